@@ -1,0 +1,387 @@
+//! Every way in which a call can fail: one enum of codes, and one error that carries a code with what the caller may know of it.
+//!
+//! A `tonic::Status` made from an [`Error`] holds all of it as `google.rpc` details, so that gRPC callers, and the gateway, which makes
+//! problem documents (RFC 9457) of nothing else, read one and the same thing. The cause stays here: it is logged, and never sent.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The `domain` of every `google.rpc.ErrorInfo` (AIP-193).
+pub const DOMAIN: &str = "offboard";
+
+/// How an extension member of a problem document is written, where `ErrorInfo.metadata` has only text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberKind {
+    /// A JSON string.
+    Text,
+    /// A JSON number; decimal in the metadata.
+    Integer,
+    /// A JSON array of strings; joined by commas in the metadata.
+    List,
+}
+
+macro_rules! catalogue {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $title:literal, $grpc:ident, $http:literal, [$($member:literal: $kind:ident),*];)+) => {
+        /// The code of a failure. Its doc comment says when it is given.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Code {
+            /// Every code, in the order of the catalogue.
+            pub const ALL: &[Code] = &[$(Code::$variant),+];
+
+            /// The code as problem documents spell it, in lower snake case.
+            pub const fn name(self) -> &'static str {
+                match self { $(Code::$variant => $name),+ }
+            }
+
+            /// A short name for people; the `title` of a problem document.
+            pub const fn title(self) -> &'static str {
+                match self { $(Code::$variant => $title),+ }
+            }
+
+            /// The gRPC status code.
+            pub const fn grpc(self) -> tonic::Code {
+                match self { $(Code::$variant => tonic::Code::$grpc),+ }
+            }
+
+            /// The HTTP status.
+            pub const fn http(self) -> u16 {
+                match self { $(Code::$variant => $http),+ }
+            }
+
+            /// The extension members of the problem document and how each is written. Their values are in `ErrorInfo.metadata`.
+            pub const fn members(self) -> &'static [(&'static str, MemberKind)] {
+                match self { $(Code::$variant => &[$(($member, MemberKind::$kind)),*]),+ }
+            }
+
+            /// When the code is given, in Markdown.
+            pub const fn description(self) -> &'static str {
+                match self { $(Code::$variant => concat!($($doc, "\n"),+)),+ }
+            }
+        }
+    };
+}
+
+catalogue! {
+    /// The request carries no credential.
+    AuthenticationRequired = "authentication_required", "Authentication required", Unauthenticated, 401, [];
+    /// The credential is unknown, revoked, expired, malformed or of the wrong mode.
+    InvalidCredentials = "invalid_credentials", "Invalid credentials", Unauthenticated, 401, [];
+    /// The caller's address is not on the key's allow list.
+    AddressNotAllowed = "address_not_allowed", "Address not allowed", Unauthenticated, 401, [];
+    /// The key lacks the scope that the call needs.
+    PermissionDenied = "permission_denied", "Permission denied", PermissionDenied, 403, ["required_scope": Text];
+    /// There is no such thing, or it is not visible to the caller: the two look the same. Also an unknown route.
+    NotFound = "not_found", "Not found", NotFound, 404, [];
+    /// The route exists, but not with this method. `Allow` lists those that it has.
+    MethodNotAllowed = "method_not_allowed", "Method not allowed", Unimplemented, 405, [];
+    /// The request has faults. `errors` names every one of them.
+    ValidationFailed = "validation_failed", "Validation failed", InvalidArgument, 400, [];
+    /// The filter expression cannot be read. `position` counts characters from 0; `expected` says what could stand there.
+    InvalidFilter = "invalid_filter", "Invalid filter", InvalidArgument, 400, ["position": Integer, "expected": List];
+    /// The offboarding request is not pending any more.
+    NotCancelable = "not_cancelable", "Not cancelable", FailedPrecondition, 400, ["current_state": Text, "allowed_transitions": List];
+    /// The state of the thing does not allow the act: an entity that is onboarding or on hold, a task in a wrong status.
+    InvalidStateTransition = "invalid_state_transition", "Invalid state transition", FailedPrecondition, 409,
+        ["current_state": Text, "attempted_transition": Text, "allowed_transitions": List];
+    /// The thing is not as the caller believed: in another portfolio, or at another version.
+    StateConflict = "state_conflict", "State conflict", Aborted, 409,
+        ["current_portfolio_id": Text, "expected_version": Integer, "current_version": Integer];
+    /// The id is taken.
+    AlreadyExists = "already_exists", "Already exists", AlreadyExists, 409, [];
+    /// The portfolio still has members.
+    PortfolioNotEmpty = "portfolio_not_empty", "Portfolio not empty", FailedPrecondition, 409, ["entity_count": Integer];
+    /// A bulk delete matched another number of entities than its guards allow.
+    CountMismatch = "count_mismatch", "Count mismatch", FailedPrecondition, 409, ["expected_count": Integer, "matched_count": Integer];
+    /// The idempotency key was used for another request before.
+    IdempotencyKeyReused = "idempotency_key_reused", "Idempotency key reused", Aborted, 409, [];
+    /// The request is larger than the service takes.
+    PayloadTooLarge = "payload_too_large", "Payload too large", ResourceExhausted, 413, ["limit_bytes": Integer];
+    /// The body is of a media type that the route does not take.
+    UnsupportedMediaType = "unsupported_media_type", "Unsupported media type", InvalidArgument, 415, [];
+    /// Too many requests. `retry_after` is in seconds.
+    RateLimitExceeded = "rate_limit_exceeded", "Rate limit exceeded", ResourceExhausted, 429, ["retry_after": Integer];
+    /// The caller's deadline, or the service's own, has passed.
+    DeadlineExceeded = "deadline_exceeded", "Deadline exceeded", DeadlineExceeded, 504, [];
+    /// The service cannot answer for now: database away, queue full, shutting down. `retry_after` is in seconds.
+    Unavailable = "unavailable", "Unavailable", Unavailable, 503, ["retry_after": Integer];
+    /// Something unexpected. The cause is in the service's log under the request id.
+    Internal = "internal", "Internal error", Internal, 500, [];
+}
+
+impl Code {
+    /// The code as `ErrorInfo.reason` spells it, in upper snake case.
+    pub fn reason(self) -> String {
+        self.name().to_ascii_uppercase()
+    }
+
+    /// The code whose `ErrorInfo.reason` this is.
+    pub fn from_reason(reason: &str) -> Option<Code> {
+        Code::ALL.iter().copied().find(|code| code.name().eq_ignore_ascii_case(reason))
+    }
+
+    /// The code that says best what a status of a foreign origin, such as a failure of the gRPC library, means.
+    pub fn from_grpc(code: tonic::Code) -> Code {
+        match code {
+            tonic::Code::InvalidArgument => Code::ValidationFailed,
+            tonic::Code::NotFound | tonic::Code::Unimplemented => Code::NotFound,
+            tonic::Code::AlreadyExists => Code::AlreadyExists,
+            tonic::Code::PermissionDenied => Code::PermissionDenied,
+            tonic::Code::Unauthenticated => Code::InvalidCredentials,
+            tonic::Code::FailedPrecondition => Code::InvalidStateTransition,
+            tonic::Code::Aborted => Code::StateConflict,
+            tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => Code::PayloadTooLarge,
+            tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => Code::DeadlineExceeded,
+            tonic::Code::Unavailable => Code::Unavailable,
+            _ => Code::Internal,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One fault of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Where: a path of proto names from the top of the request message, such as `entity.dependents[2].kind`. The gateway turns it into the
+    /// spelling of its contract.
+    pub field: String,
+    /// What kind of fault, in lower snake case: `required`, `invalid`, `too_long`, `unknown_field`, ...
+    pub code: &'static str,
+    /// A sentence for people.
+    pub description: String,
+}
+
+/// Collects the faults of a request, so that the caller learns of all of them at once.
+#[derive(Debug, Default)]
+pub struct Violations(Vec<Violation>);
+
+impl Violations {
+    /// None so far.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a fault.
+    pub fn add(&mut self, field: impl Into<String>, code: &'static str, description: impl Into<String>) {
+        self.0.push(Violation { field: field.into(), code, description: description.into() });
+    }
+
+    /// The faults so far.
+    pub fn as_slice(&self) -> &[Violation] {
+        &self.0
+    }
+
+    /// Fails with `validation_failed` if there was any fault.
+    pub fn check(self) -> Result<(), Error> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::validation(self.0)) }
+    }
+}
+
+/// A failure, with what the caller may know of it and what only the log may.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    code: Code,
+    message: String,
+    metadata: BTreeMap<&'static str, String>,
+    violations: Vec<Violation>,
+    resource: Option<(&'static str, String)>,
+    retry_after: Option<Duration>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The result of everything that can fail with an [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure with a message for the caller: a whole sentence, that tells nothing of causes.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner {
+            code,
+            message: message.into(),
+            metadata: BTreeMap::new(),
+            violations: Vec::new(),
+            resource: None,
+            retry_after: None,
+            source: None,
+        }))
+    }
+
+    /// Something unexpected. The cause is for the log.
+    pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Error::new(Code::Internal, "Something unexpected happened; the request id finds it in the service's log.").caused_by(cause)
+    }
+
+    /// The service cannot answer for now; the caller may try again after a second.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Error::new(Code::Unavailable, message).retry_after(Duration::from_secs(1))
+    }
+
+    /// There is no such thing, or none that the caller may see. `kind` is what it is called in the API: `entity`, `portfolio`, ...
+    pub fn not_found(kind: &'static str, id: &str) -> Self {
+        let mut error = Error::new(Code::NotFound, format!("No {} with id `{id}` is visible to this token.", kind.replace('_', " ")))
+            .with("resource_type", kind)
+            .with("resource_name", id);
+        error.0.resource = Some((kind, id.to_owned()));
+        error
+    }
+
+    /// The request has these faults.
+    pub fn validation(violations: Vec<Violation>) -> Self {
+        let message = match violations.as_slice() {
+            [only] => format!("{}: {}", only.field, only.description),
+            many => format!("The request has {} faults.", many.len()),
+        };
+        let mut error = Error::new(Code::ValidationFailed, message);
+        error.0.violations = violations;
+        error
+    }
+
+    /// The request has this one fault.
+    pub fn invalid(field: impl Into<String>, code: &'static str, description: impl Into<String>) -> Self {
+        Error::validation(vec![Violation { field: field.into(), code, description: description.into() }])
+    }
+
+    /// Adds a value to the metadata: an extension member of the code, or a value that the message holds.
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.0.metadata.insert(name, value.to_string());
+        self
+    }
+
+    /// Adds when the caller may try again.
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        let seconds = delay.as_millis().div_ceil(1000).max(1);
+        self.0.retry_after = Some(delay);
+        self.with("retry_after", seconds)
+    }
+
+    /// Adds the cause, for the log alone.
+    pub fn caused_by(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(cause.into());
+        self
+    }
+
+    /// The code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The message for the caller.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The faults of the request.
+    pub fn violations(&self) -> &[Violation] {
+        &self.0.violations
+    }
+
+    /// The cause and its causes in one line, for the log.
+    pub fn cause_chain(&self) -> Option<String> {
+        let mut cause: &dyn std::error::Error = self.0.source.as_deref()?;
+        let mut chain = cause.to_string();
+        while let Some(next) = cause.source() {
+            chain.push_str(": ");
+            chain.push_str(&next.to_string());
+            cause = next;
+        }
+        Some(chain)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.code, self.0.message)?;
+        for violation in &self.0.violations {
+            write!(f, "; {}: {}", violation.field, violation.description)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl From<Error> for tonic::Status {
+    /// Logs what the caller must not see, and sends the rest as `google.rpc` details.
+    fn from(error: Error) -> tonic::Status {
+        match (error.code(), error.cause_chain()) {
+            (Code::Internal, cause) => tracing::error!(code = %error.code(), cause = cause.as_deref().unwrap_or("none"), "call failed"),
+            (_, Some(cause)) => tracing::warn!(code = %error.code(), cause, "call failed"),
+            (_, None) => {}
+        }
+        let Inner { code, message, metadata, violations, resource, retry_after, .. } = *error.0;
+        let metadata: HashMap<String, String> = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut details = ErrorDetails::with_error_info(code.reason(), DOMAIN, metadata);
+        if !violations.is_empty() {
+            let violations = violations.into_iter().map(|violation| tonic_types::FieldViolation {
+                field: violation.field,
+                description: violation.description,
+                reason: violation.code.to_ascii_uppercase(),
+                localized_message: None,
+            });
+            details.set_bad_request(violations.collect::<Vec<_>>());
+        }
+        if let Some((kind, id)) = resource {
+            details.set_resource_info(kind, id, "", "");
+        }
+        if code.grpc() == tonic::Code::FailedPrecondition {
+            details.set_precondition_failure(vec![tonic_types::PreconditionViolation::new(code.reason(), DOMAIN, message.clone())]);
+        }
+        if retry_after.is_some() {
+            details.set_retry_info(retry_after);
+        }
+        tonic::Status::with_error_details(code.grpc(), message, details)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_found_by_its_reason() {
+        for code in Code::ALL {
+            assert_eq!(Code::from_reason(&code.reason()), Some(*code));
+            assert!(!code.description().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_status_carries_the_details_and_not_the_cause() {
+        let error = Error::unavailable("The database is away.").caused_by("connection to /run/secret refused");
+        let status = tonic::Status::from(error);
+        let details = status.get_error_details();
+        assert_eq!(status.code(), tonic::Code::Unavailable);
+        assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("UNAVAILABLE"));
+        assert_eq!(details.retry_info().and_then(|info| info.retry_delay), Some(Duration::from_secs(1)));
+        assert!(!format!("{status:?}").contains("secret"));
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let mut violations = Violations::new();
+        violations.add("name", "required", "must be given");
+        violations.add("metadata", "too_long", "must be at most 64 KiB");
+        let status = tonic::Status::from(violations.check().expect_err("there were faults"));
+        let request = status.get_details_bad_request().expect("a bad request");
+        assert_eq!(request.field_violations.len(), 2);
+        assert_eq!(request.field_violations[1].reason, "TOO_LONG");
+    }
+}

@@ -1,0 +1,10 @@
+//! What `build.rs` makes of `proto/`.
+
+/// Encoded `google.protobuf.FileDescriptorSet` of every file under `proto/`, with comments and custom options.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/offboard.descriptor.bin"));
+
+/// Messages, clients and servers of the package `offboard.v1`.
+#[allow(missing_docs, clippy::all, reason = "generated; the comments are in the proto files")]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/offboard.v1.rs"));
+}
