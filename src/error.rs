@@ -19,7 +19,7 @@ pub enum MemberKind {
     Text,
     /// A JSON number; decimal in the metadata.
     Integer,
-    /// A JSON array of strings; joined by commas in the metadata.
+    /// A JSON array of strings; in the metadata as the text of that array.
     List,
 }
 
@@ -259,6 +259,12 @@ impl Error {
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.0.metadata.insert(name, value.to_string());
         self
+    }
+
+    /// Adds a list of values to the metadata.
+    pub fn with_list<T: ToString>(self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
+        let values = values.into_iter().map(|value| serde_json::Value::String(value.to_string()));
+        self.with(name, serde_json::Value::Array(values.collect()))
     }
 
     /// Adds when the caller may try again.
