@@ -1,0 +1,99 @@
+//! `LISTEN`: learning at once that there is something to do.
+//!
+//! diesel hands out notifications that have arrived, but cannot wait for one, so a thread of its own looks at the socket every few
+//! milliseconds. That costs one system call a look and keeps one driver, with one way to read a database URL and to speak TLS.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use diesel::pg::PgConnection;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::db::pool::{Options, connect};
+
+/// The one channel; the payload names the topic.
+pub const CHANNEL: &str = "offboard";
+
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const TEST_EVERY: Duration = Duration::from_secs(5);
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+
+/// Topics and who waits on them. A wake-up is a hint: it may come for nothing, and a lost one is made good by polling.
+#[derive(Clone, Default)]
+pub struct Topics(Arc<HashMap<&'static str, Notify>>);
+
+impl Topics {
+    /// These topics.
+    pub fn new(names: impl IntoIterator<Item = &'static str>) -> Self {
+        Topics(Arc::new(names.into_iter().map(|name| (name, Notify::new())).collect()))
+    }
+
+    /// Waits for the next wake-up of a topic; one that came since the last wait counts. A topic that is not listened to never wakes.
+    pub async fn wait(&self, topic: &str) {
+        match self.0.get(topic) {
+            Some(notify) => notify.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn wake(&self, topic: &str) {
+        if let Some(notify) = self.0.get(topic) {
+            notify.notify_one();
+        }
+    }
+
+    /// Wakes every topic: after a reconnect nobody knows what was missed.
+    fn wake_all(&self) {
+        self.0.values().for_each(Notify::notify_one);
+    }
+}
+
+/// Listens in a thread of its own until `stop`; reconnects when the connection is lost.
+pub fn spawn(options: Options, topics: Topics, stop: CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name("listen".to_owned()).spawn(move || {
+        while !stop.is_cancelled() {
+            match connect(&options) {
+                Ok(mut connection) => {
+                    if let Err(error) = listen(&mut connection, &topics, &stop) {
+                        tracing::warn!(cause = %error, "lost the connection that listens for wake-ups");
+                    }
+                }
+                Err(error) => tracing::warn!(cause = %error, "cannot listen for wake-ups"),
+            }
+            pause(RECONNECT_AFTER, &stop);
+        }
+    })
+}
+
+fn listen(connection: &mut PgConnection, topics: &Topics, stop: &CancellationToken) -> diesel::QueryResult<()> {
+    connection.batch_execute(&format!("LISTEN {CHANNEL}"))?;
+    topics.wake_all();
+    let mut tested = Instant::now();
+    while !stop.is_cancelled() {
+        for notification in connection.notifications_iter() {
+            topics.wake(&notification?.payload);
+        }
+        // A peer that vanished without a word shows only when it is spoken to.
+        if tested.elapsed() > TEST_EVERY {
+            connection.batch_execute("SELECT 1")?;
+            tested = Instant::now();
+        }
+        pause(LOOK_EVERY, stop);
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "on a thread of its own, not on the runtime's")]
+fn pause(duration: Duration, stop: &CancellationToken) {
+    let until = Instant::now() + duration;
+    while !stop.is_cancelled() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
+}

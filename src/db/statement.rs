@@ -1,0 +1,125 @@
+//! Hand-written SQL as diesel queries that are prepared once for each connection.
+//!
+//! diesel never caches what goes through `sql_query`, and its query builder cannot say a statement of many CTEs. [`statement!`] makes a typed
+//! query of a text with named parameters, cached by its Rust type.
+
+/// A part of a statement's text.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Segment<'a> {
+    /// SQL, as it stands.
+    Sql(&'a str),
+    /// The name of a parameter.
+    Parameter(&'a str),
+}
+
+/// Cuts a text at its parameters: `{name}` with a name in lower snake case. Other braces, as in `'{}'`, are SQL.
+pub fn segments(text: &str) -> impl Iterator<Item = Segment<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        if let Some(after) = rest.strip_prefix('{')
+            && let Some(end) = parameter_end(after)
+        {
+            rest = &after[end + 1..];
+            return Some(Segment::Parameter(&after[..end]));
+        }
+        let mut from = usize::from(rest.starts_with('{'));
+        loop {
+            let cut = rest[from..].find('{').map_or(rest.len(), |at| at + from);
+            if cut == rest.len() || parameter_end(&rest[cut + 1..]).is_some() {
+                let (sql, tail) = rest.split_at(cut);
+                rest = tail;
+                return Some(Segment::Sql(sql));
+            }
+            from = cut + 1;
+        }
+    })
+}
+
+fn parameter_end(after_brace: &str) -> Option<usize> {
+    let end = after_brace.find('}')?;
+    let name = &after_brace[..end];
+    (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')).then_some(end)
+}
+
+/// Declares a statement: a struct of its parameters, the SQL types of the columns it returns, and its text.
+///
+/// ```ignore
+/// statement! {
+///     /// Counts the members of a portfolio.
+///     pub struct CountMembers<'a> { realm: i32 as Integer, portfolio: &'a str as Text } -> (BigInt,)
+///     "SELECT count(*) FROM entity WHERE realm_id = {realm} AND portfolio_id = {portfolio}"
+/// }
+/// ```
+macro_rules! statement {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident $(<$life:lifetime>)? {
+        $($(#[$field_meta:meta])* $field:ident: $rust:ty as $sql:ty),* $(,)?
+    } -> $row:ty, $text:expr) => {
+        $(#[$meta])*
+        #[derive(Debug)]
+        #[allow(missing_docs, reason = "the fields are the statement's parameters")]
+        $vis struct $name $(<$life>)? { $($(#[$field_meta])* pub $field: $rust),* }
+
+        impl $(<$life>)? $name $(<$life>)? {
+            /// The text, with named parameters.
+            #[allow(dead_code, reason = "read by tests that explain the statement")]
+            pub const TEXT: &'static str = $text;
+        }
+
+        impl $(<$life>)? diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name $(<$life>)? {
+            fn walk_ast<'b>(&'b self, mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>) -> diesel::QueryResult<()> {
+                for segment in $crate::db::statement::segments(Self::TEXT) {
+                    match segment {
+                        $crate::db::statement::Segment::Sql(sql) => out.push_sql(sql),
+                        $($crate::db::statement::Segment::Parameter(stringify!($field)) =>
+                            out.push_bind_param::<$sql, _>(&self.$field)?,)*
+                        $crate::db::statement::Segment::Parameter(other) =>
+                            return Err(diesel::result::Error::QueryBuilderError(format!("no parameter {other}").into())),
+                    }
+                }
+                Ok(())
+            }
+        }
+
+        impl $(<$life>)? diesel::query_builder::QueryId for $name $(<$life>)? {
+            type QueryId = $crate::db::statement::statement!(@id $name $($life)?);
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl $(<$life>)? diesel::query_builder::Query for $name $(<$life>)? {
+            type SqlType = $row;
+        }
+
+        impl $(<$life>)? diesel::RunQueryDsl<diesel::pg::PgConnection> for $name $(<$life>)? {}
+    };
+    (@id $name:ident) => { $name };
+    (@id $name:ident $life:lifetime) => { $name<'static> };
+}
+pub(crate) use statement;
+
+#[cfg(test)]
+mod tests {
+    use super::{Segment, segments};
+
+    #[test]
+    fn parameters_are_cut_out_and_other_braces_stay() {
+        let parts: Vec<_> = segments("SELECT {realm}, '{}'::jsonb, '{a,B}' WHERE id = {entity_id}").collect();
+        assert_eq!(
+            parts,
+            [
+                Segment::Sql("SELECT "),
+                Segment::Parameter("realm"),
+                Segment::Sql(", '{}'::jsonb, '{a,B}' WHERE id = "),
+                Segment::Parameter("entity_id"),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unclosed_brace_is_text() {
+        assert_eq!(segments("{").collect::<Vec<_>>(), [Segment::Sql("{")]);
+        assert_eq!(segments("{}{a}").collect::<Vec<_>>(), [Segment::Sql("{}"), Segment::Parameter("a")]);
+    }
+}
