@@ -1,0 +1,225 @@
+//! Traces, metrics and logs, and the W3C trace context in and out.
+//!
+//! Spans and events are made with the `tracing` macros anywhere in the crate; metrics with the free functions of this module, so that no other
+//! room needs an OpenTelemetry type. [`init`] decides where all of it goes: log lines to standard error, spans and metrics to an OTLP collector
+//! if there is one, metrics to [`Telemetry::prometheus_text`] always. Spans are made even without a collector, because log lines carry their ids.
+//!
+//! Nothing here ever sees a secret: headers are read for the trace context alone, and a statement is told by its verb and its table, without
+//! its text and values.
+
+mod logs;
+mod metrics;
+mod propagation;
+mod statement;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::io;
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry::{KeyValue, global};
+use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, FilterExt, Targets, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
+
+pub use logs::LogFormat;
+pub use metrics::{
+    PoolState, chunk, entities_deleted, http_request, job_claimed, job_finished, lease_lost, observe_pool, pool_wait, rpc_call, statement,
+    waiting_for_pool,
+};
+pub use propagation::{continue_trace, inject};
+pub use statement::StatementTracer;
+
+/// The name of the instrumentation scope, of the service, and the target that every span and event of this crate starts with.
+const NAME: &str = "offboard";
+
+/// How long one export to the collector, and the last flush, may take.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What telemetry is to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which log lines are written, in the syntax of `tracing_subscriber`'s `EnvFilter`: `info`, `info,offboard::jobs=debug`, ...
+    /// Traces do not depend on it.
+    pub log_filter: String,
+    /// How a log line looks.
+    pub log_format: LogFormat,
+    /// Where to send spans and metrics by OTLP over gRPC, such as `http://localhost:4317`. `None`: nowhere.
+    pub otlp_endpoint: Option<String>,
+    /// Tells this replica from the others; becomes `service.instance.id`.
+    pub service_instance: String,
+}
+
+/// Why telemetry cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The log filter cannot be read.
+    #[error("the log filter `{filter}` cannot be read")]
+    Filter {
+        /// As it was given.
+        filter: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The OTLP exporter cannot be made, for instance because the endpoint is no address.
+    #[error("spans and metrics cannot be exported to `{endpoint}`")]
+    Exporter {
+        /// As it was given.
+        endpoint: String,
+        /// What is wrong with it.
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
+    /// The Prometheus exporter cannot be made.
+    #[error("metrics cannot be exported as Prometheus text")]
+    Prometheus(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// Telemetry was started before in this process.
+    #[error("telemetry is started already")]
+    Subscriber(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// The running telemetry of the process.
+#[derive(Debug)]
+pub struct Telemetry {
+    traces: SdkTracerProvider,
+    meters: SdkMeterProvider,
+    registry: prometheus::Registry,
+}
+
+/// Starts telemetry for the whole process: once, before anything else is logged, and inside a Tokio runtime, in which the exporter's
+/// connection lives.
+pub fn init(options: &Options) -> Result<Telemetry, InitError> {
+    let telemetry = Telemetry::new(options)?;
+    let subscriber = subscriber(options, &telemetry.traces, io::stderr)?;
+    // First, since it alone can fail, and a failure must leave what runs as it is.
+    subscriber.try_init()?;
+    global::set_tracer_provider(telemetry.traces.clone());
+    global::set_meter_provider(telemetry.meters.clone());
+    global::set_text_map_propagator(TraceContextPropagator::new());
+    log_panics();
+    Ok(telemetry)
+}
+
+impl Telemetry {
+    fn new(options: &Options) -> Result<Self, InitError> {
+        let resource = Resource::builder()
+            .with_service_name(NAME)
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .with_attribute(KeyValue::new("service.instance.id", options.service_instance.clone()))
+            .build();
+        let registry = prometheus::Registry::new();
+        let prometheus = opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false).build()?;
+
+        let mut traces = SdkTracerProvider::builder().with_resource(resource.clone());
+        let mut meters = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
+        if let Some(endpoint) = &options.otlp_endpoint {
+            let failed = |source| InitError::Exporter { endpoint: endpoint.clone(), source };
+            let spans =
+                SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().map_err(failed)?;
+            let metrics =
+                MetricExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().map_err(failed)?;
+            traces = traces.with_batch_exporter(spans);
+            meters = meters.with_periodic_exporter(metrics);
+        }
+        Ok(Telemetry { traces: traces.build(), meters: meters.build(), registry })
+    }
+
+    /// Every metric in the Prometheus text format, version 0.0.4.
+    pub fn prometheus_text(&self) -> String {
+        prometheus_text(&self.registry)
+    }
+
+    /// A function that gives [`Telemetry::prometheus_text`], for the listener that answers scrapes.
+    pub fn prometheus(&self) -> impl Fn() -> String + Clone + Send + Sync + 'static {
+        let registry = self.registry.clone();
+        move || prometheus_text(&registry)
+    }
+
+    /// Sends what was not sent yet and ends the exporters; gives up after a few seconds, since a collector that is away must not hold up the
+    /// end of the process.
+    pub async fn shutdown(self) {
+        let flushed = tokio::task::spawn_blocking(move || {
+            let traces = self.traces.shutdown_with_timeout(EXPORT_TIMEOUT);
+            let meters = self.meters.shutdown_with_timeout(EXPORT_TIMEOUT);
+            traces.and(meters)
+        });
+        match tokio::time::timeout(2 * EXPORT_TIMEOUT, flushed).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the last spans and metrics may be lost"),
+            Ok(Err(_)) | Err(_) => tracing::warn!("the last spans and metrics may be lost"),
+        }
+    }
+}
+
+fn prometheus_text(registry: &prometheus::Registry) -> String {
+    prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_else(|error| {
+        tracing::error!(%error, "metrics cannot be written as text");
+        String::new()
+    })
+}
+
+/// Joins the log and the traces. The log filter chooses events alone: all spans of this crate reach the log, since a line at `warn` needs the
+/// request id of a span at `info`. Traces take this crate's spans at `info` and above, so that probes, which are at `debug`, make none.
+fn subscriber<W>(options: &Options, traces: &SdkTracerProvider, writer: W) -> Result<tracing::Dispatch, InitError>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let events = EnvFilter::builder()
+        .parse(&options.log_filter)
+        .map_err(|source| InitError::Filter { filter: options.log_filter.clone(), source })?;
+    let spans = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with(NAME)).with_max_level_hint(LevelFilter::TRACE);
+    let traced = Targets::new().with_target(NAME, LevelFilter::INFO);
+    let subscriber = Registry::default()
+        .with(tracing_opentelemetry::layer().with_tracer(traces.tracer(NAME)).with_location(false).with_threads(false).with_filter(traced))
+        .with(logs::LogLayer::new(options.log_format, writer).with_filter(events.or(spans)));
+    Ok(subscriber.into())
+}
+
+/// Makes a panic a line of the log, with the ids of the request that it happened in, instead of loose text on standard error.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let message =
+            payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(panic = message, location, "panicked");
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options { log_filter: "info".into(), log_format: LogFormat::Json, otlp_endpoint: None, service_instance: "replica-1".into() }
+    }
+
+    #[test]
+    fn a_log_filter_that_cannot_be_read_is_named() {
+        let options = Options { log_filter: "offboard=loud".into(), ..options() };
+        let error = subscriber(&options, &SdkTracerProvider::builder().build(), io::sink).expect_err("`loud` is no level");
+        assert_eq!(error.to_string(), "the log filter `offboard=loud` cannot be read");
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_no_address_is_named() {
+        let options = Options { otlp_endpoint: Some("not an address".into()), ..options() };
+        let error = Telemetry::new(&options).expect_err("that is no address");
+        assert_eq!(error.to_string(), "spans and metrics cannot be exported to `not an address`");
+    }
+
+    #[test]
+    fn the_metrics_say_which_replica_they_are_of() {
+        let telemetry = Telemetry::new(&options()).expect("telemetry");
+        let text = telemetry.prometheus_text();
+        assert!(text.contains(r#"service_name="offboard""#) && text.contains(r#"service_instance_id="replica-1""#), "{text}");
+    }
+}

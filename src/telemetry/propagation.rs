@@ -1,0 +1,86 @@
+//! The W3C trace context in headers.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::propagation::{Extractor, Injector};
+use opentelemetry::trace::TraceContextExt;
+use opentelemetry::{Context, global};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// Makes the span, which must not have been entered yet, a child of the one that the headers `traceparent` and `tracestate` name. Does nothing
+/// within another span: a call made in process continues the trace that it is part of.
+pub fn continue_trace(span: &Span, headers: &HeaderMap) {
+    if Context::current().span().span_context().is_valid() {
+        return;
+    }
+    let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Incoming(headers)));
+    if parent.span().span_context().is_valid() {
+        // Fails for a span that nobody records, which then has no parent to be given.
+        let _ = span.set_parent(parent);
+    }
+}
+
+/// Writes the trace context of the current span into the headers of a request that is about to be sent.
+pub fn inject(headers: &mut HeaderMap) {
+    let context = Span::current().context();
+    global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut Outgoing(headers)));
+}
+
+struct Incoming<'a>(&'a HeaderMap);
+
+impl Extractor for Incoming<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+struct Outgoing<'a>(&'a mut HeaderMap);
+
+impl Injector for Outgoing<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value)) {
+            self.0.insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::LogFormat;
+    use crate::telemetry::testing::{Capture, SPAN_ID, TRACE_ID, traceparent};
+
+    #[test]
+    fn the_trace_of_the_headers_goes_on_and_out_again() {
+        let capture = Capture::start("info", LogFormat::Json);
+        let headers = traceparent();
+        let span = tracing::info_span!("rpc");
+        continue_trace(&span, &headers);
+        let mut outgoing = HeaderMap::new();
+        span.in_scope(|| inject(&mut outgoing));
+        drop(span);
+
+        let spans = capture.spans();
+        assert_eq!(spans[0].span_context.trace_id().to_string(), TRACE_ID);
+        assert_eq!(spans[0].parent_span_id.to_string(), SPAN_ID);
+        let expected = format!("00-{TRACE_ID}-{}-01", spans[0].span_context.span_id());
+        assert_eq!(outgoing.get("traceparent").expect("a context"), expected.as_str());
+    }
+
+    #[test]
+    fn a_call_made_within_a_span_stays_in_its_trace() {
+        let capture = Capture::start("info", LogFormat::Json);
+        tracing::info_span!("http").in_scope(|| {
+            let span = tracing::info_span!("rpc");
+            continue_trace(&span, &traceparent());
+            drop(span);
+        });
+        let spans = capture.spans();
+        let find = |name: &str| spans.iter().find(|span| span.name == name).expect("recorded");
+        assert_eq!(find("rpc").parent_span_id, find("http").span_context.span_id());
+    }
+}
