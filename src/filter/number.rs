@@ -1,0 +1,101 @@
+//! Numbers as plain decimals, exactly and without going through a float.
+
+/// The largest exponent that is taken for a number: beyond every double, and within what Postgres' `numeric` holds.
+const MAX_EXPONENT: i64 = 1_000;
+
+/// The plain decimal of a JSON number: no exponent, no zeros that do not count, no sign at zero. Two numbers are equal if and only if their
+/// plain decimals are; it is what `trim_scale(…::numeric)::text` gives in Postgres. None if the text is not a JSON number (`007`, `+1`,
+/// `.5` are not), or its exponent is over 1,000.
+pub(super) fn plain(text: &str) -> Option<String> {
+    let (negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
+        None => (unsigned, 0),
+    };
+    let (whole, fraction) = match mantissa.split_once('.') {
+        Some((whole, fraction)) if all_digits(fraction) => (whole, fraction),
+        Some(_) => return None,
+        None => (mantissa, ""),
+    };
+    if !all_digits(whole) || (whole.len() > 1 && whole.starts_with('0')) {
+        return None;
+    }
+    let digits = format!("{whole}{fraction}");
+    // How many of the digits stand before the point; it may lie outside of them on either side.
+    let point = i64::try_from(whole.len()).ok()? + exponent;
+    let leading_zeros = usize::try_from(-point).unwrap_or(0);
+    let digits = format!("{}{digits}", "0".repeat(leading_zeros));
+    let (before, after) = match usize::try_from(point) {
+        Ok(point) if point > digits.len() => (format!("{digits}{}", "0".repeat(point - digits.len())), ""),
+        Ok(point) => (digits[..point].to_owned(), &digits[point..]),
+        Err(_) => (String::new(), digits.as_str()),
+    };
+    let (before, after) = (before.trim_start_matches('0'), after.trim_end_matches('0'));
+    let sign = if negative && !(before.is_empty() && after.is_empty()) { "-" } else { "" };
+    let before = if before.is_empty() { "0" } else { before };
+    let point = if after.is_empty() { "" } else { "." };
+    Some(format!("{sign}{before}{point}{after}"))
+}
+
+fn parse_exponent(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if !all_digits(digits) {
+        return None;
+    }
+    text.parse().ok().filter(|exponent: &i64| exponent.abs() <= MAX_EXPONENT)
+}
+
+fn all_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_numbers_have_one_plain_decimal() {
+        for (text, expected) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("-0.0e5", "0"),
+            ("0e-7", "0"),
+            ("1.0", "1"),
+            ("1e2", "100"),
+            ("1.50E+1", "15"),
+            ("12.345e1", "123.45"),
+            ("-120e-4", "-0.012"),
+            ("5e-3", "0.005"),
+            ("123456789012345678901234567890.10", "123456789012345678901234567890.1"),
+            ("1e-1", "0.1"),
+            ("100", "100"),
+        ] {
+            assert_eq!(plain(text).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_json_does_not_call_a_number_is_none() {
+        for text in [
+            "",
+            "-",
+            "+1",
+            "007",
+            ".5",
+            "5.",
+            "1e",
+            "1e+",
+            "1e1.5",
+            "1_000",
+            "0x1",
+            "NaN",
+            "٣",
+            " 1",
+            "--1",
+            "1e1001",
+            "1e99999999999999999999",
+        ] {
+            assert_eq!(plain(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The language as callers meet it.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn parse(text: &str) -> Filter {
+    Filter::parse(text).unwrap_or_else(|error| panic!("{error}\n{}", error.caret(text)))
+}
+
+fn refusal(text: &str) -> ParseError {
+    Filter::parse(text).expect_err("the filter should be refused")
+}
+
+fn refused_at(text: &str, position: usize, message_part: &str) {
+    let error = refusal(text);
+    assert!(error.message.contains(message_part), "{text}: {error}");
+    assert_eq!(error.position, position, "{text}: {error}");
+}
+
+/// Whether the filter selects an entity `e1` of type `configuration/entityTypes/HCP` with these attributes.
+fn selects(text: &str, attributes: serde_json::Value) -> bool {
+    parse(text).matches(&Record { id: "e1", r#type: "configuration/entityTypes/HCP", attributes: &attributes })
+}
+
+#[test]
+fn and_binds_tighter_than_or_and_not_tighter_than_both() {
+    let canonical = |text: &str| parse(text).to_string();
+    assert_eq!(
+        canonical("exists(type) OR exists(uri) And NOT exists(attributes.a) or missing(type)"),
+        "exists(type) or (exists(uri) and not exists(attributes.a)) or missing(type)"
+    );
+    assert_eq!(canonical("not(exists(type) or exists(uri))and(exists(type))"), "not (exists(type) or exists(uri)) and exists(type)");
+}
+
+#[test]
+fn a_value_is_a_word_a_number_or_a_text_in_either_quote() {
+    for text in ["equals(type,HCP)", "equals( type , 'HCP' )", "equals(type,\"HCP\")"] {
+        assert_eq!(parse(text), parse("equals(type,'HCP')"));
+    }
+    assert_eq!(
+        parse(r#"in(type, -1.5e+3, "it""s", 'it\'s', 'a''b\\\n')"#).to_string(),
+        r#"in(type, '-1.5e+3', 'it"s', 'it\'s', 'a\'b\\\n')"#
+    );
+}
+
+#[test]
+fn a_list_in_one_text_is_the_list_of_its_elements() {
+    assert_eq!(parse("in(type, 'a, b ,c')"), parse("in(type, a, b, c)"));
+    assert!(selects("in(attributes.City, 'Doe, John', 'x')", json!({"City": "doe, john"})));
+    refused_at("in(type, 'a,,b')", 9, "empty element");
+    refused_at("in(type, '')", 9, "empty element");
+}
+
+#[test]
+fn names_in_a_path_may_be_quoted() {
+    assert!(selects("equals(attributes.'First name'.\"a.b\".c-d, x)", json!({"First name": {"a.b": {"c-d": "X"}}})));
+    assert!(selects("equals(attributes.Größe, 5)", json!({"Größe": 5})));
+    assert!(selects("exists(attributes.'')", json!({"": 5})));
+    assert!(selects("exists(attributes.type)", json!({"type": 5})));
+    refused_at("exists(attributes.First name)", 24, "unexpected `name`");
+    refused_at("exists(attributes..a)", 18, "unexpected `.a`");
+    refused_at("exists(attributes.a.)", 20, "unexpected `)`");
+}
+
+#[test]
+fn what_is_unknown_is_refused_with_a_hint() {
+    refused_at("exists(type) and equal(type, x)", 17, "unknown function `equal`; did you mean `equals`?");
+    refused_at("startswith(type, x)", 0, "did you mean `startsWith`?");
+    refused_at("frobnicate(type, x)", 0, "unknown function `frobnicate`");
+    refused_at("missing(LastName)", 8, "unknown property `LastName`; an attribute is written `attributes.LastName`");
+    refused_at("missing(attribute.LastName)", 8, "did you mean `attributes`?");
+    refused_at("missing(Type)", 8, "did you mean `type`?");
+    refused_at("missing(attributes)", 8, "needs the name");
+    refused_at("missing(type.x)", 8, "`type` has no members");
+    assert!(!refusal("frobnicate(type)").message.contains("did you mean"));
+    assert_eq!(refusal("missing(LastName)").expected, ["`type`", "`uri`", "`attributes.NAME`"]);
+    assert!(refusal("frobnicate(type)").expected.contains(&"`startsWith`".to_owned()));
+}
+
+#[test]
+fn the_number_and_kind_of_arguments_are_checked() {
+    refused_at("equals(type)", 11, "a value is missing: equals(path, value)");
+    refused_at("equals(type, a, b)", 14, "too many values: equals(path, value)");
+    refused_at("exists(type, a)", 11, "too many values: exists(path)");
+    refused_at("in(type)", 7, "a value is missing: in(path, value, …)");
+    refused_at("equals('type', a)", 7, "without quotes");
+    refused_at("equals(attributes.a, attributes.b)", 21, "cannot be compared");
+    refused_at("equals(type, )", 13, "unexpected `)`");
+    refused_at("equals()", 7, "unexpected `)`");
+    refused_at("startsWith(type, '')", 17, "at least one character");
+    refused_at("not equals", 10, "ends too early");
+    refused_at("equals(type a)", 12, "unexpected `a`");
+    assert_eq!(refusal("equals(type a)").expected, ["`,`"]);
+    assert_eq!(refusal("exists(type a)").expected, ["`)`"]);
+}
+
+#[test]
+fn an_empty_filter_is_refused() {
+    refused_at("", 0, "empty");
+    refused_at(" \n\t", 3, "empty");
+    refused_at("()", 1, "unexpected `)`");
+}
+
+#[test]
+fn quotes_and_parentheses_that_do_not_match_are_explained() {
+    refused_at("equals(type, ‘HCP’)", 13, "straight quotes");
+    refused_at("equals(type, “HCP”)", 13, "straight quotes");
+    refused_at("equals(type, 'HCP)", 13, "is not closed");
+    refused_at("(exists(type)", 13, "the parenthesis at position 0 is not closed");
+    refused_at("exists(type", 11, "the parenthesis at position 6 is not closed");
+    refused_at("equals(type, a", 14, "the parenthesis at position 6 is not closed");
+    refused_at("exists(type))", 12, "closes none");
+    refused_at("exists(type) exists(uri)", 13, "unexpected `exists`");
+    refused_at("exists(type) && exists(uri)", 13, "unexpected `&`");
+    refused_at(r"equals(type, 'a\d')", 15, "unknown escape");
+    refused_at("equals(type, 'a\0')", 15, "U+0000");
+    refused_at("exists(type) \u{200B}", 13, "U+200B");
+    assert!(selects("equals(attributes.a, '“x”')", json!({"a": "“X”"})));
+}
+
+#[test]
+fn positions_count_characters_and_not_bytes() {
+    refused_at("equals(attributes.ÄÖ, 'ß') or exists", 36, "ends too early");
+    refused_at("equals(attributes.ÄÖ, 'ß') or x()", 30, "unknown function");
+}
+
+#[test]
+fn every_bound_admits_its_limit_and_refuses_one_more() {
+    let value = |length: usize| format!("equals(type, '{}')", "é".repeat(length));
+    parse(&value(256));
+    refused_at(&value(257), 13, "at most 256 characters, this one has 257");
+    refused_at(&format!("in(type, 'a,{}')", "x".repeat(257)), 9, "at most 256 characters");
+    refused_at(&format!("exists(attributes.{})", "x".repeat(257)), 18, "at most 256 characters");
+
+    let list = |length: usize| vec!["x"; length].join(",");
+    for (open, close) in [("", ""), ("'", "'")] {
+        parse(&format!("in(type, {open}{}{close})", list(5_000)));
+        assert!(refusal(&format!("in(type, {open}{}{close})", list(5_001))).message.contains("at most 5000 values"));
+    }
+
+    let nested = |open: &str, close: &str, depth: usize| format!("{}exists(type){}", open.repeat(depth), close.repeat(depth));
+    for (open, close, levels) in [("(", ")", 32), ("not ", "", 32), ("not(", ")", 16)] {
+        parse(&nested(open, close, levels));
+        assert!(refusal(&nested(open, close, levels + 1)).message.contains("more than 32 deep"));
+        assert!(refusal(&nested(open, close, 500_000)).message.contains("more than 32 deep"));
+    }
+
+    let path = |length: usize| format!("exists(attributes{})", ".a".repeat(length));
+    parse(&path(32));
+    assert!(refusal(&path(33)).message.contains("at most 32 names"));
+
+    let chain = |length: usize| vec!["exists(type)"; length].join(" and ");
+    parse(&chain(255));
+    assert!(refusal(&chain(256)).message.contains("more than 256 conditions"));
+}
+
+#[test]
+fn a_destructive_call_wants_parentheses_between_and_and_or() {
+    let strict = |text: &str| Filter::parse_strict(text);
+    let error = strict("exists(uri) or exists(type) and exists(uri)").expect_err("it is ambiguous to people");
+    assert_eq!(error.position, 28);
+    assert!(error.message.contains("parentheses"));
+    let error = strict("exists(uri) and exists(type) or exists(uri)").expect_err("it is ambiguous to people");
+    assert_eq!(error.position, 29);
+    assert!(strict("not (exists(uri) and exists(type) or exists(uri))").is_err());
+    for text in ["exists(uri) or (exists(type) and exists(uri))", "exists(uri) and exists(type) and not (exists(uri) or exists(type))"] {
+        assert_eq!(strict(text).expect("it is clear"), parse(text));
+    }
+}
+
+#[test]
+fn a_destructive_call_does_not_take_the_beginning_of_every_uri_for_that_of_an_id() {
+    for value in ["e", "Ent", "entities", "entities/"] {
+        let text = format!("exists(type) and startsWith(uri, '{value}')");
+        assert_eq!(Filter::parse_strict(&text).expect_err("it matches every entity").position, 17);
+        assert!(selects(&text, json!({})));
+    }
+    assert!(Filter::parse_strict("startsWith(uri, 'entities/e') or startsWith(type, 'e')").is_ok());
+}
+
+#[test]
+fn a_uri_is_named_with_or_without_its_prefix() {
+    for text in [
+        "equals(uri, e1)",
+        "equals(uri, 'Entities/E1')",
+        "in(uri, 'x, entities/e1')",
+        "startsWith(uri, 'entities/e')",
+        "startsWith(uri, 'E1')",
+    ] {
+        assert!(selects(text, json!({})), "{text}");
+    }
+    for text in [
+        "equalsCaseSensitive(uri, E1)",
+        "equalsCaseSensitive(uri, 'Entities/e1')",
+        "equals(uri, 'entities/entities/e1')",
+        "equals(uri, '')",
+    ] {
+        assert!(!selects(text, json!({})), "{text}");
+    }
+    assert!(selects("equalsCaseSensitive(uri, 'entities/e1')", json!({})));
+}
+
+#[test]
+fn the_type_is_compared_in_full() {
+    assert!(selects("equals(type, configuration/entityTypes/hcp)", json!({})));
+    assert!(!selects("equals(type, HCP)", json!({})));
+    assert!(!selects("missing(type)", json!({})));
+}
+
+#[test]
+fn filters_of_one_shape_have_one_sql_and_hold_nothing_of_the_caller() {
+    let sql = |text: &str| parse(text).predicate().sql();
+    assert_eq!(sql("in(attributes.a, b, c, d)"), sql("in(attributes.'\"; DROP TABLE entity; --', \"'; --,x\")"));
+    assert_eq!(sql("startsWith(attributes.a, x)"), sql("startsWith(attributes.b, yz)"));
+    assert_eq!(sql("equals(uri, x) and not exists(type)"), "((lower(e.id COLLATE \"C\") = ?) AND (NOT (e.type <> '')))");
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-zA-Z0-9._:/$+~-]{0,6}",
+        "[ -~\n\t]{0,8}",
+        any::<String>().prop_map(|text| text.chars().filter(|c| *c != '\0').take(10).collect()),
+        Just("entities/e".to_owned()),
+    ]
+}
+
+fn quoted(text: String) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\"\""))
+}
+
+fn filter_text() -> impl Strategy<Value = String> {
+    let path = prop_oneof![
+        Just("type".to_owned()),
+        Just("uri".to_owned()),
+        prop::collection::vec(text().prop_map(quoted), 1..4).prop_map(|names| format!("attributes.{}", names.join("."))),
+    ];
+    let call = (path, prop::collection::vec(text().prop_map(quoted), 2..5), 0..6_usize).prop_map(|(path, values, kind)| match kind {
+        0 => format!("exists({path})"),
+        1 => format!("missing( {path} )"),
+        2 => format!("in({path},{})", values.join(" , ")),
+        3 => format!("startsWith({path}, \"x{}", &values[0][1..]) + ")",
+        4 => format!("equalsCaseSensitive({path}, {})", values[0]),
+        _ => format!("equals({path}, {})", values[0]),
+    });
+    call.prop_recursive(4, 24, 3, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|inner| format!("NOT({inner})")),
+            inner.clone().prop_map(|inner| format!("not {inner}")),
+            (prop::collection::vec(inner.clone(), 2..4), "and|AND|or|Or")
+                .prop_map(|(members, operator)| members.join(&format!(" {operator} "))),
+            (prop::collection::vec(inner, 2..4), "and|or")
+                .prop_map(|(members, operator)| format!("({})", members.join(&format!(" {operator} ")))),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in any::<String>()) {
+        if let Err(error) = Filter::parse(&text) {
+            prop_assert!(error.position <= text.chars().count());
+            prop_assert!(error.caret(&text).ends_with('^'));
+        }
+    }
+
+    #[test]
+    fn no_text_of_its_own_tokens_makes_the_parser_panic(tokens in prop::collection::vec("[(),.'\"\\\\]|and|or|not|in|equals|type|uri|attributes| |a|“|é", 0..40)) {
+        let text = tokens.concat();
+        for error in [Filter::parse(&text).err(), Filter::parse_strict(&text).err()].into_iter().flatten() {
+            prop_assert!(error.position <= text.chars().count());
+        }
+    }
+
+    #[test]
+    fn the_canonical_text_parses_back_to_an_equal_filter(text in filter_text()) {
+        let filter = Filter::parse(&text);
+        prop_assert!(filter.is_ok(), "{text}: {filter:?}");
+        let filter = filter.expect("just checked");
+        let canonical = filter.to_string();
+        prop_assert_eq!(&Filter::parse(&canonical), &Ok(filter), "{}", canonical);
+    }
+}
