@@ -1,0 +1,194 @@
+//! The bodies of requests: their media types, and their bytes, never more of them than is allowed.
+
+use axum::body::Body;
+use bytes::{Buf, Bytes, BytesMut};
+use futures::{Stream, stream};
+use http::{HeaderMap, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+
+use crate::error::{Code, Error};
+
+/// The form of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One JSON document.
+    Json,
+    /// JSON documents, one a line.
+    JsonLines,
+}
+
+/// The media types of a stream of documents.
+pub const JSON_LINES: &str = "application/x-ndjson";
+
+/// The form that the headers of a request declare; none declared is JSON, or lines of it where the route takes a stream.
+pub fn form(headers: &HeaderMap, is_stream: bool) -> Result<Form, Error> {
+    let unsupported = || {
+        let wanted = if is_stream { "application/x-ndjson or application/json" } else { "application/json" };
+        Error::new(Code::UnsupportedMediaType, format!("The body must be {wanted}, in UTF-8 and not compressed."))
+    };
+    let encoding = headers.get(header::CONTENT_ENCODING).map(|encoding| encoding.as_bytes());
+    if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        return Err(unsupported());
+    }
+    let Some(declared) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(if is_stream { Form::JsonLines } else { Form::Json });
+    };
+    let declared = declared.to_str().map_err(|_| unsupported())?.to_ascii_lowercase();
+    let mut parts = declared.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    let mut charsets = parts.filter_map(|part| part.strip_prefix("charset="));
+    if charsets.any(|charset| !matches!(charset.trim_matches('"'), "utf-8" | "utf8" | "us-ascii")) {
+        return Err(unsupported());
+    }
+    match essence {
+        "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" if is_stream => Ok(Form::JsonLines),
+        "application/json" => Ok(Form::Json),
+        _ if essence.starts_with("application/") && essence.ends_with("+json") => Ok(Form::Json),
+        _ => Err(unsupported()),
+    }
+}
+
+/// Reads a body that is not larger than the limit. One that declares to be larger is not read at all.
+pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, Error> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large(limit));
+    }
+    let mut read = BytesMut::new();
+    while let Some(data) = next(&mut body).await? {
+        if read.len() + data.len() > limit {
+            return Err(too_large(limit));
+        }
+        if read.is_empty() && body.is_end_stream() {
+            return Ok(data);
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(read.freeze())
+}
+
+/// The lines of a body that are not blank, each with its number from 1. No line may be larger than the limit; the body may.
+pub fn lines(body: Body, limit: usize) -> impl Stream<Item = Result<(u64, Bytes), Error>> + Send {
+    let lines = Lines { body, buffer: BytesMut::new(), searched: 0, number: 0, ended: false, limit };
+    stream::try_unfold(lines, |mut lines| async move { Ok(lines.next().await?.map(|line| (line, lines))) })
+}
+
+struct Lines {
+    body: Body,
+    buffer: BytesMut,
+    /// How much of the buffer is known to hold no end of line.
+    searched: usize,
+    number: u64,
+    ended: bool,
+    limit: usize,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Result<Option<(u64, Bytes)>, Error> {
+        loop {
+            let line = match self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+                Some(position) => {
+                    let line = self.buffer.split_to(self.searched + position).freeze();
+                    self.buffer.advance(1);
+                    line
+                }
+                None if self.ended && self.buffer.is_empty() => return Ok(None),
+                None if self.ended => self.buffer.split().freeze(),
+                None => {
+                    self.searched = self.buffer.len();
+                    self.fill().await?;
+                    continue;
+                }
+            };
+            self.searched = 0;
+            self.number += 1;
+            if line.len() > self.limit {
+                return Err(self.line_too_large());
+            }
+            if !line.trim_ascii().is_empty() {
+                return Ok(Some((self.number, line)));
+            }
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), Error> {
+        if self.buffer.len() > self.limit {
+            self.number += 1;
+            return Err(self.line_too_large());
+        }
+        match next(&mut self.body).await? {
+            Some(data) => self.buffer.extend_from_slice(&data),
+            None => self.ended = true,
+        }
+        Ok(())
+    }
+
+    fn line_too_large(&self) -> Error {
+        let message = format!("Line {} of the body is larger than {} bytes.", self.number, self.limit);
+        Error::new(Code::PayloadTooLarge, message).with("limit_bytes", self.limit)
+    }
+}
+
+/// The next data of a body; its trailers are of no interest.
+async fn next(body: &mut Body) -> Result<Option<Bytes>, Error> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Error::invalid("body", "incomplete", "could not be read to its end").caused_by(error))?;
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+fn too_large(limit: usize) -> Error {
+    Error::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes.")).with("limit_bytes", limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt, TryStreamExt};
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn chunks(chunks: &'static [&'static str]) -> Body {
+        Body::from_stream(stream::iter(chunks).map(|chunk| Ok::<_, std::io::Error>(Bytes::from_static(chunk.as_bytes()))))
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit() {
+        assert_eq!(read(chunks(&["abc", "de"]), 5).await.unwrap(), "abcde");
+        assert_eq!(read(chunks(&["abc", "def"]), 5).await.unwrap_err().code(), Code::PayloadTooLarge);
+        assert_eq!(read(Body::from("abcdef"), 5).await.unwrap_err().code(), Code::PayloadTooLarge);
+        assert_eq!(read(Body::from("abcde"), 5).await.unwrap(), "abcde");
+    }
+
+    #[tokio::test]
+    async fn lines_are_found_wherever_the_chunks_end() {
+        let found: Vec<_> = lines(chunks(&["{1}\n{", "2", "}\r\n\n", "  \n{5}"]), 9).try_collect().await.unwrap();
+        let found: Vec<_> = found.iter().map(|(number, line)| (*number, line.as_ref())).collect();
+        assert_eq!(found, [(1, b"{1}".as_slice()), (2, b"{2}\r"), (5, b"{5}")]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_named_before_it_ends() {
+        let endless = stream::iter(["1\n", "23"]).chain(stream::repeat("4")).map(|chunk| Ok::<_, std::io::Error>(chunk.as_bytes()));
+        let error = lines(Body::from_stream(endless), 10).try_collect::<Vec<_>>().await.unwrap_err();
+        assert_eq!(error.message(), "Line 2 of the body is larger than 10 bytes.");
+    }
+
+    #[test]
+    fn media_types_are_told_apart() {
+        let form = |media_type: &'static str, is_stream| {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))]);
+            form(&headers, is_stream).map_err(|error| error.code())
+        };
+        for json in ["application/json", "Application/JSON; charset=UTF-8", "application/merge-patch+json"] {
+            assert_eq!(form(json, false), Ok(Form::Json), "{json}");
+        }
+        assert_eq!(form("application/x-ndjson", true), Ok(Form::JsonLines));
+        for other in ["text/plain", "application/json; charset=latin1", "application/x-ndjson", ""] {
+            assert_eq!(form(other, false), Err(Code::UnsupportedMediaType), "{other}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! One request and its answer.
+
+use std::error::Error as StdError;
+use std::sync::{Arc, OnceLock};
+
+use axum::body::Body;
+use futures::stream::{self, BoxStream, StreamExt};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use prost_reflect::DynamicMessage;
+use tonic::Status;
+use tonic_types::StatusExt;
+use tower::Service;
+
+use super::binding::{Binding, BodyRule};
+use super::body::{self, Form};
+use super::call::{Answer, call};
+use super::problem::{self, Problem};
+use super::request::Target;
+use super::route::Found;
+use super::stream::Framing;
+use super::{MatchedRoute, Shared, headers, json, request_id};
+use crate::error::{Code, Error};
+
+/// What one request is answered with: the settings, and the id and rule of the request as far as they are known.
+#[derive(Clone)]
+pub struct Exchange {
+    pub shared: Arc<Shared>,
+    pub request_id: String,
+    pub binding: Option<Arc<Binding>>,
+}
+
+type Messages = BoxStream<'static, Result<DynamicMessage, Status>>;
+
+impl Exchange {
+    /// Answers a request, and tells which rule it was answered by.
+    pub async fn answer<S>(mut self, stack: S, request: Request<Body>) -> Response<Body>
+    where
+        S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
+        S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let mut response = self.find_and_answer(stack, request).await;
+        if let Some(binding) = &self.binding {
+            response.extensions_mut().insert(MatchedRoute(binding.path.clone()));
+        }
+        response
+    }
+
+    async fn find_and_answer<S>(&mut self, stack: S, request: Request<Body>) -> Response<Body>
+    where
+        S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
+        S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        let shared = Arc::clone(&self.shared);
+        let target = match shared.router.find(&parts.method, parts.uri.path()) {
+            Found::Nothing => return self.refuse(Error::new(Code::NotFound, "No route has this path.")),
+            Found::OtherMethods(allowed) => return self.wrong_method(&parts.method, &allowed),
+            Found::Route { target, variables } => Target {
+                binding: Arc::clone(target),
+                variables: variables.into_iter().map(String::from).collect(),
+                query: parts.uri.query().map(str::to_owned),
+            },
+        };
+        let binding = Arc::clone(&target.binding);
+        self.binding = Some(Arc::clone(&binding));
+        let is_head = parts.method == Method::HEAD;
+        let mut response = match self.exchange(stack, target, parts, body).await {
+            Ok(response) => response,
+            Err(response) => response,
+        };
+        if is_head {
+            *response.body_mut() = Body::empty();
+        }
+        response
+    }
+
+    async fn exchange<S>(&self, stack: S, target: Target, parts: request::Parts, body: Body) -> Result<Response<Body>, Response<Body>>
+    where
+        S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
+        S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let binding = Arc::clone(&target.binding);
+        let form = match binding.body {
+            BodyRule::None => Form::Json,
+            _ => body::form(&parts.headers, binding.rpc.client_streaming).map_err(|error| self.wrong_media_type(&parts.method, error))?,
+        };
+        let mut metadata = headers::to_metadata(&parts.headers).map_err(|error| self.refuse(error))?;
+        metadata.insert(request_id::HEADER, self.request_id_header());
+
+        let fault = Arc::new(OnceLock::new());
+        let messages = messages(target, form, body, self.shared.options.max_body_bytes).map({
+            let fault = Arc::clone(&fault);
+            move |message| message.inspect_err(|status: &Status| drop(fault.set(status.clone())))
+        });
+        let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
+        if binding.rpc.server_streaming {
+            let answer = called.map_err(|status| self.problem(fault.get().unwrap_or(&status)))?;
+            return Ok(self.stream(answer, Framing::of(&parts.headers)));
+        }
+        let answered = match called {
+            Ok(answer) => answer.only().await,
+            Err(status) => Err(status),
+        };
+        // What is wrong with the request is told whatever the service, or a layer before it, made of it.
+        match (fault.get(), answered) {
+            (Some(fault), _) => Err(self.problem(fault)),
+            (None, Err(status)) => Err(self.problem(&status)),
+            (None, Ok((metadata, message))) => Ok(self.document(&binding, &metadata, &message)),
+        }
+    }
+
+    /// The answer of an RPC that answers with one message.
+    fn document(&self, binding: &Binding, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
+        let (headers, status) = headers::from_metadata(metadata);
+        let status = status.unwrap_or(StatusCode::OK);
+        if status == StatusCode::NO_CONTENT {
+            return self.respond(status, headers, None, Body::empty());
+        }
+        match self.text(binding, message) {
+            Ok(text) => self.respond(status, headers, Some("application/json"), Body::from(text)),
+            Err(status) => self.problem(&status),
+        }
+    }
+
+    fn stream(&self, answer: Answer, framing: Framing) -> Response<Body> {
+        let (headers, status) = headers::from_metadata(&answer.metadata);
+        let body = framing.frame(self.clone(), answer.messages);
+        self.respond(status.unwrap_or(StatusCode::OK), headers, Some(framing.media_type()), body)
+    }
+
+    /// The JSON of a message of the answer.
+    pub fn text(&self, binding: &Binding, message: &DynamicMessage) -> Result<Vec<u8>, Status> {
+        let rpc = &binding.rpc;
+        let mut text = Vec::with_capacity(512);
+        let written = match binding.response_body {
+            Some(place) => json::encode_field(&rpc.schema, &rpc.schema.message(rpc.output).fields[place], message, &mut text),
+            None => json::encode_message(&rpc.schema, rpc.output, message, &mut text),
+        };
+        written.map_err(Error::internal)?;
+        Ok(text)
+    }
+
+    /// The problem document of a status.
+    pub fn problem_of(&self, status: &Status) -> Problem {
+        // Our own failures were logged when they were made; what comes from a library would go unseen.
+        if status.code() == tonic::Code::Unknown || status.code() == tonic::Code::Internal && status.get_details_error_info().is_none() {
+            let cause = status.source().map(ToString::to_string);
+            tracing::error!(request_id = self.request_id, message = status.message(), cause, "call failed");
+        }
+        let spell = |path: &str| self.binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path));
+        Problem::new(status, &self.request_id, &self.shared.base, spell)
+    }
+
+    fn problem(&self, status: &Status) -> Response<Body> {
+        let problem = self.problem_of(status);
+        let (mut headers, _) = headers::from_metadata(status.metadata().as_ref());
+        headers.extend(problem.headers);
+        let text = serde_json::to_vec(&problem.document).expect("a map of JSON values can always be written");
+        self.respond(problem.status, headers, Some(problem::MEDIA_TYPE), Body::from(text))
+    }
+
+    /// The answer to a failure that the gateway found.
+    pub fn refuse(&self, error: Error) -> Response<Body> {
+        self.problem(&error.into())
+    }
+
+    fn wrong_method(&self, method: &Method, allowed: &[Method]) -> Response<Body> {
+        let list = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let mut response = if method == Method::OPTIONS {
+            self.respond(StatusCode::NO_CONTENT, HeaderMap::new(), None, Body::empty())
+        } else {
+            self.refuse(Error::new(Code::MethodNotAllowed, format!("This path takes {list}.")))
+        };
+        response.headers_mut().insert(header::ALLOW, HeaderValue::try_from(list).expect("names of methods are fit for a header"));
+        response
+    }
+
+    /// Tells what media types the route takes: `Accept-Post` (W3C Linked Data Platform), `Accept-Patch` (RFC 5789), or `Accept` (RFC 9110).
+    fn wrong_media_type(&self, method: &Method, error: Error) -> Response<Body> {
+        let mut response = self.refuse(error);
+        let is_stream = self.binding.as_ref().is_some_and(|binding| binding.rpc.client_streaming);
+        let taken = if is_stream { "application/x-ndjson, application/jsonl, application/json" } else { "application/json" };
+        let name = match *method {
+            Method::POST => "accept-post",
+            Method::PATCH => "accept-patch",
+            _ => "accept",
+        };
+        response.headers_mut().insert(name, HeaderValue::from_static(taken));
+        response
+    }
+
+    fn respond(&self, status: StatusCode, headers: HeaderMap, media_type: Option<&'static str>, body: Body) -> Response<Body> {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        let headers = response.headers_mut();
+        if let Some(media_type) = media_type {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        }
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers.insert(request_id::HEADER, self.request_id_header());
+        response
+    }
+
+    fn request_id_header(&self) -> HeaderValue {
+        HeaderValue::try_from(&self.request_id).expect("a sane id is fit for a header")
+    }
+}
+
+/// The messages of a request. Nothing is read before the first is asked for.
+fn messages(target: Target, form: Form, body: Body, limit: usize) -> Messages {
+    if form == Form::Json {
+        return stream::once(async move {
+            let body = body::read(body, limit).await?;
+            Ok(target.message(&body)?)
+        })
+        .boxed();
+    }
+    let mut failed = false;
+    let messages = body::lines(body, limit).map(move |line| {
+        let (number, line) = line?;
+        target.message(&line).map_err(|error| in_line(number, error).into())
+    });
+    // A stream ends with its first fault.
+    messages.take_while(move |message: &Result<_, Status>| std::future::ready(!std::mem::replace(&mut failed, message.is_err()))).boxed()
+}
+
+/// Names the line that a fault is in.
+fn in_line(number: u64, error: Error) -> Error {
+    let mut violations = error.violations().to_vec();
+    for violation in &mut violations {
+        violation.description = format!("line {number}: {}", violation.description);
+    }
+    Error::validation(violations)
+}

@@ -1,0 +1,152 @@
+//! Which headers of a request become metadata of the call, and which metadata of the answer become headers.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::error::Error;
+
+/// The metadata by which a service sets the HTTP status of a success: 200, 201, 202 or 204.
+const HTTP_CODE: &str = "x-http-code";
+
+/// The headers of a request that a service gets to see. All others stay outside, so that nobody can forge what is said between layers.
+const PASSED_ON: [&str; 15] = [
+    "accept-language",
+    "api-version",
+    "apikey",
+    "authorization",
+    "baggage",
+    "forwarded",
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "last-event-id",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "x-forwarded-for",
+    "x-real-ip",
+];
+
+/// The metadata of an answer that are of the transport and not of the service.
+const KEPT_BACK: [&str; 10] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "date",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    HTTP_CODE,
+];
+
+/// The metadata of a call.
+pub fn to_metadata(headers: &HeaderMap) -> Result<HeaderMap, Error> {
+    let mut metadata = HeaderMap::with_capacity(headers.len());
+    for name in PASSED_ON {
+        for value in headers.get_all(name) {
+            metadata.append(HeaderName::from_static(name), value.clone());
+        }
+    }
+    if let Some(timeout) = timeout(headers)? {
+        metadata.insert("grpc-timeout", timeout);
+    }
+    Ok(metadata)
+}
+
+/// The headers of an answer, and the HTTP status that the service asks for.
+pub fn from_metadata(metadata: &HeaderMap) -> (HeaderMap, Option<StatusCode>) {
+    let mut headers = HeaderMap::with_capacity(metadata.len());
+    for (name, value) in metadata {
+        let text = name.as_str();
+        if !text.starts_with("grpc-") && !text.ends_with("-bin") && !KEPT_BACK.contains(&text) {
+            headers.append(name, value.clone());
+        }
+    }
+    let code = metadata.get(HTTP_CODE).and_then(|value| StatusCode::from_bytes(value.as_bytes()).ok());
+    (headers, code.filter(StatusCode::is_success))
+}
+
+/// The deadline of the caller, in the form of gRPC.
+fn timeout(headers: &HeaderMap) -> Result<Option<HeaderValue>, Error> {
+    if let Some(given) = headers.get("x-request-timeout") {
+        let seconds = given.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(|seconds: &f64| *seconds > 0.0);
+        let Some(timeout) = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) else {
+            return Err(Error::invalid("X-Request-Timeout", "invalid", "must be a number of seconds above 0, such as `2.5`"));
+        };
+        // At most eight digits: milliseconds last for more than a day, seconds for three years.
+        let text = match timeout.as_millis().max(1) {
+            millis @ ..=99_999_999 => format!("{millis}m"),
+            millis => format!("{}S", (millis / 1000).min(99_999_999)),
+        };
+        return Ok(Some(HeaderValue::try_from(text).expect("digits and a letter are fit for a header")));
+    }
+    match headers.get("grpc-timeout") {
+        None => Ok(None),
+        Some(given) if is_grpc_timeout(given.as_bytes()) => Ok(Some(given.clone())),
+        Some(_) => Err(Error::invalid("Grpc-Timeout", "invalid", "must be 1 to 8 digits and one of the units H, M, S, m, u, n")),
+    }
+}
+
+fn is_grpc_timeout(value: &[u8]) -> bool {
+    let Some((unit, digits)) = value.split_last() else { return false };
+    b"HMSmun".contains(unit) && (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn only_known_headers_reach_the_service() {
+        let given = headers(&[
+            ("authorization", "Bearer x"),
+            ("x-http-code", "204"),
+            ("x-offboard-realm", "1"),
+            ("cookie", "c"),
+            ("te", "trailers"),
+        ]);
+        assert_eq!(to_metadata(&given).unwrap(), headers(&[("authorization", "Bearer x")]));
+    }
+
+    #[test]
+    fn a_timeout_is_told_in_the_form_of_grpc() {
+        let told = |name, value| {
+            to_metadata(&headers(&[(name, value)])).ok().map(|metadata| metadata["grpc-timeout"].to_str().unwrap().to_owned())
+        };
+        assert_eq!(told("x-request-timeout", "2.5").as_deref(), Some("2500m"));
+        assert_eq!(told("x-request-timeout", "0.0001").as_deref(), Some("1m"));
+        assert_eq!(told("x-request-timeout", "100000").as_deref(), Some("100000S"));
+        assert_eq!(told("grpc-timeout", "3S").as_deref(), Some("3S"));
+        for (name, value) in [
+            ("x-request-timeout", "0"),
+            ("x-request-timeout", "-1"),
+            ("x-request-timeout", "NaN"),
+            ("x-request-timeout", "inf"),
+            ("grpc-timeout", "3"),
+            ("grpc-timeout", "123456789S"),
+            ("grpc-timeout", "S"),
+        ] {
+            assert_eq!(told(name, value), None, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn metadata_of_the_transport_stay_inside() {
+        let given = headers(&[
+            ("location", "/x"),
+            ("x-http-code", "202"),
+            ("grpc-status", "0"),
+            ("content-type", "application/grpc"),
+            ("a-bin", "AA"),
+        ]);
+        assert_eq!(from_metadata(&given), (headers(&[("location", "/x")]), Some(StatusCode::ACCEPTED)));
+        assert_eq!(from_metadata(&headers(&[("x-http-code", "500")])).1, None);
+    }
+}

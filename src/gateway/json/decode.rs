@@ -1,0 +1,335 @@
+//! JSON to messages, in one pass over the text. Every fault is collected with its path, and reading goes on; only text that is not JSON ends it.
+
+use std::collections::HashMap;
+
+use jiter::{Jiter, JiterError, Peek};
+use prost_reflect::{DynamicMessage, Kind, MapKey, MessageDescriptor, Value};
+
+use super::number::{exact_double, whole};
+use super::scalar::{self, Fault, from_text, inexact, map_key};
+use super::schema::{Cardinality, Field, Schema, Shape, well_known};
+use crate::error::Violations;
+
+/// How deep the messages of a request may nest. prost refuses more than 100, so that nobody can exhaust a stack; one is left for a scalar at
+/// the bottom that is a message of its own.
+const MAX_DEPTH: usize = 99;
+/// How many faults are told. A body of a million faults does not make an answer of a million lines.
+const MAX_FAULTS: usize = 1000;
+
+/// Reads the JSON of one message or of one of its fields.
+pub struct Decoder<'s, 'j> {
+    schema: &'s Schema,
+    json: Jiter<'j>,
+    violations: Violations,
+    path: String,
+    /// How much of the path was given.
+    root: usize,
+    depth: usize,
+}
+
+/// What a document held.
+#[derive(Debug)]
+pub struct Decoded<T> {
+    /// The value; where there are violations it is incomplete.
+    pub value: T,
+    /// All that is wrong with it, with paths of proto names.
+    pub violations: Violations,
+}
+
+/// Nothing where a fault was noted, or the end of the reading where the text is not JSON.
+type Read<T> = Result<Option<T>, JiterError>;
+
+impl<'s, 'j> Decoder<'s, 'j> {
+    /// Reads `text` as the value of the request message or, where `path` is not empty, of this field of it. The path is put before that of
+    /// each fault.
+    pub fn new(schema: &'s Schema, text: &'j [u8], path: &str) -> Self {
+        let depth = usize::from(!path.is_empty());
+        Decoder { schema, json: Jiter::new(text), violations: Violations::new(), path: path.to_owned(), root: path.len(), depth }
+    }
+
+    /// Reads an object into the message, whose type stands at `place` in the schema. The value is the members that were there, by the place
+    /// of their fields.
+    pub fn message(mut self, place: usize, message: &mut DynamicMessage) -> Decoded<Vec<usize>> {
+        let read = self.json.peek().and_then(|peek| match peek {
+            Peek::Object => self.members(place, message).map(Some),
+            other => self.refuse(other, Fault::new("invalid_type", "must be an object")),
+        });
+        self.end(read, Vec::new())
+    }
+
+    /// Reads the value of a field into the message.
+    pub fn field(mut self, field: &'s Field, message: &mut DynamicMessage) -> Decoded<()> {
+        let read = self.json.peek().and_then(|peek| self.field_value(field, peek)).map(|value| {
+            if let Some(value) = value {
+                message.set_field(&field.descriptor, value);
+            }
+            None
+        });
+        self.end(read, ())
+    }
+
+    fn end<T>(mut self, read: Read<T>, nothing: T) -> Decoded<T> {
+        match read.and_then(|value| self.json.finish().map(|()| value)) {
+            Ok(value) => Decoded { value: value.unwrap_or(nothing), violations: self.violations },
+            Err(error) => {
+                let position = error.get_position(&self.json);
+                let mut violations = Violations::new();
+                let reason = error.error_type.to_string();
+                let description = format!("is not JSON: {reason} at line {}, column {}", position.line, position.column);
+                violations.add(&self.path[..self.root], "invalid_json", description);
+                Decoded { value: nothing, violations }
+            }
+        }
+    }
+
+    fn members(&mut self, place: usize, message: &mut DynamicMessage) -> Result<Vec<usize>, JiterError> {
+        let kind = self.schema.message(place);
+        let mut seen = Vec::new();
+        let mut key = self.json.known_object()?;
+        while let Some(name) = key {
+            match kind.find(name) {
+                Some((place, field)) => {
+                    let mark = self.enter(field.descriptor.name());
+                    let peek = self.json.peek()?;
+                    if seen.contains(&place) {
+                        self.refuse::<()>(peek, Fault::new("duplicate", "is given twice"))?;
+                    } else {
+                        seen.push(place);
+                        if let Some(value) = self.field_value(field, peek)? {
+                            self.set(field, value, message);
+                        }
+                    }
+                    self.path.truncate(mark);
+                }
+                None => {
+                    let name = name.to_owned();
+                    let mark = self.enter(&name);
+                    let peek = self.json.peek()?;
+                    self.refuse::<()>(peek, Fault::new("unknown_field", "is not known here"))?;
+                    self.path.truncate(mark);
+                }
+            }
+            key = self.json.next_key()?;
+        }
+        Ok(seen)
+    }
+
+    fn set(&mut self, field: &Field, value: Value, message: &mut DynamicMessage) {
+        match self.schema.rival(field, message) {
+            Some(rival) => self.fault(rival),
+            None => message.set_field(&field.descriptor, value),
+        }
+    }
+
+    fn field_value(&mut self, field: &'s Field, peek: Peek) -> Read<Value> {
+        match &field.cardinality {
+            _ if peek == Peek::Null && !matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Value(_))) => {
+                self.json.known_null()?;
+                Ok(None)
+            }
+            Cardinality::Single { .. } => self.value(&field.shape, peek),
+            Cardinality::List => self.list(peek, |decoder, peek| decoder.element(&field.shape, peek)).map(|list| list.map(Value::List)),
+            Cardinality::Map(keys) => {
+                let Peek::Object = peek else {
+                    return self.refuse(peek, Fault::new("invalid_type", "must be an object"));
+                };
+                self.within(1, peek, |decoder| decoder.map(keys, &field.shape).map(Some))
+            }
+        }
+    }
+
+    fn map(&mut self, keys: &Kind, shape: &'s Shape) -> Result<Value, JiterError> {
+        let mut entries = HashMap::new();
+        self.entries(|decoder, name, peek| {
+            let key = match map_key(keys, name) {
+                Ok(key) => key,
+                Err(fault) => return decoder.refuse(peek, fault),
+            };
+            if entries.contains_key(&key) {
+                return decoder.refuse(peek, Fault::new("duplicate", "is given twice"));
+            }
+            if let Some(value) = decoder.element(shape, peek)? {
+                entries.insert(key, value);
+            }
+            Ok(Some(()))
+        })?;
+        Ok(Value::Map(entries))
+    }
+
+    /// A value within a list or map, where `null` says nothing.
+    fn element(&mut self, shape: &'s Shape, peek: Peek) -> Read<Value> {
+        if peek == Peek::Null && !matches!(shape, Shape::Value(_)) {
+            return self.refuse(peek, Fault::kind(shape));
+        }
+        self.value(shape, peek)
+    }
+
+    fn value(&mut self, shape: &'s Shape, peek: Peek) -> Read<Value> {
+        match (shape, peek) {
+            (Shape::Wrapper(descriptor, inner), _) => {
+                let value = self.value(inner, peek)?;
+                Ok(value.map(|value| well_known(descriptor, [(1, value)])))
+            }
+            (Shape::Value(descriptor), _) => self.any(descriptor, peek),
+            (Shape::Message(place), Peek::Object) => {
+                let mut message = DynamicMessage::new(self.schema.message(*place).descriptor.clone());
+                let members = self.within(1, peek, |decoder| decoder.members(*place, &mut message).map(Some))?;
+                Ok(members.map(|_| Value::Message(message)))
+            }
+            (Shape::Struct(descriptor), Peek::Object) => self.structure(descriptor, peek),
+            (Shape::ListValue(descriptor), Peek::Array) => self.list_value(descriptor, peek),
+            (Shape::Bool, Peek::True | Peek::False) => self.json.known_bool(peek).map(|value| Some(Value::Bool(value))),
+            (Shape::String, Peek::String) => Ok(Some(Value::String(self.json.known_str()?.to_owned()))),
+            (Shape::Bool | Shape::String | Shape::Message(_) | Shape::Struct(_) | Shape::ListValue(_), _) => {
+                self.refuse(peek, Fault::kind(shape))
+            }
+            (_, Peek::String) => {
+                let read = from_text(shape, self.json.known_str()?);
+                Ok(self.keep(read))
+            }
+            (Shape::Number(kind), _) if peek.is_num() => {
+                let read = scalar::number(kind, self.number(peek)?);
+                Ok(self.keep(read))
+            }
+            (Shape::Timestamp { descriptor, epoch_millis: true }, _) if peek.is_num() => {
+                let millis = scalar::millis(descriptor, whole(self.number(peek)?));
+                Ok(self.keep(millis.ok_or_else(|| Fault::kind(shape))))
+            }
+            _ => self.refuse(peek, Fault::kind(shape)),
+        }
+    }
+
+    /// A `google.protobuf.Value`.
+    fn any(&mut self, descriptor: &MessageDescriptor, peek: Peek) -> Read<Value> {
+        // The numbers of its fields: null_value 1, number_value 2, string_value 3, bool_value 4, struct_value 5, list_value 6.
+        let inner = |number: u32| descriptor.get_field(number).and_then(|field| field.kind().as_message().cloned());
+        let field = match peek {
+            Peek::Null => {
+                self.json.known_null()?;
+                (1, Value::EnumNumber(0))
+            }
+            Peek::True | Peek::False => (4, Value::Bool(self.json.known_bool(peek)?)),
+            Peek::String => (3, Value::String(self.json.known_str()?.to_owned())),
+            Peek::Object => {
+                let kind = inner(5).expect("struct_value is a message");
+                let Some(value) = self.within(1, peek, |decoder| decoder.structure(&kind, peek))? else { return Ok(None) };
+                (5, value)
+            }
+            Peek::Array => {
+                let kind = inner(6).expect("list_value is a message");
+                let Some(value) = self.within(1, peek, |decoder| decoder.list_value(&kind, peek))? else { return Ok(None) };
+                (6, value)
+            }
+            number => {
+                let read = exact_double(self.number(number)?).ok_or_else(inexact);
+                let Some(value) = self.keep(read) else { return Ok(None) };
+                (2, Value::F64(value))
+            }
+        };
+        Ok(Some(well_known(descriptor, [field])))
+    }
+
+    fn structure(&mut self, descriptor: &MessageDescriptor, peek: Peek) -> Read<Value> {
+        let entry = descriptor.get_field(1).and_then(|field| field.kind().as_message().cloned()).expect("a struct has a map of fields");
+        let kind = entry.map_entry_value_field().kind().as_message().cloned().expect("the fields of a struct are values");
+        // The struct, and the entry of its map.
+        self.within(2, peek, |decoder| {
+            let mut entries = HashMap::new();
+            decoder.entries(|decoder, name, peek| {
+                let key = MapKey::String(name.to_owned());
+                if entries.contains_key(&key) {
+                    return decoder.refuse(peek, Fault::new("duplicate", "is given twice"));
+                }
+                if let Some(value) = decoder.any(&kind, peek)? {
+                    entries.insert(key, value);
+                }
+                Ok(Some(()))
+            })?;
+            Ok(Some(well_known(descriptor, [(1, Value::Map(entries))])))
+        })
+    }
+
+    fn list_value(&mut self, descriptor: &MessageDescriptor, peek: Peek) -> Read<Value> {
+        let kind = descriptor.get_field(1).and_then(|field| field.kind().as_message().cloned()).expect("a list has values");
+        self.within(1, peek, |decoder| {
+            let values = decoder.list(peek, |decoder, peek| decoder.any(&kind, peek))?;
+            Ok(values.map(|values| well_known(descriptor, [(1, Value::List(values))])))
+        })
+    }
+
+    fn list(&mut self, peek: Peek, mut element: impl FnMut(&mut Self, Peek) -> Read<Value>) -> Read<Vec<Value>> {
+        let Peek::Array = peek else {
+            return self.refuse(peek, Fault::new("invalid_type", "must be an array"));
+        };
+        let mut elements = Vec::new();
+        let mut index = 0_usize;
+        let mut next = self.json.known_array()?;
+        while let Some(peek) = next {
+            let mark = self.path.len();
+            self.path.push_str(&format!("[{index}]"));
+            elements.extend(element(self, peek)?);
+            self.path.truncate(mark);
+            index += 1;
+            next = self.json.array_step()?;
+        }
+        Ok(Some(elements))
+    }
+
+    fn entries(&mut self, mut entry: impl FnMut(&mut Self, &str, Peek) -> Read<()>) -> Result<(), JiterError> {
+        let mut key = self.json.known_object()?.map(str::to_owned);
+        while let Some(name) = key {
+            let mark = self.enter(&name);
+            let peek = self.json.peek()?;
+            entry(self, &name, peek)?;
+            self.path.truncate(mark);
+            key = self.json.next_key()?.map(str::to_owned);
+        }
+        Ok(())
+    }
+
+    /// The text of a number.
+    fn number(&mut self, peek: Peek) -> Result<&'j str, JiterError> {
+        let start = self.json.current_index();
+        self.json.known_number_bytes(peek)?;
+        Ok(std::str::from_utf8(self.json.slice_to_current(start)).expect("a number is ASCII"))
+    }
+
+    /// Reads what nests `levels` messages deeper, unless that is too deep.
+    fn within<T>(&mut self, levels: usize, peek: Peek, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
+        if self.depth + levels > MAX_DEPTH {
+            return self.refuse(peek, Fault::new("too_deep", "is nested too deeply"));
+        }
+        self.depth += levels;
+        let value = read(self)?;
+        self.depth -= levels;
+        Ok(value)
+    }
+
+    /// Goes to a member; the answer is where to truncate the path afterwards.
+    fn enter(&mut self, name: &str) -> usize {
+        let mark = self.path.len();
+        if mark > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(name);
+        mark
+    }
+
+    /// Notes a fault and passes over the value.
+    fn refuse<T>(&mut self, peek: Peek, fault: Fault) -> Read<T> {
+        self.json.known_skip(peek)?;
+        self.fault(fault);
+        Ok(None)
+    }
+
+    /// The value, or nothing and a note of the fault.
+    fn keep<T>(&mut self, read: Result<T, Fault>) -> Option<T> {
+        read.map_err(|fault| self.fault(fault)).ok()
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        if self.violations.as_slice().len() < MAX_FAULTS {
+            self.violations.add(self.path.as_str(), fault.code, fault.description);
+        }
+    }
+}

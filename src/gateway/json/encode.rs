@@ -1,0 +1,234 @@
+//! Messages to JSON, written straight from the message into a buffer.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, SecondsFormat};
+use prost_reflect::{DynamicMessage, MapKey, Value};
+use serde::Serialize;
+
+use super::schema::{Cardinality, Field, Schema, Shape};
+
+/// An answer of the service that has no JSON form, such as a time in the year 10000.
+#[derive(Debug, thiserror::Error)]
+#[error("a value of the answer has no JSON form: {0}")]
+pub struct Unwritable(String);
+
+/// Doubles hold every whole number up to here.
+const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// Writes a message, whose type stands at `place` in the schema, as an object with all of its members.
+pub fn encode_message(schema: &Schema, place: usize, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    out.push(b'{');
+    for (count, field) in schema.message(place).fields.iter().enumerate() {
+        if count > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(field.key.as_bytes());
+        encode_field(schema, field, message, out)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// Writes the value that a field has in a message.
+pub fn encode_field(schema: &Schema, field: &Field, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    let writer = Writer { schema };
+    match &field.cardinality {
+        Cardinality::Single { optional: true } if !message.has_field(&field.descriptor) => out.extend_from_slice(b"null"),
+        Cardinality::Single { .. } => return writer.value(&field.shape, &message.get_field(&field.descriptor), out),
+        _ if field.null_when_empty && !message.has_field(&field.descriptor) => out.extend_from_slice(b"null"),
+        Cardinality::List => {
+            let value = message.get_field(&field.descriptor);
+            let elements = value.as_list().ok_or_else(|| Unwritable(field.name.clone()))?;
+            return writer.list(elements, out, |element, out| writer.value(&field.shape, element, out));
+        }
+        Cardinality::Map(_) => {
+            let value = message.get_field(&field.descriptor);
+            let entries = value.as_map().ok_or_else(|| Unwritable(field.name.clone()))?;
+            let mut entries: Vec<_> = entries.iter().collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            return writer.object(entries, out, |value, out| writer.value(&field.shape, value, out));
+        }
+    }
+    Ok(())
+}
+
+struct Writer<'s> {
+    schema: &'s Schema,
+}
+
+impl Writer<'_> {
+    fn value(&self, shape: &Shape, value: &Value, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+        match (shape, value) {
+            (Shape::Enum(values), Value::EnumNumber(number)) => match values.values.iter().find(|value| value.number == *number) {
+                Some(value) => json(&value.spelling, out),
+                None => json(number, out),
+            },
+            (Shape::Message(place), Value::Message(message)) => return encode_message(self.schema, *place, message, out),
+            (Shape::Timestamp { epoch_millis, .. }, Value::Message(message)) => return timestamp(message, *epoch_millis, out),
+            (Shape::Duration(_), Value::Message(message)) => duration(message, out),
+            (Shape::FieldMask(_), Value::Message(message)) => self.field_mask(message, out),
+            (Shape::Struct(_), Value::Message(message)) => return self.structure(message, out),
+            (Shape::Value(_), Value::Message(message)) => return self.any_value(message, out),
+            (Shape::ListValue(_), Value::Message(message)) => return self.list_value(message, out),
+            (Shape::Wrapper(_, inner), Value::Message(message)) => {
+                let value = field(message, 1)?;
+                return self.value(inner, &value, out);
+            }
+            (_, Value::Bool(value)) => json(value, out),
+            (_, Value::String(value)) => json(value, out),
+            (_, Value::Bytes(value)) => json(&STANDARD.encode(value), out),
+            (_, Value::I32(value)) => json(value, out),
+            (_, Value::I64(value)) => json(value, out),
+            (_, Value::U32(value)) => json(value, out),
+            (_, Value::U64(value)) => json(value, out),
+            (_, Value::F32(value)) if value.is_finite() => json(value, out),
+            (_, Value::F64(value)) if value.is_finite() => json(value, out),
+            (_, Value::F32(value)) => json(special(f64::from(*value)), out),
+            (_, Value::F64(value)) => json(special(*value), out),
+            (shape, _) => return Err(Unwritable(format!("a value that is not {}", shape.wanted()))),
+        }
+        Ok(())
+    }
+
+    fn list<'v>(
+        &self,
+        elements: &'v [Value],
+        out: &mut Vec<u8>,
+        write: impl Fn(&'v Value, &mut Vec<u8>) -> Result<(), Unwritable>,
+    ) -> Result<(), Unwritable> {
+        out.push(b'[');
+        for (count, element) in elements.iter().enumerate() {
+            if count > 0 {
+                out.push(b',');
+            }
+            write(element, out)?;
+        }
+        out.push(b']');
+        Ok(())
+    }
+
+    fn object<'v>(
+        &self,
+        entries: Vec<(&'v MapKey, &'v Value)>,
+        out: &mut Vec<u8>,
+        write: impl Fn(&'v Value, &mut Vec<u8>) -> Result<(), Unwritable>,
+    ) -> Result<(), Unwritable> {
+        out.push(b'{');
+        for (count, (key, value)) in entries.into_iter().enumerate() {
+            if count > 0 {
+                out.push(b',');
+            }
+            match key {
+                MapKey::String(key) => json(key, out),
+                MapKey::Bool(key) => json(&key.to_string(), out),
+                MapKey::I32(key) => json(&key.to_string(), out),
+                MapKey::I64(key) => json(&key.to_string(), out),
+                MapKey::U32(key) => json(&key.to_string(), out),
+                MapKey::U64(key) => json(&key.to_string(), out),
+            }
+            out.push(b':');
+            write(value, out)?;
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn structure(&self, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+        let fields = field(message, 1)?;
+        let mut entries: Vec<_> = fields.as_map().ok_or_else(|| Unwritable("a struct without fields".to_owned()))?.iter().collect();
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        self.object(entries, out, |value, out| self.nested_value(value, out))
+    }
+
+    fn list_value(&self, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+        let values = field(message, 1)?;
+        let elements = values.as_list().ok_or_else(|| Unwritable("a list without values".to_owned()))?;
+        self.list(elements, out, |value, out| self.nested_value(value, out))
+    }
+
+    fn nested_value(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+        let message = value.as_message().ok_or_else(|| Unwritable("a value that is no message".to_owned()))?;
+        self.any_value(message, out)
+    }
+
+    fn any_value(&self, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+        match message.fields().next() {
+            Some((_, Value::F64(number))) if !number.is_finite() => return Err(Unwritable(format!("the number {number}"))),
+            Some((_, Value::F64(number))) if is_whole(*number) => json(&(*number as i64), out),
+            Some((_, Value::F64(number))) => json(number, out),
+            Some((_, Value::String(text))) => json(text, out),
+            Some((_, Value::Bool(value))) => json(value, out),
+            Some((kind, Value::Message(inner))) if kind.name() == "struct_value" => return self.structure(inner, out),
+            Some((_, Value::Message(inner))) => return self.list_value(inner, out),
+            _ => out.extend_from_slice(b"null"),
+        }
+        Ok(())
+    }
+
+    /// The paths of a mask are written in the spelling of the schema.
+    fn field_mask(&self, message: &DynamicMessage, out: &mut Vec<u8>) {
+        let paths = message.get_field_by_number(1);
+        let paths = paths.as_deref().and_then(Value::as_list).unwrap_or_default().iter();
+        let paths: Vec<String> = paths.filter_map(Value::as_str).map(|path| self.schema.style.spell_path(path)).collect();
+        json(&paths.join(","), out);
+    }
+}
+
+fn field(message: &DynamicMessage, number: u32) -> Result<std::borrow::Cow<'_, Value>, Unwritable> {
+    message.get_field_by_number(number).ok_or_else(|| Unwritable("a well-known type without its field".to_owned()))
+}
+
+/// Writes what serde knows how to write.
+fn json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("text and numbers can always be written to memory");
+}
+
+fn special(number: f64) -> &'static str {
+    if number.is_nan() {
+        "NaN"
+    } else if number > 0.0 {
+        "Infinity"
+    } else {
+        "-Infinity"
+    }
+}
+
+/// Whether a double can be written as an integer without a doubt: `1` for `1.0`, but `-0.0` as it is.
+fn is_whole(number: f64) -> bool {
+    number.fract() == 0.0 && number.abs() <= MAX_WHOLE && !(number == 0.0 && number.is_sign_negative())
+}
+
+/// `seconds` and `nanos` of a timestamp or duration.
+fn instant(message: &DynamicMessage) -> (i64, i32) {
+    let seconds = message.get_field_by_number(1).and_then(|value| value.as_i64()).unwrap_or_default();
+    let nanos = message.get_field_by_number(2).and_then(|value| value.as_i32()).unwrap_or_default();
+    (seconds, nanos)
+}
+
+fn timestamp(message: &DynamicMessage, epoch_millis: bool, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    let (seconds, nanos) = instant(message);
+    let time = u32::try_from(nanos).ok().and_then(|nanos| DateTime::from_timestamp(seconds, nanos));
+    let time = time.filter(|time| (1..=9999).contains(&chrono::Datelike::year(time)));
+    let time = time.ok_or_else(|| Unwritable(format!("the time {seconds}.{nanos}")))?;
+    if epoch_millis {
+        json(&time.timestamp_millis(), out);
+    } else {
+        json(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true), out);
+    }
+    Ok(())
+}
+
+fn duration(message: &DynamicMessage, out: &mut Vec<u8>) {
+    let (seconds, nanos) = instant(message);
+    let sign = if seconds < 0 || nanos < 0 { "-" } else { "" };
+    let fraction = match nanos.unsigned_abs() {
+        0 => String::new(),
+        nanos if nanos % 1_000_000 == 0 => format!(".{:03}", nanos / 1_000_000),
+        nanos if nanos % 1_000 == 0 => format!(".{:06}", nanos / 1_000),
+        nanos => format!(".{nanos:09}"),
+    };
+    write!(out, "\"{sign}{}{fraction}s\"", seconds.unsigned_abs()).expect("memory can always be written to");
+}

@@ -1,0 +1,19 @@
+//! JSON to protobuf messages and back, in the spelling that a service declares (`proto/offboard/v1/annotations.proto`).
+//!
+//! This is not the JSON mapping of proto3: here every member is always present, 64-bit integers are numbers, and enum values are spelled
+//! as the contract of the service has them. A [`Schema`] holds, ready made, all that is the same for every message of a type.
+
+mod decode;
+mod encode;
+mod number;
+mod path;
+mod scalar;
+mod schema;
+
+pub use decode::Decoder;
+pub use encode::{encode_field, encode_message};
+pub use scalar::from_text;
+pub use schema::{Cardinality, FieldPath, Message, Schema, SchemaError, Shape, Style};
+
+#[cfg(test)]
+mod tests;

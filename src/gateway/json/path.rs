@@ -1,0 +1,49 @@
+//! Field paths in errors: from the proto names that services speak to the spelling of the contract.
+
+use super::schema::{Cardinality, Schema, Shape};
+
+impl Schema {
+    /// Spells a path of proto names, such as `objects.uri_list[3]`, as the members of the JSON document are spelled: `objects.uriList[3]`.
+    /// What is not a field, such as a key of a map or a member of a free-form object, stays as it is.
+    pub fn spell(&self, message: usize, path: &str) -> String {
+        let mut spelled = String::with_capacity(path.len());
+        let mut inside = Some(message);
+        let mut key_of: Option<&Shape> = None;
+        for (count, part) in path.split('.').enumerate() {
+            if count > 0 {
+                spelled.push('.');
+            }
+            if let Some(shape) = key_of.take() {
+                spelled.push_str(part);
+                inside = message_of(shape);
+                continue;
+            }
+            let (name, index) = part.split_at(part.find('[').unwrap_or(part.len()));
+            match inside.and_then(|message| self.message(message).find(name)) {
+                Some((_, field)) => {
+                    spelled.push_str(&field.name);
+                    inside = match field.cardinality {
+                        Cardinality::Map(_) if index.is_empty() => {
+                            key_of = Some(&field.shape);
+                            None
+                        }
+                        _ => message_of(&field.shape),
+                    };
+                }
+                None => {
+                    spelled.push_str(name);
+                    inside = None;
+                }
+            }
+            spelled.push_str(index);
+        }
+        spelled
+    }
+}
+
+fn message_of(shape: &Shape) -> Option<usize> {
+    match shape {
+        Shape::Message(place) => Some(*place),
+        _ => None,
+    }
+}

@@ -1,0 +1,362 @@
+//! What the JSON form of each message type is, worked out once when the gateway is built.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
+
+use super::scalar::Fault;
+
+/// The spelling of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Style {
+    /// Members as in the proto file, enum values in lower snake case without their prefix.
+    SnakeCase,
+    /// Members in lowerCamelCase, enum values by their `json_value` or as they stand without their prefix.
+    CamelCase,
+}
+
+impl Style {
+    /// The style with this number in `offboard.v1.JsonStyle`.
+    pub fn from_number(number: i32) -> Option<Style> {
+        match number {
+            1 => Some(Style::SnakeCase),
+            2 => Some(Style::CamelCase),
+            _ => None,
+        }
+    }
+
+    /// Spells a path of proto names.
+    pub(super) fn spell_path(self, path: &str) -> String {
+        match self {
+            Style::SnakeCase => path.to_owned(),
+            Style::CamelCase => {
+                let mut words = path.split('_');
+                let mut spelled = words.next().unwrap_or_default().to_owned();
+                for word in words {
+                    let mut characters = word.chars();
+                    spelled.extend(characters.next().map(|first| first.to_ascii_uppercase()));
+                    spelled.push_str(characters.as_str());
+                }
+                spelled
+            }
+        }
+    }
+}
+
+/// A type that has no JSON form.
+#[derive(Debug, thiserror::Error)]
+#[error("{field}: {message} has no JSON form here")]
+pub struct SchemaError {
+    field: String,
+    message: String,
+}
+
+/// The JSON forms of the message types of one style. Types refer to each other by their place here, so that they may be recursive.
+#[derive(Debug)]
+pub struct Schema {
+    /// The spelling.
+    pub style: Style,
+    messages: Vec<Message>,
+    places: HashMap<String, usize>,
+    enums: HashMap<String, Arc<Enum>>,
+}
+
+/// The JSON form of a message type.
+#[derive(Debug)]
+pub struct Message {
+    /// The type.
+    pub descriptor: MessageDescriptor,
+    /// Its fields in the order of their numbers, which is the order of the members.
+    pub fields: Vec<Field>,
+}
+
+/// The JSON form of a field.
+#[derive(Debug)]
+pub struct Field {
+    /// The field.
+    pub descriptor: FieldDescriptor,
+    /// The member's name.
+    pub name: String,
+    /// The member's name as it is written: quoted, with a colon.
+    pub key: String,
+    /// How often its value may stand.
+    pub cardinality: Cardinality,
+    /// Its value, its elements or the values of its map.
+    pub shape: Shape,
+    /// Whether an empty list or map is written as `null`.
+    pub null_when_empty: bool,
+}
+
+/// How often the value of a field may stand.
+#[derive(Clone, Debug)]
+pub enum Cardinality {
+    /// Once. Where it may be absent, absent is `null`.
+    Single {
+        /// Whether it may be absent.
+        optional: bool,
+    },
+    /// A list.
+    List,
+    /// A map, with the kind of its keys.
+    Map(Kind),
+}
+
+/// The JSON form of one value.
+#[derive(Clone, Debug)]
+pub enum Shape {
+    /// `true` or `false`.
+    Bool,
+    /// A number; the kind says which.
+    Number(Kind),
+    /// A string.
+    String,
+    /// A string in base64.
+    Bytes,
+    /// A string, one of the enum's.
+    Enum(Arc<Enum>),
+    /// An object: the place of its type in the schema.
+    Message(usize),
+    /// RFC 3339, or milliseconds since the Unix epoch.
+    Timestamp {
+        /// The type.
+        descriptor: MessageDescriptor,
+        /// Whether it is a number of milliseconds.
+        epoch_millis: bool,
+    },
+    /// Seconds with an `s`.
+    Duration(MessageDescriptor),
+    /// Paths with commas between them.
+    FieldMask(MessageDescriptor),
+    /// Any object.
+    Struct(MessageDescriptor),
+    /// Anything.
+    Value(MessageDescriptor),
+    /// Any array.
+    ListValue(MessageDescriptor),
+    /// A value that may be `null`.
+    Wrapper(MessageDescriptor, Box<Shape>),
+}
+
+/// The spelling of an enum.
+#[derive(Debug)]
+pub struct Enum {
+    /// Each value: number, spelling, name in the proto file. One that says "not set" is spelled `null`.
+    pub values: Vec<EnumValue>,
+}
+
+/// The spelling of a value of an enum.
+#[derive(Debug)]
+pub struct EnumValue {
+    /// Its number.
+    pub number: i32,
+    /// Its spelling; none for the one that says "not set".
+    pub spelling: Option<String>,
+    /// Its name in the proto file, that is understood too.
+    pub proto_name: String,
+}
+
+/// The way to a field from the top of a message: the places of the fields in their messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldPath(Vec<(usize, usize)>);
+
+impl Schema {
+    /// An empty schema.
+    pub fn new(style: Style) -> Self {
+        Schema { style, messages: Vec::new(), places: HashMap::new(), enums: HashMap::new() }
+    }
+
+    /// Adds a message type with all that it holds, and tells its place.
+    pub fn add(&mut self, descriptor: &MessageDescriptor) -> Result<usize, SchemaError> {
+        if let Some(place) = self.places.get(descriptor.full_name()) {
+            return Ok(*place);
+        }
+        let place = self.messages.len();
+        self.places.insert(descriptor.full_name().to_owned(), place);
+        self.messages.push(Message { descriptor: descriptor.clone(), fields: Vec::new() });
+        let fields = descriptor.fields().map(|field| self.field(field)).collect::<Result<_, _>>()?;
+        self.messages[place].fields = fields;
+        Ok(place)
+    }
+
+    /// The message type at a place.
+    pub fn message(&self, place: usize) -> &Message {
+        &self.messages[place]
+    }
+
+    /// The place of a message type that was added.
+    pub fn place(&self, full_name: &str) -> Option<usize> {
+        self.places.get(full_name).copied()
+    }
+
+    /// Finds a field by a path of names, in either spelling, through messages that stand once.
+    pub fn resolve(&self, message: usize, path: &str) -> Option<FieldPath> {
+        let mut steps = Vec::new();
+        let mut inside = Some(message);
+        for name in path.split('.') {
+            let message = inside?;
+            let (place, field) = self.message(message).find(name)?;
+            steps.push((message, place));
+            inside = match (&field.cardinality, &field.shape) {
+                (Cardinality::Single { .. }, Shape::Message(inner)) => Some(*inner),
+                _ => None,
+            };
+        }
+        Some(FieldPath(steps))
+    }
+
+    /// The field at the end of a path.
+    pub fn field_at(&self, path: &FieldPath) -> &Field {
+        let (message, place) = path.0.last().expect("a path has at least one step");
+        &self.messages[*message].fields[*place]
+    }
+
+    /// The path in proto names.
+    pub fn path_name(&self, path: &FieldPath) -> String {
+        let names: Vec<&str> = path.0.iter().map(|(message, place)| self.messages[*message].fields[*place].descriptor.name()).collect();
+        names.join(".")
+    }
+
+    /// The message that holds the field at the end of a path; it and those on the way are made where they are not there yet.
+    pub fn holder_mut<'m>(&self, message: &'m mut DynamicMessage, path: &FieldPath) -> &'m mut DynamicMessage {
+        let (_, way) = path.0.split_last().expect("a path has at least one step");
+        way.iter().fold(message, |message, (place, field)| {
+            let descriptor = &self.messages[*place].fields[*field].descriptor;
+            message.get_field_mut(descriptor).as_message_mut().expect("a path leads through messages")
+        })
+    }
+
+    /// The fault of setting a field where another of the same `oneof` is set.
+    pub fn rival(&self, field: &Field, message: &DynamicMessage) -> Option<Fault> {
+        let oneof = field.descriptor.containing_oneof()?;
+        let rival = oneof.fields().find(|other| *other != field.descriptor && message.has_field(other))?;
+        Some(Fault::new("conflict", format!("cannot be given together with `{}`", self.style.spell_path(rival.name()))))
+    }
+
+    fn field(&mut self, descriptor: FieldDescriptor) -> Result<Field, SchemaError> {
+        let name = match self.style {
+            Style::SnakeCase => descriptor.name().to_owned(),
+            Style::CamelCase => descriptor.json_name().to_owned(),
+        };
+        let (null_when_empty, epoch_millis) = json_field_option(&descriptor);
+        let (cardinality, value) = match descriptor.kind() {
+            Kind::Message(entry) if descriptor.is_map() => {
+                (Cardinality::Map(entry.map_entry_key_field().kind()), entry.map_entry_value_field())
+            }
+            _ if descriptor.is_list() => (Cardinality::List, descriptor.clone()),
+            _ => (Cardinality::Single { optional: descriptor.supports_presence() }, descriptor.clone()),
+        };
+        let shape = self.shape(&value, epoch_millis)?;
+        let key = format!("\"{name}\":");
+        Ok(Field { descriptor, name, key, cardinality, shape, null_when_empty })
+    }
+
+    fn shape(&mut self, field: &FieldDescriptor, epoch_millis: bool) -> Result<Shape, SchemaError> {
+        Ok(match field.kind() {
+            Kind::Bool => Shape::Bool,
+            Kind::String => Shape::String,
+            Kind::Bytes => Shape::Bytes,
+            Kind::Enum(descriptor) => Shape::Enum(self.enumeration(&descriptor)),
+            Kind::Message(descriptor) => match descriptor.full_name() {
+                "google.protobuf.Timestamp" => Shape::Timestamp { descriptor, epoch_millis },
+                "google.protobuf.Duration" => Shape::Duration(descriptor),
+                "google.protobuf.FieldMask" => Shape::FieldMask(descriptor),
+                "google.protobuf.Struct" => Shape::Struct(descriptor),
+                "google.protobuf.Value" => Shape::Value(descriptor),
+                "google.protobuf.ListValue" => Shape::ListValue(descriptor),
+                "google.protobuf.Any" => {
+                    return Err(SchemaError { field: field.full_name().to_owned(), message: descriptor.full_name().to_owned() });
+                }
+                name if is_wrapper(name) => {
+                    let value = descriptor.get_field(1).expect("a wrapper has a value");
+                    let shape = self.shape(&value, false)?;
+                    Shape::Wrapper(descriptor, Box::new(shape))
+                }
+                _ => Shape::Message(self.add(&descriptor)?),
+            },
+            number => Shape::Number(number),
+        })
+    }
+
+    fn enumeration(&mut self, descriptor: &EnumDescriptor) -> Arc<Enum> {
+        let style = self.style;
+        let made = self.enums.entry(descriptor.full_name().to_owned()).or_insert_with(|| Arc::new(Enum::new(descriptor, style)));
+        Arc::clone(made)
+    }
+}
+
+impl Message {
+    /// Finds a field by its name in either spelling.
+    pub fn find(&self, name: &str) -> Option<(usize, &Field)> {
+        self.fields.iter().enumerate().find(|(_, field)| field.descriptor.name() == name || field.descriptor.json_name() == name)
+    }
+}
+
+impl FieldPath {
+    /// The place of the first field of the path in the message at the top.
+    pub fn first(&self) -> usize {
+        self.0[0].1
+    }
+}
+
+impl Enum {
+    fn new(descriptor: &EnumDescriptor, style: Style) -> Self {
+        let prefix = format!("{}_", upper_snake_case(descriptor.name()));
+        let json_value = descriptor.parent_pool().get_extension_by_name("offboard.v1.json_value");
+        let values = descriptor.values().map(|value| {
+            let bare = value.name().strip_prefix(&prefix).unwrap_or(value.name());
+            let declared = json_value.as_ref().map(|extension| value.options().get_extension(extension).into_owned());
+            let spelling = match (style, declared) {
+                _ if value.number() == 0 && matches!(bare, "UNSPECIFIED" | "NULL_VALUE") => None,
+                (Style::SnakeCase, _) => Some(bare.to_ascii_lowercase()),
+                (Style::CamelCase, Some(Value::String(declared))) if !declared.is_empty() => Some(declared),
+                (Style::CamelCase, _) => Some(bare.to_owned()),
+            };
+            EnumValue { number: value.number(), spelling, proto_name: value.name().to_owned() }
+        });
+        Enum { values: values.collect() }
+    }
+}
+
+fn is_wrapper(name: &str) -> bool {
+    let wrapped = name.strip_prefix("google.protobuf.").and_then(|name| name.strip_suffix("Value"));
+    matches!(wrapped, Some("Double" | "Float" | "Int64" | "UInt64" | "Int32" | "UInt32" | "Bool" | "String" | "Bytes"))
+}
+
+/// `null_when_empty` and `epoch_millis` of the field's `(offboard.v1.json_field)`.
+fn json_field_option(descriptor: &FieldDescriptor) -> (bool, bool) {
+    let Some(extension) = descriptor.parent_pool().get_extension_by_name("offboard.v1.json_field") else {
+        return (false, false);
+    };
+    let options = descriptor.options();
+    let option = options.get_extension(&extension);
+    let flag = |name| {
+        let value = option.as_message().and_then(|message| message.get_field_by_name(name).and_then(|value| value.as_bool()));
+        value.unwrap_or(false)
+    };
+    (flag("null_when_empty"), flag("epoch_millis"))
+}
+
+/// `DeleteMode` as `DELETE_MODE`.
+fn upper_snake_case(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len() + 4);
+    let mut previous_is_lower = false;
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && previous_is_lower {
+            snake.push('_');
+        }
+        previous_is_lower = character.is_ascii_lowercase() || character.is_ascii_digit();
+        snake.push(character.to_ascii_uppercase());
+    }
+    snake
+}
+
+/// The descriptor of a message, for building one of a well-known type.
+pub(super) fn well_known<const N: usize>(descriptor: &MessageDescriptor, fields: [(u32, Value); N]) -> Value {
+    let mut message = DynamicMessage::new(descriptor.clone());
+    debug_assert_eq!(message.descriptor(), *descriptor);
+    for (number, value) in fields {
+        message.set_field_by_number(number, value);
+    }
+    Value::Message(message)
+}

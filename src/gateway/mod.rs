@@ -1,0 +1,126 @@
+//! HTTP and JSON to gRPC by the `google.api.http` rules of a descriptor set.
+//!
+//! The gateway knows no service by name. A new RPC that has a rule, in a service that declares a spelling (`offboard.v1.json_style`), has
+//! its REST route and its problem documents (RFC 9457) with no Rust written. Calls go to the same tower stack that gRPC callers meet, in
+//! process. One request takes this way: [`route`] finds its rule, [`request`] makes its message, [`call`] calls the service, and [`exchange`]
+//! holds the ends together and makes the answer.
+
+mod binding;
+mod body;
+mod call;
+mod codec;
+mod exchange;
+mod headers;
+mod json;
+mod percent;
+mod problem;
+mod request;
+pub mod request_id;
+mod route;
+mod stream;
+mod template;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{Request, Response};
+use prost_reflect::DescriptorPool;
+use tower::Service;
+
+use self::binding::Binding;
+pub use self::binding::BuildError;
+use self::exchange::Exchange;
+pub use self::json::SchemaError;
+use self::route::Router;
+use crate::error::Error;
+
+/// The settings of a gateway.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the service is reached from outside, such as `https://api.example.com`: what the links in problem documents begin with. Without
+    /// it they are relative, as RFC 9457 allows.
+    pub public_url: Option<String>,
+    /// How large the body of a request may be and, where the body is a stream, how large a line of it, in bytes.
+    pub max_body_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { public_url: None, max_body_bytes: 4 * 1024 * 1024 }
+    }
+}
+
+/// The path of the rule that a request was answered by, such as `/v1/entities/{entity_id}`: among the extensions of every answer to a request
+/// that had a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MatchedRoute(pub String);
+
+/// The REST door of a gRPC stack: a tower service that answers every request, also those that have no route.
+#[derive(Clone, Debug)]
+pub struct Gateway<S> {
+    shared: Arc<Shared>,
+    stack: S,
+}
+
+/// What all requests have in common.
+#[derive(Debug)]
+struct Shared {
+    router: Router<Arc<Binding>>,
+    options: Options,
+    /// `public_url` without a slash at its end.
+    base: String,
+}
+
+impl<S> Gateway<S> {
+    /// Makes the routes of all rules in the descriptors. Fails where a rule cannot be obeyed: a path that is no template, a field that is not
+    /// there, a route that two RPCs claim.
+    pub fn new(descriptors: DescriptorPool, stack: S, options: Options) -> Result<Self, BuildError> {
+        let router = binding::routes(&descriptors)?;
+        let base = options.public_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
+        Ok(Gateway { shared: Arc::new(Shared { router, options, base }), stack })
+    }
+}
+
+impl<S, B> Service<Request<B>> for Gateway<S>
+where
+    S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    /// Always ready: the readiness of the stack is waited for within the call.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let given = request.headers().get(request_id::HEADER).and_then(|value| value.to_str().ok());
+        let exchange = Exchange { shared: Arc::clone(&self.shared), request_id: request_id::sane_or_new(given), binding: None };
+        let stack = self.stack.clone();
+        Box::pin(async move {
+            let after_panic = exchange.clone();
+            let answer = AssertUnwindSafe(exchange.answer(stack, request.map(Body::new))).catch_unwind().await;
+            Ok(answer.unwrap_or_else(|panic| after_panic.refuse(Error::internal(panic_message(panic.as_ref())))))
+        })
+    }
+}
+
+/// What a panic said, for the log.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic: {}", message.unwrap_or("without a message"))
+}

@@ -1,0 +1,173 @@
+//! The request message, from the three places that it comes from: the path, the query and the body. The faults of all three are told at once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use prost_reflect::{DynamicMessage, Value};
+
+use super::binding::{Binding, BodyRule};
+use super::json::{Cardinality, Decoder, FieldPath, Shape, from_text};
+use super::percent::{Place, decode};
+use crate::error::{Error, Violations};
+
+/// What a request says outside of its body.
+#[derive(Debug)]
+pub struct Target {
+    /// The rule that it is read by.
+    pub binding: Arc<Binding>,
+    /// The variables of its path, still percent-encoded.
+    pub variables: Vec<String>,
+    /// Its query, still percent-encoded.
+    pub query: Option<String>,
+}
+
+impl Target {
+    /// Makes the request message with a body; an empty one is as good as none.
+    pub fn message(&self, body: &[u8]) -> Result<DynamicMessage, Error> {
+        let mut message = DynamicMessage::new(self.binding.rpc.input().clone());
+        let mut violations = Violations::new();
+        let members = self.read_body(body, &mut message, &mut violations);
+        self.read_path(&mut message, &mut violations);
+        self.read_query(&mut message, &mut violations);
+        violations.check()?;
+        self.fill_mask(&members, &mut message);
+        Ok(message)
+    }
+
+    /// Reads the body, and tells the members that it had, by their proto names.
+    fn read_body(&self, body: &[u8], message: &mut DynamicMessage, violations: &mut Violations) -> Vec<String> {
+        let body = body.trim_ascii();
+        if body.is_empty() {
+            return Vec::new();
+        }
+        let rpc = &self.binding.rpc;
+        let schema = &*rpc.schema;
+        let (members, found) = match self.binding.body {
+            BodyRule::None => {
+                if body != b"{}" {
+                    violations.add("body", "unexpected", "this request takes no body");
+                }
+                return Vec::new();
+            }
+            BodyRule::Whole => {
+                let decoded = Decoder::new(schema, body, "").message(rpc.input, message);
+                (names(schema.message(rpc.input), &decoded.value), decoded.violations)
+            }
+            BodyRule::Field(place) => {
+                let field = &schema.message(rpc.input).fields[place];
+                let decoder = Decoder::new(schema, body, field.descriptor.name());
+                match (&field.cardinality, &field.shape) {
+                    (Cardinality::Single { .. }, Shape::Message(inner)) => {
+                        let holder = message.get_field_mut(&field.descriptor).as_message_mut().expect("the field is a message");
+                        let decoded = decoder.message(*inner, holder);
+                        (names(schema.message(*inner), &decoded.value), decoded.violations)
+                    }
+                    _ => (Vec::new(), decoder.field(field, message).violations),
+                }
+            }
+        };
+        for violation in found.as_slice() {
+            let field = if violation.field.is_empty() { "body" } else { &violation.field };
+            violations.add(field, violation.code, violation.description.as_str());
+        }
+        members
+    }
+
+    fn read_path(&self, message: &mut DynamicMessage, violations: &mut Violations) {
+        let schema = &self.binding.rpc.schema;
+        for ((path, place), text) in self.binding.variables.iter().zip(&self.variables) {
+            let field = schema.field_at(path);
+            let name = schema.path_name(path);
+            let Ok(text) = decode(text, *place) else {
+                violations.add(name, "invalid", "must be percent-encoded UTF-8");
+                continue;
+            };
+            match from_text(&field.shape, &text) {
+                Err(fault) => violations.add(name, fault.code, fault.description),
+                Ok(value) => {
+                    let holder = schema.holder_mut(message, path);
+                    if holder.has_field(&field.descriptor) && *holder.get_field(&field.descriptor) != value {
+                        violations.add(name, "conflict", "differs between the path and the body");
+                    } else {
+                        holder.set_field(&field.descriptor, value);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_query(&self, message: &mut DynamicMessage, violations: &mut Violations) {
+        let mut seen = HashSet::new();
+        let query = self.query.as_deref().unwrap_or_default();
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, text) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let Ok(name) = decode(name, Place::Query) else {
+                violations.add(name, "unknown_parameter", "must be percent-encoded UTF-8");
+                continue;
+            };
+            let Some(path) = self.parameter(&name) else {
+                let description = format!("`{name}` is no query parameter of this request");
+                violations.add(name, "unknown_parameter", description);
+                continue;
+            };
+            let Ok(text) = decode(text, Place::Query) else {
+                violations.add(name, "invalid", "must be percent-encoded UTF-8");
+                continue;
+            };
+            let schema = &self.binding.rpc.schema;
+            let field = schema.field_at(&path);
+            let is_list = matches!(field.cardinality, Cardinality::List);
+            if !seen.insert(schema.path_name(&path)) && !is_list {
+                violations.add(name, "duplicate", "is given twice");
+                continue;
+            }
+            let value = match from_text(&field.shape, &text) {
+                Ok(value) => value,
+                Err(fault) => {
+                    violations.add(name, fault.code, fault.description);
+                    continue;
+                }
+            };
+            let holder = schema.holder_mut(message, &path);
+            if is_list {
+                holder.get_field_mut(&field.descriptor).as_list_mut().expect("the field is a list").push(value);
+            } else if let Some(rival) = schema.rival(field, holder) {
+                violations.add(name, rival.code, rival.description);
+            } else {
+                holder.set_field(&field.descriptor, value);
+            }
+        }
+    }
+
+    /// The field that a query parameter gives: one that neither the path nor the body can.
+    fn parameter(&self, name: &str) -> Option<FieldPath> {
+        let binding = &self.binding;
+        let path = binding.rpc.schema.resolve(binding.rpc.input, name)?;
+        let is_in_body = match binding.body {
+            BodyRule::None => false,
+            BodyRule::Whole => true,
+            BodyRule::Field(place) => path.first() == place,
+        };
+        let is_in_path = binding.variables.iter().any(|(variable, _)| *variable == path);
+        let field = binding.rpc.schema.field_at(&path);
+        let has_text_form = !matches!(field.cardinality, Cardinality::Map(_))
+            && !matches!(field.shape, Shape::Message(_) | Shape::Struct(_) | Shape::Value(_) | Shape::ListValue(_));
+        (!is_in_body && !is_in_path && has_text_form).then_some(path)
+    }
+
+    fn fill_mask(&self, members: &[String], message: &mut DynamicMessage) {
+        let rpc = &self.binding.rpc;
+        let Some(field) = self.binding.update_mask.map(|place| &rpc.schema.message(rpc.input).fields[place]) else { return };
+        if message.has_field(&field.descriptor) {
+            return;
+        }
+        let paths = members.iter().map(|name| Value::String(name.clone())).collect();
+        if let Some(mask) = message.get_field_mut(&field.descriptor).as_message_mut() {
+            mask.set_field_by_number(1, Value::List(paths));
+        }
+    }
+}
+
+fn names(message: &super::json::Message, members: &[usize]) -> Vec<String> {
+    members.iter().map(|place| message.fields[*place].descriptor.name().to_owned()).collect()
+}

@@ -1,0 +1,236 @@
+//! Finds the route of a request: a tree of path segments in which a literal goes before a variable.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use http::Method;
+
+use super::percent::{self, Place};
+use super::template::{Segment, Template};
+
+/// Routes, each with what it leads to.
+#[derive(Debug)]
+pub struct Router<T> {
+    root: Node,
+    routes: Vec<Route<T>>,
+}
+
+#[derive(Debug)]
+struct Route<T> {
+    template: Template,
+    target: T,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    literals: HashMap<String, Node>,
+    one: Option<Box<Node>>,
+    rest: Option<Box<Node>>,
+    ends: Vec<End>,
+}
+
+/// A route that ends at a node.
+#[derive(Debug)]
+struct End {
+    verb: Option<String>,
+    method: Method,
+    route: usize,
+}
+
+/// What a router finds.
+#[derive(Debug)]
+pub enum Found<'r, 'p, T> {
+    /// A route, and the text of each of its variables, still percent-encoded, in the order of the template.
+    Route {
+        /// What the route leads to.
+        target: &'r T,
+        /// The text of its variables.
+        variables: Vec<Cow<'p, str>>,
+    },
+    /// The path has routes, but none for the method. Those that it has, sorted.
+    OtherMethods(Vec<Method>),
+    /// The path has no route.
+    Nothing,
+}
+
+impl<T> Default for Router<T> {
+    fn default() -> Self {
+        Router { root: Node::default(), routes: Vec::new() }
+    }
+}
+
+impl<T> Router<T> {
+    /// Adds a route. Fails with the target that has the same method and matches the same paths already.
+    pub fn add(&mut self, method: Method, template: Template, target: T) -> Result<(), &T> {
+        let mut node = &mut self.root;
+        for segment in &template.segments {
+            node = match segment {
+                Segment::Literal(text) => node.literals.entry(text.clone()).or_default(),
+                Segment::One => node.one.get_or_insert_default(),
+                Segment::Rest => node.rest.get_or_insert_default(),
+            };
+        }
+        if let Some(taken) = node.ends.iter().find(|end| end.verb == template.verb && end.method == method) {
+            return Err(&self.routes[taken.route].target);
+        }
+        node.ends.push(End { verb: template.verb.clone(), method, route: self.routes.len() });
+        self.routes.push(Route { template, target });
+        Ok(())
+    }
+
+    /// Finds the route of a path, still percent-encoded and without its query. `HEAD` goes where `GET` goes.
+    pub fn find<'p>(&self, method: &Method, path: &'p str) -> Found<'_, 'p, T> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        let Some(path) = path.strip_prefix('/') else { return Found::Nothing };
+        let mut segments: Vec<&str> = path.split('/').collect();
+        let mut search = Search { method, verb: None, others: Vec::new() };
+
+        // `a:b` is a verb where some route has it, and else text like any other.
+        let last = segments.len() - 1;
+        if let Some((text, verb)) = segments[last].rsplit_once(':') {
+            let whole = std::mem::replace(&mut segments[last], text);
+            search.verb = Some(verb);
+            if let Some(route) = search.descend(&self.root, &segments) {
+                return self.found(route, &segments);
+            }
+            segments[last] = whole;
+            search.verb = None;
+        }
+        match search.descend(&self.root, &segments) {
+            Some(route) => self.found(route, &segments),
+            None => search.nothing(),
+        }
+    }
+
+    fn found<'p>(&self, route: usize, segments: &[&'p str]) -> Found<'_, 'p, T> {
+        let Route { template, target } = &self.routes[route];
+        let spans_rest = template.segments.last() == Some(&Segment::Rest);
+        let variables = template.variables.iter().map(|variable| {
+            let end = if spans_rest && variable.end == template.segments.len() { segments.len() } else { variable.end };
+            match &segments[variable.start..end] {
+                [only] => Cow::Borrowed(*only),
+                many => Cow::Owned(many.join("/")),
+            }
+        });
+        Found::Route { target, variables: variables.collect() }
+    }
+}
+
+struct Search<'s> {
+    method: &'s Method,
+    verb: Option<&'s str>,
+    others: Vec<Method>,
+}
+
+impl Search<'_> {
+    fn descend(&mut self, node: &Node, segments: &[&str]) -> Option<usize> {
+        let Some((first, later)) = segments.split_first() else {
+            return self.end(node).or_else(|| node.rest.as_deref().and_then(|rest| self.end(rest)));
+        };
+        let literal = percent::decode(first, Place::Segment).ok().and_then(|text| node.literals.get(text.as_ref()));
+        if let Some(route) = literal.and_then(|child| self.descend(child, later)) {
+            return Some(route);
+        }
+        if !first.is_empty()
+            && let Some(route) = node.one.as_deref().and_then(|child| self.descend(child, later))
+        {
+            return Some(route);
+        }
+        node.rest.as_deref().and_then(|rest| self.end(rest))
+    }
+
+    fn end(&mut self, node: &Node) -> Option<usize> {
+        let mut ends = node.ends.iter().filter(|end| end.verb.as_deref() == self.verb);
+        let found = ends.clone().find(|end| end.method == *self.method).map(|end| end.route);
+        if found.is_none() {
+            self.others.extend(ends.by_ref().map(|end| end.method.clone()));
+        }
+        found
+    }
+
+    fn nothing<'r, 'p, T>(self) -> Found<'r, 'p, T> {
+        let mut methods = self.others;
+        if methods.is_empty() {
+            return Found::Nothing;
+        }
+        methods.push(Method::OPTIONS);
+        if methods.contains(&Method::GET) {
+            methods.push(Method::HEAD);
+        }
+        methods.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        methods.dedup();
+        Found::OtherMethods(methods)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router(routes: &[(&str, &str)]) -> Router<String> {
+        let mut router = Router::default();
+        for (method, path) in routes {
+            let method: Method = method.parse().unwrap();
+            router.add(method, Template::parse(path).unwrap(), (*path).to_owned()).unwrap();
+        }
+        router
+    }
+
+    fn find(router: &Router<String>, method: Method, path: &str) -> String {
+        match router.find(&method, path) {
+            Found::Route { target, variables } => format!("{target} {variables:?}"),
+            Found::OtherMethods(methods) => format!("{methods:?}"),
+            Found::Nothing => "nothing".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_literal_goes_before_a_variable() {
+        let router = router(&[("GET", "/t/{id}"), ("GET", "/t/_total"), ("PUT", "/t/{id}/_stop"), ("GET", "/t/**")]);
+        assert_eq!(find(&router, Method::GET, "/t/_total"), "/t/_total []");
+        assert_eq!(find(&router, Method::GET, "/t/%5Ftotal"), "/t/_total []");
+        assert_eq!(find(&router, Method::GET, "/t/x%2Fy"), r#"/t/{id} ["x%2Fy"]"#);
+        assert_eq!(find(&router, Method::GET, "/t/a/b/c"), "/t/** []");
+        assert_eq!(find(&router, Method::PUT, "/t/a/_stop"), r#"/t/{id}/_stop ["a"]"#);
+    }
+
+    #[test]
+    fn a_dead_end_behind_a_literal_is_left_again() {
+        let router = router(&[("GET", "/a/b/c"), ("GET", "/{x}/b/{y}")]);
+        assert_eq!(find(&router, Method::GET, "/a/b/d"), r#"/{x}/b/{y} ["a", "d"]"#);
+    }
+
+    #[test]
+    fn a_verb_goes_before_text() {
+        let router = router(&[("POST", "/e:import"), ("POST", "/e/{id}"), ("POST", "/e/{id}:undo")]);
+        assert_eq!(find(&router, Method::POST, "/e:import"), "/e:import []");
+        assert_eq!(find(&router, Method::POST, "/e/x:undo"), r#"/e/{id}:undo ["x"]"#);
+        assert_eq!(find(&router, Method::POST, "/e/x:other"), r#"/e/{id} ["x:other"]"#);
+        assert_eq!(find(&router, Method::POST, "/e/:undo"), r#"/e/{id} [":undo"]"#);
+    }
+
+    #[test]
+    fn variables_may_span_segments() {
+        let router = router(&[("GET", "/v1/{name=p/*/q/*}/z"), ("GET", "/f/{path=**}")]);
+        assert_eq!(find(&router, Method::GET, "/v1/p/1/q/2/z"), r#"/v1/{name=p/*/q/*}/z ["p/1/q/2"]"#);
+        assert_eq!(find(&router, Method::GET, "/f/a/b"), r#"/f/{path=**} ["a/b"]"#);
+        assert_eq!(find(&router, Method::GET, "/f"), r#"/f/{path=**} [""]"#);
+    }
+
+    #[test]
+    fn other_methods_are_told() {
+        let router = router(&[("GET", "/t/{id}"), ("DELETE", "/t/{id}"), ("POST", "/t/x")]);
+        assert_eq!(find(&router, Method::PUT, "/t/x"), "[DELETE, GET, HEAD, OPTIONS, POST]");
+        assert_eq!(find(&router, Method::HEAD, "/t/y"), r#"/t/{id} ["y"]"#);
+        assert_eq!(find(&router, Method::PUT, "/t/"), "nothing");
+        assert_eq!(find(&router, Method::PUT, "/t/x/"), "nothing");
+        assert_eq!(find(&router, Method::OPTIONS, "*"), "nothing");
+    }
+
+    #[test]
+    fn a_route_that_is_taken_is_refused() {
+        let mut router = router(&[("GET", "/t/{id}")]);
+        let taken = router.add(Method::GET, Template::parse("/t/{other}").unwrap(), "other".to_owned());
+        assert_eq!(taken.unwrap_err(), "/t/{id}");
+    }
+}

@@ -1,0 +1,109 @@
+//! From what the service says to the answer.
+
+use axum::body::Body;
+use http::Request;
+use http_body_util::BodyExt;
+use prost_reflect::DescriptorPool;
+use serde_json::json;
+use tower::ServiceExt;
+
+use super::service::Door;
+use crate::gateway::{Gateway, Options};
+
+#[tokio::test]
+async fn metadata_become_headers_and_the_status() {
+    let answer = Door::new().request("POST", "/shops/s/orders", "{}").await;
+    assert_eq!((answer.status.as_u16(), answer.header("location"), answer.header("content-type")), (201, "/orders/1", "application/json"));
+    assert_eq!(answer.header("cache-control"), "no-store");
+    for hidden in ["x-http-code", "x-internal-bin", "grpc-status", "grpc-encoding"] {
+        assert!(!answer.headers.contains_key(hidden), "{hidden}");
+    }
+}
+
+#[tokio::test]
+async fn no_content_has_no_body() {
+    let answer = Door::new().request("DELETE", "/done", "").await;
+    assert_eq!((answer.status.as_u16(), answer.body.len()), (204, 0));
+    assert!(!answer.headers.contains_key("content-type"));
+}
+
+#[tokio::test]
+async fn a_failure_is_a_problem() {
+    let answer = Door::new().request("GET", "/fail/invalid_state_transition?text=No.", "").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("content-type"), answer.header("x-ratelimit-limit")),
+        (409, "application/problem+json", "10")
+    );
+    let request_id = answer.header("x-request-id");
+    assert_eq!(
+        answer.json(),
+        json!({
+            "type": "/errors/invalid_state_transition",
+            "title": "Invalid state transition",
+            "status": 409,
+            "code": "invalid_state_transition",
+            "detail": "No.",
+            "doc_url": "/errors#invalid_state_transition",
+            "request_id": request_id,
+            "current_state": "onboarding",
+            "errors": [{"code": "invalid_state_transition", "message": "Invalid state transition", "description": "No."}],
+        })
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_route_is_not_found() {
+    let door = Door::new();
+    for path in ["/", "/shops", "/shops//orders", "/hidden", "/sample.Shop/Make", "/orders:other"] {
+        let answer = door.request("GET", path, "").await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (404, &json!("not_found")), "{path}");
+        assert!(answer.header("x-request-id").starts_with("req_"));
+    }
+}
+
+#[tokio::test]
+async fn another_method_is_told_which_there_are() {
+    let door = Door::new();
+    let answer = door.request("PUT", "/fail/x", "").await;
+    assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, "GET, HEAD, OPTIONS, POST"));
+    assert_eq!(answer.json()["code"], "method_not_allowed");
+    let answer = door.request("OPTIONS", "/fail/x", "").await;
+    assert_eq!((answer.status.as_u16(), answer.header("allow"), answer.body.len()), (204, "GET, HEAD, OPTIONS, POST", 0));
+    assert!(answer.headers.contains_key("x-request-id"));
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let door = Door::new();
+    let answer = door.request("HEAD", "/shops/s/parts/x:peek", "").await;
+    assert_eq!((answer.status.as_u16(), answer.header("content-type"), answer.body.len()), (201, "application/json", 0));
+    assert_eq!(door.request("HEAD", "/fail/not_found", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_panic_is_an_internal_failure() {
+    let request = Request::get("/fail/panic").header("x-request-id", "mine").body(Body::empty());
+    let answer = Door::new().send(request.unwrap()).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-request-id"), &answer.json()["code"]), (500, "mine", &json!("internal")));
+    assert!(!String::from_utf8_lossy(&answer.body).contains("told to"));
+}
+
+#[tokio::test]
+async fn an_internal_failure_tells_nothing() {
+    let answer = Door::new().request("GET", "/fail/internal?text=SELECT", "").await;
+    assert_eq!(answer.status, 500);
+    assert!(!String::from_utf8_lossy(&answer.body).contains("SELECT"));
+}
+
+#[tokio::test]
+async fn the_gateway_fits_between_a_router_and_the_routes_of_tonic() {
+    let descriptors = DescriptorPool::decode(crate::proto::DESCRIPTOR_SET).unwrap();
+    let gateway = Gateway::new(descriptors, tonic::service::Routes::default(), Options::default()).unwrap();
+    let router = axum::Router::new().fallback_service(gateway);
+    let request = Request::get("/v1/entities/ent_1").body(Body::empty()).unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    // No service is mounted, and tonic answers with a bare status.
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&document["code"], &document["detail"]), (&json!("not_found"), &json!("Not found.")));
+}
