@@ -1,0 +1,66 @@
+//! Claim, lease, retry and wake-up.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::db::listen::Topics;
+use crate::error::Result;
+
+/// The wait after a failure of the loop itself, such as a database that is away.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Under whose name, and for how long, work is claimed.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Names this process among the replicas.
+    pub owner: String,
+    /// For how long a claim holds before another worker may take it over.
+    pub duration: Duration,
+}
+
+/// A kind of work that Postgres hands out.
+///
+/// Work is claimed in one transaction, under a lease with a fencing token, and done in others; each checks the token, so that a worker that
+/// lost its lease changes nothing.
+#[tonic::async_trait]
+pub trait Executor: Send + Sync + 'static {
+    /// What one claim yields.
+    type Job: Send;
+
+    /// The topic that wakes the loop; also the name in logs and metrics.
+    fn topic(&self) -> &'static str;
+
+    /// Claims what is due; none if there is nothing.
+    async fn claim(&self) -> Result<Option<Self::Job>>;
+
+    /// Does what was claimed. When `stop` is cancelled it ends at the next safe point and gives back what is left. A failure that is returned
+    /// is logged; the lease of what it was about runs out.
+    async fn execute(&self, job: Self::Job, stop: &CancellationToken) -> Result<()>;
+}
+
+/// Runs an executor until `stop`. A wake-up or, behind it, the poll interval ends a wait.
+pub async fn run<E: Executor>(executor: E, topics: Topics, poll: Duration, stop: CancellationToken) {
+    let topic = executor.topic();
+    while !stop.is_cancelled() {
+        let outcome = match executor.claim().await {
+            Ok(Some(job)) => executor.execute(job, &stop).await,
+            Ok(None) => {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = topics.wait(topic) => {}
+                    () = tokio::time::sleep(poll) => {}
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(worker = topic, %error, cause = error.cause_chain(), "worker failed");
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(AFTER_FAILURE) => {}
+            }
+        }
+    }
+}
