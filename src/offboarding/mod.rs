@@ -1,0 +1,12 @@
+//! Offboarding of single entities: one request, seen through two contracts, done by a worker.
+
+mod executor;
+pub mod model;
+pub mod queries;
+pub mod removal_queries;
+mod removal_service;
+mod service;
+
+pub use executor::OffboardingExecutor;
+pub use removal_service::RemovalService;
+pub use service::OffboardingService;

@@ -1,0 +1,216 @@
+//! What an offboarding request is and how it moves. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::db::text_enum;
+use crate::error::{Code, Error, Result, Violations};
+use crate::proto::v1;
+
+/// The longest grace period: 90 days.
+pub const MAX_GRACE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How often a request is tried before it fails.
+pub const MAX_ATTEMPTS: i32 = 10;
+/// The kinds of dependents that a removal always counts.
+const COUNTED_KINDS: [&str; 3] = ["assessment", "task", "data_override"];
+
+text_enum! {
+    /// Where a request stands.
+    pub enum OffboardingState {
+        /// Waits for its grace period to end and for a worker.
+        Pending = "pending",
+        /// A worker has it.
+        Running = "running",
+        /// The entity is gone.
+        Succeeded = "succeeded",
+        /// The entity could not be removed and is active again.
+        Failed = "failed",
+        /// Called off before it started.
+        Canceled = "canceled",
+    }
+}
+
+text_enum! {
+    /// What is done to a request.
+    pub enum OffboardingAction {
+        /// A worker takes it up.
+        Start = "start",
+        /// It is called off.
+        Cancel = "cancel",
+        /// The entity has been removed.
+        Succeed = "succeed",
+        /// The entity cannot be removed.
+        Fail = "fail",
+    }
+}
+
+impl OffboardingState {
+    /// The state that an action leads to, or the refusal.
+    pub fn transition(self, action: OffboardingAction) -> Result<OffboardingState> {
+        self.after(action).ok_or_else(|| {
+            let now = self.word();
+            let error = match action {
+                OffboardingAction::Cancel => {
+                    Error::new(Code::NotCancelable, format!("The request is `{now}`; only a `Pending` one can be canceled."))
+                }
+                _ => Error::new(Code::InvalidStateTransition, format!("The request is `{now}`, so `{action}` is not possible."))
+                    .with("attempted_transition", action),
+            };
+            error.with("current_state", now).with_list("allowed_transitions", self.allowed())
+        })
+    }
+
+    /// What can be done in this state.
+    pub fn allowed(self) -> Vec<OffboardingAction> {
+        OffboardingAction::ALL.iter().copied().filter(|action| self.after(*action).is_some()).collect()
+    }
+
+    /// The contract's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            OffboardingState::Pending => "Pending",
+            OffboardingState::Running => "Running",
+            OffboardingState::Succeeded => "Succeeded",
+            OffboardingState::Failed => "Failed",
+            OffboardingState::Canceled => "Canceled",
+        }
+    }
+
+    /// Whether the request still has something before it.
+    pub fn is_live(self) -> bool {
+        !self.allowed().is_empty()
+    }
+
+    fn after(self, action: OffboardingAction) -> Option<OffboardingState> {
+        match (self, action) {
+            (OffboardingState::Pending, OffboardingAction::Start) => Some(OffboardingState::Running),
+            (OffboardingState::Pending, OffboardingAction::Cancel) => Some(OffboardingState::Canceled),
+            // A worker whose lease ran out is followed by another.
+            (OffboardingState::Running, OffboardingAction::Start) => Some(OffboardingState::Running),
+            (OffboardingState::Running, OffboardingAction::Succeed) => Some(OffboardingState::Succeeded),
+            (OffboardingState::Running, OffboardingAction::Fail) => Some(OffboardingState::Failed),
+            _ => None,
+        }
+    }
+}
+
+impl From<OffboardingState> for v1::OffboardingStatus {
+    fn from(state: OffboardingState) -> Self {
+        match state {
+            OffboardingState::Pending => Self::Pending,
+            OffboardingState::Running => Self::Running,
+            OffboardingState::Succeeded => Self::Succeeded,
+            OffboardingState::Failed => Self::Failed,
+            OffboardingState::Canceled => Self::Canceled,
+        }
+    }
+}
+
+/// A request as it is stored.
+#[derive(Clone, Debug, diesel::Queryable, diesel::Selectable)]
+#[diesel(table_name = crate::db::schema::offboarding_request)]
+pub struct Offboarding {
+    /// Its id.
+    pub id: Uuid,
+    /// The entity.
+    pub entity_id: String,
+    /// Who asked.
+    pub principal_id: Uuid,
+    /// Where it stands.
+    #[diesel(column_name = status)]
+    pub state: OffboardingState,
+    /// The entity's parts.
+    pub components: Vec<Uuid>,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// When its grace period ends.
+    pub execute_after: DateTime<Utc>,
+    /// When a worker took it up first.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// How many dependents of each kind went.
+    pub removed: Option<serde_json::Value>,
+    /// Why it failed, as a code.
+    pub error_code: Option<String>,
+    /// Why it failed, as a sentence.
+    pub error_message: Option<String>,
+}
+
+impl Offboarding {
+    /// Why it failed.
+    pub fn error(&self) -> Option<v1::JobError> {
+        let code = self.error_code.clone()?;
+        Some(v1::JobError { code, message: self.error_message.clone().unwrap_or_default() })
+    }
+
+    /// How many dependents of each kind went, by the kind's plural. Empty unless it has succeeded.
+    pub fn removed_by_plural(&self) -> BTreeMap<String, i64> {
+        let Some(serde_json::Value::Object(counts)) = &self.removed else { return BTreeMap::new() };
+        let mut plural: BTreeMap<_, _> = COUNTED_KINDS.iter().map(|kind| (format!("{kind}s"), 0)).collect();
+        plural.extend(counts.iter().map(|(kind, count)| (format!("{kind}s"), count.as_i64().unwrap_or_default())));
+        plural
+    }
+}
+
+/// The grace period of a request; none is no grace.
+pub fn check_grace(message: Option<prost_types::Duration>, field: &str, faults: &mut Violations) -> Duration {
+    let Some(message) = message else { return Duration::ZERO };
+    match Duration::try_from(message) {
+        Ok(grace) if grace <= MAX_GRACE => grace,
+        _ => {
+            faults.add(field, "out_of_range", "must be from 0s to 7776000s (90 days)");
+            Duration::ZERO
+        }
+    }
+}
+
+/// How long to wait before the next try: one second after the first, twice as long each time, five minutes at most.
+pub fn backoff(attempts: i32) -> Duration {
+    let doublings = attempts.saturating_sub(1).clamp(0, 9).unsigned_abs();
+    Duration::from_secs(1 << doublings).min(Duration::from_secs(300))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_pending_request_can_be_canceled() {
+        for state in OffboardingState::ALL {
+            let canceled = state.transition(OffboardingAction::Cancel);
+            match state {
+                OffboardingState::Pending => assert_eq!(canceled.ok(), Some(OffboardingState::Canceled)),
+                _ => assert_eq!(canceled.unwrap_err().code(), Code::NotCancelable),
+            }
+        }
+    }
+
+    #[test]
+    fn an_ended_request_stays_as_it_is() {
+        for state in [OffboardingState::Succeeded, OffboardingState::Failed, OffboardingState::Canceled] {
+            assert!(!state.is_live());
+        }
+        assert!(OffboardingState::Pending.is_live() && OffboardingState::Running.is_live());
+    }
+
+    #[test]
+    fn grace_is_bounded() {
+        let check = |seconds| {
+            let mut faults = Violations::new();
+            let grace = check_grace(Some(prost_types::Duration { seconds, nanos: 0 }), "grace_period", &mut faults);
+            (grace.as_secs(), faults.as_slice().len())
+        };
+        assert_eq!(check(3600), (3600, 0));
+        assert_eq!(check(-1), (0, 1));
+        assert_eq!(check(90 * 24 * 3600 + 1), (0, 1));
+    }
+
+    #[test]
+    fn tries_grow_further_apart_up_to_a_bound() {
+        assert_eq!([1, 2, 3, 10, 99].map(|attempts| backoff(attempts).as_secs()), [1, 2, 4, 300, 300]);
+    }
+}

@@ -1,0 +1,186 @@
+//! The SQL of asking for, seeing and calling off an offboarding.
+
+use std::time::Duration;
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use crate::db::schema::offboarding_request as request;
+use crate::db::{Realm, Work, id, listen, statement};
+use crate::entity::model::State;
+use crate::offboarding::model::{Offboarding, OffboardingState};
+
+/// The topic that wakes the workers.
+pub const TOPIC: &str = "offboarding";
+
+type OffboardingRow = (
+    SqlUuid,
+    Text,
+    SqlUuid,
+    Text,
+    Array<SqlUuid>,
+    Timestamptz,
+    Timestamptz,
+    Nullable<Timestamptz>,
+    Nullable<Timestamptz>,
+    Nullable<Jsonb>,
+    Nullable<Text>,
+    Nullable<Text>,
+);
+
+/// Who asks for what.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Whose world.
+    pub realm: Realm,
+    /// Who asks.
+    pub principal_id: Uuid,
+    /// With which key.
+    pub key_id: Uuid,
+    /// For which entity.
+    pub entity_id: String,
+    /// How long it can still be called off.
+    pub grace: Duration,
+}
+
+/// Moves an active entity to `offboarding` and makes its request. None if there is no entity that can be offboarded: [`standing`] tells why.
+pub fn request(connection: &mut PgConnection, ask: &Ask) -> Work<Option<Offboarding>> {
+    let statement = Request {
+        realm: ask.realm.id(),
+        id: id::new_id(),
+        entity: &ask.entity_id,
+        principal: ask.principal_id,
+        key: ask.key_id,
+        grace: ask.grace.as_secs_f64(),
+        channel: listen::CHANNEL,
+        topic: TOPIC,
+    };
+    Ok(statement.get_result(connection).optional()?)
+}
+
+statement! {
+    /// The entity's move, the request, the event and the wake-up.
+    pub struct Request<'a> {
+        realm: i32 as Integer,
+        id: Uuid as SqlUuid,
+        entity: &'a str as Text,
+        principal: Uuid as SqlUuid,
+        key: Uuid as SqlUuid,
+        grace: f64 as Double,
+        channel: &'a str as Text,
+        topic: &'a str as Text,
+    } -> OffboardingRow,
+    "WITH leaving AS (
+        UPDATE entity
+        SET state = 'offboarding', version = version + 1, updated_at = now()
+        WHERE realm_id = {realm} AND id = {entity} AND deleted_at IS NULL AND state = 'active' AND hold_reason IS NULL
+        RETURNING id, incarnation, components
+     ),
+     asked AS (
+        INSERT INTO offboarding_request
+            (realm_id, id, entity_id, incarnation, principal_id, api_key_id, status, components, execute_after, due_at)
+        SELECT {realm}, {id}, l.id, l.incarnation, {principal}, {key}, 'pending', l.components,
+               now() + make_interval(secs => {grace}), now() + make_interval(secs => {grace})
+        FROM leaving l
+        RETURNING *
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT {realm}, 'entity.offboarding_requested', ARRAY[a.entity_id], {principal},
+               jsonb_build_object('offboarding_request_id', a.id, 'execute_after', a.execute_after)
+        FROM asked a
+     )
+     SELECT a.id, a.entity_id, a.principal_id, a.status, a.components, a.created_at, a.execute_after, a.started_at, a.finished_at,
+            a.removed, a.error_code, a.error_message
+     FROM asked a
+     -- A request that must wait wakes nobody. The wake-up never withholds the row.
+     LEFT JOIN LATERAL (SELECT pg_notify({channel}, {topic}) WHERE {grace} = 0) woken ON true"
+}
+
+/// What stands between an entity and its offboarding.
+#[derive(Debug, diesel::Queryable)]
+pub struct Standing {
+    /// The state of the entity, unless it is missing.
+    pub state: Option<State>,
+    /// Whether it is on hold.
+    pub on_hold: bool,
+}
+
+/// Reads the entity's state and its latest request.
+pub fn standing(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -> Work<(Standing, Option<Offboarding>)> {
+    // The request first: one that ends in between has then left its entity gone or active, never the other way round.
+    let latest = request::table
+        .filter(request::realm_id.eq(realm.id()).and(request::entity_id.eq(entity_id)))
+        .select(Offboarding::as_select())
+        .order((request::created_at.desc(), request::id.desc()))
+        .first(connection)
+        .optional()?;
+    let standing = ReadStanding { realm: realm.id(), entity: entity_id }.get_result(connection)?;
+    Ok((standing, latest))
+}
+
+statement! {
+    /// The state and hold of an entity that may be missing.
+    struct ReadStanding<'a> {
+        realm: i32 as Integer,
+        entity: &'a str as Text,
+    } -> (Nullable<Text>, Bool),
+    "SELECT e.state, e.hold_reason IS NOT NULL
+     FROM (SELECT) one
+     LEFT JOIN entity e ON e.realm_id = {realm} AND e.id = {entity} AND e.deleted_at IS NULL"
+}
+
+/// The request with this id.
+pub fn get(connection: &mut PgConnection, realm: &Realm, request_id: Uuid) -> Work<Option<Offboarding>> {
+    let found = request::table
+        .filter(request::realm_id.eq(realm.id()).and(request::id.eq(request_id)))
+        .select(Offboarding::as_select())
+        .first(connection)
+        .optional()?;
+    Ok(found)
+}
+
+/// Cancels a pending request: one compare-and-set against the worker that would start it. None if it is not pending, or not there.
+pub fn cancel(connection: &mut PgConnection, realm: &Realm, principal: Uuid, request_id: Uuid) -> Work<Option<Offboarding>> {
+    let statement = Cancel {
+        realm: realm.id(),
+        id: request_id,
+        principal,
+        from: OffboardingState::Pending.as_str(),
+        to: OffboardingState::Canceled.as_str(),
+    };
+    Ok(statement.get_result(connection).optional()?)
+}
+
+statement! {
+    /// The request's end, the entity's way back and the event.
+    pub struct Cancel<'a> {
+        realm: i32 as Integer,
+        id: Uuid as SqlUuid,
+        principal: Uuid as SqlUuid,
+        from: &'a str as Text,
+        to: &'a str as Text,
+    } -> OffboardingRow,
+    "WITH canceled AS (
+        UPDATE offboarding_request
+        SET status = {to}, finished_at = now(), due_at = NULL
+        WHERE realm_id = {realm} AND id = {id} AND status = {from}
+        RETURNING *
+     ),
+     restored AS (
+        UPDATE entity e
+        SET state = 'active', version = e.version + 1, updated_at = now()
+        FROM canceled c
+        WHERE e.realm_id = c.realm_id AND e.id = c.entity_id AND e.incarnation = c.incarnation AND e.state = 'offboarding'
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT {realm}, 'entity.offboarding_canceled', ARRAY[c.entity_id], {principal}, jsonb_build_object('offboarding_request_id', c.id)
+        FROM canceled c
+     )
+     SELECT c.id, c.entity_id, c.principal_id, c.status, c.components, c.created_at, c.execute_after, c.started_at, c.finished_at,
+            c.removed, c.error_code, c.error_message
+     FROM canceled c"
+}

@@ -1,0 +1,233 @@
+//! The SQL of the worker: claiming requests, removing entities, and giving up.
+
+use std::time::Duration;
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use crate::db::{Mode, Realm, Work, statement};
+
+/// A request that this worker has the lease of.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// Whose world.
+    pub realm: Realm,
+    /// The request.
+    pub id: Uuid,
+    /// Fences the lease: a later one has a higher token, and with an older one nothing can be changed.
+    pub token: i64,
+    /// How often it was claimed, this time included.
+    pub attempts: i32,
+}
+
+/// Claims requests that are due, also those whose worker was lost.
+pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit: i64) -> Work<Vec<Claimed>> {
+    let rows: Vec<(i32, String, Mode, Uuid, i64, i32)> = Claim { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
+    let claimed = rows.into_iter().map(|(realm_id, org, mode, id, token, attempts)| Claimed {
+        realm: Realm::from_row(realm_id, org, mode),
+        id,
+        token,
+        attempts,
+    });
+    Ok(claimed.collect())
+}
+
+statement! {
+    /// Leases on what is due, whichever realm it is of.
+    pub struct Claim<'a> {
+        owner: &'a str as Text,
+        lease: f64 as Double,
+        limit: i64 as BigInt,
+    } -> (Integer, Text, Text, SqlUuid, BigInt, Integer),
+    "WITH due AS (
+        SELECT realm_id, id
+        FROM offboarding_request
+        WHERE status IN ('pending', 'running') AND due_at <= now()
+        ORDER BY due_at
+        LIMIT {limit}
+        FOR UPDATE SKIP LOCKED
+     )
+     UPDATE offboarding_request r
+     SET status = 'running', started_at = COALESCE(r.started_at, now()), attempts = r.attempts + 1,
+         lease_token = nextval('lease_token'), lease_owner = {owner}, due_at = now() + make_interval(secs => {lease})
+     FROM due JOIN realm ON realm.id = due.realm_id
+     WHERE r.realm_id = due.realm_id AND r.id = due.id
+     RETURNING r.realm_id, realm.org, realm.mode, r.id, r.lease_token, r.attempts"
+}
+
+/// Removes the entities of these requests with all that hangs on them, in one statement, and returns the ids of the requests that are done.
+/// The others are as they were: their entity changed in between, must not go, or the lease is lost.
+pub fn remove(connection: &mut PgConnection, claimed: &[Claimed]) -> Work<Vec<Uuid>> {
+    let statement = Remove {
+        realms: claimed.iter().map(|claim| claim.realm.id()).collect(),
+        ids: claimed.iter().map(|claim| claim.id).collect(),
+        tokens: claimed.iter().map(|claim| claim.token).collect(),
+    };
+    Ok(statement.load(connection)?.into_iter().map(|(id,): (Uuid,)| id).collect())
+}
+
+statement! {
+    /// Everything a removal owes, for many requests at once.
+    pub struct Remove {
+        realms: Vec<i32> as Array<Integer>,
+        ids: Vec<Uuid> as Array<SqlUuid>,
+        tokens: Vec<i64> as Array<BigInt>,
+    } -> (SqlUuid,),
+    "WITH leased AS (
+        -- The requests whose lease still holds, with the entity as this statement sees it.
+        SELECT r.realm_id, r.id, r.entity_id, r.incarnation, r.principal_id, e.version
+        FROM unnest({realms}, {ids}, {tokens}) AS c(realm_id, id, token)
+        JOIN offboarding_request r
+          ON r.realm_id = c.realm_id AND r.id = c.id AND r.lease_token = c.token AND r.status = 'running'
+        JOIN entity e ON e.realm_id = r.realm_id AND e.id = r.entity_id
+        FOR UPDATE OF r
+     ),
+     gone AS (
+        -- An entity that was changed after the statement began has another version and stays: what was added to it is not seen here.
+        DELETE FROM entity e
+        USING leased l
+        WHERE e.realm_id = l.realm_id AND e.id = l.entity_id AND e.incarnation = l.incarnation AND e.version = l.version
+          AND e.state = 'offboarding' AND e.deleted_at IS NULL AND e.hold_reason IS NULL
+        RETURNING l.id AS request_id, l.principal_id, e.realm_id, e.id, e.incarnation, e.type, e.version, e.created_at, e.updated_at,
+                  e.portfolio_id
+     ),
+     parts AS (
+        DELETE FROM dependent d
+        USING gone g
+        WHERE d.realm_id = g.realm_id AND d.entity_id = g.id
+        RETURNING d.realm_id, d.entity_id, d.kind
+     ),
+     unindexed AS (
+        DELETE FROM attribute_index a
+        USING gone g
+        WHERE a.realm_id = g.realm_id AND a.entity_id = g.id
+     ),
+     counts AS (
+        SELECT k.realm_id, k.entity_id, jsonb_object_agg(k.kind, k.parts) AS removed
+        FROM (SELECT realm_id, entity_id, kind, count(*) AS parts FROM parts GROUP BY realm_id, entity_id, kind) k
+        GROUP BY k.realm_id, k.entity_id
+     ),
+     stones AS (
+        INSERT INTO tombstone
+            (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_by, job_kind, job_id)
+        SELECT g.realm_id, g.id, g.incarnation, g.type, g.version, g.created_at, g.updated_at, g.principal_id, 'offboarding', g.request_id
+        FROM gone g
+     ),
+     folio AS (
+        -- Each removal is one step of the portfolio's version.
+        UPDATE portfolio p
+        SET entity_count = p.entity_count - m.members, version = p.version + m.members, updated_at = now()
+        FROM (SELECT realm_id, portfolio_id, count(*) AS members, jsonb_agg(id) AS entity_ids, min(principal_id::text)::uuid AS principal_id
+              FROM gone
+              WHERE portfolio_id IS NOT NULL
+              GROUP BY realm_id, portfolio_id) m
+        WHERE p.realm_id = m.realm_id AND p.id = m.portfolio_id
+        RETURNING p.realm_id, p.id, p.version, m.entity_ids, m.principal_id
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT g.realm_id, 'entity.offboarded', ARRAY[g.id], g.principal_id,
+               jsonb_build_object('offboarding_request_id', g.request_id, 'incarnation', g.incarnation)
+        FROM gone g
+        UNION ALL
+        SELECT f.realm_id, 'portfolio.entity_detached', ARRAY[f.id], f.principal_id,
+               jsonb_build_object('entity_ids', f.entity_ids, 'version', f.version)
+        FROM folio f
+     )
+     UPDATE offboarding_request r
+     SET status = 'succeeded', finished_at = now(), due_at = NULL, removed = COALESCE(c.removed, '{}'::jsonb)
+     FROM gone g
+     LEFT JOIN counts c ON c.realm_id = g.realm_id AND c.entity_id = g.id
+     WHERE r.realm_id = g.realm_id AND r.id = g.request_id
+     RETURNING r.id"
+}
+
+/// Why a claimed request was not done.
+#[derive(Debug, diesel::Queryable)]
+pub struct Obstacle {
+    /// Whether the entity is still there, the same incarnation and on its way out.
+    pub leaving: bool,
+    /// Whether it is on hold.
+    pub on_hold: bool,
+}
+
+/// Reads why a claimed request was not done. None if the lease is lost.
+pub fn obstacle(connection: &mut PgConnection, claim: &Claimed) -> Work<Option<Obstacle>> {
+    Ok(ReadObstacle { realm: claim.realm.id(), id: claim.id, token: claim.token }.get_result(connection).optional()?)
+}
+
+statement! {
+    /// How the entity of a leased request stands.
+    struct ReadObstacle {
+        realm: i32 as Integer,
+        id: Uuid as SqlUuid,
+        token: i64 as BigInt,
+    } -> (Bool, Bool),
+    "SELECT e.id IS NOT NULL, e.hold_reason IS NOT NULL
+     FROM offboarding_request r
+     LEFT JOIN entity e
+       ON e.realm_id = r.realm_id AND e.id = r.entity_id AND e.incarnation = r.incarnation AND e.state = 'offboarding'
+      AND e.deleted_at IS NULL
+     WHERE r.realm_id = {realm} AND r.id = {id} AND r.lease_token = {token} AND r.status = 'running'"
+}
+
+/// Ends a claimed request as failed; its entity is active again. False if the lease is lost.
+pub fn fail(connection: &mut PgConnection, claim: &Claimed, code: &str, message: &str) -> Work<bool> {
+    let failed: Option<(Uuid,)> =
+        FailRequest { realm: claim.realm.id(), id: claim.id, token: claim.token, code, message }.get_result(connection).optional()?;
+    Ok(failed.is_some())
+}
+
+statement! {
+    /// The request's end, the entity's way back and the event.
+    struct FailRequest<'a> {
+        realm: i32 as Integer,
+        id: Uuid as SqlUuid,
+        token: i64 as BigInt,
+        code: &'a str as Text,
+        message: &'a str as Text,
+    } -> (SqlUuid,),
+    "WITH failed AS (
+        UPDATE offboarding_request
+        SET status = 'failed', finished_at = now(), due_at = NULL, error_code = {code}, error_message = {message}
+        WHERE realm_id = {realm} AND id = {id} AND lease_token = {token} AND status = 'running'
+        RETURNING *
+     ),
+     restored AS (
+        UPDATE entity e
+        SET state = 'active', version = e.version + 1, updated_at = now()
+        FROM failed f
+        WHERE e.realm_id = f.realm_id AND e.id = f.entity_id AND e.incarnation = f.incarnation AND e.state = 'offboarding'
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT {realm}, 'entity.offboarding_failed', ARRAY[f.entity_id], f.principal_id,
+               jsonb_build_object('offboarding_request_id', f.id, 'code', f.error_code)
+        FROM failed f
+     )
+     SELECT id FROM failed"
+}
+
+/// Puts a claimed request off, giving its lease back. False if the lease is lost.
+pub fn put_off(connection: &mut PgConnection, claim: &Claimed, delay: Duration) -> Work<bool> {
+    let put_off: Option<(Option<i64>,)> = PutOff { realm: claim.realm.id(), id: claim.id, token: claim.token, delay: delay.as_secs_f64() }
+        .get_result(connection)
+        .optional()?;
+    Ok(put_off.is_some())
+}
+
+statement! {
+    /// A new token, so that the old one opens nothing, and a later date.
+    struct PutOff {
+        realm: i32 as Integer,
+        id: Uuid as SqlUuid,
+        token: i64 as BigInt,
+        delay: f64 as Double,
+    } -> (Nullable<BigInt>,),
+    "UPDATE offboarding_request
+     SET lease_token = nextval('lease_token'), due_at = now() + make_interval(secs => {delay})
+     WHERE realm_id = {realm} AND id = {id} AND lease_token = {token} AND status = 'running'
+     RETURNING lease_token"
+}

@@ -1,0 +1,145 @@
+//! `offboard.v1.OffboardingService`.
+
+use http::StatusCode;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::access::Caller;
+use crate::db::{Db, Work, id};
+use crate::entity::model::{Action, State, refuse};
+use crate::error::{Error, Result, Violations};
+use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace};
+use crate::offboarding::queries::{self, Ask};
+use crate::proto::v1::offboarding_service_server::OffboardingService as Service;
+use crate::proto::{answer, convert, v1};
+
+/// How often an entity that others keep changing while it is looked at is tried.
+const TRIES: usize = 10;
+
+/// Offboarding as a request that can be called off while it waits.
+pub struct OffboardingService {
+    db: Db,
+}
+
+impl OffboardingService {
+    /// The service on this database.
+    pub fn new(db: Db) -> Self {
+        OffboardingService { db }
+    }
+}
+
+/// What became of the asking.
+pub(super) enum Asked {
+    /// A request was made.
+    New(Offboarding),
+    /// There was one already: live, or done with the entity gone.
+    Known(Offboarding),
+}
+
+/// Asks for an offboarding. A request that is live for the entity is the answer, and so is one that has removed it.
+pub(super) fn ask(connection: &mut diesel::PgConnection, ask: &Ask) -> Work<Asked> {
+    for _ in 0..TRIES {
+        if let Some(new) = queries::request(connection, ask)? {
+            return Ok(Asked::New(new));
+        }
+        let (standing, latest) = queries::standing(connection, &ask.realm, &ask.entity_id)?;
+        match (standing.state, latest) {
+            (Some(State::Offboarding), Some(live)) if live.state.is_live() => return Ok(Asked::Known(live)),
+            (None, Some(done)) if done.state == OffboardingState::Succeeded => return Ok(Asked::Known(done)),
+            (None, Some(live)) if live.state.is_live() => {}
+            (None, _) => return Err(Error::not_found("entity", &ask.entity_id).into()),
+            (Some(State::Active), _) if standing.on_hold => {
+                return Err(refuse("on_hold", Action::RequestOffboarding, &[Action::Attach]).into());
+            }
+            (Some(State::Active | State::Offboarding), _) => {}
+            (Some(state), _) => {
+                state.transition(Action::RequestOffboarding)?;
+            }
+        }
+    }
+    Err(Error::unavailable("Others are at work on the same thing; try again.").into())
+}
+
+#[tonic::async_trait]
+impl Service for OffboardingService {
+    async fn request_offboarding(
+        &self,
+        request: Request<v1::RequestOffboardingRequest>,
+    ) -> Result<Response<v1::OffboardingRequest>, Status> {
+        let caller = Caller::of(&request)?;
+        let v1::RequestOffboardingRequest { entity_id, grace_period } = request.into_inner();
+        let mut faults = Violations::new();
+        id::check_id(&entity_id, "entity_id", &mut faults);
+        let grace = check_grace(grace_period, "grace_period", &mut faults);
+        faults.check()?;
+        let asking = Ask { realm: caller.realm, principal_id: caller.principal_id, key_id: caller.key_id, entity_id, grace };
+        match self.db.run(move |connection| still_there(ask(connection, &asking)?, &asking)).await? {
+            Asked::New(new) => {
+                let path = format!("/v1/offboarding/entities/{}", new.id);
+                Ok(answer::created(to_proto(new), &path))
+            }
+            Asked::Known(known) => Ok(answer::with_status(to_proto(known), StatusCode::OK)),
+        }
+    }
+
+    async fn get_offboarding_request(
+        &self,
+        request: Request<v1::GetOffboardingRequestRequest>,
+    ) -> Result<Response<v1::OffboardingRequest>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let id = request.into_inner().offboarding_request_id;
+        let request_id = parse_id(&id)?;
+        let found = self.db.run(move |connection| queries::get(connection, &realm, request_id)).await?;
+        Ok(Response::new(to_proto(found.ok_or_else(|| no_request(&id))?)))
+    }
+
+    async fn cancel_offboarding_request(
+        &self,
+        request: Request<v1::CancelOffboardingRequestRequest>,
+    ) -> Result<Response<v1::OffboardingRequest>, Status> {
+        let caller = Caller::of(&request)?;
+        let id = request.into_inner().offboarding_request_id;
+        let request_id = parse_id(&id)?;
+        let canceled = self.db.run(move |connection| {
+            if let Some(canceled) = queries::cancel(connection, &caller.realm, caller.principal_id, request_id)? {
+                return Ok(canceled);
+            }
+            // A pending request is never found here: nothing leads back to that state.
+            let found = queries::get(connection, &caller.realm, request_id)?.ok_or_else(|| no_request(&id))?;
+            found.state.transition(OffboardingAction::Cancel)?;
+            Err(Error::internal("a pending request could not be canceled").into())
+        });
+        Ok(Response::new(to_proto(canceled.await?)))
+    }
+}
+
+/// This contract knows no request for an entity that is gone.
+fn still_there(asked: Asked, ask: &Ask) -> Work<Asked> {
+    match asked {
+        Asked::Known(done) if !done.state.is_live() => Err(Error::not_found("entity", &ask.entity_id).into()),
+        asked => Ok(asked),
+    }
+}
+
+fn no_request(id: &str) -> Error {
+    Error::not_found("offboarding_request", id)
+}
+
+/// An id that is no UUID is the id of nothing.
+fn parse_id(id: &str) -> Result<Uuid> {
+    Uuid::try_parse(id).map_err(|_| no_request(id))
+}
+
+fn to_proto(request: Offboarding) -> v1::OffboardingRequest {
+    v1::OffboardingRequest {
+        id: request.id.to_string(),
+        principal_id: request.principal_id.to_string(),
+        status: v1::OffboardingStatus::from(request.state).into(),
+        error: request.error(),
+        data: Some(v1::OffboardingData { id: request.entity_id, components: request.components.iter().map(ToString::to_string).collect() }),
+        created: Some(convert::timestamp(request.created_at)),
+        execute_after: Some(convert::timestamp(request.execute_after)),
+        started: request.started_at.map(convert::timestamp),
+        finished: request.finished_at.map(convert::timestamp),
+    }
+}
