@@ -1,0 +1,308 @@
+//! What a bulk delete is and what it selects. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::bulk_delete::state::TaskState;
+use crate::db::{id, text_enum};
+use crate::error::{Code, Error, Result, Violations};
+use crate::filter::{Filter, ParseError};
+use crate::proto::v1;
+
+/// The prefix of an entity's URI.
+const URI_PREFIX: &str = "entities/";
+/// The prefix of a type in full.
+const TYPE_PREFIX: &str = "configuration/entityTypes/";
+const MAX_LISTED: usize = 100_000;
+const MAX_FILTER_BYTES: usize = 64 << 10;
+/// How many failed ids a task shows.
+pub const FAILURES_SHOWN: i64 = 100;
+
+text_enum! {
+    /// How thoroughly to delete.
+    pub enum Mode {
+        /// Marked as deleted.
+        Soft = "soft",
+        /// Erased but for a tombstone.
+        Hard = "hard",
+    }
+}
+
+text_enum! {
+    /// Why an entity could not be deleted.
+    pub enum Reason {
+        /// It is still being taken in.
+        Onboarding = "onboarding",
+        /// It is on hold.
+        OnHold = "on_hold",
+        /// An offboarding is live for it.
+        Offboarding = "offboarding",
+        /// Others kept changing it.
+        Locked = "locked",
+        /// It is listed but is not there.
+        NotFound = "not_found",
+    }
+}
+
+impl Reason {
+    /// The reason as a sentence.
+    pub fn message(self) -> &'static str {
+        match self {
+            Reason::Onboarding => "The entity is still onboarding.",
+            Reason::OnHold => "The entity is on hold.",
+            Reason::Offboarding => "An offboarding of the entity is pending or running.",
+            Reason::Locked => "The entity was being changed by others each time it was tried.",
+            Reason::NotFound => "No such entity is visible.",
+        }
+    }
+}
+
+/// What a task selects.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Every entity that the filter holds for and that is of the type.
+    Matching {
+        /// The filter, as it was given and as it was read.
+        filter: Option<(String, Filter)>,
+        /// The type, as it was given.
+        entity_type: Option<String>,
+    },
+    /// These, in order and each once.
+    Listed(Vec<String>),
+}
+
+/// A valid request.
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    /// How thoroughly.
+    pub mode: Mode,
+    /// What.
+    pub target: Target,
+    /// What is spared whatever selects it, in order and each once.
+    pub excluded: Vec<String>,
+}
+
+impl NewTask {
+    /// Checks a request. Every fault is told, a filter's by its own code.
+    pub fn check(request: v1::StartBulkDeleteRequest) -> Result<NewTask> {
+        let mut faults = Violations::new();
+        let mode = match v1::DeleteMode::try_from(request.mode) {
+            Ok(v1::DeleteMode::Unspecified | v1::DeleteMode::Soft) => Mode::Soft,
+            Ok(v1::DeleteMode::Hard) => Mode::Hard,
+            Err(_) => {
+                faults.add("mode", "invalid", "must be `soft` or `hard`");
+                Mode::Soft
+            }
+        };
+        let ways = [request.spec.is_some(), !request.entity_type.is_empty(), !request.uris.is_empty()];
+        let (selection, at) = match (ways.iter().filter(|given| **given).count(), request.spec) {
+            (1, None) if ways[1] => (v1::Selection { entity_type: request.entity_type, ..Default::default() }, ""),
+            (1, None) => (v1::Selection { uri_list: request.uris, ..Default::default() }, ""),
+            (1, Some(v1::BulkDeleteSpec { objects: Some(objects) })) => (objects, "spec.objects."),
+            (1, Some(_)) => return Err(Error::invalid("spec.objects", "required", "must be given")),
+            (0, _) => {
+                let message = "one of `spec.objects`, `entity_type` and `uris` must be given and must not be empty";
+                faults.add("spec.objects", "required", message);
+                faults.check()?;
+                return Err(Error::internal("a missing selection is a fault"));
+            }
+            _ => return Err(Error::invalid("spec", "invalid", "only one of `spec.objects`, `entity_type` and `uris` may be given")),
+        };
+        let list = if at.is_empty() { "uris".to_owned() } else { format!("{at}uri_list") };
+        let listed = check_uris(&selection.uri_list, &list, &mut faults);
+        let excluded = check_uris(&selection.exclude_list, &format!("{at}exclude_list"), &mut faults);
+        let has_filter = !selection.filter.trim().is_empty();
+        if !listed.is_empty() && (has_filter || !selection.entity_type.is_empty()) {
+            faults.add(&list, "invalid", "must not be given together with `filter` or `entity_type`");
+        }
+        if selection.uri_list.is_empty() && !has_filter && selection.entity_type.is_empty() {
+            faults.add(format!("{at}filter"), "required", "`filter`, `entity_type` or `uri_list` must be given and must not be empty");
+        }
+        check_type(&selection.entity_type, &format!("{at}entity_type"), &mut faults);
+        if selection.filter.len() > MAX_FILTER_BYTES || selection.filter.contains('\0') {
+            faults.add(format!("{at}filter"), "invalid", "must be at most 64 KiB and must not hold the character U+0000");
+        }
+        faults.check()?;
+        let target = if listed.is_empty() {
+            let entity_type = (!selection.entity_type.is_empty()).then_some(selection.entity_type);
+            let filter = if has_filter { Some(parse_filter(selection.filter)?) } else { None };
+            Target::Matching { filter, entity_type }
+        } else {
+            Target::Listed(listed)
+        };
+        Ok(NewTask { mode, target, excluded })
+    }
+
+    /// What the task does, for people.
+    pub fn name(&self) -> String {
+        let mode = match self.mode {
+            Mode::Soft => "Soft",
+            Mode::Hard => "Hard",
+        };
+        match &self.target {
+            Target::Matching { filter: None, entity_type: Some(entity_type) } => {
+                format!("{mode} Delete Entities By Type: {}", full_type(entity_type))
+            }
+            Target::Matching { .. } => format!("{mode} Delete Entities By Filter"),
+            Target::Listed(_) => format!("{mode} Delete Entities By URIs"),
+        }
+    }
+
+    /// How the task was started, as the contract shows it.
+    pub fn parameters(&self, tenant: &str) -> BTreeMap<&'static str, String> {
+        let mut parameters = BTreeMap::from([("tenantId", tenant.to_owned()), ("mode", self.mode.to_string())]);
+        match &self.target {
+            Target::Matching { filter, entity_type } => {
+                parameters.extend(filter.as_ref().map(|(text, _)| ("filter", text.clone())));
+                parameters.extend(entity_type.as_ref().map(|entity_type| ("entityType", entity_type.clone())));
+            }
+            Target::Listed(ids) => {
+                parameters.insert("uriCount", ids.len().to_string());
+            }
+        }
+        if !self.excluded.is_empty() {
+            parameters.insert("excludeCount", self.excluded.len().to_string());
+        }
+        parameters
+    }
+}
+
+/// Reads a filter for a call that destroys: `AND` and `OR` must not stand side by side without parentheses.
+pub fn parse_filter(text: String) -> Result<(String, Filter)> {
+    let filter = Filter::parse_strict(&text).map_err(|error| invalid_filter(&error, &text))?;
+    Ok((text, filter))
+}
+
+/// The answer to a filter that cannot be read.
+fn invalid_filter(error: &ParseError, text: &str) -> Error {
+    Error::new(Code::InvalidFilter, format!("{}\n{}", error.message, error.caret(text)))
+        .with("position", error.position)
+        .with_list("expected", &error.expected)
+}
+
+/// A type in full, where it was given by its last part.
+pub fn full_type(entity_type: &str) -> String {
+    if entity_type.contains('/') { entity_type.to_owned() } else { format!("{TYPE_PREFIX}{entity_type}") }
+}
+
+fn check_type(entity_type: &str, field: &str, faults: &mut Violations) {
+    if entity_type.chars().count() > 256 || entity_type.contains('\0') {
+        faults.add(field, "invalid", "must be at most 256 characters, none of them U+0000");
+    }
+}
+
+/// Ids of a list of URIs or ids, in order and each once.
+fn check_uris(uris: &[String], field: &str, faults: &mut Violations) -> Vec<String> {
+    if uris.len() > MAX_LISTED {
+        faults.add(field, "too_many", "must be at most 100,000");
+        return Vec::new();
+    }
+    let mut ids = BTreeSet::new();
+    for (n, uri) in uris.iter().enumerate() {
+        let id = uri.strip_prefix(URI_PREFIX).unwrap_or(uri);
+        if id::is_id(id) {
+            ids.insert(id.to_owned());
+        } else {
+            faults.add(format!("{field}[{n}]"), "invalid", "must be `entities/ID` or `ID`");
+        }
+    }
+    ids.into_iter().collect()
+}
+
+/// A task with its account, as it is stored.
+#[derive(Clone, Debug, diesel::Queryable)]
+pub struct Task {
+    /// Its id.
+    pub id: Uuid,
+    /// How thoroughly.
+    pub mode: Mode,
+    /// Where it stands.
+    pub state: TaskState,
+    /// Its name for people.
+    pub name: String,
+    /// The type that was asked for, as it was given.
+    pub entity_type: Option<String>,
+    /// How it was started, a JSON object of strings.
+    pub parameters: serde_json::Value,
+    /// Who started it.
+    pub principal_id: Uuid,
+    /// Who last acted on it.
+    pub updated_by: Uuid,
+    /// How many the selection held when it was taken up.
+    pub selected: Option<i64>,
+    /// Which replicas worked on it.
+    pub instances: Vec<String>,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// When it first started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it was paused, while it is.
+    pub paused_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// The moment that this account is of.
+    pub now: DateTime<Utc>,
+    /// How many the selection met.
+    pub matched: i64,
+    /// How many were deleted.
+    pub processed: i64,
+    /// How many could not be deleted.
+    pub failed: i64,
+    /// How many were spared.
+    pub excluded: i64,
+    /// How many had changed or gone.
+    pub skipped: i64,
+    /// The first ids that could not be deleted.
+    pub first_failures: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by(objects: v1::Selection) -> v1::StartBulkDeleteRequest {
+        v1::StartBulkDeleteRequest { spec: Some(v1::BulkDeleteSpec { objects: Some(objects) }), ..Default::default() }
+    }
+
+    #[test]
+    fn what_would_match_everything_is_refused() {
+        for request in [Default::default(), by(Default::default()), by(v1::Selection { filter: "  ".to_owned(), ..Default::default() })] {
+            assert_eq!(NewTask::check(request).unwrap_err().code(), Code::ValidationFailed);
+        }
+    }
+
+    #[test]
+    fn a_list_and_a_filter_exclude_each_other() {
+        let both = v1::Selection { filter: "exists(uri)".to_owned(), uri_list: vec!["a".to_owned()], ..Default::default() };
+        assert_eq!(NewTask::check(by(both)).unwrap_err().code(), Code::ValidationFailed);
+        let twice = v1::StartBulkDeleteRequest { entity_type: "HCP".to_owned(), uris: vec!["a".to_owned()], ..Default::default() };
+        assert_eq!(NewTask::check(twice).unwrap_err().code(), Code::ValidationFailed);
+    }
+
+    #[test]
+    fn uris_and_ids_are_one_and_repeats_count_once() {
+        let uris = ["entities/b", "a", "b", "entities/a"].map(str::to_owned).to_vec();
+        let task = NewTask::check(v1::StartBulkDeleteRequest { uris, ..Default::default() }).unwrap();
+        assert!(matches!(task.target, Target::Listed(ids) if ids == ["a", "b"]));
+        let bad = v1::StartBulkDeleteRequest { uris: vec!["entities/a/b".to_owned(), String::new()], ..Default::default() };
+        assert_eq!(NewTask::check(bad).unwrap_err().violations().len(), 2);
+    }
+
+    #[test]
+    fn a_filter_fault_tells_where_and_what_was_expected() {
+        let wrong = v1::Selection { filter: "equals(nosuch, 'x')".to_owned(), ..Default::default() };
+        let error = NewTask::check(by(wrong)).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidFilter);
+        assert!(error.message().contains('^'));
+    }
+
+    #[test]
+    fn a_mix_of_and_and_or_needs_parentheses() {
+        let mixed = "exists(uri) AND exists(type) OR missing(type)";
+        let selection = |filter: &str| v1::Selection { filter: filter.to_owned(), ..Default::default() };
+        assert_eq!(NewTask::check(by(selection(mixed))).unwrap_err().code(), Code::InvalidFilter);
+        assert!(NewTask::check(by(selection("(exists(uri) AND exists(type)) OR missing(type)"))).is_ok());
+    }
+}

@@ -1,0 +1,245 @@
+//! What a task selects, and the texts of the statements that need to know.
+
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::sql_types::{Array, Text};
+
+use crate::bulk_delete::model::{Mode, full_type};
+use crate::filter::{Filter, Predicate};
+
+/// Sorts behind every id: ids are of ASCII up to `~`.
+pub const ID_END: &str = "\u{7f}";
+/// Which rows a task selects, and the texts of the statements that need to know.
+pub struct Selector {
+    mode: Mode,
+    listed: bool,
+    predicate: Option<Predicate>,
+    /// As given and in full; an entity is of the type if it is of either.
+    entity_types: Option<Vec<String>>,
+}
+
+impl Selector {
+    /// The selector of a task.
+    pub fn new(mode: Mode, listed: bool, filter: Option<&Filter>, entity_type: Option<&str>) -> Self {
+        let entity_types = entity_type.map(|given| vec![given.to_owned(), full_type(given)]);
+        Selector { mode, listed, predicate: filter.map(Filter::predicate), entity_types }
+    }
+
+    /// The condition on `entity e`, behind an `AND`. What was created after the task was asked for is not meant. A soft run does not see what
+    /// was soft-deleted before.
+    fn condition(&self) -> String {
+        let mut condition = " AND e.created_at <= {as_of}".to_owned();
+        if self.mode == Mode::Soft {
+            condition.push_str(" AND e.deleted_at IS NULL");
+        }
+        if self.entity_types.is_some() {
+            condition.push_str(" AND e.type = ANY({types})");
+        }
+        if self.predicate.is_some() {
+            condition.push_str(" AND {predicate}");
+        }
+        condition
+    }
+
+    /// Counts what is selected.
+    pub fn count_text(&self) -> String {
+        if self.listed {
+            return "SELECT cardinality(b.entity_ids)::int8 FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}".to_owned();
+        }
+        format!("SELECT count(*) FROM entity e WHERE e.realm_id = {{realm}}{}", self.condition())
+    }
+
+    /// Some of the keys of what is selected, in order.
+    pub fn sample_text(&self, percent: f64) -> String {
+        let condition = self.condition();
+        format!("SELECT e.id FROM entity e TABLESAMPLE BERNOULLI ({percent}) WHERE e.realm_id = {{realm}}{condition} ORDER BY e.id")
+    }
+
+    /// Pushes a parameter of the condition.
+    pub fn push<'b>(&'b self, name: &str, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        match (name, &self.predicate, &self.entity_types) {
+            ("predicate", Some(predicate), _) => predicate.walk_ast(out.reborrow()),
+            ("types", _, Some(types)) => out.push_bind_param::<Array<Text>, _>(types),
+            _ => Err(diesel::result::Error::QueryBuilderError(format!("no parameter {name}").into())),
+        }
+    }
+
+    fn picked(&self, again: bool) -> String {
+        let condition = self.condition();
+        let live = if self.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+        match (self.listed, again) {
+            (false, false) => format!(
+                "FROM entity e
+        WHERE e.realm_id = {{realm}} AND e.id > {{cursor}} AND e.id <= {{until}}{condition}
+        ORDER BY e.id
+        LIMIT {{limit}}"
+            ),
+            // Without the list's own rows: what has gone since is skipped.
+            (_, true) => format!(
+                "FROM entity e
+        WHERE e.realm_id = {{realm}} AND e.id = ANY({{missed}}){condition}"
+            ),
+            (true, false) => format!(
+                "FROM (SELECT u.id
+              FROM bulk_delete b, unnest(b.entity_ids) AS u(id)
+              WHERE b.realm_id = {{realm}} AND b.id = {{task}} AND u.id COLLATE \"C\" > {{cursor}} AND u.id COLLATE \"C\" <= {{until}}
+              ORDER BY u.id COLLATE \"C\"
+              LIMIT {{limit}}) u
+        LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\" AND e.created_at <= {{as_of}}{live}"
+            ),
+        }
+    }
+
+    /// The statement of a chunk, or of another look at what others had changed.
+    pub fn chunk_text(&self, again: bool, locked: Locked) -> String {
+        let picked = self.picked(again);
+        let id = if self.listed && !again { "u.id COLLATE \"C\"" } else { "e.id" };
+        let gone = match self.mode {
+            Mode::Hard => HARD,
+            Mode::Soft => SOFT,
+        };
+        let doomed = match locked {
+            Locked::Await => "FROM picked p WHERE",
+            // Locking before deleting costs a quarter, so only where a lock was waited for in vain.
+            Locked::Pass => "FROM picked p JOIN entity e ON e.realm_id = {realm} AND e.id = p.id WHERE",
+        };
+        let lock = if locked == Locked::Pass { "FOR UPDATE OF e SKIP LOCKED" } else { "" };
+        let moved = if again { AGAIN } else { ONWARD };
+        format!(
+            "WITH spared AS (
+        SELECT s.id COLLATE \"C\" AS id
+        FROM bulk_delete b, unnest(b.excluded_ids) AS s(id)
+        WHERE b.realm_id = {{realm}} AND b.id = {{task}}
+     ),
+     picked AS MATERIALIZED (
+        -- The next entities by key, judged on the row itself.
+        SELECT r.id, r.version, r.live, r.spared,
+               CASE WHEN r.spared THEN NULL
+                    WHEN r.version IS NULL THEN 'not_found'
+                    WHEN r.state IN ('onboarding', 'offboarding') THEN r.state
+                    WHEN r.held THEN 'on_hold' END AS obstacle
+        FROM (
+            SELECT {id} AS id, e.version, e.deleted_at IS NULL AS live, e.state, e.hold_reason IS NOT NULL AS held,
+                   -- As a subplan the list is hashed, however the planner misjudges its length.
+                   {id} IN (SELECT s.id FROM spared s) AS spared
+            {picked}
+        ) r
+     ),
+     doomed AS (
+        SELECT p.id, p.version, p.live
+        {doomed} NOT p.spared AND p.obstacle IS NULL
+        {lock}
+     ),
+     {gone},
+     missed AS (
+        -- What others changed or took after this statement began. It is looked at again, not deleted blindly.
+        -- EXCEPT hashes or sorts; an anti-join of two CTEs, whose rows the planner cannot count, would compare all with all.
+        SELECT p.id FROM picked p WHERE NOT p.spared AND p.obstacle IS NULL
+        EXCEPT
+        SELECT g.id FROM gone g
+     ),
+     failures AS (
+        INSERT INTO bulk_delete_failure (realm_id, bulk_delete_id, entity_id, reason)
+        SELECT {{realm}}, {{task}}, p.id, p.obstacle
+        FROM picked p
+        WHERE p.obstacle IS NOT NULL
+     ),
+     folio AS (
+        -- One step for each portfolio that loses members. What was soft-deleted before was none any more.
+        UPDATE portfolio p
+        SET entity_count = p.entity_count - m.members, version = p.version + 1, updated_at = now()
+        FROM (SELECT g.portfolio_id, count(*) AS members, jsonb_agg(g.id) AS entity_ids
+              FROM gone g
+              WHERE g.live AND g.portfolio_id IS NOT NULL
+              GROUP BY g.portfolio_id) m
+        WHERE p.realm_id = {{realm}} AND p.id = m.portfolio_id
+        RETURNING p.id, p.version, m.entity_ids
+     ),
+     told AS (
+        -- One event for the chunk: readers unfold it.
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT {{realm}}, t.type, t.subjects, b.principal_id, t.data || jsonb_build_object('bulk_delete_id', b.id, 'mode', b.mode)
+        FROM (SELECT 'entity.deleted' AS type, array_agg(g.id) AS subjects, '{{}}'::jsonb AS data FROM gone g HAVING count(*) > 0
+              UNION ALL
+              SELECT 'portfolio.entity_detached', ARRAY[f.id], jsonb_build_object('entity_ids', f.entity_ids, 'version', f.version)
+              FROM folio f) t,
+             bulk_delete b
+        WHERE b.realm_id = {{realm}} AND b.id = {{task}}
+     ),
+     tally AS (
+        SELECT count(*) AS picked, count(*) FILTER (WHERE p.spared) AS spared, count(*) FILTER (WHERE p.obstacle IS NOT NULL) AS failed,
+               max(p.id) AS last, (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM missed) AS missed
+        FROM picked p
+     ),
+     {moved}
+     SELECT EXISTS (SELECT FROM moved), t.picked < {{limit}}, t.gone, ARRAY(SELECT m.id FROM missed m)
+     FROM tally t"
+        )
+    }
+}
+
+/// Erases the rows and all that hangs on them; a tombstone stays.
+const HARD: &str = "gone AS (
+        DELETE FROM entity e
+        USING doomed p
+        WHERE e.realm_id = {realm} AND e.id = p.id AND e.version = p.version
+        RETURNING e.id, e.incarnation, e.type, e.version, e.created_at, e.updated_at, e.portfolio_id, p.live
+     ),
+     parts AS (
+        DELETE FROM dependent d
+        USING gone g
+        WHERE d.realm_id = {realm} AND d.entity_id = g.id
+     ),
+     unindexed AS (
+        DELETE FROM attribute_index a
+        USING gone g
+        WHERE a.realm_id = {realm} AND a.entity_id = g.id
+     ),
+     stones AS (
+        INSERT INTO tombstone
+            (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_by, job_kind, job_id)
+        SELECT {realm}, g.id, g.incarnation, g.type, g.version, g.created_at, g.updated_at, b.principal_id, 'bulk_delete', b.id
+        FROM gone g, bulk_delete b
+        WHERE b.realm_id = {realm} AND b.id = {task}
+     )";
+
+/// Marks the rows. Only columns that no index knows are written, so the row stays on its page.
+const SOFT: &str = "gone AS (
+        UPDATE entity e
+        SET deleted_at = now(), deleted_by = {task}, version = e.version + 1, updated_at = now()
+        FROM doomed p
+        WHERE e.realm_id = {realm} AND e.id = p.id AND e.version = p.version AND e.deleted_at IS NULL
+        RETURNING e.id, e.portfolio_id, p.live
+     )";
+
+/// Moves the cursor behind the chunk. What was missed is counted when it is looked at again.
+const ONWARD: &str = "moved AS (
+        UPDATE bulk_delete_slice s
+        SET cursor_id = COALESCE(t.last, s.cursor_id), done = t.picked < {limit}, attempts = 0,
+            due_at = now() + make_interval(secs => {lease}),
+            matched = s.matched + t.picked - t.missed, processed = s.processed + t.gone, failed = s.failed + t.failed,
+            excluded = s.excluded + t.spared
+        FROM tally t
+        WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token}
+        RETURNING s.slice
+     )";
+
+/// Counts what was missed before: deleted now, failed now, or skipped because it has gone or is not selected any more.
+const AGAIN: &str = "moved AS (
+        UPDATE bulk_delete_slice s
+        SET matched = s.matched + cardinality({missed}::text[]) - t.missed, processed = s.processed + t.gone, failed = s.failed + t.failed,
+            skipped = s.skipped + cardinality({missed}::text[]) - t.picked
+        FROM tally t
+        WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token}
+        RETURNING s.slice
+     )";
+
+/// What to do about entities that others have locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locked {
+    /// Wait until they are free, which fails when it takes too long.
+    Await,
+    /// Leave them, and count them as failed.
+    Pass,
+}
