@@ -1,0 +1,218 @@
+//! The end of the process, in an order in which no caller notices it.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// How far the process is on its way to its end. It only ever goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// All is well.
+    Serving,
+    /// Readiness and gRPC health say no, so that load balancers look elsewhere. Every call is still served, since they need a while to notice.
+    Draining,
+    /// Listeners take no new connections and no new calls; those that run are finished.
+    ClosingListeners,
+    /// No caller is left. Workers stop at the end of the chunk they are at.
+    StoppingWorkers,
+    /// Nobody uses the database any more; its pool can be closed.
+    Stopped,
+}
+
+/// How long each part of the way may take. What takes longer is left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grace {
+    /// For load balancers to notice that the process is not ready.
+    pub notice: Duration,
+    /// For calls that run.
+    pub listeners: Duration,
+    /// For workers.
+    pub workers: Duration,
+}
+
+/// Where everyone learns how far the process is. Clones are one and the same.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    phase: watch::Sender<Phase>,
+    listeners: CancellationToken,
+    workers: CancellationToken,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drain {
+    /// All is well.
+    pub fn new() -> Self {
+        Drain { phase: watch::Sender::new(Phase::Serving), listeners: CancellationToken::new(), workers: CancellationToken::new() }
+    }
+
+    /// How far the process is now.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Tells of every change of the phase.
+    pub fn watch(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Waits until the process is as far as this, or farther.
+    pub fn reached(&self, phase: Phase) -> impl Future<Output = ()> + Send + 'static {
+        // The sender is kept, so that the wait cannot end by losing it.
+        let drain = self.clone();
+        async move {
+            let _ = drain.watch().wait_for(|now| *now >= phase).await;
+        }
+    }
+
+    /// Cancelled when listeners are to close; `listeners().cancelled_owned()` is what servers take for their graceful shutdown.
+    pub fn listeners(&self) -> CancellationToken {
+        self.listeners.clone()
+    }
+
+    /// Cancelled when workers are to stop at the end of their chunk.
+    pub fn workers(&self) -> CancellationToken {
+        self.workers.clone()
+    }
+
+    /// Goes forward to a phase; does nothing if the process is that far already.
+    pub fn advance(&self, phase: Phase) {
+        let moved = self.phase.send_if_modified(|now| {
+            let forward = phase > *now;
+            *now = phase.max(*now);
+            forward
+        });
+        if !moved {
+            return;
+        }
+        tracing::info!(?phase, "shutting down");
+        if phase >= Phase::ClosingListeners {
+            self.listeners.cancel();
+        }
+        if phase >= Phase::StoppingWorkers {
+            self.workers.cancel();
+        }
+    }
+
+    /// Goes the whole way, each step when the one before is done or has used up its time: `listeners` ends when the last call has, `workers`
+    /// when the last worker has. The caller then closes what is left.
+    pub async fn run(&self, grace: Grace, listeners: impl Future<Output = ()>, workers: impl Future<Output = ()>) {
+        self.advance(Phase::Draining);
+        tokio::time::sleep(grace.notice).await;
+        self.advance(Phase::ClosingListeners);
+        if timeout(grace.listeners, listeners).await.is_err() {
+            tracing::warn!("calls that did not end in time are cut off");
+        }
+        self.advance(Phase::StoppingWorkers);
+        if timeout(grace.workers, workers).await.is_err() {
+            tracing::warn!("jobs that did not reach the end of a chunk in time are left to another replica");
+        }
+        self.advance(Phase::Stopped);
+    }
+}
+
+/// SIGTERM and SIGINT, from the moment this is made.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes over what the two signals do, for the rest of the process.
+    pub fn install() -> io::Result<Self> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the signal that asks for an orderly end. To be followed by [`Drain::run`].
+    pub async fn first_signal(&mut self) {
+        let name = self.next().await;
+        tracing::info!(signal = name, "told to end; a second signal ends at once");
+    }
+
+    /// Waits, after [`Signals::first_signal`], for the one that asks to end at once.
+    pub async fn second_signal(&mut self) {
+        let name = self.next().await;
+        tracing::warn!(signal = name, "told to end at once");
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use nix::sys::signal::{Signal, raise};
+
+    use super::*;
+
+    const GRACE: Grace = Grace { notice: Duration::from_secs(5), listeners: Duration::from_secs(20), workers: Duration::from_secs(10) };
+
+    #[tokio::test(start_paused = true)]
+    async fn readiness_turns_first_then_listeners_close_then_workers_stop() {
+        let drain = Drain::new();
+        let (listeners, workers) = (drain.listeners(), drain.workers());
+        let seen = drain.clone();
+        let calls = async {
+            assert_eq!(seen.phase(), Phase::ClosingListeners);
+            assert!(seen.listeners().is_cancelled() && !seen.workers().is_cancelled());
+        };
+        let seen = drain.clone();
+        let jobs = async {
+            assert_eq!(seen.phase(), Phase::StoppingWorkers);
+            assert!(seen.workers().is_cancelled());
+        };
+        let running = tokio::spawn({
+            let drain = drain.clone();
+            async move { drain.reached(Phase::Draining).await }
+        });
+        assert_eq!(drain.phase(), Phase::Serving);
+        let at_first = async {
+            running.await.expect("no panic");
+            assert!(!listeners.is_cancelled(), "calls are served while load balancers look away");
+        };
+        tokio::join!(drain.run(GRACE, calls, jobs), at_first);
+        assert_eq!(drain.phase(), Phase::Stopped);
+        assert!(workers.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_ends_is_left_behind() {
+        let drain = Drain::new();
+        drain.run(GRACE, pending(), pending()).await;
+        assert_eq!(drain.phase(), Phase::Stopped);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_way_is_gone_forward_alone() {
+        let drain = Drain::new();
+        drain.run(GRACE, ready(()), ready(())).await;
+        drain.advance(Phase::Draining);
+        assert_eq!(drain.phase(), Phase::Stopped);
+        drain.reached(Phase::Draining).await;
+    }
+
+    #[tokio::test]
+    async fn a_signal_is_not_lost_when_it_comes_before_anyone_waits() {
+        let mut signals = Signals::install().expect("handlers");
+        raise(Signal::SIGTERM).expect("a signal");
+        signals.first_signal().await;
+        raise(Signal::SIGINT).expect("a signal");
+        signals.second_signal().await;
+    }
+}

@@ -1,0 +1,63 @@
+//! Whether this replica can do its work: told to probes by readiness, and to gRPC callers by the health of each service.
+
+use std::time::Duration;
+
+use prost_reflect::DescriptorPool;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::admin::Readiness;
+use super::drain::{Drain, Phase};
+use crate::db::Db;
+use crate::db::migrations::{SchemaState, schema_state};
+
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The checks of this replica: that it is not on its way out, and that the database answers with the schema that this binary needs.
+pub fn readiness(db: &Db, drain: &Drain) -> Readiness {
+    let (db, drain) = (db.clone(), drain.clone());
+    Readiness::new()
+        .with("draining", move || {
+            let serving = drain.phase() == Phase::Serving;
+            async move { if serving { Ok(()) } else { Err("shutting down".to_owned()) } }
+        })
+        .with("database", move || check_database(db.clone()))
+}
+
+async fn check_database(db: Db) -> Result<(), String> {
+    let state = db.run(|connection| Ok(schema_state(connection)?)).await;
+    match state {
+        Ok(SchemaState::Current) => Ok(()),
+        Ok(SchemaState::Behind(missing)) => Err(format!("the schema lacks {} migrations: run `offboard migrate`", missing.len())),
+        Err(error) => {
+            tracing::warn!(cause = error.cause_chain(), "the database is not ready");
+            Err("cannot be reached".to_owned())
+        }
+    }
+}
+
+/// Keeps the gRPC health of our services true until the process ends. The overall health, that of the empty name, follows the drain alone: a
+/// restart mends no database.
+pub async fn report(reporter: HealthReporter, descriptors: DescriptorPool, db: Db, drain: Drain) {
+    let services: Vec<String> = descriptors.services().map(|service| service.full_name().to_owned()).collect();
+    let set = async |status: ServingStatus| {
+        for service in &services {
+            reporter.set_service_status(service, status).await;
+        }
+    };
+    reporter.set_service_status("", ServingStatus::Serving).await;
+    loop {
+        let checked = tokio::select! {
+            () = drain.reached(Phase::Draining) => break,
+            checked = tokio::time::timeout(CHECK_TIMEOUT, check_database(db.clone())) => checked,
+        };
+        set(if matches!(checked, Ok(Ok(()))) { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+        tokio::select! {
+            () = drain.reached(Phase::Draining) => break,
+            () = tokio::time::sleep(CHECK_EVERY) => {}
+        }
+    }
+    set(ServingStatus::NotServing).await;
+    reporter.set_service_status("", ServingStatus::NotServing).await;
+}

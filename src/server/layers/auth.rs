@@ -1,0 +1,168 @@
+//! Finds out who calls, and whether the key may call the method.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::extract::ConnectInfo;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use prost_reflect::{DescriptorPool, Value};
+use tonic::body::Body;
+use tonic::transport::server::TcpConnectInfo;
+use tower::{Layer, Service};
+
+use super::refuse;
+use crate::access::{Authenticator, Scope};
+use crate::error::{Code, Error};
+
+/// The option of a method that names the scope it needs.
+const REQUIRED_SCOPE: &str = "offboard.v1.required_scope";
+
+/// The scope that each method needs, by path, as its proto declares it.
+#[derive(Clone, Debug)]
+pub struct Scopes(Arc<HashMap<String, Option<Scope>>>);
+
+impl Scopes {
+    /// Those of the services in the descriptors.
+    pub fn declared(descriptors: &DescriptorPool) -> Self {
+        let option = descriptors.get_extension_by_name(REQUIRED_SCOPE);
+        let mut scopes = HashMap::new();
+        for method in descriptors.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            let scope = option.as_ref().and_then(|option| match method.options().get_extension(option).as_ref() {
+                Value::String(name) => Scope::parse(name),
+                _ => None,
+            });
+            scopes.insert(format!("/{}/{}", method.parent_service().full_name(), method.name()), scope);
+        }
+        Scopes(Arc::new(scopes))
+    }
+
+    /// Methods that declare no scope that there is; nobody can call them.
+    pub fn undeclared(&self) -> Vec<&str> {
+        self.0.iter().filter(|(_, scope)| scope.is_none()).map(|(path, _)| path.as_str()).collect()
+    }
+}
+
+/// Puts a [`Caller`](crate::access::Caller) among the extensions of each request to our own services, or refuses it. Health and reflection
+/// need no key; a method that is not there is left to be answered as such.
+#[derive(Clone)]
+pub struct AuthLayer {
+    authenticator: Authenticator,
+    scopes: Scopes,
+}
+
+impl AuthLayer {
+    /// Authenticates by `authenticator` and asks for `scopes`.
+    pub fn new(authenticator: Authenticator, scopes: Scopes) -> Self {
+        AuthLayer { authenticator, scopes }
+    }
+}
+
+impl<S> Layer<S> for AuthLayer {
+    type Service = AuthService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        AuthService { inner, layer: self.clone() }
+    }
+}
+
+/// See [`AuthLayer`].
+#[derive(Clone)]
+pub struct AuthService<S> {
+    inner: S,
+    layer: AuthLayer,
+}
+
+impl<S> Service<Request<Body>> for AuthService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let Some(scope) = self.layer.scopes.0.get(request.uri().path()).copied() else {
+            return self.inner.call(request).boxed();
+        };
+        // The instance that was asked for its readiness is the one to call.
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        let authenticator = self.layer.authenticator.clone();
+        let presented = credential(request.headers()).map(str::to_owned);
+        let address = peer(&request);
+        async move {
+            let admitted = async {
+                let scope = scope.ok_or_else(|| Error::new(Code::PermissionDenied, "Nobody may call this method."))?;
+                let caller = authenticator.authenticate(&presented?, address).await?;
+                caller.require(scope)?;
+                Ok(caller)
+            };
+            match admitted.await {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    inner.call(request).await
+                }
+                Err(error) => Ok(refuse(error)),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// What the caller presents: `Authorization: Bearer SECRET` or `apikey: SECRET`; the former counts if both are there.
+fn credential(headers: &HeaderMap) -> Result<&str, Error> {
+    let invalid = |message: &str| Error::new(Code::InvalidCredentials, message);
+    if let Some(value) = headers.get(http::header::AUTHORIZATION) {
+        let value = value.to_str().map_err(|_| invalid("The header `authorization` is not readable."))?;
+        let (scheme, secret) = value.split_once(' ').unwrap_or((value, ""));
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(invalid("The header `authorization` must be `Bearer` and a key."));
+        }
+        return Ok(secret.trim());
+    }
+    match headers.get("apikey") {
+        Some(value) => value.to_str().map(str::trim).map_err(|_| invalid("The header `apikey` is not readable.")),
+        None => Err(Error::new(Code::AuthenticationRequired, "Send a key as `Authorization: Bearer KEY` or `apikey: KEY`.")),
+    }
+}
+
+/// Where the call comes from: the peer of the gRPC connection, or that of the HTTP connection behind the gateway.
+fn peer(request: &Request<Body>) -> Option<IpAddr> {
+    let extensions = request.extensions();
+    let over_http = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    over_http.or_else(|| extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr).map(|address| address.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_ours_declares_a_scope_that_there_is() {
+        let descriptors = DescriptorPool::decode(crate::proto::DESCRIPTOR_SET).unwrap();
+        let scopes = Scopes::declared(&descriptors);
+        assert_eq!(scopes.undeclared(), Vec::<&str>::new());
+        assert_eq!(scopes.0["/offboard.v1.BulkDeleteService/StartBulkDelete"], Some(Scope::EntitiesDelete));
+    }
+
+    #[test]
+    fn a_key_is_taken_from_either_header() {
+        let headers =
+            |name: &'static str, value: &str| HeaderMap::from_iter([(http::HeaderName::from_static(name), value.parse().unwrap())]);
+        let code = |headers: &HeaderMap| credential(headers).map(str::to_owned).map_err(|error| error.code());
+        assert_eq!(code(&headers("authorization", "bearer sk")), Ok("sk".to_owned()));
+        assert_eq!(code(&headers("apikey", "sk")), Ok("sk".to_owned()));
+        assert_eq!(code(&headers("authorization", "Basic eDp5")), Err(Code::InvalidCredentials));
+        assert_eq!(code(&HeaderMap::new()), Err(Code::AuthenticationRequired));
+    }
+}

@@ -1,0 +1,142 @@
+//! Refuses calls that are too many, or too late.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::refuse;
+use crate::error::Error;
+
+/// The number of calls at once that suits most deployments: many times what a pool of connections can work on, so that only a queue
+/// without an end is refused.
+pub const DEFAULT_LIMIT: usize = 1024;
+
+/// Answered in any case: an orchestrator that cannot ask how the service is would end it for being busy, which makes the others busier.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// Answers `unavailable` to calls past a number at once, and to every new call once the listeners close. A call counts until the last byte of
+/// its answer. Clones share one count, so both doors do.
+#[derive(Clone, Debug)]
+pub struct LoadLayer {
+    slots: Arc<Semaphore>,
+    closing: CancellationToken,
+}
+
+impl LoadLayer {
+    /// At most `limit` calls at once, and none after `closing`, which is [`Drain::listeners`](crate::server::drain::Drain::listeners): calls
+    /// still come in over connections that were open before.
+    pub fn new(limit: usize, closing: CancellationToken) -> Self {
+        LoadLayer { slots: Arc::new(Semaphore::new(limit)), closing }
+    }
+}
+
+impl<S> Layer<S> for LoadLayer {
+    type Service = LoadService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        LoadService { inner, load: self.clone() }
+    }
+}
+
+/// See [`LoadLayer`].
+#[derive(Clone, Debug)]
+pub struct LoadService<S> {
+    inner: S,
+    load: LoadLayer,
+}
+
+impl<S> Service<Request<Body>> for LoadService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Error: Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.uri().path().starts_with(HEALTH) {
+            return self.inner.call(request).boxed();
+        }
+        if self.load.closing.is_cancelled() {
+            return refused("This replica is shutting down; another one will answer.");
+        }
+        let Ok(slot) = Arc::clone(&self.load.slots).try_acquire_owned() else {
+            return refused("Too many calls at once; try again in a moment.");
+        };
+        let answer = self.inner.call(request);
+        async move {
+            let answer = answer.await?;
+            Ok(answer.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    // Holds the slot until the body is dropped.
+                    let _ = &slot;
+                    frame
+                }))
+            }))
+        }
+        .boxed()
+    }
+}
+
+fn refused<E: Send + 'static>(message: &str) -> BoxFuture<'static, Result<Response<Body>, E>> {
+    std::future::ready(Ok(refuse(Error::unavailable(message)))).boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tonic::{Code, Status};
+    use tonic_types::StatusExt;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::server::layers::code_of;
+    use crate::server::layers::testing::{answering, ok, request};
+
+    async fn call<S>(service: &S, path: &str) -> Response<Body>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = std::convert::Infallible> + Clone,
+    {
+        service.clone().oneshot(request(path)).await.expect("infallible")
+    }
+
+    #[tokio::test]
+    async fn calls_past_the_limit_are_refused_until_an_answer_has_ended() {
+        let layer = LoadLayer::new(1, CancellationToken::new());
+        let (one_door, other_door) = (layer.layer(answering(ok)), layer.layer(answering(ok)));
+        let first = call(&one_door, "/a.B/C").await;
+        assert_eq!(code_of(first.headers()), None, "served; its status is in the trailers");
+
+        let refused = call(&other_door, "/a.B/C").await;
+        let status = Status::from_header_map(refused.headers()).expect("a status");
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.get_details_retry_info().is_some());
+
+        first.into_body().collect().await.expect("a body");
+        assert_eq!(code_of(call(&other_door, "/a.B/C").await.headers()), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_served_once_the_listeners_close_but_health() {
+        let closing = CancellationToken::new();
+        let service = LoadLayer::new(8, closing.clone()).layer(answering(ok));
+        assert_eq!(code_of(call(&service, "/a.B/C").await.headers()), None);
+        closing.cancel();
+        assert_eq!(code_of(call(&service, "/a.B/C").await.headers()), Some(Code::Unavailable));
+        assert_eq!(code_of(call(&service, "/grpc.health.v1.Health/Check").await.headers()), None);
+    }
+}

@@ -1,0 +1,74 @@
+//! Which gRPC methods there are, from the descriptors.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
+/// What the layers need to know of a method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Method {
+    /// `package.Service/Method`.
+    pub name: String,
+    /// Either side sends more than one message.
+    pub streaming: bool,
+    /// It serves the machinery around the service, not its callers: health and reflection.
+    pub probe: bool,
+}
+
+/// The methods that this process serves, by path. A path that is not among them was invented by the caller, and must name no span and no
+/// time series.
+#[derive(Clone, Debug)]
+pub struct Methods(Arc<HashMap<String, Method>>);
+
+impl Methods {
+    /// Those of this crate's protos, of health and of reflection.
+    pub fn served() -> Self {
+        let own = methods_in(crate::proto::DESCRIPTOR_SET, false);
+        let probes = [
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let probes = probes.into_iter().flat_map(|set| methods_in(set, true));
+        Methods(Arc::new(own.into_iter().chain(probes).map(|method| (format!("/{}", method.name), method)).collect()))
+    }
+
+    /// The method that the path of a request names.
+    pub fn find(&self, path: &str) -> Option<&Method> {
+        self.0.get(path)
+    }
+}
+
+fn methods_in(descriptor_set: &[u8], probe: bool) -> Vec<Method> {
+    let set = FileDescriptorSet::decode(descriptor_set).expect("descriptor sets are made by the compiler of the protos");
+    let mut methods = Vec::new();
+    for file in &set.file {
+        for service in &file.service {
+            methods.extend(service.method.iter().map(|method| Method {
+                name: format!("{}.{}/{}", file.package(), service.name(), method.name()),
+                streaming: method.client_streaming() || method.server_streaming(),
+                probe,
+            }));
+        }
+    }
+    methods
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_methods_and_probes_are_known_with_their_kinds() {
+        let methods = Methods::served();
+        let kind = |path: &str| methods.find(path).map(|method| (method.streaming, method.probe));
+        assert_eq!(kind("/offboard.v1.EntityService/GetEntity"), Some((false, false)));
+        assert_eq!(kind("/offboard.v1.EntityService/ImportEntities"), Some((true, false)));
+        assert_eq!(kind("/grpc.health.v1.Health/Check"), Some((false, true)));
+        assert_eq!(kind("/grpc.health.v1.Health/Watch"), Some((true, true)));
+        assert_eq!(kind("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), Some((true, true)));
+        assert_eq!(kind("/offboard.v1.EntityService/Invented"), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! What every call passes on its way to a capability, and its answer on the way back: one file a layer.
+//!
+//! The gRPC listener and the gateway use one and the same stack, so that nothing of this exists twice. From the outside in:
+//!
+//! 1. [`request_id`] gives the call an id, that everything below refers to;
+//! 2. [`trace`] makes its span, its measurement and its line in the log, and so must see the answer as the caller gets it;
+//! 3. [`status`] completes every failure, whoever it is from, to what the error catalogue promises;
+//! 4. [`panic`] makes a failure of a panic;
+//! 5. [`load`] refuses what is too much, before it has cost anything;
+//! 6. [`deadline`] ends what takes too long;
+//! 7. [`auth`] finds out who calls, and whether they may.
+
+pub mod auth;
+pub mod deadline;
+pub mod load;
+pub mod methods;
+pub mod panic;
+pub mod request_id;
+pub mod status;
+#[cfg(test)]
+mod testing;
+pub mod trace;
+
+use http::{HeaderMap, Response};
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use crate::error::Error;
+
+pub use auth::{AuthLayer, Scopes};
+pub use deadline::DeadlineLayer;
+pub use load::LoadLayer;
+pub use methods::Methods;
+pub use panic::PanicLayer;
+pub use request_id::{RequestId, RequestIdLayer};
+pub use status::StatusLayer;
+pub use trace::TraceLayer;
+
+/// The answer that a layer gives in place of the service: the error as a gRPC response without a message.
+pub fn refuse(error: Error) -> Response<Body> {
+    Status::from(error).into_http()
+}
+
+/// The gRPC status in headers or trailers.
+fn code_of(headers: &HeaderMap) -> Option<Code> {
+    headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
+}

@@ -1,0 +1,166 @@
+//! Makes a failure of a panic, so that one bad call costs no other.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::refuse;
+use crate::error::Error;
+
+/// Answers `internal` when the service panics: before its answer, or in the middle of a stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PanicLayer;
+
+impl<S> Layer<S> for PanicLayer {
+    type Service = PanicService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        PanicService { inner }
+    }
+}
+
+/// See [`PanicLayer`].
+#[derive(Clone, Debug)]
+pub struct PanicService<S> {
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for PanicService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Error: Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // What a panic leaves behind is dropped with the call; what calls share is behind locks and transactions, which know of panics.
+        let answer = match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
+            Ok(answer) => answer,
+            Err(panic) => return std::future::ready(Ok(refuse(error_of(&*panic)))).boxed(),
+        };
+        async move {
+            match AssertUnwindSafe(answer).catch_unwind().await {
+                Ok(Ok(answer)) => Ok(answer.map(|inner| Body::new(GuardedBody { inner }))),
+                Ok(Err(error)) => Err(error),
+                Err(panic) => Ok(refuse(error_of(&*panic))),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The body of an answer, which ends with `internal` should it panic.
+struct GuardedBody {
+    inner: Body,
+}
+
+impl http_body::Body for GuardedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let inner = &mut self.inner;
+        catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(context))).unwrap_or_else(|panic| {
+            // What panicked must not be polled again.
+            self.inner = Body::empty();
+            let mut trailers = HeaderMap::new();
+            let status = Status::from(error_of(&*panic));
+            Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+fn error_of(panic: &(dyn Any + Send)) -> Error {
+    let message = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    Error::internal(format!("panic: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::{BodyExt, StreamBody};
+    use tonic_types::StatusExt;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::server::layers::testing::{answering, ended_by, ok, request};
+    use crate::server::layers::{RequestIdLayer, StatusLayer, code_of};
+    use crate::telemetry::LogFormat;
+    use crate::telemetry::testing::Capture;
+
+    #[tokio::test]
+    async fn a_panic_becomes_internal_with_the_request_id_and_the_next_call_works() {
+        let capture = Capture::start("info", LogFormat::Json);
+        let service = tower::service_fn(async |request: Request<Body>| {
+            assert!(request.uri().path() != "/a.B/Panic", "table hunter2 is on fire");
+            Ok::<_, Infallible>(ok())
+        });
+        let mut service = RequestIdLayer.layer(StatusLayer::new(4).layer(PanicLayer.layer(service)));
+
+        let answer = service.ready().await.expect("ready").call(request("/a.B/Panic")).await.expect("infallible");
+        let status = Status::from_header_map(answer.headers()).expect("a status");
+        assert_eq!(status.code(), tonic::Code::Internal);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().expect("info").reason, "INTERNAL");
+        let id = &details.request_info().expect("request info").request_id;
+        assert_eq!(answer.headers()["x-request-id"], id.as_str());
+        assert!(!format!("{status:?}").contains("hunter2"));
+        assert!(capture.text().contains("hunter2"), "the log tells the cause");
+
+        let answer = service.ready().await.expect("ready").call(request("/a.B/Fine")).await.expect("infallible");
+        let body = answer.into_body().collect().await.expect("a body");
+        assert_eq!(code_of(body.trailers().expect("trailers")), Some(tonic::Code::Ok));
+    }
+
+    #[tokio::test]
+    async fn a_panic_before_the_first_await_is_caught_too() {
+        let service = PanicLayer.layer(answering(|| panic!("at once")));
+        let answer = service.oneshot(request("/a.B/C")).await.expect("infallible");
+        assert_eq!(code_of(answer.headers()), Some(tonic::Code::Internal));
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_middle_of_a_stream_ends_it_with_internal() {
+        let broken = || {
+            let frames = futures::stream::iter([1, 2]).map(|n| {
+                assert!(n < 2, "mid-stream");
+                Ok::<_, Status>(Frame::data(Bytes::from_static(&[0; 5])))
+            });
+            let mut answer = ended_by(HeaderMap::new());
+            *answer.body_mut() = Body::new(StreamBody::new(frames));
+            answer
+        };
+        use futures::StreamExt;
+        let answer = PanicLayer.layer(answering(broken)).oneshot(request("/a.B/C")).await.expect("infallible");
+        let body = answer.into_body().collect().await.expect("a body that ends");
+        let trailers = body.trailers().expect("trailers").clone();
+        assert_eq!(code_of(&trailers), Some(tonic::Code::Internal));
+        assert_eq!(body.to_bytes().len(), 5);
+    }
+}

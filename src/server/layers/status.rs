@@ -1,0 +1,278 @@
+//! Completes every failure to what the error catalogue promises, whoever it is from.
+
+use std::task::{Context, Poll};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use tower::{Layer, Service};
+
+use super::code_of;
+use super::request_id::RequestId;
+use crate::error::{self, Error};
+
+/// How the gRPC library begins to tell of a message that it cannot read. It calls that `INTERNAL`, but it is the caller's doing.
+const UNREADABLE: &[&str] = &[
+    "failed to decode Protobuf message",
+    "protocol error: received message",
+    "Error decompressing",
+    "Unexpected EOF decoding",
+    "Missing request message",
+];
+
+/// Adds `google.rpc.RequestInfo` to every failure, in headers and in trailers, and gives those that the gRPC library makes itself, such as for
+/// a method that does not exist, the `google.rpc.ErrorInfo` of the catalogue, and a message that tells nothing of our insides.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusLayer {
+    message_limit: usize,
+}
+
+impl StatusLayer {
+    /// `message_limit` is the size of the largest message that the services take, in bytes.
+    pub fn new(message_limit: usize) -> Self {
+        StatusLayer { message_limit }
+    }
+}
+
+impl<S> Layer<S> for StatusLayer {
+    type Service = StatusService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        StatusService { inner, message_limit: self.message_limit }
+    }
+}
+
+/// See [`StatusLayer`].
+#[derive(Clone, Debug)]
+pub struct StatusService<S> {
+    inner: S,
+    message_limit: usize,
+}
+
+impl<S> Service<Request<Body>> for StatusService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let completion = Completion { request_id: request.extensions().get().cloned(), message_limit: self.message_limit };
+        let answer = self.inner.call(request);
+        async move {
+            let mut answer = answer.await?;
+            if code_of(answer.headers()).is_some() {
+                completion.complete(answer.headers_mut());
+                // The gRPC library leaves the status here as well, as it was.
+                answer.extensions_mut().remove::<Status>();
+                return Ok(answer);
+            }
+            Ok(answer.map(|body| {
+                Body::new(body.map_frame(move |mut frame| {
+                    if let Some(trailers) = frame.trailers_mut() {
+                        completion.complete(trailers);
+                    }
+                    frame
+                }))
+            }))
+        }
+        .boxed()
+    }
+}
+
+/// What the failure of one call is completed with.
+struct Completion {
+    request_id: Option<RequestId>,
+    message_limit: usize,
+}
+
+impl Completion {
+    /// Replaces the status in headers or trailers, if it is a failure.
+    fn complete(&self, headers: &mut HeaderMap) {
+        let Some(status) = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok) else { return };
+        let known = status.get_details_error_info().is_some_and(|info| info.domain == error::DOMAIN);
+        let status = if known { status } else { self.adopt(&status) };
+        let mut details = status.get_error_details();
+        if let Some(RequestId(id)) = &self.request_id {
+            details.set_request_info(id, "");
+        }
+        let complete = Status::with_error_details(status.code(), status.message(), details);
+        headers.remove(Status::GRPC_MESSAGE);
+        headers.remove(Status::GRPC_STATUS_DETAILS);
+        if complete.add_header(headers).is_err() {
+            tracing::error!(code = ?complete.code(), "the details of a failure do not fit into a header");
+        }
+    }
+
+    /// Makes a status of the catalogue of one that is not.
+    fn adopt(&self, foreign: &Status) -> Status {
+        let code = foreign.code();
+        let told = |otherwise: &str| if foreign.message().is_empty() { otherwise.to_owned() } else { foreign.message().to_owned() };
+        match code {
+            Code::Internal if UNREADABLE.iter().any(|beginning| foreign.message().starts_with(beginning)) => {
+                tracing::debug!(reason = foreign.message(), "a message cannot be read");
+                Error::new(error::Code::ValidationFailed, "The message cannot be read as one that this method takes.").into()
+            }
+            Code::Internal | Code::Unknown | Code::DataLoss => Error::internal(foreign.message()).into(),
+            Code::OutOfRange | Code::ResourceExhausted => {
+                let message = format!("The message is larger than the {} bytes that this service takes.", self.message_limit);
+                Error::new(error::Code::PayloadTooLarge, message).with("limit_bytes", self.message_limit).into()
+            }
+            Code::Unavailable => Error::unavailable(told("The service cannot answer for now.")).into(),
+            // What is said of these is about the request. The code stays, since callers know what the library means by it.
+            _ => {
+                let meant = error::Code::from_grpc(code);
+                let otherwise = if code == Code::Unimplemented { "There is no such method." } else { meant.title() };
+                let status = Status::from(Error::new(meant, told(otherwise)));
+                Status::with_error_details(code, status.message(), status.get_error_details())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::HeaderValue;
+    use http_body_util::Full;
+    use tonic::service::Routes;
+    use tonic_health::pb::health_server::HealthServer;
+    use tonic_types::ErrorDetails;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::server::layers::testing::{answering, ended_by, health, ok, request};
+    use crate::server::layers::{RequestIdLayer, refuse};
+
+    const LIMIT: usize = 64;
+
+    async fn call<S>(service: S, mut request: Request<Body>) -> Response<Body>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = std::convert::Infallible, Future: Send + 'static>,
+    {
+        request.headers_mut().insert("x-request-id", HeaderValue::from_static("req-1"));
+        RequestIdLayer.layer(StatusLayer::new(LIMIT).layer(service)).oneshot(request).await.expect("infallible")
+    }
+
+    fn status(headers: &HeaderMap) -> (Status, ErrorDetails) {
+        let status = Status::from_header_map(headers).expect("a status");
+        let details = status.get_error_details();
+        assert_eq!(details.request_info().map(|info| info.request_id.as_str()), Some("req-1"));
+        (status, details)
+    }
+
+    fn reason(details: &ErrorDetails) -> &str {
+        &details.error_info().expect("every failure has one").reason
+    }
+
+    /// A call of a real method of a real service, with these bytes for its message.
+    fn check(message: &[u8]) -> Request<Body> {
+        let mut framed = vec![0];
+        framed.extend(u32::try_from(message.len()).expect("short").to_be_bytes());
+        framed.extend(message);
+        let mut request = request("/grpc.health.v1.Health/Check");
+        request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+        *request.body_mut() = Body::new(Full::new(Bytes::from(framed)));
+        request
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_ours_keeps_its_details_and_gains_the_request_id() {
+        let answer = call(answering(|| refuse(Error::not_found("entity", "e-1"))), request("/a.B/C")).await;
+        let (status, details) = status(answer.headers());
+        assert_eq!(status.code(), Code::NotFound);
+        assert_eq!(reason(&details), "NOT_FOUND");
+        assert_eq!(details.resource_info().expect("kept").resource_name, "e-1");
+    }
+
+    #[tokio::test]
+    async fn a_success_is_left_alone() {
+        let answer = call(answering(ok), request("/a.B/C")).await;
+        let body = answer.into_body().collect().await.expect("a body");
+        let trailers = body.trailers().expect("trailers");
+        assert_eq!(trailers.len(), 1);
+        assert_eq!(trailers["grpc-status"], "0");
+    }
+
+    #[tokio::test]
+    async fn a_failure_in_the_middle_of_a_stream_is_completed_in_the_trailers() {
+        let mut trailers = HeaderMap::new();
+        Status::from(Error::unavailable("The database is away.")).add_header(&mut trailers).expect("a header");
+        let answer = call(answering(move || ended_by(trailers.clone())), request("/a.B/C")).await;
+        let body = answer.into_body().collect().await.expect("a body");
+        let (status, details) = status(body.trailers().expect("trailers"));
+        assert_eq!(status.message(), "The database is away.");
+        assert!(details.retry_info().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_method_that_does_not_exist_is_unimplemented_and_not_found() {
+        let (_, health) = health().await;
+        for path in ["/no.Such/Thing", "/grpc.health.v1.Health/Nothing"] {
+            let answer = call(health.clone(), request(path)).await;
+            let (status, details) = status(answer.headers());
+            assert_eq!(status.code(), Code::Unimplemented);
+            assert_eq!(status.message(), "There is no such method.");
+            assert_eq!(reason(&details), "NOT_FOUND");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_read_is_the_callers_fault() {
+        let (_, health) = health().await;
+        let mut empty = check(b"");
+        *empty.body_mut() = Body::empty();
+        for request in [check(&[0xff; 3]), empty] {
+            let answer = call(health.clone(), request).await;
+            let (status, details) = status(answer.headers());
+            assert_eq!(status.code(), Code::InvalidArgument);
+            assert_eq!(reason(&details), "VALIDATION_FAILED");
+            assert!(!status.message().contains("Protobuf"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_too_large_names_the_limit() {
+        let (_, server) = tonic_health::server::health_reporter();
+        let small = Routes::new(limited(server, LIMIT));
+        let answer = call(small, check(&[0; 2 * LIMIT])).await;
+        let (status, details) = status(answer.headers());
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(reason(&details), "PAYLOAD_TOO_LARGE");
+        assert_eq!(details.error_info().expect("info").metadata["limit_bytes"], "64");
+    }
+
+    fn limited<T: tonic_health::pb::health_server::Health>(server: HealthServer<T>, limit: usize) -> HealthServer<T> {
+        server.max_decoding_message_size(limit)
+    }
+
+    #[tokio::test]
+    async fn an_unknown_failure_tells_nothing_of_our_insides() {
+        for foreign in [Status::internal("/srv/secret.rs broke"), Status::unknown("/srv/secret.rs"), Status::data_loss("/srv/secret.rs")] {
+            let foreign = move || Status::with_details(foreign.code(), foreign.message(), Bytes::new()).into_http();
+            let answer = call(answering(foreign), request("/a.B/C")).await;
+            assert!(!format!("{answer:?}").contains("secret"));
+            let (status, details) = status(answer.headers());
+            assert_eq!(status.code(), Code::Internal);
+            assert_eq!(reason(&details), "INTERNAL");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_library_says_of_the_request_is_kept() {
+        let answer = call(answering(|| Status::not_found("service not registered").into_http()), request("/a.B/C")).await;
+        let (status, details) = status(answer.headers());
+        assert_eq!(status.message(), "service not registered");
+        assert_eq!(reason(&details), "NOT_FOUND");
+    }
+}

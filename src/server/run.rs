@@ -1,0 +1,215 @@
+//! A running service: its listeners, its workers, and how they end.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use prost_reflect::DescriptorPool;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tower::Layer;
+
+use super::drain::{Drain, Grace};
+use super::stack::{Limits, layers, reflection, services};
+use super::{admin, health};
+use crate::access::{Authenticator, KEYS_TOPIC};
+use crate::bulk_delete::{self, BulkDeleteExecutor};
+use crate::config::{Role, Serve, Worker};
+use crate::db::listen::{self, Topics};
+use crate::db::{Db, partitions};
+use crate::error::{Code, Error, Result};
+use crate::gateway::{self, Gateway, MatchedRoute};
+use crate::jobs::{self, Executor, Lease};
+use crate::offboarding::{self, OffboardingExecutor};
+use crate::proto::DESCRIPTOR_SET;
+use crate::telemetry;
+
+/// How long the thread that listens for wake-ups may take to end.
+const LISTENING_GRACE: Duration = Duration::from_secs(2);
+
+/// How many times larger than its JSON a message can be: `1,` in an array of a `Struct` becomes a value of 11 bytes.
+const MESSAGE_OVER_JSON: usize = 8;
+
+/// Where a running service is reached. A door that is not among its roles has no address.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// gRPC.
+    pub grpc: Option<SocketAddr>,
+    /// REST.
+    pub http: Option<SocketAddr>,
+    /// Probes and metrics.
+    pub admin: SocketAddr,
+}
+
+/// A service that runs until it is drained.
+pub struct Running {
+    addresses: Addresses,
+    drain: Drain,
+    grace: Grace,
+    doors: JoinSet<()>,
+    workers: JoinSet<()>,
+    keepers: JoinSet<()>,
+    admin: JoinHandle<()>,
+    stop_listening: CancellationToken,
+    listening: std::thread::JoinHandle<()>,
+}
+
+/// Starts the doors and workers of `settings` on this database. Addresses are taken before anything runs, so a taken port changes nothing.
+pub async fn start(
+    settings: &Serve,
+    db: Db,
+    instance: String,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+) -> Result<Running> {
+    let has = |role| settings.roles.contains(&role);
+    let grpc = if has(Role::Grpc) { Some(bind(settings.grpc_addr, "--grpc-addr").await?) } else { None };
+    let http = if has(Role::Gateway) { Some(bind(settings.http_addr, "--http-addr").await?) } else { None };
+    let admin = bind(settings.admin_addr, "--admin-addr").await?;
+    let addresses = Addresses {
+        grpc: grpc.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
+        http: http.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
+        admin: admin.local_addr().map_err(Error::internal)?,
+    };
+
+    let drain = Drain::new();
+    let topics = Topics::new([KEYS_TOPIC, offboarding::queries::TOPIC, bulk_delete::queries::TOPIC]);
+    let stop_listening = CancellationToken::new();
+    let listening = listen::spawn(db.options().clone(), topics.clone(), stop_listening.clone()).map_err(Error::internal)?;
+
+    let authenticator = Authenticator::new(db.clone());
+    let mut keepers = JoinSet::new();
+    let (keys, revocations) = (authenticator.clone(), topics.clone());
+    keepers.spawn(async move { keys.watch_revocations(revocations).await });
+    keepers.spawn(partitions::keep(db.clone()));
+
+    let mut doors = JoinSet::new();
+    open_doors(settings, &db, authenticator, &drain, (grpc, http), &mut doors, &mut keepers)?;
+    let mut workers = JoinSet::new();
+    if has(Role::Worker) {
+        hire(&settings.worker, &db, instance, &topics, &drain, &mut workers);
+    }
+    let router = admin::router(health::readiness(&db, &drain), metrics);
+    let admin = tokio::spawn(async move {
+        if let Err(error) = axum::serve(admin, router).await {
+            tracing::error!(%error, "the admin listener ended");
+        }
+    });
+    let grace = Grace { notice: settings.drain_delay, listeners: settings.drain_timeout, workers: settings.drain_timeout };
+    Ok(Running { addresses, drain, grace, doors, workers, keepers, admin, stop_listening, listening })
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "is taken by another process; choose another port",
+            _ => "cannot be listened on",
+        };
+        Error::new(Code::Unavailable, format!("{flag} {address} {why}.")).caused_by(error)
+    })
+}
+
+fn open_doors(
+    settings: &Serve,
+    db: &Db,
+    authenticator: Authenticator,
+    drain: &Drain,
+    (grpc, http): (Option<TcpListener>, Option<TcpListener>),
+    doors: &mut JoinSet<()>,
+    keepers: &mut JoinSet<()>,
+) -> Result<()> {
+    let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
+    let limits = Limits {
+        message_bytes: settings.max_body_bytes,
+        concurrent_calls: settings.max_concurrent_calls,
+        request_timeout: settings.request_timeout,
+    };
+    let layers = layers(&limits, authenticator, &descriptors, drain.listeners());
+    if let Some(listener) = http {
+        let options = gateway::Options { public_url: settings.public_url.clone(), max_body_bytes: settings.max_body_bytes };
+        // The gateway has held the body to the limit; as a message it is larger.
+        let routes = services(db, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
+        let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options).map_err(Error::internal)?;
+        doors.spawn(serve_http(listener, gateway, drain.listeners()));
+    }
+    if let Some(listener) = grpc {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        keepers.spawn(health::report(reporter, descriptors, db.clone(), drain.clone()));
+        let routes = reflection(services(db, settings.max_body_bytes).add_service(health)).map_err(Error::internal)?;
+        doors.spawn(serve_grpc(listener, layers, routes, drain.listeners()));
+    }
+    Ok(())
+}
+
+async fn serve_http(listener: TcpListener, gateway: Gateway<super::stack::Stack>, closing: CancellationToken) {
+    let router = axum::Router::new().fallback_service(gateway).layer(axum::middleware::from_fn(measure));
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(closing.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the HTTP listener ended");
+    }
+}
+
+/// Measures a request up to where the body of its answer begins.
+async fn measure(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    let (started, method) = (Instant::now(), request.method().clone());
+    let response = next.run(request).await;
+    let route = response.extensions().get().map_or("", |MatchedRoute(path)| path.as_str());
+    telemetry::http_request(&method, route, response.status().as_u16(), started.elapsed());
+    response
+}
+
+async fn serve_grpc<L>(listener: TcpListener, layers: L, routes: Routes, closing: CancellationToken)
+where
+    L: Layer<Routes, Service = super::stack::Stack> + Clone + Send + Sync + 'static,
+{
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let served = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .layer(layers)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, closing.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the gRPC listener ended");
+    }
+}
+
+fn hire(settings: &Worker, db: &Db, instance: String, topics: &Topics, drain: &Drain, workers: &mut JoinSet<()>) {
+    let lease = Lease { owner: instance, duration: settings.lease };
+    let offboarding = OffboardingExecutor::new(db.clone(), lease.clone());
+    workers.spawn(jobs::run(offboarding, topics.clone(), settings.poll_interval, drain.workers()));
+    for _ in 0..settings.bulk_workers {
+        let bulk = BulkDeleteExecutor::new(db.clone(), lease.clone(), settings.bulk_chunk_size);
+        tracing::debug!(topic = bulk.topic(), "worker starts");
+        workers.spawn(jobs::run(bulk, topics.clone(), settings.poll_interval, drain.workers()));
+    }
+}
+
+impl Running {
+    /// Where the service is reached.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Ends the service in an order in which no caller notices: readiness and health turn, listeners close when their calls are done, workers
+    /// stop at the end of a chunk. The database is not used any more when this returns.
+    pub async fn drain(mut self) {
+        let (mut doors, mut workers) = (self.doors, self.workers);
+        let listeners = async { while doors.join_next().await.is_some() {} };
+        let working = async { while workers.join_next().await.is_some() {} };
+        self.drain.run(self.grace, listeners, working).await;
+        self.keepers.shutdown().await;
+        self.stop_listening.cancel();
+        let listening = self.listening;
+        let ended = tokio::time::timeout(LISTENING_GRACE, tokio::task::spawn_blocking(move || listening.join()));
+        match ended.await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(_) => tracing::warn!("the listening thread did not end well"),
+            Err(_) => tracing::warn!("the listening thread is left behind: the database does not answer"),
+        }
+        self.admin.abort();
+    }
+}

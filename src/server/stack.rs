@@ -1,0 +1,93 @@
+//! The services and the one stack of layers in front of them, for both doors.
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use prost_reflect::DescriptorPool;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
+use tower::layer::layer_fn;
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
+
+use super::layers::{AuthLayer, DeadlineLayer, LoadLayer, Methods, PanicLayer, RequestIdLayer, Scopes, StatusLayer, TraceLayer};
+use crate::access::Authenticator;
+use crate::bulk_delete::BulkDeleteService;
+use crate::db::Db;
+use crate::entity::EntityService;
+use crate::offboarding::{OffboardingService, RemovalService};
+use crate::portfolio::PortfolioService;
+use crate::proto::DESCRIPTOR_SET;
+use crate::proto::v1::bulk_delete_service_server::BulkDeleteServiceServer;
+use crate::proto::v1::entity_service_server::EntityServiceServer;
+use crate::proto::v1::offboarding_service_server::OffboardingServiceServer;
+use crate::proto::v1::portfolio_service_server::PortfolioServiceServer;
+use crate::proto::v1::removal_service_server::RemovalServiceServer;
+
+/// The stack as a service.
+pub type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+/// The limits that the stack keeps.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest message, in bytes.
+    pub message_bytes: usize,
+    /// The most calls at once.
+    pub concurrent_calls: usize,
+    /// The longest a call may take.
+    pub request_timeout: Duration,
+}
+
+/// The capabilities as gRPC services.
+pub fn services(db: &Db, message_bytes: usize) -> Routes {
+    macro_rules! limited {
+        ($server:ident, $service:expr) => {
+            $server::new($service)
+                .max_decoding_message_size(message_bytes)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd)
+                .send_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Zstd)
+        };
+    }
+    Routes::new(limited!(EntityServiceServer, EntityService::new(db.clone())))
+        .add_service(limited!(PortfolioServiceServer, PortfolioService::new(db.clone())))
+        .add_service(limited!(RemovalServiceServer, RemovalService::new(db.clone())))
+        .add_service(limited!(OffboardingServiceServer, OffboardingService::new(db.clone())))
+        .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(db.clone())))
+}
+
+/// Reflection in both versions that clients speak: `grpcurl` and others ask for v1 first, older ones know v1alpha alone.
+pub fn reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .include_reflection_service(false)
+            .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+    };
+    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+}
+
+/// What every call passes, from the outside in; `layers` says why in this order.
+pub fn layers(
+    limits: &Limits,
+    authenticator: Authenticator,
+    descriptors: &DescriptorPool,
+    closing: CancellationToken,
+) -> impl Layer<Routes, Service = Stack> + Clone + Send + Sync + 'static {
+    let methods = Methods::served();
+    let layers = ServiceBuilder::new()
+        .layer(RequestIdLayer)
+        .layer(TraceLayer::new(methods.clone()))
+        .layer(StatusLayer::new(limits.message_bytes))
+        .layer(PanicLayer)
+        .layer(LoadLayer::new(limits.concurrent_calls, closing))
+        .layer(DeadlineLayer::new(methods, limits.request_timeout))
+        .layer(AuthLayer::new(authenticator, Scopes::declared(descriptors)))
+        .into_inner();
+    layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes).map_err(BoxError::from)))
+}
