@@ -2,5 +2,19 @@
 //!
 //! Each module is one room of the house; `docs/architecture.md` tells what lives where and who may call whom, and a test holds the code to it.
 
+pub mod access;
+pub mod bulk_delete;
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod entity;
 pub mod error;
+pub mod events;
+pub mod filter;
+pub mod gateway;
+pub mod jobs;
+pub mod offboarding;
+pub mod portfolio;
 pub mod proto;
+pub mod server;
+pub mod telemetry;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `offboard` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    offboard::cli::main()
+}

@@ -1,0 +1,88 @@
+//! The database that a command works on: one that is given, or the embedded one.
+
+use std::time::Duration;
+
+use diesel::PgConnection;
+
+use crate::config::{Database, Pool};
+use crate::db::embedded::EmbeddedPostgres;
+use crate::db::{self, Db, Options, migrations};
+use crate::error::{Error, Result};
+
+/// A database in use.
+pub struct Opened {
+    /// How to reach it.
+    pub options: Options,
+    embedded: Option<EmbeddedPostgres>,
+}
+
+impl Opened {
+    /// Uses the given database, or joins or starts the embedded one.
+    pub async fn open(settings: &Database) -> Result<Opened> {
+        match &settings.database_url {
+            Some(url) => Ok(Opened { options: Options::new(url), embedded: None }),
+            None => {
+                let embedded = EmbeddedPostgres::start_or_join(&settings.data_dir).await?;
+                Ok(Opened { options: Options::new(embedded.database_url()), embedded: Some(embedded) })
+            }
+        }
+    }
+
+    /// Sets how the database is used.
+    pub fn with_pool(mut self, pool: &Pool) -> Self {
+        self.options.pool_size = pool.db_pool_size;
+        self.options.queue_limit = pool.db_queue_limit;
+        self.options.acquire_timeout = pool.db_acquire_timeout;
+        self.options.statement_timeout = pool.db_statement_timeout;
+        self.options.lock_timeout = pool.db_lock_timeout;
+        self
+    }
+
+    /// Whether it is the embedded one.
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// A pool.
+    pub fn pool(&self) -> Db {
+        Db::new(self.options.clone())
+    }
+
+    /// Does `work` on a connection of its own.
+    pub async fn with_connection<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut PgConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let options = self.options.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let mut connection =
+                db::connect(&options).map_err(|error| Error::unavailable("The database cannot be reached.").caused_by(error))?;
+            work(&mut connection)
+        });
+        done.await.map_err(Error::internal)?
+    }
+
+    /// Brings the schema up to date and returns the versions applied.
+    pub async fn migrate(&self) -> Result<Vec<String>> {
+        self.with_connection(migrations::migrate).await
+    }
+
+    /// Brings the schema of an embedded database up to date; that of a given one is its owner's affair.
+    pub async fn migrate_embedded(&self) -> Result<()> {
+        if self.is_embedded() {
+            self.migrate().await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the embedded database back.
+    pub async fn close(self) -> Result<()> {
+        match self.embedded {
+            Some(embedded) => embedded.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The pause between two tries to reach a database.
+pub const RETRY: Duration = Duration::from_millis(250);

@@ -1,0 +1,281 @@
+//! `offboard import`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use prost_types::Struct;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+
+use super::database::Opened;
+use crate::access::Scope;
+use crate::access::queries::NewKey;
+use crate::config::{Database, Serve};
+use crate::db::Mode;
+use crate::error::{Error, Result};
+use crate::proto::v1::entity_service_client::EntityServiceClient;
+use crate::proto::{convert, v1};
+
+/// How many lines are on their way to the service.
+const IN_FLIGHT: usize = 256;
+
+/// Arguments of `import`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// File of entities, one JSON object a line, in the form of `POST /v1/entities`; `-` is standard input
+    file: PathBuf,
+
+    /// Where the service answers gRPC
+    #[arg(long, env = "OFFBOARD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    server: String,
+
+    /// Secret of a key with the scope `entities:write`
+    #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true, required_unless_present = "offline")]
+    key: Option<String>,
+
+    /// Work on the database itself, without a running service
+    #[arg(long, requires = "org")]
+    offline: bool,
+
+    /// Organisation that the entities belong to, with --offline
+    #[arg(long)]
+    org: Option<String>,
+
+    /// Put them into the live world, with --offline
+    #[arg(long)]
+    live: bool,
+
+    #[command(flatten)]
+    database: Database,
+
+    /// Print the account as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A line of the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    #[serde(default)]
+    entity_id: String,
+    r#type: String,
+    #[serde(default)]
+    state: LineState,
+    #[serde(default)]
+    attributes: Map<String, Value>,
+    #[serde(default)]
+    components: Vec<String>,
+    #[serde(default)]
+    crosswalks: Vec<Map<String, Value>>,
+    #[serde(default)]
+    dependents: Vec<LineDependent>,
+    #[serde(default)]
+    portfolio_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LineDependent {
+    kind: String,
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    data: Map<String, Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+enum LineState {
+    Onboarding,
+    #[default]
+    Active,
+}
+
+impl From<Line> for v1::NewEntity {
+    fn from(line: Line) -> Self {
+        let object = |members: Map<String, Value>| -> Struct { convert::to_struct(Value::Object(members)) };
+        let dependents = line.dependents.into_iter();
+        v1::NewEntity {
+            entity_id: line.entity_id,
+            r#type: line.r#type,
+            state: match line.state {
+                LineState::Onboarding => v1::EntityState::Onboarding,
+                LineState::Active => v1::EntityState::Active,
+            }
+            .into(),
+            attributes: Some(object(line.attributes)),
+            components: line.components,
+            crosswalks: line.crosswalks.into_iter().map(object).collect(),
+            dependents: dependents.map(|part| v1::NewDependent { kind: part.kind, id: part.id, data: Some(object(part.data)) }).collect(),
+            portfolio_id: line.portfolio_id.unwrap_or_default(),
+        }
+    }
+}
+
+/// Lines that could not be sent, by their number in the file.
+type BadLines = BTreeMap<i64, String>;
+
+/// The number in the file of the line that was sent as the `place`th, where these lines were not sent.
+fn line_of(place: i64, not_sent: &[i64]) -> i64 {
+    not_sent.iter().fold(place, |line, skipped| if *skipped <= line { line + 1 } else { line })
+}
+
+/// Whether every whole number is one that a double, and so a message, holds exactly.
+fn is_exact(value: &Value) -> bool {
+    const LIMIT: u64 = 1 << 53;
+    match value {
+        Value::Number(number) => number.as_i64().map(i64::unsigned_abs).or(number.as_u64()).is_none_or(|whole| whole <= LIMIT),
+        Value::Array(values) => values.iter().all(is_exact),
+        Value::Object(members) => members.values().all(is_exact),
+        _ => true,
+    }
+}
+
+/// Sends the lines of a file to the service and tells what became of them.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let input: Box<dyn AsyncBufRead + Send + Unpin> = if arguments.file.as_os_str() == "-" {
+        Box::new(BufReader::new(tokio::io::stdin()))
+    } else {
+        let unreadable = |error| Error::invalid("FILE", "invalid", format!("{} cannot be read: {error}", arguments.file.display()));
+        Box::new(BufReader::new(tokio::fs::File::open(&arguments.file).await.map_err(unreadable)?))
+    };
+    let (account, bad) = match (&arguments.org, arguments.offline) {
+        (Some(org), true) => offline(&arguments, org, input).await?,
+        _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
+    };
+    tell(&account, &bad, arguments.json);
+    Ok(if account.failed == 0 && bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell(account: &v1::ImportEntitiesResponse, bad: &BadLines, json: bool) {
+    let received = account.received + bad.len() as i64;
+    let failed = account.failed + bad.len() as i64;
+    if json {
+        let counts = serde_json::json!({
+            "received": received, "created": account.created, "existing": account.existing, "failed": failed,
+        });
+        println!("{counts}");
+    } else {
+        println!("{received} read, {} created, {} there before, {failed} refused.", account.created, account.existing);
+    }
+    for (line, fault) in bad.iter().take(100) {
+        eprintln!("line {line}: {fault}");
+    }
+    for failure in &account.failures {
+        eprintln!("line {} ({}): {}", failure.line, failure.entity_id, failure.message);
+    }
+}
+
+/// Imports over a service of its own, with a key that ends with it: the one way in, also without a server.
+async fn offline(
+    arguments: &Arguments,
+    org: &str,
+    input: Box<dyn AsyncBufRead + Send + Unpin>,
+) -> Result<(v1::ImportEntitiesResponse, BadLines)> {
+    let database = Opened::open(&arguments.database).await?;
+    let imported = async {
+        database.migrate_embedded().await?;
+        let settings = Serve::on_free_ports("grpc").with_database(arguments.database.clone());
+        let running = crate::server::start(&settings, database.pool(), "import".to_owned(), String::new).await?;
+        let new = NewKey {
+            org: org.to_owned(),
+            mode: if arguments.live { Mode::Live } else { Mode::Test },
+            name: "offline import".to_owned(),
+            email: None,
+            scopes: vec![Scope::EntitiesWrite],
+            allowed: vec![std::net::IpAddr::from([127, 0, 0, 1]).into()],
+            expires_at: None,
+        };
+        let (key_id, secret) = super::key::issue(&database, new).await?;
+        let address = running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC door is open"))?;
+        let sent = send(&format!("http://{address}"), secret.reveal(), input).await;
+        running.drain().await;
+        database.with_connection(move |connection| Ok(crate::access::queries::revoke_key(connection, key_id)?)).await?;
+        sent
+    };
+    let imported = imported.await;
+    database.close().await?;
+    imported
+}
+
+/// Streams the lines to the service.
+pub async fn send(
+    server: &str,
+    secret: &str,
+    input: impl AsyncBufRead + Send + Unpin + 'static,
+) -> Result<(v1::ImportEntitiesResponse, BadLines)> {
+    let unreachable = |error: tonic::transport::Error| Error::unavailable(format!("{server} cannot be reached.")).caused_by(error);
+    let channel = Endpoint::from_shared(server.to_owned()).map_err(unreachable)?.connect().await.map_err(unreachable)?;
+    let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+    let reading = tokio::spawn(read(input, sender));
+    let mut request = tonic::Request::new(ReceiverStream::new(receiver));
+    let credential = format!("Bearer {secret}").parse().map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))?;
+    request.metadata_mut().insert("authorization", credential);
+    let answer = EntityServiceClient::new(channel).import_entities(request).await;
+    let mut account = answer.map_err(|status| Error::unavailable(format!("The service refused: {}", status.message())))?.into_inner();
+    let (bad, not_sent) = reading.await.map_err(Error::internal)??;
+    for failure in &mut account.failures {
+        failure.line = line_of(failure.line, &not_sent);
+    }
+    Ok((account, bad))
+}
+
+/// Reads the file to its end, and returns the lines that were wrong, and the numbers of all that were not sent.
+async fn read(mut input: impl AsyncBufRead + Unpin, sender: mpsc::Sender<v1::ImportEntitiesRequest>) -> Result<(BadLines, Vec<i64>)> {
+    let (mut bad, mut not_sent) = (BadLines::new(), Vec::new());
+    let mut line = Vec::new();
+    let mut number = 0;
+    loop {
+        line.clear();
+        number += 1;
+        let read = input.read_until(b'\n', &mut line).await;
+        if read.map_err(|error| Error::invalid("FILE", "invalid", format!("cannot be read: {error}")))? == 0 {
+            return Ok((bad, not_sent));
+        }
+        if line.trim_ascii().is_empty() {
+            not_sent.push(number);
+            continue;
+        }
+        let parsed = serde_json::from_slice::<Value>(&line).map_err(|error| error.to_string()).and_then(|value| {
+            let exact = is_exact(&value).then_some(value).ok_or("a number cannot be held exactly; write it as a string")?;
+            serde_json::from_value::<Line>(exact).map_err(|error| error.to_string())
+        });
+        match parsed {
+            Ok(entity) => {
+                let message = v1::ImportEntitiesRequest { entity: Some(entity.into()) };
+                if sender.send(message).await.is_err() {
+                    // The service has ended the stream; its answer tells why.
+                    return Ok((bad, not_sent));
+                }
+            }
+            Err(error) => {
+                not_sent.push(number);
+                bad.insert(number, error);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_the_stream_are_told_as_lines_of_the_file() {
+        assert_eq!([1, 2, 3].map(|place| line_of(place, &[1, 3])), [2, 4, 5]);
+        assert_eq!(line_of(7, &[]), 7);
+    }
+
+    #[test]
+    fn a_number_that_a_message_would_change_is_told() {
+        assert!(is_exact(&serde_json::json!({"a": [1, 2.5, 9007199254740992u64]})));
+        assert!(!is_exact(&serde_json::json!({"a": [{"b": 9007199254740993u64}]})));
+    }
+}

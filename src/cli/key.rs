@@ -1,0 +1,190 @@
+//! `offboard key`.
+
+use std::process::ExitCode;
+
+use chrono::{TimeDelta, Utc};
+use clap::{Args, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::database::Opened;
+use crate::access::queries::{self, KeySummary, NewKey};
+use crate::access::{Scope, Secret};
+use crate::config::Database;
+use crate::db::{Mode, id};
+use crate::error::{Error, Result};
+
+/// Arguments of `key`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    database: Database,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Make a key; its secret is shown once
+    Create(Create),
+    /// List keys; secrets are not kept, so they are not shown
+    List(List),
+    /// End a key at once
+    Revoke(Revoke),
+}
+
+#[derive(Args, Debug)]
+struct Create {
+    /// Organisation that the key belongs to
+    #[arg(long)]
+    org: String,
+
+    /// Which of the organisation's two worlds the key opens
+    #[arg(long, value_enum, default_value = "test")]
+    mode: World,
+
+    /// What the key may do; repeat it, or separate by commas
+    #[arg(long = "scope", required = true, value_delimiter = ',', value_parser = scope)]
+    scopes: Vec<Scope>,
+
+    /// Name for people
+    #[arg(long, default_value = "")]
+    name: String,
+
+    /// Where the owner gets mail
+    #[arg(long)]
+    email: Option<String>,
+
+    /// Network from which the key may be used, such as 10.0.0.0/8; repeat it for more [default: from anywhere]
+    #[arg(long = "allow", value_name = "CIDR")]
+    allowed: Vec<IpNet>,
+
+    /// Days after which the key ends [default: never]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    expires_in_days: Option<u32>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct List {
+    /// Only those of this organisation
+    #[arg(long)]
+    org: Option<String>,
+
+    /// Print JSON, a key a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct Revoke {
+    /// The key's id
+    id: Uuid,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum World {
+    Test,
+    Live,
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    Scope::parse(text).ok_or_else(|| {
+        let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+        format!("the scopes are {}", known.join(", "))
+    })
+}
+
+/// Works on the keys of a database.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let database = Opened::open(&arguments.database).await?;
+    let done = async {
+        database.migrate_embedded().await?;
+        match arguments.action {
+            Action::Create(create) => make(&database, create).await,
+            Action::List(list) => show(&database, list).await,
+            Action::Revoke(Revoke { id }) => revoke(&database, id).await,
+        }
+    };
+    let done = done.await;
+    database.close().await?;
+    done
+}
+
+async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
+    if !id::is_id(&create.org) {
+        return Err(Error::invalid("--org", "invalid", "must be 1 to 128 characters from A-Z a-z 0-9 . _ ~ -"));
+    }
+    let mode = match create.mode {
+        World::Test => Mode::Test,
+        World::Live => Mode::Live,
+    };
+    let new = NewKey {
+        org: create.org,
+        mode,
+        name: create.name,
+        email: create.email,
+        scopes: create.scopes,
+        allowed: create.allowed,
+        expires_at: create.expires_in_days.map(|days| Utc::now() + TimeDelta::days(days.into())),
+    };
+    let (id, secret) = issue(database, new.clone()).await?;
+    let scopes: Vec<_> = new.scopes.iter().map(|scope| scope.as_str()).collect();
+    if create.json {
+        let key = json!({
+            "id": id, "org": new.org, "mode": mode.as_str(), "scopes": scopes, "expires_at": new.expires_at, "secret": secret.reveal(),
+        });
+        println!("{key}");
+    } else {
+        println!("Key {id} of {} ({mode}), scopes {}.", new.org, scopes.join(", "));
+        println!("Its secret is shown only now:\n\n  {}\n", secret.reveal());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a key and returns its id and its secret.
+pub async fn issue(database: &Opened, new: NewKey) -> Result<(Uuid, Secret)> {
+    let secret = Secret::generate(new.mode)?;
+    database
+        .with_connection(move |connection| {
+            let id = queries::create_key(connection, &new, &secret)?;
+            Ok((id, secret))
+        })
+        .await
+}
+
+async fn show(database: &Opened, list: List) -> Result<ExitCode> {
+    let keys = database.with_connection(move |connection| Ok(queries::list_keys(connection, list.org.as_deref())?)).await?;
+    for key in keys {
+        let KeySummary { id, org, mode, name, secret_prefix, scopes, created_at, expires_at, revoked_at } = key;
+        if list.json {
+            let key = json!({
+                "id": id, "org": org, "mode": mode.as_str(), "name": name, "secret_prefix": secret_prefix, "scopes": scopes,
+                "created_at": created_at, "expires_at": expires_at, "revoked_at": revoked_at,
+            });
+            println!("{key}");
+        } else {
+            let state = if revoked_at.is_some() {
+                "revoked"
+            } else if expires_at.is_some_and(|end| end <= Utc::now()) {
+                "expired"
+            } else {
+                "active"
+            };
+            println!("{id}  {secret_prefix}…  {state:7}  {org} ({mode})  {}  {name}", scopes.join(","));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn revoke(database: &Opened, id: Uuid) -> Result<ExitCode> {
+    if !database.with_connection(move |connection| Ok(queries::revoke_key(connection, id)?)).await? {
+        return Err(Error::new(crate::error::Code::NotFound, format!("There is no key {id} that is not revoked already.")));
+    }
+    println!("Key {id} is revoked.");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,135 @@
+//! The command line: one file a subcommand.
+
+mod database;
+mod demo;
+mod healthcheck;
+mod http;
+mod import;
+mod key;
+mod migrate;
+mod serve;
+mod wait_for_db;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{LogFormat, Logging};
+use crate::error::{Error, Result};
+use crate::telemetry::{self, StatementTracer, Telemetry};
+
+/// Takes entities out of a multi-tenant portfolio safely: detach, offboard, bulk delete.
+#[derive(Parser, Debug)]
+#[command(name = "offboard", version, about, max_term_width = 120)]
+struct Cli {
+    #[command(flatten)]
+    logging: Logging,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Answer gRPC and REST, and do the work behind them
+    Serve(Box<crate::config::Serve>),
+    /// Bring the database's schema up to date
+    Migrate(migrate::Arguments),
+    /// Wait until the database answers
+    WaitForDb(wait_for_db::Arguments),
+    /// Ask a running service whether it is ready
+    Healthcheck(healthcheck::Arguments),
+    /// Make, list and revoke API keys
+    Key(key::Arguments),
+    /// Create the entities of a file
+    Import(import::Arguments),
+    /// Show what the service does, on real data
+    Demo(demo::Arguments),
+    /// Print the version
+    Version,
+}
+
+impl Command {
+    /// Which log lines the command writes unless it is told otherwise.
+    fn default_log(&self) -> &'static str {
+        match self {
+            Command::Serve(_) => "info",
+            _ => "warn",
+        }
+    }
+}
+
+/// What the command line takes, for whoever describes it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the command line of this process. A failure is one sentence on stderr and exit code 1; wrong usage is exit code 2.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("offboard: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(cli));
+    // What still runs after an orderly end, or after a second signal, is left behind.
+    runtime.shutdown_background();
+    outcome.unwrap_or_else(|error| {
+        eprintln!("offboard: {}", sentence(&error));
+        ExitCode::FAILURE
+    })
+}
+
+/// A failure for the person at the terminal: unlike a caller of the service, they may know the cause.
+fn sentence(error: &Error) -> String {
+    let faults: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
+    let mut text = if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") };
+    if let Some(cause) = error.cause_chain() {
+        text.push_str(&format!(" ({cause})"));
+    }
+    text
+}
+
+async fn run(cli: Cli) -> Result<ExitCode> {
+    let instance = instance_name();
+    let telemetry = start_telemetry(&cli.logging, cli.command.default_log(), &instance)?;
+    let outcome = match cli.command {
+        Command::Serve(settings) => serve::run(*settings, instance, telemetry.prometheus()).await,
+        Command::Migrate(arguments) => migrate::run(arguments).await,
+        Command::WaitForDb(arguments) => wait_for_db::run(arguments).await,
+        Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
+        Command::Key(arguments) => key::run(arguments).await,
+        Command::Import(arguments) => import::run(arguments).await,
+        Command::Demo(arguments) => demo::run(arguments, instance, telemetry.prometheus()).await,
+        Command::Version => {
+            println!("offboard {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    telemetry.shutdown().await;
+    outcome
+}
+
+fn start_telemetry(logging: &Logging, default_log: &str, instance: &str) -> Result<Telemetry> {
+    let options = telemetry::Options {
+        log_filter: logging.log.clone().unwrap_or_else(|| default_log.to_owned()),
+        log_format: match logging.log_format {
+            LogFormat::Json => telemetry::LogFormat::Json,
+            LogFormat::Text => telemetry::LogFormat::Text,
+        },
+        otlp_endpoint: logging.otlp_endpoint.clone(),
+        service_instance: instance.to_owned(),
+    };
+    let telemetry = telemetry::init(&options).map_err(Error::internal)?;
+    diesel::connection::set_default_instrumentation(|| Some(Box::new(StatementTracer::default()))).map_err(Error::internal)?;
+    Ok(telemetry)
+}
+
+/// Names this process among the replicas: the host, and a part that no other process has.
+fn instance_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    format!("{}-{}", if host.trim().is_empty() { "offboard" } else { host.trim() }, &id[20..])
+}

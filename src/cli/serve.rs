@@ -1,0 +1,65 @@
+//! `offboard serve`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::database::Opened;
+use crate::config::Serve;
+use crate::db::migrations::{SchemaState, schema_state};
+use crate::error::{Error, Result};
+use crate::server::{self, drain::Signals};
+
+/// Serves until a signal ends it: the first drains, the second ends at once.
+pub async fn run(settings: Serve, instance: String, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Result<ExitCode> {
+    let mut signals = Signals::install().map_err(Error::internal)?;
+    let database = Opened::open(&settings.database).await?.with_pool(&settings.pool);
+    let started = async {
+        prepare(&database, settings.migrate, settings.pool.db_acquire_timeout).await?;
+        let db = database.pool();
+        db.observe();
+        server::start(&settings, db, instance, metrics).await
+    };
+    let running = match started.await {
+        Ok(running) => running,
+        Err(error) => {
+            database.close().await?;
+            return Err(error);
+        }
+    };
+    let addresses = running.addresses();
+    let shown = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
+    tracing::info!(
+        grpc_addr = shown(addresses.grpc),
+        http_addr = shown(addresses.http),
+        admin_addr = %addresses.admin,
+        version = env!("CARGO_PKG_VERSION"),
+        embedded_postgres = database.is_embedded(),
+        "ready"
+    );
+    signals.first_signal().await;
+    let drained = async {
+        running.drain().await;
+        database.close().await
+    };
+    tokio::select! {
+        closed = drained => closed.map(|()| ExitCode::SUCCESS),
+        () = signals.second_signal() => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Sees to the schema. A given database that cannot be reached, or is behind, is no reason not to start: readiness tells of it.
+async fn prepare(database: &Opened, migrate: bool, patience: Duration) -> Result<()> {
+    if migrate || database.is_embedded() {
+        for version in database.migrate().await? {
+            tracing::info!(version, "applied a migration");
+        }
+        return Ok(());
+    }
+    let looked = tokio::time::timeout(patience, database.with_connection(schema_state)).await;
+    match looked.unwrap_or_else(|_| Err(Error::unavailable("The database does not answer."))) {
+        Ok(SchemaState::Current) => {}
+        Ok(SchemaState::Behind(missing)) => tracing::warn!(?missing, "the schema is behind; run `offboard migrate`"),
+        Err(error) => tracing::warn!(%error, cause = error.cause_chain(), "the database cannot be reached yet"),
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! Every setting: its flag, its `OFFBOARD_*` variable, its default and what it is for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+/// Which database, and where the embedded one lives.
+#[derive(Args, Clone, Debug)]
+pub struct Database {
+    /// Postgres to use, as a libpq URL. Without it an embedded Postgres runs in the data folder
+    #[arg(long, env = "OFFBOARD_DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// Folder of the embedded Postgres
+    #[arg(long, env = "OFFBOARD_DATA_DIR", default_value = "./.offboard", global = true, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// How the process uses its database.
+#[derive(Args, Clone, Debug)]
+pub struct Pool {
+    /// Connections that this process may hold
+    #[arg(long, env = "OFFBOARD_DB_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub db_pool_size: u32,
+
+    /// Calls that may wait for a connection; further ones are turned away
+    #[arg(long, env = "OFFBOARD_DB_QUEUE_LIMIT", default_value_t = 1000)]
+    pub db_queue_limit: usize,
+
+    /// Seconds that a call may wait for a connection
+    #[arg(long, env = "OFFBOARD_DB_ACQUIRE_TIMEOUT", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
+    pub db_acquire_timeout: Duration,
+
+    /// Seconds that a statement may run
+    #[arg(long, env = "OFFBOARD_DB_STATEMENT_TIMEOUT", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub db_statement_timeout: Duration,
+
+    /// Seconds that a statement may wait for a lock
+    #[arg(long, env = "OFFBOARD_DB_LOCK_TIMEOUT", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
+    pub db_lock_timeout: Duration,
+}
+
+/// What a process logs and exports.
+#[derive(Args, Clone, Debug)]
+pub struct Logging {
+    /// Which log lines are written: `info`, `debug`, `info,offboard::jobs=debug`, ... [default: info for serve, else warn]
+    #[arg(long, env = "OFFBOARD_LOG", global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+
+    /// How a log line looks
+    #[arg(long, env = "OFFBOARD_LOG_FORMAT", default_value = "text", global = true, value_enum)]
+    pub log_format: LogFormat,
+
+    /// Where to send traces and metrics by OTLP over gRPC, such as http://localhost:4317
+    #[arg(long, env = "OFFBOARD_OTLP_ENDPOINT", global = true, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line
+    Json,
+    /// Readable text
+    Text,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
+pub enum Role {
+    /// Answers gRPC
+    Grpc,
+    /// Answers REST
+    Gateway,
+    /// Removes what is to be removed
+    Worker,
+}
+
+/// The settings of `serve`.
+#[derive(Args, Clone, Debug)]
+pub struct Serve {
+    /// The database.
+    #[command(flatten)]
+    pub database: Database,
+
+    /// Its use.
+    #[command(flatten)]
+    pub pool: Pool,
+
+    /// Bring the schema of `--database-url` up to date first; that of the embedded Postgres always is
+    #[arg(long, env = "OFFBOARD_MIGRATE")]
+    pub migrate: bool,
+
+    /// Where gRPC is answered
+    #[arg(long, env = "OFFBOARD_GRPC_ADDR", default_value = "127.0.0.1:50051", value_name = "ADDR")]
+    pub grpc_addr: SocketAddr,
+
+    /// Where REST is answered
+    #[arg(long, env = "OFFBOARD_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub http_addr: SocketAddr,
+
+    /// Where probes and metrics are answered; needs no key, so it is not for the public
+    #[arg(long, env = "OFFBOARD_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_name = "ADDR")]
+    pub admin_addr: SocketAddr,
+
+    /// What this process does
+    #[arg(long, env = "OFFBOARD_ROLES", value_enum, value_delimiter = ',', default_value = "grpc,gateway,worker")]
+    pub roles: Vec<Role>,
+
+    /// Where the service is reached from outside, such as https://api.example.com: the start of the links in problem documents
+    #[arg(long, env = "OFFBOARD_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+
+    /// Largest message and largest body, in bytes
+    #[arg(long, env = "OFFBOARD_MAX_BODY_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
+    pub max_body_bytes: usize,
+
+    /// Calls at once; further ones are turned away
+    #[arg(long, env = "OFFBOARD_MAX_CONCURRENT_CALLS", default_value_t = 1024)]
+    pub max_concurrent_calls: usize,
+
+    /// Seconds that a call may take, unless its caller gives it less
+    #[arg(long, env = "OFFBOARD_REQUEST_TIMEOUT", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub request_timeout: Duration,
+
+    /// Seconds between the first signal to end and the closing of the listeners, for load balancers to notice
+    #[arg(long, env = "OFFBOARD_DRAIN_DELAY", default_value = "0", value_parser = seconds, value_name = "SECONDS")]
+    pub drain_delay: Duration,
+
+    /// Seconds that calls, and then workers, may take to finish
+    #[arg(long, env = "OFFBOARD_DRAIN_TIMEOUT", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
+    pub drain_timeout: Duration,
+
+    /// The workers.
+    #[command(flatten)]
+    pub worker: Worker,
+}
+
+impl Serve {
+    /// The defaults, with these roles, on free ports of the loopback address: for a service that a command runs for itself.
+    pub fn on_free_ports(roles: &str) -> Serve {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            serve: Serve,
+        }
+        let free = "127.0.0.1:0";
+        let flags = ["offboard", "--grpc-addr", free, "--http-addr", free, "--admin-addr", free, "--roles", roles];
+        <Defaults as clap::Parser>::parse_from(flags).serve
+    }
+
+    /// The same on another database.
+    pub fn with_database(mut self, database: Database) -> Serve {
+        self.database = database;
+        self
+    }
+}
+
+/// The settings of workers.
+#[derive(Args, Clone, Debug)]
+pub struct Worker {
+    /// Seconds for which work is claimed; another worker takes over what was not finished or renewed by then
+    #[arg(long, env = "OFFBOARD_LEASE", default_value = "15", value_parser = seconds, value_name = "SECONDS")]
+    pub lease: Duration,
+
+    /// Seconds between looks for work when nothing wakes the workers
+    #[arg(long, env = "OFFBOARD_POLL_INTERVAL", default_value = "1", value_parser = seconds, value_name = "SECONDS")]
+    pub poll_interval: Duration,
+
+    /// Slices of bulk deletes that this process works on at once
+    #[arg(long, env = "OFFBOARD_BULK_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub bulk_workers: u32,
+
+    /// Entities that a bulk delete deletes in one transaction
+    #[arg(long, env = "OFFBOARD_BULK_CHUNK_SIZE", default_value_t = 5000, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    pub bulk_chunk_size: i64,
+}
+
+/// A number of seconds, with decimals if need be.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    parsed
+        .filter(|duration| *duration <= Duration::from_secs(86_400))
+        .ok_or_else(|| "must be a number of seconds from 0 to 86400".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+    use std::time::Duration;
+
+    #[test]
+    fn seconds_may_have_decimals_and_are_bounded() {
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        for bad in ["-1", "x", "", "NaN", "1e9"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}
