@@ -1,0 +1,132 @@
+//! Who plays which part: the entities of the file on which the acts are done.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Surprise;
+use crate::filter::{Filter, Record};
+
+/// What the hard bulk delete selects.
+pub const CLOUDS: &str = "equals(attributes.Registry, pypi) and in(attributes.Keyword, azure, aws, alibabacloud)";
+/// What the soft bulk delete selects.
+pub const SOFT_TYPE: &str = "NodePackage";
+
+#[derive(Deserialize)]
+struct Line {
+    entity_id: String,
+    r#type: String,
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    attributes: Value,
+    #[serde(default)]
+    dependents: Vec<Value>,
+}
+
+impl Line {
+    fn is_onboarding(&self) -> bool {
+        self.state.as_deref() == Some("onboarding")
+    }
+
+    fn is_soft_type(&self) -> bool {
+        self.r#type.rsplit('/').next() == Some(SOFT_TYPE)
+    }
+}
+
+/// The entities of the acts, and what the acts must come to.
+pub struct Cast {
+    /// Every id of the file.
+    pub all: Vec<String>,
+    /// How many dependents they have.
+    pub dependents: usize,
+    /// Is detached from its portfolio.
+    pub detached: String,
+    /// Is in the other portfolio.
+    pub elsewhere: String,
+    /// Still onboarding.
+    pub onboarding: String,
+    /// Is offboarded.
+    pub offboarded: String,
+    /// Is nearly offboarded.
+    pub canceled: String,
+    /// Are selected by [`CLOUDS`] and on its exclude list.
+    pub spared: [String; 2],
+    /// Is selected by [`CLOUDS`] and a member of a portfolio.
+    pub bulk_deleted: String,
+    /// Those that [`CLOUDS`] selects.
+    pub clouds: Selected,
+    /// Those of [`SOFT_TYPE`].
+    pub soft: Selected,
+}
+
+/// What a selection holds.
+#[derive(Default)]
+pub struct Selected {
+    /// All of them.
+    pub ids: BTreeSet<String>,
+    /// Those that are still onboarding, and cannot be deleted.
+    pub onboarding: BTreeSet<String>,
+}
+
+impl Selected {
+    fn add(&mut self, line: &Line) {
+        self.ids.insert(line.entity_id.clone());
+        if line.is_onboarding() {
+            self.onboarding.insert(line.entity_id.clone());
+        }
+    }
+}
+
+impl Cast {
+    /// Chooses from the lines of a file.
+    pub fn choose(file: &[u8]) -> Result<Cast, Surprise> {
+        let lines = file.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        let lines = lines.map(serde_json::from_slice::<Line>).collect::<Result<Vec<_>, _>>();
+        let lines = lines.map_err(|error| Surprise::new(format!("the file of entities cannot be read: {error}")))?;
+        let filter: Filter = CLOUDS.parse().map_err(|error| Surprise::new(format!("the filter cannot be read: {error}")))?;
+
+        let (mut clouds, mut soft) = (Selected::default(), Selected::default());
+        let (mut cloud_parts, mut other_parts, mut onboarding) = (Vec::new(), Vec::new(), None);
+        for line in &lines {
+            let record = Record { r#type: &line.r#type, id: &line.entity_id, attributes: &line.attributes };
+            let is_cloud = filter.matches(&record);
+            if is_cloud {
+                clouds.add(line);
+            }
+            if line.is_soft_type() {
+                soft.add(line);
+            }
+            match (line.is_onboarding(), is_cloud, line.is_soft_type()) {
+                (true, false, false) => onboarding = onboarding.or_else(|| Some(line.entity_id.clone())),
+                (false, true, false) => cloud_parts.push(line),
+                (false, false, false) if line.dependents.len() > 2 => other_parts.push(line),
+                _ => {}
+            }
+        }
+        let (Some(onboarding), Some([a, b, c]), Some([d, e, f, g])) = (onboarding, best(cloud_parts), best(other_parts)) else {
+            return Err(Surprise::new("the file holds too few entities of the kinds that the acts need; see demo/entities.ndjson"));
+        };
+        Ok(Cast {
+            all: lines.iter().map(|line| line.entity_id.clone()).collect(),
+            dependents: lines.iter().map(|line| line.dependents.len()).sum(),
+            detached: d,
+            elsewhere: e,
+            onboarding,
+            offboarded: f,
+            canceled: g,
+            spared: [a, b],
+            bulk_deleted: c,
+            clouds,
+            soft,
+        })
+    }
+}
+
+/// The first `N` by their rank.
+fn best<const N: usize>(mut lines: Vec<&Line>) -> Option<[String; N]> {
+    lines.sort_by_key(|line| line.attributes["Rank"].as_u64().unwrap_or(u64::MAX));
+    let ids: Vec<_> = lines.iter().take(N).map(|line| line.entity_id.clone()).collect();
+    ids.try_into().ok()
+}
