@@ -1,0 +1,146 @@
+//! A caller of the service, through one of its two doors.
+
+use serde_json::{Map, Value, json};
+use tokio::sync::OnceCell;
+use tonic::transport::Channel;
+
+use super::server::{Addresses, Key, Server};
+use super::{grpc, rest};
+
+/// A way into the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// gRPC.
+    Grpc,
+    /// The REST gateway.
+    Rest,
+}
+
+/// What a method answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The message, in the one spelling.
+    pub json: Value,
+    /// The HTTP status, by REST.
+    pub http: Option<u16>,
+    /// HTTP headers or gRPC metadata.
+    pub headers: Vec<(String, String)>,
+}
+
+/// What a method refused to do.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The code of the catalogue, in lower snake case.
+    pub code: String,
+    /// The HTTP status, by REST.
+    pub http: Option<u16>,
+    /// The status code, by gRPC.
+    pub grpc: Option<tonic::Code>,
+    /// What it says to people.
+    pub message: String,
+    /// The extension members of the code.
+    pub members: Map<String, Value>,
+    /// Every fault of the request.
+    pub faults: Vec<Fault>,
+    /// The id under which the log has the request.
+    pub request_id: Option<String>,
+    /// HTTP headers or gRPC metadata.
+    pub headers: Vec<(String, String)>,
+}
+
+/// One fault of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where, in snake case.
+    pub field: String,
+    /// What kind, in lower snake case.
+    pub code: String,
+    /// A sentence.
+    pub description: String,
+}
+
+/// A caller with a key.
+#[derive(Clone)]
+pub struct Client {
+    pub(super) addresses: Addresses,
+    pub(super) secret: String,
+    pub(super) org: String,
+    door: Door,
+    channel: OnceCell<Channel>,
+}
+
+impl Client {
+    /// A caller of a server.
+    pub fn new(server: &Server, key: &Key, door: Door) -> Client {
+        Client { addresses: server.addresses, secret: key.secret.clone(), org: key.org.clone(), door, channel: OnceCell::new() }
+    }
+
+    /// The same caller with another secret.
+    pub fn with_secret(&self, secret: &str) -> Client {
+        Client { secret: secret.to_owned(), ..self.clone() }
+    }
+
+    /// The door.
+    pub fn door(&self) -> Door {
+        self.door
+    }
+
+    /// Calls a method, such as `PortfolioService/DetachEntity`, with a request in the one spelling.
+    pub async fn call(&self, method: &str, request: Value) -> Result<Answer, Failure> {
+        self.call_with(method, request, &[]).await
+    }
+
+    /// Calls a method with more headers (metadata, by gRPC); names in lower case.
+    pub async fn call_with(&self, method: &str, request: Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+        match self.door {
+            Door::Grpc => grpc::call(self, method, &request, headers).await,
+            Door::Rest => rest::call(self, method, &request, headers).await,
+        }
+    }
+
+    /// Imports entities as one stream.
+    pub async fn import(&self, entities: &[Value]) -> Result<Answer, Failure> {
+        let method = "EntityService/ImportEntities";
+        let requests: Vec<Value> = entities.iter().map(|entity| json!({ "entity": entity })).collect();
+        match self.door {
+            Door::Grpc => grpc::send(self, method, &requests, &[]).await,
+            Door::Rest => rest::stream(self, method, &requests).await,
+        }
+    }
+
+    /// The connection for gRPC. It is made in the runtime that first uses it.
+    pub(super) async fn channel(&self) -> Channel {
+        self.channel.get_or_init(|| async { grpc::connect(self.addresses.grpc) }).await.clone()
+    }
+}
+
+impl Answer {
+    /// A member of the message: `answer.get("current_state.number_of_processed_objects")`; fails if there is none.
+    pub fn get(&self, path: &str) -> &Value {
+        path.split('.')
+            .fold(&self.json, |value, name| value.get(name).unwrap_or_else(|| panic!("no `{name}` of `{path}` in {}", self.json)))
+    }
+
+    /// A header, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+}
+
+impl Failure {
+    /// A header, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+
+    /// All that must be the same for two callers who may not learn a difference: everything but headers and request id.
+    pub fn told(&self) -> Value {
+        let faults: Vec<_> = self.faults.iter().map(|fault| json!([fault.field, fault.code, fault.description])).collect();
+        let grpc = self.grpc.map(|code| format!("{code:?}"));
+        json!({"code": self.code, "http": self.http, "grpc": grpc, "message": self.message, "members": self.members, "faults": faults})
+    }
+}
+
+fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+}

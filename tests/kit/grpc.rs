@@ -1,0 +1,147 @@
+//! The gRPC door: any method by its descriptor, in JSON.
+
+use bytes::{Buf, BufMut};
+use offboard::error::{Code, MemberKind};
+use prost::Message;
+use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
+use serde_json::{Map, Value, json};
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::{MetadataKey, MetadataMap};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use tonic_types::StatusExt;
+
+use super::client::{Answer, Client, Failure, Fault};
+use super::spelling;
+
+/// Calls a method through the gRPC door.
+pub(super) async fn call(client: &Client, rpc: &str, request: &Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+    send(client, rpc, std::slice::from_ref(request), headers).await
+}
+
+/// Calls a method that takes a stream, or one whose stream is a single request.
+pub(super) async fn send(client: &Client, rpc: &str, requests: &[Value], headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+    let method = spelling::method(rpc);
+    let messages: Vec<DynamicMessage> = requests.iter().map(|request| encode(request, method.input())).collect();
+    let mut request = Request::new(tokio_stream::iter(messages));
+    let bearer = format!("Bearer {}", client.secret);
+    for (name, value) in std::iter::once(("authorization", bearer.as_str())).chain(headers.iter().copied()) {
+        request.metadata_mut().insert(name.parse::<MetadataKey<_>>().unwrap(), value.parse().unwrap());
+    }
+    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+    let mut grpc = Grpc::new(client.channel().await);
+    grpc.ready().await.unwrap_or_else(|error| panic!("{rpc}: {error:?}"));
+    let codec = DynamicCodec { output: method.output() };
+    match grpc.client_streaming(request, path.parse().unwrap(), codec).await {
+        Ok(response) => {
+            let json = spelling::from_door(&decode(response.get_ref()), &method.output());
+            Ok(Answer { json, http: None, headers: headers_of(response.metadata()) })
+        }
+        Err(status) => Err(failure(&status)),
+    }
+}
+
+/// A connection to a server.
+pub(super) fn connect(address: std::net::SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+}
+
+fn encode(request: &Value, message: MessageDescriptor) -> DynamicMessage {
+    let spelled = spelling::to_grpc(request, &message);
+    let options = DeserializeOptions::new().deny_unknown_fields(true);
+    let name = message.name().to_owned();
+    DynamicMessage::deserialize_with_options(message, spelled, &options).unwrap_or_else(|error| panic!("no {name} is {request}: {error}"))
+}
+
+fn decode(message: &DynamicMessage) -> Value {
+    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false).skip_default_fields(false);
+    message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
+}
+
+fn headers_of(metadata: &MetadataMap) -> Vec<(String, String)> {
+    let headers = metadata.clone().into_headers();
+    headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
+}
+
+/// A status as the problem document would tell it.
+fn failure(status: &Status) -> Failure {
+    let details = status.get_error_details();
+    let info = details.error_info().unwrap_or_else(|| panic!("the status has no ErrorInfo: {status:?}"));
+    assert_eq!(info.domain, "offboard", "{status:?}");
+    let code = Code::from_reason(&info.reason).unwrap_or_else(|| panic!("no code of the catalogue: {status:?}"));
+    assert_eq!(status.code(), code.grpc(), "{status:?}");
+    let mut members = Map::new();
+    for (name, kind) in code.members() {
+        if let Some(text) = info.metadata.get(*name) {
+            members.insert((*name).to_owned(), member(text, *kind));
+        }
+    }
+    let violations = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
+    let faults = violations.iter().map(|violation| Fault {
+        field: violation.field.clone(),
+        code: violation.reason.to_ascii_lowercase(),
+        description: violation.description.clone(),
+    });
+    let headers = headers_of(status.metadata());
+    let request_id = details.request_info().map(|info| info.request_id.clone());
+    let from_header = || headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, value)| value.clone());
+    Failure {
+        code: code.name().to_owned(),
+        http: None,
+        grpc: Some(status.code()),
+        message: status.message().to_owned(),
+        members,
+        faults: faults.collect(),
+        request_id: request_id.or_else(from_header),
+        headers,
+    }
+}
+
+fn member(text: &str, kind: MemberKind) -> Value {
+    match kind {
+        MemberKind::Text => json!(text),
+        MemberKind::Integer => json!(text.parse::<i64>().unwrap_or_else(|_| panic!("{text:?} is no number"))),
+        MemberKind::List => text.split(',').filter(|item| !item.is_empty()).map(|item| json!(item)).collect(),
+    }
+}
+
+#[derive(Clone)]
+struct DynamicCodec {
+    output: MessageDescriptor,
+}
+
+impl Codec for DynamicCodec {
+    type Encode = DynamicMessage;
+    type Decode = DynamicMessage;
+    type Encoder = DynamicCodec;
+    type Decoder = DynamicCodec;
+
+    fn encoder(&mut self) -> DynamicCodec {
+        self.clone()
+    }
+
+    fn decoder(&mut self) -> DynamicCodec {
+        self.clone()
+    }
+}
+
+impl Encoder for DynamicCodec {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn encode(&mut self, message: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(message.encoded_len());
+        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl Decoder for DynamicCodec {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
+        let message = buffer.copy_to_bytes(buffer.remaining());
+        DynamicMessage::decode(self.output.clone(), message).map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+}

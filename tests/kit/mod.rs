@@ -1,0 +1,60 @@
+//! What functional tests stand on: a database of their own, the real binary, keys, and a client that speaks through either door.
+//!
+//! A scenario is written once, in the words of the protos (members in snake case, enum values in lower snake case without prefix, times in
+//! milliseconds since the Unix epoch), and runs through gRPC and through REST:
+//!
+//! ```ignore
+//! mod kit;
+//! use kit::*;
+//!
+//! scenario! {
+//!     async fn a_portfolio_is_found_again(world: &World) {
+//!         world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "Fund"})).await.unwrap();
+//!         let found = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
+//!         assert_eq!(found.json["mode"], "test");
+//!         let missing = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "q"})).await.unwrap_err();
+//!         assert_eq!(missing.code, "not_found");
+//!     }
+//! }
+//! ```
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test file compiles the kit for itself, and none uses all of it")]
+#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test ends where it cannot go on")]
+
+mod client;
+mod grpc;
+mod http;
+mod postgres;
+pub mod rest;
+mod server;
+pub mod spelling;
+mod world;
+
+pub use client::{Answer, Client, Door, Failure, Fault};
+pub use http::{Reply, curl, grpcurl, http};
+pub use postgres::{Database, database, empty_database};
+pub use serde_json::{Value, json};
+pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run};
+pub use world::{World, until};
+
+/// Runs the body of a test once through each door: as the tests `NAME::grpc` and `NAME::rest`.
+macro_rules! scenario {
+    ($($(#[$attribute:meta])* async fn $name:ident($world:ident: &World) $body:block)+) => {$(
+        $(#[$attribute])*
+        mod $name {
+            use super::*;
+
+            async fn scenario($world: &World) $body
+
+            #[tokio::test]
+            async fn grpc() {
+                scenario(&World::start(Door::Grpc).await).await;
+            }
+
+            #[tokio::test]
+            async fn rest() {
+                scenario(&World::start(Door::Rest).await).await;
+            }
+        }
+    )+};
+}
+pub(crate) use scenario;

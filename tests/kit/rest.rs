@@ -1,0 +1,227 @@
+//! The REST door: which request each method is, as the four contracts say, written by hand and apart from the gateway's rules.
+
+use serde_json::{Map, Value};
+
+use super::client::{Answer, Client, Failure, Fault};
+use super::http::{Reply, http};
+use super::spelling;
+
+/// What of a request goes into the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing: what is not in the path goes into the query.
+    None,
+    /// All that is not in the path.
+    Rest,
+    /// This member; what else is not in the path goes into the query.
+    Member(&'static str),
+    /// One member a line, from a stream of requests.
+    Lines(&'static str),
+}
+
+/// How a caller shows its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// `apikey: KEY`
+    ApiKey,
+    /// `Authorization: Bearer KEY`
+    Bearer,
+}
+
+/// One request of a contract.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// The method that it calls.
+    pub rpc: &'static str,
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The path, with members of the request in braces.
+    pub path: &'static str,
+    /// What goes into the body.
+    pub body: Body,
+    /// How the contract's callers show their key.
+    pub credential: Credential,
+    /// Whether the contract spells members in camel case.
+    pub camel_case: bool,
+}
+
+const fn snake(rpc: &'static str, method: &'static str, path: &'static str, body: Body) -> Route {
+    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: false }
+}
+
+const fn camel(rpc: &'static str, method: &'static str, path: &'static str, body: Body) -> Route {
+    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: true }
+}
+
+const fn api_key(rpc: &'static str, method: &'static str, path: &'static str) -> Route {
+    Route { rpc, method, path, body: Body::None, credential: Credential::ApiKey, camel_case: false }
+}
+
+/// Every request. Of those of one method, the first whose body's member the request holds is taken.
+pub const ROUTES: &[Route] = &[
+    api_key("RemovalService/RemoveEntity", "DELETE", "/v5/entities/{entity_id}"),
+    api_key("RemovalService/GetRemovalJob", "GET", "/v5/entities/jobs/{job_id}"),
+    snake("PortfolioService/CreatePortfolio", "POST", "/v1/portfolios", Body::Rest),
+    snake("PortfolioService/GetPortfolio", "GET", "/v1/portfolios/{portfolio_id}", Body::None),
+    snake("PortfolioService/AttachEntity", "POST", "/v1/portfolios/{portfolio_id}/entities", Body::Rest),
+    snake("PortfolioService/DetachEntity", "DELETE", "/v1/portfolios/{portfolio_id}/entities/{entity_id}", Body::None),
+    snake("EntityService/CreateEntity", "POST", "/v1/entities", Body::Member("entity")),
+    snake("EntityService/GetEntity", "GET", "/v1/entities/{entity_id}", Body::None),
+    snake("EntityService/ImportEntities", "POST", "/v1/entities:import", Body::Lines("entity")),
+    camel("BulkDeleteService/StartBulkDelete", "POST", "/api/{tenant}/entities/_delete", Body::Member("spec")),
+    camel("BulkDeleteService/StartBulkDelete", "POST", "/api/{tenant}/entities/_deleteByUris", Body::Member("uris")),
+    camel("BulkDeleteService/StartBulkDelete", "DELETE", "/api/{tenant}/entities", Body::None),
+    camel("BulkDeleteService/GetBulkDelete", "GET", "/api/{tenant}/tasks/{task_id}", Body::None),
+    camel("BulkDeleteService/ListBulkDeleteFailures", "GET", "/api/{tenant}/tasks/{task_id}/failures", Body::None),
+    camel("OffboardingService/RequestOffboarding", "POST", "/v1/offboarding/entities", Body::Rest),
+    camel("OffboardingService/GetOffboardingRequest", "GET", "/v1/offboarding/entities/{offboarding_request_id}", Body::None),
+    camel("OffboardingService/CancelOffboardingRequest", "PATCH", "/v1/offboarding/entities/{offboarding_request_id}/cancel", Body::None),
+];
+
+/// A request, ready to be sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The path with the query.
+    pub target: String,
+    /// The body, if there is one.
+    pub body: Option<Value>,
+    /// How to show the key.
+    pub credential: Credential,
+}
+
+/// The request that a contract's caller sends for a method, from the one spelling. A path that needs a tenant which the request does not
+/// name gets `org`.
+pub fn prepare(rpc: &str, request: &Value, org: &str) -> Prepared {
+    let rpc = rpc.trim_start_matches("offboard.v1.");
+    let descriptor = spelling::method(rpc);
+    let members = request.as_object().expect("a request is an object");
+    let holds = |body: Body| match body {
+        Body::Member(member) => members.contains_key(member),
+        _ => true,
+    };
+    let mut routes = ROUTES.iter().filter(|route| route.rpc == rpc).peekable();
+    let fallback = **routes.peek().unwrap_or_else(|| panic!("no contract has a request for {rpc}"));
+    let route = routes.copied().find(|route| holds(route.body)).unwrap_or(fallback);
+
+    let mut members: Map<String, Value> = members.clone();
+    let path = fill(route.path, &mut members, org);
+    let spelled = match Value::Object(members) {
+        members if route.camel_case => spelling::to_camel_case(&members, &descriptor.input()),
+        members => members,
+    };
+    let Value::Object(mut rest) = spelled else { unreachable!("an object stays one") };
+    let body = match route.body {
+        Body::Rest => Some(Value::Object(std::mem::take(&mut rest))),
+        Body::Member(member) => rest.remove(member),
+        Body::None | Body::Lines(_) => None,
+    };
+    let query = query(&rest);
+    Prepared { method: route.method, target: format!("{path}{query}"), body, credential: route.credential }
+}
+
+/// Puts members into the braces of a path and takes them out of the request.
+fn fill(path: &str, members: &mut Map<String, Value>, org: &str) -> String {
+    let mut filled = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, after) = after.split_once('}').expect("a brace is closed");
+        let value = match (members.remove(name), name) {
+            (Some(value), _) => text(&value),
+            (None, "tenant") => org.to_owned(),
+            (None, _) => panic!("the request has no `{name}`, which {path} needs"),
+        };
+        filled.push_str(before);
+        filled.push_str(&encode(&value));
+        rest = after;
+    }
+    filled + rest
+}
+
+/// Members as a query; a list as one parameter for each value, a message as one for each member of its own.
+fn query(members: &Map<String, Value>) -> String {
+    fn add(name: &str, value: &Value, pairs: &mut Vec<String>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| add(name, item, pairs)),
+            Value::Object(members) => members.iter().for_each(|(member, value)| add(&format!("{name}.{member}"), value, pairs)),
+            value => pairs.push(format!("{}={}", encode(name), encode(&text(value)))),
+        }
+    }
+    let mut pairs = Vec::new();
+    members.iter().for_each(|(name, value)| add(name, value, &mut pairs));
+    if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn encode(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// Calls a method through the REST door.
+pub(super) async fn call(client: &Client, rpc: &str, request: &Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+    let prepared = prepare(rpc, request, &client.org);
+    let body = prepared.body.as_ref().map(Value::to_string);
+    let content_type = body.as_ref().map(|_| "application/json");
+    let reply = send(client, &prepared, content_type, body.unwrap_or_default(), headers).await;
+    read(&reply, rpc)
+}
+
+/// Calls a method that takes a stream: each item is a request.
+pub(super) async fn stream(client: &Client, rpc: &str, requests: &[Value]) -> Result<Answer, Failure> {
+    let route = ROUTES.iter().find(|route| route.rpc == rpc).unwrap_or_else(|| panic!("no contract has a request for {rpc}"));
+    let Body::Lines(member) = route.body else { panic!("{rpc} takes no stream") };
+    let lines: String = requests.iter().map(|request| format!("{}\n", request[member])).collect();
+    let prepared = Prepared { method: route.method, target: route.path.to_owned(), body: None, credential: route.credential };
+    read(&send(client, &prepared, Some("application/x-ndjson"), lines, &[]).await, rpc)
+}
+
+async fn send(client: &Client, request: &Prepared, content_type: Option<&str>, body: String, headers: &[(&str, &str)]) -> Reply {
+    let bearer = format!("Bearer {}", client.secret);
+    let mut all = match request.credential {
+        Credential::ApiKey => vec![("apikey", client.secret.as_str())],
+        Credential::Bearer => vec![("authorization", bearer.as_str())],
+    };
+    all.extend(content_type.map(|content_type| ("content-type", content_type)));
+    all.extend(headers);
+    http(client.addresses.http, request.method, &request.target, &all, body).await
+}
+
+fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
+    let request_id = reply.header("x-request-id").map(str::to_owned);
+    assert!(request_id.is_some(), "every answer has an x-request-id: {reply:?}");
+    if reply.status < 300 {
+        let json = spelling::from_door(&reply.json(), &spelling::method(rpc).output());
+        return Ok(Answer { json, http: Some(reply.status), headers: reply.headers.clone() });
+    }
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{}", reply.text());
+    let problem = reply.json();
+    let word = |name: &str| problem[name].as_str().unwrap_or_else(|| panic!("the problem has no `{name}`: {problem}")).to_owned();
+    assert_eq!(problem["status"], reply.status, "{problem}");
+    assert_eq!(Some(word("request_id")), request_id, "{problem}");
+    let standard = ["type", "title", "status", "code", "detail", "doc_url", "request_id", "errors", "instance"];
+    let members = problem.as_object().expect("a problem is an object").iter();
+    let members = members.filter(|(name, _)| !standard.contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone()));
+    let faults = problem["errors"].as_array().into_iter().flatten().map(|fault| Fault {
+        field: spelling::snake_case(fault["field"].as_str().unwrap_or_default()),
+        code: fault["code"].as_str().unwrap_or_default().to_owned(),
+        description: fault["description"].as_str().unwrap_or_default().to_owned(),
+    });
+    Err(Failure {
+        code: word("code"),
+        http: Some(reply.status),
+        grpc: None,
+        message: word("detail"),
+        members: members.collect(),
+        faults: faults.collect(),
+        request_id,
+        headers: reply.headers.clone(),
+    })
+}

@@ -1,0 +1,241 @@
+//! The real binary: as a server, and for one command.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::Database;
+
+/// Every scope.
+pub const SCOPES: &[&str] = &[
+    "entities:read",
+    "entities:write",
+    "entities:offboard",
+    "entities:delete",
+    "entities:delete_hard",
+    "portfolios:read",
+    "portfolios:write",
+    "admin",
+];
+
+/// The binary, without what this process's environment says to it.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offboard"));
+    for (name, _) in std::env::vars_os() {
+        let name_bytes = name.as_encoded_bytes();
+        if name_bytes.starts_with(b"OFFBOARD_") || name_bytes.starts_with(b"OTEL_") || name_bytes == b"RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs the binary with arguments to its end and returns what it wrote to its standard output; fails if it does.
+pub fn offboard(arguments: &[&str]) -> String {
+    let output = command().args(arguments).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "offboard {arguments:?} ended with {}:\n{stdout}{stderr}", output.status);
+    stdout.into_owned()
+}
+
+/// What a command left when it ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to its standard output.
+    pub stdout: String,
+    /// What it wrote to its standard error.
+    pub stderr: String,
+}
+
+/// Runs the binary with arguments to its end, be it good or bad.
+pub fn run(arguments: &[&str]) -> Ended {
+    let output = command().args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+/// An API key.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Its id.
+    pub id: String,
+    /// The secret that callers send.
+    pub secret: String,
+    /// Its organisation.
+    pub org: String,
+}
+
+impl Key {
+    /// Makes a key by `offboard key create`.
+    pub fn create(database: &Database, org: &str, mode: &str, scopes: &[&str]) -> Key {
+        Key::create_with(database, org, mode, scopes, &[])
+    }
+
+    /// Makes a key by `offboard key create` with more arguments.
+    pub fn create_with(database: &Database, org: &str, mode: &str, scopes: &[&str], more: &[&str]) -> Key {
+        #[derive(Deserialize)]
+        struct Created {
+            id: String,
+            secret: String,
+        }
+        let mut arguments = vec!["key", "create", "--database-url", &database.url, "--org", org, "--mode", mode, "--json"];
+        for scope in scopes {
+            arguments.extend(["--scope", scope]);
+        }
+        arguments.extend(more);
+        let printed = offboard(&arguments);
+        let Created { id, secret } = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error} in {printed:?}"));
+        Key { id, secret, org: org.to_owned() }
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Addresses {
+    /// gRPC.
+    #[serde(rename = "grpc_addr")]
+    pub grpc: SocketAddr,
+    /// REST.
+    #[serde(rename = "http_addr")]
+    pub http: SocketAddr,
+    /// Probes and metrics.
+    #[serde(rename = "admin_addr")]
+    pub admin: SocketAddr,
+}
+
+impl Addresses {
+    /// Reads the line of the JSON log that tells that the server is ready; `None` for any other line.
+    pub fn of_ready_line(line: &str) -> Option<Addresses> {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let fields = line.get("fields").unwrap_or(&line);
+        (fields.get("message")? == "ready").then(|| Addresses::deserialize(fields).unwrap())
+    }
+}
+
+/// A running `offboard serve`, killed at the end. Its log is printed if the test fails.
+pub struct Server {
+    /// Where it listens.
+    pub addresses: Addresses,
+    process: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// Starts a server on a database.
+    pub async fn start(database: &Database) -> Server {
+        Server::start_with(database, &[], &[]).await
+    }
+
+    /// Starts a server with more arguments and environment variables.
+    pub async fn start_with(database: &Database, arguments: &[&str], environment: &[(&str, &str)]) -> Server {
+        Server::start_on(&database.url, arguments, environment).await
+    }
+
+    /// Starts a server on whatever is, or is not, at a database URL.
+    pub async fn start_on(database_url: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Server {
+        let mut command = command();
+        command.args(["serve", "--database-url", database_url, "--log-format", "json"]);
+        for listener in ["--grpc-addr", "--http-addr", "--admin-addr"] {
+            // Only what the test does not say itself: an argument may be given once.
+            if !arguments.iter().any(|argument| argument.starts_with(listener)) {
+                command.args([listener, "127.0.0.1:0"]);
+            }
+        }
+        command.args(arguments).envs(environment.iter().copied());
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (sender, mut lines) = mpsc::unbounded_channel();
+        keep(process.stdout.take().unwrap(), log.clone(), sender.clone());
+        keep(process.stderr.take().unwrap(), log.clone(), sender);
+        let ready = async {
+            while let Some(line) = lines.recv().await {
+                if let Some(addresses) = Addresses::of_ready_line(&line) {
+                    return Some(addresses);
+                }
+            }
+            None
+        };
+        let ready = tokio::time::timeout(Duration::from_secs(60), ready).await;
+        let Ok(Some(addresses)) = ready else {
+            let _ = process.kill();
+            let status = process.wait().unwrap();
+            panic!("offboard serve did not get ready ({status}):\n{}", log.lock().unwrap());
+        };
+        Server { addresses, process, log }
+    }
+
+    /// What it has logged so far, and printed.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id().cast_signed())
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Asks it to end by SIGTERM and waits until it has.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.ended().await
+    }
+
+    /// Waits until it has ended; fails after a minute.
+    pub async fn ended(&mut self) -> ExitStatus {
+        for _ in 0..6000 {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("offboard serve does not end");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the server\n{}---", self.log());
+        }
+    }
+}
+
+/// Reads lines to the end, keeps them, and passes them on.
+fn keep(source: impl Read + Send + 'static, log: Arc<Mutex<String>>, sender: mpsc::UnboundedSender<String>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(source).lines() {
+            let Ok(line) = line else { return };
+            {
+                let mut log = log.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+            // Nobody listens any more once the server is ready.
+            let _ = sender.send(line);
+        }
+    });
+}

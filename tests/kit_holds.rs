@@ -1,0 +1,175 @@
+//! The functional tests' kit, where it can be tested without a server.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+mod kit;
+
+use std::collections::BTreeSet;
+
+use kit::rest::{Credential, Prepared, ROUTES, prepare};
+use kit::spelling::{POOL, from_door, method, snake_case, to_grpc};
+use kit::{Addresses, Reply, Value, curl, database, http, json};
+
+fn message(name: &str) -> prost_reflect::MessageDescriptor {
+    POOL.get_message_by_name(&format!("offboard.v1.{name}")).unwrap()
+}
+
+#[test]
+fn every_method_of_every_service_has_a_request_and_no_other_has() {
+    let methods: BTreeSet<String> = POOL
+        .services()
+        .filter(|service| service.package_name() == "offboard.v1")
+        .flat_map(|service| service.methods().map(|method| format!("{}/{}", service.name(), method.name())).collect::<Vec<_>>())
+        .collect();
+    let routes: BTreeSet<String> = ROUTES.iter().map(|route| route.rpc.to_owned()).collect();
+    assert_eq!(methods, routes);
+}
+
+#[test]
+fn members_in_the_path_are_members_of_the_request() {
+    for route in ROUTES {
+        let input = method(route.rpc).input();
+        for name in route.path.split('{').skip(1).map(|part| part.split('}').next().unwrap()) {
+            assert!(input.get_field_by_name(name).is_some(), "{} has no `{name}`", input.name());
+        }
+    }
+}
+
+#[test]
+fn a_detach_has_both_ids_in_its_path() {
+    let request = prepare("offboard.v1.PortfolioService/DetachEntity", &json!({"portfolio_id": "p", "entity_id": "a/b"}), "acme");
+    let expected =
+        Prepared { method: "DELETE", target: "/v1/portfolios/p/entities/a%2Fb".to_owned(), body: None, credential: Credential::Bearer };
+    assert_eq!(request, expected);
+}
+
+#[test]
+fn a_removal_shows_its_key_as_its_contract_says() {
+    let request = prepare("RemovalService/RemoveEntity", &json!({"entity_id": "e"}), "acme");
+    assert_eq!((request.method, request.target.as_str(), request.credential), ("DELETE", "/v5/entities/e", Credential::ApiKey));
+}
+
+#[test]
+fn a_bulk_delete_has_one_request_for_each_way_to_select() {
+    let by = |request: Value| {
+        let request = prepare("BulkDeleteService/StartBulkDelete", &request, "acme");
+        (request.method, request.target, request.body)
+    };
+    let spec = json!({"objects": {"filter": "exists(attributes.a)", "exclude_list": ["x"]}});
+    let spelled = json!({"objects": {"filter": "exists(attributes.a)", "excludeList": ["x"]}});
+    assert_eq!(by(json!({"mode": "hard", "spec": spec})), ("POST", "/api/acme/entities/_delete?mode=hard".to_owned(), Some(spelled)));
+    let uris = json!(["entities/x"]);
+    assert_eq!(by(json!({"tenant": "other", "uris": uris})), ("POST", "/api/other/entities/_deleteByUris".to_owned(), Some(uris)));
+    let by_type = by(json!({"entity_type": "HCP", "mode": "soft"}));
+    assert_eq!(by_type, ("DELETE", "/api/acme/entities?entityType=HCP&mode=soft".to_owned(), None));
+}
+
+#[test]
+fn an_offboarding_is_asked_for_in_camel_case() {
+    let request = prepare("OffboardingService/RequestOffboarding", &json!({"entity_id": "e", "grace_period": "60s"}), "acme");
+    assert_eq!(request.body, Some(json!({"entityId": "e", "gracePeriod": "60s"})));
+    let request = prepare("OffboardingService/CancelOffboardingRequest", &json!({"offboarding_request_id": "o"}), "acme");
+    assert_eq!((request.target.as_str(), request.body), ("/v1/offboarding/entities/o/cancel", None));
+}
+
+#[test]
+fn the_two_doors_tell_an_offboarding_request_alike() {
+    let by_grpc = json!({"id": "o", "principal_id": "p", "status": "OFFBOARDING_STATUS_PENDING", "data": {"id": "e", "components": []},
+        "created": "2026-04-25T00:00:00.250Z"});
+    let by_rest = json!({"id": "o", "principalId": "p", "status": "Pending", "data": {"id": "e", "components": null},
+        "created": "2026-04-25T00:00:00.250123Z", "executeAfter": null, "started": null, "finished": null, "error": null});
+    let one = from_door(&by_grpc, &message("OffboardingRequest"));
+    assert_eq!(one, from_door(&by_rest, &message("OffboardingRequest")));
+    assert_eq!(one["status"], "pending");
+    assert_eq!(one["created"], 1_777_075_200_250_i64);
+    assert_eq!(one["data"], json!({"id": "e", "components": []}));
+}
+
+#[test]
+fn the_two_doors_tell_a_task_alike() {
+    let by_grpc = json!({"id": "t", "status": "TASK_STATUS_COMPLETED_WITH_ERRORS", "parameters": {"entityType": "HCP"},
+        "current_state": {"number_of_processed_objects": 126, "last_hour_throughput": 0.0}, "started": "1970-01-01T00:00:01Z", "throughput": 2.0});
+    let by_rest = json!({"id": "t", "status": "COMPLETED_WITH_ERRORS", "parameters": {"entityType": "HCP"},
+        "currentState": {"numberOfProcessedObjects": 126, "lastHourThroughput": 0}, "started": 1000, "throughput": 2});
+    let one = from_door(&by_grpc, &message("BulkDeleteTask"));
+    assert_eq!(one, from_door(&by_rest, &message("BulkDeleteTask")));
+    assert_eq!(one["status"], "completed_with_errors");
+    assert_eq!(one["parameters"]["entityType"], "HCP", "the keys of a map are data");
+}
+
+#[test]
+fn attributes_are_data_and_keep_their_names() {
+    let entity = json!({"id": "e", "state": "active", "attributes": {"LastName": "Ind", "someThing": [1, {"innerThing": null}]}});
+    let one = from_door(&entity, &message("Entity"));
+    assert_eq!(one["attributes"], entity["attributes"]);
+    assert_eq!(one["portfolio_id"], Value::Null);
+    assert_eq!(one["version"], 0);
+}
+
+#[test]
+#[should_panic(expected = "`entityCount2` is no member of Portfolio")]
+fn a_member_that_the_protos_do_not_know_is_a_defect() {
+    from_door(&json!({"id": "p", "entityCount2": 1}), &message("Portfolio"));
+}
+
+#[test]
+#[should_panic(expected = "`Waiting` is no value of OffboardingStatus")]
+fn a_value_that_the_protos_do_not_know_is_a_defect() {
+    from_door(&json!({"status": "Waiting"}), &message("OffboardingRequest"));
+}
+
+#[test]
+fn requests_get_the_full_names_of_enum_values_for_grpc() {
+    let entity = json!({"entity": {"type": "HCP", "state": "onboarding", "attributes": {"state": "active"}}});
+    let spelled = to_grpc(&entity, &message("CreateEntityRequest"));
+    assert_eq!(spelled["entity"]["state"], "ENTITY_STATE_ONBOARDING");
+    assert_eq!(spelled["entity"]["attributes"]["state"], "active");
+}
+
+#[test]
+fn paths_of_both_spellings_are_one() {
+    assert_eq!(snake_case("entity.dependents[2].kind"), "entity.dependents[2].kind");
+    assert_eq!(snake_case("objects.excludeList[0]"), "objects.exclude_list[0]");
+}
+
+#[test]
+fn the_line_that_tells_that_the_server_is_ready_is_found_among_others() {
+    let fields = r#""message":"ready","grpc_addr":"127.0.0.1:1","http_addr":"127.0.0.1:2","admin_addr":"127.0.0.1:3""#;
+    let expected =
+        Addresses { grpc: "127.0.0.1:1".parse().unwrap(), http: "127.0.0.1:2".parse().unwrap(), admin: "127.0.0.1:3".parse().unwrap() };
+    assert_eq!(Addresses::of_ready_line(&format!(r#"{{"level":"INFO","fields":{{{fields}}}}}"#)), Some(expected));
+    assert_eq!(Addresses::of_ready_line(&format!(r#"{{"level":"INFO",{fields}}}"#)), Some(expected));
+    assert_eq!(Addresses::of_ready_line(r#"{"message":"almost ready"}"#), None);
+    assert_eq!(Addresses::of_ready_line("ready"), None);
+}
+
+#[tokio::test]
+async fn a_database_is_ones_own_and_goes_at_the_end() {
+    let (one, other) = (database().await, database().await);
+    one.sql("CREATE TABLE own (id int); INSERT INTO own VALUES (1), (2)");
+    assert_eq!(one.count("SELECT count(*) FROM own"), 2);
+    assert_eq!(one.text("SELECT max(id) FROM own").as_deref(), Some("2"));
+    assert_eq!(one.text("SELECT id FROM own WHERE id = 3"), None);
+    assert_eq!(other.count("SELECT count(*) FROM pg_tables WHERE tablename = 'own'"), 0);
+    let named = format!("SELECT count(*) FROM pg_database WHERE datname = '{}'", one.text("SELECT current_database()").unwrap());
+    assert_eq!(other.count(&named), 1);
+    drop(one);
+    assert_eq!(other.count(&named), 0);
+}
+
+#[tokio::test]
+async fn curl_and_the_kits_own_caller_read_the_same_answer() {
+    let answer = |reply: &Reply| (reply.status, reply.header("x-test").map(str::to_owned), reply.json());
+    let app = axum::Router::new().route(
+        "/echo",
+        axum::routing::post(|body: String| async move { (http::StatusCode::ACCEPTED, [("X-Test", "a: b")], format!("[{body}]")) }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let own = http(address, "POST", "/echo", &[("content-type", "text/plain")], "7").await;
+    assert_eq!(answer(&own), (202, Some("a: b".to_owned()), json!([7])));
+    let url = format!("http://{address}/echo");
+    let curled = tokio::task::spawn_blocking(move || curl(&["-X", "POST", "-d", "7", &url])).await.unwrap();
+    assert_eq!(answer(&curled), answer(&own));
+}
