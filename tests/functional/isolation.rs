@@ -1,0 +1,123 @@
+//! Two organisations, and two modes of one, cannot see each other: an id of another realm looks like one that never was.
+
+use crate::kit::*;
+
+/// What a realm holds: an id of every kind.
+struct Ids {
+    portfolio: String,
+    entity: String,
+    request: String,
+    task: String,
+}
+
+async fn fill(client: &Client, name: &str) -> Ids {
+    let call = async |method: &str, request: Value| client.call(method, request).await.unwrap().json;
+    let (portfolio, entity) = (format!("pf_{name}"), format!("en_{name}"));
+    call("PortfolioService/CreatePortfolio", json!({"portfolio_id": portfolio, "name": "Fund"})).await;
+    call("EntityService/CreateEntity", json!({"entity": {"entity_id": entity, "type": "T", "portfolio_id": portfolio}})).await;
+    let asked = call("OffboardingService/RequestOffboarding", json!({"entity_id": entity, "grace_period": "3600s"})).await;
+    let task = call("BulkDeleteService/StartBulkDelete", json!({"uris": ["entities/nobody"]})).await;
+    let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
+    Ids { portfolio, entity, request: text(&asked), task: text(&task) }
+}
+
+/// Every call that names an id.
+fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str, Value)> {
+    let Ids { portfolio, entity, request, task } = ids;
+    vec![
+        ("EntityService/GetEntity", json!({"entity_id": entity})),
+        ("EntityService/CreateEntity", json!({"entity": {"entity_id": "new", "type": "T", "portfolio_id": portfolio}})),
+        ("PortfolioService/GetPortfolio", json!({"portfolio_id": portfolio})),
+        ("PortfolioService/AttachEntity", json!({"portfolio_id": portfolio, "entity_id": entity})),
+        ("PortfolioService/AttachEntity", json!({"portfolio_id": portfolio, "entity_id": own_entity})),
+        ("PortfolioService/AttachEntity", json!({"portfolio_id": own_portfolio, "entity_id": entity})),
+        ("PortfolioService/DetachEntity", json!({"portfolio_id": portfolio, "entity_id": entity})),
+        ("PortfolioService/DetachEntity", json!({"portfolio_id": own_portfolio, "entity_id": entity})),
+        ("RemovalService/RemoveEntity", json!({"entity_id": entity})),
+        ("RemovalService/GetRemovalJob", json!({"job_id": request})),
+        ("OffboardingService/RequestOffboarding", json!({"entity_id": entity})),
+        ("OffboardingService/GetOffboardingRequest", json!({"offboarding_request_id": request})),
+        ("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": request})),
+        ("BulkDeleteService/GetBulkDelete", json!({"task_id": task})),
+        ("BulkDeleteService/ListBulkDeleteFailures", json!({"task_id": task})),
+    ]
+}
+
+/// All that a realm has, but for what its own workers do.
+fn stored(database: &Database, org: &str, mode: &str) -> Option<String> {
+    let realm = format!("(SELECT id FROM realm WHERE org = '{org}' AND mode = '{mode}')");
+    let tables = ["entity", "portfolio", "offboarding_request"];
+    let rows = tables.map(|table| format!("SELECT t::text AS row FROM {table} t WHERE realm_id = {realm}")).join(" UNION ALL ");
+    database.text(&format!("SELECT string_agg(row, E'\\n' ORDER BY row) FROM ({rows}) AS rows"))
+}
+
+scenario! {
+    async fn an_id_of_another_realm_is_like_one_that_never_was(world: &World) {
+        let own = fill(&world.client, "home").await;
+        for (org, mode, name) in [("umbrella", "test", "orgs"), ("acme", "live", "live")] {
+            let theirs = fill(&world.client(org, mode, SCOPES), name).await;
+            let never = Ids {
+                portfolio: "pf_none".to_owned(),
+                entity: "en_none".to_owned(),
+                request: "0190a1b2-0000-7000-8000-000000000001".to_owned(),
+                task: "0190a1b2-0000-7000-8000-000000000002".to_owned(),
+            };
+            world.database.sql("DELETE FROM entity WHERE id = 'free'");
+            world.entities(&["free"]).await;
+            let before = stored(&world.database, org, mode);
+            let known = calls(&theirs, &own.portfolio, "free");
+            let unknown = calls(&never, &own.portfolio, "free");
+            for ((method, theirs_request), (_, none)) in known.into_iter().zip(unknown) {
+                let one = world.call(method, theirs_request).await.expect_err(method);
+                let other = world.call(method, none).await.expect_err(method);
+                assert_eq!(one.code, "not_found", "{method}");
+                let mut told = one.told().to_string();
+                for (id, never) in [
+                    (&theirs.portfolio, &never.portfolio),
+                    (&theirs.entity, &never.entity),
+                    (&theirs.request, &never.request),
+                    (&theirs.task, &never.task),
+                ] {
+                    told = told.replace(id, never);
+                }
+                assert_eq!(told, other.told().to_string(), "{method}");
+                let names = |failure: &Failure| failure.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+                assert_eq!(names(&one), names(&other), "{method}");
+            }
+            assert_eq!(stored(&world.database, org, mode), before, "nothing of theirs has changed");
+        }
+    }
+
+    async fn the_same_ids_live_apart_in_every_realm(world: &World) {
+        let clients = [world.client.clone(), world.client("acme", "live", SCOPES), world.client("umbrella", "test", SCOPES)];
+        for (n, client) in clients.iter().enumerate() {
+            client.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": format!("Fund {n}")})).await.unwrap();
+            let entity = json!({"entity_id": "e", "type": "T", "portfolio_id": "p", "attributes": {"n": n}});
+            client.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap();
+        }
+        clients[0].call("PortfolioService/DetachEntity", json!({"portfolio_id": "p", "entity_id": "e"})).await.unwrap();
+        clients[1].call("RemovalService/RemoveEntity", json!({"entity_id": "e"})).await.unwrap();
+        until("one entity is gone", || world.database.count("SELECT count(*) FROM entity") == 2).await;
+        let count = async |client: &Client| {
+            let portfolio = client.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
+            (portfolio.json["mode"].clone(), portfolio.json["name"].clone(), portfolio.json["entity_count"].clone())
+        };
+        assert_eq!(count(&clients[0]).await, (json!("test"), json!("Fund 0"), json!(0)));
+        assert_eq!(count(&clients[1]).await, (json!("live"), json!("Fund 1"), json!(0)));
+        assert_eq!(count(&clients[2]).await, (json!("test"), json!("Fund 2"), json!(1)));
+        let entity = clients[2].call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
+        assert_eq!((&entity.json["attributes"], &entity.json["portfolio_id"]), (&json!({"n": 2}), &json!("p")));
+        let realms = "SELECT string_agg(realm_id || ' ' || type, ',' ORDER BY seq) FROM event WHERE type LIKE 'portfolio.entity_detached'";
+        let first = world.database.text("SELECT id FROM realm WHERE org = 'acme' AND mode = 'test'").unwrap();
+        assert!(world.database.text(realms).unwrap().starts_with(&format!("{first} portfolio.entity_detached")), "events are of their realm");
+    }
+
+    async fn another_tenant_s_name_in_the_path_is_not_found(world: &World) {
+        let refused = world.call("BulkDeleteService/StartBulkDelete", json!({"tenant": "umbrella", "uris": ["e"]})).await.unwrap_err();
+        world.client("umbrella", "test", SCOPES);
+        let there_now = world.call("BulkDeleteService/StartBulkDelete", json!({"tenant": "umbrella", "uris": ["e"]})).await.unwrap_err();
+        assert_eq!(refused.code, "not_found");
+        assert_eq!(refused.told(), there_now.told(), "whether there is such an organisation is nobody's business");
+        assert_eq!(world.database.count("SELECT count(*) FROM bulk_delete"), 0);
+    }
+}

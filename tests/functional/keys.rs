@@ -1,0 +1,202 @@
+//! Keys: what opens a door, what does not, and what becomes of secrets.
+
+use crate::kit::*;
+
+/// Every method, with a request that is well-formed, and the scope that it needs.
+pub const METHODS: &[(&str, &str, &str)] = &[
+    ("EntityService/CreateEntity", r#"{"entity": {"type": "T"}}"#, "entities:write"),
+    ("EntityService/GetEntity", r#"{"entity_id": "e"}"#, "entities:read"),
+    ("EntityService/ImportEntities", r#"{"entity": {"type": "T"}}"#, "entities:write"),
+    ("PortfolioService/CreatePortfolio", r#"{"name": "P"}"#, "portfolios:write"),
+    ("PortfolioService/GetPortfolio", r#"{"portfolio_id": "p"}"#, "portfolios:read"),
+    ("PortfolioService/AttachEntity", r#"{"portfolio_id": "p", "entity_id": "e"}"#, "portfolios:write"),
+    ("PortfolioService/DetachEntity", r#"{"portfolio_id": "p", "entity_id": "e"}"#, "portfolios:write"),
+    ("RemovalService/RemoveEntity", r#"{"entity_id": "e"}"#, "entities:offboard"),
+    ("RemovalService/GetRemovalJob", r#"{"job_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    ("OffboardingService/RequestOffboarding", r#"{"entity_id": "e"}"#, "entities:offboard"),
+    ("OffboardingService/GetOffboardingRequest", r#"{"offboarding_request_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    (
+        "OffboardingService/CancelOffboardingRequest",
+        r#"{"offboarding_request_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:offboard",
+    ),
+    ("BulkDeleteService/StartBulkDelete", r#"{"entity_type": "T"}"#, "entities:delete"),
+    ("BulkDeleteService/GetBulkDelete", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    ("BulkDeleteService/ListBulkDeleteFailures", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+];
+
+async fn call(client: &Client, method: &str, request: &str) -> Result<Answer, Failure> {
+    let request: Value = serde_json::from_str(request).unwrap();
+    // A stream has requests of its own kind.
+    if method.ends_with("ImportEntities") { client.import(&[request["entity"].clone()]).await } else { client.call(method, request).await }
+}
+
+#[test]
+fn the_table_of_scopes_has_every_method() {
+    let mut listed: Vec<_> = METHODS.iter().map(|(method, ..)| *method).collect();
+    let mut served: Vec<_> = rest::ROUTES.iter().map(|route| route.rpc).collect();
+    listed.sort_unstable();
+    served.sort_unstable();
+    served.dedup();
+    assert_eq!(listed, served);
+}
+
+scenario! {
+    async fn each_method_asks_for_its_scope_and_for_no_other(world: &World) {
+        for scope in SCOPES.iter().filter(|scope| **scope != "admin") {
+            let client = world.client("acme", "test", &[scope]);
+            for (method, request, required) in METHODS {
+                let outcome = call(&client, method, request).await;
+                let refused = outcome.err().filter(|failure| failure.code == "permission_denied");
+                assert_eq!(refused.is_some(), scope != required, "{method} with {scope}: {refused:#?}");
+                if let Some(refused) = refused {
+                    assert_eq!(refused.members["required_scope"], *required, "{method} with {scope}");
+                    assert_eq!(refused.http.unwrap_or(403), 403);
+                }
+            }
+        }
+        let all = world.client("acme", "test", &["admin"]);
+        for (method, request, _) in METHODS {
+            let outcome = call(&all, method, request).await;
+            assert!(!outcome.is_err_and(|failure| failure.code == "permission_denied"), "{method} with admin");
+        }
+    }
+
+    async fn a_hard_delete_asks_for_a_scope_of_its_own(world: &World) {
+        let client = world.client("acme", "test", &["entities:delete"]);
+        let refused = client.call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "T", "mode": "hard"})).await.unwrap_err();
+        assert_eq!((refused.code.as_str(), &refused.members["required_scope"]), ("permission_denied", &json!("entities:delete_hard")));
+        assert_eq!(world.database.count("SELECT count(*) FROM bulk_delete"), 0);
+    }
+
+    async fn a_credential_that_opens_nothing_is_refused_alike_for_every_method(world: &World) {
+        let expired = Key::create_with(&world.database, "acme", "test", &["admin"], &["--expires-in-days", "1"]);
+        world.database.sql(&format!("UPDATE api_key SET expires_at = now() WHERE id = '{}'", expired.id));
+        let revoked = Key::create(&world.database, "acme", "test", &["admin"]);
+        offboard(&["key", "--database-url", &world.database.url, "revoke", &revoked.id]);
+        let other_world = world.key.secret.replace("sk_test_", "sk_live_");
+        let longer = format!("{}x", world.key.secret);
+        let unknown = format!("sk_test_{}", "A".repeat(43));
+        let bad = [expired.secret.as_str(), &revoked.secret, &other_world, &longer, &unknown, "sk_test_", "password", "é"];
+        let mut told = std::collections::BTreeSet::new();
+        for secret in bad.iter().filter(|secret| secret.is_ascii()) {
+            let refused = world.client.with_secret(secret).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap_err();
+            assert_eq!((refused.code.as_str(), refused.http.unwrap_or(401)), ("invalid_credentials", 401), "{secret}");
+            told.insert(refused.told().to_string());
+        }
+        assert_eq!(told.len(), 1, "nobody learns what is wrong with a credential: {told:#?}");
+        for (method, request, _) in METHODS {
+            let refused = call(&world.client.with_secret(&unknown), method, request).await.unwrap_err();
+            assert_eq!(refused.code, "invalid_credentials", "{method}");
+        }
+    }
+
+    async fn a_revoked_key_ends_on_a_running_server(world: &World) {
+        let key = Key::create(&world.database, "acme", "test", &["admin"]);
+        let client = Client::new(&world.server, &key, world.door);
+        client.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "Fund"})).await.unwrap();
+        offboard(&["key", "revoke", &key.id, "--database-url", &world.database.url]);
+        let mut refused = None;
+        for _ in 0..500 {
+            match client.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await {
+                Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                Err(failure) => {
+                    refused = Some(failure);
+                    break;
+                }
+            }
+        }
+        assert_eq!(refused.expect("the key ends").code, "invalid_credentials");
+        world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
+        let again = run(&["key", "revoke", &key.id, "--database-url", &world.database.url]);
+        assert_eq!(again.code, Some(1));
+        assert!(again.stderr.contains(&key.id), "{}", again.stderr);
+    }
+
+    async fn a_key_may_be_bound_to_addresses(world: &World) {
+        let bound = |networks: &[&str]| {
+            let more: Vec<&str> = networks.iter().flat_map(|network| ["--allow", network]).collect();
+            Client::new(&world.server, &Key::create_with(&world.database, "acme", "test", &["admin"], &more), world.door)
+        };
+        let request = json!({"name": "Fund"});
+        let far = bound(&["10.0.0.0/8", "2001:db8::/32"]);
+        let refused = far.call("PortfolioService/CreatePortfolio", request.clone()).await.unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.http.unwrap_or(401)), ("address_not_allowed", 401));
+        for forged in ["x-forwarded-for", "x-real-ip", "forwarded"] {
+            let refused = far.call_with("PortfolioService/CreatePortfolio", request.clone(), &[(forged, "10.1.2.3")]).await.unwrap_err();
+            assert_eq!(refused.code, "address_not_allowed", "{forged} is the caller's own word");
+        }
+        bound(&["10.0.0.0/8", "127.0.0.0/8"]).call("PortfolioService/CreatePortfolio", request).await.unwrap();
+    }
+
+    async fn a_secret_is_nowhere_but_with_its_owner(world: &World) {
+        for (method, request, _) in METHODS {
+            let _ = call(&world.client, method, request).await;
+        }
+        let wrong = format!("sk_test_{}", "Zq".repeat(22));
+        world.client.with_secret(&wrong).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap_err();
+        let random = world.key.secret.strip_prefix("sk_test_").unwrap();
+        let database_password = url::Url::parse(&world.database.url).unwrap().password().map(str::to_owned);
+        let kept = world.database.text("SELECT string_agg(k::text, ' ') FROM api_key k").unwrap();
+        let listed = offboard(&["key", "list", "--database-url", &world.database.url]);
+        let listed_json = offboard(&["key", "list", "--json", "--org", "acme", "--database-url", &world.database.url]);
+        let log = world.server.log();
+        assert!(log.contains("call ended"), "{log}");
+        for (place, text) in [("database", &kept), ("list", &listed), ("list as JSON", &listed_json), ("log", &log)] {
+            assert!(!text.contains(&random[..20]) && !text.contains(&random[20..]), "the secret is in the {place}: {text}");
+        }
+        assert!(!log.contains(&wrong[8..]), "nor is a wrong one");
+        assert!(!log.contains(&format!(":{}@", database_password.unwrap())), "nor the password of the database");
+        assert!(listed.contains(&world.key.id) && listed_json.contains(&world.key.secret[..12]), "the list tells keys apart: {listed}");
+    }
+}
+
+#[tokio::test]
+async fn either_header_shows_a_key_at_either_door_and_none_is_asked_for() {
+    let world = World::start(Door::Rest).await;
+    let bearer = format!("Bearer {}", world.key.secret);
+    world.portfolios(&["p"]).await;
+    let request = json!({"portfolio_id": "p"});
+    for (name, value) in
+        [("authorization", bearer.as_str()), ("authorization", &bearer.replace("Bearer", "bearer")), ("apikey", &world.key.secret)]
+    {
+        let reply = http(world.server.addresses.http, "GET", "/v1/portfolios/p", &[(name, value)], "").await;
+        assert_eq!(reply.status, 200, "{name}: {}", reply.text());
+        let header = format!("{name}: {value}");
+        let address = world.server.addresses.grpc.to_string();
+        grpcurl(&["-H", &header, "-d", &request.to_string(), &address, "offboard.v1.PortfolioService/GetPortfolio"]).unwrap();
+    }
+    let none = http(world.server.addresses.http, "GET", "/v1/portfolios/p", &[], "").await;
+    assert_eq!((none.status, &none.json()["code"]), (401, &json!("authentication_required")));
+    assert_eq!(none.header("www-authenticate"), Some("Bearer"));
+    let wrong = http(world.server.addresses.http, "GET", "/v1/portfolios/p", &[("authorization", "Basic YTpi")], "").await;
+    assert_eq!(
+        (wrong.status, &wrong.json()["code"], wrong.header("www-authenticate")),
+        (401, &json!("invalid_credentials"), Some("Bearer"))
+    );
+    let odd = http(world.server.addresses.http, "GET", "/v1/portfolios/p", &[("apikey", "sk_tést")], "").await;
+    assert_eq!((odd.status, &odd.json()["code"]), (401, &json!("invalid_credentials")));
+    let address = world.server.addresses.grpc.to_string();
+    let complaint = grpcurl(&["-d", &request.to_string(), &address, "offboard.v1.PortfolioService/GetPortfolio"]).unwrap_err();
+    assert!(complaint.contains("Unauthenticated") && complaint.contains("AUTHENTICATION_REQUIRED"), "{complaint}");
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_made_is_refused_with_a_reason() {
+    let database = database().await;
+    let create = |more: &[&str]| run(&[&["key", "--database-url", &database.url, "create"], more].concat());
+    for (arguments, code, told) in [
+        (vec!["--org", "a/b", "--scope", "admin"], 1, "--org"),
+        (vec!["--org", "acme", "--scope", "everything"], 2, "entities:offboard"),
+        (vec!["--org", "acme"], 2, "--scope"),
+        (vec!["--org", "acme", "--scope", "admin", "--mode", "prod"], 2, "live"),
+        (vec!["--org", "acme", "--scope", "admin", "--allow", "10.0.0.0/33"], 2, "--allow"),
+        (vec!["--org", "acme", "--scope", "admin", "--expires-in-days", "0"], 2, "--expires-in-days"),
+    ] {
+        let ended = create(&arguments);
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains(told), "{arguments:?}: {}", ended.stderr);
+    }
+    assert_eq!(database.count("SELECT count(*) FROM api_key"), 0);
+    assert_eq!(offboard(&["key", "list", "--database-url", &database.url]), "");
+}

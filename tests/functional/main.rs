@@ -1,0 +1,20 @@
+//! The functional suite: the real binary on a real Postgres, through both doors.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+mod command_line;
+mod contracts;
+mod entities;
+mod grpc_door;
+mod import;
+mod isolation;
+mod keys;
+mod membership;
+mod portfolios;
+mod probes;
+mod proxy;
+mod rest_door;
+mod shutdown;

@@ -1,0 +1,271 @@
+//! The REST door: what it answers where there is nothing to do, and what is on every answer.
+
+use crate::kit::*;
+
+struct Rest {
+    world: World,
+    bearer: String,
+}
+
+impl Rest {
+    async fn start(arguments: &[&str]) -> Rest {
+        let world = World::start_with(Door::Rest, arguments).await;
+        let bearer = format!("Bearer {}", world.key.secret);
+        Rest { world, bearer }
+    }
+
+    /// Sends a request with the key.
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<bytes::Bytes>) -> Reply {
+        let headers = [&[("authorization", self.bearer.as_str())], headers].concat();
+        http(self.world.server.addresses.http, method, path, &headers, body).await
+    }
+
+    /// Sends JSON.
+    async fn post(&self, path: &str, body: impl Into<bytes::Bytes>) -> Reply {
+        self.send("POST", path, &[("content-type", "application/json")], body).await
+    }
+}
+
+fn code(reply: &Reply) -> (u16, String) {
+    (reply.status, reply.json()["code"].as_str().unwrap().to_owned())
+}
+
+/// The fields and kinds of the faults of a problem.
+fn faults(reply: &Reply) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    reply.json()["errors"].as_array().unwrap().iter().map(|fault| (text(&fault["field"]), text(&fault["code"]))).collect()
+}
+
+#[tokio::test]
+async fn a_problem_document_has_every_member() {
+    let rest = Rest::start(&["--public-url=https://api.example.com/"]).await;
+    let reply = rest.send("GET", "/v1/entities/ent_1", &[("x-request-id", "req-1")], "").await;
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+    let detail = "No entity with id `ent_1` is visible to this token.";
+    let expected = json!({
+        "type": "https://api.example.com/errors/not_found", "title": "Not found", "status": 404, "code": "not_found", "detail": detail,
+        "doc_url": "https://api.example.com/errors#not_found", "request_id": "req-1",
+        "errors": [{"code": "not_found", "message": "Not found", "description": detail}],
+    });
+    assert_eq!(reply.json(), expected);
+    let invalid = rest.post("/v1/portfolios", r#"{"name":""}"#).await;
+    let fault = json!({"field": "name", "code": "required", "message": "name: must be given", "description": "must be given"});
+    assert_eq!((code(&invalid), &invalid.json()["errors"]), ((400, "validation_failed".to_owned()), &json!([fault])));
+}
+
+#[tokio::test]
+async fn what_has_no_route_is_told_from_what_has_no_such_method() {
+    let rest = Rest::start(&[]).await;
+    for path in ["/", "/nothing", "/v1/entitie", "/v1/entities/a/b", "/v1/entities/", "//v1/entities", "/v1/entities:export", "/metrics"] {
+        let reply = rest.send("GET", path, &[], "").await;
+        assert_eq!(code(&reply), (404, "not_found".to_owned()), "{path}");
+        assert_eq!(reply.json()["detail"], "No route has this path.", "{path}");
+    }
+    for (method, path, allowed) in [
+        ("PUT", "/v1/portfolios/p", "GET, HEAD"),
+        ("GET", "/v1/portfolios/p/entities/e", "DELETE"),
+        ("GET", "/v1/entities:import", "POST"),
+        ("BREW", "/v1/portfolios", "POST"),
+        ("POST", "/v5/entities/e", "DELETE"),
+    ] {
+        let reply = rest.send(method, path, &[], "").await;
+        assert_eq!(code(&reply), (405, "method_not_allowed".to_owned()), "{method} {path}");
+        let allow: std::collections::BTreeSet<_> = reply.header("allow").unwrap().split(", ").collect();
+        for method in allowed.split(", ") {
+            assert!(allow.contains(method), "{method} is not in {allow:?} of {path}");
+        }
+        assert!(!allow.contains(&"BREW") && !allow.contains(&"PUT"), "{path}: {allow:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_json_is_told_where() {
+    let rest = Rest::start(&[]).await;
+    let reply = rest.post("/v1/portfolios", "{\"name\": \"a\",\n  \"metadata\": {]}").await;
+    assert_eq!(code(&reply), (400, "validation_failed".to_owned()));
+    assert!(reply.json()["detail"].as_str().unwrap().contains("line 2, column 16"), "{}", reply.text());
+    for body in
+        ["", "{", "[]", "null", "\"x\"", "{\"name\":\"a\"} {}", "{\"name\":\"a\",\"name\":\"b\"}", "{\"name\":\"\\ud800\"}", "{\"name\":7}"]
+    {
+        let reply = rest.post("/v1/portfolios", body).await;
+        assert_eq!(code(&reply), (400, "validation_failed".to_owned()), "{body:?}: {}", reply.text());
+    }
+    let no_utf8 = rest.post("/v1/portfolios", b"{\"name\":\"\xff\"}".to_vec()).await;
+    assert_eq!(code(&no_utf8), (400, "validation_failed".to_owned()));
+    let deep = format!("{{\"name\":\"a\",\"metadata\":{}{}}}", "{\"a\":".repeat(5000), "}".repeat(5000));
+    assert_eq!(code(&rest.post("/v1/portfolios", deep).await), (400, "validation_failed".to_owned()));
+    assert_eq!(rest.world.database.count("SELECT count(*) FROM portfolio"), 0);
+}
+
+#[tokio::test]
+async fn every_fault_of_path_query_and_body_is_told_at_once_in_the_spelling_of_the_contract() {
+    let rest = Rest::start(&[]).await;
+    let reply = rest.post("/v1/portfolios?dryRun=true&nmae=x", r#"{"portfolioId":"a","sharedComplianceCalendar":"yes","Name":"x"}"#).await;
+    let expected = [
+        ("shared_compliance_calendar", "invalid_type"),
+        ("Name", "unknown_field"),
+        ("dryRun", "unknown_parameter"),
+        ("nmae", "unknown_parameter"),
+    ];
+    let mut told = faults(&reply);
+    let mut expected: Vec<_> = expected.iter().map(|(field, code)| ((*field).to_owned(), (*code).to_owned())).collect();
+    told.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(told, expected, "{}", reply.text());
+
+    let camel = rest.post("/api/acme/entities/_delete", r#"{"objects":{"uriList":["a b"],"excludeList":["c d"],"filter":"x"}}"#).await;
+    let fields: Vec<_> = faults(&camel).into_iter().map(|(field, _)| field).collect();
+    assert!(fields.contains(&"objects.uriList[0]".to_owned()) && fields.contains(&"objects.excludeList[0]".to_owned()), "{}", camel.text());
+    let twice = rest.send("DELETE", "/api/acme/entities?entityType=T&entityType=U", &[], "").await;
+    assert_eq!(faults(&twice), [("entityType".to_owned(), "duplicate".to_owned())]);
+    let body = rest.send("DELETE", "/v5/entities/e", &[("content-type", "application/json")], r#"{"force":true}"#).await;
+    assert_eq!(faults(&body), [("body".to_owned(), "unexpected".to_owned())]);
+    let path = rest.send("GET", "/v1/entities/%ff", &[], "").await;
+    assert_eq!(faults(&path), [("entity_id".to_owned(), "invalid".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_body_of_another_kind_or_size_is_refused() {
+    let rest = Rest::start(&["--max-body-bytes=2000"]).await;
+    for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "application/x-ndjson"] {
+        let reply = rest.send("POST", "/v1/portfolios", &[("content-type", media_type)], r#"{"name":"a"}"#).await;
+        assert_eq!(code(&reply), (415, "unsupported_media_type".to_owned()), "{media_type}");
+        assert_eq!(reply.header("accept-post"), Some("application/json"));
+    }
+    let packed = rest.send("POST", "/v1/portfolios", &[("content-type", "application/json"), ("content-encoding", "gzip")], "x").await;
+    assert_eq!(packed.status, 415);
+    let large = json!({"name": "a", "metadata": {"x": "y".repeat(2000)}}).to_string();
+    let reply = rest.post("/v1/portfolios", large).await;
+    assert_eq!((code(&reply), &reply.json()["limit_bytes"]), ((413, "payload_too_large".to_owned()), &json!(2000)));
+    for media_type in ["application/json", "Application/JSON; charset=UTF-8", "application/vnd.x+json"] {
+        let reply = rest.send("POST", "/v1/portfolios", &[("content-type", media_type)], r#"{"name":"a"}"#).await;
+        assert_eq!(reply.status, 201, "{media_type}: {}", reply.text());
+    }
+    let lines = "{\"type\":\"T\"}\n".repeat(500);
+    let stream = rest.send("POST", "/v1/entities:import", &[("content-type", "application/x-ndjson")], lines).await;
+    assert_eq!((stream.status, &stream.json()["created"]), (200, &json!(500)), "the limit of a stream is that of a line");
+    let long = format!("{{\"type\":\"T\"}}\n{{\"type\":\"{}\"}}\n", "x".repeat(2000));
+    let stream = rest.send("POST", "/v1/entities:import", &[("content-type", "application/x-ndjson")], long).await;
+    assert_eq!(code(&stream), (413, "payload_too_large".to_owned()));
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body_and_options_tells_the_methods() {
+    let rest = Rest::start(&[]).await;
+    rest.world.portfolios(&["p"]).await;
+    let (head, get) = (rest.send("HEAD", "/v1/portfolios/p", &[], "").await, rest.send("GET", "/v1/portfolios/p", &[], "").await);
+    assert_eq!((head.status, head.body.len(), head.header("content-type")), (200, 0, get.header("content-type")));
+    assert_eq!(rest.send("HEAD", "/v1/portfolios/q", &[], "").await.status, 404);
+    let options = rest.send("OPTIONS", "/v1/portfolios/p", &[], "").await;
+    assert_eq!(options.status, 204);
+    assert!(options.header("allow").unwrap().contains("GET"), "{options:?}");
+}
+
+#[tokio::test]
+async fn every_answer_has_a_request_id_and_a_sane_one_is_kept() {
+    let rest = Rest::start(&[]).await;
+    rest.world.portfolios(&["p"]).await;
+    let long = "x".repeat(129);
+    let json = [("content-type", "application/json")];
+    let no_key = [("authorization", "Bearer none")];
+    for (method, path, more, body, status) in [
+        ("GET", "/v1/portfolios/p", [].as_slice(), "", 200),
+        ("GET", "/v1/portfolios/q", &[], "", 404),
+        ("GET", "/nothing", &[], "", 404),
+        ("PUT", "/v1/portfolios/p", &[], "", 405),
+        ("OPTIONS", "/v1/portfolios/p", &[], "", 204),
+        ("POST", "/v1/portfolios", &json, "{", 400),
+        ("POST", "/v1/portfolios", &[("content-type", "text/plain")], "{}", 415),
+        ("POST", "/v1/portfolios", &json, r#"{"name":"n"}"#, 201),
+        ("GET", "/v1/portfolios/p", &no_key, "", 401),
+    ] {
+        let send = async |id: &str| {
+            let mut headers = vec![("x-request-id", id)];
+            headers.extend(more);
+            if more != no_key.as_slice() {
+                headers.push(("authorization", rest.bearer.as_str()));
+            }
+            let reply = http(rest.world.server.addresses.http, method, path, &headers, body).await;
+            assert_eq!(reply.status, status, "{method} {path}: {}", reply.text());
+            let told = reply.header("x-request-id").unwrap().to_owned();
+            if status >= 400 {
+                assert_eq!(reply.json()["request_id"], told, "{method} {path}");
+            }
+            told
+        };
+        assert_eq!(send("my-id.1~2_3").await, "my-id.1~2_3", "{method} {path}");
+        for odd in ["two words", "a/b", "<script>", long.as_str(), ""] {
+            let told = send(odd).await;
+            assert!(told.starts_with("req_") && told.len() == 36, "{method} {path}: {told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_can_forge_what_is_said_between_the_layers() {
+    let rest = Rest::start(&[]).await;
+    rest.world.portfolios(&["p"]).await;
+    let forged = [
+        ("x-http-code", "204"),
+        ("location", "/elsewhere"),
+        ("x-offboard-realm", "1"),
+        ("grpc-status", "5"),
+        ("grpc-encoding", "gzip"),
+        ("grpc-message", "no"),
+        ("te", "trailers"),
+        ("x-request-id", "mine"),
+    ];
+    let reply = rest.send("GET", "/v1/portfolios/p", &forged, "").await;
+    assert_eq!((reply.status, &reply.json()["id"]), (200, &json!("p")));
+    for name in ["location", "x-offboard-realm", "x-http-code", "grpc-status", "grpc-encoding"] {
+        assert_eq!(reply.header(name), None, "{name}");
+    }
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    let answer = rest
+        .world
+        .through(Door::Grpc)
+        .call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}), &[("x-http-code", "204")])
+        .await;
+    assert_eq!(answer.unwrap().header("x-http-code"), None);
+}
+
+#[tokio::test]
+async fn a_caller_may_give_a_deadline() {
+    let rest = Rest::start(&[]).await;
+    rest.world.portfolios(&["p"]).await;
+    for odd in ["0", "-1", "soon"] {
+        let reply = rest.send("GET", "/v1/portfolios/p", &[("x-request-timeout", odd)], "").await;
+        assert_eq!(faults(&reply), [("X-Request-Timeout".to_owned(), "invalid".to_owned())], "{odd}");
+    }
+    assert_eq!(rest.send("GET", "/v1/portfolios/p", &[("x-request-timeout", "30")], "").await.status, 200);
+    let mut held = rest.world.database.connection();
+    diesel::connection::SimpleConnection::batch_execute(&mut held, "BEGIN; LOCK TABLE portfolio IN ACCESS EXCLUSIVE MODE").unwrap();
+    let late = rest.send("GET", "/v1/portfolios/p", &[("x-request-timeout", "0.2")], "").await;
+    assert_eq!(code(&late), (504, "deadline_exceeded".to_owned()));
+}
+
+scenario! {
+    async fn a_trace_goes_on_through_the_service_and_into_its_log(world: &World) {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let header = format!("00-{trace}-00f067aa0ba902b7-01");
+        let headers = [("traceparent", header.as_str()), ("x-request-id", "traced")];
+        world.client.call_with("EntityService/GetEntity", json!({"entity_id": "e"}), &headers).await.unwrap_err();
+        let line = |line: &str| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["message"] == "call ended" && line["request_id"] == "traced").then_some(line)
+        };
+        until("the call is in the log", || world.server.log().lines().any(|text| line(text).is_some())).await;
+        let told = world.server.log().lines().find_map(line).unwrap();
+        let expected = (json!("offboard.v1.EntityService/GetEntity"), json!("NOT_FOUND"), json!(trace));
+        assert_eq!((told["method"].clone(), told["status"].clone(), told["trace_id"].clone()), expected);
+    }
+
+    async fn a_message_that_is_too_large_is_refused_with_the_limit(world: &World) {
+        let small = World::start_with(world.door, &["--max-body-bytes=5000"]).await;
+        let entity = |size: usize| json!({"entity": {"type": "T", "attributes": {"a": "x".repeat(size)}}});
+        let refused = small.call("EntityService/CreateEntity", entity(6000)).await.unwrap_err();
+        assert_eq!((refused.code.as_str(), &refused.members["limit_bytes"]), ("payload_too_large", &json!(5000)));
+        assert!(refused.request_id.is_some());
+        small.call("EntityService/CreateEntity", entity(4000)).await.unwrap();
+    }
+}
