@@ -1,0 +1,180 @@
+//! Servers that are killed or stopped in the middle of their work: others finish it, and nothing is done twice or by half.
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use futures::future::join_all;
+use nix::sys::signal::Signal;
+
+use crate::given::{Account, Many, id};
+use crate::kit::*;
+
+/// A worker looks for work often, and takes over what was lost after a second.
+const EAGER: [&str; 4] = ["--lease", "1", "--poll-interval", "0.05"];
+
+fn eager<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    EAGER.iter().chain(more).copied().collect()
+}
+
+fn processed(database: &Database) -> i64 {
+    database.count("SELECT coalesce(sum(processed), 0) FROM bulk_delete_slice")
+}
+
+fn succeeded(database: &Database) -> i64 {
+    database.rows("offboarding_request WHERE status = 'succeeded'")
+}
+
+/// Each entity that was to go is gone once, and all that hung on it.
+fn assert_gone(database: &Database, count: i64, told_by: &str) {
+    assert_eq!((database.rows("entity"), database.rows("dependent")), (0, 0));
+    assert_eq!(database.rows("tombstone"), count);
+    let told = format!("event, unnest(subjects) s WHERE type = '{told_by}'");
+    assert_eq!(database.rows(&told), count);
+    assert_eq!(database.count(&format!("SELECT count(DISTINCT s) FROM {told}")), count, "no entity is told of twice");
+    assert_eq!(database.count("SELECT coalesce(sum(entity_count), 0) FROM portfolio"), 0);
+    database.assert_sound();
+}
+
+#[tokio::test]
+async fn a_bulk_delete_survives_the_death_of_its_workers() {
+    const COUNT: i64 = 20_000;
+    let arguments = eager(&["--bulk-chunk-size", "200"]);
+    let mut world = World::start_with(Door::Rest, &eager(&["--roles", "grpc,gateway"])).await;
+    for portfolio in ["p", "q"] {
+        world.given_portfolio(portfolio).await;
+    }
+    world.database.given_many(Many { prefix: "a", count: COUNT / 2, dependents: 2, portfolio: Some("p") });
+    world.database.given_many(Many { prefix: "b", count: COUNT / 2, dependents: 2, portfolio: Some("q") });
+    let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
+    for _ in 0..4 {
+        world.server.kill();
+        let before = processed(&world.database);
+        world.server = Server::start_with(&world.database, &arguments, &[]).await;
+        until("the task goes on", || processed(&world.database) > before).await;
+        tokio::time::sleep(Duration::from_millis(rand::random::<u64>() % 300)).await;
+    }
+    world.server.kill();
+    let left = COUNT - processed(&world.database);
+    println!("{left} of {COUNT} were left to the last worker");
+    world.server = Server::start_with(&world.database, &arguments, &[]).await;
+    world.client = world.through(Door::Rest);
+    let ended = world.task_ended(&task).await;
+    assert_eq!(ended.get("status"), "completed");
+    assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
+    assert_eq!(ended.get("current_state.number_of_selected_objects"), COUNT);
+    assert_gone(&world.database, COUNT, "entity.deleted");
+    assert_eq!(world.database.history(&task), "bulk_delete.scheduled bulk_delete.started bulk_delete.ended");
+}
+
+#[tokio::test]
+async fn offboardings_survive_the_death_of_a_worker_in_the_middle_of_them() {
+    const COUNT: i64 = 1_000;
+    let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    for portfolio in ["p", "q"] {
+        world.given_portfolio(portfolio).await;
+    }
+    world.database.given_many(Many { prefix: "a", count: COUNT / 2, dependents: 3, portfolio: Some("p") });
+    world.database.given_many(Many { prefix: "b", count: COUNT / 2, dependents: 3, portfolio: Some("q") });
+    let entities: Vec<_> = (1..=COUNT / 2).flat_map(|n| [format!("a-{n:06}"), format!("b-{n:06}")]).collect();
+    for group in entities.chunks(100) {
+        join_all(group.iter().map(|entity| world.remove(entity))).await;
+    }
+    world.server.kill();
+
+    // While a portfolio is locked, a removal of its members cannot end: whoever is killed then is killed in the middle.
+    let mut other = world.database.connection();
+    other.batch_execute("BEGIN; SELECT FROM portfolio WHERE id = 'q' FOR UPDATE").unwrap();
+    let mut doomed = Server::start_with(&world.database, &EAGER, &[]).await;
+    until("its worker is in the middle of a removal", || world.database.waiting() > 0).await;
+    world.server = Server::start_with(&world.database, &EAGER, &[]).await;
+    until("both are", || world.database.waiting() > 1).await;
+    doomed.kill();
+    other.batch_execute("COMMIT").unwrap();
+    until("the survivor goes on", || succeeded(&world.database) > 0).await;
+    world.server.kill();
+    println!("{} of {COUNT} were left to the last worker", COUNT - succeeded(&world.database));
+
+    world.server = Server::start_with(&world.database, &EAGER, &[]).await;
+    until("all are done", || succeeded(&world.database) == COUNT).await;
+    assert_eq!(world.database.rows("offboarding_request"), COUNT);
+    assert_gone(&world.database, COUNT, "entity.offboarded");
+    world.client = world.through(Door::Grpc);
+    let again = world.remove("a-000001").await;
+    assert_eq!(again.get("status"), "succeeded");
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_end_stops_at_the_end_of_a_chunk_and_another_goes_on() {
+    const COUNT: i64 = 20_000;
+    let mut world = World::start_with(Door::Rest, &["--bulk-chunk-size", "20"]).await;
+    world.given_portfolio("p").await;
+    world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });
+    let task = id(&world.done("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "mode": "hard"})).await);
+    until("the task is at work", || processed(&world.database) > 0).await;
+    world.server.signal(Signal::SIGTERM);
+    assert!(world.server.ended().await.success());
+
+    let database = &world.database;
+    let done = processed(database);
+    assert!(done < COUNT, "it did not stop");
+    assert_eq!(done % 20, 0, "a chunk is done or not begun");
+    assert_eq!((database.rows("tombstone"), database.rows("entity"), database.rows("dependent")), (done, COUNT - done, COUNT - done));
+    assert_eq!(database.rows("bulk_delete_slice WHERE NOT done AND lease_owner IS NULL AND due_at <= now()"), 1, "the lease is given back");
+    assert_eq!(database.rows("bulk_delete WHERE status = 'processing'"), 1);
+    database.assert_sound();
+
+    // With the lease still held this one would have to wait for ten minutes.
+    let arguments = ["--lease", "600", "--poll-interval", "0.05"];
+    world.server = Server::start_with(&world.database, &arguments, &[]).await;
+    world.client = world.through(Door::Rest);
+    let ended = world.task_ended(&task).await;
+    assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
+    assert_eq!(ended.get("current_state.last_execution_instances").as_array().unwrap().len(), 2);
+    assert_gone(&world.database, COUNT, "entity.deleted");
+}
+
+/// A task gives up when it has not moved for ten tries. That it did not move in the past is no reason.
+#[tokio::test]
+async fn a_task_that_moves_again_has_all_its_tries_before_it() {
+    let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    world.given_portfolio("p").await;
+    world.database.given_many(Many { prefix: "a", count: 10, dependents: 0, portfolio: None });
+    world.database.given_many(Many { prefix: "b", count: 10, dependents: 0, portfolio: Some("p") });
+    let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
+    world.database.sql("UPDATE bulk_delete_slice SET attempts = 9");
+    let mut other = world.database.connection();
+    other.batch_execute("BEGIN; SELECT FROM portfolio FOR UPDATE").unwrap();
+    let arguments = eager(&["--bulk-chunk-size", "10", "--db-lock-timeout", "0.2"]);
+    world.server = Server::start_with(&world.database, &arguments, &[]).await;
+    world.client = world.through(Door::Grpc);
+    until("the second chunk has failed", || world.server.log().contains("slice failed")).await;
+    other.batch_execute("ROLLBACK").unwrap();
+    let ended = world.task_ended(&task).await;
+    assert_eq!(Account::of(&ended), Account { matched: 20, processed: 20, ..Account::default() });
+    assert_gone(&world.database, 20, "entity.deleted");
+}
+
+/// A worker whose lease ran out has no say any more, not even that the task failed.
+#[tokio::test]
+async fn a_worker_that_lost_its_lease_cannot_end_the_task() {
+    let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    world.database.given_many(Many { prefix: "e", count: 10, dependents: 0, portfolio: None });
+    let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
+    world.database.sql("UPDATE bulk_delete_slice SET attempts = 9");
+    let mut other = world.database.connection();
+    other.batch_execute("BEGIN; LOCK TABLE entity").unwrap();
+    let patient = ["--lease", "0.2", "--poll-interval", "0.05", "--db-lock-timeout", "60"];
+    let late = Server::start_with(&world.database, &patient, &[]).await;
+    until("the first worker is held up", || world.database.waiting() == 1).await;
+    let held_up = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let held_up = world.database.count(held_up);
+    world.server = Server::start_with(&world.database, &["--lease", "60", "--poll-interval", "0.05", "--db-lock-timeout", "60"], &[]).await;
+    world.client = world.through(Door::Grpc);
+    until("a second worker has taken over", || world.database.waiting() == 2).await;
+    world.database.sql(&format!("SELECT pg_cancel_backend({held_up})"));
+    until("the first worker has failed", || late.log().contains("slice failed")).await;
+    other.batch_execute("COMMIT").unwrap();
+    let ended = world.task_ended(&task).await;
+    assert_eq!(Account::of(&ended), Account { matched: 10, processed: 10, ..Account::default() });
+    assert_gone(&world.database, 10, "entity.deleted");
+}

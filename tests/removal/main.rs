@@ -1,0 +1,16 @@
+//! Taking entities out: offboarding and bulk delete, alone, against each other, and through crashes.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+mod bulk_delete;
+mod bulk_delete_accounts;
+mod bulk_delete_refusals;
+mod crashes;
+mod given;
+mod offboarding;
+mod offboarding_refusals;
+mod plans;
+mod races;

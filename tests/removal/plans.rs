@@ -1,0 +1,196 @@
+//! The hot statements find their rows by key, however large the tables are, and a soft delete stays on its page.
+
+use diesel::connection::SimpleConnection;
+use diesel::sql_types::Json;
+use diesel::{QueryableByName, RunQueryDsl, sql_query};
+use offboard::bulk_delete::chunk::Chunks;
+use offboard::bulk_delete::model::Mode;
+use offboard::bulk_delete::selector::Selector;
+use offboard::offboarding::queries::{Cancel, Request};
+use offboard::offboarding::removal_queries::{Claim, Remove};
+use offboard::portfolio::queries::{Attach, Detach, GetPortfolio};
+
+use crate::given::{Account, Many};
+use crate::kit::*;
+
+/// A parameter of a statement: its name, its SQL type, and a value.
+type Parameter = (&'static str, &'static str, &'static str);
+
+const REALM: Parameter = ("realm", "int4", "1");
+const PRINCIPAL: Parameter = ("principal", "uuid", "'0190aaaa-0000-7000-8000-000000000001'");
+const ID: Parameter = ("id", "uuid", "'0190aaaa-0000-7000-8000-000000000002'");
+const ENTITY: Parameter = ("entity", "text", "'e-025000'");
+const PORTFOLIO: Parameter = ("portfolio", "text", "'p'");
+const SHOWN: Parameter = ("shown", "int8", "1000");
+
+/// What of a realm is large.
+const LARGE: [&str; 5] = ["entity", "dependent", "offboarding_request", "attribute_index", "tombstone"];
+
+/// Entities, 10 of them leaving, with what hangs on them and what went before.
+fn populate(database: &Database, count: i64) {
+    database.given_many(Many { prefix: "e", count, dependents: 3, portfolio: Some("p") });
+    database.sql(&format!(
+        "INSERT INTO attribute_index (realm_id, attribute, value, entity_id) SELECT realm_id, 'n', attributes ->> 'n', id FROM entity;
+         INSERT INTO offboarding_request (realm_id, id, entity_id, incarnation, principal_id, api_key_id, status, execute_after, due_at,
+                                          started_at, finished_at, removed, lease_token, lease_owner)
+         SELECT realm_id, gen_random_uuid(), id, incarnation, incarnation, incarnation, CASE WHEN leaving THEN 'running' ELSE 'succeeded' END,
+                now(), CASE WHEN leaving THEN now() END, now(), CASE WHEN NOT leaving THEN now() END, CASE WHEN NOT leaving THEN '{{}}'::jsonb END,
+                1, 'x'
+         FROM (SELECT *, id > 'e-{:06}' AS leaving FROM entity) e;
+         INSERT INTO tombstone (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_by, job_kind, job_id)
+         SELECT realm_id, 'gone-' || id, incarnation, type, version, created_at, updated_at, incarnation, 'bulk_delete', incarnation FROM entity;",
+        count - 10
+    ));
+    database.sql("VACUUM ANALYZE");
+}
+
+/// A node of a plan: what it does, to which table, by which index; and, of a loop, what it reads again and again.
+#[derive(Clone, Debug)]
+struct Node {
+    kind: String,
+    table: String,
+    index: String,
+    again: String,
+}
+
+/// The plan of a prepared statement: for these values, or for any.
+fn explain(database: &Database, text: &str, parameters: &[Parameter], generic: bool) -> Vec<Node> {
+    #[derive(QueryableByName)]
+    struct Plan {
+        #[diesel(sql_type = Json, column_name = "QUERY PLAN")]
+        plan: Value,
+    }
+    let numbered = parameters.iter().enumerate().fold(text.to_owned(), |text, (n, (name, _, _))| {
+        assert!(text.contains(&format!("{{{name}}}")), "there is no parameter {name}");
+        text.replace(&format!("{{{name}}}"), &format!("${}", n + 1))
+    });
+    let list = |part: fn(&Parameter) -> &'static str| parameters.iter().map(part).collect::<Vec<_>>().join(", ");
+    let mode = if generic { "force_generic_plan" } else { "force_custom_plan" };
+    let mut connection = database.connection();
+    let prepare = format!("SET plan_cache_mode = {mode}; PREPARE hot ({}) AS {numbered}", list(|(_, sql_type, _)| sql_type));
+    connection.batch_execute(&prepare).unwrap_or_else(|error| panic!("{prepare}: {error}"));
+    let explain = format!("EXPLAIN (FORMAT JSON) EXECUTE hot ({})", list(|(_, _, value)| value));
+    let plan: Plan = sql_query(explain).get_result(&mut connection).unwrap();
+    let mut nodes = Vec::new();
+    collect(&plan.plan[0]["Plan"], &mut nodes);
+    nodes
+}
+
+fn collect(plan: &Value, nodes: &mut Vec<Node>) {
+    let word = |name: &str| plan[name].as_str().unwrap_or_default().to_owned();
+    let again = plan["Plans"][1]["CTE Name"].as_str().filter(|_| plan["Node Type"] == "Nested Loop").unwrap_or_default().to_owned();
+    nodes.push(Node { kind: word("Node Type"), table: word("Relation Name"), index: word("Index Name"), again });
+    plan["Plans"].as_array().into_iter().flatten().for_each(|child| collect(child, nodes));
+}
+
+/// No large table is read from end to end, and each of these indexes is used.
+fn assert_by_key(database: &Database, what: &str, text: &str, parameters: &[Parameter], indexes: &[&str]) {
+    for generic in [false, true] {
+        let nodes = explain(database, text, parameters, generic);
+        let scan = nodes.iter().find(|node| node.kind.ends_with("Seq Scan") && LARGE.contains(&node.table.as_str()));
+        assert!(scan.is_none(), "{what} (generic: {generic}) reads all of a table: {scan:?} in {nodes:#?}");
+        let quadratic = nodes.iter().find(|node| ["picked", "doomed", "gone", "missed"].contains(&node.again.as_str()));
+        assert!(quadratic.is_none(), "{what} (generic: {generic}) loops over a whole chunk in a loop: {quadratic:?} in {nodes:#?}");
+        for index in indexes {
+            assert!(nodes.iter().any(|node| node.index == *index), "{what} (generic: {generic}) does not use {index}: {nodes:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn hot_statements_find_their_rows_by_key() {
+    let world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    world.given_portfolio("p").await;
+    populate(&world.database, 50_000);
+    let check = |what: &str, text: &str, parameters: &[Parameter], indexes: &[&str]| {
+        assert_by_key(&world.database, what, text, parameters, indexes)
+    };
+
+    let membership = [REALM, PRINCIPAL, PORTFOLIO, ENTITY, SHOWN];
+    check("detach", Detach::TEXT, &membership, &["entity_pkey", "entity_portfolio"]);
+    check("attach", Attach::TEXT, &membership, &["entity_pkey", "entity_portfolio"]);
+    check("get portfolio", GetPortfolio::TEXT, &[REALM, ("id", "text", "'p'"), SHOWN], &["entity_portfolio"]);
+    let wake = [("grace", "float8", "0"), ("channel", "text", "'offboard'"), ("topic", "text", "'offboarding'")];
+    let asking = [[REALM, ID, ENTITY, PRINCIPAL, ("key", "uuid", PRINCIPAL.2)].as_slice(), &wake].concat();
+    check("request", Request::TEXT, &asking, &["entity_pkey"]);
+    let canceling = [REALM, ID, PRINCIPAL, ("from", "text", "'pending'"), ("to", "text", "'canceled'")];
+    check("cancel", Cancel::TEXT, &canceling, &["offboarding_request_pkey", "entity_pkey"]);
+    let claiming = [("owner", "text", "'x'"), ("lease", "float8", "15"), ("limit", "int8", "100")];
+    check("claim", Claim::TEXT, &claiming, &["offboarding_request_due", "offboarding_request_pkey"]);
+    let batch = [
+        ("realms", "int4[]", "array_fill(1, ARRAY[100])"),
+        ("ids", "uuid[]", "array_fill('0190aaaa-0000-7000-8000-000000000002'::uuid, ARRAY[100])"),
+        ("tokens", "int8[]", "array_fill(1::int8, ARRAY[100])"),
+    ];
+    let by_key = ["offboarding_request_pkey", "entity_pkey", "dependent_pkey", "attribute_index_entity"];
+    check("remove", Remove::TEXT, &batch, &by_key);
+
+    let task = [
+        REALM,
+        ("task", "uuid", ID.2),
+        ("slice", "int4", "0"),
+        ("token", "int8", "1"),
+        ("cursor", "text", "''"),
+        ("until", "text", "'~'"),
+        ("as_of", "timestamptz", "now()"),
+        ("limit", "int8", "500"),
+        ("lease", "float8", "15"),
+    ];
+    let by_type = [task.as_slice(), &[("types", "text[]", "'{HCP}'")]].concat();
+    for mode in [Mode::Hard, Mode::Soft] {
+        let hard = ["entity_pkey", "dependent_pkey", "attribute_index_entity"];
+        let indexes = if mode == Mode::Hard { hard.as_slice() } else { &hard[..1] };
+        check("chunk by type", Chunks::new(Selector::new(mode, false, None, Some("HCP"))).text(), &by_type, indexes);
+        check("chunk by list", Chunks::new(Selector::new(mode, true, None, None)).text(), &task, indexes);
+    }
+}
+
+/// How often each of the large tables was read from end to end, as Postgres counts it.
+fn full_reads(database: &Database, table: &str) -> i64 {
+    database.count(&format!("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = '{table}'"))
+}
+
+/// The chunks of a bulk delete, as the worker's own sessions run them.
+#[tokio::test]
+async fn each_chunk_of_a_bulk_delete_starts_where_the_last_one_ended() {
+    for selection in [json!({"entity_type": "HCP"}), json!({"filter": "exists(attributes.n)", "exclude_list": ["e-000001", "e-019999"]})] {
+        let mut world = World::start_with(Door::Grpc, &["--bulk-chunk-size", "200"]).await;
+        world.given_portfolio("p").await;
+        populate(&world.database, 20_000);
+        world
+            .database
+            .sql("DELETE FROM offboarding_request WHERE status = 'running'; UPDATE entity SET state = 'onboarding' WHERE id = 'e-010000'");
+        world.database.sql("VACUUM ANALYZE");
+        world.database.sql("SELECT pg_stat_reset()");
+        let task = world.bulk_delete(json!({"mode": "hard", "spec": {"objects": selection}})).await;
+        assert_eq!(Account::of(&task).matched, 20_000);
+        // A session hands in its counts when it ends.
+        world.server.terminate().await;
+        for table in LARGE {
+            let reads = full_reads(&world.database, table);
+            let planned = i64::from(table == "entity");
+            assert!(reads <= planned, "{table} was read from end to end {reads} times");
+        }
+        let fetched = world.database.count("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'entity_pkey'");
+        assert!(fetched < 200_000, "{fetched} index entries were read to find 20,000 entities");
+    }
+}
+
+#[tokio::test]
+async fn a_soft_delete_stays_on_its_page() {
+    for portfolio in [None, Some("p")] {
+        let mut world = World::start(Door::Grpc).await;
+        world.given_portfolio("p").await;
+        world.database.given_many(Many { prefix: "e", count: 5_000, dependents: 0, portfolio });
+        world.database.sql("UPDATE entity SET attributes = attributes || jsonb_build_object('text', repeat('x', 300))");
+        world.database.sql("VACUUM FULL ANALYZE entity");
+        world.database.sql("SELECT pg_stat_reset()");
+        let task = world.bulk_delete(json!({"entity_type": "HCP", "mode": "soft"})).await;
+        assert_eq!(Account::of(&task).processed, 5_000);
+        world.server.terminate().await;
+        let updated = |column: &str| world.database.count(&format!("SELECT {column} FROM pg_stat_user_tables WHERE relname = 'entity'"));
+        assert_eq!(updated("n_tup_upd"), 5_000);
+        println!("{} of 5,000 stayed on their page (in a portfolio: {})", updated("n_tup_hot_upd"), portfolio.is_some());
+        assert!(updated("n_tup_hot_upd") >= 4_500, "only {} of 5,000 stayed on their page", updated("n_tup_hot_upd"));
+    }
+}

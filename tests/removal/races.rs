@@ -1,0 +1,188 @@
+//! Callers and workers that want different things of one entity at the same moment: each time exactly one of them gets its way.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use crate::given::{Account, Many, assert_status, id, text};
+use crate::kit::*;
+
+/// A number from 0 to below `bound`.
+fn any(bound: u64) -> u64 {
+    rand::random::<u64>() % bound
+}
+
+async fn pause(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+}
+
+/// Asks for an offboarding that falls due in a moment and calls it off about then. Returns the request's id and whether the call won.
+async fn cancel_about_when_it_starts(client: Client, entity: String) -> (String, bool) {
+    let grace = 300 + any(200);
+    let asking = json!({"entity_id": entity, "grace_period": format!("{:.3}s", grace as f64 / 1000.0)});
+    let asked = client.call("OffboardingService/RequestOffboarding", asking).await.unwrap();
+    let due = asked.get("execute_after").as_i64().unwrap();
+    let now = chrono::Utc::now().timestamp_millis();
+    let spread = any(120).cast_signed() - 60;
+    pause((due - now + spread).max(0).cast_unsigned()).await;
+    let cancel = json!({"offboarding_request_id": id(&asked)});
+    match client.call("OffboardingService/CancelOffboardingRequest", cancel).await {
+        Ok(canceled) => {
+            assert_eq!(canceled.get("status"), "canceled");
+            (id(&asked), true)
+        }
+        Err(lost) => {
+            assert_eq!((lost.code.as_str(), lost.http.unwrap_or(400)), ("not_cancelable", 400), "{lost:#?}");
+            let now_is = lost.members["current_state"].as_str().unwrap();
+            assert!(["Running", "Succeeded"].contains(&now_is), "{now_is}");
+            (id(&asked), false)
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_a_cancel_and_a_start_exactly_one_wins() {
+    let world = World::start_with(Door::Grpc, &["--poll-interval", "0.01"]).await;
+    world.given_portfolio("p").await;
+    world.database.given_many(Many { prefix: "e", count: 200, dependents: 2, portfolio: Some("p") });
+    let doors = [world.through(Door::Grpc), world.through(Door::Rest)];
+    let mut won = 0;
+    for round in 0..4 {
+        let pairs = (1..=50).map(|n| (doors[n % 2].clone(), format!("e-{:06}", round * 50 + n)));
+        let pairs: Vec<_> = pairs.collect();
+        let outcomes = join_all(pairs.iter().cloned().map(|(client, entity)| cancel_about_when_it_starts(client, entity))).await;
+        for ((_, entity), (request, canceled)) in pairs.iter().zip(outcomes) {
+            if canceled {
+                won += 1;
+                world.job_ended(&request, "canceled").await;
+                assert_eq!(world.state(entity).await, "active");
+                assert_eq!(world.database.rows(&format!("dependent WHERE entity_id = '{entity}'")), 2);
+            } else {
+                world.job_ended(&request, "succeeded").await;
+                assert!(!world.sees(entity).await);
+            }
+        }
+    }
+    println!("{won} of 200 were called off in time");
+    assert_eq!(world.database.count("SELECT entity_count FROM portfolio"), won);
+    assert_eq!(world.database.rows("event WHERE type = 'entity.offboarding_canceled'"), won);
+    assert_eq!(world.database.rows("event WHERE type = 'entity.offboarded'"), 200 - won);
+    world.database.assert_sound();
+}
+
+/// Nothing is done here, so that what was asked for first is still there for those who come second.
+#[tokio::test]
+async fn of_many_who_ask_at_once_one_is_first_and_all_get_its_request() {
+    let world = World::start_with(Door::Rest, &["--roles", "grpc,gateway"]).await;
+    world.database.given_many(Many { prefix: "e", count: 200, dependents: 0, portfolio: None });
+    let asks = ["RemovalService/RemoveEntity", "OffboardingService/RequestOffboarding", "RemovalService/RemoveEntity"];
+    let race = async |entity: String| {
+        let answers = join_all(asks.map(|method| world.done(method, json!({"entity_id": entity})))).await;
+        let first = answers.iter().filter(|answer| matches!(answer.http, Some(201 | 202))).count();
+        assert_eq!(first, 1, "{entity}");
+        answers.iter().filter(|answer| !matches!(answer.http, Some(201 | 202))).for_each(|later| assert_status(later, 200));
+        assert!(answers.iter().all(|answer| id(answer) == id(&answers[0])), "{entity}");
+    };
+    for group in 0..4 {
+        join_all((1..=50).map(|n| race(format!("e-{:06}", group * 50 + n)))).await;
+    }
+    assert_eq!(world.database.rows("offboarding_request WHERE status = 'pending'"), 200);
+    assert_eq!(world.database.rows("event WHERE type = 'entity.offboarding_requested'"), 200);
+    world.database.assert_sound();
+}
+
+#[tokio::test]
+async fn an_entity_goes_by_an_offboarding_or_by_a_bulk_delete_and_never_by_both() {
+    let world = World::start_with(Door::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "3"]).await;
+    world.given_portfolio("p").await;
+    let mut by_task = 0;
+    for round in 0..10 {
+        let prefix = format!("e{round}");
+        world.database.given_many(Many { prefix: &prefix, count: 10, dependents: 2, portfolio: Some("p") });
+        let entities: Vec<_> = (1..=10).map(|n| format!("{prefix}-{n:06}")).collect();
+        let start = world.schedule(json!({"uris": entities, "mode": "hard"}));
+        let removals = entities.iter().map(async |entity| {
+            pause(any(60)).await;
+            world.call("RemovalService/RemoveEntity", json!({"entity_id": entity})).await
+        });
+        let (task, removals) = tokio::join!(start, join_all(removals));
+        let account = Account::of(&world.task_ended(&task).await);
+        assert_eq!((account.matched, account.excluded), (10, 0));
+        let mut by_job = 0;
+        for (entity, removal) in entities.iter().zip(removals) {
+            let job_kind = match removal {
+                Ok(job) => {
+                    assert_status(&job, 202);
+                    by_job += 1;
+                    world.job_ended(&id(&job), "succeeded").await;
+                    "offboarding"
+                }
+                Err(refusal) => {
+                    assert_eq!(refusal.code, "not_found", "{refusal:#?}");
+                    "bulk_delete"
+                }
+            };
+            let stones = format!("SELECT string_agg(job_kind, ' ') FROM tombstone WHERE entity_id = '{entity}'");
+            assert_eq!(world.database.text(&stones).as_deref(), Some(job_kind), "{entity}");
+        }
+        assert_eq!((account.processed, account.failed + account.skipped), (10 - by_job, by_job));
+        for failure in world.failures(&task).await {
+            assert!(failure.ends_with(": offboarding") || failure.ends_with(": not_found"), "{failure}");
+        }
+        by_task += account.processed;
+    }
+    println!("{by_task} of 100 went by a task");
+    assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (0, 100));
+    assert_eq!(world.database.count("SELECT entity_count FROM portfolio"), 0);
+    world.database.assert_sound();
+}
+
+/// Members come, move, and leave while they are removed; every portfolio still counts those that it has.
+#[tokio::test]
+async fn a_portfolio_counts_its_members_whoever_moves_or_removes_them() {
+    let world = World::start(Door::Rest).await;
+    for portfolio in ["p", "q"] {
+        world.given_portfolio(portfolio).await;
+    }
+    world.database.given_many(Many { prefix: "e", count: 80, dependents: 1, portfolio: Some("p") });
+    let grpc = world.through(Door::Grpc);
+    let attach = "PortfolioService/AttachEntity";
+    let detach = "PortfolioService/DetachEntity";
+    let remove = "RemovalService/RemoveEntity";
+    let calls = (1..=80_u64).flat_map(|n| {
+        let client = if n % 2 == 0 { &grpc } else { &world.client };
+        let mut calls = vec![(client, n, attach, Some("q")), (client, n, detach, Some("p")), (client, n, attach, Some("p"))];
+        calls.extend((n % 3 > 0).then_some((client, n, remove, None)));
+        calls
+    });
+    let outcomes = join_all(calls.map(async |(client, n, method, portfolio)| {
+        pause(any(400)).await;
+        let mut request = json!({"entity_id": format!("e-{n:06}")});
+        if let Some(portfolio) = portfolio {
+            request["portfolio_id"] = json!(portfolio);
+        }
+        (method, client.call(method, request).await)
+    }))
+    .await;
+    for (method, outcome) in outcomes {
+        match outcome {
+            Ok(job) if method == remove => drop(world.job_ended(&id(&job), "succeeded").await),
+            Ok(_) => {}
+            Err(refusal) => {
+                assert_ne!(method, remove, "{refusal:#?}");
+                let expected = ["not_found", "state_conflict", "invalid_state_transition"];
+                assert!(expected.contains(&refusal.code.as_str()), "{method}: {refusal:#?}");
+            }
+        }
+    }
+    assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (26, 54));
+    world.database.assert_sound();
+    for portfolio in ["p", "q"] {
+        let folio = world.done("PortfolioService/GetPortfolio", json!({"portfolio_id": portfolio})).await;
+        let members = folio.get("entity_ids").as_array().unwrap();
+        assert_eq!(folio.get("entity_count"), members.len());
+        for member in members {
+            assert!(world.sees(&text(member)).await);
+        }
+    }
+}
