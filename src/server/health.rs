@@ -37,27 +37,43 @@ async fn check_database(db: Db) -> Result<(), String> {
     }
 }
 
-/// Keeps the gRPC health of our services true until the process ends. The overall health, that of the empty name, follows the drain alone: a
-/// restart mends no database.
-pub async fn report(reporter: HealthReporter, descriptors: DescriptorPool, db: Db, drain: Drain) {
-    let services: Vec<String> = descriptors.services().map(|service| service.full_name().to_owned()).collect();
-    let set = async |status: ServingStatus| {
-        for service in &services {
-            reporter.set_service_status(service, status).await;
+/// The gRPC health of our services.
+pub struct Health {
+    reporter: HealthReporter,
+    services: Vec<String>,
+}
+
+impl Health {
+    /// Makes every service known. None serves before the database was looked at; the overall health, that of the empty name, follows the
+    /// drain alone: a restart mends no database.
+    pub async fn register(reporter: HealthReporter, descriptors: &DescriptorPool) -> Self {
+        let services = descriptors.services().map(|service| service.full_name().to_owned()).collect();
+        let health = Health { reporter, services };
+        health.set(ServingStatus::NotServing).await;
+        health.reporter.set_service_status("", ServingStatus::Serving).await;
+        health
+    }
+
+    async fn set(&self, status: ServingStatus) {
+        for service in &self.services {
+            self.reporter.set_service_status(service, status).await;
         }
-    };
-    reporter.set_service_status("", ServingStatus::Serving).await;
+    }
+}
+
+/// Keeps the health true until the process ends.
+pub async fn report(health: Health, db: Db, drain: Drain) {
     loop {
         let checked = tokio::select! {
             () = drain.reached(Phase::Draining) => break,
             checked = tokio::time::timeout(CHECK_TIMEOUT, check_database(db.clone())) => checked,
         };
-        set(if matches!(checked, Ok(Ok(()))) { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+        health.set(if matches!(checked, Ok(Ok(()))) { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
         tokio::select! {
             () = drain.reached(Phase::Draining) => break,
             () = tokio::time::sleep(CHECK_EVERY) => {}
         }
     }
-    set(ServingStatus::NotServing).await;
-    reporter.set_service_status("", ServingStatus::NotServing).await;
+    health.set(ServingStatus::NotServing).await;
+    health.reporter.set_service_status("", ServingStatus::NotServing).await;
 }

@@ -12,6 +12,7 @@ use tonic::transport::server::TcpIncoming;
 use tower::Layer;
 
 use super::drain::{Drain, Grace};
+use super::health::Health;
 use super::stack::{Limits, layers, reflection, services};
 use super::{admin, health};
 use crate::access::{Authenticator, KEYS_TOPIC};
@@ -85,7 +86,7 @@ pub async fn start(
     keepers.spawn(partitions::keep(db.clone()));
 
     let mut doors = JoinSet::new();
-    open_doors(settings, &db, authenticator, &drain, (grpc, http), &mut doors, &mut keepers)?;
+    open_doors(settings, &db, authenticator, &drain, (grpc, http), &mut doors, &mut keepers).await?;
     let mut workers = JoinSet::new();
     if has(Role::Worker) {
         hire(&settings.worker, &db, instance, &topics, &drain, &mut workers);
@@ -110,7 +111,7 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
     })
 }
 
-fn open_doors(
+async fn open_doors(
     settings: &Serve,
     db: &Db,
     authenticator: Authenticator,
@@ -134,9 +135,10 @@ fn open_doors(
         doors.spawn(serve_http(listener, gateway, drain.listeners()));
     }
     if let Some(listener) = grpc {
-        let (reporter, health) = tonic_health::server::health_reporter();
-        keepers.spawn(health::report(reporter, descriptors, db.clone(), drain.clone()));
-        let routes = reflection(services(db, settings.max_body_bytes).add_service(health)).map_err(Error::internal)?;
+        let (reporter, service) = tonic_health::server::health_reporter();
+        let health = Health::register(reporter, &descriptors).await;
+        keepers.spawn(health::report(health, db.clone(), drain.clone()));
+        let routes = reflection(services(db, settings.max_body_bytes).add_service(service)).map_err(Error::internal)?;
         doors.spawn(serve_grpc(listener, layers, routes, drain.listeners()));
     }
     Ok(())
