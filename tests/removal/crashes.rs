@@ -38,7 +38,7 @@ fn assert_gone(database: &Database, count: i64, told_by: &str) {
 #[tokio::test]
 async fn a_bulk_delete_survives_the_death_of_its_workers() {
     const COUNT: i64 = 20_000;
-    let arguments = eager(&["--bulk-chunk-size", "200"]);
+    let arguments = eager(&["--bulk-chunk-size", "50"]);
     let mut world = World::start_with(Door::Rest, &eager(&["--roles", "grpc,gateway"])).await;
     for portfolio in ["p", "q"] {
         world.given_portfolio(portfolio).await;
@@ -46,16 +46,19 @@ async fn a_bulk_delete_survives_the_death_of_its_workers() {
     world.database.given_many(Many { prefix: "a", count: COUNT / 2, dependents: 2, portfolio: Some("p") });
     world.database.given_many(Many { prefix: "b", count: COUNT / 2, dependents: 2, portfolio: Some("q") });
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
-    for _ in 0..4 {
+    let mut killed_in_the_middle = 0;
+    for _ in 0..5 {
         world.server.kill();
         let before = processed(&world.database);
+        killed_in_the_middle += usize::from((1..COUNT).contains(&before));
         world.server = Server::start_with(&world.database, &arguments, &[]).await;
-        until("the task goes on", || processed(&world.database) > before).await;
-        tokio::time::sleep(Duration::from_millis(rand::random::<u64>() % 300)).await;
+        until("the task goes on", || before == COUNT || processed(&world.database) > before).await;
+        tokio::time::sleep(Duration::from_millis(rand::random::<u64>() % 100)).await;
     }
     world.server.kill();
     let left = COUNT - processed(&world.database);
-    println!("{left} of {COUNT} were left to the last worker");
+    println!("{left} of {COUNT} were left to the last worker, after {killed_in_the_middle} deaths in the middle");
+    assert!(killed_in_the_middle > 0, "no worker was killed in the middle of the task");
     world.server = Server::start_with(&world.database, &arguments, &[]).await;
     world.client = world.through(Door::Rest);
     let ended = world.task_ended(&task).await;
