@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use diesel::connection::SimpleConnection;
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -69,6 +70,8 @@ impl Chunks {
 
     /// The slice's row stays locked, so that nobody takes it over meanwhile.
     fn attempt(&self, connection: &mut PgConnection, claim: &Claimed, limit: i64, lease: Duration, texts: &Texts) -> Work<Progress> {
+        // By key, whatever the planner believes of the number of rows: a hash join would read whole tables for every chunk.
+        connection.batch_execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")?;
         let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
         let held: Option<(String, Option<String>, TaskState)> =
             LockSlice { realm, task, slice, token }.get_result(connection).optional()?;
