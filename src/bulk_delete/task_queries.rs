@@ -73,6 +73,7 @@ statement! {
         SELECT s.realm_id, s.bulk_delete_id, s.slice
         FROM bulk_delete b
         JOIN bulk_delete_slice s ON s.realm_id = b.realm_id AND s.bulk_delete_id = b.id
+        -- The first condition is that of the index over tasks that are not over; the second is what may be worked on.
         WHERE b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed')
           AND b.status IN ('scheduled', 'processing', 'scheduled_poll', 'waiting_for_resource') AND NOT s.done AND s.due_at <= now()
         ORDER BY b.created_at, s.slice
