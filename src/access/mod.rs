@@ -1,8 +1,13 @@
-//! Who may do what: realms, API keys and scopes.
+//! Who may do what, and how often: realms, API keys, scopes and idempotency keys.
 
 mod authenticate;
+mod idempotency;
+mod idempotency_queries;
 mod key;
 pub mod queries;
+mod sweep;
 
 pub use authenticate::{Authenticator, KEYS_TOPIC};
+pub use idempotency::{IdempotencyKey, Once, REPLAYED};
 pub use key::{Caller, Key, Scope, Secret};
+pub use sweep::sweep_idempotency_keys;

@@ -1,20 +1,17 @@
 //! `offboard.v1.BulkDeleteService`.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::access::{Caller, Scope};
+use crate::access::{Caller, Once, Scope};
 use crate::bulk_delete::model::{Mode, NewTask, Task, full_type};
 use crate::bulk_delete::queries::{self, Failure, Starter};
-use crate::db::{Db, Realm, id};
-use crate::error::{Error, Result};
+use crate::db::{Db, Page, PageSize, Realm, Work};
+use crate::error::{Error, Result, Violations};
 use crate::proto::v1::bulk_delete_service_server::BulkDeleteService as Service;
 use crate::proto::{convert, v1};
 
-const PAGE_SIZE: i32 = 100;
-const MAX_PAGE_SIZE: i32 = 1_000;
+const FAILURES: PageSize = PageSize { default: 100, max: 1_000 };
 
 /// Deletion of many entities.
 pub struct BulkDeleteService {
@@ -26,19 +23,13 @@ impl BulkDeleteService {
     pub fn new(db: Db) -> Self {
         BulkDeleteService { db }
     }
-
-    async fn get(&self, realm: Realm, id: &str) -> Result<v1::BulkDeleteTask> {
-        let task_id = parse_id(id)?;
-        let named = realm.clone();
-        let found = self.db.run(move |connection| queries::get(connection, &named, task_id)).await?;
-        Ok(to_proto(found.ok_or_else(|| no_task(id))?, &realm))
-    }
 }
 
 #[tonic::async_trait]
 impl Service for BulkDeleteService {
     async fn start_bulk_delete(&self, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::BulkDeleteTask>, Status> {
-        let caller = Caller::of(&request)?;
+        let once = Once::of(&request)?;
+        let caller = once.caller().clone();
         let request = request.into_inner();
         check_tenant(&request.tenant, &caller.realm)?;
         let task = NewTask::check(request)?;
@@ -46,16 +37,18 @@ impl Service for BulkDeleteService {
             caller.require(Scope::EntitiesDeleteHard)?;
         }
         let starter = Starter { realm: caller.realm, principal_id: caller.principal_id, key_id: caller.key_id };
-        let realm = starter.realm.clone();
-        let task_id = self.db.run(move |connection| queries::start(connection, &starter, &task)).await?;
-        Ok(Response::new(self.get(realm, &task_id.to_string()).await?))
+        let start = move |connection: &mut diesel::PgConnection| {
+            let task_id = queries::start(connection, &starter, &task)?;
+            get(connection, &starter.realm, &task_id.to_string())
+        };
+        once.run(&self.db, start).await
     }
 
     async fn get_bulk_delete(&self, request: Request<v1::GetBulkDeleteRequest>) -> Result<Response<v1::BulkDeleteTask>, Status> {
         let realm = Caller::of(&request)?.realm;
         let v1::GetBulkDeleteRequest { tenant, task_id } = request.into_inner();
         check_tenant(&tenant, &realm)?;
-        Ok(Response::new(self.get(realm, &task_id).await?))
+        Ok(self.db.run(move |connection| get(connection, &realm, &task_id)).await?)
     }
 
     async fn list_bulk_delete_failures(
@@ -63,25 +56,28 @@ impl Service for BulkDeleteService {
         request: Request<v1::ListBulkDeleteFailuresRequest>,
     ) -> Result<Response<v1::ListBulkDeleteFailuresResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
-        let v1::ListBulkDeleteFailuresRequest { tenant, task_id, page_size, page_token } = request.into_inner();
-        check_tenant(&tenant, &realm)?;
-        let size = match page_size {
-            0 => PAGE_SIZE,
-            1..=MAX_PAGE_SIZE => page_size,
-            _ => return Err(Error::invalid("page_size", "out_of_range", "must be from 1 to 1,000").into()),
-        };
-        let after = read_token(&page_token)?;
-        let id = parse_id(&task_id)?;
-        // One more than asked for tells whether there is another page.
-        let found = self.db.run(move |connection| queries::failures(connection, &realm, id, &after, i64::from(size) + 1)).await?;
-        let mut failures = found.ok_or_else(|| no_task(&task_id))?;
-        let more = failures.len() > size as usize;
-        failures.truncate(size as usize);
-        let last = failures.last().filter(|_| more);
-        let next_page_token = last.map(|failure| URL_SAFE_NO_PAD.encode(&failure.entity_id)).unwrap_or_default();
+        let mut request = request.into_inner();
+        check_tenant(&request.tenant, &realm)?;
+        let id = parse_id(&request.task_id)?;
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        // The same list, whether the path names the tenant or the call leaves it out.
+        request.tenant.clear();
+        let mut faults = Violations::new();
+        let seal = self.db.seal().await?;
+        let page: Page<String> = Page::check(seal, &realm, "BulkDeleteFailures", &request, (size, &token), FAILURES, &mut faults);
+        faults.check()?;
+        let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
+        let found = self.db.run(move |connection| queries::failures(connection, &realm, id, &after, limit)).await?;
+        let mut failures = found.ok_or_else(|| no_task(&request.task_id))?;
+        let next_page_token = page.cut(&mut failures, |failure| failure.entity_id.clone())?;
         let failures = failures.into_iter().map(failure_to_proto).collect();
         Ok(Response::new(v1::ListBulkDeleteFailuresResponse { failures, next_page_token }))
     }
+}
+
+fn get(connection: &mut diesel::PgConnection, realm: &Realm, id: &str) -> Work<Response<v1::BulkDeleteTask>> {
+    let found = queries::get(connection, realm, parse_id(id)?)?;
+    Ok(Response::new(to_proto(found.ok_or_else(|| no_task(id))?, realm)))
 }
 
 /// The tenant of the path is the caller's own organisation; any other looks like one that is not there.
@@ -96,15 +92,6 @@ fn no_task(id: &str) -> Error {
 /// An id that is no UUID is the id of nothing.
 fn parse_id(id: &str) -> Result<Uuid> {
     Uuid::try_parse(id).map_err(|_| no_task(id))
-}
-
-/// The id behind which the page starts.
-fn read_token(token: &str) -> Result<String> {
-    if token.is_empty() {
-        return Ok(String::new());
-    }
-    let decoded = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok()).filter(|text| id::is_id(text));
-    decoded.ok_or_else(|| Error::invalid("page_token", "invalid", "must be the `next_page_token` of the page before"))
 }
 
 fn failure_to_proto(failure: Failure) -> v1::BulkDeleteFailure {

@@ -5,16 +5,20 @@ mod fault;
 pub mod id;
 pub mod listen;
 pub mod migrations;
+mod page;
 pub mod partitions;
 mod pool;
 mod realm;
 pub mod schema;
+mod seal;
 pub(crate) mod statement;
 mod text_enum;
 
 pub use fault::{Fault, fault};
+pub use page::{Page, PageSize, binding};
 pub use pool::{Db, Fail, Options, connect};
 pub use realm::{Mode, Realm};
+pub use seal::Seal;
 pub(crate) use statement::statement;
 pub(crate) use text_enum::text_enum;
 

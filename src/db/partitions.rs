@@ -6,7 +6,7 @@ use diesel::RunQueryDsl;
 
 use crate::db::{Db, Work};
 
-/// How many periods ahead: weeks of events, days of idempotency keys.
+/// How many weeks ahead.
 const AHEAD: i32 = 3;
 const EVERY: Duration = Duration::from_secs(6 * 3600);
 const AFTER_FAILURE: Duration = Duration::from_secs(60);

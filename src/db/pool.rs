@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::{Connection, ConnectionError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::db::fault::{Fault, fault};
+use crate::db::seal::{self, Seal};
 use crate::error::{Error, Result};
 use crate::telemetry;
 
@@ -144,6 +145,7 @@ struct Inner {
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     options: Options,
+    seal: OnceCell<Seal>,
 }
 
 impl Db {
@@ -157,7 +159,7 @@ impl Db {
             .error_handler(Box::new(LogFailures))
             .build_unchecked(Manager { options: options.clone() });
         let permits = Arc::new(Semaphore::new(options.pool_size as usize));
-        Db(Arc::new(Inner { pool, permits, waiting: AtomicUsize::new(0), options }))
+        Db(Arc::new(Inner { pool, permits, waiting: AtomicUsize::new(0), options, seal: OnceCell::new() }))
     }
 
     /// How the database is used.
@@ -207,6 +209,11 @@ impl Db {
         F: FnMut(&mut PgConnection) -> Result<T, Fail> + Send + 'static,
     {
         self.run(move |connection| connection.transaction(|connection| work(connection))).await
+    }
+
+    /// What tokens are sealed with, read once in a process.
+    pub async fn seal(&self) -> Result<Seal> {
+        self.0.seal.get_or_try_init(|| self.run(seal::read)).await.cloned()
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit> {

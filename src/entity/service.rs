@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::Caller;
+use crate::access::{Caller, Once};
 use crate::db::{Db, Realm, id};
 use crate::entity::model::{Entity, NewEntity, State};
 use crate::entity::queries;
@@ -42,16 +42,20 @@ impl EntityService {
 #[tonic::async_trait]
 impl Service for EntityService {
     async fn create_entity(&self, request: Request<v1::CreateEntityRequest>) -> Result<Response<v1::Entity>, Status> {
-        let caller = Caller::of(&request)?;
+        let once = Once::of(&request)?;
         let message = request.into_inner().entity.ok_or_else(|| Error::invalid("entity", "required", "must be given"))?;
         let new = NewEntity::check(message, "entity")?;
-        let outcome = self.insert(&caller, Arc::new([new.clone()])).await?;
-        if !outcome.no_portfolio.is_empty() {
-            return Err(Error::not_found("portfolio", new.portfolio_id.as_deref().unwrap_or_default()).into());
-        }
-        let Some(created_at) = outcome.created_at else { return Err(taken(&new.id).into()) };
-        let location = format!("/v1/entities/{}", new.id);
-        Ok(answer::created(to_proto(new.into_entity(created_at), &caller.realm), &location))
+        let caller = once.caller().clone();
+        let create = move |connection: &mut diesel::PgConnection| {
+            let outcome = queries::insert(connection, &caller.realm, caller.principal_id, std::slice::from_ref(&new))?;
+            if !outcome.no_portfolio.is_empty() {
+                return Err(Error::not_found("portfolio", new.portfolio_id.as_deref().unwrap_or_default()).into());
+            }
+            let created_at = outcome.created_at.ok_or_else(|| taken(&new.id))?;
+            let location = format!("/v1/entities/{}", new.id);
+            Ok(answer::created(to_proto(new.clone().into_entity(created_at), &caller.realm), &location))
+        };
+        once.transaction(&self.db, create).await
     }
 
     async fn get_entity(&self, request: Request<v1::GetEntityRequest>) -> Result<Response<v1::Entity>, Status> {

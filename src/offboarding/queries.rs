@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use crate::access::Caller;
 use crate::db::schema::offboarding_request as request;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::entity::model::State;
@@ -43,6 +44,13 @@ pub struct Ask {
     pub entity_id: String,
     /// How long it can still be called off.
     pub grace: Duration,
+}
+
+impl Ask {
+    /// What a caller asks for.
+    pub fn of(caller: &Caller, entity_id: String, grace: Duration) -> Self {
+        Ask { realm: caller.realm.clone(), principal_id: caller.principal_id, key_id: caller.key_id, entity_id, grace }
+    }
 }
 
 /// Moves an active entity to `offboarding` and makes its request. None if there is no entity that can be offboarded: [`standing`] tells why.

@@ -6,7 +6,7 @@ use http::StatusCode;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::access::Caller;
+use crate::access::{Caller, Once};
 use crate::db::{Db, id};
 use crate::error::{Error, Violations};
 use crate::offboarding::model::Offboarding;
@@ -33,14 +33,13 @@ impl RemovalService {
 #[tonic::async_trait]
 impl Service for RemovalService {
     async fn remove_entity(&self, request: Request<v1::RemoveEntityRequest>) -> Result<Response<v1::RemovalJob>, Status> {
-        let caller = Caller::of(&request)?;
+        let once = Once::of(&request)?;
         let entity_id = request.into_inner().entity_id;
         let mut faults = Violations::new();
         id::check_id(&entity_id, "entity_id", &mut faults);
         faults.check()?;
-        let asking =
-            Ask { realm: caller.realm, principal_id: caller.principal_id, key_id: caller.key_id, entity_id, grace: Duration::ZERO };
-        match self.db.run(move |connection| ask(connection, &asking)).await? {
+        let asking = Ask::of(once.caller(), entity_id, Duration::ZERO);
+        let request = move |connection: &mut diesel::PgConnection| match ask(connection, &asking)? {
             Asked::New(job) => {
                 let path = location(&job);
                 Ok(answer::accepted(to_proto(job), &path, RETRY_AFTER))
@@ -49,7 +48,8 @@ impl Service for RemovalService {
                 let path = location(&job);
                 Ok(answer::located(answer::with_status(to_proto(job), StatusCode::OK), &path))
             }
-        }
+        };
+        once.run(&self.db, request).await
     }
 
     async fn get_removal_job(&self, request: Request<v1::GetRemovalJobRequest>) -> Result<Response<v1::RemovalJob>, Status> {

@@ -4,7 +4,7 @@ use http::StatusCode;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::access::Caller;
+use crate::access::{Caller, Once};
 use crate::db::{Db, Work, id};
 use crate::entity::model::{Action, State, refuse};
 use crate::error::{Error, Result, Violations};
@@ -66,20 +66,21 @@ impl Service for OffboardingService {
         &self,
         request: Request<v1::RequestOffboardingRequest>,
     ) -> Result<Response<v1::OffboardingRequest>, Status> {
-        let caller = Caller::of(&request)?;
+        let once = Once::of(&request)?;
         let v1::RequestOffboardingRequest { entity_id, grace_period } = request.into_inner();
         let mut faults = Violations::new();
         id::check_id(&entity_id, "entity_id", &mut faults);
         let grace = check_grace(grace_period, "grace_period", &mut faults);
         faults.check()?;
-        let asking = Ask { realm: caller.realm, principal_id: caller.principal_id, key_id: caller.key_id, entity_id, grace };
-        match self.db.run(move |connection| still_there(ask(connection, &asking)?, &asking)).await? {
+        let asking = Ask::of(once.caller(), entity_id, grace);
+        let request = move |connection: &mut diesel::PgConnection| match still_there(ask(connection, &asking)?, &asking)? {
             Asked::New(new) => {
                 let path = format!("/v1/offboarding/entities/{}", new.id);
                 Ok(answer::created(to_proto(new), &path))
             }
             Asked::Known(known) => Ok(answer::with_status(to_proto(known), StatusCode::OK)),
-        }
+        };
+        once.run(&self.db, request).await
     }
 
     async fn get_offboarding_request(
@@ -97,19 +98,20 @@ impl Service for OffboardingService {
         &self,
         request: Request<v1::CancelOffboardingRequestRequest>,
     ) -> Result<Response<v1::OffboardingRequest>, Status> {
-        let caller = Caller::of(&request)?;
+        let once = Once::of(&request)?;
         let id = request.into_inner().offboarding_request_id;
         let request_id = parse_id(&id)?;
-        let canceled = self.db.run(move |connection| {
+        let caller = once.caller().clone();
+        let cancel = move |connection: &mut diesel::PgConnection| {
             if let Some(canceled) = queries::cancel(connection, &caller.realm, caller.principal_id, request_id)? {
-                return Ok(canceled);
+                return Ok(Response::new(to_proto(canceled)));
             }
             // A pending request is never found here: nothing leads back to that state.
             let found = queries::get(connection, &caller.realm, request_id)?.ok_or_else(|| no_request(&id))?;
             found.state.transition(OffboardingAction::Cancel)?;
             Err(Error::internal("a pending request could not be canceled").into())
-        });
-        Ok(Response::new(to_proto(canceled.await?)))
+        };
+        once.run(&self.db, cancel).await
     }
 }
 

@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::access::Caller;
+use crate::access::{Caller, Once};
 use crate::db::{Db, Realm, Work, id};
 use crate::entity::model::{Action, State, refuse};
 use crate::error::{Code, Error, Result, Violations};
@@ -30,18 +30,14 @@ impl PortfolioService {
 #[tonic::async_trait]
 impl Service for PortfolioService {
     async fn create_portfolio(&self, request: Request<v1::CreatePortfolioRequest>) -> Result<Response<v1::Portfolio>, Status> {
-        let caller = Caller::of(&request)?;
+        let once = Once::of(&request)?;
         let new = NewPortfolio::check(request.into_inner())?;
-        let id = new.id.clone();
-        let Caller { realm, principal_id, .. } = caller;
-        let named = realm.clone();
-        let created = self.db.run(move |connection| queries::create(connection, &named, principal_id, &new)).await?;
-        let portfolio = created.ok_or_else(|| {
-            Error::new(Code::AlreadyExists, format!("The id `{id}` is taken by another portfolio."))
-                .with("resource_type", "portfolio")
-                .with("resource_name", &id)
-        })?;
-        Ok(answer::created(to_proto(portfolio, &realm), &format!("/v1/portfolios/{id}")))
+        let Caller { realm, principal_id, .. } = once.caller().clone();
+        let create = move |connection: &mut diesel::PgConnection| {
+            let created = queries::create(connection, &realm, principal_id, &new)?.ok_or_else(|| taken(&new.id))?;
+            Ok(answer::created(to_proto(created, &realm), &format!("/v1/portfolios/{}", new.id)))
+        };
+        once.run(&self.db, create).await
     }
 
     async fn get_portfolio(&self, request: Request<v1::GetPortfolioRequest>) -> Result<Response<v1::Portfolio>, Status> {
@@ -57,15 +53,15 @@ impl Service for PortfolioService {
     }
 
     async fn attach_entity(&self, request: Request<v1::AttachEntityRequest>) -> Result<Response<v1::Portfolio>, Status> {
-        let caller = Caller::of(&request)?;
+        let once = Once::of(&request)?;
         let v1::AttachEntityRequest { portfolio_id, entity_id } = request.into_inner();
-        self.change(caller, portfolio_id, entity_id, attach).await
+        self.change(once, portfolio_id, entity_id, attach).await
     }
 
     async fn detach_entity(&self, request: Request<v1::DetachEntityRequest>) -> Result<Response<v1::Portfolio>, Status> {
-        let caller = Caller::of(&request)?;
+        let once = Once::of(&request)?;
         let v1::DetachEntityRequest { portfolio_id, entity_id } = request.into_inner();
-        self.change(caller, portfolio_id, entity_id, detach).await
+        self.change(once, portfolio_id, entity_id, detach).await
     }
 }
 
@@ -73,28 +69,21 @@ impl Service for PortfolioService {
 type Change = fn(&mut diesel::PgConnection, &Realm, Uuid, &str, &str) -> Work<Option<Portfolio>>;
 
 impl PortfolioService {
-    async fn change(
-        &self,
-        caller: Caller,
-        portfolio_id: String,
-        entity_id: String,
-        change: Change,
-    ) -> Result<Response<v1::Portfolio>, Status> {
+    async fn change(&self, once: Once, portfolio_id: String, entity_id: String, change: Change) -> Result<Response<v1::Portfolio>, Status> {
         let mut faults = Violations::new();
         id::check_id(&portfolio_id, "portfolio_id", &mut faults);
         id::check_id(&entity_id, "entity_id", &mut faults);
         faults.check()?;
-        let Caller { realm, principal_id, .. } = caller;
-        let named = realm.clone();
-        let portfolio = self.db.run(move |connection| {
+        let Caller { realm, principal_id, .. } = once.caller().clone();
+        let change = move |connection: &mut diesel::PgConnection| {
             for _ in 0..TRIES {
-                if let Some(portfolio) = change(connection, &named, principal_id, &portfolio_id, &entity_id)? {
-                    return Ok(portfolio);
+                if let Some(portfolio) = change(connection, &realm, principal_id, &portfolio_id, &entity_id)? {
+                    return Ok(Response::new(to_proto(portfolio, &realm)));
                 }
             }
             Err(Error::unavailable("Others are at work on the same thing; try again.").into())
-        });
-        Ok(Response::new(to_proto(portfolio.await?, &realm)))
+        };
+        once.run(&self.db, change).await
     }
 }
 
@@ -128,6 +117,12 @@ fn attach(connection: &mut diesel::PgConnection, realm: &Realm, principal: Uuid,
         // Moved in between.
         _ => Ok(None),
     }
+}
+
+fn taken(portfolio_id: &str) -> Error {
+    Error::new(Code::AlreadyExists, format!("The id `{portfolio_id}` is taken by another portfolio."))
+        .with("resource_type", "portfolio")
+        .with("resource_name", portfolio_id)
 }
 
 fn to_proto(portfolio: Portfolio, realm: &Realm) -> v1::Portfolio {

@@ -15,7 +15,7 @@ use super::drain::{Drain, Grace};
 use super::health::Health;
 use super::stack::{Limits, layers, reflection, services};
 use super::{admin, health};
-use crate::access::{Authenticator, KEYS_TOPIC};
+use crate::access::{Authenticator, KEYS_TOPIC, sweep_idempotency_keys};
 use crate::bulk_delete::{self, BulkDeleteExecutor};
 use crate::config::{Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
@@ -84,6 +84,7 @@ pub async fn start(
     let (keys, revocations) = (authenticator.clone(), topics.clone());
     keepers.spawn(async move { keys.watch_revocations(revocations).await });
     keepers.spawn(partitions::keep(db.clone()));
+    keepers.spawn(sweep_idempotency_keys(db.clone()));
 
     let mut doors = JoinSet::new();
     open_doors(settings, &db, authenticator, &drain, (grpc, http), &mut doors, &mut keepers).await?;

@@ -12,7 +12,9 @@ use tower::layer::layer_fn;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
-use super::layers::{AuthLayer, DeadlineLayer, LoadLayer, Methods, PanicLayer, RequestIdLayer, Scopes, StatusLayer, TraceLayer};
+use super::layers::{
+    AuthLayer, DeadlineLayer, IdempotencyLayer, LoadLayer, Methods, PanicLayer, RequestIdLayer, Scopes, StatusLayer, TraceLayer,
+};
 use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
 use crate::db::Db;
@@ -88,6 +90,7 @@ pub fn layers(
         .layer(LoadLayer::new(limits.concurrent_calls, closing))
         .layer(DeadlineLayer::new(methods, limits.request_timeout))
         .layer(AuthLayer::new(authenticator, Scopes::declared(descriptors)))
+        .layer(IdempotencyLayer::new())
         .into_inner();
     layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes).map_err(BoxError::from)))
 }

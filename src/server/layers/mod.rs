@@ -8,10 +8,12 @@
 //! 4. [`panic`] makes a failure of a panic;
 //! 5. [`load`] refuses what is too much, before it has cost anything;
 //! 6. [`deadline`] ends what takes too long;
-//! 7. [`auth`] finds out who calls, and whether they may.
+//! 7. [`auth`] finds out who calls, and whether they may;
+//! 8. [`idempotency`] reads how often the call may take effect, which the caller's key is part of.
 
 pub mod auth;
 pub mod deadline;
+pub mod idempotency;
 pub mod load;
 pub mod methods;
 pub mod panic;
@@ -29,6 +31,7 @@ use crate::error::Error;
 
 pub use auth::{AuthLayer, Scopes};
 pub use deadline::DeadlineLayer;
+pub use idempotency::IdempotencyLayer;
 pub use load::LoadLayer;
 pub use methods::Methods;
 pub use panic::PanicLayer;

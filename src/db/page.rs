@@ -1,0 +1,144 @@
+//! Pages of a list, by key and never by offset, so that they stay right while rows come and go.
+
+use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::db::{Realm, Seal};
+use crate::error::{Result, Violations};
+
+/// The page that a call asks for. `C` is the place of a row in the order of the list: what the next page starts behind.
+#[derive(Debug)]
+pub struct Page<C> {
+    size: usize,
+    after: Option<C>,
+    bound_to: Vec<u8>,
+    seal: Seal,
+}
+
+/// The sizes of the pages of a list.
+#[derive(Clone, Copy, Debug)]
+pub struct PageSize {
+    /// When the caller says none.
+    pub default: i32,
+    /// The most that a caller may ask for.
+    pub max: i32,
+}
+
+impl<C: Serialize + DeserializeOwned> Page<C> {
+    /// Reads `page_size` and `page_token` (AIP-158). `request` is the rest of the message, without the two: a token is bound to it, to the
+    /// realm and to the list's name, so that it opens only the list that it came from. The size may change from page to page.
+    pub fn check(
+        seal: Seal,
+        realm: &Realm,
+        list: &'static str,
+        request: &impl Message,
+        (page_size, page_token): (i32, &str),
+        sizes: PageSize,
+        faults: &mut Violations,
+    ) -> Self {
+        let size = match page_size {
+            0 => sizes.default,
+            size if (1..=sizes.max).contains(&size) => size,
+            _ => {
+                faults.add("page_size", "out_of_range", format!("must be from 1 to {}", grouped(sizes.max)));
+                sizes.default
+            }
+        };
+        let bound_to = binding(realm, list, request);
+        let after = match page_token {
+            "" => None,
+            token => seal.open(&bound_to, token).or_else(|| {
+                let description = "must be the `next_page_token` of the page before, with all other arguments as they were";
+                faults.add("page_token", "invalid", description);
+                None
+            }),
+        };
+        Page { size: size.unsigned_abs() as usize, after, bound_to, seal }
+    }
+
+    /// The place behind which the page starts; none for the first.
+    pub fn after(&self) -> Option<&C> {
+        self.after.as_ref()
+    }
+
+    /// How many rows to read: one more than the page holds tells whether there is another.
+    pub fn limit(&self) -> i64 {
+        self.size as i64 + 1
+    }
+
+    /// Cuts what was read to the page, and makes the token of the next; empty after the last.
+    pub fn cut<T>(&self, rows: &mut Vec<T>, place: impl FnOnce(&T) -> C) -> Result<String> {
+        let more = rows.len() > self.size;
+        rows.truncate(self.size);
+        match rows.last().filter(|_| more) {
+            Some(last) => self.seal.close(&self.bound_to, &place(last)),
+            None => Ok(String::new()),
+        }
+    }
+}
+
+/// What a token of a list is bound to.
+pub fn binding(realm: &Realm, list: &'static str, request: &impl Message) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    hash.update(realm.id().to_be_bytes());
+    hash.update((list.len() as u64).to_be_bytes());
+    hash.update(list);
+    hash.update(request.encode_to_vec());
+    hash.finalize().to_vec()
+}
+
+/// A number with its thousands apart.
+fn grouped(number: i32) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Mode;
+    use crate::proto::v1::GetEntityRequest;
+
+    const SIZES: PageSize = PageSize { default: 2, max: 1000 };
+
+    fn page(realm: i32, argument: &str, size: i32, token: &str) -> Result<Page<String>> {
+        let realm = Realm::from_row(realm, "acme".to_owned(), Mode::Test);
+        let request = GetEntityRequest { entity_id: argument.to_owned() };
+        let mut faults = Violations::new();
+        let page = Page::check(Seal::new([1; 32]), &realm, "Things/List", &request, (size, token), SIZES, &mut faults);
+        faults.check().map(|()| page)
+    }
+
+    #[test]
+    fn a_token_leads_to_the_next_page_of_the_same_list() {
+        let mut rows = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        let token = page(1, "x", 0, "").unwrap().cut(&mut rows, String::clone).unwrap();
+        assert_eq!(rows, ["a", "b"]);
+        let next = page(1, "x", 100, &token).unwrap();
+        assert_eq!(next.after().map(String::as_str), Some("b"));
+        assert_eq!(next.limit(), 101);
+        assert_eq!(next.cut(&mut rows, String::clone).unwrap(), "");
+    }
+
+    #[test]
+    fn a_token_of_another_list_realm_or_request_is_refused() {
+        let token = page(1, "x", 1, "").unwrap().cut(&mut vec!["a".to_owned(), "b".to_owned()], String::clone).unwrap();
+        assert!(page(1, "x", 1, &token).is_ok());
+        for (realm, argument) in [(2, "x"), (1, "y")] {
+            let error = page(realm, argument, 1, &token).unwrap_err();
+            assert_eq!(error.violations()[0].field, "page_token");
+        }
+    }
+
+    #[test]
+    fn every_fault_of_a_page_is_told() {
+        let error = page(1, "x", -1, "nonsense").unwrap_err();
+        let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["page_size", "page_token"]);
+        assert!(error.violations()[0].description.ends_with("1 to 1,000"));
+        assert!(page(1, "x", 1001, "").is_err());
+    }
+}

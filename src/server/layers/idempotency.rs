@@ -1,0 +1,167 @@
+//! Reads the idempotency key of a call, and lets calls with one key pass one after another.
+//!
+//! Whether a call took effect before is decided in the transaction of its effect; the waiting here only keeps those who wait from holding
+//! connections of the pool. Callers at other replicas wait in the database.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use tonic::body::Body;
+use tower::{Layer, Service};
+use uuid::Uuid;
+
+use super::refuse;
+use crate::access::{Caller, IdempotencyKey};
+use crate::error::Error;
+
+const HEADER: &str = "idempotency-key";
+
+/// Puts an [`IdempotencyKey`] among the extensions of each request that has one; stands behind the layer that finds the caller.
+#[derive(Clone, Default)]
+pub struct IdempotencyLayer {
+    gates: Gates,
+}
+
+impl IdempotencyLayer {
+    /// The layer. Its clones share what they know of calls under way.
+    pub fn new() -> Self {
+        IdempotencyLayer::default()
+    }
+}
+
+impl<S> Layer<S> for IdempotencyLayer {
+    type Service = IdempotencyService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        IdempotencyService { inner, gates: self.gates.clone() }
+    }
+}
+
+/// See [`IdempotencyLayer`].
+#[derive(Clone)]
+pub struct IdempotencyService<S> {
+    inner: S,
+    gates: Gates,
+}
+
+impl<S> Service<Request<Body>> for IdempotencyService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let Some(key_id) = request.extensions().get::<Caller>().map(|caller| caller.key_id) else {
+            return self.inner.call(request).boxed();
+        };
+        let key = match key(&request) {
+            Ok(None) => return self.inner.call(request).boxed(),
+            Ok(Some(key)) => key,
+            Err(error) => return async move { Ok(refuse(error)) }.boxed(),
+        };
+        // The instance that was asked for its readiness is the one to call.
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        let gates = self.gates.clone();
+        async move {
+            let _passing = gates.enter(key_id, key.key()).await;
+            request.extensions_mut().insert(key);
+            inner.call(request).await
+        }
+        .boxed()
+    }
+}
+
+fn key(request: &Request<Body>) -> Result<Option<IdempotencyKey>, Error> {
+    let mut given = request.headers().get_all(HEADER).iter();
+    let Some(key) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Error::invalid("Idempotency-Key", "duplicate", "is given twice"));
+    }
+    IdempotencyKey::parse(key.as_bytes(), request.uri().path()).map(Some)
+}
+
+type Name = (Uuid, String);
+
+/// A gate for each key of which a call is under way.
+#[derive(Clone, Default)]
+struct Gates(Arc<Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>>);
+
+impl Gates {
+    async fn enter(&self, key_id: Uuid, key: &str) -> Passing {
+        let name = (key_id, key.to_owned());
+        let gate = self.open().entry(name.clone()).or_default().clone();
+        // Made before the wait, so that also one who gives up waiting takes the gate away behind the last.
+        let mut passing = Passing { gates: self.clone(), name, held: None };
+        passing.held = Some(gate.lock_owned().await);
+        passing
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Arc<tokio::sync::Mutex<()>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call on its way through a gate, or waiting before it.
+struct Passing {
+    gates: Gates,
+    name: Name,
+    held: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        let mut gates = self.gates.open();
+        self.held = None;
+        // Those who pass or wait hold the gate as well, and can only come to hold it under the lock that we have.
+        if gates.get(&self.name).is_some_and(|gate| Arc::strong_count(gate) == 1) {
+            gates.remove(&self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_with_one_key_pass_one_after_another_and_leave_nothing() {
+        let gates = Gates::default();
+        let first = gates.enter(Uuid::nil(), "k").await;
+        let other = gates.enter(Uuid::nil(), "other").await;
+        let twin = tokio::spawn({
+            let gates = gates.clone();
+            async move { drop(gates.enter(Uuid::nil(), "k").await) }
+        });
+        tokio::task::yield_now().await;
+        assert!(!twin.is_finished());
+        drop(first);
+        twin.await.unwrap();
+        drop(other);
+        assert!(gates.open().is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_who_gives_up_waiting_leaves_nothing() {
+        let gates = Gates::default();
+        let first = gates.enter(Uuid::nil(), "k").await;
+        let waited = tokio::time::timeout(Duration::from_millis(5), gates.enter(Uuid::nil(), "k")).await;
+        assert!(waited.is_err());
+        drop(first);
+        assert!(gates.open().is_empty());
+    }
+}
