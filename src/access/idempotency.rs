@@ -87,6 +87,11 @@ impl Once {
         Once { caller: self.caller.clone(), record }
     }
 
+    /// Whether the call has an idempotency key.
+    pub fn has_key(&self) -> bool {
+        self.record.is_some()
+    }
+
     /// Who calls.
     pub fn caller(&self) -> &Caller {
         &self.caller

@@ -20,6 +20,7 @@ use crate::config::{Database, Serve};
 use crate::db::Mode;
 use crate::error::{Error, Result};
 use crate::proto::v1::entity_service_client::EntityServiceClient;
+use crate::proto::v1::import_entities_response::Answer;
 use crate::proto::{convert, v1};
 
 /// How many lines are on their way to the service.
@@ -119,6 +120,18 @@ impl From<Line> for v1::NewEntity {
     }
 }
 
+/// What became of the lines that were sent.
+#[derive(Default)]
+pub struct Account {
+    /// How many.
+    pub summary: v1::ImportSummary,
+    /// The first that were refused.
+    pub failures: Vec<v1::ImportResult>,
+}
+
+/// How many refused lines are told.
+const FAILURES_SHOWN: usize = 100;
+
 /// Lines that could not be sent, by their number in the file.
 type BadLines = BTreeMap<i64, String>;
 
@@ -151,34 +164,31 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
     tell(&account, &bad, arguments.json);
-    Ok(if account.failed == 0 && bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if account.summary.failed == 0 && bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(account: &v1::ImportEntitiesResponse, bad: &BadLines, json: bool) {
-    let received = account.received + bad.len() as i64;
-    let failed = account.failed + bad.len() as i64;
+fn tell(Account { summary, failures }: &Account, bad: &BadLines, json: bool) {
+    let received = summary.received + bad.len() as i64;
+    let failed = summary.failed + bad.len() as i64;
     if json {
         let counts = serde_json::json!({
-            "received": received, "created": account.created, "existing": account.existing, "failed": failed,
+            "received": received, "created": summary.created, "existing": summary.existing, "failed": failed,
         });
         println!("{counts}");
     } else {
-        println!("{received} read, {} created, {} there before, {failed} refused.", account.created, account.existing);
+        println!("{received} read, {} created, {} there before, {failed} refused.", summary.created, summary.existing);
     }
-    for (line, fault) in bad.iter().take(100) {
+    for (line, fault) in bad.iter().take(FAILURES_SHOWN) {
         eprintln!("line {line}: {fault}");
     }
-    for failure in &account.failures {
-        eprintln!("line {} ({}): {}", failure.line, failure.entity_id, failure.message);
+    for failure in failures {
+        let why = failure.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
+        eprintln!("line {} ({}): {why}", failure.line, failure.entity_id);
     }
 }
 
 /// Imports over a service of its own, with a key that ends with it: the one way in, also without a server.
-async fn offline(
-    arguments: &Arguments,
-    org: &str,
-    input: Box<dyn AsyncBufRead + Send + Unpin>,
-) -> Result<(v1::ImportEntitiesResponse, BadLines)> {
+async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead + Send + Unpin>) -> Result<(Account, BadLines)> {
     let database = Opened::open(&arguments.database).await?;
     let imported = async {
         database.migrate_embedded().await?;
@@ -206,11 +216,7 @@ async fn offline(
 }
 
 /// Streams the lines to the service.
-pub async fn send(
-    server: &str,
-    secret: &str,
-    input: impl AsyncBufRead + Send + Unpin + 'static,
-) -> Result<(v1::ImportEntitiesResponse, BadLines)> {
+pub async fn send(server: &str, secret: &str, input: impl AsyncBufRead + Send + Unpin + 'static) -> Result<(Account, BadLines)> {
     let unreachable = |error: tonic::transport::Error| Error::unavailable(format!("{server} cannot be reached.")).caused_by(error);
     let channel = Endpoint::from_shared(server.to_owned()).map_err(unreachable)?.connect().await.map_err(unreachable)?;
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
@@ -218,8 +224,16 @@ pub async fn send(
     let mut request = tonic::Request::new(ReceiverStream::new(receiver));
     let credential = format!("Bearer {secret}").parse().map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))?;
     request.metadata_mut().insert("authorization", credential);
-    let answer = EntityServiceClient::new(channel).import_entities(request).await;
-    let mut account = answer.map_err(|status| Error::unavailable(format!("The service refused: {}", status.message())))?.into_inner();
+    let refused = |status: tonic::Status| Error::unavailable(format!("The service refused: {}", status.message()));
+    let mut answers = EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?.into_inner();
+    let mut account = Account::default();
+    while let Some(v1::ImportEntitiesResponse { answer: Some(answer) }) = answers.message().await.map_err(refused)? {
+        match answer {
+            Answer::Result(failure) if account.failures.len() < FAILURES_SHOWN => account.failures.push(failure),
+            Answer::Result(_) => {}
+            Answer::Summary(summary) => account.summary = summary,
+        }
+    }
     let (bad, not_sent) = reading.await.map_err(Error::internal)??;
     for failure in &mut account.failures {
         failure.line = line_of(failure.line, &not_sent);
@@ -249,7 +263,7 @@ async fn read(mut input: impl AsyncBufRead + Unpin, sender: mpsc::Sender<v1::Imp
         });
         match parsed {
             Ok(entity) => {
-                let message = v1::ImportEntitiesRequest { entity: Some(entity.into()) };
+                let message = v1::ImportEntitiesRequest { entity: Some(entity.into()), failures_only: true };
                 if sender.send(message).await.is_err() {
                     // The service has ended the stream; its answer tells why.
                     return Ok((bad, not_sent));

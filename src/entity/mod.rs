@@ -1,5 +1,6 @@
 //! The registry of entities.
 
+mod import;
 pub mod model;
 pub mod queries;
 mod service;

@@ -1,23 +1,15 @@
 //! `offboard.v1.EntityService`.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{Caller, Once};
 use crate::db::{Db, Realm, id};
+use crate::entity::import;
 use crate::entity::model::{Entity, NewEntity, State};
 use crate::entity::queries;
 use crate::error::{Code, Error, Result, Violations};
 use crate::proto::v1::entity_service_server::EntityService as Service;
 use crate::proto::{answer, convert, v1};
-
-/// How many entities an import writes in one transaction, and holds in memory.
-const IMPORT_BATCH: usize = 500;
-/// A batch also ends when its entities have this many bytes.
-const IMPORT_BATCH_BYTES: usize = 4 << 20;
-/// How many refused entities an import names.
-const FAILURES_SHOWN: usize = 100;
 
 /// The registry of entities.
 pub struct EntityService {
@@ -28,14 +20,6 @@ impl EntityService {
     /// The service on this database.
     pub fn new(db: Db) -> Self {
         EntityService { db }
-    }
-
-    async fn insert(&self, caller: &Caller, batch: Arc<[NewEntity]>) -> Result<queries::Inserted> {
-        let (realm, principal_id) = (caller.realm.clone(), caller.principal_id);
-        if batch.iter().all(|new| new.portfolio_id.is_none()) {
-            return self.db.run(move |connection| queries::insert(connection, &realm, principal_id, &batch)).await;
-        }
-        self.db.transaction(move |connection| queries::insert(connection, &realm, principal_id, &batch)).await
     }
 }
 
@@ -70,86 +54,11 @@ impl Service for EntityService {
         Ok(Response::new(to_proto(entity, &caller.realm)))
     }
 
-    async fn import_entities(
-        &self,
-        request: Request<Streaming<v1::ImportEntitiesRequest>>,
-    ) -> Result<Response<v1::ImportEntitiesResponse>, Status> {
-        let caller = Caller::of(&request)?;
-        let mut stream = request.into_inner();
-        let mut import = Import::default();
-        while let Some(message) = stream.message().await? {
-            import.take(message);
-            if import.is_full() {
-                self.flush(&caller, &mut import).await?;
-            }
-        }
-        self.flush(&caller, &mut import).await?;
-        import.account.failures.sort_by_key(|failure| failure.line);
-        Ok(Response::new(import.account))
-    }
-}
+    type ImportEntitiesStream = import::Answers;
 
-impl EntityService {
-    async fn flush(&self, caller: &Caller, import: &mut Import) -> Result<()> {
-        let lines = std::mem::take(&mut import.lines);
-        let batch = std::mem::take(&mut import.batch);
-        import.bytes = 0;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let batch: Arc<[NewEntity]> = batch.into();
-        let outcome = self.insert(caller, batch.clone()).await?;
-        for (place, (line, new)) in lines.into_iter().zip(batch.iter()).enumerate() {
-            if outcome.no_portfolio.contains(&place) {
-                let portfolio_id = new.portfolio_id.as_deref().unwrap_or_default();
-                import.refuse(line, new.id.clone(), &Error::not_found("portfolio", portfolio_id));
-            } else if outcome.existing.contains(&place) {
-                import.account.existing += 1;
-            } else {
-                import.account.created += 1;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// An import on its way: the batch in hand and the account so far.
-#[derive(Default)]
-struct Import {
-    lines: Vec<i64>,
-    batch: Vec<NewEntity>,
-    bytes: usize,
-    account: v1::ImportEntitiesResponse,
-}
-
-impl Import {
-    fn take(&mut self, message: v1::ImportEntitiesRequest) {
-        self.account.received += 1;
-        let line = self.account.received;
-        let bytes = prost::Message::encoded_len(&message);
-        let entity_id = message.entity.as_ref().map(|entity| entity.entity_id.clone()).unwrap_or_default();
-        let checked = message.entity.ok_or_else(|| Error::invalid("entity", "required", "must be given"));
-        match checked.and_then(|message| NewEntity::check(message, "entity")) {
-            Ok(new) => {
-                self.lines.push(line);
-                self.batch.push(new);
-                self.bytes += bytes;
-            }
-            Err(error) => self.refuse(line, entity_id, &error),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.batch.len() >= IMPORT_BATCH || self.bytes >= IMPORT_BATCH_BYTES
-    }
-
-    fn refuse(&mut self, line: i64, entity_id: String, error: &Error) {
-        self.account.failed += 1;
-        if self.account.failures.len() < FAILURES_SHOWN {
-            let faults: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
-            let message = if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") };
-            self.account.failures.push(v1::ImportFailure { line, entity_id, code: error.code().name().to_owned(), message });
-        }
+    async fn import_entities(&self, request: Request<Streaming<v1::ImportEntitiesRequest>>) -> Result<Response<import::Answers>, Status> {
+        let once = Once::of_stream(&request)?;
+        Ok(Response::new(import::run(self.db.clone(), once, request.into_inner()).await?))
     }
 }
 

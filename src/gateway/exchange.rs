@@ -95,7 +95,7 @@ impl Exchange {
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
         if binding.rpc.server_streaming {
             let answer = called.map_err(|status| self.problem(fault.get().unwrap_or(&status)))?;
-            return Ok(self.stream(answer, Framing::of(&parts.headers)));
+            return Ok(self.stream(answer, Framing::of(&parts.headers), fault));
         }
         let answered = match called {
             Ok(answer) => answer.only().await,
@@ -122,9 +122,12 @@ impl Exchange {
         }
     }
 
-    fn stream(&self, answer: Answer, framing: Framing) -> Response<Body> {
+    /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream, is
+    /// told as it was found.
+    fn stream(&self, answer: Answer, framing: Framing, fault: Arc<OnceLock<Status>>) -> Response<Body> {
         let (headers, status) = headers::from_metadata(&answer.metadata);
-        let body = framing.frame(self.clone(), answer.messages);
+        let messages = answer.messages.map(move |message| message.map_err(|status| fault.get().cloned().unwrap_or(status)));
+        let body = framing.frame(self.clone(), messages);
         self.respond(status.unwrap_or(StatusCode::OK), headers, Some(framing.media_type()), body)
     }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, Stream, StreamExt};
 use http::{HeaderMap, header};
 use prost_reflect::DynamicMessage;
 use serde_json::json;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::body::JSON_LINES;
 use super::exchange::Exchange;
@@ -44,7 +44,7 @@ impl Framing {
     }
 
     /// The body that tells the messages as they come. It ends with the first failure.
-    pub fn frame(self, exchange: Exchange, messages: Streaming<DynamicMessage>) -> Body {
+    pub fn frame(self, exchange: Exchange, messages: impl Stream<Item = Result<DynamicMessage, Status>> + Send + 'static) -> Body {
         // A panic behind the stream ends it as any other failure does.
         let messages = AssertUnwindSafe(messages).catch_unwind().map(|message| match message {
             Ok(message) => message,

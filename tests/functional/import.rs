@@ -15,6 +15,17 @@ fn counts(account: &Value) -> [i64; 4] {
     ["received", "created", "existing", "failed"].map(|name| account[name].as_i64().unwrap())
 }
 
+/// The results of the lines that were refused.
+fn refused(account: &Value) -> Vec<&Value> {
+    account["results"].as_array().unwrap().iter().filter(|result| result["outcome"] == "failed").collect()
+}
+
+/// The outcome of each line, in the order of the lines.
+fn outcomes(account: &Value) -> Vec<&str> {
+    let results = account["results"].as_array().unwrap().iter().zip(1..);
+    results.map(|(result, line)| (result["line"] == line).then(|| result["outcome"].as_str().unwrap()).unwrap()).collect()
+}
+
 fn demo_file() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/entities.ndjson").to_str().unwrap().to_owned()
 }
@@ -28,7 +39,8 @@ scenario! {
             .collect();
         let first = world.import(&entities).await;
         assert_eq!(counts(&first), [1201, 1201, 0, 0], "{first}");
-        assert_eq!(first["failures"], json!([]));
+        assert_eq!(outcomes(&first), ["created"; 1201]);
+        assert_eq!(first["results"][1200], json!({"line": 1201, "entity_id": "e1200", "outcome": "created", "error": null}));
         let stored = world.database.text("SELECT (SELECT count(*) FROM entity) || ' ' || (SELECT count(*) FROM dependent)");
         assert_eq!(stored.as_deref(), Some("1201 1201"));
         let fund = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
@@ -36,6 +48,9 @@ scenario! {
         let told = "SELECT sum(cardinality(subjects)) FROM event WHERE type = 'entity.created'";
         assert_eq!(world.database.count(told), 1201, "every entity is told of once");
         assert!(world.database.count("SELECT count(*) FROM event WHERE type = 'entity.created'") > 1, "in more than one batch");
+
+        let order = "SELECT string_agg(id, ',' ORDER BY attached_at, id) = string_agg(id, ',' ORDER BY id) FROM entity WHERE portfolio_id = 'p'";
+        assert_eq!(world.database.text(order).as_deref(), Some("true"), "members joined in the order of the stream");
 
         let (before, told_before) = (digest(&world.database), events(&world.database));
         let second = world.import(&entities).await;
@@ -54,26 +69,58 @@ scenario! {
             ])
             .await;
         assert_eq!(counts(&account), [5, 2, 1, 2], "{account}");
-        let failures = account["failures"].as_array().unwrap();
-        let told: Vec<_> = failures.iter().map(|failure| (failure["line"].as_i64().unwrap(), failure["entity_id"].as_str().unwrap(), failure["code"].as_str().unwrap())).collect();
-        assert_eq!(told, [(2, "no/good", "validation_failed"), (3, "homeless", "not_found")]);
-        let message = failures[0]["message"].as_str().unwrap();
+        assert_eq!(outcomes(&account), ["created", "failed", "failed", "existing", "created"]);
+        let failures = refused(&account);
+        let told: Vec<_> = failures.iter().map(|failure| (failure["entity_id"].as_str().unwrap(), failure["error"]["code"].as_str().unwrap())).collect();
+        assert_eq!(told, [("no/good", "validation_failed"), ("homeless", "not_found")]);
+        let message = failures[0]["error"]["message"].as_str().unwrap();
         for part in ["entity_id", "type", "dependents[0].kind"] {
             assert!(message.contains(part), "{message}");
         }
-        assert!(failures[1]["message"].as_str().unwrap().contains("`nowhere`"), "{account}");
+        assert!(failures[1]["error"]["message"].as_str().unwrap().contains("`nowhere`"), "{account}");
         assert_eq!(world.database.text("SELECT string_agg(id || type, ',' ORDER BY id) FROM entity").as_deref(), Some("good1T,good2T"));
         assert_eq!(events(&world.database), "entity.created good1,good2");
     }
 
-    async fn an_import_names_a_hundred_failures_and_counts_them_all(world: &World) {
-        let bad: Vec<Value> = (0..150).map(|n| json!({"entity_id": format!("b{n}"), "type": ""})).collect();
-        let account = world.import(&bad).await;
-        assert_eq!(counts(&account), [150, 0, 0, 150]);
-        let lines: Vec<_> = account["failures"].as_array().unwrap().iter().map(|failure| failure["line"].as_i64().unwrap()).collect();
-        assert_eq!(lines, (1..=100).collect::<Vec<_>>());
-        let nothing = world.import(&[]).await;
-        assert_eq!(counts(&nothing), [0, 0, 0, 0]);
+    async fn every_line_has_a_result_also_across_batches_that_share_ids(world: &World) {
+        let ids: Vec<usize> = (0..1700).map(|n| if n >= 1100 { n - 1100 } else { n }).collect();
+        let entities: Vec<Value> = ids.iter().zip(1..).map(|(id, line)| json!({"entity_id": format!("e{id}"), "type": format!("L{line}")})).collect();
+        let account = world.import(&entities).await;
+        assert_eq!(counts(&account), [1700, 1100, 600, 0]);
+        let expected = [vec!["created"; 1100], vec!["existing"; 600]].concat();
+        assert_eq!(outcomes(&account), expected);
+        let first = "SELECT count(*) FROM entity WHERE type = 'L' || (substr(id, 2)::int + 1)";
+        assert_eq!(world.database.count(first), 1100, "of two lines with one id the first counts");
+        assert_eq!(counts(&world.import(&[]).await), [0, 0, 0, 0]);
+    }
+
+    async fn a_caller_may_ask_for_the_refused_alone(world: &World) {
+        let entity = |n: usize| json!({"entity_id": format!("b{n}"), "type": if n == 7 { "" } else { "T" }});
+        let requests: Vec<Value> = (0..20).map(|n| json!({"entity": entity(n), "failures_only": true})).collect();
+        let account = world.client.import_requests(&requests, "?failures_only=true", &[]).await.unwrap().json;
+        assert_eq!(counts(&account), [20, 19, 0, 1]);
+        let results: Vec<_> = account["results"].as_array().unwrap().iter().map(|result| (&result["line"], &result["entity_id"])).collect();
+        assert_eq!(results, [(&json!(8), &json!("b7"))]);
+    }
+
+    async fn a_stream_with_an_idempotency_key_has_the_same_results_again(world: &World) {
+        let entities: Vec<Value> = (0..1300).map(|n| json!({"type": "T", "attributes": {"n": n}})).collect();
+        let key = [("idempotency-key", "an import")];
+        // Ids are generated, so without the key a second sending would make everything twice.
+        let first = world.client.import_with(&entities[..700], &key).await.unwrap().json;
+        assert_eq!(counts(&first), [700, 700, 0, 0]);
+        let again = world.client.import_with(&entities[..700], &key).await.unwrap().json;
+        assert_eq!(again, first);
+        // A stream that was cut off: what is whole of it is known, and the rest is done. The batch that the cut has changed is another request.
+        let reused = world.client.import_with(&entities, &key).await.unwrap_err();
+        assert_eq!(reused.code, "idempotency_key_reused");
+        assert_eq!(world.database.count("SELECT count(*) FROM entity"), 700);
+
+        let key = [("idempotency-key", "another import")];
+        world.client.import_with(&entities[..1000], &key).await.unwrap();
+        let whole = world.client.import_with(&entities, &key).await.unwrap().json;
+        assert_eq!(counts(&whole), [1300, 1300, 0, 0]);
+        assert_eq!(world.database.count("SELECT count(*) FROM entity"), 2000);
     }
 
     async fn the_demo_file_is_imported_whole_by_every_way_there_is(world: &World) {
@@ -122,7 +169,23 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     assert_eq!((unknown.status, &unknown.json()["errors"][0]["field"]), (400, &json!("typo")), "{}", unknown.text());
     // Blank lines and a missing last end of line are nothing wrong.
     let good = send("\r\n{\"entity_id\":\"a\",\"type\":\"T\"}\r\n\n{\"entity_id\":\"b\",\"type\":\"T\"}").await;
-    assert_eq!((good.status, counts(&good.json())), (200, [2, 2, 0, 0]), "{}", good.text());
+    assert_eq!(good.header("content-type"), Some("application/x-ndjson"));
+    let lines: Vec<Value> = good.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((good.status, lines.len()), (200, 3), "{}", good.text());
+    assert_eq!(lines[1], json!({"result": {"line": 2, "entity_id": "b", "outcome": "created", "error": null}, "summary": null}));
+    assert_eq!(lines[2], json!({"result": null, "summary": {"received": 2, "created": 2, "existing": 0, "failed": 0}}));
+
+    // Behind the first results a fault is a last line.
+    let mut long: String = (0..1000).map(|n| format!("{{\"entity_id\":\"n{n}\",\"type\":\"T\"}}\n")).collect();
+    long.push_str("{\"entity_id\":\n");
+    let broken = http(world.server.addresses.http, "POST", "/v1/entities:import", &headers, long).await;
+    let text = broken.text();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!((broken.status, &last["error"]["code"]), (200, &json!("validation_failed")), "{last}");
+    assert!(last["error"]["errors"][0]["description"].as_str().unwrap().starts_with("line 1001: "), "{last}");
+    let told = text.lines().filter(|line| line.contains("\"created\"")).count();
+    assert_eq!(world.database.count("SELECT count(*) FROM entity WHERE id LIKE 'n%'"), told as i64, "what is told is stored");
+    assert_eq!(told, 1000);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod command_line;
 mod contracts;
 mod entities;
 mod grpc_door;
+mod idempotency;
 mod import;
 mod isolation;
 mod keys;

@@ -1,6 +1,7 @@
 //! A way to the database that can be cut, or made to hang.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -19,6 +20,14 @@ pub enum Way {
     Hangs,
     /// Connections are closed.
     Cut,
+    /// Open, but nothing comes back on a connection once it has been asked to commit.
+    SwallowsCommits,
+}
+
+impl Way {
+    fn passes(self) -> bool {
+        matches!(self, Way::Open | Way::SwallowsCommits)
+    }
 }
 
 /// A listener that passes connections on to a database, on threads of its own: the test's may be held up by the database itself.
@@ -66,10 +75,18 @@ impl Drop for Proxy {
 async fn pass(caller: TcpStream, target: Url, way: watch::Receiver<Way>) {
     let mut cut = way.clone();
     let relay = async move {
-        way.clone().wait_for(|way| *way == Way::Open).await.ok()?;
+        way.clone().wait_for(|way| way.passes()).await.ok()?;
+        let committed = AtomicBool::new(false);
         let (from_caller, to_caller) = split(caller);
         let (from_database, to_database) = split(connect(&target).await);
-        tokio::join!(pump(from_caller, to_database, way.clone()), pump(from_database, to_caller, way.clone()));
+        let there = pump(from_caller, to_database, way.clone(), |asked, way| {
+            if way == Way::SwallowsCommits && asked.windows(6).any(|word| word == b"COMMIT") {
+                committed.store(true, Ordering::SeqCst);
+            }
+            true
+        });
+        let back = pump(from_database, to_caller, way.clone(), |_, _| !committed.load(Ordering::SeqCst));
+        tokio::join!(there, back);
         Some(())
     };
     tokio::select! {
@@ -78,11 +95,17 @@ async fn pass(caller: TcpStream, target: Url, way: watch::Receiver<Way>) {
     }
 }
 
-/// Passes on what is read; while the way hangs it is kept.
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut way: watch::Receiver<Way>) {
+/// Passes on what is read, where `admit` lets it; while the way hangs it is kept.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut way: watch::Receiver<Way>,
+    admit: impl Fn(&[u8], Way) -> bool,
+) {
     let mut buffer = vec![0; 1 << 14];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if way.wait_for(|way| *way == Way::Open).await.is_err() || to.write_all(&buffer[..length]).await.is_err() {
+        let Ok(way) = way.wait_for(|way| way.passes()).await.map(|way| *way) else { return };
+        if admit(&buffer[..length], way) && to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }

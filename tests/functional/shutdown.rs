@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use offboard::proto::v1::entity_service_client::EntityServiceClient;
-use offboard::proto::v1::{ImportEntitiesRequest, ImportEntitiesResponse, NewEntity};
+use offboard::proto::v1::import_entities_response::Answer as ImportAnswer;
+use offboard::proto::v1::{ImportEntitiesRequest, ImportSummary, NewEntity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -18,7 +19,7 @@ use crate::probes::{health, readiness};
 /// An import whose lines come one by one.
 struct SlowImport {
     lines: mpsc::Sender<ImportEntitiesRequest>,
-    answer: JoinHandle<Result<ImportEntitiesResponse, tonic::Status>>,
+    answer: JoinHandle<Result<ImportSummary, tonic::Status>>,
 }
 
 impl SlowImport {
@@ -28,7 +29,15 @@ impl SlowImport {
         let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap().connect_lazy();
         let mut request = tonic::Request::new(ReceiverStream::new(receiver));
         request.metadata_mut().insert("authorization", format!("Bearer {}", world.key.secret).parse().unwrap());
-        let answer = async move { EntityServiceClient::new(channel).import_entities(request).await.map(tonic::Response::into_inner) };
+        let answer = async move {
+            let mut answers = EntityServiceClient::new(channel).import_entities(request).await?.into_inner();
+            while let Some(message) = answers.message().await? {
+                if let Some(ImportAnswer::Summary(summary)) = message.answer {
+                    return Ok(summary);
+                }
+            }
+            panic!("the import ended without a summary")
+        };
         let import = SlowImport { lines, answer: tokio::spawn(answer) };
         // As many as end a batch: once they are stored, the call is known to run.
         for n in 0..500 {
@@ -40,7 +49,7 @@ impl SlowImport {
 
     async fn send(&self, id: &str) {
         let entity = NewEntity { entity_id: id.to_owned(), r#type: "T".to_owned(), ..Default::default() };
-        self.lines.send(ImportEntitiesRequest { entity: Some(entity) }).await.unwrap();
+        self.lines.send(ImportEntitiesRequest { entity: Some(entity), failures_only: true }).await.unwrap();
     }
 }
 

@@ -98,14 +98,29 @@ impl Client {
         }
     }
 
-    /// Imports entities as one stream.
+    /// Imports entities as one stream. The answer is the summary, with the results as `results`.
     pub async fn import(&self, entities: &[Value]) -> Result<Answer, Failure> {
-        let method = "EntityService/ImportEntities";
+        self.import_with(entities, &[]).await
+    }
+
+    /// Imports entities with more headers.
+    pub async fn import_with(&self, entities: &[Value], headers: &[(&str, &str)]) -> Result<Answer, Failure> {
         let requests: Vec<Value> = entities.iter().map(|entity| json!({ "entity": entity })).collect();
-        match self.door {
-            Door::Grpc => grpc::send(self, method, &requests, &[]).await,
-            Door::Rest => rest::stream(self, method, &requests).await,
-        }
+        self.import_requests(&requests, "", headers).await
+    }
+
+    /// Imports by requests; by REST, where only their entities are sent, with a query.
+    pub async fn import_requests(&self, requests: &[Value], query: &str, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+        let method = "EntityService/ImportEntities";
+        let (mut answers, headers) = match self.door {
+            Door::Grpc => grpc::exchange(self, method, requests, headers).await?,
+            Door::Rest => rest::exchange(self, method, requests, query, headers).await?,
+        };
+        let mut summary =
+            answers.pop().and_then(|mut last| last["summary"].as_object_mut().map(std::mem::take)).expect("a summary comes last");
+        let results = answers.into_iter().map(|mut answer| answer["result"].take()).collect();
+        summary.insert("results".to_owned(), Value::Array(results));
+        Ok(Answer { json: Value::Object(summary), http: None, headers })
     }
 
     /// The connection for gRPC. It is made in the runtime that first uses it.

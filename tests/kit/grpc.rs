@@ -16,19 +16,10 @@ use super::client::{Answer, Client, Failure, Fault};
 use super::spelling;
 
 /// Calls a method through the gRPC door.
-pub(super) async fn call(client: &Client, rpc: &str, request: &Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
-    send(client, rpc, std::slice::from_ref(request), headers).await
-}
-
-/// Calls a method that takes a stream, or one whose stream is a single request.
-pub(super) async fn send(client: &Client, rpc: &str, requests: &[Value], headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+pub(super) async fn call(client: &Client, rpc: &str, message: &Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
     let method = spelling::method(rpc);
-    let messages: Vec<DynamicMessage> = requests.iter().map(|request| encode(request, method.input())).collect();
-    let mut request = Request::new(tokio_stream::iter(messages));
-    let bearer = format!("Bearer {}", client.secret);
-    for (name, value) in std::iter::once(("authorization", bearer.as_str())).chain(headers.iter().copied()) {
-        request.metadata_mut().insert(name.parse::<MetadataKey<_>>().unwrap(), value.parse().unwrap());
-    }
+    let mut request = Request::new(tokio_stream::iter([encode(message, method.input())]));
+    add_headers(request.metadata_mut(), client, headers);
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
     let mut grpc = Grpc::new(client.channel().await);
     grpc.ready().await.unwrap_or_else(|error| panic!("{rpc}: {error:?}"));
@@ -39,6 +30,36 @@ pub(super) async fn send(client: &Client, rpc: &str, requests: &[Value], headers
             Ok(Answer { json, http: None, headers: headers_of(response.metadata()) })
         }
         Err(status) => Err(failure(&status)),
+    }
+}
+
+/// Sends a stream and reads the stream that answers it to its end.
+pub(super) async fn exchange(
+    client: &Client,
+    rpc: &str,
+    requests: &[Value],
+    headers: &[(&str, &str)],
+) -> Result<(Vec<Value>, Vec<(String, String)>), Failure> {
+    let method = spelling::method(rpc);
+    let messages: Vec<DynamicMessage> = requests.iter().map(|request| encode(request, method.input())).collect();
+    let mut request = Request::new(tokio_stream::iter(messages));
+    add_headers(request.metadata_mut(), client, headers);
+    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+    let mut grpc = Grpc::new(client.channel().await);
+    grpc.ready().await.unwrap_or_else(|error| panic!("{rpc}: {error:?}"));
+    let response = grpc.streaming(request, path.parse().unwrap(), DynamicCodec { output: method.output() }).await;
+    let (metadata, mut stream, _) = response.map_err(|status| failure(&status))?.into_parts();
+    let mut answers = Vec::new();
+    while let Some(message) = stream.message().await.map_err(|status| failure(&status))? {
+        answers.push(spelling::from_door(&decode(&message), &method.output()));
+    }
+    Ok((answers, headers_of(&metadata)))
+}
+
+fn add_headers(metadata: &mut MetadataMap, client: &Client, headers: &[(&str, &str)]) {
+    let bearer = format!("Bearer {}", client.secret);
+    for (name, value) in std::iter::once(("authorization", bearer.as_str())).chain(headers.iter().copied()) {
+        metadata.insert(name.parse::<MetadataKey<_>>().unwrap(), value.parse().unwrap());
     }
 }
 

@@ -174,13 +174,33 @@ pub(super) async fn call(client: &Client, rpc: &str, request: &Value, headers: &
     read(&reply, rpc)
 }
 
-/// Calls a method that takes a stream: each item is a request.
-pub(super) async fn stream(client: &Client, rpc: &str, requests: &[Value]) -> Result<Answer, Failure> {
+/// Calls a method that takes a stream and answers with one: each item is a request, each line an answer.
+pub(super) async fn exchange(
+    client: &Client,
+    rpc: &str,
+    requests: &[Value],
+    query: &str,
+    headers: &[(&str, &str)],
+) -> Result<(Vec<Value>, Vec<(String, String)>), Failure> {
     let route = ROUTES.iter().find(|route| route.rpc == rpc).unwrap_or_else(|| panic!("no contract has a request for {rpc}"));
     let Body::Lines(member) = route.body else { panic!("{rpc} takes no stream") };
     let lines: String = requests.iter().map(|request| format!("{}\n", request[member])).collect();
-    let prepared = Prepared { method: route.method, target: route.path.to_owned(), body: None, credential: route.credential };
-    read(&send(client, &prepared, Some("application/x-ndjson"), lines, &[]).await, rpc)
+    let prepared = Prepared { method: route.method, target: format!("{}{query}", route.path), body: None, credential: route.credential };
+    let reply = send(client, &prepared, Some("application/x-ndjson"), lines, headers).await;
+    if reply.status >= 300 {
+        return read(&reply, rpc).map(|answer| (vec![answer.json], answer.headers));
+    }
+    let output = spelling::method(rpc).output();
+    let mut answers = Vec::new();
+    for line in reply.text().lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON ({error}): {line}"));
+        if let Some(problem) = line.get("error") {
+            let problem = Reply { status: problem["status"].as_u64().unwrap() as u16, body: problem.to_string().into(), ..reply.clone() };
+            return Err(refusal(&problem));
+        }
+        answers.push(spelling::from_door(&line, &output));
+    }
+    Ok((answers, reply.headers.clone()))
 }
 
 async fn send(client: &Client, request: &Prepared, content_type: Option<&str>, body: String, headers: &[(&str, &str)]) -> Reply {
@@ -202,6 +222,12 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
         return Ok(Answer { json, http: Some(reply.status), headers: reply.headers.clone() });
     }
     assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{}", reply.text());
+    Err(refusal(reply))
+}
+
+/// What a problem document tells.
+fn refusal(reply: &Reply) -> Failure {
+    let request_id = reply.header("x-request-id").map(str::to_owned);
     let problem = reply.json();
     let word = |name: &str| problem[name].as_str().unwrap_or_else(|| panic!("the problem has no `{name}`: {problem}")).to_owned();
     assert_eq!(problem["status"], reply.status, "{problem}");
@@ -214,7 +240,7 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
         code: fault["code"].as_str().unwrap_or_default().to_owned(),
         description: fault["description"].as_str().unwrap_or_default().to_owned(),
     });
-    Err(Failure {
+    Failure {
         code: word("code"),
         http: Some(reply.status),
         grpc: None,
@@ -223,5 +249,5 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
         faults: faults.collect(),
         request_id,
         headers: reply.headers.clone(),
-    })
+    }
 }
