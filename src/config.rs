@@ -121,6 +121,10 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_MAX_CONCURRENT_CALLS", default_value_t = 1024)]
     pub max_concurrent_calls: usize,
 
+    /// Calls that a key may make a second at each replica, and at once; 0 is no limit
+    #[arg(long, env = "OFFBOARD_RATE_LIMIT", default_value_t = 5000, value_name = "CALLS")]
+    pub rate_limit: u32,
+
     /// Seconds that a call may take, unless its caller gives it less
     #[arg(long, env = "OFFBOARD_REQUEST_TIMEOUT", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
     pub request_timeout: Duration,

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use uuid::Uuid;
 
+use crate::access::ApiVersion;
 use crate::db::{Mode, Realm, text_enum};
 use crate::error::{Code, Error, Result};
 
@@ -87,6 +88,8 @@ pub struct Key {
     pub scopes: Vec<Scope>,
     /// Where it may be used from; anywhere if empty.
     pub allowed: Vec<IpNet>,
+    /// The version of the API that it speaks.
+    pub api_version: ApiVersion,
     /// When it ends.
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was revoked.
@@ -103,7 +106,13 @@ impl Key {
         if !self.allowed.is_empty() && !address.is_some_and(listed) {
             return Err(Error::new(Code::AddressNotAllowed, "This key may not be used from the caller's address."));
         }
-        Ok(Caller { realm: self.realm.clone(), key_id: self.id, principal_id: self.principal_id, scopes: self.scopes.clone() })
+        Ok(Caller {
+            realm: self.realm.clone(),
+            key_id: self.id,
+            principal_id: self.principal_id,
+            api_version: self.api_version,
+            scopes: self.scopes.clone(),
+        })
     }
 }
 
@@ -121,6 +130,8 @@ pub struct Caller {
     pub key_id: Uuid,
     /// Who acts.
     pub principal_id: Uuid,
+    /// The version of the API that the key speaks, where the call names none.
+    pub api_version: ApiVersion,
     scopes: Vec<Scope>,
 }
 
@@ -151,6 +162,7 @@ mod tests {
             principal_id: Uuid::nil(),
             scopes: vec![Scope::EntitiesRead],
             allowed: Vec::new(),
+            api_version: ApiVersion::latest(),
             expires_at: None,
             revoked_at: None,
         }

@@ -1,5 +1,6 @@
 //! Who may do what, and how often: realms, API keys, scopes and idempotency keys.
 
+mod api_version;
 mod authenticate;
 mod idempotency;
 mod idempotency_queries;
@@ -7,6 +8,7 @@ mod key;
 pub mod queries;
 mod sweep;
 
+pub use api_version::ApiVersion;
 pub use authenticate::{Authenticator, KEYS_TOPIC};
 pub use idempotency::{IdempotencyKey, Once, REPLAYED};
 pub use key::{Caller, Key, Scope, Secret};

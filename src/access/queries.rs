@@ -1,11 +1,12 @@
 //! The SQL of realms and keys.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use crate::access::ApiVersion;
 use crate::access::key::{Key, Scope, Secret};
 use crate::db::schema::{api_key, realm};
 use crate::db::{Mode, Realm, Work, id, listen};
@@ -73,6 +74,7 @@ pub fn create_key(connection: &mut PgConnection, new: &NewKey, secret: &Secret) 
                 api_key::secret_prefix.eq(secret.prefix()),
                 api_key::scopes.eq(new.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>()),
                 api_key::allowed.eq(&new.allowed),
+                api_key::api_version.eq(ApiVersion::latest().day()),
                 api_key::expires_at.eq(new.expires_at),
             ))
             .execute(connection)?;
@@ -82,7 +84,8 @@ pub fn create_key(connection: &mut PgConnection, new: &NewKey, secret: &Secret) 
 
 /// Finds the key with this hash of its secret, also an ended one.
 pub fn find_key(connection: &mut PgConnection, secret_sha256: &[u8]) -> Work<Option<Key>> {
-    type Row = (Uuid, i32, String, Mode, Uuid, Vec<String>, Vec<IpNet>, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+    type Moment = Option<DateTime<Utc>>;
+    type Row = (Uuid, i32, String, Mode, Uuid, Vec<String>, Vec<IpNet>, Option<NaiveDate>, Moment, Moment);
     let row: Option<Row> = api_key::table
         .inner_join(realm::table.on(realm::id.eq(api_key::realm_id)))
         .filter(api_key::secret_sha256.eq(secret_sha256))
@@ -94,18 +97,20 @@ pub fn find_key(connection: &mut PgConnection, secret_sha256: &[u8]) -> Work<Opt
             api_key::principal_id,
             api_key::scopes,
             api_key::allowed,
+            api_key::api_version,
             api_key::expires_at,
             api_key::revoked_at,
         ))
         .first(connection)
         .optional()?;
-    Ok(row.map(|(id, realm_id, org, mode, principal_id, scopes, allowed, expires_at, revoked_at)| Key {
+    Ok(row.map(|(id, realm_id, org, mode, principal_id, scopes, allowed, api_version, expires_at, revoked_at)| Key {
         id,
         realm: Realm::from_row(realm_id, org, mode),
         principal_id,
         // A scope that this binary does not know grants nothing.
         scopes: scopes.iter().filter_map(|scope| Scope::parse(scope)).collect(),
         allowed,
+        api_version: ApiVersion::pinned(api_version),
         expires_at,
         revoked_at,
     }))

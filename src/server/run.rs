@@ -1,6 +1,7 @@
 //! A running service: its listeners, its workers, and how they end.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use prost_reflect::DescriptorPool;
@@ -13,6 +14,7 @@ use tower::Layer;
 
 use super::drain::{Drain, Grace};
 use super::health::Health;
+use super::layers::RateLimit;
 use super::stack::{Limits, layers, reflection, services};
 use super::{admin, health};
 use crate::access::{Authenticator, KEYS_TOPIC, sweep_idempotency_keys};
@@ -122,7 +124,10 @@ async fn open_doors(
     keepers: &mut JoinSet<()>,
 ) -> Result<()> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
+    let calls = RateLimit::new(NonZeroU32::new(settings.rate_limit));
+    keepers.spawn(calls.clone().forget());
     let limits = Limits {
+        calls,
         message_bytes: settings.max_body_bytes,
         concurrent_calls: settings.max_concurrent_calls,
         request_timeout: settings.request_timeout,

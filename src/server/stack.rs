@@ -13,7 +13,8 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::layers::{
-    AuthLayer, DeadlineLayer, IdempotencyLayer, LoadLayer, Methods, PanicLayer, RequestIdLayer, Scopes, StatusLayer, TraceLayer,
+    AroundLayer, Auth, DeadlineLayer, Idempotency, LoadLayer, Methods, PanicLayer, RateLimit, RequestIdLayer, Scopes, StatusLayer,
+    TraceLayer, Version,
 };
 use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
@@ -32,10 +33,12 @@ use crate::proto::v1::removal_service_server::RemovalServiceServer;
 pub type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
 /// The limits that the stack keeps.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Limits {
     /// The largest message, in bytes.
     pub message_bytes: usize,
+    /// How often each key may call.
+    pub calls: RateLimit,
     /// The most calls at once.
     pub concurrent_calls: usize,
     /// The longest a call may take.
@@ -89,8 +92,10 @@ pub fn layers(
         .layer(PanicLayer)
         .layer(LoadLayer::new(limits.concurrent_calls, closing))
         .layer(DeadlineLayer::new(methods, limits.request_timeout))
-        .layer(AuthLayer::new(authenticator, Scopes::declared(descriptors)))
-        .layer(IdempotencyLayer::new())
+        .layer(AroundLayer(Auth::new(authenticator, Scopes::declared(descriptors))))
+        .layer(AroundLayer(limits.calls.clone()))
+        .layer(AroundLayer(Version))
+        .layer(AroundLayer(Idempotency::default()))
         .into_inner();
     layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes).map_err(BoxError::from)))
 }

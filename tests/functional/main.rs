@@ -13,6 +13,7 @@ mod idempotency;
 mod import;
 mod isolation;
 mod keys;
+mod limits;
 mod membership;
 mod portfolios;
 mod probes;

@@ -3,19 +3,16 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::extract::ConnectInfo;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use prost_reflect::{DescriptorPool, Value};
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
-use tower::{Layer, Service};
 
+use super::around::{Around, Inner};
 use super::refuse;
-use crate::access::{Authenticator, Scope};
+use crate::access::{Authenticator, Caller, Scope};
 use crate::error::{Code, Error};
 
 /// The option of a method that names the scope it needs.
@@ -46,76 +43,40 @@ impl Scopes {
     }
 }
 
-/// Puts a [`Caller`](crate::access::Caller) among the extensions of each request to our own services, or refuses it. Health and reflection
+/// Puts a [`Caller`] among the extensions of each request to our own services, or refuses it. Health and reflection
 /// need no key; a method that is not there is left to be answered as such.
 #[derive(Clone)]
-pub struct AuthLayer {
+pub struct Auth {
     authenticator: Authenticator,
     scopes: Scopes,
 }
 
-impl AuthLayer {
+impl Auth {
     /// Authenticates by `authenticator` and asks for `scopes`.
     pub fn new(authenticator: Authenticator, scopes: Scopes) -> Self {
-        AuthLayer { authenticator, scopes }
+        Auth { authenticator, scopes }
+    }
+
+    async fn admit(&self, presented: Result<String, Error>, address: Option<IpAddr>, scope: Option<Scope>) -> Result<Caller, Error> {
+        let scope = scope.ok_or_else(|| Error::new(Code::PermissionDenied, "Nobody may call this method."))?;
+        let caller = self.authenticator.authenticate(&presented?, address).await?;
+        caller.require(scope)?;
+        Ok(caller)
     }
 }
 
-impl<S> Layer<S> for AuthLayer {
-    type Service = AuthService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        AuthService { inner, layer: self.clone() }
-    }
-}
-
-/// See [`AuthLayer`].
-#[derive(Clone)]
-pub struct AuthService<S> {
-    inner: S,
-    layer: AuthLayer,
-}
-
-impl<S> Service<Request<Body>> for AuthService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Some(scope) = self.layer.scopes.0.get(request.uri().path()).copied() else {
-            return self.inner.call(request).boxed();
-        };
-        // The instance that was asked for its readiness is the one to call.
-        let ready = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, ready);
-        let authenticator = self.layer.authenticator.clone();
+impl Around for Auth {
+    async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+        let Some(scope) = self.scopes.0.get(request.uri().path()).copied() else { return inner.call(request).await };
         let presented = credential(request.headers()).map(str::to_owned);
         let address = peer(&request);
-        async move {
-            let admitted = async {
-                let scope = scope.ok_or_else(|| Error::new(Code::PermissionDenied, "Nobody may call this method."))?;
-                let caller = authenticator.authenticate(&presented?, address).await?;
-                caller.require(scope)?;
-                Ok(caller)
-            };
-            match admitted.await {
-                Ok(caller) => {
-                    request.extensions_mut().insert(caller);
-                    inner.call(request).await
-                }
-                Err(error) => Ok(refuse(error)),
+        match self.admit(presented, address, scope).await {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                inner.call(request).await
             }
+            Err(error) => Ok(refuse(error)),
         }
-        .boxed()
     }
 }
 

@@ -5,82 +5,37 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use http::{Request, Response};
 use tonic::body::Body;
-use tower::{Layer, Service};
 use uuid::Uuid;
 
+use super::around::{Around, Inner};
 use super::refuse;
 use crate::access::{Caller, IdempotencyKey};
 use crate::error::Error;
 
 const HEADER: &str = "idempotency-key";
 
-/// Puts an [`IdempotencyKey`] among the extensions of each request that has one; stands behind the layer that finds the caller.
+/// Puts an [`IdempotencyKey`] among the extensions of each request that has one; stands behind the layer that finds the caller. Clones share
+/// what they know of calls under way.
 #[derive(Clone, Default)]
-pub struct IdempotencyLayer {
+pub struct Idempotency {
     gates: Gates,
 }
 
-impl IdempotencyLayer {
-    /// The layer. Its clones share what they know of calls under way.
-    pub fn new() -> Self {
-        IdempotencyLayer::default()
-    }
-}
-
-impl<S> Layer<S> for IdempotencyLayer {
-    type Service = IdempotencyService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        IdempotencyService { inner, gates: self.gates.clone() }
-    }
-}
-
-/// See [`IdempotencyLayer`].
-#[derive(Clone)]
-pub struct IdempotencyService<S> {
-    inner: S,
-    gates: Gates,
-}
-
-impl<S> Service<Request<Body>> for IdempotencyService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Some(key_id) = request.extensions().get::<Caller>().map(|caller| caller.key_id) else {
-            return self.inner.call(request).boxed();
-        };
-        let key = match key(&request) {
-            Ok(None) => return self.inner.call(request).boxed(),
-            Ok(Some(key)) => key,
-            Err(error) => return async move { Ok(refuse(error)) }.boxed(),
-        };
-        // The instance that was asked for its readiness is the one to call.
-        let ready = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, ready);
-        let gates = self.gates.clone();
-        async move {
-            let _passing = gates.enter(key_id, key.key()).await;
-            request.extensions_mut().insert(key);
-            inner.call(request).await
+impl Around for Idempotency {
+    async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+        let caller = request.extensions().get::<Caller>().map(|caller| caller.key_id);
+        match (caller, key(&request)) {
+            (Some(key_id), Ok(Some(key))) => {
+                let _passing = self.gates.enter(key_id, key.key()).await;
+                request.extensions_mut().insert(key);
+                inner.call(request).await
+            }
+            (Some(_), Err(error)) => Ok(refuse(error)),
+            _ => inner.call(request).await,
         }
-        .boxed()
     }
 }
 

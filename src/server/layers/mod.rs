@@ -9,14 +9,19 @@
 //! 5. [`load`] refuses what is too much, before it has cost anything;
 //! 6. [`deadline`] ends what takes too long;
 //! 7. [`auth`] finds out who calls, and whether they may;
-//! 8. [`idempotency`] reads how often the call may take effect, which the caller's key is part of.
+//! 8. [`rate_limit`] refuses a key that calls too often;
+//! 9. [`api_version`] finds the version that the call speaks;
+//! 10. [`idempotency`] reads how often the call may take effect, which the caller's key is part of.
 
+pub mod api_version;
+pub mod around;
 pub mod auth;
 pub mod deadline;
 pub mod idempotency;
 pub mod load;
 pub mod methods;
 pub mod panic;
+pub mod rate_limit;
 pub mod request_id;
 pub mod status;
 #[cfg(test)]
@@ -29,12 +34,15 @@ use tonic::{Code, Status};
 
 use crate::error::Error;
 
-pub use auth::{AuthLayer, Scopes};
+pub use api_version::Version;
+pub use around::AroundLayer;
+pub use auth::{Auth, Scopes};
 pub use deadline::DeadlineLayer;
-pub use idempotency::IdempotencyLayer;
+pub use idempotency::Idempotency;
 pub use load::LoadLayer;
 pub use methods::Methods;
 pub use panic::PanicLayer;
+pub use rate_limit::RateLimit;
 pub use request_id::{RequestId, RequestIdLayer};
 pub use status::StatusLayer;
 pub use trace::TraceLayer;
