@@ -2,8 +2,13 @@
 //! read.
 
 pub mod cursor;
+mod hub;
 mod model;
 pub mod queries;
+mod service;
+mod watch;
 
 pub use cursor::Cursor;
+pub use hub::{Hub, WakeUp};
 pub use model::{Batch, Event, EventType, Row};
+pub use service::EventService;

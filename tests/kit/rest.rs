@@ -45,18 +45,26 @@ pub struct Route {
     pub credential: Credential,
     /// Whether the contract spells members in camel case.
     pub camel_case: bool,
+    /// The member of the answer that is its body; all of it, if there is none.
+    pub answer: Option<&'static str>,
+}
+
+impl Route {
+    const fn answering(self, member: &'static str) -> Route {
+        Route { answer: Some(member), ..self }
+    }
 }
 
 const fn snake(rpc: &'static str, method: &'static str, path: &'static str, body: Body) -> Route {
-    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: false }
+    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: false, answer: None }
 }
 
 const fn camel(rpc: &'static str, method: &'static str, path: &'static str, body: Body) -> Route {
-    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: true }
+    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: true, answer: None }
 }
 
 const fn api_key(rpc: &'static str, method: &'static str, path: &'static str) -> Route {
-    Route { rpc, method, path, body: Body::None, credential: Credential::ApiKey, camel_case: false }
+    Route { rpc, method, path, body: Body::None, credential: Credential::ApiKey, camel_case: false, answer: None }
 }
 
 /// Every request. Of those of one method, the first whose body's member the request holds is taken.
@@ -75,6 +83,8 @@ pub const ROUTES: &[Route] = &[
     camel("BulkDeleteService/StartBulkDelete", "DELETE", "/api/{tenant}/entities", Body::None),
     camel("BulkDeleteService/GetBulkDelete", "GET", "/api/{tenant}/tasks/{task_id}", Body::None),
     camel("BulkDeleteService/ListBulkDeleteFailures", "GET", "/api/{tenant}/tasks/{task_id}/failures", Body::None),
+    snake("EventService/ListEvents", "GET", "/v1/events", Body::None),
+    snake("EventService/WatchEvents", "GET", "/v1/events:watch", Body::None).answering("event"),
     camel("OffboardingService/RequestOffboarding", "POST", "/v1/offboarding/entities", Body::Rest),
     camel("OffboardingService/GetOffboardingRequest", "GET", "/v1/offboarding/entities/{offboarding_request_id}", Body::None),
     camel("OffboardingService/CancelOffboardingRequest", "PATCH", "/v1/offboarding/entities/{offboarding_request_id}/cancel", Body::None),
@@ -197,7 +207,8 @@ pub(super) async fn open(client: &Client, rpc: &str, request: &Value, headers: &
         reply.body = body.collect().await.unwrap().to_bytes().to_vec();
         return Err(read(&reply, rpc).unwrap_err());
     }
-    Ok(MessageStream::rest(body, spelling::method(rpc).output(), reply.headers))
+    let route = ROUTES.iter().find(|route| route.rpc == rpc).expect("it was found before");
+    Ok(MessageStream::rest(body, spelling::method(rpc).output(), route.answer, reply.headers))
 }
 
 async fn send(client: &Client, request: &Prepared, content_type: Option<&str>, body: String, headers: &[(&str, &str)]) -> Reply {

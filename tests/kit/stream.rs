@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::Failure;
 use super::{grpc, rest, spelling};
@@ -17,23 +17,28 @@ pub struct MessageStream {
     output: MessageDescriptor,
     headers: Vec<(String, String)>,
     last_id: Option<String>,
-    comments: usize,
+    signs_of_life: usize,
 }
 
 enum Source {
     Grpc(tonic::Streaming<DynamicMessage>),
-    Rest { body: UnsyncBoxBody<Bytes, String>, frames: Frames },
+    Rest { body: UnsyncBoxBody<Bytes, String>, frames: Frames, answer: Option<&'static str> },
 }
 
 impl MessageStream {
     pub(super) fn grpc(stream: tonic::Streaming<DynamicMessage>, output: MessageDescriptor, headers: Vec<(String, String)>) -> Self {
-        MessageStream { source: Source::Grpc(stream), output, headers, last_id: None, comments: 0 }
+        MessageStream { source: Source::Grpc(stream), output, headers, last_id: None, signs_of_life: 0 }
     }
 
-    pub(super) fn rest(body: UnsyncBoxBody<Bytes, String>, output: MessageDescriptor, headers: Vec<(String, String)>) -> Self {
+    pub(super) fn rest(
+        body: UnsyncBoxBody<Bytes, String>,
+        output: MessageDescriptor,
+        answer: Option<&'static str>,
+        headers: Vec<(String, String)>,
+    ) -> Self {
         let is_events = headers.iter().any(|(name, value)| name == "content-type" && value == "text/event-stream");
         let frames = if is_events { Frames::events() } else { Frames::lines() };
-        MessageStream { source: Source::Rest { body, frames }, output, headers, last_id: None, comments: 0 }
+        MessageStream { source: Source::Rest { body, frames, answer }, output, headers, last_id: None, signs_of_life: 0 }
     }
 
     /// The next message in the one spelling, or what the stream failed with; none at its end. Fails after half a minute of silence: a comment,
@@ -44,14 +49,17 @@ impl MessageStream {
                 Ok(message) => message.map(|message| Ok(spelling::from_door(&grpc::decode(&message), &self.output))),
                 Err(status) => Some(Err(grpc::failure(&status))),
             },
-            Source::Rest { .. } => {
+            Source::Rest { answer, .. } => {
+                let answer = *answer;
                 let frame = self.frame().await?;
-                self.last_id = frame.id.or(self.last_id.take());
                 let value: Value = serde_json::from_str(&frame.data).unwrap_or_else(|error| panic!("no JSON ({error}): {}", frame.data));
                 let problem = if frame.name.as_deref() == Some("error") { Some(&value) } else { only_error(&value) };
                 Some(match problem {
                     Some(problem) => Err(rest::failure(problem, &self.headers)),
-                    None => Ok(spelling::from_door(&value, &self.output)),
+                    None => {
+                        let value = answer.map(|member| json!({ member: value })).unwrap_or(value);
+                        Ok(spelling::from_door(&value, &self.output))
+                    }
                 })
             }
         }
@@ -64,14 +72,15 @@ impl MessageStream {
 
     /// The next frame of the REST door: what the event is called, its id and its data, before they are read. None at the end.
     pub async fn frame(&mut self) -> Option<Frame> {
-        let Source::Rest { body, frames } = &mut self.source else { panic!("gRPC has no frames") };
+        let Source::Rest { body, frames, .. } = &mut self.source else { panic!("gRPC has no frames") };
         loop {
             if let Some(frame) = frames.next() {
+                self.last_id = frame.id.clone();
                 return Some(frame);
             }
             let read = soon(body.frame()).await?;
             frames.push(read.unwrap_or_else(|error| panic!("the stream broke off: {error}")).into_data().unwrap_or_default());
-            self.comments = frames.comments;
+            self.signs_of_life = frames.signs_of_life;
         }
     }
 
@@ -80,9 +89,14 @@ impl MessageStream {
         self.last_id.as_deref()
     }
 
-    /// How many comments and empty lines came between messages: signs of life.
-    pub fn comments(&self) -> usize {
-        self.comments
+    /// By REST, how many frames came that say nothing: empty lines, or events without data.
+    pub fn signs_of_life(&self) -> usize {
+        self.signs_of_life
+    }
+
+    /// The headers of the answer (metadata, by gRPC).
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.headers
     }
 
     /// A header of the answer (metadata, by gRPC), by its name in lower case.
@@ -106,7 +120,7 @@ fn only_error(value: &Value) -> Option<&Value> {
 pub struct Frame {
     /// The type of the server-sent event.
     pub name: Option<String>,
-    /// Its id.
+    /// The last id that there was: its own, or one before it.
     pub id: Option<String>,
     /// The JSON.
     pub data: String,
@@ -118,13 +132,13 @@ pub struct Frames {
     pending: Vec<u8>,
     open: Frame,
     ready: VecDeque<Frame>,
-    comments: usize,
+    signs_of_life: usize,
 }
 
 impl Frames {
     /// Of lines of JSON.
     pub fn lines() -> Frames {
-        Frames { is_events: false, pending: Vec::new(), open: Frame::default(), ready: VecDeque::new(), comments: 0 }
+        Frames { is_events: false, pending: Vec::new(), open: Frame::default(), ready: VecDeque::new(), signs_of_life: 0 }
     }
 
     /// Of server-sent events.
@@ -151,7 +165,7 @@ impl Frames {
     fn line(&mut self, line: &str) {
         if !self.is_events {
             match line {
-                "" => self.comments += 1,
+                "" => self.signs_of_life += 1,
                 line => self.ready.push_back(Frame { data: line.to_owned(), ..Frame::default() }),
             }
             return;
@@ -160,13 +174,15 @@ impl Frames {
         let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
         match field {
             "" if line.is_empty() => {
-                let frame = std::mem::take(&mut self.open);
-                // Without data it is no event.
-                if !frame.data.is_empty() {
-                    self.ready.push_back(frame);
+                // The id stays until there is another one; without data it is no event.
+                let next = Frame { id: self.open.id.clone(), ..Frame::default() };
+                let frame = std::mem::replace(&mut self.open, next);
+                match frame.data.as_str() {
+                    "" => self.signs_of_life += 1,
+                    _ => self.ready.push_back(frame),
                 }
             }
-            "" => self.comments += 1,
+            "" => self.signs_of_life += 1,
             "event" => self.open.name = Some(value),
             "id" => self.open.id = Some(value),
             "data" => self.open.data.push_str(&value),
