@@ -8,6 +8,7 @@ mod kit;
 mod command_line;
 mod contracts;
 mod entities;
+mod event_plans;
 mod event_reader;
 mod events;
 mod grpc_door;
