@@ -123,7 +123,9 @@ impl Exchange {
     }
 
     fn stream(&self, answer: Answer, framing: Framing) -> Response<Body> {
-        let (headers, status) = headers::from_metadata(&answer.metadata);
+        let (mut headers, status) = headers::from_metadata(&answer.metadata);
+        // What reverse proxies understand, nginx and those like it: pass on each message as it comes.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
         let body = framing.frame(self.clone(), answer.messages);
         self.respond(status.unwrap_or(StatusCode::OK), headers, Some(framing.media_type()), body)
     }
