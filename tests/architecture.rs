@@ -151,7 +151,18 @@ fn a_realm_is_made_only_from_a_key_or_a_claimed_job() {
 
 #[test]
 fn sql_stands_in_queries_alone() {
-    let homes = ["queries.rs", "idempotency_queries.rs", "task_queries.rs", "removal_queries.rs", "chunk.rs", "selector.rs"];
+    let homes = [
+        "queries.rs",
+        "idempotency_queries.rs",
+        "task_queries.rs",
+        "removal_queries.rs",
+        "change_queries.rs",
+        "list_queries.rs",
+        "dependent_queries.rs",
+        "tombstone_queries.rs",
+        "chunk.rs",
+        "selector.rs",
+    ];
     for room in ["entity", "portfolio", "offboarding", "bulk_delete", "access"] {
         for path in sources(&root().join("src").join(room)) {
             let file = path.file_name().unwrap().to_str().unwrap();

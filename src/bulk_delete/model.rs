@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use crate::bulk_delete::state::TaskState;
 use crate::db::{id, text_enum};
-use crate::error::{Code, Error, Result, Violations};
-use crate::filter::{Filter, ParseError};
+use crate::entity::list::invalid_filter;
+use crate::error::{Error, Result, Violations};
+use crate::filter::Filter;
 use crate::proto::v1;
 
 /// The prefix of an entity's URI.
@@ -173,13 +174,6 @@ impl NewTask {
 pub fn parse_filter(text: String) -> Result<(String, Filter)> {
     let filter = Filter::parse_strict(&text).map_err(|error| invalid_filter(&error, &text))?;
     Ok((text, filter))
-}
-
-/// The answer to a filter that cannot be read.
-fn invalid_filter(error: &ParseError, text: &str) -> Error {
-    Error::new(Code::InvalidFilter, format!("{}\n{}", error.message, error.caret(text)))
-        .with("position", error.position)
-        .with_list("expected", &error.expected)
 }
 
 /// A type in full, where it was given by its last part.
