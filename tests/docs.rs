@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command};
+use offboard::entity::model::{Action, State};
 use offboard::error::{Code, MemberKind};
 
 const BEGIN: &str = "<!-- begin: settings -->";
@@ -68,6 +69,58 @@ fn grpc_name(code: Code) -> String {
         name.push(letter.to_ascii_uppercase());
     }
     format!("`{name}`")
+}
+
+/// What does an action, in the words of the API.
+fn who_acts(action: Action) -> &'static str {
+    match action {
+        Action::CompleteOnboarding => "`CompleteOnboarding`",
+        Action::Update => "`UpdateEntity`, `PutDependent`, `DeleteDependent`",
+        Action::Attach => "`AttachEntity`",
+        Action::PlaceHold => "`PlaceHold`",
+        Action::ReleaseHold => "`ReleaseHold`",
+        Action::RequestOffboarding => "`RequestOffboarding`, `RemoveEntity`",
+        Action::Restore => "the service, when an offboarding is canceled or fails",
+    }
+}
+
+#[test]
+fn the_page_of_states_is_the_state_machine() {
+    let mut page = String::from(
+        "# The states of an entity\n\nThe page is made of the state machine in `src/entity/model.rs`.\n\n```mermaid\nstateDiagram-v2\n    [*] --> onboarding: create\n    \
+         [*] --> active: create\n",
+    );
+    for state in State::ALL {
+        for (action, next) in
+            Action::ALL.iter().filter_map(|action| Some((action, state.after(*action)?))).filter(|(_, next)| next != state)
+        {
+            writeln!(page, "    {state} --> {next}: {action}").unwrap();
+        }
+    }
+    page.push_str("    active --> [*]: bulk delete\n    offboarding --> [*]: the job is done\n```\n\n");
+    page.push_str(
+        "What is gone has no state: a hard removal leaves a tombstone (`ListTombstones`), and an entity that was soft-deleted is not visible any more.\n\n\
+         ## What can be done\n\nA dash means `invalid_state_transition`, with the `allowed_transitions` of the state. An entity on hold refuses what the last column says as \
+         `on_hold`, in any state; it is not removed by a bulk delete either, which counts it as failed. A hold is not replaced: release it first. While an offboarding \
+         is pending or running nothing of its entity can be changed and no hold can be placed: cancel the offboarding first.\n\n| action | by |",
+    );
+    State::ALL.iter().for_each(|state| write!(page, " `{state}` |").unwrap());
+    page.push_str(" on hold |\n| --- | --- |");
+    page.push_str(&" --- |".repeat(State::ALL.len() + 1));
+    for action in Action::ALL {
+        write!(page, "\n| `{action}` | {} |", who_acts(*action)).unwrap();
+        for state in State::ALL {
+            match state.after(*action) {
+                Some(next) if next == *state => page.push_str(" stays |"),
+                Some(next) => write!(page, " becomes `{next}` |").unwrap(),
+                None => page.push_str(" - |"),
+            }
+        }
+        let refused = State::ALL.iter().any(|state| state.transition(*action).is_ok() && state.transition_on_hold(*action).is_err());
+        page.push_str(if refused { " refused |" } else { " possible |" });
+    }
+    page.push('\n');
+    check("docs/entity-states.md", &page);
 }
 
 #[test]

@@ -31,13 +31,13 @@ pub(super) enum Claim {
 /// Makes the empty record of a call, or finds that there is one. Waits for a transaction that has made it and is not at its end.
 pub(super) fn claim(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<Claim> {
     let (realm, api_key, key, part) = (caller.realm.id(), caller.key_id, record.key.key(), record.part);
-    let (method, sha256, kept) = (record.method(), record.request_sha256.as_slice(), KEPT.as_secs_f64());
+    let (method, digest, kept) = (record.method(), record.request_sha256.as_slice(), KEPT.as_secs_f64());
     for _ in 0..TRIES {
-        let claimed = ClaimRecord { realm, api_key, key, part, method, sha256, kept }.get_result::<(i32,)>(connection).optional()?;
+        let claimed = ClaimRecord { realm, api_key, key, part, method, digest, kept }.get_result::<(i32,)>(connection).optional()?;
         if claimed.is_some() {
             return Ok(Claim::Ours);
         }
-        let found = ReadRecord { realm, api_key, key, part, method, sha256 }.get_result::<(bool, Option<Vec<u8>>)>(connection);
+        let found = ReadRecord { realm, api_key, key, part, method, digest }.get_result::<(bool, Option<Vec<u8>>)>(connection);
         match found.optional()? {
             Some((true, Some(answer))) => return Ok(Claim::Known(answer)),
             Some((true, None)) => return Err(Error::internal("a record of an idempotency key has no answer").into()),
@@ -57,11 +57,11 @@ statement! {
         key: &'a str as Text,
         part: i64 as BigInt,
         method: &'a str as Text,
-        sha256: &'a [u8] as Binary,
+        digest: &'a [u8] as Binary,
         kept: f64 as Double,
     } -> (Integer,),
     "INSERT INTO idempotency_key AS k (realm_id, api_key_id, key, part, method, request_sha256)
-     VALUES ({realm}, {api_key}, {key}, {part}, {method}, {sha256})
+     VALUES ({realm}, {api_key}, {key}, {part}, {method}, {digest})
      ON CONFLICT (realm_id, api_key_id, key, part) DO UPDATE
      SET method = excluded.method, request_sha256 = excluded.request_sha256, answer = NULL, created_at = now()
      WHERE k.created_at <= now() - make_interval(secs => {kept})
@@ -76,9 +76,9 @@ statement! {
         key: &'a str as Text,
         part: i64 as BigInt,
         method: &'a str as Text,
-        sha256: &'a [u8] as Binary,
+        digest: &'a [u8] as Binary,
     } -> (Bool, Nullable<Binary>),
-    "SELECT k.method = {method} AND k.request_sha256 = {sha256}, k.answer
+    "SELECT k.method = {method} AND k.request_sha256 = {digest}, k.answer
      FROM idempotency_key k
      WHERE k.realm_id = {realm} AND k.api_key_id = {api_key} AND k.key = {key} AND k.part = {part}"
 }

@@ -255,6 +255,7 @@ pub struct Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     fn by(objects: v1::Selection) -> v1::StartBulkDeleteRequest {
         v1::StartBulkDeleteRequest { spec: Some(v1::BulkDeleteSpec { objects: Some(objects) }), ..Default::default() }

@@ -7,7 +7,11 @@ mod kit;
 
 mod command_line;
 mod contracts;
+mod dependents;
 mod entities;
+mod entity_batches;
+mod entity_changes;
+mod entity_lists;
 mod grpc_door;
 mod import;
 mod isolation;
@@ -18,3 +22,4 @@ mod probes;
 mod proxy;
 mod rest_door;
 mod shutdown;
+mod tombstones;
