@@ -100,9 +100,10 @@ fn the_page_of_states_is_the_state_machine() {
     page.push_str("    active --> [*]: bulk delete\n    offboarding --> [*]: the job is done\n```\n\n");
     page.push_str(
         "What is gone has no state: a hard removal leaves a tombstone (`ListTombstones`), and an entity that was soft-deleted is not visible any more.\n\n\
-         ## What can be done\n\nA dash means `invalid_state_transition`, with the `allowed_transitions` of the state. An entity on hold refuses what the last column says as \
-         `on_hold`, in any state; it is not removed by a bulk delete either, which counts it as failed. A hold is not replaced: release it first. While an offboarding \
-         is pending or running nothing of its entity can be changed and no hold can be placed: cancel the offboarding first.\n\n| action | by |",
+         ## What can be done\n\nA dash means `invalid_state_transition`, with the `allowed_transitions` of the state. An entity on hold also refuses what \
+         the last column says, with the `current_state` `on_hold`; a bulk delete counts it as failed. A hold is not replaced: release it first. While an offboarding \
+         is pending or running nothing of its entity can be changed and no hold can be placed: cancel the offboarding first. Detaching is possible \
+         in every state.\n\n| action | by |",
     );
     State::ALL.iter().for_each(|state| write!(page, " `{state}` |").unwrap());
     page.push_str(" on hold |\n| --- | --- |");
