@@ -35,7 +35,7 @@ fn the_page_of_errors_is_the_catalogue() {
          By REST a failure is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), `application/problem+json`) with `type`, `title`, `status`, \
          `code`, `detail`, `doc_url`, `request_id`, `errors` and the members that the code lists below. By gRPC it is a status with \
          [`google.rpc`](https://google.aip.dev/193) details: `ErrorInfo` with the domain `offboard`, the code in upper case as its `reason` and the same members, \
-         as text, in its `metadata`; `BadRequest` with a field violation for each of the `errors`; `RequestInfo` with the request id; `RetryInfo` where it is \
+         as text, in its `metadata`; `BadRequest` with a field violation for each of the `errors`, as many as fit into the trailers; `RequestInfo` with the request id; `RetryInfo` where it is \
          worth trying again.\n\nA member is there when it has something to say.\n\n| code | HTTP | gRPC |\n| --- | --- | --- |\n",
     );
     for code in Code::ALL {

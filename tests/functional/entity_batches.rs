@@ -89,6 +89,18 @@ scenario! {
         wanted.reverse();
         let read = world.call("EntityService/BatchGetEntities", json!({"entity_ids": wanted})).await.unwrap();
         assert_eq!(ids(&read), wanted, "in the order in which they are asked for");
+
+        let refused = world.call("EntityService/BatchCreateEntities", json!({"requests": requests})).await.unwrap_err();
+        assert_eq!(refused.code, "already_exists");
+        match world.door {
+            Door::Rest => assert_eq!(refused.faults.len(), 1_000, "every one of them is named"),
+            // The trailers of gRPC have little room.
+            Door::Grpc => {
+                let (more, told) = refused.faults.split_last().unwrap();
+                assert!(told.len() > 20 && told.iter().all(|fault| fault.code == "already_exists"), "{}", told.len());
+                assert!(more.description.contains(&format!("{} more", 1_000 - told.len())), "{}", more.description);
+            }
+        }
     }
 
     async fn a_batch_is_sent_again_with_its_key_and_takes_effect_once(world: &World) {

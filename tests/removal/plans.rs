@@ -175,7 +175,8 @@ async fn a_page_is_read_along_its_index() {
             assert_in_order(&world.database, &what, &list_queries::text(order, false, false), &[REALM, limit], index);
             let next = [[REALM].as_slice(), behind, &[limit]].concat();
             assert_in_order(&world.database, &what, &list_queries::text(order, false, true), &next, index);
-            let filtered = list_queries::text(order, true, true).replace("{predicate}", "(e.attributes ->> 'n' = '77')");
+            // Of a filter that holds for few the planner may rather read all, and it knows best.
+            let filtered = list_queries::text(order, true, true).replace("{predicate}", "(e.type = 'HCP')");
             assert_in_order(&world.database, &what, &filtered, &next, index);
         }
     }
