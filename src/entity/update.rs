@@ -52,7 +52,7 @@ impl Changes {
     /// The names of what is changed; empty if nothing is.
     pub fn names(&self) -> Vec<&'static str> {
         let changed = [self.type_.is_some(), self.attributes.is_some(), self.components.is_some(), self.crosswalks.is_some()];
-        UPDATABLE.into_iter().zip(changed).filter_map(|(name, changed)| changed.then_some(name)).collect()
+        UPDATABLE.into_iter().zip(changed).filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
     }
 
     /// Makes them.
@@ -143,7 +143,7 @@ fn mask(mask: Option<prost_types::FieldMask>, message: &v1::EntityUpdate, faults
     if named.is_empty() {
         let there =
             [!message.r#type.is_empty(), message.attributes.is_some(), !message.components.is_empty(), !message.crosswalks.is_empty()];
-        named = UPDATABLE.into_iter().zip(there).filter_map(|(name, there)| there.then(|| name.to_owned())).collect();
+        named = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect();
     }
     if faults.as_slice().iter().all(|fault| fault.field != "update_mask") && !UPDATABLE.iter().any(|name| named.contains(*name)) {
         faults.add("entity", "required", "must have at least one of `type`, `attributes`, `components` and `crosswalks`");
