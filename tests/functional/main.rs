@@ -7,7 +7,11 @@ mod kit;
 
 mod command_line;
 mod contracts;
+mod dependents;
 mod entities;
+mod entity_batches;
+mod entity_changes;
+mod entity_lists;
 mod event_plans;
 mod event_reader;
 mod events;
@@ -23,4 +27,5 @@ mod probes;
 mod proxy;
 mod rest_door;
 mod shutdown;
+mod tombstones;
 mod watching;

@@ -9,6 +9,7 @@ mod bulk_delete;
 mod bulk_delete_accounts;
 mod bulk_delete_refusals;
 mod crashes;
+mod entity_races;
 mod given;
 mod offboarding;
 mod offboarding_refusals;

@@ -6,6 +6,10 @@ use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use offboard::bulk_delete::chunk::Chunks;
 use offboard::bulk_delete::model::Mode;
 use offboard::bulk_delete::selector::Selector;
+use offboard::entity::dependent_queries::{Delete, ListDependents, Put, ReadSpot};
+use offboard::entity::list::{Key, Order};
+use offboard::entity::list_queries;
+use offboard::entity::tombstone_queries::ListTombstones;
 use offboard::offboarding::queries::{Cancel, Request};
 use offboard::offboarding::removal_queries::{Claim, Remove};
 use offboard::portfolio::queries::{Attach, Detach, GetPortfolio};
@@ -143,6 +147,53 @@ async fn hot_statements_find_their_rows_by_key() {
         check("chunk by type", Chunks::new(Selector::new(mode, false, None, Some("HCP"))).text(), &by_type, indexes);
         check("chunk by list", Chunks::new(Selector::new(mode, true, None, None)).text(), &task, indexes);
     }
+}
+
+/// A page of a list is read along its index from where it starts: nothing is sorted, and no large table is read from end to end.
+fn assert_in_order(database: &Database, what: &str, text: &str, parameters: &[Parameter], index: &str) {
+    assert_by_key(database, what, text, parameters, &[index]);
+    for generic in [false, true] {
+        let nodes = explain(database, text, parameters, generic);
+        assert!(nodes.iter().all(|node| !node.kind.contains("Sort")), "{what} (generic: {generic}) sorts: {nodes:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_read_along_its_index() {
+    let world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    world.given_portfolio("p").await;
+    populate(&world.database, 50_000);
+    // Created one after the other, and in another order than that of their ids.
+    world.database.sql("UPDATE entity SET created_at = created_at - make_interval(secs => (attributes ->> 'n')::int * 7919 % 50000)");
+    world.database.sql("VACUUM ANALYZE entity");
+    let place = [("id", "text", "'e-025000'"), ("created_at", "timestamptz", "now() - interval '6 hours'")];
+    let limit = ("limit", "int8", "101");
+    for descending in [false, true] {
+        for (key, index, behind) in [(Key::Id, "entity_pkey", &place[..1]), (Key::CreatedAt, "entity_created", &place[..])] {
+            let order = Order { key, descending };
+            let what = format!("{order:?}");
+            assert_in_order(&world.database, &what, &list_queries::text(order, false, false), &[REALM, limit], index);
+            let next = [[REALM].as_slice(), behind, &[limit]].concat();
+            assert_in_order(&world.database, &what, &list_queries::text(order, false, true), &next, index);
+            // Of a filter that holds for few the planner may rather read all, and it knows best.
+            let filtered = list_queries::text(order, true, true).replace("{predicate}", "(e.type = 'HCP')");
+            assert_in_order(&world.database, &what, &filtered, &next, index);
+        }
+    }
+    let part = [ENTITY, ("kind", "text", "'task'"), ("id", "text", "'1'")];
+    let after = [("after_kind", "text", "'task'"), ("after_id", "text", "''"), ("until", "text", "'task'"), limit];
+    let dependents = [[REALM, ENTITY].as_slice(), &after].concat();
+    assert_in_order(&world.database, "list dependents", ListDependents::TEXT, &dependents, "dependent_pkey");
+    let after = [("after_entity", "text", "'gone-e-025000'"), ("after_incarnation", "uuid", ID.2), ("until", "text", "'~'"), limit];
+    let stones = [[REALM].as_slice(), &after].concat();
+    assert_in_order(&world.database, "list tombstones", ListTombstones::TEXT, &stones, "tombstone_pkey");
+
+    let spot = [[REALM].as_slice(), &part, &[("others", "int8", "9999")]].concat();
+    assert_by_key(&world.database, "read spot", ReadSpot::TEXT, &spot, &["dependent_pkey"]);
+    let put = [[REALM, PRINCIPAL].as_slice(), &part, &[("data", "jsonb", "'{}'"), ("act", "text", "'created'")]].concat();
+    assert_by_key(&world.database, "put dependent", Put::TEXT, &put, &["entity_pkey"]);
+    let delete = [[REALM, PRINCIPAL].as_slice(), &part, &[("act", "text", "'deleted'")]].concat();
+    assert_by_key(&world.database, "delete dependent", Delete::TEXT, &delete, &["dependent_pkey", "entity_pkey"]);
 }
 
 /// How often each of the large tables was read from end to end, as Postgres counts it.
