@@ -70,8 +70,14 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
 
     /// Cuts what was read to the page, and makes the token of the next; empty after the last.
     pub fn cut<T>(&self, rows: &mut Vec<T>, place: impl FnOnce(&T) -> C) -> Result<String> {
-        let more = rows.len() > self.size;
-        rows.truncate(self.size);
+        self.cut_at(self.size, rows, place)
+    }
+
+    /// The same for a page that holds at most this many rows, because they are large.
+    pub fn cut_at<T>(&self, most: usize, rows: &mut Vec<T>, place: impl FnOnce(&T) -> C) -> Result<String> {
+        let size = self.size.min(most);
+        let more = rows.len() > size;
+        rows.truncate(size);
         match rows.last().filter(|_| more) {
             Some(last) => self.seal.close(&self.bound_to, &place(last)),
             None => Ok(String::new()),

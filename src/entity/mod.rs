@@ -5,3 +5,4 @@ pub mod queries;
 mod service;
 
 pub use service::EntityService;
+pub(crate) use service::to_proto;
