@@ -1,10 +1,12 @@
 //! The REST door: which request each method is, as the four contracts say, written by hand and apart from the gateway's rules.
 
+use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 
 use super::client::{Answer, Client, Failure, Fault};
-use super::http::{Reply, http};
+use super::http::{self, Reply, http};
 use super::spelling;
+use super::stream::MessageStream;
 
 /// What of a request goes into the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,15 +185,34 @@ pub(super) async fn stream(client: &Client, rpc: &str, requests: &[Value]) -> Re
     read(&send(client, &prepared, Some("application/x-ndjson"), lines, &[]).await, rpc)
 }
 
+/// Calls a method that answers with a stream.
+pub(super) async fn open(client: &Client, rpc: &str, request: &Value, headers: &[(&str, &str)]) -> Result<MessageStream, Failure> {
+    let prepared = prepare(rpc, request, &client.org);
+    assert!(prepared.body.is_none(), "a request for a stream has no body");
+    let (name, value) = credential(client, &prepared);
+    let mut all = vec![(name, value.as_str())];
+    all.extend(headers);
+    let (mut reply, body) = http::open(client.addresses.http, prepared.method, &prepared.target, &all, "").await;
+    if reply.status >= 300 {
+        reply.body = body.collect().await.unwrap().to_bytes().to_vec();
+        return Err(read(&reply, rpc).unwrap_err());
+    }
+    Ok(MessageStream::rest(body, spelling::method(rpc).output(), reply.headers))
+}
+
 async fn send(client: &Client, request: &Prepared, content_type: Option<&str>, body: String, headers: &[(&str, &str)]) -> Reply {
-    let bearer = format!("Bearer {}", client.secret);
-    let mut all = match request.credential {
-        Credential::ApiKey => vec![("apikey", client.secret.as_str())],
-        Credential::Bearer => vec![("authorization", bearer.as_str())],
-    };
+    let (name, value) = credential(client, request);
+    let mut all = vec![(name, value.as_str())];
     all.extend(content_type.map(|content_type| ("content-type", content_type)));
     all.extend(headers);
     http(client.addresses.http, request.method, &request.target, &all, body).await
+}
+
+fn credential(client: &Client, request: &Prepared) -> (&'static str, String) {
+    match request.credential {
+        Credential::ApiKey => ("apikey", client.secret.clone()),
+        Credential::Bearer => ("authorization", format!("Bearer {}", client.secret)),
+    }
 }
 
 fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
@@ -203,8 +224,14 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
     }
     assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{}", reply.text());
     let problem = reply.json();
-    let word = |name: &str| problem[name].as_str().unwrap_or_else(|| panic!("the problem has no `{name}`: {problem}")).to_owned();
     assert_eq!(problem["status"], reply.status, "{problem}");
+    Err(failure(&problem, &reply.headers))
+}
+
+/// What a problem document tells, of an answer with these headers.
+pub(super) fn failure(problem: &Value, headers: &[(String, String)]) -> Failure {
+    let word = |name: &str| problem[name].as_str().unwrap_or_else(|| panic!("the problem has no `{name}`: {problem}")).to_owned();
+    let request_id = headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, value)| value.clone());
     assert_eq!(Some(word("request_id")), request_id, "{problem}");
     let standard = ["type", "title", "status", "code", "detail", "doc_url", "request_id", "errors", "instance"];
     let members = problem.as_object().expect("a problem is an object").iter();
@@ -214,14 +241,14 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
         code: fault["code"].as_str().unwrap_or_default().to_owned(),
         description: fault["description"].as_str().unwrap_or_default().to_owned(),
     });
-    Err(Failure {
+    Failure {
         code: word("code"),
-        http: Some(reply.status),
+        http: problem["status"].as_u64().and_then(|status| u16::try_from(status).ok()),
         grpc: None,
         message: word("detail"),
         members: members.collect(),
         faults: faults.collect(),
         request_id,
-        headers: reply.headers.clone(),
-    })
+        headers: headers.to_vec(),
+    }
 }
