@@ -151,7 +151,17 @@ fn a_realm_is_made_only_from_a_key_or_a_claimed_job() {
 
 #[test]
 fn sql_stands_in_queries_alone() {
-    let homes = ["queries.rs", "idempotency_queries.rs", "task_queries.rs", "removal_queries.rs", "chunk.rs", "selector.rs", "batch_queries.rs", "registry_queries.rs", "export_queries.rs"];
+    let homes = [
+        "queries.rs",
+        "idempotency_queries.rs",
+        "task_queries.rs",
+        "removal_queries.rs",
+        "chunk.rs",
+        "selector.rs",
+        "batch_queries.rs",
+        "registry_queries.rs",
+        "export_queries.rs",
+    ];
     for room in ["entity", "portfolio", "offboarding", "bulk_delete", "access"] {
         for path in sources(&root().join("src").join(room)) {
             let file = path.file_name().unwrap().to_str().unwrap();

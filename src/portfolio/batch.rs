@@ -119,7 +119,8 @@ mod tests {
     use super::*;
 
     fn found() -> HashMap<String, Candidate> {
-        let candidate = |id: &str, state, portfolio: Option<&str>| (id.to_owned(), Candidate { state, portfolio_id: portfolio.map(str::to_owned) });
+        let candidate =
+            |id: &str, state, portfolio: Option<&str>| (id.to_owned(), Candidate { state, portfolio_id: portfolio.map(str::to_owned) });
         HashMap::from([
             candidate("free", State::Active, None),
             candidate("here", State::Active, Some("p")),

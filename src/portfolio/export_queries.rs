@@ -56,7 +56,12 @@ statement! {
 }
 
 /// How many dependents of each kind hang on the members, by kind. It reads all of them, and may take as long as an export may.
-pub fn dependents(connection: &mut PgConnection, realm: &Realm, portfolio: &str, patience: std::time::Duration) -> Work<Vec<(String, i64)>> {
+pub fn dependents(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    portfolio: &str,
+    patience: std::time::Duration,
+) -> Work<Vec<(String, i64)>> {
     connection.batch_execute(&format!("SET LOCAL statement_timeout = {}", patience.as_millis()))?;
     Ok(CountDependents { realm: realm.id(), portfolio }.load(connection)?)
 }

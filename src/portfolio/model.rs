@@ -220,7 +220,8 @@ mod tests {
         assert_eq!((cleared.shared_registered_agent_id, cleared.metadata), (Some(None), Some(serde_json::json!({}))));
         let given = v1::UpdatePortfolioRequest { name: Some("New".to_owned()), ..masked(&[]) };
         assert_eq!(PortfolioUpdate::check(given).unwrap().fields(), ["name"]);
-        let ignored = v1::UpdatePortfolioRequest { name: Some("New".to_owned()), shared_compliance_calendar: Some(true), ..masked(&["name"]) };
+        let ignored =
+            v1::UpdatePortfolioRequest { name: Some("New".to_owned()), shared_compliance_calendar: Some(true), ..masked(&["name"]) };
         assert_eq!(PortfolioUpdate::check(ignored).unwrap().shared_compliance_calendar, None);
     }
 

@@ -63,8 +63,7 @@ impl Service for PortfolioService {
         let v1::ListPortfoliosRequest { page_size, page_token } = request.into_inner();
         let mut faults = Violations::new();
         let (list, rest) = ("PortfolioService/ListPortfolios", v1::ListPortfoliosRequest::default());
-        let page: Page<String> =
-            Page::check(self.db.seal().await?, &realm, list, &rest, (page_size, &page_token), PORTFOLIOS, &mut faults);
+        let page: Page<String> = Page::check(self.db.seal().await?, &realm, list, &rest, (page_size, &page_token), PORTFOLIOS, &mut faults);
         faults.check()?;
         let (after, limit, own) = (page.after().cloned().unwrap_or_default(), page.limit(), realm.clone());
         let read = self.db.run(move |connection| registry_queries::list(connection, &own, &after, limit));
