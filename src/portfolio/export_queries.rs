@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::connection::SimpleConnection;
-use diesel::pg::PgConnection;
+use diesel::pg::{PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Text, Timestamptz};
 
@@ -18,27 +18,37 @@ pub fn start() -> Place {
     (DateTime::UNIX_EPOCH, String::new())
 }
 
-/// The members behind this place, each with its own. None if there is no such portfolio.
-pub fn members(
-    connection: &mut PgConnection,
-    realm: &Realm,
-    portfolio: &str,
-    (at, id): &Place,
-    limit: i64,
-) -> Work<Option<Vec<(Entity, Place)>>> {
-    let rows: Vec<(Entity, Option<DateTime<Utc>>)> = entity::table
+/// The bytes after which a page of members ends. With one entity more it still fits into the 4 MiB that gRPC clients take by default.
+const PAGE_BYTES: usize = 2 << 20;
+
+/// Members, each with its place, and whether reading ended before the limit because they are large.
+pub type Members = (Vec<(Entity, Place)>, bool);
+
+/// The members behind this place. None if there is no such portfolio.
+pub fn members(connection: &mut PgConnection, realm: &Realm, portfolio: &str, (at, id): &Place, limit: i64) -> Work<Option<Members>> {
+    let rows = entity::table
         .filter(entity::realm_id.eq(realm.id()).and(entity::portfolio_id.eq(portfolio)).and(entity::deleted_at.is_null()))
         // The first bound is what the index goes by.
         .filter(entity::attached_at.ge(at).and(entity::attached_at.gt(at).or(entity::id.gt(id))))
         .select((Entity::as_select(), entity::attached_at))
         .order((entity::attached_at, entity::id))
         .limit(limit)
-        .load(connection)?;
-    if rows.is_empty() && !exists(connection, realm, portfolio)? {
+        .load_iter::<(Entity, Option<DateTime<Utc>>), PgRowByRowLoadingMode>(connection)?;
+    let (mut members, mut bytes, mut more) = (Vec::new(), 0, false);
+    for row in rows {
+        if bytes >= PAGE_BYTES {
+            more = true;
+            break;
+        }
+        let (entity, attached_at) = row?;
+        bytes += entity.attributes.to_string().len();
+        let place = (attached_at.unwrap_or_default(), entity.id.clone());
+        members.push((entity, place));
+    }
+    if members.is_empty() && !exists(connection, realm, portfolio)? {
         return Ok(None);
     }
-    let place = |entity: &Entity, at: Option<DateTime<Utc>>| (at.unwrap_or_default(), entity.id.clone());
-    Ok(Some(rows.into_iter().map(|(entity, at)| (entity.clone(), place(&entity, at))).collect()))
+    Ok(Some((members, more)))
 }
 
 fn exists(connection: &mut PgConnection, realm: &Realm, portfolio: &str) -> Work<bool> {

@@ -13,16 +13,16 @@ use crate::portfolio::queries::{Changed, PortfolioRow, settle};
 /// How many members the portfolios of a page show together, the last of them aside.
 const PAGE_MEMBERS: i64 = 20_000;
 
-/// The portfolios behind this id, and how many of them have room on one page. The members of those that have none are not read.
-pub fn list(connection: &mut PgConnection, realm: &Realm, after: &str, limit: i64) -> Work<(Vec<Portfolio>, usize)> {
+/// The portfolios behind this id, as far as they have room on one page, and whether any of them had none.
+pub fn list(connection: &mut PgConnection, realm: &Realm, after: &str, limit: i64) -> Work<(Vec<Portfolio>, bool)> {
     let statement = ListPortfolios { realm: realm.id(), after, limit, shown: MEMBERS_SHOWN, room: PAGE_MEMBERS };
     let rows: Vec<(Portfolio, bool)> = statement.load(connection)?;
-    let fitting = rows.iter().take_while(|(_, fits)| *fits).count();
-    Ok((rows.into_iter().map(|(portfolio, _)| portfolio).collect(), fitting))
+    let more = rows.iter().any(|(_, fits)| !fits);
+    Ok((rows.into_iter().filter(|(_, fits)| *fits).map(|(portfolio, _)| portfolio).collect(), more))
 }
 
 statement! {
-    /// Portfolios in the order of their ids, each with its first members as long as there is room for them.
+    /// Portfolios in the order of their ids, each with its first members. Those of portfolios that do not fit on the page are not read.
     pub struct ListPortfolios<'a> {
         realm: i32 as Integer,
         after: &'a str as Text,

@@ -21,7 +21,7 @@ use crate::proto::{answer, convert, v1};
 const TRIES: usize = 10;
 
 const PORTFOLIOS: PageSize = PageSize { default: 50, max: 100 };
-const ENTITIES: PageSize = PageSize { default: 50, max: 200 };
+const ENTITIES: PageSize = PageSize { default: 50, max: 1_000 };
 
 /// Portfolios and who is in them.
 pub struct PortfolioService {
@@ -67,8 +67,8 @@ impl Service for PortfolioService {
         faults.check()?;
         let (after, limit, own) = (page.after().cloned().unwrap_or_default(), page.limit(), realm.clone());
         let read = self.db.run(move |connection| registry_queries::list(connection, &own, &after, limit));
-        let (mut portfolios, fitting) = read.await?;
-        let next_page_token = page.cut_at(fitting, &mut portfolios, |portfolio| portfolio.id.clone())?;
+        let (mut portfolios, more) = read.await?;
+        let next_page_token = page.cut_short(&mut portfolios, more, |portfolio| portfolio.id.clone())?;
         let portfolios = portfolios.into_iter().map(|portfolio| to_proto(portfolio, &realm)).collect();
         Ok(Response::new(v1::ListPortfoliosResponse { portfolios, next_page_token }))
     }
@@ -171,8 +171,8 @@ impl Service for PortfolioService {
         let (after, limit) = (page.after().cloned().unwrap_or_else(export_queries::start), page.limit());
         let (own, portfolio_id) = (realm.clone(), request.portfolio_id.clone());
         let read = self.db.run(move |connection| export_queries::members(connection, &own, &portfolio_id, &after, limit));
-        let mut members = read.await?.ok_or_else(|| missing(&request.portfolio_id))?;
-        let next_page_token = page.cut(&mut members, |(_, place)| place.clone())?;
+        let (mut members, more) = read.await?.ok_or_else(|| missing(&request.portfolio_id))?;
+        let next_page_token = page.cut_short(&mut members, more, |(_, place)| place.clone())?;
         let entities = members.into_iter().map(|(member, _)| entity::to_proto(member, &realm)).collect();
         Ok(Response::new(v1::ListPortfolioEntitiesResponse { entities, next_page_token }))
     }

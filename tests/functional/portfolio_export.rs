@@ -86,7 +86,7 @@ scenario! {
         world.attach("p", "e").await.unwrap();
         let (second, token) = world.members(json!({"portfolio_id": "p", "page_size": 2, "page_token": token})).await;
         assert_eq!(ids(&second), ["a", "c"]);
-        let (last, token) = world.members(json!({"portfolio_id": "p", "page_size": 200, "page_token": token})).await;
+        let (last, token) = world.members(json!({"portfolio_id": "p", "page_size": 1000, "page_token": token})).await;
         assert_eq!((ids(&last), token.as_str()), (vec!["e"], ""));
     }
 
@@ -105,6 +105,18 @@ scenario! {
         assert_eq!(seen, stored(&world.database, "p"));
     }
 
+    async fn a_page_of_large_members_ends_early(world: &World) {
+        world.portfolios(&["p"]).await;
+        for n in 0..5 {
+            let attributes = json!({"text": "x".repeat(900_000)});
+            let entity = json!({"entity_id": format!("e{n}"), "type": "T", "portfolio_id": "p", "attributes": attributes});
+            world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap();
+        }
+        let (first, token) = world.members(json!({"portfolio_id": "p", "page_size": 1000})).await;
+        let (second, end) = world.members(json!({"portfolio_id": "p", "page_size": 1000, "page_token": token})).await;
+        assert_eq!((ids(&first), ids(&second), end.as_str()), (vec!["e0", "e1", "e2"], vec!["e3", "e4"], ""));
+    }
+
     async fn a_page_of_members_that_is_wrong_is_refused(world: &World) {
         world.portfolios(&["p", "q"]).await;
         world.entities(&["a", "b"]).await;
@@ -112,7 +124,7 @@ scenario! {
         let (_, token) = world.members(json!({"portfolio_id": "p", "page_size": 1})).await;
         let refused = world.call(MEMBERS, json!({"portfolio_id": "q", "page_token": token})).await.unwrap_err();
         assert_eq!(refused.faults[0].field, "page_token", "a token leads on in its own portfolio alone");
-        let refused = world.call(MEMBERS, json!({"portfolio_id": "p", "page_size": 201, "page_token": "x"})).await.unwrap_err();
+        let refused = world.call(MEMBERS, json!({"portfolio_id": "p", "page_size": 1001, "page_token": "x"})).await.unwrap_err();
         assert_eq!(refused.faults.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["page_size", "page_token"]);
         assert_eq!(world.call(MEMBERS, json!({"portfolio_id": "r"})).await.unwrap_err().code, "not_found");
     }

@@ -145,7 +145,11 @@ scenario! {
                     let names = names.iter().map(|name| spelling::lower_camel(name)).collect::<Vec<_>>();
                     request["update_mask"] = json!(names.join(","));
                 }
-                Door::Rest => names.iter().for_each(|name| drop(request.as_object_mut().unwrap().entry(*name).or_insert(Value::Null))),
+                Door::Rest => {
+                    for name in names {
+                        request.as_object_mut().unwrap().entry(*name).or_insert(Value::Null);
+                    }
+                }
             }
             world.call(UPDATE, request)
         };
