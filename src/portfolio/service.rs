@@ -5,7 +5,7 @@ use http::StatusCode;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::access::{Caller, Once};
+use crate::access::{Caller, Once, Scope};
 use crate::db::{Db, Page, PageSize, Realm, Work, id};
 use crate::entity;
 use crate::entity::model::{Action, State, refuse};
@@ -160,7 +160,10 @@ impl Service for PortfolioService {
         &self,
         request: Request<v1::ListPortfolioEntitiesRequest>,
     ) -> Result<Response<v1::ListPortfolioEntitiesResponse>, Status> {
-        let realm = Caller::of(&request)?.realm;
+        let caller = Caller::of(&request)?;
+        // The entities are shown as `GetEntity` shows them.
+        caller.require(Scope::EntitiesRead)?;
+        let realm = caller.realm;
         let mut request = request.into_inner();
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();

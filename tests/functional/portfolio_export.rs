@@ -197,12 +197,15 @@ scenario! {
         assert_eq!(to_the_end(&mut stream).await.1["entity_count"], 150_000);
     }
 
-    async fn what_is_not_there_is_not_exported(world: &World) {
+    async fn what_is_not_there_or_may_not_be_seen_is_not_told(world: &World) {
         world.portfolios(&["p"]).await;
         for (portfolio, code) in [("q", "not_found"), ("a b", "validation_failed")] {
             let Err(refused) = world.client.stream(EXPORT, json!({"portfolio_id": portfolio}), &[]).await else { panic!("{portfolio} is exported") };
             assert_eq!(refused.code, code);
         }
+        let partial = world.client("acme", "test", &["portfolios:read"]);
+        let refused = partial.call(MEMBERS, json!({"portfolio_id": "p"})).await.unwrap_err();
+        assert_eq!((refused.code.as_str(), &refused.members["required_scope"]), ("permission_denied", &json!("entities:read")));
         let blind = world.client("acme", "test", &["portfolios:write"]);
         let Err(refused) = blind.stream(EXPORT, json!({"portfolio_id": "p"}), &[]).await else { panic!("it may not be read") };
         assert_eq!(refused.members, json!({"required_scope": "portfolios:read"}).as_object().cloned().unwrap());
