@@ -303,6 +303,11 @@ impl Error {
         &self.0.message
     }
 
+    /// A value of the metadata.
+    pub fn member(&self, name: &str) -> Option<&str> {
+        self.0.metadata.get(name).map(String::as_str)
+    }
+
     /// The faults of the request.
     pub fn violations(&self) -> &[Violation] {
         &self.0.violations

@@ -20,3 +20,4 @@ pub mod tombstone_queries;
 mod update;
 
 pub use service::EntityService;
+pub(crate) use service::to_proto;

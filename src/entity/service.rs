@@ -128,7 +128,8 @@ fn taken(entity_id: &str) -> Error {
         .with("resource_name", entity_id)
 }
 
-pub(super) fn to_proto(entity: Entity, realm: &Realm) -> v1::Entity {
+/// An entity as a message.
+pub(crate) fn to_proto(entity: Entity, realm: &Realm) -> v1::Entity {
     let hold = entity.hold_reason.map(|reason| v1::Hold {
         reason,
         placed_by: entity.hold_placed_by.map(|id| id.to_string()).unwrap_or_default(),

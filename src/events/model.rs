@@ -32,6 +32,10 @@ text_enum! {
         EntityDeleted = "entity.deleted",
         /// A portfolio was created.
         PortfolioCreated = "portfolio.created",
+        /// What a portfolio says of itself was changed; `fields` in its data says what.
+        PortfolioUpdated = "portfolio.updated",
+        /// A portfolio was deleted; it had no members.
+        PortfolioDeleted = "portfolio.deleted",
         /// Entities became members of a portfolio.
         PortfolioEntityAttached = "portfolio.entity_attached",
         /// Entities are members of a portfolio no more.

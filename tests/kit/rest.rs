@@ -73,6 +73,13 @@ pub const ROUTES: &[Route] = &[
     api_key("RemovalService/GetRemovalJob", "GET", "/v5/entities/jobs/{job_id}"),
     snake("PortfolioService/CreatePortfolio", "POST", "/v1/portfolios", Body::Rest),
     snake("PortfolioService/GetPortfolio", "GET", "/v1/portfolios/{portfolio_id}", Body::None),
+    snake("PortfolioService/ListPortfolios", "GET", "/v1/portfolios", Body::None),
+    snake("PortfolioService/UpdatePortfolio", "PATCH", "/v1/portfolios/{portfolio_id}", Body::Rest),
+    snake("PortfolioService/DeletePortfolio", "DELETE", "/v1/portfolios/{portfolio_id}", Body::None),
+    snake("PortfolioService/BatchAttachEntities", "POST", "/v1/portfolios/{portfolio_id}/entities:batchAttach", Body::Rest),
+    snake("PortfolioService/BatchDetachEntities", "POST", "/v1/portfolios/{portfolio_id}/entities:batchDetach", Body::Rest),
+    snake("PortfolioService/ListPortfolioEntities", "GET", "/v1/portfolios/{portfolio_id}/entities", Body::None),
+    snake("PortfolioService/ExportPortfolio", "GET", "/v1/portfolios/{portfolio_id}/export", Body::None),
     snake("PortfolioService/AttachEntity", "POST", "/v1/portfolios/{portfolio_id}/entities", Body::Rest),
     snake("PortfolioService/DetachEntity", "DELETE", "/v1/portfolios/{portfolio_id}/entities/{entity_id}", Body::None),
     snake("EntityService/CreateEntity", "POST", "/v1/entities", Body::Member("entity")),
@@ -260,6 +267,10 @@ fn credential(client: &Client, request: &Prepared) -> (&'static str, String) {
 fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
     let request_id = reply.header("x-request-id").map(str::to_owned);
     assert!(request_id.is_some(), "every answer has an x-request-id: {reply:?}");
+    if reply.status == 204 {
+        assert_eq!((reply.text().as_str(), reply.header("content-type")), ("", None), "204 has no content");
+        return Ok(Answer { json: Value::Object(Map::new()), http: Some(reply.status), headers: reply.headers.clone() });
+    }
     if reply.status < 300 {
         let json = if reply.status == 204 { Value::Object(Map::new()) } else { reply.json() };
         let json = spelling::from_door(&json, &spelling::method(rpc).output());

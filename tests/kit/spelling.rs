@@ -164,3 +164,10 @@ pub fn snake_case(name: &str) -> String {
     }
     snake
 }
+
+/// A name in lower camel case, as a field mask spells it in JSON.
+pub fn lower_camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |camel, word| camel + &word[..1].to_ascii_uppercase() + &word[1..])
+}
