@@ -8,6 +8,7 @@ mod kit;
 mod command_line;
 mod contracts;
 mod entities;
+mod event_reader;
 mod grpc_door;
 mod import;
 mod isolation;
