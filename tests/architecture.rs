@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("jobs", &["db"]),
     ("access", &["db"]),
     ("gateway", &["proto"]),
-    ("events", &["access", "db", "proto"]),
+    ("events", &["access", "db", "proto", "telemetry"]),
     ("entity", &["events", "access", "jobs", "filter", "db", "proto", "telemetry"]),
     ("portfolio", &["entity", "events", "access", "jobs", "filter", "db", "proto", "telemetry"]),
     ("offboarding", &["entity", "portfolio", "events", "access", "jobs", "filter", "db", "proto", "telemetry"]),
@@ -151,7 +151,15 @@ fn a_realm_is_made_only_from_a_key_or_a_claimed_job() {
 
 #[test]
 fn sql_stands_in_queries_alone() {
-    let homes = ["queries.rs", "idempotency_queries.rs", "task_queries.rs", "removal_queries.rs", "chunk.rs", "selector.rs"];
+    let homes = [
+        "queries.rs",
+        "idempotency_queries.rs",
+        "task_queries.rs",
+        "removal_queries.rs",
+        "publisher_queries.rs",
+        "chunk.rs",
+        "selector.rs",
+    ];
     for room in ["entity", "portfolio", "offboarding", "bulk_delete", "events", "access"] {
         for path in sources(&root().join("src").join(room)) {
             let file = path.file_name().unwrap().to_str().unwrap();

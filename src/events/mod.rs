@@ -3,6 +3,10 @@
 
 pub mod cursor;
 mod model;
+pub mod nats;
+pub mod publish;
+pub mod publisher;
+mod publisher_queries;
 pub mod queries;
 
 pub use cursor::Cursor;
