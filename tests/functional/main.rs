@@ -17,5 +17,7 @@ mod membership;
 mod portfolios;
 mod probes;
 mod proxy;
+mod publisher;
+mod publishing;
 mod rest_door;
 mod shutdown;
