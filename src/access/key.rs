@@ -29,6 +29,8 @@ text_enum! {
         PortfoliosRead = "portfolios:read",
         /// Change portfolios and who is in them.
         PortfoliosWrite = "portfolios:write",
+        /// See what happened.
+        EventsRead = "events:read",
         /// Everything.
         Admin = "admin",
     }
@@ -96,14 +98,17 @@ pub struct Key {
 impl Key {
     /// Admits a caller from `address` at `now`, or says why not.
     pub fn admit(&self, address: Option<IpAddr>, now: DateTime<Utc>) -> Result<Caller> {
-        if self.revoked_at.is_some() || self.expires_at.is_some_and(|end| end <= now) {
-            return Err(invalid_credentials());
-        }
+        self.check(now)?;
         let listed = |address: IpAddr| self.allowed.iter().any(|network| network.contains(&address.to_canonical()));
         if !self.allowed.is_empty() && !address.is_some_and(listed) {
             return Err(Error::new(Code::AddressNotAllowed, "This key may not be used from the caller's address."));
         }
         Ok(Caller { realm: self.realm.clone(), key_id: self.id, principal_id: self.principal_id, scopes: self.scopes.clone() })
+    }
+
+    /// Fails once the key has expired or was revoked.
+    pub fn check(&self, now: DateTime<Utc>) -> Result<()> {
+        if self.revoked_at.is_some() || self.expires_at.is_some_and(|end| end <= now) { Err(invalid_credentials()) } else { Ok(()) }
     }
 }
 

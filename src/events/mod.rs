@@ -2,12 +2,17 @@
 //! read.
 
 pub mod cursor;
+mod hub;
 mod model;
 pub mod nats;
 pub mod publish;
 pub mod publisher;
 mod publisher_queries;
 pub mod queries;
+mod service;
+mod watch;
 
 pub use cursor::Cursor;
+pub use hub::{Hub, WakeUp};
 pub use model::{Batch, Event, EventType, Row};
+pub use service::EventService;

@@ -50,6 +50,11 @@ impl Scope {
         Scope { subject, ..self }
     }
 
+    /// Whether events of this subject are meant.
+    pub fn has(&self, subject: &str) -> bool {
+        self.subject.as_deref().is_none_or(|wanted| wanted == subject)
+    }
+
     fn filters(&self) -> bool {
         !self.types.is_empty() || self.subject.is_some()
     }
@@ -59,6 +64,12 @@ impl Scope {
 pub fn now(connection: &mut PgConnection) -> Work<Cursor> {
     let (text, at): (String, DateTime<Utc>) = ReadSnapshot {}.get_result(connection)?;
     Ok(Cursor::behind(Snapshot::new(&text, at)))
+}
+
+/// The realms in which something came to light behind a cursor, and the cursor behind that. Of a batch under way it knows nothing.
+pub fn realms_with_news(connection: &mut PgConnection, cursor: &Cursor) -> Work<(Vec<i32>, Cursor)> {
+    let (text, at, realms): (String, DateTime<Utc>, Vec<i32>) = RealmsWithNews { seen: cursor.seen().as_str() }.get_result(connection)?;
+    Ok((realms, Cursor::behind(Snapshot::new(&text, at))))
 }
 
 /// Reads on behind a cursor: the rows of about `limit` events, more by at most the subjects of the last row.
@@ -154,6 +165,15 @@ statement! {
     /// The snapshot of now.
     struct ReadSnapshot {} -> (Text, Timestamptz),
     "SELECT pg_current_snapshot()::text, now()"
+}
+
+statement! {
+    /// The snapshot of now, and the realms of what is new.
+    pub struct RealmsWithNews<'a> { seen: &'a str as Text } -> (Text, Timestamptz, Array<Integer>),
+    "SELECT pg_current_snapshot()::text, now(), ARRAY(
+        SELECT e.realm_id FROM event e WHERE e.xid >= pg_snapshot_xmax({seen}::pg_snapshot)
+        UNION
+        SELECT e.realm_id FROM event e WHERE e.xid = ANY (ARRAY(SELECT pg_snapshot_xip({seen}::pg_snapshot))))"
 }
 
 /// Declares the statements of one scope: its condition on `e`, the table of events.

@@ -84,7 +84,7 @@ statement! {
         UPDATE entity
         SET state = 'offboarding', version = version + 1, updated_at = now()
         WHERE realm_id = {realm} AND id = {entity} AND deleted_at IS NULL AND state = 'active' AND hold_reason IS NULL
-        RETURNING id, incarnation, components
+        RETURNING id, incarnation, components, version
      ),
      asked AS (
         INSERT INTO offboarding_request
@@ -97,8 +97,8 @@ statement! {
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.offboarding_requested', ARRAY[a.entity_id], {principal},
-               jsonb_build_object('offboarding_request_id', a.id, 'execute_after', a.execute_after)
-        FROM asked a
+               jsonb_build_object('offboarding_request_id', a.id, 'execute_after', a.execute_after, 'version', l.version)
+        FROM asked a, leaving l
      )
      SELECT a.id, a.entity_id, a.principal_id, a.status, a.components, a.created_at, a.execute_after, a.started_at, a.finished_at,
             a.removed, a.error_code, a.error_message
@@ -182,11 +182,15 @@ statement! {
         SET state = 'active', version = e.version + 1, updated_at = now()
         FROM canceled c
         WHERE e.realm_id = c.realm_id AND e.id = c.entity_id AND e.incarnation = c.incarnation AND e.state = 'offboarding'
+        RETURNING e.version
      ),
      told AS (
+        -- Behind the change of the entity: the numbers of events follow the order of its changes.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
-        SELECT {realm}, 'entity.offboarding_canceled', ARRAY[c.entity_id], {principal}, jsonb_build_object('offboarding_request_id', c.id)
+        SELECT {realm}, 'entity.offboarding_canceled', ARRAY[c.entity_id], {principal},
+               jsonb_build_object('offboarding_request_id', c.id, 'version', e.version)
         FROM canceled c
+        LEFT JOIN restored e ON true
      )
      SELECT c.id, c.entity_id, c.principal_id, c.status, c.components, c.created_at, c.execute_after, c.started_at, c.finished_at,
             c.removed, c.error_code, c.error_message

@@ -129,7 +129,7 @@ statement! {
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT g.realm_id, 'entity.offboarded', ARRAY[g.id], g.principal_id,
-               jsonb_build_object('offboarding_request_id', g.request_id, 'incarnation', g.incarnation)
+               jsonb_build_object('offboarding_request_id', g.request_id, 'incarnation', g.incarnation, 'version', g.version)
         FROM gone g
         UNION ALL
         SELECT f.realm_id, 'portfolio.entity_detached', ARRAY[f.id], f.principal_id,
@@ -200,12 +200,15 @@ statement! {
         SET state = 'active', version = e.version + 1, updated_at = now()
         FROM failed f
         WHERE e.realm_id = f.realm_id AND e.id = f.entity_id AND e.incarnation = f.incarnation AND e.state = 'offboarding'
+        RETURNING e.version
      ),
      told AS (
+        -- Behind the change of the entity: the numbers of events follow the order of its changes.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.offboarding_failed', ARRAY[f.entity_id], f.principal_id,
-               jsonb_build_object('offboarding_request_id', f.id, 'code', f.error_code)
+               jsonb_build_object('offboarding_request_id', f.id, 'code', f.error_code, 'version', e.version)
         FROM failed f
+        LEFT JOIN restored e ON true
      )
      SELECT id FROM failed"
 }

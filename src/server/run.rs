@@ -23,6 +23,7 @@ use crate::db::{Db, partitions};
 use crate::error::{Code, Error, Result};
 use crate::events::nats::{NatsPublisher, NatsSettings};
 use crate::events::publish;
+use crate::events::{EventService, Hub};
 use crate::gateway::{self, Gateway, MatchedRoute};
 use crate::jobs::{self, Executor, Lease};
 use crate::offboarding::{self, OffboardingExecutor};
@@ -153,11 +154,14 @@ async fn open_doors(
         concurrent_calls: settings.max_concurrent_calls,
         request_timeout: settings.request_timeout,
     };
-    let layers = layers(&limits, authenticator, &descriptors, drain.listeners());
+    let hub = Hub::new(db.clone());
+    keepers.spawn(hub.clone().run());
+    let events = || EventService::new(db.clone(), hub.clone(), authenticator.clone(), drain.listeners());
+    let layers = layers(&limits, authenticator.clone(), &descriptors, drain.listeners());
     if let Some(listener) = http {
         let options = gateway::Options { public_url: settings.public_url.clone(), max_body_bytes: settings.max_body_bytes };
         // The gateway has held the body to the limit; as a message it is larger.
-        let routes = services(db, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
+        let routes = services(db, events(), settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
         let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options).map_err(Error::internal)?;
         doors.spawn(serve_http(listener, gateway, drain.listeners()));
     }
@@ -165,7 +169,7 @@ async fn open_doors(
         let (reporter, service) = tonic_health::server::health_reporter();
         let health = Health::register(reporter, &descriptors).await;
         keepers.spawn(health::report(health, db.clone(), drain.clone()));
-        let routes = reflection(services(db, settings.max_body_bytes).add_service(service)).map_err(Error::internal)?;
+        let routes = reflection(services(db, events(), settings.max_body_bytes).add_service(service)).map_err(Error::internal)?;
         doors.spawn(serve_grpc(listener, layers, routes, drain.listeners()));
     }
     Ok(())

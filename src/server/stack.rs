@@ -19,11 +19,13 @@ use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
 use crate::db::Db;
 use crate::entity::EntityService;
+use crate::events::EventService;
 use crate::offboarding::{OffboardingService, RemovalService};
 use crate::portfolio::PortfolioService;
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::v1::bulk_delete_service_server::BulkDeleteServiceServer;
 use crate::proto::v1::entity_service_server::EntityServiceServer;
+use crate::proto::v1::event_service_server::EventServiceServer;
 use crate::proto::v1::offboarding_service_server::OffboardingServiceServer;
 use crate::proto::v1::portfolio_service_server::PortfolioServiceServer;
 use crate::proto::v1::removal_service_server::RemovalServiceServer;
@@ -43,7 +45,7 @@ pub struct Limits {
 }
 
 /// The capabilities as gRPC services.
-pub fn services(db: &Db, message_bytes: usize) -> Routes {
+pub fn services(db: &Db, events: EventService, message_bytes: usize) -> Routes {
     macro_rules! limited {
         ($server:ident, $service:expr) => {
             $server::new($service)
@@ -59,6 +61,7 @@ pub fn services(db: &Db, message_bytes: usize) -> Routes {
         .add_service(limited!(RemovalServiceServer, RemovalService::new(db.clone())))
         .add_service(limited!(OffboardingServiceServer, OffboardingService::new(db.clone())))
         .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(db.clone())))
+        .add_service(limited!(EventServiceServer, events))
 }
 
 /// Reflection in both versions that clients speak: `grpcurl` and others ask for v1 first, older ones know v1alpha alone.

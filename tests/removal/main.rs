@@ -14,3 +14,4 @@ mod offboarding;
 mod offboarding_refusals;
 mod plans;
 mod races;
+mod watched;
