@@ -250,6 +250,8 @@ pub struct Task {
     pub skipped: i64,
     /// The first ids that could not be deleted.
     pub first_failures: Vec<String>,
+    /// How many of its events a publisher has tried and could not deliver so far.
+    pub unpublished: i64,
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ mod portfolio_registry;
 mod portfolios;
 mod probes;
 mod proxy;
+mod publisher;
+mod publishing;
 mod rest_door;
 mod shutdown;
 mod tombstones;
