@@ -6,6 +6,7 @@ mod caller;
 mod cast;
 mod invitation;
 mod stage;
+mod witness;
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -221,20 +222,22 @@ fn invite(caller: &Caller, cast: &Cast) {
 /// Everything that takes entities out.
 async fn remove(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let stage = caller.stage;
-    stage.act(3, "Detach: only the link goes");
+    stage.act(3, "Export a portfolio before anything leaves it");
+    witness::export(caller).await?;
+    stage.act(4, "Detach: only the link goes");
     acts::detach(caller, cast).await?;
-    stage.act(4, "Refused: in another portfolio, and still onboarding");
+    stage.act(5, "Refused: in another portfolio, and still onboarding");
     acts::refusals(caller, cast).await?;
-    stage.act(5, "Offboard: one entity goes, with all that hangs on it");
+    stage.act(6, "Offboard: one entity goes, with all that hangs on it");
     acts::offboard(caller, cast).await?;
-    stage.act(6, "Change one's mind within the grace period");
+    stage.act(7, "Change one's mind within the grace period");
     acts::cancel(caller, cast).await?;
-    stage.act(7, "Refused: a bulk delete with a misspelt function");
+    stage.act(8, "Refused: a bulk delete with a misspelt function");
     bulk::wrong_filter(caller).await?;
-    stage.act(8, "Bulk delete, hard: what a filter selects, but for two");
+    stage.act(9, "Bulk delete, hard: what a filter selects, but for two");
     bulk::hard(caller, cast).await?;
-    stage.act(9, "Bulk delete, soft: all of a type");
+    stage.act(10, "Bulk delete, soft: all of a type");
     bulk::soft(caller, cast).await?;
-    stage.act(10, "What is left");
+    stage.act(11, "What is left");
     bulk::balance(caller, cast).await
 }

@@ -11,6 +11,7 @@ mod serve;
 mod wait_for_db;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -74,13 +75,17 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(run(cli));
-    // What still runs after an orderly end, or after a second signal, is left behind.
-    runtime.shutdown_background();
+    // Threads that are at rest end now: one that ended while the process does would meet OpenSSL cleaning up. What still runs after an orderly
+    // end, or after a second signal, is left behind.
+    runtime.shutdown_timeout(LAST_GRACE);
     outcome.unwrap_or_else(|error| {
         eprintln!("offboard: {}", sentence(&error));
         ExitCode::FAILURE
     })
 }
+
+/// How long what still runs at the very end is waited for.
+const LAST_GRACE: Duration = Duration::from_millis(250);
 
 /// A failure for the person at the terminal: unlike a caller of the service, they may know the cause.
 fn sentence(error: &Error) -> String {

@@ -200,7 +200,7 @@ statement! {
      ),
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
-        SELECT {realm}, 'entity.created', array_agg(id), {principal}, '{}'::jsonb FROM fresh HAVING count(*) > 0
+        SELECT {realm}, 'entity.created', array_agg(id), {principal}, jsonb_build_object('version', 1) FROM fresh HAVING count(*) > 0
         UNION ALL
         SELECT {realm}, 'portfolio.entity_attached', ARRAY[f.id], {principal},
                jsonb_build_object('entity_ids', f.entity_ids, 'version', f.version)

@@ -181,6 +181,81 @@ scenario! {
     }
 }
 
+/// A call of each method that changes something, on things that `given_all` has made.
+fn changes() -> Vec<(&'static str, Value)> {
+    vec![
+        ("EntityService/CreateEntity", json!({"entity": {"type": "T"}})),
+        ("EntityService/BatchCreateEntities", json!({"requests": [{"entity": {"type": "T"}}, {"entity": {"type": "T"}}]})),
+        ("EntityService/UpdateEntity", json!({"entity_id": "updated", "entity": {"attributes": {"a": 1}}})),
+        ("EntityService/CompleteOnboarding", json!({"entity_id": "new"})),
+        ("EntityService/PlaceHold", json!({"entity_id": "free", "reason": "audit"})),
+        ("EntityService/ReleaseHold", json!({"entity_id": "held"})),
+        ("EntityService/PutDependent", json!({"entity_id": "updated", "kind": "task", "dependent_id": "t", "data": {"n": 1}})),
+        ("EntityService/DeleteDependent", json!({"entity_id": "parent", "kind": "task", "dependent_id": "t"})),
+        ("PortfolioService/CreatePortfolio", json!({"name": "Fund"})),
+        ("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "p", "name": "Other"})),
+        ("PortfolioService/DeletePortfolio", json!({"portfolio_id": "empty"})),
+        ("PortfolioService/AttachEntity", json!({"portfolio_id": "p", "entity_id": "attached"})),
+        ("PortfolioService/DetachEntity", json!({"portfolio_id": "q", "entity_id": "member"})),
+        ("PortfolioService/BatchAttachEntities", json!({"portfolio_id": "p", "entity_ids": ["many", "nobody"]})),
+        ("PortfolioService/BatchDetachEntities", json!({"portfolio_id": "q", "entity_ids": ["other_member", "nobody"]})),
+        ("RemovalService/RemoveEntity", json!({"entity_id": "removed"})),
+        ("OffboardingService/RequestOffboarding", json!({"entity_id": "asked", "grace_period": "3600s"})),
+        ("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": ""})),
+        ("BulkDeleteService/StartBulkDelete", json!({"spec": {"objects": {"filter": "equals(type, 'Nothing')"}}})),
+    ]
+}
+
+/// What the changes are done to; the request that may be canceled.
+async fn given_all(world: &World) -> Value {
+    world.portfolios(&["p", "q", "empty"]).await;
+    world
+        .entities(&["updated", "free", "held", "parent", "attached", "member", "other_member", "many", "removed", "asked", "canceled"])
+        .await;
+    let done =
+        async |method: &str, request: Value| world.call(method, request).await.unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));
+    done("EntityService/CreateEntity", json!({"entity": {"entity_id": "new", "type": "T", "state": "onboarding"}})).await;
+    done("EntityService/PlaceHold", json!({"entity_id": "held", "reason": "audit"})).await;
+    done("EntityService/PutDependent", json!({"entity_id": "parent", "kind": "task", "dependent_id": "t", "data": {}})).await;
+    for member in ["member", "other_member"] {
+        done("PortfolioService/AttachEntity", json!({"portfolio_id": "q", "entity_id": member})).await;
+    }
+    done("OffboardingService/RequestOffboarding", json!({"entity_id": "canceled", "grace_period": "3600s"})).await.json["id"].clone()
+}
+
+#[test]
+fn every_method_that_changes_something_is_among_those_that_are_tried() {
+    let reads = ["Get", "List", "Watch", "BatchGet", "Export", "Preview"];
+    // An import has records of its own; see the tests of imports.
+    let tried: HashSet<&str> = changes().into_iter().map(|(method, _)| method).chain(["EntityService/ImportEntities"]).collect();
+    let services = spelling::POOL.services().filter(|service| service.full_name().starts_with("offboard."));
+    for method in services.flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        let name = format!("{}/{}", method.parent_service().name(), method.name());
+        let is_read = reads.iter().any(|read| method.name().starts_with(read));
+        assert_eq!(tried.contains(name.as_str()), !is_read, "{name}");
+    }
+}
+
+scenario! {
+    async fn every_change_takes_effect_once(world: &World) {
+        let cancelable = given_all(world).await;
+        for (method, mut request) in changes() {
+            if method.ends_with("CancelOffboardingRequest") {
+                request["offboarding_request_id"] = cancelable.clone();
+            }
+            let first = world.client.call_with(method, request.clone(), &key(method)).await.unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));
+            assert_eq!(first.header(REPLAYED), None, "{method}");
+            let scheduled = |events: String| events.lines().filter(|line| !line.starts_with("bulk_delete.") && !line.contains("offboarded") && !line.contains("entity_detached")).count();
+            let before = scheduled(events(&world.database));
+            let again = world.client.call_with(method, request, &key(method)).await.unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));
+            assert_eq!(again.header(REPLAYED), Some("true"), "{method}");
+            assert_eq!((&again.json, again.http, again.header("location")), (&first.json, first.http, first.header("location")), "{method}");
+            assert_eq!(scheduled(events(&world.database)), before, "{method}");
+        }
+        assert_eq!(world.database.count("SELECT count(*) FROM bulk_delete"), 1);
+    }
+}
+
 /// `kill -9` when the effect is committed and nobody has heard of it yet: the database's answer to COMMIT never reaches the service.
 #[tokio::test]
 async fn a_service_that_is_killed_between_commit_and_answer_has_answered() {

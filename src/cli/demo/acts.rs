@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::caller::{Caller, until};
 use super::cast::Cast;
 use super::stage::count;
+use super::witness::Witness;
 use super::{Surprise, same};
 use crate::cli::import;
 use crate::proto::v1;
@@ -104,6 +105,7 @@ pub async fn refusals(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
 /// Removes one entity with everything that hangs on it, and follows the job.
 pub async fn offboard(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let fund = portfolio(caller, FUND).await?;
+    let witness = Witness::of(caller, &cast.offboarded).await?;
     let path = format!("/v5/entities/{}", cast.offboarded);
     let answer = caller.rest(Method::DELETE, &path, None, 202).await?;
     let job = answer.json();
@@ -123,6 +125,7 @@ pub async fn offboard(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     if job["removed"].as_object().is_none_or(|removed| removed.values().all(|number| number == 0)) {
         return Err(Surprise::new("the entity had dependents, and none was removed"));
     }
+    witness.tells(caller, &["entity.offboarding_requested", "entity.offboarded"]).await?;
 
     let again = caller.rest(Method::DELETE, &path, None, 200).await?.json();
     caller.stage.answer(200, format_args!("the same job, {}", word(&again["status"])));

@@ -15,6 +15,7 @@ use crate::cli::http::{Answer, send};
 use crate::error::Error;
 use crate::proto::v1::bulk_delete_service_client::BulkDeleteServiceClient;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
+use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
 use crate::server::Addresses;
 
@@ -66,6 +67,11 @@ impl Caller {
     /// gRPC `PortfolioService`.
     pub fn portfolios(&self) -> PortfolioServiceClient<Channel> {
         PortfolioServiceClient::new(self.channel.clone())
+    }
+
+    /// gRPC `EventService`.
+    pub fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel.clone())
     }
 
     /// gRPC `BulkDeleteService`.
