@@ -71,6 +71,38 @@ async fn every_reason_not_to_find_a_membership_gives_the_same_bytes_by_rest() {
 }
 
 #[tokio::test]
+async fn every_reason_not_to_find_a_portfolio_gives_the_same_bytes_by_rest() {
+    let Scene { world, .. } = scene(Door::Rest).await;
+    let bearer = format!("Bearer {}", world.key.secret);
+    let headers = [("authorization", bearer.as_str()), ("x-request-id", "req_same"), ("content-type", "application/json")];
+    let many = json!({"entity_ids": ["en_mine"]}).to_string();
+    for (method, below, body) in [
+        ("GET", "", ""),
+        ("HEAD", "", ""),
+        ("PATCH", "", r#"{"name":"Ours","expected_version":1}"#),
+        ("DELETE", "", ""),
+        ("GET", "/entities", ""),
+        ("HEAD", "/entities", ""),
+        ("POST", "/entities:batchAttach", many.as_str()),
+        ("POST", "/entities:batchDetach", many.as_str()),
+        ("GET", "/export", ""),
+        ("HEAD", "/export", ""),
+    ] {
+        let mut found = BTreeMap::new();
+        for portfolio in ["pf_none", "pf_orgs", "pf_live"] {
+            let reply =
+                http(world.server.addresses.http, method, &format!("/v1/portfolios/{portfolio}{below}"), &headers, body.to_owned()).await;
+            assert_eq!((reply.status, reply.body.is_empty()), (404, method == "HEAD"), "{method} {below}: {}", reply.text());
+            let heads: Vec<_> = reply.headers.iter().filter(|(name, _)| name != "date").collect();
+            let answer = format!("{heads:?} {}", reply.text());
+            found.entry(neutral(&answer, portfolio, "en_mine")).or_insert_with(Vec::new).push(portfolio);
+        }
+        assert_eq!(found.len(), 1, "{method} {below}: {found:#?}");
+    }
+    assert_eq!(world.database.count("SELECT sum(version) FROM portfolio"), 1 + 2 + 2, "nothing has changed");
+}
+
+#[tokio::test]
 async fn every_reason_not_to_find_a_membership_gives_the_same_status_by_grpc() {
     let Scene { world, pairs } = scene(Door::Grpc).await;
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap();

@@ -49,6 +49,8 @@ async fn a_detach_reads_as_much_in_a_portfolio_of_many_as_in_one_of_a_thousand()
         world.given_portfolio(portfolio).await;
         world.database.given_many(Many { prefix: portfolio, count, dependents: 0, portfolio: Some(portfolio) });
     }
+    // A row whose commit is not on disk yet cannot be marked as visible to all, and the tests' Postgres may commit before it writes.
+    world.database.sql("SET synchronous_commit = on; CREATE TABLE written ()");
     world.database.sql("VACUUM ANALYZE");
     let (mut connection, realm) = (world.database.connection(), world.database.realm());
     prepare(&mut connection);
@@ -65,7 +67,7 @@ async fn a_detach_reads_as_much_in_a_portfolio_of_many_as_in_one_of_a_thousand()
     let most = |portfolio: &str| *read.iter().filter(|((of, _), _)| *of == portfolio).map(|(_, pages)| pages).max().unwrap();
     // The answer names up to 1,000 members, which stand on a few pages of an index; an index of more rows has another level or two.
     assert!(most("many") <= most("thousand") + 8, "{read:?}");
-    assert!(most("many") <= most("ten") + 64, "{read:?}");
+    assert!(most("many") <= most("ten") + 32, "{read:?}");
 }
 
 /// How many statements of each kind the server has run.

@@ -48,6 +48,8 @@ fn populate(database: &Database, count: i64) {
          SELECT realm_id, 'gone-' || id, incarnation, type, version, created_at, updated_at, incarnation, 'bulk_delete', incarnation FROM entity;",
         count - 10
     ));
+    // A row whose commit is not on disk yet cannot be marked as visible to all, and the tests' Postgres may commit before it writes.
+    database.sql("SET synchronous_commit = on; CREATE TABLE written ()");
     database.sql("VACUUM ANALYZE");
 }
 
