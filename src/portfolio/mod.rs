@@ -8,5 +8,6 @@ pub mod model;
 pub mod queries;
 pub mod registry_queries;
 mod service;
+mod shown;
 
 pub use service::PortfolioService;

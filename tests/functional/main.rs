@@ -31,6 +31,7 @@ mod proxy;
 mod publisher;
 mod publishing;
 mod rest_door;
+mod shown_members;
 mod shutdown;
 mod tombstones;
 mod watching;
