@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod bench;
 mod database;
 mod demo;
 mod healthcheck;
@@ -45,6 +46,8 @@ enum Command {
     Import(import::Arguments),
     /// Show what the service does, on real data
     Demo(demo::Arguments),
+    /// Measure how many detaches a second a running service does
+    Bench(bench::Arguments),
     /// Print the version
     Version,
 }
@@ -107,6 +110,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
         Command::Key(arguments) => key::run(arguments).await,
         Command::Import(arguments) => import::run(arguments).await,
+        Command::Bench(arguments) => bench::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments, instance, telemetry.prometheus()).await,
         Command::Version => {
             println!("offboard {}", env!("CARGO_PKG_VERSION"));

@@ -107,26 +107,46 @@ async fn statements(world: &World) -> BTreeMap<String, u64> {
     counted
 }
 
+/// How many statements of each kind a call makes. Workers and keepers of the server have statements of their own, at their own times, which
+/// add to some of the looks: the least that was seen is what the call makes.
+#[derive(Default)]
+struct Least(BTreeMap<&'static str, u64>);
+
+impl Least {
+    async fn look<F: Future<Output = ()>>(&mut self, world: &World, call: F) {
+        let before = statements(world).await;
+        call.await;
+        let after = statements(world).await;
+        for name in ["WITH", "SELECT", "BEGIN", "COMMIT", "UPDATE", "INSERT", "DELETE"] {
+            let more = after.get(name).copied().unwrap_or_default() - before.get(name).copied().unwrap_or_default();
+            self.0.entry(name).and_modify(|least| *least = more.min(*least)).or_insert(more);
+        }
+    }
+
+    /// Those that there were, as `NAME COUNT`.
+    fn told(&self) -> String {
+        let there = self.0.iter().filter(|(_, count)| **count > 0).map(|(name, count)| format!("{name} {count}"));
+        there.collect::<Vec<_>>().join(", ")
+    }
+}
+
+const LOOKS: i64 = 8;
+
 scenario! {
     async fn a_detach_is_one_statement_in_a_portfolio_of_any_size(world: &World) {
         for (portfolio, count) in [("ten", 10), ("many", 20_000)] {
             world.given_portfolio(portfolio).await;
             world.database.given_many(Many { prefix: portfolio, count, dependents: 0, portfolio: Some(portfolio) });
-            // The caller's key is known from here on.
-            world.done("PortfolioService/GetPortfolio", json!({"portfolio_id": portfolio})).await;
-            let before = statements(world).await;
-            let calls = 5;
-            for n in 1..=calls {
+            let mut least = Least::default();
+            for n in 1..=LOOKS {
                 let request = json!({"portfolio_id": portfolio, "entity_id": format!("{portfolio}-{n:06}")});
-                let detached = world.done("PortfolioService/DetachEntity", request).await;
-                assert_eq!(*detached.get("entity_count"), count - n);
+                let detach = async {
+                    let detached = world.done("PortfolioService/DetachEntity", request).await;
+                    assert_eq!(*detached.get("entity_count"), count - n);
+                };
+                least.look(world, detach).await;
             }
-            let after = statements(world).await;
-            let more = |name: &str| after.get(name).copied().unwrap_or_default() - before.get(name).copied().unwrap_or_default();
-            assert_eq!(more("WITH"), calls.unsigned_abs(), "{before:?} {after:?}");
-            for other in ["BEGIN", "COMMIT", "UPDATE", "INSERT", "DELETE"] {
-                assert_eq!(more(other), 0, "{other}: {before:?} {after:?}");
-            }
+            assert_eq!(least.told(), "WITH 1", "in a portfolio of {count}");
         }
         world.database.sql("DELETE FROM entity");
     }
@@ -136,15 +156,18 @@ scenario! {
         world.given_portfolio("q").await;
         world.database.given_many(Many { prefix: "e", count: 1_000, dependents: 0, portfolio: None });
         let ids: Vec<String> = (1..=1_000).map(|n| format!("e-{n:06}")).collect();
-        for (method, portfolio) in [("BatchAttachEntities", "p"), ("BatchAttachEntities", "q"), ("BatchDetachEntities", "q")] {
-            for many in [&ids[..1], &ids] {
-                let before = statements(world).await;
-                world.done(&format!("PortfolioService/{method}"), json!({"portfolio_id": portfolio, "entity_ids": many})).await;
-                let after = statements(world).await;
-                let more = |name: &str| after.get(name).copied().unwrap_or_default() - before.get(name).copied().unwrap_or_default();
-                assert_eq!((more("BEGIN"), more("COMMIT"), more("WITH")), (1, 1, 1), "{before:?} {after:?}");
-                // To lock and to answer, and at most one to know the caller.
-                assert!((2..=3).contains(&more("SELECT")), "{before:?} {after:?}");
+        for many in [&ids[..1], &ids] {
+            let mut least: BTreeMap<&str, Least> = BTreeMap::new();
+            for _ in 0..LOOKS {
+                for (act, method, portfolio) in [("attach", "Attach", "p"), ("move", "Attach", "q"), ("detach", "Detach", "q")] {
+                    let request = json!({"portfolio_id": portfolio, "entity_ids": many});
+                    let call = async { drop(world.done(&format!("PortfolioService/Batch{method}Entities"), request).await) };
+                    least.entry(act).or_default().look(world, call).await;
+                }
+            }
+            for (act, least) in least {
+                // To lock, to change and to answer.
+                assert_eq!(least.told(), "BEGIN 1, COMMIT 1, SELECT 2, WITH 1", "{act} of {}", many.len());
             }
         }
         world.database.assert_sound();
