@@ -151,7 +151,7 @@ fn a_realm_is_made_only_from_a_key_or_a_claimed_job() {
 
 #[test]
 fn sql_stands_in_queries_alone() {
-    let homes = ["queries.rs", "idempotency_queries.rs", "task_queries.rs", "removal_queries.rs", "chunk.rs", "selector.rs"];
+    let homes = ["queries.rs", "idempotency_queries.rs", "task_queries.rs", "removal_queries.rs", "policy_queries.rs", "preview_queries.rs", "chunk.rs", "selector.rs"];
     for room in ["entity", "portfolio", "offboarding", "bulk_delete", "access"] {
         for path in sources(&root().join("src").join(room)) {
             let file = path.file_name().unwrap().to_str().unwrap();
@@ -168,7 +168,7 @@ fn every_event_that_is_written_is_in_the_catalogue() {
     let mut written = BTreeSet::new();
     for path in sources(&root().join("src")).into_iter().filter(|path| !path.ends_with("events/model.rs")) {
         for piece in code(&path).split('\'') {
-            let is_event = ["entity.", "portfolio.", "bulk_delete."].iter().any(|prefix| {
+            let is_event = ["entity.", "portfolio.", "bulk_delete.", "removal_policy."].iter().any(|prefix| {
                 piece
                     .strip_prefix(prefix)
                     .is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))

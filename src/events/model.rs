@@ -17,6 +17,8 @@ text_enum! {
         EntityOffboarded = "entity.offboarded",
         /// Entities were removed by a bulk delete.
         EntityDeleted = "entity.deleted",
+        /// What a realm has decided on removals was changed. The subject is the organisation.
+        RemovalPolicyUpdated = "removal_policy.updated",
         /// A portfolio was created.
         PortfolioCreated = "portfolio.created",
         /// Entities became members of a portfolio.

@@ -17,11 +17,11 @@ use super::health::Health;
 use super::layers::RateLimit;
 use super::stack::{Limits, layers, reflection, services};
 use super::{admin, health};
-use crate::access::{Authenticator, KEYS_TOPIC, sweep_idempotency_keys};
+use crate::access::{Authenticator, KEYS_TOPIC, idempotency_queries};
 use crate::bulk_delete::{self, BulkDeleteExecutor};
 use crate::config::{Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
-use crate::db::{Db, partitions};
+use crate::db::{Db, partitions, sweep};
 use crate::error::{Code, Error, Result};
 use crate::gateway::{self, Gateway, MatchedRoute};
 use crate::jobs::{self, Executor, Lease};
@@ -86,7 +86,9 @@ pub async fn start(
     let (keys, revocations) = (authenticator.clone(), topics.clone());
     keepers.spawn(async move { keys.watch_revocations(revocations).await });
     keepers.spawn(partitions::keep(db.clone()));
-    keepers.spawn(sweep_idempotency_keys(db.clone()));
+    keepers.spawn(sweep(db.clone(), "idempotency keys", idempotency_queries::sweep));
+    keepers.spawn(sweep(db.clone(), "tombstones", offboarding::policy_queries::sweep_tombstones));
+    keepers.spawn(sweep(db.clone(), "offboarding requests", offboarding::policy_queries::sweep_requests));
 
     let mut doors = JoinSet::new();
     open_doors(settings, &db, authenticator, &drain, (grpc, http), &mut doors, &mut keepers).await?;
