@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use kit::rest::{Credential, Prepared, ROUTES, prepare};
 use kit::spelling::{POOL, from_door, method, snake_case, to_grpc};
+use kit::stream::{Frame, Frames};
 use kit::{Addresses, Reply, Value, curl, database, http, json};
 
 fn message(name: &str) -> prost_reflect::MessageDescriptor {
@@ -172,4 +173,23 @@ async fn curl_and_the_kits_own_caller_read_the_same_answer() {
     let url = format!("http://{address}/echo");
     let curled = tokio::task::spawn_blocking(move || curl(&["-X", "POST", "-d", "7", &url])).await.unwrap();
     assert_eq!(answer(&curled), answer(&own));
+}
+
+#[test]
+fn frames_are_read_however_they_arrive() {
+    let text = ": alive\n\nevent: entity.created\nid: c1\ndata: {\"a\":1}\n\nid: c2\ndata:{}\n\n";
+    for size in 1..text.len() {
+        let mut frames = Frames::events();
+        text.as_bytes().chunks(size).for_each(|piece| frames.push(piece));
+        let first = Frame { name: Some("entity.created".to_owned()), id: Some("c1".to_owned()), data: "{\"a\":1}".to_owned() };
+        assert_eq!(frames.next(), Some(first));
+        assert_eq!(frames.next(), Some(Frame { name: None, id: Some("c2".to_owned()), data: "{}".to_owned() }));
+        assert_eq!(frames.next(), None);
+    }
+    let mut frames = Frames::lines();
+    frames.push("\n{\"a\":1}\n{\"b\"");
+    assert_eq!(frames.next().map(|frame| frame.data), Some("{\"a\":1}".to_owned()));
+    assert_eq!(frames.next(), None);
+    frames.push(":2}\n");
+    assert_eq!(frames.next().map(|frame| frame.data), Some("{\"b\":2}".to_owned()));
 }

@@ -64,6 +64,13 @@ impl Authenticator {
         Ok(key)
     }
 
+    /// Whether a caller who was admitted earlier still would be: fails once the key has expired or was revoked. For calls that last.
+    pub async fn check(&self, caller: &Caller) -> Result<()> {
+        let (realm, key_id) = (caller.realm.clone(), caller.key_id);
+        let key = self.db.run(move |connection| queries::get_key(connection, &realm, key_id)).await?;
+        key.ok_or_else(invalid_credentials)?.check(Utc::now())
+    }
+
     /// Forgets every key whenever one was revoked. Runs until it is dropped.
     pub async fn watch_revocations(&self, topics: Topics) {
         loop {

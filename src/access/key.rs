@@ -30,6 +30,8 @@ text_enum! {
         PortfoliosRead = "portfolios:read",
         /// Change portfolios and who is in them.
         PortfoliosWrite = "portfolios:write",
+        /// See what happened.
+        EventsRead = "events:read",
         /// Everything.
         Admin = "admin",
     }
@@ -99,9 +101,7 @@ pub struct Key {
 impl Key {
     /// Admits a caller from `address` at `now`, or says why not.
     pub fn admit(&self, address: Option<IpAddr>, now: DateTime<Utc>) -> Result<Caller> {
-        if self.revoked_at.is_some() || self.expires_at.is_some_and(|end| end <= now) {
-            return Err(invalid_credentials());
-        }
+        self.check(now)?;
         let listed = |address: IpAddr| self.allowed.iter().any(|network| network.contains(&address.to_canonical()));
         if !self.allowed.is_empty() && !address.is_some_and(listed) {
             return Err(Error::new(Code::AddressNotAllowed, "This key may not be used from the caller's address."));
@@ -113,6 +113,11 @@ impl Key {
             api_version: self.api_version,
             scopes: self.scopes.clone(),
         })
+    }
+
+    /// Fails once the key has expired or was revoked.
+    pub fn check(&self, now: DateTime<Utc>) -> Result<()> {
+        if self.revoked_at.is_some() || self.expires_at.is_some_and(|end| end <= now) { Err(invalid_credentials()) } else { Ok(()) }
     }
 }
 

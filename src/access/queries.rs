@@ -82,14 +82,13 @@ pub fn create_key(connection: &mut PgConnection, new: &NewKey, secret: &Secret) 
     })
 }
 
-/// Finds the key with this hash of its secret, also an ended one.
-pub fn find_key(connection: &mut PgConnection, secret_sha256: &[u8]) -> Work<Option<Key>> {
-    type Moment = Option<DateTime<Utc>>;
-    type Row = (Uuid, i32, String, Mode, Uuid, Vec<String>, Vec<IpNet>, Option<NaiveDate>, Moment, Moment);
-    let row: Option<Row> = api_key::table
-        .inner_join(realm::table.on(realm::id.eq(api_key::realm_id)))
-        .filter(api_key::secret_sha256.eq(secret_sha256))
-        .select((
+type Moment = Option<DateTime<Utc>>;
+type KeyRow = (Uuid, i32, String, Mode, Uuid, Vec<String>, Vec<IpNet>, Option<NaiveDate>, Moment, Moment);
+
+/// Selects keys with their realms.
+macro_rules! keys {
+    () => {
+        api_key::table.inner_join(realm::table.on(realm::id.eq(api_key::realm_id))).select((
             api_key::id,
             realm::id,
             realm::org,
@@ -101,9 +100,23 @@ pub fn find_key(connection: &mut PgConnection, secret_sha256: &[u8]) -> Work<Opt
             api_key::expires_at,
             api_key::revoked_at,
         ))
-        .first(connection)
-        .optional()?;
-    Ok(row.map(|(id, realm_id, org, mode, principal_id, scopes, allowed, api_version, expires_at, revoked_at)| Key {
+    };
+}
+
+/// Finds the key with this hash of its secret, also an ended one.
+pub fn find_key(connection: &mut PgConnection, secret_sha256: &[u8]) -> Work<Option<Key>> {
+    let row: Option<KeyRow> = keys!().filter(api_key::secret_sha256.eq(secret_sha256)).first(connection).optional()?;
+    Ok(row.map(to_key))
+}
+
+/// The key with this id, also an ended one.
+pub fn get_key(connection: &mut PgConnection, realm: &Realm, key_id: Uuid) -> Work<Option<Key>> {
+    let row: Option<KeyRow> = keys!().filter(api_key::realm_id.eq(realm.id()).and(api_key::id.eq(key_id))).first(connection).optional()?;
+    Ok(row.map(to_key))
+}
+
+fn to_key((id, realm_id, org, mode, principal_id, scopes, allowed, api_version, expires_at, revoked_at): KeyRow) -> Key {
+    Key {
         id,
         realm: Realm::from_row(realm_id, org, mode),
         principal_id,
@@ -113,7 +126,7 @@ pub fn find_key(connection: &mut PgConnection, secret_sha256: &[u8]) -> Work<Opt
         api_version: ApiVersion::pinned(api_version),
         expires_at,
         revoked_at,
-    }))
+    }
 }
 
 /// The keys of an organisation, or all, oldest first.

@@ -86,12 +86,17 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         self.size
     }
 
+    /// The token of a page that starts behind a place.
+    pub fn token(&self, place: &C) -> Result<String> {
+        self.seal.close(&self.bound_to, place)
+    }
+
     /// Cuts what was read to the page, and makes the token of the next; empty after the last.
     pub fn cut<T>(&self, rows: &mut Vec<T>, place: impl FnOnce(&T) -> C) -> Result<String> {
         let more = rows.len() > self.size;
         rows.truncate(self.size);
         match rows.last().filter(|_| more) {
-            Some(last) => self.seal.close(&self.bound_to, &place(last)),
+            Some(last) => self.token(&place(last)),
             None => Ok(String::new()),
         }
     }

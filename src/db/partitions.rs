@@ -1,24 +1,32 @@
-//! Partitions for the time ahead.
+//! Partitions of events: those for the time ahead, and those whose time is over.
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use diesel::RunQueryDsl;
+use diesel::sql_types::{BigInt, Integer};
 
-use crate::db::{Db, Work};
+use crate::db::{Db, Work, statement};
+use crate::error::Result;
+
+/// For how long events are kept, at least. They go by the week, so some stay for a week longer.
+pub const KEEP_EVENTS: TimeDelta = TimeDelta::days(30);
 
 /// How many weeks ahead.
 const AHEAD: i32 = 3;
+/// How many rows are deleted at once where there is no partition to drop.
+const DELETED_AT_ONCE: i64 = 5_000;
 const EVERY: Duration = Duration::from_secs(6 * 3600);
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
-/// Keeps partitions ahead of the clock until it is dropped. Rows without a partition go to the default one, so a late run loses nothing.
+/// Keeps partitions ahead of the clock, and drops those behind it, until it is dropped. Rows without a partition go to the default one, so a
+/// late run loses nothing.
 pub async fn keep(db: Db) {
     loop {
-        let kept = db.transaction(ensure).await;
-        let pause = match kept {
+        let pause = match keep_once(&db).await {
             Ok(()) => EVERY,
             Err(error) => {
-                tracing::warn!(%error, cause = error.cause_chain(), "cannot make partitions ahead");
+                tracing::warn!(%error, cause = error.cause_chain(), "cannot keep partitions");
                 AFTER_FAILURE
             }
         };
@@ -26,7 +34,50 @@ pub async fn keep(db: Db) {
     }
 }
 
-fn ensure(connection: &mut diesel::PgConnection) -> Work<()> {
-    diesel::sql_query("SELECT ensure_partitions($1)").bind::<diesel::sql_types::Integer, _>(AHEAD).execute(connection)?;
+async fn keep_once(db: &Db) -> Result<()> {
+    db.transaction(ensure).await?;
+    let dropped = db.transaction(drop_old).await?;
+    let mut deleted = 0;
+    loop {
+        let count = db.run(delete_old).await?;
+        deleted += count;
+        if (count as i64) < DELETED_AT_ONCE {
+            break;
+        }
+    }
+    if dropped > 0 || deleted > 0 {
+        tracing::info!(partitions = dropped, rows = deleted, "dropped events that are older than they are kept");
+    }
     Ok(())
+}
+
+fn ensure(connection: &mut diesel::PgConnection) -> Work<()> {
+    diesel::sql_query("SELECT ensure_partitions($1)").bind::<Integer, _>(AHEAD).execute(connection)?;
+    Ok(())
+}
+
+fn drop_old(connection: &mut diesel::PgConnection) -> Work<i32> {
+    let (dropped,) = DropPartitions { days: keep_days() }.get_result::<(i32,)>(connection)?;
+    Ok(dropped)
+}
+
+fn delete_old(connection: &mut diesel::PgConnection) -> Work<usize> {
+    Ok(DeleteFromDefault { days: keep_days(), limit: DELETED_AT_ONCE }.execute(connection)?)
+}
+
+fn keep_days() -> i32 {
+    KEEP_EVENTS.num_days() as i32
+}
+
+statement! {
+    /// Drops the partitions whose time is over.
+    struct DropPartitions { days: i32 as Integer } -> (Integer,),
+    "SELECT drop_event_partitions(make_interval(days => {days}))"
+}
+
+statement! {
+    /// Deletes some of the rows whose time is over and that came before their partition.
+    struct DeleteFromDefault { days: i32 as Integer, limit: i64 as BigInt } -> (Integer,),
+    "DELETE FROM event_default
+     WHERE ctid = ANY (ARRAY(SELECT ctid FROM event_default WHERE occurred_at < now() - make_interval(days => {days}) LIMIT {limit}))"
 }

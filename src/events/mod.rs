@@ -1,5 +1,14 @@
-//! What happened. Every state change writes its event in its own transaction; the statements that do so are beside the change.
+//! What happened. Every state change writes its event in its own transaction; the statements that do so are beside the change. Here they are
+//! read.
 
+pub mod cursor;
+mod hub;
 mod model;
+pub mod queries;
+mod service;
+mod watch;
 
-pub use model::EventType;
+pub use cursor::Cursor;
+pub use hub::{Hub, WakeUp};
+pub use model::{Batch, Event, EventType, Row};
+pub use service::EventService;

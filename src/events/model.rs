@@ -1,6 +1,11 @@
-//! The kinds of events. Pure.
+//! What an event is. Pure.
 
-use crate::db::text_enum;
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::db::{Mode, text_enum};
+use crate::events::cursor::Cursor;
 
 text_enum! {
     /// What an event tells of. Its `subjects` are the ids of what it happened to: one, or those of a chunk.
@@ -31,5 +36,88 @@ text_enum! {
         BulkDeleteStarted = "bulk_delete.started",
         /// A bulk delete ended; `status` in its data says how.
         BulkDeleteEnded = "bulk_delete.ended",
+    }
+}
+
+/// What came to light: rows in the order in which they are to be delivered.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The rows. There may be none although there are more: what a read looks at is bounded, and not all of it need match.
+    pub rows: Vec<Row>,
+    /// Where to go on behind the rows. It may be farther than behind the last of them.
+    pub cursor: Cursor,
+    /// Whether there was nothing more when this was read.
+    pub caught_up: bool,
+}
+
+/// A row of the outbox: something that happened to one subject, or the same to many.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Names the row to the outside.
+    pub id: Uuid,
+    /// Its place among the rows of one batch, and among those of one entity.
+    pub seq: i64,
+    /// The realm that it happened in.
+    pub realm_id: i32,
+    /// The realm's organisation.
+    pub org: String,
+    /// Which of the organisation's worlds.
+    pub mode: Mode,
+    /// When the transaction began that did it.
+    pub occurred_at: DateTime<Utc>,
+    /// The spelling of an [`EventType`]. Text, so that a replica tells also of what only a newer one knows.
+    pub event_type: String,
+    /// The ids of what it happened to.
+    pub subjects: Vec<String>,
+    /// What else is to be known: an object.
+    pub data: Value,
+    /// Who did it.
+    pub principal_id: Uuid,
+    /// The cursor that the row was read from.
+    pub(super) before: Cursor,
+}
+
+/// Something that happened to one subject: what is told to the outside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Unlike that of any other event, and the same whenever the event is told again: the row's id, with `-1`, `-2` and so on behind it where
+    /// the row is of many subjects.
+    pub id: String,
+    /// A reference to the realm: `/orgs/acme/test`.
+    pub source: String,
+    /// The spelling of an [`EventType`].
+    pub event_type: String,
+    /// The id of what it happened to.
+    pub subject: String,
+    /// When the transaction began that did it.
+    pub time: DateTime<Utc>,
+    /// What else is to be known; always with `principal_id`.
+    pub data: Map<String, Value>,
+    /// Where to go on behind it.
+    pub cursor: Cursor,
+}
+
+impl Row {
+    /// The cursor behind the whole row.
+    pub fn cursor(&self) -> Cursor {
+        self.before.advance(self.seq, self.subjects.len(), self.subjects.len())
+    }
+
+    /// One event for each subject that was not delivered yet.
+    pub fn events(&self) -> impl Iterator<Item = Event> + '_ {
+        let mut data = self.data.as_object().cloned().unwrap_or_default();
+        data.insert("principal_id".to_owned(), self.principal_id.to_string().into());
+        let source = format!("/orgs/{}/{}", self.org, self.mode);
+        let count = self.subjects.len();
+        let delivered = self.before.delivered(self.seq);
+        self.subjects.iter().enumerate().skip(delivered).map(move |(place, subject)| Event {
+            id: if count == 1 { self.id.to_string() } else { format!("{}-{}", self.id, place + 1) },
+            source: source.clone(),
+            event_type: self.event_type.clone(),
+            subject: subject.clone(),
+            time: self.occurred_at,
+            data: data.clone(),
+            cursor: self.before.advance(self.seq, place + 1, count),
+        })
     }
 }

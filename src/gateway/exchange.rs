@@ -131,16 +131,20 @@ impl Exchange {
         self.respond(status.unwrap_or(StatusCode::OK), headers, Some(framing.media_type()), body)
     }
 
-    /// The JSON of a message of the answer.
-    pub fn text(&self, binding: &Binding, message: &DynamicMessage) -> Result<Vec<u8>, Status> {
-        let rpc = &binding.rpc;
+    fn text(&self, binding: &Binding, message: &DynamicMessage) -> Result<Vec<u8>, Status> {
         let mut text = Vec::with_capacity(512);
-        let written = match binding.response_body {
-            Some(place) => json::encode_field(&rpc.schema, &rpc.schema.message(rpc.output).fields[place], message, &mut text),
-            None => json::encode_message(&rpc.schema, rpc.output, message, &mut text),
-        };
-        written.map_err(Error::internal)?;
+        self.write(binding, message, &mut text)?;
         Ok(text)
+    }
+
+    /// Writes the JSON of a message of the answer.
+    pub fn write(&self, binding: &Binding, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Status> {
+        let rpc = &binding.rpc;
+        let written = match binding.response_body {
+            Some(place) => json::encode_field(&rpc.schema, &rpc.schema.message(rpc.output).fields[place], message, out),
+            None => json::encode_message(&rpc.schema, rpc.output, message, out),
+        };
+        Ok(written.map_err(Error::internal)?)
     }
 
     /// The problem document of a status.

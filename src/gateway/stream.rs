@@ -11,6 +11,7 @@ use prost_reflect::DynamicMessage;
 use serde_json::json;
 use tonic::Status;
 
+use super::binding::Binding;
 use super::body::JSON_LINES;
 use super::exchange::Exchange;
 use super::panic_message;
@@ -23,7 +24,8 @@ const EVENT_STREAM: &str = "text/event-stream";
 pub enum Framing {
     /// One a line. A failure is a last line `{"error": problem}`.
     Lines,
-    /// Each an event (HTML Living Standard, section 9.2). A failure is a last event named `error`, with the problem as its data.
+    /// Each an event (HTML Living Standard, section 9.2), with the id that the message has for one. A failure is a last event named `error`,
+    /// with the problem as its data.
     Events,
 }
 
@@ -44,6 +46,9 @@ impl Framing {
     }
 
     /// The body that tells the messages as they come. It ends with the first failure.
+    ///
+    /// Where the rule of the route has a `response_body`, a message without it is a sign of life: an empty line, or an event without data,
+    /// which tells a client nothing but its id.
     pub fn frame(self, exchange: Exchange, messages: impl Stream<Item = Result<DynamicMessage, Status>> + Send + 'static) -> Body {
         // A panic behind the stream ends it as any other failure does.
         let messages = AssertUnwindSafe(messages).catch_unwind().map(|message| match message {
@@ -54,21 +59,34 @@ impl Framing {
         let frames = stream::unfold(state, move |state| async move {
             let (exchange, mut messages) = state?;
             let binding = Arc::clone(exchange.binding.as_ref()?);
-            match messages.next().await?.and_then(|message| exchange.text(&binding, &message)) {
-                Ok(text) => Some((self.message(text), Some((exchange, messages)))),
+            match messages.next().await?.and_then(|message| self.message(&exchange, &binding, &message)) {
+                Ok(frame) => Some((frame, Some((exchange, messages)))),
                 Err(status) => Some((self.failure(&exchange, &status), None)),
             }
         });
         Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>))
     }
 
-    fn message(self, mut text: Vec<u8>) -> Bytes {
-        match self {
-            Framing::Lines => text.push(b'\n'),
-            // JSON as we write it has no line ends, so one `data` line holds it.
-            Framing::Events => text = [b"data: ".as_slice(), &text, b"\n\n"].concat(),
+    fn message(self, exchange: &Exchange, binding: &Binding, message: &DynamicMessage) -> Result<Bytes, Status> {
+        let fields = &binding.rpc.schema.message(binding.rpc.output).fields;
+        let says_something = binding.response_body.is_none_or(|place| message.has_field(&fields[place].descriptor));
+        let mut frame = Vec::with_capacity(512);
+        if self == Framing::Events
+            && let Some(field) = fields.iter().find(|field| field.sse_id && message.has_field(&field.descriptor))
+        {
+            let id = message.get_field(&field.descriptor);
+            frame.extend([b"id: ", id.as_str().unwrap_or_default().as_bytes(), b"\n"].concat());
         }
-        text.into()
+        if says_something {
+            // JSON as we write it has no line ends, so one line holds it.
+            frame.extend_from_slice(if self == Framing::Events { b"data: " } else { b"" });
+            exchange.write(binding, message, &mut frame)?;
+            frame.push(b'\n');
+        }
+        if self == Framing::Events || !says_something {
+            frame.push(b'\n');
+        }
+        Ok(frame.into())
     }
 
     fn failure(self, exchange: &Exchange, status: &Status) -> Bytes {

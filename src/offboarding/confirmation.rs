@@ -46,11 +46,8 @@ pub enum Verdict {
 
 /// Asks everybody about everything, and returns the first word against each departure; none where all have confirmed.
 pub(super) async fn ask(everybody: &[Arc<dyn Confirmation>], claimed: &[Claimed]) -> Result<Vec<Option<(&'static str, Verdict)>>> {
-    let departures = claimed.iter().map(|claim| Departure {
-        realm: claim.realm.clone(),
-        request_id: claim.id,
-        entity_id: claim.entity_id.clone(),
-    });
+    let departures =
+        claimed.iter().map(|claim| Departure { realm: claim.realm.clone(), request_id: claim.id, entity_id: claim.entity_id.clone() });
     let departures: Vec<Departure> = departures.collect();
     let mut against: Vec<Option<(&'static str, Verdict)>> = vec![None; departures.len()];
     for somebody in everybody {

@@ -11,7 +11,9 @@ pub mod queries;
 pub mod removal_queries;
 mod removal_service;
 mod service;
+mod watch;
 
 pub use executor::OffboardingExecutor;
 pub use removal_service::RemovalService;
 pub use service::OffboardingService;
+pub use watch::Watching;

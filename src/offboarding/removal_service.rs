@@ -62,7 +62,10 @@ impl Service for RemovalService {
         Ok(Response::new(to_proto(found.ok_or_else(no_job)?)))
     }
 
-    async fn list_removal_jobs(&self, request: Request<v1::ListRemovalJobsRequest>) -> Result<Response<v1::ListRemovalJobsResponse>, Status> {
+    async fn list_removal_jobs(
+        &self,
+        request: Request<v1::ListRemovalJobsRequest>,
+    ) -> Result<Response<v1::ListRemovalJobsResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));

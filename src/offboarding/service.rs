@@ -1,5 +1,6 @@
 //! `offboard.v1.OffboardingService`.
 
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use http::StatusCode;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -11,6 +12,7 @@ use crate::error::{Error, Result, Violations};
 use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace, too_long};
 use crate::offboarding::policy_queries;
 use crate::offboarding::queries::{self, Ask, Selection};
+use crate::offboarding::watch::{Watching, watch};
 use crate::proto::v1::offboarding_service_server::OffboardingService as Service;
 use crate::proto::{answer, convert, v1};
 
@@ -23,12 +25,13 @@ pub(super) const PAGES: PageSize = PageSize { default: 100, max: 1_000 };
 /// Offboarding as a request that can be called off while it waits.
 pub struct OffboardingService {
     db: Db,
+    watching: Watching,
 }
 
 impl OffboardingService {
-    /// The service on this database.
-    pub fn new(db: Db) -> Self {
-        OffboardingService { db }
+    /// The service on the database of `watching`.
+    pub fn new(watching: Watching) -> Self {
+        OffboardingService { db: watching.db.clone(), watching }
     }
 }
 
@@ -128,6 +131,24 @@ impl Service for OffboardingService {
             links: Some(v1::PageLinks { next: token.as_deref().map(|token| link(&selection, page_size, token)) }),
             meta: Some(v1::PageMeta { continuation_token: token, page_size }),
         }))
+    }
+
+    type WatchOffboardingRequestStream = BoxStream<'static, Result<v1::OffboardingRequest, Status>>;
+
+    async fn watch_offboarding_request(
+        &self,
+        request: Request<v1::WatchOffboardingRequestRequest>,
+    ) -> Result<Response<Self::WatchOffboardingRequestStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let id = request.into_inner().offboarding_request_id;
+        let request_id = parse_id(&id)?;
+        // Before the first look, so that nothing happens between the two unseen.
+        let wake_up = self.watching.hub.subscribe(Some(&caller.realm));
+        let realm = caller.realm.clone();
+        let found = self.db.run(move |connection| queries::get(connection, &realm, request_id)).await?;
+        let first = found.ok_or_else(|| no_request(&id))?;
+        let requests = watch(self.watching.clone(), caller, wake_up, first);
+        Ok(Response::new(requests.map_ok(to_proto).boxed()))
     }
 
     async fn cancel_offboarding_request(

@@ -15,7 +15,7 @@ use tower::Layer;
 use super::drain::{Drain, Grace};
 use super::health::Health;
 use super::layers::RateLimit;
-use super::stack::{Limits, layers, reflection, services};
+use super::stack::{Limits, Streams, layers, reflection, services};
 use super::{admin, health};
 use crate::access::{Authenticator, KEYS_TOPIC, idempotency_queries};
 use crate::bulk_delete::{self, BulkDeleteExecutor};
@@ -23,6 +23,7 @@ use crate::config::{Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::{Db, partitions, sweep};
 use crate::error::{Code, Error, Result};
+use crate::events::Hub;
 use crate::gateway::{self, Gateway, MatchedRoute};
 use crate::jobs::{self, Executor, Lease};
 use crate::offboarding::{self, OffboardingExecutor};
@@ -134,11 +135,14 @@ async fn open_doors(
         concurrent_calls: settings.max_concurrent_calls,
         request_timeout: settings.request_timeout,
     };
+    let hub = Hub::new(db.clone());
+    keepers.spawn(hub.clone().run());
+    let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners() };
     let layers = layers(&limits, authenticator, &descriptors, drain.listeners());
     if let Some(listener) = http {
         let options = gateway::Options { public_url: settings.public_url.clone(), max_body_bytes: settings.max_body_bytes };
         // The gateway has held the body to the limit; as a message it is larger.
-        let routes = services(db, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
+        let routes = services(db, &streams, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
         let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options).map_err(Error::internal)?;
         doors.spawn(serve_http(listener, gateway, drain.listeners()));
     }
@@ -146,7 +150,7 @@ async fn open_doors(
         let (reporter, service) = tonic_health::server::health_reporter();
         let health = Health::register(reporter, &descriptors).await;
         keepers.spawn(health::report(health, db.clone(), drain.clone()));
-        let routes = reflection(services(db, settings.max_body_bytes).add_service(service)).map_err(Error::internal)?;
+        let routes = reflection(services(db, &streams, settings.max_body_bytes).add_service(service)).map_err(Error::internal)?;
         doors.spawn(serve_grpc(listener, layers, routes, drain.listeners()));
     }
     Ok(())

@@ -5,6 +5,7 @@ use tokio::sync::OnceCell;
 use tonic::transport::Channel;
 
 use super::server::{Addresses, Key, Server};
+use super::stream::MessageStream;
 use super::{grpc, rest};
 
 /// A way into the service.
@@ -121,6 +122,15 @@ impl Client {
         let results = answers.into_iter().map(|mut answer| answer["result"].take()).collect();
         summary.insert("results".to_owned(), Value::Array(results));
         Ok(Answer { json: Value::Object(summary), http: None, headers })
+    }
+
+    /// Calls a method that answers with a stream, to be read while it is open. By REST it is lines of JSON, or server-sent events with the header
+    /// `accept: text/event-stream`.
+    pub async fn stream(&self, method: &str, request: Value, headers: &[(&str, &str)]) -> Result<MessageStream, Failure> {
+        match self.door {
+            Door::Grpc => grpc::open(self, method, &request, headers).await,
+            Door::Rest => rest::open(self, method, &request, headers).await,
+        }
     }
 
     /// The connection for gRPC. It is made in the runtime that first uses it.

@@ -1,9 +1,10 @@
 //! The gRPC door: any method by its descriptor, in JSON.
 
 use bytes::{Buf, BufMut};
+use http::uri::PathAndQuery;
 use offboard::error::{Code, MemberKind};
 use prost::Message;
-use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
 use serde_json::{Map, Value, json};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -14,17 +15,14 @@ use tonic_types::StatusExt;
 
 use super::client::{Answer, Client, Failure, Fault};
 use super::spelling;
+use super::stream::MessageStream;
 
 /// Calls a method through the gRPC door.
 pub(super) async fn call(client: &Client, rpc: &str, message: &Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
     let method = spelling::method(rpc);
-    let mut request = Request::new(tokio_stream::iter([encode(message, method.input())]));
-    add_headers(request.metadata_mut(), client, headers);
-    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    let mut grpc = Grpc::new(client.channel().await);
-    grpc.ready().await.unwrap_or_else(|error| panic!("{rpc}: {error:?}"));
-    let codec = DynamicCodec { output: method.output() };
-    match grpc.client_streaming(request, path.parse().unwrap(), codec).await {
+    let request = with_metadata(client, tokio_stream::iter([encode(message, method.input())]), headers);
+    let mut grpc = ready(client, rpc).await;
+    match grpc.client_streaming(request, path(&method), DynamicCodec { output: method.output() }).await {
         Ok(response) => {
             let json = spelling::from_door(&decode(response.get_ref()), &method.output());
             Ok(Answer { json, http: None, headers: headers_of(response.metadata()) })
@@ -42,12 +40,8 @@ pub(super) async fn exchange(
 ) -> Result<(Vec<Value>, Vec<(String, String)>), Failure> {
     let method = spelling::method(rpc);
     let messages: Vec<DynamicMessage> = requests.iter().map(|request| encode(request, method.input())).collect();
-    let mut request = Request::new(tokio_stream::iter(messages));
-    add_headers(request.metadata_mut(), client, headers);
-    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    let mut grpc = Grpc::new(client.channel().await);
-    grpc.ready().await.unwrap_or_else(|error| panic!("{rpc}: {error:?}"));
-    let response = grpc.streaming(request, path.parse().unwrap(), DynamicCodec { output: method.output() }).await;
+    let request = with_metadata(client, tokio_stream::iter(messages), headers);
+    let response = ready(client, rpc).await.streaming(request, path(&method), DynamicCodec { output: method.output() }).await;
     let (metadata, mut stream, _) = response.map_err(|status| failure(&status))?.into_parts();
     let mut answers = Vec::new();
     while let Some(message) = stream.message().await.map_err(|status| failure(&status))? {
@@ -56,11 +50,37 @@ pub(super) async fn exchange(
     Ok((answers, headers_of(&metadata)))
 }
 
-fn add_headers(metadata: &mut MetadataMap, client: &Client, headers: &[(&str, &str)]) {
+/// Calls a method that answers with a stream.
+pub(super) async fn open(client: &Client, rpc: &str, request: &Value, headers: &[(&str, &str)]) -> Result<MessageStream, Failure> {
+    let method = spelling::method(rpc);
+    let request = with_metadata(client, encode(request, method.input()), headers);
+    let mut grpc = ready(client, rpc).await;
+    match grpc.server_streaming(request, path(&method), DynamicCodec { output: method.output() }).await {
+        Ok(response) => {
+            let headers = headers_of(response.metadata());
+            Ok(MessageStream::grpc(response.into_inner(), method.output(), headers))
+        }
+        Err(status) => Err(failure(&status)),
+    }
+}
+
+fn with_metadata<T>(client: &Client, message: T, headers: &[(&str, &str)]) -> Request<T> {
+    let mut request = Request::new(message);
     let bearer = format!("Bearer {}", client.secret);
     for (name, value) in std::iter::once(("authorization", bearer.as_str())).chain(headers.iter().copied()) {
-        metadata.insert(name.parse::<MetadataKey<_>>().unwrap(), value.parse().unwrap());
+        request.metadata_mut().insert(name.parse::<MetadataKey<_>>().unwrap(), value.parse().unwrap());
     }
+    request
+}
+
+async fn ready(client: &Client, rpc: &str) -> Grpc<Channel> {
+    let mut grpc = Grpc::new(client.channel().await);
+    grpc.ready().await.unwrap_or_else(|error| panic!("{rpc}: {error:?}"));
+    grpc
+}
+
+fn path(method: &MethodDescriptor) -> PathAndQuery {
+    format!("/{}/{}", method.parent_service().full_name(), method.name()).parse().unwrap()
 }
 
 /// A connection to a server.
@@ -75,7 +95,7 @@ fn encode(request: &Value, message: MessageDescriptor) -> DynamicMessage {
     DynamicMessage::deserialize_with_options(message, spelled, &options).unwrap_or_else(|error| panic!("no {name} is {request}: {error}"))
 }
 
-fn decode(message: &DynamicMessage) -> Value {
+pub(super) fn decode(message: &DynamicMessage) -> Value {
     let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false).skip_default_fields(false);
     message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
 }
@@ -86,7 +106,7 @@ fn headers_of(metadata: &MetadataMap) -> Vec<(String, String)> {
 }
 
 /// A status as the problem document would tell it.
-fn failure(status: &Status) -> Failure {
+pub(super) fn failure(status: &Status) -> Failure {
     let details = status.get_error_details();
     let info = details.error_info().unwrap_or_else(|| panic!("the status has no ErrorInfo: {status:?}"));
     assert_eq!(info.domain, "offboard", "{status:?}");

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -57,6 +58,19 @@ impl Reply {
 
 /// Sends one HTTP request.
 pub async fn http(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+    let (mut reply, body) = open(address, method, path, headers, body).await;
+    reply.body = body.collect().await.unwrap().to_bytes().to_vec();
+    reply
+}
+
+/// Sends one HTTP request and returns the head of the answer, without its body, and the body as it comes.
+pub async fn open(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> (Reply, UnsyncBoxBody<Bytes, String>) {
     let mut request = ::http::Request::builder().method(method).uri(format!("http://{address}{path}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -66,7 +80,8 @@ pub async fn http(address: SocketAddr, method: &str, path: &str, headers: &[(&st
     let response = client.request(request).await.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
     let (head, body) = response.into_parts();
     let headers = head.headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-    Reply { status: head.status.as_u16(), headers: headers.collect(), body: body.collect().await.unwrap().to_bytes().to_vec() }
+    let reply = Reply { status: head.status.as_u16(), headers: headers.collect(), body: Vec::new() };
+    (reply, body.map_err(|error| error.to_string()).boxed_unsync())
 }
 
 /// Runs `curl` with arguments, as a caller would; fails if there was no answer.

@@ -27,6 +27,7 @@ mod postgres;
 pub mod rest;
 mod server;
 pub mod spelling;
+pub mod stream;
 mod world;
 
 pub use client::{Answer, Client, Door, Failure, Fault};
@@ -34,6 +35,7 @@ pub use http::{Reply, curl, grpcurl, http};
 pub use postgres::{Database, database, empty_database};
 pub use serde_json::{Value, json};
 pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run};
+pub use stream::MessageStream;
 pub use world::{World, until};
 
 /// Runs the body of a test once through each door: as the tests `NAME::grpc` and `NAME::rest`.

@@ -1,10 +1,12 @@
 //! The REST door: which request each method is, as the four contracts say, written by hand and apart from the gateway's rules.
 
+use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 
 use super::client::{Answer, Client, Failure, Fault};
-use super::http::{Reply, http};
+use super::http::{self, Reply, http};
 use super::spelling;
+use super::stream::MessageStream;
 
 /// What of a request goes into the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,24 +45,36 @@ pub struct Route {
     pub credential: Credential,
     /// Whether the contract spells members in camel case.
     pub camel_case: bool,
+    /// The member of the answer that is its body; all of it, if there is none.
+    pub answer: Option<&'static str>,
+}
+
+impl Route {
+    const fn answering(self, member: &'static str) -> Route {
+        Route { answer: Some(member), ..self }
+    }
 }
 
 const fn snake(rpc: &'static str, method: &'static str, path: &'static str, body: Body) -> Route {
-    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: false }
+    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: false, answer: None }
 }
 
 const fn camel(rpc: &'static str, method: &'static str, path: &'static str, body: Body) -> Route {
-    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: true }
+    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: true, answer: None }
 }
 
 const fn api_key(rpc: &'static str, method: &'static str, path: &'static str) -> Route {
-    Route { rpc, method, path, body: Body::None, credential: Credential::ApiKey, camel_case: false }
+    Route { rpc, method, path, body: Body::None, credential: Credential::ApiKey, camel_case: false, answer: None }
 }
 
 /// Every request. Of those of one method, the first whose body's member the request holds is taken.
 pub const ROUTES: &[Route] = &[
     api_key("RemovalService/RemoveEntity", "DELETE", "/v5/entities/{entity_id}"),
     api_key("RemovalService/GetRemovalJob", "GET", "/v5/entities/jobs/{job_id}"),
+    api_key("RemovalService/ListRemovalJobs", "GET", "/v5/entities/jobs"),
+    snake("RemovalService/PreviewRemoval", "GET", "/v1/entities/{entity_id}/removal", Body::None),
+    snake("RemovalService/GetRemovalPolicy", "GET", "/v1/removal-policy", Body::None),
+    snake("RemovalService/UpdateRemovalPolicy", "PATCH", "/v1/removal-policy", Body::Member("policy")),
     snake("PortfolioService/CreatePortfolio", "POST", "/v1/portfolios", Body::Rest),
     snake("PortfolioService/GetPortfolio", "GET", "/v1/portfolios/{portfolio_id}", Body::None),
     snake("PortfolioService/AttachEntity", "POST", "/v1/portfolios/{portfolio_id}/entities", Body::Rest),
@@ -73,8 +87,12 @@ pub const ROUTES: &[Route] = &[
     camel("BulkDeleteService/StartBulkDelete", "DELETE", "/api/{tenant}/entities", Body::None),
     camel("BulkDeleteService/GetBulkDelete", "GET", "/api/{tenant}/tasks/{task_id}", Body::None),
     camel("BulkDeleteService/ListBulkDeleteFailures", "GET", "/api/{tenant}/tasks/{task_id}/failures", Body::None),
+    snake("EventService/ListEvents", "GET", "/v1/events", Body::None),
+    snake("EventService/WatchEvents", "GET", "/v1/events:watch", Body::None).answering("event"),
     camel("OffboardingService/RequestOffboarding", "POST", "/v1/offboarding/entities", Body::Rest),
     camel("OffboardingService/GetOffboardingRequest", "GET", "/v1/offboarding/entities/{offboarding_request_id}", Body::None),
+    camel("OffboardingService/ListOffboardingRequests", "GET", "/v1/offboarding/entities", Body::None),
+    camel("OffboardingService/WatchOffboardingRequest", "GET", "/v1/offboarding/entities/{offboarding_request_id}:watch", Body::None),
     camel("OffboardingService/CancelOffboardingRequest", "PATCH", "/v1/offboarding/entities/{offboarding_request_id}/cancel", Body::None),
 ];
 
@@ -195,23 +213,42 @@ pub(super) async fn exchange(
     for line in reply.text().lines() {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON ({error}): {line}"));
         if let Some(problem) = line.get("error") {
-            let problem = Reply { status: problem["status"].as_u64().unwrap() as u16, body: problem.to_string().into(), ..reply.clone() };
-            return Err(refusal(&problem));
+            return Err(failure(problem, &reply.headers));
         }
         answers.push(spelling::from_door(&line, &output));
     }
     Ok((answers, reply.headers.clone()))
 }
 
+/// Calls a method that answers with a stream.
+pub(super) async fn open(client: &Client, rpc: &str, request: &Value, headers: &[(&str, &str)]) -> Result<MessageStream, Failure> {
+    let prepared = prepare(rpc, request, &client.org);
+    assert!(prepared.body.is_none(), "a request for a stream has no body");
+    let (name, value) = credential(client, &prepared);
+    let mut all = vec![(name, value.as_str())];
+    all.extend(headers);
+    let (mut reply, body) = http::open(client.addresses.http, prepared.method, &prepared.target, &all, "").await;
+    if reply.status >= 300 {
+        reply.body = body.collect().await.unwrap().to_bytes().to_vec();
+        return Err(read(&reply, rpc).unwrap_err());
+    }
+    let route = ROUTES.iter().find(|route| route.rpc == rpc).expect("it was found before");
+    Ok(MessageStream::rest(body, spelling::method(rpc).output(), route.answer, reply.headers))
+}
+
 async fn send(client: &Client, request: &Prepared, content_type: Option<&str>, body: String, headers: &[(&str, &str)]) -> Reply {
-    let bearer = format!("Bearer {}", client.secret);
-    let mut all = match request.credential {
-        Credential::ApiKey => vec![("apikey", client.secret.as_str())],
-        Credential::Bearer => vec![("authorization", bearer.as_str())],
-    };
+    let (name, value) = credential(client, request);
+    let mut all = vec![(name, value.as_str())];
     all.extend(content_type.map(|content_type| ("content-type", content_type)));
     all.extend(headers);
     http(client.addresses.http, request.method, &request.target, &all, body).await
+}
+
+fn credential(client: &Client, request: &Prepared) -> (&'static str, String) {
+    match request.credential {
+        Credential::ApiKey => ("apikey", client.secret.clone()),
+        Credential::Bearer => ("authorization", format!("Bearer {}", client.secret)),
+    }
 }
 
 fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
@@ -222,15 +259,15 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
         return Ok(Answer { json, http: Some(reply.status), headers: reply.headers.clone() });
     }
     assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{}", reply.text());
-    Err(refusal(reply))
+    let problem = reply.json();
+    assert_eq!(problem["status"], reply.status, "{problem}");
+    Err(failure(&problem, &reply.headers))
 }
 
-/// What a problem document tells.
-fn refusal(reply: &Reply) -> Failure {
-    let request_id = reply.header("x-request-id").map(str::to_owned);
-    let problem = reply.json();
+/// What a problem document tells, of an answer with these headers.
+pub(super) fn failure(problem: &Value, headers: &[(String, String)]) -> Failure {
     let word = |name: &str| problem[name].as_str().unwrap_or_else(|| panic!("the problem has no `{name}`: {problem}")).to_owned();
-    assert_eq!(problem["status"], reply.status, "{problem}");
+    let request_id = headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, value)| value.clone());
     assert_eq!(Some(word("request_id")), request_id, "{problem}");
     let standard = ["type", "title", "status", "code", "detail", "doc_url", "request_id", "errors", "instance"];
     let members = problem.as_object().expect("a problem is an object").iter();
@@ -242,12 +279,12 @@ fn refusal(reply: &Reply) -> Failure {
     });
     Failure {
         code: word("code"),
-        http: Some(reply.status),
+        http: problem["status"].as_u64().and_then(|status| u16::try_from(status).ok()),
         grpc: None,
         message: word("detail"),
         members: members.collect(),
         faults: faults.collect(),
         request_id,
-        headers: reply.headers.clone(),
+        headers: headers.to_vec(),
     }
 }

@@ -21,6 +21,7 @@ pub const SCOPES: &[&str] = &[
     "entities:offboard",
     "entities:delete",
     "entities:delete_hard",
+    "events:read",
     "portfolios:read",
     "portfolios:write",
     "admin",

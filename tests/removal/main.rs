@@ -12,5 +12,8 @@ mod crashes;
 mod given;
 mod offboarding;
 mod offboarding_refusals;
+mod outlook;
 mod plans;
 mod races;
+mod requests;
+mod watched;

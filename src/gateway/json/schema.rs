@@ -86,6 +86,8 @@ pub struct Field {
     pub shape: Shape,
     /// Whether an empty list or map is written as `null`.
     pub null_when_empty: bool,
+    /// Whether it is the id of a server-sent event.
+    pub sse_id: bool,
 }
 
 /// How often the value of a field may stand.
@@ -238,7 +240,7 @@ impl Schema {
             Style::SnakeCase => descriptor.name().to_owned(),
             Style::CamelCase => descriptor.json_name().to_owned(),
         };
-        let (null_when_empty, epoch_millis) = json_field_option(&descriptor);
+        let [null_when_empty, epoch_millis, sse_id] = json_field_options(&descriptor, ["null_when_empty", "epoch_millis", "sse_id"]);
         let (cardinality, value) = match descriptor.kind() {
             Kind::Message(entry) if descriptor.is_map() => {
                 (Cardinality::Map(entry.map_entry_key_field().kind()), entry.map_entry_value_field())
@@ -248,7 +250,7 @@ impl Schema {
         };
         let shape = self.shape(&value, epoch_millis)?;
         let key = format!("\"{name}\":");
-        Ok(Field { descriptor, name, key, cardinality, shape, null_when_empty })
+        Ok(Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id })
     }
 
     fn shape(&mut self, field: &FieldDescriptor, epoch_millis: bool) -> Result<Shape, SchemaError> {
@@ -323,18 +325,17 @@ fn is_wrapper(name: &str) -> bool {
     matches!(wrapped, Some("Double" | "Float" | "Int64" | "UInt64" | "Int32" | "UInt32" | "Bool" | "String" | "Bytes"))
 }
 
-/// `null_when_empty` and `epoch_millis` of the field's `(offboard.v1.json_field)`.
-fn json_field_option(descriptor: &FieldDescriptor) -> (bool, bool) {
+/// Flags of the field's `(offboard.v1.json_field)`.
+fn json_field_options<const N: usize>(descriptor: &FieldDescriptor, names: [&str; N]) -> [bool; N] {
     let Some(extension) = descriptor.parent_pool().get_extension_by_name("offboard.v1.json_field") else {
-        return (false, false);
+        return [false; N];
     };
     let options = descriptor.options();
     let option = options.get_extension(&extension);
-    let flag = |name| {
+    names.map(|name| {
         let value = option.as_message().and_then(|message| message.get_field_by_name(name).and_then(|value| value.as_bool()));
         value.unwrap_or(false)
-    };
-    (flag("null_when_empty"), flag("epoch_millis"))
+    })
 }
 
 /// `DeleteMode` as `DELETE_MODE`.
