@@ -140,6 +140,10 @@ pub struct Serve {
     /// The workers.
     #[command(flatten)]
     pub worker: Worker,
+
+    /// Where events are published to.
+    #[command(flatten)]
+    pub nats: Nats,
 }
 
 impl Serve {
@@ -182,6 +186,50 @@ pub struct Worker {
     pub bulk_chunk_size: i64,
 }
 
+/// Where workers publish events to.
+#[derive(Args, Clone, Debug)]
+pub struct Nats {
+    /// NATS server to publish events to, such as nats://user:password@host:4222 or tls://host:4222; several with commas. Without it nothing is published
+    #[arg(long, env = "OFFBOARD_NATS_URL", hide_env_values = true, value_name = "URL")]
+    pub nats_url: Option<String>,
+
+    /// File with a NATS user's JWT and seed
+    #[arg(long, env = "OFFBOARD_NATS_CREDENTIALS_FILE", value_name = "FILE")]
+    pub nats_credentials_file: Option<PathBuf>,
+
+    /// File with root certificates that NATS servers are checked by, instead of those of the system
+    #[arg(long, env = "OFFBOARD_NATS_CA_FILE", value_name = "FILE")]
+    pub nats_ca_file: Option<PathBuf>,
+
+    /// How the subject of every event begins; organisation, mode and type follow
+    #[arg(long, env = "OFFBOARD_NATS_SUBJECT_PREFIX", default_value = "offboard", value_parser = subject_prefix, value_name = "SUBJECT")]
+    pub nats_subject_prefix: String,
+
+    /// JetStream stream that takes the events
+    #[arg(long, env = "OFFBOARD_NATS_STREAM", default_value = "OFFBOARD", value_parser = stream_name, value_name = "NAME")]
+    pub nats_stream: String,
+
+    /// Whether to make the stream where it is missing; one that is there is left as it is
+    #[arg(long, env = "OFFBOARD_NATS_CREATE_STREAM", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub nats_create_stream: bool,
+}
+
+/// One or more tokens of a NATS subject, without wildcards.
+fn subject_prefix(text: &str) -> Result<String, String> {
+    let is_token = |token: &str| !token.is_empty() && token.bytes().all(is_plain);
+    let is_prefix = text.len() <= 128 && text.split('.').all(is_token);
+    is_prefix.then(|| text.to_owned()).ok_or_else(|| "must be words of letters, digits, `_` and `-` with points between them".to_owned())
+}
+
+fn stream_name(text: &str) -> Result<String, String> {
+    let is_name = (1..=128).contains(&text.len()) && text.bytes().all(is_plain);
+    is_name.then(|| text.to_owned()).ok_or_else(|| "must be up to 128 letters, digits, `_` and `-`".to_owned())
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
 /// A number of seconds, with decimals if need be.
 fn seconds(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
@@ -192,7 +240,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::seconds;
+    use super::{seconds, stream_name, subject_prefix};
     use std::time::Duration;
 
     #[test]
@@ -201,5 +249,14 @@ mod tests {
         for bad in ["-1", "x", "", "NaN", "1e9"] {
             assert!(seconds(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn subjects_and_streams_have_no_wildcards_and_no_empty_words() {
+        assert_eq!((subject_prefix("a.b-C_1").is_ok(), stream_name("OFF-BOARD_2").is_ok()), (true, true));
+        for bad in ["", ".", "a.", "a..b", "a.*", ">", "a b", "é"] {
+            assert!(subject_prefix(bad).is_err() && stream_name(bad).is_err(), "{bad}");
+        }
+        assert!(stream_name("a.b").is_err());
     }
 }

@@ -99,6 +99,8 @@ catalogue! {
     PortfolioNotEmpty = "portfolio_not_empty", "Portfolio not empty", FailedPrecondition, 409, ["entity_count": Integer];
     /// A bulk delete matched another number of entities than its guards allow.
     CountMismatch = "count_mismatch", "Count mismatch", FailedPrecondition, 409, ["expected_count": Integer, "matched_count": Integer];
+    /// The thing holds as many others as it may.
+    LimitReached = "limit_reached", "Limit reached", FailedPrecondition, 409, ["limit": Integer];
     /// The idempotency key was used for another request before.
     IdempotencyKeyReused = "idempotency_key_reused", "Idempotency key reused", Aborted, 409, [];
     /// The request is larger than the service takes.
@@ -175,6 +177,11 @@ impl Violations {
     /// Adds a fault.
     pub fn add(&mut self, field: impl Into<String>, code: &'static str, description: impl Into<String>) {
         self.0.push(Violation { field: field.into(), code, description: description.into() });
+    }
+
+    /// Adds the faults that an error tells of.
+    pub fn append(&mut self, error: &Error) {
+        self.0.extend_from_slice(error.violations());
     }
 
     /// The faults so far.
@@ -255,6 +262,12 @@ impl Error {
         Error::validation(vec![Violation { field: field.into(), code, description: description.into() }])
     }
 
+    /// Adds where in the request the causes lie, if there may be many.
+    pub fn at(mut self, places: Violations) -> Self {
+        self.0.violations = places.0;
+        self
+    }
+
     /// Adds a value to the metadata: an extension member of the code, or a value that the message holds.
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.0.metadata.insert(name, value.to_string());
@@ -288,6 +301,11 @@ impl Error {
     /// The message for the caller.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// A value of the metadata.
+    pub fn member(&self, name: &str) -> Option<&str> {
+        self.0.metadata.get(name).map(String::as_str)
     }
 
     /// The faults of the request.

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command};
+use offboard::entity::model::{Action, State};
 use offboard::error::{Code, MemberKind};
 
 const BEGIN: &str = "<!-- begin: settings -->";
@@ -34,7 +35,7 @@ fn the_page_of_errors_is_the_catalogue() {
          By REST a failure is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), `application/problem+json`) with `type`, `title`, `status`, \
          `code`, `detail`, `doc_url`, `request_id`, `errors` and the members that the code lists below. By gRPC it is a status with \
          [`google.rpc`](https://google.aip.dev/193) details: `ErrorInfo` with the domain `offboard`, the code in upper case as its `reason` and the same members, \
-         as text, in its `metadata`; `BadRequest` with a field violation for each of the `errors`; `RequestInfo` with the request id; `RetryInfo` where it is \
+         as text, in its `metadata`; `BadRequest` with a field violation for each of the `errors`, as many as fit into the trailers; `RequestInfo` with the request id; `RetryInfo` where it is \
          worth trying again.\n\nA member is there when it has something to say.\n\n| code | HTTP | gRPC |\n| --- | --- | --- |\n",
     );
     for code in Code::ALL {
@@ -68,6 +69,59 @@ fn grpc_name(code: Code) -> String {
         name.push(letter.to_ascii_uppercase());
     }
     format!("`{name}`")
+}
+
+/// What does an action, in the words of the API.
+fn who_acts(action: Action) -> &'static str {
+    match action {
+        Action::CompleteOnboarding => "`CompleteOnboarding`",
+        Action::Update => "`UpdateEntity`, `PutDependent`, `DeleteDependent`",
+        Action::Attach => "`AttachEntity`",
+        Action::PlaceHold => "`PlaceHold`",
+        Action::ReleaseHold => "`ReleaseHold`",
+        Action::RequestOffboarding => "`RequestOffboarding`, `RemoveEntity`",
+        Action::Restore => "the service, when an offboarding is canceled or fails",
+    }
+}
+
+#[test]
+fn the_page_of_states_is_the_state_machine() {
+    let mut page = String::from(
+        "# The states of an entity\n\nThe page is made of the state machine in `src/entity/model.rs`.\n\n```mermaid\nstateDiagram-v2\n    [*] --> onboarding: create\n    \
+         [*] --> active: create\n",
+    );
+    for state in State::ALL {
+        for (action, next) in
+            Action::ALL.iter().filter_map(|action| Some((action, state.after(*action)?))).filter(|(_, next)| next != state)
+        {
+            writeln!(page, "    {state} --> {next}: {action}").unwrap();
+        }
+    }
+    page.push_str("    active --> [*]: bulk delete\n    offboarding --> [*]: the job is done\n```\n\n");
+    page.push_str(
+        "What is gone has no state: a hard removal leaves a tombstone (`ListTombstones`), and an entity that was soft-deleted is not visible any more.\n\n\
+         ## What can be done\n\nA dash means `invalid_state_transition`, with the `allowed_transitions` of the state. An entity on hold also refuses what \
+         the last column says, with the `current_state` `on_hold`; a bulk delete counts it as failed. A hold is not replaced: release it first. While an offboarding \
+         is pending or running nothing of its entity can be changed and no hold can be placed: cancel the offboarding first. Detaching is possible \
+         in every state.\n\n| action | by |",
+    );
+    State::ALL.iter().for_each(|state| write!(page, " `{state}` |").unwrap());
+    page.push_str(" on hold |\n| --- | --- |");
+    page.push_str(&" --- |".repeat(State::ALL.len() + 1));
+    for action in Action::ALL {
+        write!(page, "\n| `{action}` | {} |", who_acts(*action)).unwrap();
+        for state in State::ALL {
+            match state.after(*action) {
+                Some(next) if next == *state => page.push_str(" stays |"),
+                Some(next) => write!(page, " becomes `{next}` |").unwrap(),
+                None => page.push_str(" - |"),
+            }
+        }
+        let refused = State::ALL.iter().any(|state| state.transition(*action).is_ok() && state.transition_on_hold(*action).is_err());
+        page.push_str(if refused { " refused |" } else { " possible |" });
+    }
+    page.push('\n');
+    check("docs/entity-states.md", &page);
 }
 
 #[test]

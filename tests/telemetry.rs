@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use offboard::server::layers::{Methods, TraceLayer, refuse};
-use offboard::telemetry::{self, LogFormat, Options, PoolState, Telemetry};
+use offboard::telemetry::{self, LogFormat, Options, PoolState, PublisherLag, Telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::body::Body;
@@ -59,6 +59,10 @@ async fn do_everything_once() {
     telemetry::lease_lost("bulk_delete");
     telemetry::entities_deleted("hard", 5);
     telemetry::chunk("bulk_delete", 7, Duration::from_millis(1));
+    telemetry::events_published("nats", 11);
+    telemetry::publish_failed("nats", "timeout");
+    telemetry::observe_publisher("nats", || Some(PublisherLag { events: 13, seconds: 1.5 }));
+    telemetry::observe_publisher("another", || None);
 
     let service = tower::service_fn(async |_: Request<Body>| {
         Ok::<Response<Body>, Infallible>(refuse(offboard::error::Error::not_found("entity", "e-1")))
@@ -89,10 +93,15 @@ fn every_metric_is_scraped(telemetry: &Telemetry) {
         r#"offboard_entities_deleted_total{offboard_delete_mode="hard"} 5"#,
         r#"offboard_chunk_duration_seconds_count{offboard_job_kind="bulk_delete"} 1"#,
         r#"offboard_chunk_objects_total{offboard_job_kind="bulk_delete"} 7"#,
+        r#"offboard_publisher_events_total{offboard_publisher_name="nats"} 11"#,
+        r#"offboard_publisher_failures_total{error_type="timeout",offboard_publisher_name="nats"} 1"#,
+        r#"offboard_publisher_lag{offboard_publisher_name="nats"} 13"#,
+        r#"offboard_publisher_lag_time_seconds{offboard_publisher_name="nats"} 1.5"#,
         r#"service_instance_id="replica-1""#,
     ] {
         assert!(text.contains(series), "{series} is not in:\n{text}");
     }
+    assert!(!text.contains(r#"name="another""#), "a replica that does not publish tells of a lag:\n{text}");
 }
 
 /// An OTLP collector that takes everything and tells what it got: the path and the bytes of each export.

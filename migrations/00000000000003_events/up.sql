@@ -2,8 +2,8 @@
 
 CREATE SEQUENCE event_seq CACHE 1;
 
--- The outbox. A row is written in the transaction that makes it true; readers go by xid against pg_snapshot_xmin, so none sees a gap that
--- fills later. One row may tell of many subjects: a chunk of a bulk delete is one event for each of its entities.
+-- The outbox. A row is written in the transaction that makes it true; readers go by which transactions their snapshot sees, so none sees a
+-- gap that fills later. One row may tell of many subjects: a chunk of a bulk delete is one event for each of its entities.
 CREATE TABLE event (
     seq int8 NOT NULL DEFAULT nextval('event_seq'),
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),

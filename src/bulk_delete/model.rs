@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use crate::bulk_delete::state::TaskState;
 use crate::db::{id, text_enum};
-use crate::error::{Code, Error, Result, Violations};
-use crate::filter::{Filter, ParseError};
+use crate::entity::list::invalid_filter;
+use crate::error::{Error, Result, Violations};
+use crate::filter::Filter;
 use crate::proto::v1;
 
 /// The prefix of an entity's URI.
@@ -175,13 +176,6 @@ pub fn parse_filter(text: String) -> Result<(String, Filter)> {
     Ok((text, filter))
 }
 
-/// The answer to a filter that cannot be read.
-fn invalid_filter(error: &ParseError, text: &str) -> Error {
-    Error::new(Code::InvalidFilter, format!("{}\n{}", error.message, error.caret(text)))
-        .with("position", error.position)
-        .with_list("expected", &error.expected)
-}
-
 /// A type in full, where it was given by its last part.
 pub fn full_type(entity_type: &str) -> String {
     if entity_type.contains('/') { entity_type.to_owned() } else { format!("{TYPE_PREFIX}{entity_type}") }
@@ -256,11 +250,14 @@ pub struct Task {
     pub skipped: i64,
     /// The first ids that could not be deleted.
     pub first_failures: Vec<String>,
+    /// How many of its events a publisher has tried and could not deliver so far.
+    pub unpublished: i64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     fn by(objects: v1::Selection) -> v1::StartBulkDeleteRequest {
         v1::StartBulkDeleteRequest { spec: Some(v1::BulkDeleteSpec { objects: Some(objects) }), ..Default::default() }

@@ -100,7 +100,8 @@ statement! {
         shown: i64 as BigInt,
     } -> (
         SqlUuid, Text, Text, Text, Nullable<Text>, Jsonb, SqlUuid, SqlUuid, Nullable<BigInt>, Array<Text>, Timestamptz,
-        Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Timestamptz>, Timestamptz, BigInt, BigInt, BigInt, BigInt, BigInt, Array<Text>
+        Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Timestamptz>, Timestamptz, BigInt, BigInt, BigInt, BigInt, BigInt, Array<Text>,
+        BigInt
     ),
     "SELECT b.id, b.mode, b.status, b.name, b.entity_type, b.parameters, b.principal_id, b.updated_by, b.selected, b.instances,
             b.created_at, b.started_at, b.paused_at, b.ended_at, now(), s.matched, s.processed, s.failed, s.excluded, s.skipped,
@@ -108,7 +109,10 @@ statement! {
                   FROM bulk_delete_failure f
                   WHERE f.realm_id = {realm} AND f.bulk_delete_id = {id}
                   ORDER BY f.entity_id
-                  LIMIT {shown})
+                  LIMIT {shown}),
+            (SELECT coalesce(sum(p.events), 0)::int8
+             FROM publisher_failure p
+             WHERE p.realm_id = {realm} AND p.bulk_delete_id = {id})
      FROM bulk_delete b,
           LATERAL (SELECT sum(s.matched)::int8 AS matched, sum(s.processed)::int8 AS processed, sum(s.failed)::int8 AS failed,
                           sum(s.excluded)::int8 AS excluded, sum(s.skipped)::int8 AS skipped

@@ -114,20 +114,20 @@ impl Selector {
      ),
      picked AS MATERIALIZED (
         -- The next entities by key, judged on the row itself.
-        SELECT r.id, r.version, r.live, r.spared,
+        SELECT r.id, r.version, r.portfolio_id, r.spared,
                CASE WHEN r.spared THEN NULL
                     WHEN r.version IS NULL THEN 'not_found'
                     WHEN r.state IN ('onboarding', 'offboarding') THEN r.state
                     WHEN r.held THEN 'on_hold' END AS obstacle
         FROM (
-            SELECT {id} AS id, e.version, e.deleted_at IS NULL AS live, e.state, e.hold_reason IS NOT NULL AS held,
+            SELECT {id} AS id, e.version, e.portfolio_id, e.state, e.hold_reason IS NOT NULL AS held,
                    -- As a subplan the list is hashed, however the planner misjudges its length.
                    {id} IN (SELECT s.id FROM spared s) AS spared
             {picked}
         ) r
      ),
      doomed AS (
-        SELECT p.id, p.version, p.live
+        SELECT p.id, p.version, p.portfolio_id
         {doomed} NOT p.spared AND p.obstacle IS NULL
         {lock}
      ),
@@ -145,16 +145,26 @@ impl Selector {
         FROM picked p
         WHERE p.obstacle IS NOT NULL
      ),
-     folio AS (
-        -- One step for each portfolio that loses members. What was soft-deleted before was none any more.
-        UPDATE portfolio p
-        SET entity_count = p.entity_count - m.members, version = p.version + 1, updated_at = now()
-        FROM (SELECT g.portfolio_id, count(*) AS members, jsonb_agg(g.id) AS entity_ids
+     held AS (
+        -- The portfolios that lose members, locked in the order of their ids, as all do who change several.
+        SELECT p.id, m.members, m.entity_ids
+        FROM portfolio p
+        JOIN (SELECT g.portfolio_id, count(*) AS members, jsonb_agg(g.id) AS entity_ids
               FROM gone g
-              WHERE g.live AND g.portfolio_id IS NOT NULL
+              WHERE g.portfolio_id IS NOT NULL
               GROUP BY g.portfolio_id) m
-        WHERE p.realm_id = {{realm}} AND p.id = m.portfolio_id
-        RETURNING p.id, p.version, m.entity_ids
+          ON m.portfolio_id = p.id
+        WHERE p.realm_id = {{realm}}
+        ORDER BY p.id
+        FOR NO KEY UPDATE OF p
+     ),
+     folio AS (
+        -- One step for each.
+        UPDATE portfolio p
+        SET entity_count = p.entity_count - h.members, version = p.version + 1, updated_at = now()
+        FROM held h
+        WHERE p.realm_id = {{realm}} AND p.id = h.id
+        RETURNING p.id, p.version, h.entity_ids
      ),
      told AS (
         -- One event for the chunk: readers unfold it.
@@ -184,7 +194,7 @@ const HARD: &str = "gone AS (
         DELETE FROM entity e
         USING doomed p
         WHERE e.realm_id = {realm} AND e.id = p.id AND e.version = p.version
-        RETURNING e.id, e.incarnation, e.type, e.version, e.created_at, e.updated_at, e.portfolio_id, p.live
+        RETURNING e.id, e.incarnation, e.type, e.version, e.created_at, e.updated_at, p.portfolio_id
      ),
      parts AS (
         DELETE FROM dependent d
@@ -204,13 +214,14 @@ const HARD: &str = "gone AS (
         WHERE b.realm_id = {realm} AND b.id = {task}
      )";
 
-/// Marks the rows. Only columns that no index knows are written, so the row stays on its page.
+/// Marks the rows and clears their links to portfolios. The row of an entity that is in none stays on its page: the columns that change are in
+/// no index.
 const SOFT: &str = "gone AS (
         UPDATE entity e
-        SET deleted_at = now(), deleted_by = {task}, version = e.version + 1, updated_at = now()
+        SET deleted_at = now(), deleted_by = {task}, portfolio_id = NULL, attached_at = NULL, version = e.version + 1, updated_at = now()
         FROM doomed p
         WHERE e.realm_id = {realm} AND e.id = p.id AND e.version = p.version AND e.deleted_at IS NULL
-        RETURNING e.id, e.portfolio_id, p.live
+        RETURNING e.id, p.portfolio_id
      )";
 
 /// Moves the cursor behind the chunk. What was missed is counted when it is looked at again.

@@ -113,7 +113,7 @@ fn to_proto(task: Task, realm: &Realm) -> v1::BulkDeleteTask {
         objects_failed_to_delete: task.first_failures,
         entity_type: task.entity_type.as_deref().map(full_type).unwrap_or_default(),
         objects_failed_to_delete_count: task.failed,
-        number_of_failed_to_publish_events: 0,
+        number_of_failed_to_publish_events: task.unpublished,
         last_hour_throughput: if recent { throughput } else { 0.0 },
         number_of_processed_objects: task.processed,
         last_execution_instances: task.instances,

@@ -93,7 +93,12 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
 
     /// Cuts what was read to the page, and makes the token of the next; empty after the last.
     pub fn cut<T>(&self, rows: &mut Vec<T>, place: impl FnOnce(&T) -> C) -> Result<String> {
-        let more = rows.len() > self.size;
+        self.cut_short(rows, false, place)
+    }
+
+    /// The same for rows of which reading may have ended before the limit: `more` tells whether there are others behind them.
+    pub fn cut_short<T>(&self, rows: &mut Vec<T>, more: bool, place: impl FnOnce(&T) -> C) -> Result<String> {
+        let more = more || rows.len() > self.size;
         rows.truncate(self.size);
         match rows.last().filter(|_| more) {
             Some(last) => self.token(&place(last)),
@@ -144,6 +149,14 @@ mod tests {
         assert_eq!(next.after().map(String::as_str), Some("b"));
         assert_eq!(next.limit(), 101);
         assert_eq!(next.cut(&mut rows, String::clone).unwrap(), "");
+    }
+
+    #[test]
+    fn a_page_that_was_cut_short_has_a_next_one() {
+        let mut rows = vec!["a".to_owned()];
+        let token = page(1, "x", 2, "").unwrap().cut_short(&mut rows, true, String::clone).unwrap();
+        assert_eq!(page(1, "x", 2, &token).unwrap().after().map(String::as_str), Some("a"));
+        assert_eq!(rows, ["a"]);
     }
 
     #[test]

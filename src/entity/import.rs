@@ -13,7 +13,7 @@ use tonic::{Response, Status, Streaming};
 
 use crate::access::Once;
 use crate::db::{Db, Work};
-use crate::entity::model::NewEntity;
+use crate::entity::new_entity::NewEntity;
 use crate::entity::queries;
 use crate::error::Error;
 use crate::proto::v1;

@@ -1,8 +1,23 @@
 //! The registry of entities.
 
+mod batch;
+mod bounded;
+mod change_queries;
+mod changes;
+pub mod dependent;
+pub mod dependent_queries;
+mod dependents;
+mod fields;
 mod import;
+pub mod list;
+pub mod list_queries;
 pub mod model;
+mod new_entity;
 pub mod queries;
+mod reads;
 mod service;
+pub mod tombstone_queries;
+mod update;
 
 pub use service::EntityService;
+pub(crate) use service::to_proto;

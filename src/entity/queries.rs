@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::db::schema::entity;
 use crate::db::{Realm, Work, statement};
-use crate::entity::model::{Entity, NewEntity};
+use crate::entity::model::Entity;
+use crate::entity::new_entity::NewEntity;
 
 /// The entity with this id, unless it is missing or deleted.
 pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Entity>> {

@@ -3,17 +3,23 @@
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{Caller, Once};
-use crate::db::{Db, Realm, id};
+use crate::db::{Db, PageSize, Realm, id};
 use crate::entity::import;
-use crate::entity::model::{Entity, NewEntity, State};
+use crate::entity::model::{Entity, State};
+use crate::entity::new_entity::NewEntity;
 use crate::entity::queries;
 use crate::error::{Code, Error, Result, Violations};
 use crate::proto::v1::entity_service_server::EntityService as Service;
 use crate::proto::{answer, convert, v1};
 
+/// The pages of every list.
+pub(super) const PAGES: PageSize = PageSize { default: 100, max: 1_000 };
+/// The most members of a batch.
+pub(super) const MAX_BATCH: usize = 1_000;
+
 /// The registry of entities.
 pub struct EntityService {
-    db: Db,
+    pub(super) db: Db,
 }
 
 impl EntityService {
@@ -54,6 +60,60 @@ impl Service for EntityService {
         Ok(Response::new(to_proto(entity, &caller.realm)))
     }
 
+    async fn batch_create_entities(
+        &self,
+        request: Request<v1::BatchCreateEntitiesRequest>,
+    ) -> Result<Response<v1::BatchCreateEntitiesResponse>, Status> {
+        self.create_many(request).await
+    }
+
+    async fn batch_get_entities(
+        &self,
+        request: Request<v1::BatchGetEntitiesRequest>,
+    ) -> Result<Response<v1::BatchGetEntitiesResponse>, Status> {
+        self.get_many(request).await
+    }
+
+    async fn list_entities(&self, request: Request<v1::ListEntitiesRequest>) -> Result<Response<v1::ListEntitiesResponse>, Status> {
+        self.list(request).await
+    }
+
+    async fn update_entity(&self, request: Request<v1::UpdateEntityRequest>) -> Result<Response<v1::Entity>, Status> {
+        self.update(request).await
+    }
+
+    async fn complete_onboarding(&self, request: Request<v1::CompleteOnboardingRequest>) -> Result<Response<v1::Entity>, Status> {
+        self.onboard(request).await
+    }
+
+    async fn place_hold(&self, request: Request<v1::PlaceHoldRequest>) -> Result<Response<v1::Entity>, Status> {
+        self.hold(request).await
+    }
+
+    async fn release_hold(&self, request: Request<v1::ReleaseHoldRequest>) -> Result<Response<v1::Entity>, Status> {
+        self.release(request).await
+    }
+
+    async fn put_dependent(&self, request: Request<v1::PutDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
+        self.put(request).await
+    }
+
+    async fn get_dependent(&self, request: Request<v1::GetDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
+        self.dependent(request).await
+    }
+
+    async fn list_dependents(&self, request: Request<v1::ListDependentsRequest>) -> Result<Response<v1::ListDependentsResponse>, Status> {
+        self.dependents(request).await
+    }
+
+    async fn delete_dependent(&self, request: Request<v1::DeleteDependentRequest>) -> Result<Response<()>, Status> {
+        self.remove_dependent(request).await
+    }
+
+    async fn list_tombstones(&self, request: Request<v1::ListTombstonesRequest>) -> Result<Response<v1::ListTombstonesResponse>, Status> {
+        self.tombstones(request).await
+    }
+
     type ImportEntitiesStream = import::Answers;
 
     async fn import_entities(&self, request: Request<Streaming<v1::ImportEntitiesRequest>>) -> Result<Response<import::Answers>, Status> {
@@ -68,7 +128,8 @@ fn taken(entity_id: &str) -> Error {
         .with("resource_name", entity_id)
 }
 
-fn to_proto(entity: Entity, realm: &Realm) -> v1::Entity {
+/// An entity as a message.
+pub(crate) fn to_proto(entity: Entity, realm: &Realm) -> v1::Entity {
     let hold = entity.hold_reason.map(|reason| v1::Hold {
         reason,
         placed_by: entity.hold_placed_by.map(|id| id.to_string()).unwrap_or_default(),

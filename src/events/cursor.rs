@@ -135,3 +135,71 @@ impl Cursor {
         self.batch.as_ref().filter(|batch| batch.from == seq).map_or(0, |batch| batch.skip as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(days: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(days)
+    }
+
+    fn under_way(from: i64) -> Cursor {
+        Cursor::beginning().open(Snapshot::new("5:9:6,7", at(1)), Way::Walk, from)
+    }
+
+    #[test]
+    fn the_end_of_a_row_is_the_start_of_the_next() {
+        let cursor = under_way(3);
+        assert_eq!(cursor.advance(7, 1, 1).batch().map(|batch| (batch.from, batch.skip)), Some((8, 0)));
+        assert_eq!(cursor.advance(7, 4, 5).batch().map(|batch| (batch.from, batch.skip)), Some((7, 4)));
+        assert_eq!(cursor.advance(7, 4, 5).delivered(7), 4);
+        assert_eq!(cursor.advance(7, 4, 5).delivered(8), 0, "if the row is gone, nothing of the next was delivered");
+    }
+
+    #[test]
+    fn a_batch_that_ends_is_seen() {
+        let closed = under_way(3).advance(7, 1, 2).close();
+        assert_eq!((closed.seen().as_str(), closed.batch()), ("5:9:6,7", None));
+        assert_eq!(closed.close(), closed);
+        assert!(Cursor::beginning().is_beginning() && !closed.is_beginning());
+    }
+
+    #[test]
+    fn a_cursor_lasts_as_long_as_events_are_kept() {
+        let keep = TimeDelta::days(30);
+        let closed = under_way(3).close();
+        assert!(!closed.is_expired(at(30), keep) && closed.is_expired(at(31), keep));
+        assert!(!Cursor::beginning().is_expired(at(1000), keep));
+        // A batch that began lately is still being read, however old what it follows is.
+        let going_on = closed.open(Snapshot::new("9:9:", at(60)), Way::Tail, 1);
+        assert!(!going_on.is_expired(at(61), keep) && going_on.is_expired(at(90), keep));
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_being_written_down(from in 0i64.., subjects in 0usize..9, of in 1usize..9, opened in any::<bool>()) {
+            let cursor = if opened { under_way(from).advance(from / 2, subjects, of) } else { under_way(from).close() };
+            let text = serde_json::to_string(&cursor).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Cursor>(&text).unwrap(), cursor);
+        }
+
+        /// Rows are cut anywhere, again and again: each subject is delivered once, in order.
+        #[test]
+        fn going_on_from_any_cursor_delivers_the_rest(sizes in prop::collection::vec(1usize..5, 1..8), cuts in prop::collection::vec(1usize..4, 1..40)) {
+            let all: Vec<(i64, usize)> =
+                sizes.iter().enumerate().flat_map(|(seq, size)| (0..*size).map(move |subject| (seq as i64, subject))).collect();
+            let (mut cursor, mut delivered) = (under_way(0), Vec::new());
+            for cut in cuts {
+                let from = cursor.batch().map_or(0, |batch| batch.from);
+                let rest = all.iter().filter(|(seq, subject)| *seq >= from && *subject >= cursor.delivered(*seq));
+                for (seq, subject) in rest.copied().take(cut).collect::<Vec<_>>() {
+                    delivered.push((seq, subject));
+                    cursor = cursor.advance(seq, subject + 1, sizes[seq as usize]);
+                }
+            }
+            prop_assert_eq!(&delivered[..], &all[..delivered.len()]);
+        }
+    }
+}

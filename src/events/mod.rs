@@ -4,6 +4,10 @@
 pub mod cursor;
 mod hub;
 mod model;
+pub mod nats;
+pub mod publish;
+pub mod publisher;
+mod publisher_queries;
 pub mod queries;
 mod service;
 mod watch;

@@ -12,6 +12,14 @@ text_enum! {
     pub enum EventType {
         /// Entities were created.
         EntityCreated = "entity.created",
+        /// An entity, or something that hangs on it, was changed; `fields` or `dependent` in its data says what.
+        EntityUpdated = "entity.updated",
+        /// An entity is active: taking in is done.
+        EntityOnboarded = "entity.onboarded",
+        /// An entity is kept from being removed.
+        EntityHeld = "entity.held",
+        /// An entity is no longer kept from being removed.
+        EntityReleased = "entity.released",
         /// An entity is to be offboarded.
         EntityOffboardingRequested = "entity.offboarding_requested",
         /// An offboarding was canceled before it started; the entity is active again.
@@ -26,6 +34,10 @@ text_enum! {
         RemovalPolicyUpdated = "removal_policy.updated",
         /// A portfolio was created.
         PortfolioCreated = "portfolio.created",
+        /// What a portfolio says of itself was changed; `fields` in its data says what.
+        PortfolioUpdated = "portfolio.updated",
+        /// A portfolio was deleted; it had no members.
+        PortfolioDeleted = "portfolio.deleted",
         /// Entities became members of a portfolio.
         PortfolioEntityAttached = "portfolio.entity_attached",
         /// Entities are members of a portfolio no more.

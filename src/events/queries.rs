@@ -18,8 +18,8 @@ use crate::events::model::{Batch, Row};
 
 /// Up to this many new rows are found by their transactions and sorted at each read; more are walked in order.
 const TAIL_AT_MOST: i64 = 1000;
-/// How many rows a read that filters looks at, at most, for each event that it may return.
-const SCANNED_PER_EVENT: i64 = 10;
+/// How many rows a read that filters looks at, at most.
+const SCANNED_AT_MOST: i64 = 2000;
 
 /// Whose events, and which of them.
 #[derive(Clone, Debug, Default)]
@@ -124,7 +124,7 @@ type FoundSql = (BigInt, SqlUuid, Integer, Text, Text, Timestamptz, Text, Array<
 
 /// Reads on in a batch, and tells where to go on.
 fn fetch(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, batch: &UnderWay, limit: i64) -> Work<(Vec<Row>, Cursor)> {
-    let scan = if scope.filters() { limit.saturating_mul(SCANNED_PER_EVENT) } else { limit };
+    let scan = if scope.filters() { limit.max(SCANNED_AT_MOST) } else { limit };
     macro_rules! load {
         ($statement:ident) => {
             $statement {

@@ -125,7 +125,9 @@ impl Exchange {
     /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream, is
     /// told as it was found.
     fn stream(&self, answer: Answer, framing: Framing, fault: Arc<OnceLock<Status>>) -> Response<Body> {
-        let (headers, status) = headers::from_metadata(&answer.metadata);
+        let (mut headers, status) = headers::from_metadata(&answer.metadata);
+        // What reverse proxies understand, nginx and those like it: pass on each message as it comes.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
         let messages = answer.messages.map(move |message| message.map_err(|status| fault.get().cloned().unwrap_or(status)));
         let body = framing.frame(self.clone(), messages);
         self.respond(status.unwrap_or(StatusCode::OK), headers, Some(framing.media_type()), body)

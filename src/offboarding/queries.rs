@@ -98,7 +98,7 @@ statement! {
         FROM policy
         WHERE e.realm_id = {realm} AND e.id = {entity} AND e.deleted_at IS NULL AND e.state = 'active' AND e.hold_reason IS NULL
           AND policy.grace <= policy.max_grace
-        RETURNING e.id, e.incarnation, e.components, policy.grace
+        RETURNING e.id, e.incarnation, e.components, e.version, policy.grace
      ),
      asked AS (
         INSERT INTO offboarding_request
@@ -111,8 +111,8 @@ statement! {
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.offboarding_requested', ARRAY[a.entity_id], {principal},
-               jsonb_build_object('offboarding_request_id', a.id, 'execute_after', a.execute_after)
-        FROM asked a
+               jsonb_build_object('offboarding_request_id', a.id, 'execute_after', a.execute_after, 'version', l.version)
+        FROM asked a, leaving l
      )
      SELECT a.id, a.entity_id, a.principal_id, a.status, a.components, a.created_at, a.execute_after, a.started_at, a.finished_at,
             a.removed, a.error_code, a.error_message, a.attempts, a.last_error_code, a.last_error_message, a.next_attempt_at
@@ -196,11 +196,15 @@ statement! {
         SET state = 'active', version = e.version + 1, updated_at = now()
         FROM canceled c
         WHERE e.realm_id = c.realm_id AND e.id = c.entity_id AND e.incarnation = c.incarnation AND e.state = 'offboarding'
+        RETURNING e.version
      ),
      told AS (
+        -- Behind the change of the entity: the numbers of events follow the order of its changes.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
-        SELECT {realm}, 'entity.offboarding_canceled', ARRAY[c.entity_id], {principal}, jsonb_build_object('offboarding_request_id', c.id)
+        SELECT {realm}, 'entity.offboarding_canceled', ARRAY[c.entity_id], {principal},
+               jsonb_build_object('offboarding_request_id', c.id, 'version', e.version)
         FROM canceled c
+        LEFT JOIN restored e ON true
      )
      SELECT c.id, c.entity_id, c.principal_id, c.status, c.components, c.created_at, c.execute_after, c.started_at, c.finished_at,
             c.removed, c.error_code, c.error_message, c.attempts, c.last_error_code, c.last_error_message, c.next_attempt_at

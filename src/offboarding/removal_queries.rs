@@ -118,26 +118,37 @@ statement! {
         SELECT g.realm_id, g.id, g.incarnation, g.type, g.version, g.created_at, g.updated_at, g.principal_id, 'offboarding', g.request_id
         FROM gone g
      ),
-     folio AS (
-        -- Each removal is one step of the portfolio's version.
-        UPDATE portfolio p
-        SET entity_count = p.entity_count - m.members, version = p.version + m.members, updated_at = now()
-        FROM (SELECT realm_id, portfolio_id, count(*) AS members, jsonb_agg(id) AS entity_ids, min(principal_id::text)::uuid AS principal_id
+     held AS (
+        -- The portfolios that lose members, locked in the order of their keys, as all do who change several.
+        SELECT p.realm_id, p.id, m.members
+        FROM portfolio p
+        JOIN (SELECT realm_id, portfolio_id, count(*) AS members
               FROM gone
               WHERE portfolio_id IS NOT NULL
               GROUP BY realm_id, portfolio_id) m
-        WHERE p.realm_id = m.realm_id AND p.id = m.portfolio_id
-        RETURNING p.realm_id, p.id, p.version, m.entity_ids, m.principal_id
+          ON m.realm_id = p.realm_id AND m.portfolio_id = p.id
+        ORDER BY p.realm_id, p.id
+        FOR NO KEY UPDATE OF p
+     ),
+     folio AS (
+        -- Each removal is one step of the portfolio's version, and told as such, whichever are done at once.
+        UPDATE portfolio p
+        SET entity_count = p.entity_count - h.members, version = p.version + h.members, updated_at = now()
+        FROM held h
+        WHERE p.realm_id = h.realm_id AND p.id = h.id
+        RETURNING p.realm_id, p.id, p.version - h.members AS before
      ),
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT g.realm_id, 'entity.offboarded', ARRAY[g.id], g.principal_id,
-               jsonb_build_object('offboarding_request_id', g.request_id, 'incarnation', g.incarnation)
+               jsonb_build_object('offboarding_request_id', g.request_id, 'incarnation', g.incarnation, 'version', g.version)
         FROM gone g
         UNION ALL
-        SELECT f.realm_id, 'portfolio.entity_detached', ARRAY[f.id], f.principal_id,
-               jsonb_build_object('entity_ids', f.entity_ids, 'version', f.version)
-        FROM folio f
+        SELECT g.realm_id, 'portfolio.entity_detached', ARRAY[f.id], g.principal_id,
+               jsonb_build_object('entity_ids', jsonb_build_array(g.id),
+                                  'version', f.before + row_number() OVER (PARTITION BY f.realm_id, f.id ORDER BY g.id))
+        FROM gone g
+        JOIN folio f ON f.realm_id = g.realm_id AND f.id = g.portfolio_id
      )
      UPDATE offboarding_request r
      SET status = 'succeeded', finished_at = now(), due_at = NULL, next_attempt_at = NULL, removed = COALESCE(c.removed, '{}'::jsonb)
@@ -204,12 +215,15 @@ statement! {
         SET state = 'active', version = e.version + 1, updated_at = now()
         FROM failed f
         WHERE e.realm_id = f.realm_id AND e.id = f.entity_id AND e.incarnation = f.incarnation AND e.state = 'offboarding'
+        RETURNING e.version
      ),
      told AS (
+        -- Behind the change of the entity: the numbers of events follow the order of its changes.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.offboarding_failed', ARRAY[f.entity_id], f.principal_id,
-               jsonb_build_object('offboarding_request_id', f.id, 'code', f.error_code)
+               jsonb_build_object('offboarding_request_id', f.id, 'code', f.error_code, 'version', e.version)
         FROM failed f
+        LEFT JOIN restored e ON true
      )
      SELECT id FROM failed"
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::access::{Caller, Once};
 use crate::db::{Db, Page, PageSize, Work, id};
-use crate::entity::model::{Action, State, refuse};
+use crate::entity::model::{Action, State};
 use crate::error::{Error, Result, Violations};
 use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace, too_long};
 use crate::offboarding::policy_queries;
@@ -59,8 +59,8 @@ pub(super) fn ask(connection: &mut diesel::PgConnection, ask: &Ask) -> Work<Aske
             (None, Some(done)) if done.state == OffboardingState::Succeeded => return Ok(Asked::Known(done)),
             (None, Some(live)) if live.state.is_live() => {}
             (None, _) => return Err(Error::not_found("entity", &ask.entity_id).into()),
-            (Some(State::Active), _) if standing.on_hold => {
-                return Err(refuse("on_hold", Action::RequestOffboarding, &[Action::Attach]).into());
+            (Some(state @ State::Active), _) if standing.on_hold => {
+                state.transition_on_hold(Action::RequestOffboarding)?;
             }
             (Some(State::Active | State::Offboarding), _) => {}
             (Some(state), _) => {

@@ -1,7 +1,12 @@
 //! Portfolios and who is in them.
 
+pub mod batch;
+pub mod batch_queries;
+mod export;
+pub mod export_queries;
 pub mod model;
 pub mod queries;
+pub mod registry_queries;
 mod service;
 
 pub use service::PortfolioService;

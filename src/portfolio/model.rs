@@ -60,21 +60,9 @@ impl NewPortfolio {
         let mut faults = Violations::new();
         let id = if request.portfolio_id.is_empty() { id::new_id().to_string() } else { request.portfolio_id };
         id::check_id(&id, "portfolio_id", &mut faults);
-        if request.name.is_empty() {
-            faults.add("name", "required", "must be given");
-        }
-        check_text(&request.name, "name", MAX_NAME_CHARACTERS, &mut faults);
-        if let Some(agent) = &request.shared_registered_agent_id {
-            check_text(agent, "shared_registered_agent_id", MAX_AGENT_CHARACTERS, &mut faults);
-        }
-        let metadata = request.metadata.unwrap_or_default();
-        if prost::Message::encoded_len(&metadata) > MAX_METADATA_BYTES {
-            faults.add("metadata", "too_long", "must be at most 64 KiB");
-        }
-        let metadata = convert::from_struct(metadata, MAX_METADATA_DEPTH).unwrap_or_else(|fault| {
-            faults.add("metadata", "invalid", fault);
-            Json::Null
-        });
+        check_name(&request.name, &mut faults);
+        check_agent(request.shared_registered_agent_id.as_deref(), &mut faults);
+        let metadata = check_metadata(request.metadata, &mut faults);
         faults.check()?;
         Ok(NewPortfolio {
             id,
@@ -84,6 +72,100 @@ impl NewPortfolio {
             metadata,
         })
     }
+}
+
+/// A valid change of what a portfolio says of itself. What is none stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct PortfolioUpdate {
+    /// Its new name.
+    pub name: Option<String>,
+    /// The registered agent that its members share from now on, or that they share none.
+    pub shared_registered_agent_id: Option<Option<String>>,
+    /// Whether they share a compliance calendar from now on.
+    pub shared_compliance_calendar: Option<bool>,
+    /// The caller's own data as a whole, a JSON object.
+    pub metadata: Option<Json>,
+    /// The version that the portfolio must be at.
+    pub expected_version: Option<i64>,
+}
+
+/// What an update may change.
+const UPDATABLE: [&str; 4] = ["name", "shared_registered_agent_id", "shared_compliance_calendar", "metadata"];
+/// What stands in the body of a `PATCH` besides, and is no field to change.
+const BESIDE: [&str; 2] = ["portfolio_id", "expected_version"];
+
+impl PortfolioUpdate {
+    /// Checks a request whose mask says what to change; without one, what is given is changed. Every fault is told.
+    pub fn check(request: v1::UpdatePortfolioRequest) -> Result<PortfolioUpdate> {
+        let mut faults = Violations::new();
+        id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);
+        let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
+        for path in paths.iter().filter(|path| *path != "*" && !UPDATABLE.contains(&path.as_str()) && !BESIDE.contains(&path.as_str())) {
+            faults.add("update_mask", "invalid", format!("`{path}` is not among {}", spelled_out(&UPDATABLE)));
+        }
+        let sets = |field: &str, given: bool| if paths.is_empty() { given } else { paths.iter().any(|path| path == field || path == "*") };
+        let mut update = PortfolioUpdate { expected_version: request.expected_version, ..PortfolioUpdate::default() };
+        if sets("name", request.name.is_some()) {
+            let name = request.name.unwrap_or_default();
+            check_name(&name, &mut faults);
+            update.name = Some(name);
+        }
+        if sets("shared_registered_agent_id", request.shared_registered_agent_id.is_some()) {
+            check_agent(request.shared_registered_agent_id.as_deref(), &mut faults);
+            update.shared_registered_agent_id = Some(request.shared_registered_agent_id);
+        }
+        if sets("shared_compliance_calendar", request.shared_compliance_calendar.is_some()) {
+            if request.shared_compliance_calendar.is_none() {
+                faults.add("shared_compliance_calendar", "required", "must be true or false");
+            }
+            update.shared_compliance_calendar = request.shared_compliance_calendar;
+        }
+        if sets("metadata", request.metadata.is_some()) {
+            update.metadata = Some(check_metadata(request.metadata, &mut faults));
+        }
+        if faults.as_slice().is_empty() && update.fields().is_empty() {
+            faults.add("update_mask", "required", format!("at least one of {} must be given", spelled_out(&UPDATABLE)));
+        }
+        faults.check()?;
+        Ok(update)
+    }
+
+    /// The names of the fields that it changes.
+    pub fn fields(&self) -> Vec<&'static str> {
+        let is_set = [
+            self.name.is_some(),
+            self.shared_registered_agent_id.is_some(),
+            self.shared_compliance_calendar.is_some(),
+            self.metadata.is_some(),
+        ];
+        UPDATABLE.into_iter().zip(is_set).filter_map(|(field, is_set)| is_set.then_some(field)).collect()
+    }
+}
+
+fn spelled_out(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn check_name(name: &str, faults: &mut Violations) {
+    if name.is_empty() {
+        faults.add("name", "required", "must be given");
+    }
+    check_text(name, "name", MAX_NAME_CHARACTERS, faults);
+}
+
+fn check_agent(agent: Option<&str>, faults: &mut Violations) {
+    check_text(agent.unwrap_or_default(), "shared_registered_agent_id", MAX_AGENT_CHARACTERS, faults);
+}
+
+fn check_metadata(metadata: Option<prost_types::Struct>, faults: &mut Violations) -> Json {
+    let metadata = metadata.unwrap_or_default();
+    if prost::Message::encoded_len(&metadata) > MAX_METADATA_BYTES {
+        faults.add("metadata", "too_long", "must be at most 64 KiB");
+    }
+    convert::from_struct(metadata, MAX_METADATA_DEPTH).unwrap_or_else(|fault| {
+        faults.add("metadata", "invalid", fault);
+        Json::Null
+    })
 }
 
 fn check_text(text: &str, field: &str, max: usize, faults: &mut Violations) {
@@ -108,9 +190,54 @@ pub fn in_another(entity_id: &str, current: &str) -> Error {
         .with("current_portfolio_id", current)
 }
 
+/// The refusal to change a portfolio that is at another version than the caller believes.
+pub fn at_another_version(expected: i64, current: i64) -> Error {
+    Error::new(Code::StateConflict, format!("The portfolio is at version {current}, not {expected}."))
+        .with("expected_version", expected)
+        .with("current_version", current)
+}
+
+/// The refusal to delete a portfolio that has members.
+pub fn not_empty(portfolio_id: &str, entity_count: i64) -> Error {
+    let members = if entity_count == 1 { "a member".to_owned() } else { format!("{entity_count} members") };
+    Error::new(Code::PortfolioNotEmpty, format!("The portfolio `{portfolio_id}` has {members}; detach or move them first."))
+        .with("entity_count", entity_count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn masked(paths: &[&str]) -> v1::UpdatePortfolioRequest {
+        let update_mask = prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() };
+        v1::UpdatePortfolioRequest { portfolio_id: "p".to_owned(), update_mask: Some(update_mask), ..Default::default() }
+    }
+
+    #[test]
+    fn the_mask_says_what_is_cleared_and_without_one_what_is_given_is_changed() {
+        let cleared = PortfolioUpdate::check(masked(&["shared_registered_agent_id", "metadata", "expected_version"])).unwrap();
+        assert_eq!(cleared.fields(), ["shared_registered_agent_id", "metadata"]);
+        assert_eq!((cleared.shared_registered_agent_id, cleared.metadata), (Some(None), Some(serde_json::json!({}))));
+        let given = v1::UpdatePortfolioRequest { name: Some("New".to_owned()), ..masked(&[]) };
+        assert_eq!(PortfolioUpdate::check(given).unwrap().fields(), ["name"]);
+        let ignored =
+            v1::UpdatePortfolioRequest { name: Some("New".to_owned()), shared_compliance_calendar: Some(true), ..masked(&["name"]) };
+        assert_eq!(PortfolioUpdate::check(ignored).unwrap().shared_compliance_calendar, None);
+    }
+
+    #[test]
+    fn every_fault_of_an_update_is_told() {
+        let fields = |request| {
+            let error = PortfolioUpdate::check(request).unwrap_err();
+            error.violations().iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(fields(masked(&["*"])), ["name", "shared_compliance_calendar"]);
+        assert_eq!(fields(masked(&["entity_ids", "version"])), ["update_mask", "update_mask"]);
+        assert_eq!(fields(masked(&["expected_version"])), ["update_mask"]);
+        let agent = Some("x".repeat(129));
+        let wrong = v1::UpdatePortfolioRequest { portfolio_id: String::new(), shared_registered_agent_id: agent, ..masked(&[]) };
+        assert_eq!(fields(wrong), ["portfolio_id", "shared_registered_agent_id"]);
+    }
 
     #[test]
     fn every_fault_of_a_new_portfolio_is_told() {

@@ -1,6 +1,8 @@
-//! The SQL of portfolios and membership. Each act is one statement: the change, the portfolio's step and the event commit together.
+//! The SQL of one portfolio and one membership. Each act is one statement: the change, the portfolio's step and the event commit together.
 //!
-//! Locks are taken on the entity first and on its portfolio second, everywhere.
+//! Locks are taken on entities first and on portfolios second, each in the order of their ids, everywhere.
+//!
+//! Members are read from the index `entity_portfolio` alone: what is soft-deleted has no link.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -12,7 +14,8 @@ use crate::db::{Realm, Work, statement};
 use crate::entity::model::State;
 use crate::portfolio::model::{MEMBERS_SHOWN, NewPortfolio, Portfolio};
 
-type PortfolioRow = (Text, Text, Nullable<Text>, Bool, Jsonb, BigInt, BigInt, Timestamptz, Timestamptz, Array<Text>);
+/// The columns of a [`Portfolio`].
+pub(super) type PortfolioRow = (Text, Text, Nullable<Text>, Bool, Jsonb, BigInt, BigInt, Timestamptz, Timestamptz, Array<Text>);
 
 /// The portfolio with this id.
 pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Portfolio>> {
@@ -30,7 +33,7 @@ statement! {
             p.created_at, p.updated_at,
             ARRAY(SELECT e.id
                   FROM entity e
-                  WHERE e.realm_id = {realm} AND e.portfolio_id = {id} AND e.deleted_at IS NULL
+                  WHERE e.realm_id = {realm} AND e.portfolio_id = {id}
                   ORDER BY e.attached_at, e.id
                   LIMIT {shown})
      FROM portfolio p
@@ -78,10 +81,26 @@ statement! {
      FROM fresh f"
 }
 
+/// A portfolio that a statement has changed, and whether its members are those of the version that it made.
+///
+/// A statement reads the members as they were when it began. If another transaction changed the same portfolio meanwhile, this one waited
+/// for it and goes on from the version that it left, but its members are older.
+pub(super) type Changed = (Portfolio, bool);
+
+/// The portfolio, with its members read anew if they are older than the rest.
+pub(super) fn settle(connection: &mut PgConnection, realm: &Realm, (portfolio, settled): Changed) -> Work<Portfolio> {
+    if settled {
+        return Ok(portfolio);
+    }
+    // It may have been deleted in between; then this is the last that was known of it.
+    Ok(get(connection, realm, &portfolio.id)?.unwrap_or(portfolio))
+}
+
 /// Detaches an entity from a portfolio and returns the portfolio. None if it is not a member: [`membership`] tells why.
 pub fn detach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
     let statement = Detach { realm: realm.id(), principal, portfolio, entity, shown: MEMBERS_SHOWN };
-    Ok(statement.get_result(connection).optional()?)
+    let changed: Option<Changed> = statement.get_result(connection).optional()?;
+    changed.map(|changed| settle(connection, realm, changed)).transpose()
 }
 
 statement! {
@@ -92,7 +111,7 @@ statement! {
         portfolio: &'a str as Text,
         entity: &'a str as Text,
         shown: i64 as BigInt,
-    } -> PortfolioRow,
+    } -> (PortfolioRow, Bool),
     "WITH link AS (
         UPDATE entity
         SET portfolio_id = NULL, attached_at = NULL, version = version + 1, updated_at = now()
@@ -117,16 +136,18 @@ statement! {
             -- The statement still sees the entity as a member.
             ARRAY(SELECT e.id
                   FROM entity e
-                  WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio} AND e.deleted_at IS NULL AND e.id <> {entity}
+                  WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio} AND e.id <> {entity}
                   ORDER BY e.attached_at, e.id
-                  LIMIT {shown})
+                  LIMIT {shown}),
+            (SELECT p.version + 1 = f.version FROM portfolio p WHERE p.realm_id = {realm} AND p.id = {portfolio})
      FROM folio f"
 }
 
 /// Makes an entity a member and returns the portfolio. None if it is one already, or cannot become one: [`membership`] tells why.
 pub fn attach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
     let statement = Attach { realm: realm.id(), principal, portfolio, entity, shown: MEMBERS_SHOWN };
-    Ok(statement.get_result(connection).optional()?)
+    let changed: Option<Changed> = statement.get_result(connection).optional()?;
+    changed.map(|changed| settle(connection, realm, changed)).transpose()
 }
 
 statement! {
@@ -137,7 +158,7 @@ statement! {
         portfolio: &'a str as Text,
         entity: &'a str as Text,
         shown: i64 as BigInt,
-    } -> PortfolioRow,
+    } -> (PortfolioRow, Bool),
     "WITH was AS (
         -- The entity is locked, so that it does not go before the link is made; portfolio_id is the latest.
         SELECT e.portfolio_id
@@ -158,8 +179,10 @@ statement! {
      link AS (
         UPDATE entity e
         SET portfolio_id = {portfolio}, attached_at = clock_timestamp(), version = e.version + 1, updated_at = now()
-        FROM latest
+        FROM latest, was
         WHERE e.realm_id = {realm} AND e.id = {entity} AND latest.id = {portfolio}
+          -- A portfolio that is newer than this statement is not seen, and so would go on counting a member that has left it.
+          AND (was.portfolio_id IS NULL OR EXISTS (SELECT FROM latest l WHERE l.id = was.portfolio_id))
         RETURNING e.id
      ),
      changed AS (
@@ -183,12 +206,13 @@ statement! {
             (SELECT array_agg(m.id)
              FROM (SELECT id FROM (SELECT e.id
                                    FROM entity e
-                                   WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio} AND e.deleted_at IS NULL
+                                   WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio}
                                    ORDER BY e.attached_at, e.id
                                    LIMIT {shown}) before
                    UNION ALL
                    SELECT {entity}
-                   LIMIT {shown}) m)
+                   LIMIT {shown}) m),
+            (SELECT p.version + 1 = f.version FROM portfolio p WHERE p.realm_id = {realm} AND p.id = {portfolio})
      FROM changed f
      WHERE f.id = {portfolio}"
 }

@@ -1,29 +1,38 @@
 //! `offboard.v1.PortfolioService`.
 
+use diesel::PgConnection;
+use http::StatusCode;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::access::{Caller, Once};
-use crate::db::{Db, Realm, Work, id};
+use crate::access::{Caller, Once, Scope};
+use crate::db::{Db, Page, PageSize, Realm, Work, id};
+use crate::entity;
 use crate::entity::model::{Action, State, refuse};
 use crate::error::{Code, Error, Result, Violations};
-use crate::portfolio::model::{NewPortfolio, Portfolio, in_another, no_membership};
-use crate::portfolio::queries;
+use crate::portfolio::batch::{Act, Batch, Verdict};
+use crate::portfolio::export::{Exports, Messages};
+use crate::portfolio::model::{NewPortfolio, Portfolio, PortfolioUpdate, at_another_version, in_another, no_membership, not_empty};
+use crate::portfolio::{batch_queries, export_queries, queries, registry_queries};
 use crate::proto::v1::portfolio_service_server::PortfolioService as Service;
 use crate::proto::{answer, convert, v1};
 
 /// How often a change that others keep undoing while it is looked at is tried.
 const TRIES: usize = 10;
 
+const PORTFOLIOS: PageSize = PageSize { default: 50, max: 100 };
+const ENTITIES: PageSize = PageSize { default: 50, max: 1_000 };
+
 /// Portfolios and who is in them.
 pub struct PortfolioService {
     db: Db,
+    exports: Exports,
 }
 
 impl PortfolioService {
     /// The service on this database.
     pub fn new(db: Db) -> Self {
-        PortfolioService { db }
+        PortfolioService { exports: Exports::new(&db), db }
     }
 }
 
@@ -33,7 +42,7 @@ impl Service for PortfolioService {
         let once = Once::of(&request)?;
         let new = NewPortfolio::check(request.into_inner())?;
         let Caller { realm, principal_id, .. } = once.caller().clone();
-        let create = move |connection: &mut diesel::PgConnection| {
+        let create = move |connection: &mut PgConnection| {
             let created = queries::create(connection, &realm, principal_id, &new)?.ok_or_else(|| taken(&new.id))?;
             Ok(answer::created(to_proto(created, &realm), &format!("/v1/portfolios/{}", new.id)))
         };
@@ -42,14 +51,67 @@ impl Service for PortfolioService {
 
     async fn get_portfolio(&self, request: Request<v1::GetPortfolioRequest>) -> Result<Response<v1::Portfolio>, Status> {
         let caller = Caller::of(&request)?;
-        let portfolio_id = request.into_inner().portfolio_id;
-        let mut faults = Violations::new();
-        id::check_id(&portfolio_id, "portfolio_id", &mut faults);
-        faults.check()?;
+        let portfolio_id = checked(request.into_inner().portfolio_id)?;
         let (realm, wanted) = (caller.realm.clone(), portfolio_id.clone());
         let found = self.db.run(move |connection| queries::get(connection, &realm, &wanted)).await?;
-        let portfolio = found.ok_or_else(|| Error::not_found("portfolio", &portfolio_id))?;
+        let portfolio = found.ok_or_else(|| missing(&portfolio_id))?;
         Ok(Response::new(to_proto(portfolio, &caller.realm)))
+    }
+
+    async fn list_portfolios(&self, request: Request<v1::ListPortfoliosRequest>) -> Result<Response<v1::ListPortfoliosResponse>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let v1::ListPortfoliosRequest { page_size, page_token } = request.into_inner();
+        let mut faults = Violations::new();
+        let (list, rest) = ("PortfolioService/ListPortfolios", v1::ListPortfoliosRequest::default());
+        let page: Page<String> = Page::check(self.db.seal().await?, &realm, list, &rest, (page_size, &page_token), PORTFOLIOS, &mut faults);
+        faults.check()?;
+        let (after, limit, own) = (page.after().cloned().unwrap_or_default(), page.limit(), realm.clone());
+        let read = self.db.run(move |connection| registry_queries::list(connection, &own, &after, limit));
+        let (mut portfolios, more) = read.await?;
+        let next_page_token = page.cut_short(&mut portfolios, more, |portfolio| portfolio.id.clone())?;
+        let portfolios = portfolios.into_iter().map(|portfolio| to_proto(portfolio, &realm)).collect();
+        Ok(Response::new(v1::ListPortfoliosResponse { portfolios, next_page_token }))
+    }
+
+    async fn update_portfolio(&self, request: Request<v1::UpdatePortfolioRequest>) -> Result<Response<v1::Portfolio>, Status> {
+        let once = Once::of(&request)?;
+        let request = request.into_inner();
+        let portfolio_id = request.portfolio_id.clone();
+        let update = PortfolioUpdate::check(request)?;
+        let Caller { realm, principal_id, .. } = once.caller().clone();
+        let work = move |connection: &mut PgConnection| {
+            retried(|| {
+                if let Some(updated) = registry_queries::update(connection, &realm, principal_id, &portfolio_id, &update)? {
+                    return Ok(Some(Response::new(to_proto(updated, &realm))));
+                }
+                let current = queries::get(connection, &realm, &portfolio_id)?.ok_or_else(|| missing(&portfolio_id))?.version;
+                match update.expected_version {
+                    Some(expected) if expected != current => Err(at_another_version(expected, current).into()),
+                    // It was made, or came to that version, in between.
+                    _ => Ok(None),
+                }
+            })
+        };
+        once.run(&self.db, work).await
+    }
+
+    async fn delete_portfolio(&self, request: Request<v1::DeletePortfolioRequest>) -> Result<Response<()>, Status> {
+        let once = Once::of(&request)?;
+        let portfolio_id = checked(request.into_inner().portfolio_id)?;
+        let Caller { realm, principal_id, .. } = once.caller().clone();
+        let delete = move |connection: &mut PgConnection| {
+            retried(|| {
+                if registry_queries::delete(connection, &realm, principal_id, &portfolio_id)? {
+                    return Ok(Some(answer::with_status((), StatusCode::NO_CONTENT)));
+                }
+                match queries::get(connection, &realm, &portfolio_id)?.ok_or_else(|| missing(&portfolio_id))?.entity_count {
+                    // The last member left in between.
+                    0 => Ok(None),
+                    members => Err(not_empty(&portfolio_id, members).into()),
+                }
+            })
+        };
+        once.run(&self.db, delete).await
     }
 
     async fn attach_entity(&self, request: Request<v1::AttachEntityRequest>) -> Result<Response<v1::Portfolio>, Status> {
@@ -63,10 +125,72 @@ impl Service for PortfolioService {
         let v1::DetachEntityRequest { portfolio_id, entity_id } = request.into_inner();
         self.change(once, portfolio_id, entity_id, detach).await
     }
+
+    async fn batch_attach_entities(
+        &self,
+        request: Request<v1::BatchAttachEntitiesRequest>,
+    ) -> Result<Response<v1::BatchAttachEntitiesResponse>, Status> {
+        let once = Once::of(&request)?;
+        let v1::BatchAttachEntitiesRequest { portfolio_id, entity_ids } = request.into_inner();
+        let batch = Batch::check(Act::Attach, portfolio_id, entity_ids)?;
+        let caller = once.caller().clone();
+        let attach = move |connection: &mut PgConnection| {
+            let (results, portfolio) = change_many(connection, &caller, &batch)?;
+            Ok(Response::new(v1::BatchAttachEntitiesResponse { results, portfolio: Some(portfolio) }))
+        };
+        once.transaction(&self.db, attach).await
+    }
+
+    async fn batch_detach_entities(
+        &self,
+        request: Request<v1::BatchDetachEntitiesRequest>,
+    ) -> Result<Response<v1::BatchDetachEntitiesResponse>, Status> {
+        let once = Once::of(&request)?;
+        let v1::BatchDetachEntitiesRequest { portfolio_id, entity_ids } = request.into_inner();
+        let batch = Batch::check(Act::Detach, portfolio_id, entity_ids)?;
+        let caller = once.caller().clone();
+        let detach = move |connection: &mut PgConnection| {
+            let (results, portfolio) = change_many(connection, &caller, &batch)?;
+            Ok(Response::new(v1::BatchDetachEntitiesResponse { results, portfolio: Some(portfolio) }))
+        };
+        once.transaction(&self.db, detach).await
+    }
+
+    async fn list_portfolio_entities(
+        &self,
+        request: Request<v1::ListPortfolioEntitiesRequest>,
+    ) -> Result<Response<v1::ListPortfolioEntitiesResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        // The entities are shown as `GetEntity` shows them.
+        caller.require(Scope::EntitiesRead)?;
+        let realm = caller.realm;
+        let mut request = request.into_inner();
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        let mut faults = Violations::new();
+        id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);
+        let (list, seal) = ("PortfolioService/ListPortfolioEntities", self.db.seal().await?);
+        let page: Page<export_queries::Place> = Page::check(seal, &realm, list, &request, (size, &token), ENTITIES, &mut faults);
+        faults.check()?;
+        let (after, limit) = (page.after().cloned().unwrap_or_else(export_queries::start), page.limit());
+        let (own, portfolio_id) = (realm.clone(), request.portfolio_id.clone());
+        let read = self.db.run(move |connection| export_queries::members(connection, &own, &portfolio_id, &after, limit));
+        let (mut members, more) = read.await?.ok_or_else(|| missing(&request.portfolio_id))?;
+        let next_page_token = page.cut_short(&mut members, more, |(_, place)| place.clone())?;
+        let entities = members.into_iter().map(|(member, _)| entity::to_proto(member, &realm)).collect();
+        Ok(Response::new(v1::ListPortfolioEntitiesResponse { entities, next_page_token }))
+    }
+
+    type ExportPortfolioStream = Messages;
+
+    async fn export_portfolio(&self, request: Request<v1::ExportPortfolioRequest>) -> Result<Response<Messages>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let portfolio_id = checked(request.into_inner().portfolio_id)?;
+        Ok(Response::new(self.exports.begin(self.db.clone(), realm, portfolio_id).await?))
+    }
 }
 
 /// A change of membership: the portfolio after it, or none if others changed the same things in between.
-type Change = fn(&mut diesel::PgConnection, &Realm, Uuid, &str, &str) -> Work<Option<Portfolio>>;
+type Change = fn(&mut PgConnection, &Realm, Uuid, &str, &str) -> Work<Option<Portfolio>>;
 
 impl PortfolioService {
     async fn change(&self, once: Once, portfolio_id: String, entity_id: String, change: Change) -> Result<Response<v1::Portfolio>, Status> {
@@ -75,19 +199,42 @@ impl PortfolioService {
         id::check_id(&entity_id, "entity_id", &mut faults);
         faults.check()?;
         let Caller { realm, principal_id, .. } = once.caller().clone();
-        let change = move |connection: &mut diesel::PgConnection| {
-            for _ in 0..TRIES {
-                if let Some(portfolio) = change(connection, &realm, principal_id, &portfolio_id, &entity_id)? {
-                    return Ok(Response::new(to_proto(portfolio, &realm)));
-                }
-            }
-            Err(Error::unavailable("Others are at work on the same thing; try again.").into())
+        let change = move |connection: &mut PgConnection| {
+            let portfolio = retried(|| change(connection, &realm, principal_id, &portfolio_id, &entity_id))?;
+            Ok(Response::new(to_proto(portfolio, &realm)))
         };
         once.run(&self.db, change).await
     }
 }
 
-fn detach(connection: &mut diesel::PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
+/// Tries until there is an answer: there is none when others changed the same things between a change and the look at why it was not done.
+fn retried<T>(mut attempt: impl FnMut() -> Work<Option<T>>) -> Work<T> {
+    for _ in 0..TRIES {
+        if let Some(answer) = attempt()? {
+            return Ok(answer);
+        }
+    }
+    Err(Error::unavailable("Others are at work on the same thing; try again.").into())
+}
+
+/// Changes many memberships of a portfolio, in a transaction: what became of each, and the portfolio after it.
+fn change_many(connection: &mut PgConnection, caller: &Caller, batch: &Batch) -> Work<(Vec<v1::MembershipResult>, v1::Portfolio)> {
+    let (realm, portfolio) = (&caller.realm, batch.portfolio_id.as_str());
+    let verdicts = batch.judge(&batch_queries::lock(connection, realm, &batch.wanted())?);
+    let changing = batch.entity_ids.iter().zip(&verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Changed));
+    let changing: Vec<&str> = changing.map(|(entity_id, _)| entity_id.as_str()).collect();
+    if !changing.is_empty() {
+        let change = match batch.act {
+            Act::Attach => batch_queries::attach,
+            Act::Detach => batch_queries::detach,
+        };
+        change(connection, realm, caller.principal_id, portfolio, &changing)?;
+    }
+    let portfolio = queries::get(connection, realm, portfolio)?.ok_or_else(|| missing(portfolio))?;
+    Ok((batch.results(verdicts), to_proto(portfolio, realm)))
+}
+
+fn detach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
     if let Some(changed) = queries::detach(connection, realm, principal, portfolio, entity)? {
         return Ok(Some(changed));
     }
@@ -101,7 +248,7 @@ fn detach(connection: &mut diesel::PgConnection, realm: &Realm, principal: Uuid,
     }
 }
 
-fn attach(connection: &mut diesel::PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
+fn attach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
     if let Some(changed) = queries::attach(connection, realm, principal, portfolio, entity)? {
         return Ok(Some(changed));
     }
@@ -119,13 +266,26 @@ fn attach(connection: &mut diesel::PgConnection, realm: &Realm, principal: Uuid,
     }
 }
 
+/// The id of a portfolio, if it is one.
+fn checked(portfolio_id: String) -> Result<String> {
+    let mut faults = Violations::new();
+    id::check_id(&portfolio_id, "portfolio_id", &mut faults);
+    faults.check()?;
+    Ok(portfolio_id)
+}
+
+fn missing(portfolio_id: &str) -> Error {
+    Error::not_found("portfolio", portfolio_id)
+}
+
 fn taken(portfolio_id: &str) -> Error {
     Error::new(Code::AlreadyExists, format!("The id `{portfolio_id}` is taken by another portfolio."))
         .with("resource_type", "portfolio")
         .with("resource_name", portfolio_id)
 }
 
-fn to_proto(portfolio: Portfolio, realm: &Realm) -> v1::Portfolio {
+/// A portfolio as a message.
+pub(super) fn to_proto(portfolio: Portfolio, realm: &Realm) -> v1::Portfolio {
     v1::Portfolio {
         id: portfolio.id,
         object: "portfolio".to_owned(),

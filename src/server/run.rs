@@ -19,11 +19,12 @@ use super::stack::{Limits, Streams, layers, reflection, services};
 use super::{admin, health};
 use crate::access::{Authenticator, KEYS_TOPIC, idempotency_queries};
 use crate::bulk_delete::{self, BulkDeleteExecutor};
-use crate::config::{Role, Serve, Worker};
+use crate::config::{Nats, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::{Db, partitions, sweep};
 use crate::error::{Code, Error, Result};
-use crate::events::Hub;
+use crate::events::nats::{NatsPublisher, NatsSettings};
+use crate::events::{Hub, publish};
 use crate::gateway::{self, Gateway, MatchedRoute};
 use crate::jobs::{self, Executor, Lease};
 use crate::offboarding::{self, OffboardingExecutor};
@@ -77,6 +78,7 @@ pub async fn start(
         admin: admin.local_addr().map_err(Error::internal)?,
     };
 
+    let publisher = if has(Role::Worker) { publisher(&settings.nats, &db).await? } else { None };
     let drain = Drain::new();
     let topics = Topics::new([KEYS_TOPIC, offboarding::queries::TOPIC, bulk_delete::queries::TOPIC]);
     let stop_listening = CancellationToken::new();
@@ -95,7 +97,11 @@ pub async fn start(
     open_doors(settings, &db, authenticator, &drain, (grpc, http), &mut doors, &mut keepers).await?;
     let mut workers = JoinSet::new();
     if has(Role::Worker) {
-        hire(&settings.worker, &db, instance, &topics, &drain, &mut workers);
+        hire(&settings.worker, &db, instance.clone(), &topics, &drain, &mut workers);
+    }
+    if let Some(publisher) = publisher {
+        let options = publish::Options { owner: instance, lease: settings.worker.lease, poll: settings.worker.poll_interval };
+        workers.spawn(publish::run(db.clone(), publisher, options, drain.workers()));
     }
     let router = admin::router(health::readiness(&db, &drain), metrics);
     let admin = tokio::spawn(async move {
@@ -115,6 +121,25 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
         };
         Error::new(Code::Unavailable, format!("{flag} {address} {why}.")).caused_by(error)
     })
+}
+
+/// The publisher, if there is to be one. Its place is made before any door opens, so that whatever is done through them is published; where
+/// the database is away nothing can be done.
+async fn publisher(settings: &Nats, db: &Db) -> Result<Option<NatsPublisher>> {
+    let Some(url) = settings.nats_url.clone() else { return Ok(None) };
+    let settings = NatsSettings {
+        url,
+        credentials_file: settings.nats_credentials_file.clone(),
+        ca_file: settings.nats_ca_file.clone(),
+        subject_prefix: settings.nats_subject_prefix.clone(),
+        stream: settings.nats_stream.clone(),
+        create_stream: settings.nats_create_stream,
+    };
+    let publisher = NatsPublisher::new(settings).await?;
+    if let Err(error) = publish::register(db, &publisher).await {
+        tracing::warn!(%error, cause = error.cause_chain(), "the publisher cannot be registered yet");
+    }
+    Ok(Some(publisher))
 }
 
 async fn open_doors(

@@ -30,6 +30,8 @@ struct Metrics {
     entities_deleted: Counter<u64>,
     chunk_duration: Histogram<f64>,
     chunk_objects: Counter<u64>,
+    events_published: Counter<u64>,
+    publish_failures: Counter<u64>,
 }
 
 impl Metrics {
@@ -51,6 +53,8 @@ impl Metrics {
             entities_deleted: count("offboard.entities.deleted", "{entity}", "Entities deleted, by mode"),
             chunk_duration: seconds("offboard.chunk.duration", "Duration of one chunk of a job, with its commit", STEP_SECONDS),
             chunk_objects: count("offboard.chunk.objects", "{object}", "Objects that chunks of jobs went through"),
+            events_published: count("offboard.publisher.events", "{event}", "Events that were published and acknowledged, by publisher"),
+            publish_failures: count("offboard.publisher.failures", "{attempt}", "Attempts to publish that failed, by publisher and error"),
         }
     }
 }
@@ -172,4 +176,45 @@ pub fn chunk(kind: &'static str, objects: u64, duration: Duration) {
     let attributes = [KeyValue::new("offboard.job.kind", kind)];
     METRICS.chunk_duration.record(duration.as_secs_f64(), &attributes);
     METRICS.chunk_objects.add(objects, &attributes);
+}
+
+/// The attribute that names a publisher.
+const PUBLISHER: &str = "offboard.publisher.name";
+
+/// Events were published, and are acknowledged.
+pub fn events_published(publisher: &'static str, count: u64) {
+    METRICS.events_published.add(count, &[KeyValue::new(PUBLISHER, publisher)]);
+}
+
+/// An attempt to publish has failed; `error` says in a word why: `disconnected`, `timeout`, ...
+pub fn publish_failed(publisher: &'static str, error: &'static str) {
+    METRICS.publish_failures.add(1, &[KeyValue::new(PUBLISHER, publisher), KeyValue::new("error.type", error)]);
+}
+
+/// How far a publisher is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PublisherLag {
+    /// Events that are not published yet.
+    pub events: u64,
+    /// For how long the oldest of them has waited.
+    pub seconds: f64,
+}
+
+/// Has the lag of a publisher read whenever metrics are collected: none where another replica publishes. To be called once for a publisher.
+pub fn observe_publisher(publisher: &'static str, read: impl Fn() -> Option<PublisherLag> + Send + Sync + 'static) {
+    let (meter, read) = (global::meter(NAME), Arc::new(read));
+    let attributes = [KeyValue::new(PUBLISHER, publisher)];
+    let (events, labels) = (Arc::clone(&read), attributes.clone());
+    meter
+        .u64_observable_gauge("offboard.publisher.lag")
+        .with_unit("{event}")
+        .with_description("Events that are not published yet, by publisher")
+        .with_callback(move |observer| events().into_iter().for_each(|lag| observer.observe(lag.events, &labels)))
+        .build();
+    meter
+        .f64_observable_gauge("offboard.publisher.lag_time")
+        .with_unit("s")
+        .with_description("For how long the oldest event that is not published has waited, by publisher")
+        .with_callback(move |observer| read().into_iter().for_each(|lag| observer.observe(lag.seconds, &attributes)))
+        .build();
 }

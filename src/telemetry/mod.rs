@@ -24,6 +24,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
@@ -33,8 +34,8 @@ use tracing_subscriber::{Layer, Registry};
 
 pub use logs::LogFormat;
 pub use metrics::{
-    PoolState, chunk, entities_deleted, http_request, job_claimed, job_finished, lease_lost, observe_pool, pool_wait, rpc_call, statement,
-    waiting_for_pool,
+    PoolState, PublisherLag, chunk, entities_deleted, events_published, http_request, job_claimed, job_finished, lease_lost, observe_pool,
+    observe_publisher, pool_wait, publish_failed, rpc_call, statement, waiting_for_pool,
 };
 pub use propagation::{continue_trace, inject};
 pub use statement::StatementTracer;
@@ -176,10 +177,12 @@ where
         .parse(&options.log_filter)
         .map_err(|source| InitError::Filter { filter: options.log_filter.clone(), source })?;
     let spans = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with(NAME)).with_max_level_hint(LevelFilter::TRACE);
+    // At `trace` the client of NATS logs what it says to the server, and that begins with its password.
+    let silent = filter_fn(|metadata| !(metadata.target().starts_with("async_nats") && *metadata.level() == Level::TRACE));
     let traced = Targets::new().with_target(NAME, LevelFilter::INFO);
     let subscriber = Registry::default()
         .with(tracing_opentelemetry::layer().with_tracer(traces.tracer(NAME)).with_location(false).with_threads(false).with_filter(traced))
-        .with(logs::LogLayer::new(options.log_format, writer).with_filter(events.or(spans)));
+        .with(logs::LogLayer::new(options.log_format, writer).with_filter(events.and(silent).or(spans)));
     Ok(subscriber.into())
 }
 

@@ -297,12 +297,30 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_DB_POOL_SIZE": "8",
         "OFFBOARD_PUBLIC_URL": "https://offboard.example.com",
         "OFFBOARD_OTLP_ENDPOINT": "http://collector.monitoring:4317",
+        "OFFBOARD_NATS_SUBJECT_PREFIX": "platform.offboard",
+        "OFFBOARD_NATS_STREAM": "REMOVALS",
+        "OFFBOARD_NATS_CREATE_STREAM": "false",
+        "OFFBOARD_NATS_CREDENTIALS_FILE": "/etc/nats/user.creds",
         "PGSSLROOTCERT": "/etc/database/ca.crt",
     }
 
 
 def test_settings_without_a_value_are_left_to_the_service(render):
-    assert not {"OFFBOARD_DB_POOL_SIZE", "OFFBOARD_PUBLIC_URL", "OFFBOARD_OTLP_ENDPOINT"} & environment(render().deployment).keys()
+    variables = environment(render().deployment).keys()
+    assert not {"OFFBOARD_DB_POOL_SIZE", "OFFBOARD_PUBLIC_URL", "OFFBOARD_OTLP_ENDPOINT"} & variables
+    assert not [name for name in variables if name.startswith("OFFBOARD_NATS")]
+
+
+def test_the_url_and_the_credentials_of_nats_come_from_a_secret(render):
+    release = render(VALUE_SETS["everything"])
+    assert environment(release.deployment)["OFFBOARD_NATS_URL"]["valueFrom"]["secretKeyRef"] == {"name": "offboard-nats", "key": "nats-url"}
+    (volume,) = [volume for volume in pod(release.deployment)["volumes"] if volume["name"] == "nats"]
+    (mount,) = [mount for mount in container(release.deployment)["volumeMounts"] if mount["name"] == "nats"]
+    (item,) = volume["secret"]["items"]
+    file = environment(release.deployment)["OFFBOARD_NATS_CREDENTIALS_FILE"]["value"]
+    assert volume["secret"]["secretName"] == "offboard-nats"
+    assert (item["key"], f"{mount['mountPath']}/{item['path']}") == ("user.creds", file)
+    assert not [name for name in environment(release.migration) if "NATS" in name]
 
 
 def test_further_variables_and_volumes_reach_the_migration_too(render):
@@ -381,6 +399,14 @@ def test_the_collector_is_reached_once_there_is_one(render):
 
     assert 4317 not in ports()
     assert 4317 in ports({"telemetry": {"otlpEndpoint": "http://collector:4317"}})
+
+
+def test_nats_is_reached_once_there_is_one(render):
+    def ports(*values):
+        return {port["port"] for rule in render(*values).one("NetworkPolicy")["spec"]["egress"] for port in rule["ports"]}
+
+    assert 4222 not in ports()
+    assert 4222 in ports({"nats": {"existingSecret": "offboard-nats"}})
 
 
 def test_the_monitor_scrapes_a_port_that_is_there(render):

@@ -83,6 +83,8 @@ BAD_VALUES = {
         {"telemetry": {"otlpEndpoint": "collector:4317"}},
         "at '/telemetry/otlpEndpoint': 'collector:4317' does not match",
     ),
+    "a subject with a wildcard": ({"nats": {"subjectPrefix": "a.*"}}, "at '/nats/subjectPrefix': 'a.*' does not match"),
+    "a stream with a point": ({"nats": {"stream": "a.b"}}, "at '/nats/stream': 'a.b' does not match"),
     "a public URL without scheme": ({"publicUrl": "example.com"}, "at '/publicUrl': 'example.com' does not match"),
     "a negative delay": ({"drain": {"delaySeconds": -1}}, "at '/drain/delaySeconds': minimum: got -1, want 0"),
     "no time to drain": ({"drain": {"timeoutSeconds": 0}}, "at '/drain/timeoutSeconds': minimum: got 0, want 1"),
@@ -131,6 +133,10 @@ BAD_COMBINATIONS = {
     "a grace period as long as the drain": (
         {"terminationGracePeriodSeconds": 40},
         "terminationGracePeriodSeconds: 40 is too short; preStopSeconds, delaySeconds and timeoutSeconds of `drain` are 40",
+    ),
+    "credentials from nowhere": (
+        {"nats": {"credentialsKey": "user.creds"}},
+        "nats.credentialsKey: is a key of `existingSecret`, which is not given",
     ),
     "a variable that has a value": (
         {"extraEnv": [{"name": "OFFBOARD_ROLES", "value": "worker"}]},

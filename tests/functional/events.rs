@@ -140,13 +140,13 @@ scenario! {
         world.entities(&["first"]).await;
         world.database.sql(
             "INSERT INTO event (realm_id, type, subjects, principal_id)
-             SELECT r.id, 'entity.created', ARRAY['e' || n], gen_random_uuid() FROM realm r, generate_series(1, 3000) n",
+             SELECT r.id, 'entity.created', ARRAY['e' || n], gen_random_uuid() FROM realm r, generate_series(1, 12000) n",
         );
         world.entities(&["last"]).await;
         let page = world.events(json!({"page_size": 10, "subject": "last"})).await.unwrap();
         assert_eq!((page.get("events"), page.get("caught_up")), (&json!([]), &json!(false)), "a page may be empty before the end");
         assert_eq!(told(&world.all_events(json!({"subject": "last"}), 10).await), ["entity.created last"]);
-        assert_eq!(world.all_events(json!({}), 999).await.len(), 3002);
+        assert_eq!(world.all_events(json!({}), 999).await.len(), 12_002);
     }
 
     async fn a_realm_sees_its_own_events_alone(world: &World) {

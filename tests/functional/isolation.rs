@@ -15,6 +15,7 @@ async fn fill(client: &Client, name: &str) -> Ids {
     let (portfolio, entity) = (format!("pf_{name}"), format!("en_{name}"));
     call("PortfolioService/CreatePortfolio", json!({"portfolio_id": portfolio, "name": "Fund"})).await;
     call("EntityService/CreateEntity", json!({"entity": {"entity_id": entity, "type": "T", "portfolio_id": portfolio}})).await;
+    call("EntityService/PutDependent", json!({"entity_id": entity, "kind": "task", "dependent_id": "t", "data": {"of": name}})).await;
     let asked = call("OffboardingService/RequestOffboarding", json!({"entity_id": entity, "grace_period": "3600s"})).await;
     let task = call("BulkDeleteService/StartBulkDelete", json!({"uris": ["entities/nobody"]})).await;
     let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
@@ -27,7 +28,28 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
     vec![
         ("EntityService/GetEntity", json!({"entity_id": entity})),
         ("EntityService/CreateEntity", json!({"entity": {"entity_id": "new", "type": "T", "portfolio_id": portfolio}})),
+        (
+            "EntityService/BatchCreateEntities",
+            json!({"requests": [{"entity": {"entity_id": "new", "type": "T", "portfolio_id": portfolio}}]}),
+        ),
+        ("EntityService/BatchGetEntities", json!({"entity_ids": [entity]})),
+        ("EntityService/BatchGetEntities", json!({"entity_ids": [own_entity, entity]})),
+        ("EntityService/UpdateEntity", json!({"entity_id": entity, "entity": {"type": "New"}})),
+        ("EntityService/UpdateEntity", json!({"entity_id": entity, "entity": {"type": "New", "expected_version": 7}})),
+        ("EntityService/CompleteOnboarding", json!({"entity_id": entity})),
+        ("EntityService/PlaceHold", json!({"entity_id": entity, "reason": "audit"})),
+        ("EntityService/ReleaseHold", json!({"entity_id": entity})),
+        ("EntityService/PutDependent", json!({"entity_id": entity, "kind": "task", "dependent_id": "t", "data": {}})),
+        ("EntityService/GetDependent", json!({"entity_id": entity, "kind": "task", "dependent_id": "t"})),
+        ("EntityService/ListDependents", json!({"entity_id": entity})),
+        ("EntityService/DeleteDependent", json!({"entity_id": entity, "kind": "task", "dependent_id": "t"})),
         ("PortfolioService/GetPortfolio", json!({"portfolio_id": portfolio})),
+        ("PortfolioService/UpdatePortfolio", json!({"portfolio_id": portfolio, "name": "Ours"})),
+        ("PortfolioService/UpdatePortfolio", json!({"portfolio_id": portfolio, "name": "Ours", "expected_version": 1})),
+        ("PortfolioService/DeletePortfolio", json!({"portfolio_id": portfolio})),
+        ("PortfolioService/BatchAttachEntities", json!({"portfolio_id": portfolio, "entity_ids": [own_entity]})),
+        ("PortfolioService/BatchDetachEntities", json!({"portfolio_id": portfolio, "entity_ids": [entity]})),
+        ("PortfolioService/ListPortfolioEntities", json!({"portfolio_id": portfolio})),
         ("PortfolioService/AttachEntity", json!({"portfolio_id": portfolio, "entity_id": entity})),
         ("PortfolioService/AttachEntity", json!({"portfolio_id": portfolio, "entity_id": own_entity})),
         ("PortfolioService/AttachEntity", json!({"portfolio_id": own_portfolio, "entity_id": entity})),
@@ -46,7 +68,7 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
 /// All that a realm has, but for what its own workers do.
 fn stored(database: &Database, org: &str, mode: &str) -> Option<String> {
     let realm = format!("(SELECT id FROM realm WHERE org = '{org}' AND mode = '{mode}')");
-    let tables = ["entity", "portfolio", "offboarding_request"];
+    let tables = ["entity", "dependent", "portfolio", "offboarding_request"];
     let rows = tables.map(|table| format!("SELECT t::text AS row FROM {table} t WHERE realm_id = {realm}")).join(" UNION ALL ");
     database.text(&format!("SELECT string_agg(row, E'\\n' ORDER BY row) FROM ({rows}) AS rows"))
 }
@@ -85,6 +107,68 @@ scenario! {
                 assert_eq!(names(&one), names(&other), "{method}");
             }
             assert_eq!(stored(&world.database, org, mode), before, "nothing of theirs has changed");
+        }
+    }
+
+    async fn lists_show_what_is_of_the_realm_and_tell_nothing_of_others(world: &World) {
+        fill(&world.client("umbrella", "test", SCOPES), "orgs").await;
+        world.client("umbrella", "test", SCOPES).call("EntityService/CreateEntity", json!({"entity": {"entity_id": "gone", "type": "T"}})).await.unwrap();
+        world.client("umbrella", "test", SCOPES).call("RemovalService/RemoveEntity", json!({"entity_id": "gone"})).await.unwrap();
+        until("an entity of theirs is gone", || world.database.count("SELECT count(*) FROM tombstone") == 1).await;
+        let empty = json!({"entities": [], "next_page_token": ""});
+        for (theirs, never) in [("equals(uri, en_orgs)", "equals(uri, en_none)"), ("exists(uri)", "missing(uri)")] {
+            for filter in [theirs, never] {
+                let found = world.call("EntityService/ListEntities", json!({"filter": filter})).await.unwrap();
+                assert_eq!(found.json, empty, "{filter}");
+            }
+        }
+        for entity in ["gone", "never"] {
+            let found = world.call("EntityService/ListTombstones", json!({"entity_id": entity})).await.unwrap();
+            assert_eq!(found.json, json!({"tombstones": [], "next_page_token": ""}), "{entity}");
+        }
+    }
+
+    async fn an_item_of_a_batch_of_another_realm_is_like_one_that_never_was(world: &World) {
+        let own = fill(&world.client, "home").await;
+        for (org, mode, name) in [("umbrella", "test", "orgs"), ("acme", "live", "live")] {
+            let theirs = fill(&world.client(org, mode, SCOPES), name).await;
+            let before = stored(&world.database, org, mode);
+            for method in ["PortfolioService/BatchAttachEntities", "PortfolioService/BatchDetachEntities"] {
+                let told = async |entity: &str| {
+                    let answer = world.call(method, json!({"portfolio_id": own.portfolio, "entity_ids": [entity]})).await.unwrap();
+                    answer.json.to_string().replace(entity, "ENTITY")
+                };
+                let (one, other) = (told(&theirs.entity).await, told("en_none").await);
+                assert!(one.contains("not_found"), "{one}");
+                assert_eq!(one, other, "{method}");
+            }
+            assert_eq!(stored(&world.database, org, mode), before, "nothing of theirs has changed");
+        }
+    }
+
+    async fn lists_and_exports_hold_what_is_of_the_realm_alone(world: &World) {
+        let own = fill(&world.client, "home").await;
+        let mut tokens = Vec::new();
+        for (org, mode, name) in [("umbrella", "test", "orgs"), ("acme", "live", "live")] {
+            let client = world.client(org, mode, SCOPES);
+            let theirs = fill(&client, name).await;
+            fill(&client, &format!("{name}2")).await;
+            let page = client.call("PortfolioService/ListPortfolios", json!({"page_size": 1})).await.unwrap();
+            tokens.push(page.get("next_page_token").clone());
+            let told = async |portfolio: &str| {
+                let Err(refused) = world.client.stream("PortfolioService/ExportPortfolio", json!({"portfolio_id": portfolio}), &[]).await else {
+                    panic!("{portfolio} was exported");
+                };
+                refused.told().to_string().replace(portfolio, "PORTFOLIO")
+            };
+            assert_eq!(told(&theirs.portfolio).await, told("pf_none").await);
+        }
+        let listed = world.call("PortfolioService/ListPortfolios", json!({})).await.unwrap();
+        let ids: Vec<_> = listed.get("portfolios").as_array().unwrap().iter().map(|portfolio| portfolio["id"].clone()).collect();
+        assert_eq!(ids, [json!(own.portfolio)]);
+        for token in tokens {
+            let refused = world.call("PortfolioService/ListPortfolios", json!({"page_token": token})).await.unwrap_err();
+            assert_eq!(refused.faults[0].field, "page_token", "a token is good in its own realm alone");
         }
     }
 

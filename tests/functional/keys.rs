@@ -5,6 +5,18 @@ use crate::kit::*;
 /// Every method, with a request that is well-formed, and the scope that it needs.
 pub const METHODS: &[(&str, &str, &str)] = &[
     ("EntityService/CreateEntity", r#"{"entity": {"type": "T"}}"#, "entities:write"),
+    ("EntityService/BatchCreateEntities", r#"{"requests": [{"entity": {"type": "T"}}]}"#, "entities:write"),
+    ("EntityService/BatchGetEntities", r#"{"entity_ids": ["e"]}"#, "entities:read"),
+    ("EntityService/ListEntities", r"{}", "entities:read"),
+    ("EntityService/UpdateEntity", r#"{"entity_id": "e", "entity": {"type": "T"}}"#, "entities:write"),
+    ("EntityService/CompleteOnboarding", r#"{"entity_id": "e"}"#, "entities:write"),
+    ("EntityService/PlaceHold", r#"{"entity_id": "e", "reason": "audit"}"#, "entities:write"),
+    ("EntityService/ReleaseHold", r#"{"entity_id": "e"}"#, "entities:write"),
+    ("EntityService/PutDependent", r#"{"entity_id": "e", "kind": "task", "dependent_id": "d", "data": {}}"#, "entities:write"),
+    ("EntityService/GetDependent", r#"{"entity_id": "e", "kind": "task", "dependent_id": "d"}"#, "entities:read"),
+    ("EntityService/ListDependents", r#"{"entity_id": "e"}"#, "entities:read"),
+    ("EntityService/DeleteDependent", r#"{"entity_id": "e", "kind": "task", "dependent_id": "d"}"#, "entities:write"),
+    ("EntityService/ListTombstones", r"{}", "entities:read"),
     ("EntityService/GetEntity", r#"{"entity_id": "e"}"#, "entities:read"),
     ("EntityService/ImportEntities", r#"{"entity": {"type": "T"}}"#, "entities:write"),
     ("PortfolioService/CreatePortfolio", r#"{"name": "P"}"#, "portfolios:write"),

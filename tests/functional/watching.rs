@@ -79,6 +79,8 @@ scenario! {
             "entity.offboarding_requested a",
             "entity.offboarded a",
         ]);
+        let versions: Vec<_> = events[5..].iter().map(|event| event["data"]["version"].clone()).collect();
+        assert_eq!(versions, [4, 5, 6, 6], "the entity was created, attached and detached before; its last version is what it went with");
         let task = world.call("BulkDeleteService/StartBulkDelete", json!({"uris": ["entities/b"], "mode": "hard"})).await.unwrap();
         let events = watching.events(4).await;
         let id = task.get("id").as_str().unwrap();

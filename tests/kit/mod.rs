@@ -23,6 +23,7 @@
 mod client;
 mod grpc;
 mod http;
+mod nats;
 mod postgres;
 pub mod rest;
 mod server;
@@ -32,6 +33,7 @@ mod world;
 
 pub use client::{Answer, Client, Door, Failure, Fault};
 pub use http::{Reply, curl, grpcurl, http};
+pub use nats::{NatsServer, Stored};
 pub use postgres::{Database, database, empty_database};
 pub use serde_json::{Value, json};
 pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run};

@@ -77,9 +77,28 @@ pub const ROUTES: &[Route] = &[
     snake("RemovalService/UpdateRemovalPolicy", "PATCH", "/v1/removal-policy", Body::Member("policy")),
     snake("PortfolioService/CreatePortfolio", "POST", "/v1/portfolios", Body::Rest),
     snake("PortfolioService/GetPortfolio", "GET", "/v1/portfolios/{portfolio_id}", Body::None),
+    snake("PortfolioService/ListPortfolios", "GET", "/v1/portfolios", Body::None),
+    snake("PortfolioService/UpdatePortfolio", "PATCH", "/v1/portfolios/{portfolio_id}", Body::Rest),
+    snake("PortfolioService/DeletePortfolio", "DELETE", "/v1/portfolios/{portfolio_id}", Body::None),
+    snake("PortfolioService/BatchAttachEntities", "POST", "/v1/portfolios/{portfolio_id}/entities:batchAttach", Body::Rest),
+    snake("PortfolioService/BatchDetachEntities", "POST", "/v1/portfolios/{portfolio_id}/entities:batchDetach", Body::Rest),
+    snake("PortfolioService/ListPortfolioEntities", "GET", "/v1/portfolios/{portfolio_id}/entities", Body::None),
+    snake("PortfolioService/ExportPortfolio", "GET", "/v1/portfolios/{portfolio_id}/export", Body::None),
     snake("PortfolioService/AttachEntity", "POST", "/v1/portfolios/{portfolio_id}/entities", Body::Rest),
     snake("PortfolioService/DetachEntity", "DELETE", "/v1/portfolios/{portfolio_id}/entities/{entity_id}", Body::None),
     snake("EntityService/CreateEntity", "POST", "/v1/entities", Body::Member("entity")),
+    snake("EntityService/BatchCreateEntities", "POST", "/v1/entities:batchCreate", Body::Rest),
+    snake("EntityService/BatchGetEntities", "GET", "/v1/entities:batchGet", Body::None),
+    snake("EntityService/ListEntities", "GET", "/v1/entities", Body::None),
+    snake("EntityService/UpdateEntity", "PATCH", "/v1/entities/{entity_id}", Body::Member("entity")),
+    snake("EntityService/CompleteOnboarding", "POST", "/v1/entities/{entity_id}:completeOnboarding", Body::Rest),
+    snake("EntityService/PlaceHold", "POST", "/v1/entities/{entity_id}:placeHold", Body::Rest),
+    snake("EntityService/ReleaseHold", "POST", "/v1/entities/{entity_id}:releaseHold", Body::Rest),
+    snake("EntityService/PutDependent", "PUT", "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}", Body::Rest),
+    snake("EntityService/GetDependent", "GET", "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}", Body::None),
+    snake("EntityService/ListDependents", "GET", "/v1/entities/{entity_id}/dependents", Body::None),
+    snake("EntityService/DeleteDependent", "DELETE", "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}", Body::None),
+    snake("EntityService/ListTombstones", "GET", "/v1/tombstones", Body::None),
     snake("EntityService/GetEntity", "GET", "/v1/entities/{entity_id}", Body::None),
     snake("EntityService/ImportEntities", "POST", "/v1/entities:import", Body::Lines("entity")),
     camel("BulkDeleteService/StartBulkDelete", "POST", "/api/{tenant}/entities/_delete", Body::Member("spec")),
@@ -254,8 +273,13 @@ fn credential(client: &Client, request: &Prepared) -> (&'static str, String) {
 fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
     let request_id = reply.header("x-request-id").map(str::to_owned);
     assert!(request_id.is_some(), "every answer has an x-request-id: {reply:?}");
+    if reply.status == 204 {
+        assert_eq!((reply.text().as_str(), reply.header("content-type")), ("", None), "204 has no content");
+        return Ok(Answer { json: Value::Object(Map::new()), http: Some(reply.status), headers: reply.headers.clone() });
+    }
     if reply.status < 300 {
-        let json = spelling::from_door(&reply.json(), &spelling::method(rpc).output());
+        let json = if reply.status == 204 { Value::Object(Map::new()) } else { reply.json() };
+        let json = spelling::from_door(&json, &spelling::method(rpc).output());
         return Ok(Answer { json, http: Some(reply.status), headers: reply.headers.clone() });
     }
     assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{}", reply.text());

@@ -157,7 +157,6 @@ impl Frames {
     }
 
     /// Takes out the next frame that is whole.
-    #[expect(clippy::should_implement_trait, reason = "more may come after `None`")]
     pub fn next(&mut self) -> Option<Frame> {
         self.ready.pop_front()
     }

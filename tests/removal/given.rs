@@ -209,6 +209,17 @@ impl Database {
                 "portfolio p WHERE p.entity_count <> (SELECT count(*) FROM entity e
                  WHERE (e.realm_id, e.portfolio_id) = (p.realm_id, p.id) AND e.deleted_at IS NULL)",
             ),
+            ("a link of what was soft-deleted", "entity e WHERE e.deleted_at IS NOT NULL AND e.portfolio_id IS NOT NULL"),
+            (
+                "a portfolio whose version is not told of step by step",
+                "portfolio p WHERE p.version <> 1 + (SELECT count(*) FROM event v
+                 WHERE v.realm_id = p.realm_id AND v.subjects = ARRAY[p.id] AND v.type LIKE 'portfolio.%' AND v.type <> 'portfolio.created')",
+            ),
+            (
+                "a portfolio whose events are not in the order of its versions",
+                "(SELECT (data ->> 'version')::int8 - row_number() OVER (PARTITION BY realm_id, subjects ORDER BY seq) AS ahead
+                  FROM event WHERE type LIKE 'portfolio.%' AND type <> 'portfolio.deleted' AND data ? 'version') t WHERE ahead <> 0",
+            ),
             ("a tombstone beside its living entity", "tombstone t JOIN entity e ON e.incarnation = t.incarnation"),
             (
                 "a tombstone that no event or more than one tells of",

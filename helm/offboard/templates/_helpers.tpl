@@ -108,6 +108,29 @@ there is no existing one.
 {{- end }}
 {{- end }}
 
+{{/* Where events are published to. The migration publishes nothing. */}}
+{{- define "offboard.nats" -}}
+{{- with .Values.nats }}
+{{- if .existingSecret -}}
+- name: OFFBOARD_NATS_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .existingSecretKey }}
+- name: OFFBOARD_NATS_SUBJECT_PREFIX
+  value: {{ .subjectPrefix | quote }}
+- name: OFFBOARD_NATS_STREAM
+  value: {{ .stream | quote }}
+- name: OFFBOARD_NATS_CREATE_STREAM
+  value: {{ .createStream | quote }}
+{{- if .credentialsKey }}
+- name: OFFBOARD_NATS_CREDENTIALS_FILE
+  value: /etc/nats/user.creds
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* What every pod shares: who it runs as, and that it gets neither a token nor the variables of other Services. */}}
 {{- define "offboard.podSecurity" -}}
 automountServiceAccountToken: false

@@ -14,6 +14,9 @@ once.
 {{- if and .Values.database.url (not (regexMatch "^postgres(ql)?://." .Values.database.url)) }}
 {{- $faults = append $faults "database.url: must begin with postgres:// or postgresql://" }}
 {{- end }}
+{{- if and .Values.nats.credentialsKey (not .Values.nats.existingSecret) }}
+{{- $faults = append $faults "nats.credentialsKey: is a key of `existingSecret`, which is not given" }}
+{{- end }}
 {{- with .Values.service }}
 {{- if and .headless (or (ne (int64 .ports.grpc) 50051) (ne (int64 .ports.http) 8080)) }}
 {{- $faults = append $faults "service.ports: a headless Service cannot map ports; they must be 50051 for grpc and 8080 for http" }}
@@ -25,7 +28,7 @@ once.
 {{- $faults = append $faults (printf "terminationGracePeriodSeconds: %d is too short; preStopSeconds, delaySeconds and timeoutSeconds of `drain` are %d together, and it must exceed them" $grace $drain) }}
 {{- end }}
 {{- $names := list }}
-{{- range (concat (include "offboard.environment" . | fromYamlArray) (include "offboard.databaseUrl" (dict "root" . "made" "any") | fromYamlArray)) }}
+{{- range (concat (include "offboard.environment" . | fromYamlArray) (include "offboard.nats" . | fromYamlArray) (include "offboard.databaseUrl" (dict "root" . "made" "any") | fromYamlArray)) }}
 {{- $names = append $names .name }}
 {{- end }}
 {{- range .Values.extraEnv }}

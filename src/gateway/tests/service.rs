@@ -70,6 +70,7 @@ impl Service<Request<tonic::body::Body>> for Sample {
                 "Upload" => {
                     grpc.client_streaming(service_fn(move |request| upload(request, output.clone(), Arc::clone(&seen))), request).await
                 }
+                "Follow" => grpc.server_streaming(service_fn(move |request| follow(request, output.clone())), request).await,
                 "Watch" => grpc.server_streaming(service_fn(move |request| watch(request, output.clone())), request).await,
                 _ => grpc.unary(service_fn(move |request| unary(name.clone(), request, output.clone())), request).await,
             })
@@ -147,6 +148,21 @@ async fn watch(request: tonic::Request<DynamicMessage>, output: MessageDescripto
         Err(Error::new(Code::from_reason(&end).unwrap(), "The end.").into())
     });
     Ok(tonic::Response::new(orders.chain(end).boxed()))
+}
+
+/// News with and without an order, each at its place.
+async fn follow(request: tonic::Request<DynamicMessage>, output: MessageDescriptor) -> Result<tonic::Response<Orders>, Status> {
+    let count = request.into_inner().get_field_by_name("count").unwrap().as_i32().unwrap();
+    let news = futures::stream::iter(0..count).map(move |number| {
+        let mut news = DynamicMessage::new(output.clone());
+        news.set_field_by_name("place", Value::String(format!("p{number}")));
+        if number % 2 == 1 {
+            let order = output.get_field_by_name("order").unwrap().kind().as_message().unwrap().clone();
+            news.set_field_by_name("order", Value::Message(DynamicMessage::new(order)));
+        }
+        Ok(news)
+    });
+    Ok(tonic::Response::new(news.boxed()))
 }
 
 /// A gateway with the sample services behind it.

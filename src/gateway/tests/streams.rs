@@ -92,3 +92,22 @@ async fn events_are_sent_to_those_who_ask() {
     assert!(events[0].starts_with("data: {\"firstName\":\"\","));
     assert!(events[1].starts_with("event: error\ndata: {\"type\":\"/errors/unavailable\","));
 }
+
+#[tokio::test]
+async fn an_event_has_the_id_of_its_message() {
+    let request = Request::get("/orders:follow?count=3").header("accept", "text/event-stream");
+    let answer = Door::new().send(request.body(Body::empty()).unwrap()).await;
+    let text = std::str::from_utf8(&answer.body).unwrap();
+    let events: Vec<&str> = text.split_terminator("\n\n").collect();
+    assert_eq!((events.len(), events[0], events[2]), (3, "id: p0", "id: p2"), "without data it is a sign of life");
+    assert!(events[1].starts_with("id: p1\ndata: {\"firstName\":\"\","), "{text}");
+}
+
+#[tokio::test]
+async fn a_message_that_says_nothing_is_an_empty_line() {
+    let answer = Door::new().request("GET", "/orders:follow?count=3", "").await;
+    let text = std::str::from_utf8(&answer.body).unwrap();
+    let lines: Vec<&str> = text.split('\n').collect();
+    assert_eq!((lines.len(), lines[0], lines[2], lines[3]), (4, "", "", ""), "{text}");
+    assert!(lines[1].starts_with("{\"firstName\":\"\","));
+}

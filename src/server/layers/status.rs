@@ -7,8 +7,9 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use tonic::body::Body;
+use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use tower::{Layer, Service};
 
 use super::code_of;
@@ -24,8 +25,13 @@ const UNREADABLE: &[&str] = &[
     "Missing request message",
 ];
 
+/// How many bytes of faults a failure tells over a network. gRPC puts them into the trailers, of which clients take 8 or 16 KiB in all: past
+/// that some give up the whole connection. Base64 makes what is told a third longer.
+const FAULT_BYTES: usize = 4 << 10;
+
 /// Adds `google.rpc.RequestInfo` to every failure, in headers and in trailers, and gives those that the gRPC library makes itself, such as for
-/// a method that does not exist, the `google.rpc.ErrorInfo` of the catalogue, and a message that tells nothing of our insides.
+/// a method that does not exist, the `google.rpc.ErrorInfo` of the catalogue, and a message that tells nothing of our insides. Over a network,
+/// of very many faults as many are told as fit.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusLayer {
     message_limit: usize,
@@ -67,7 +73,12 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let completion = Completion { request_id: request.extensions().get().cloned(), message_limit: self.message_limit };
+        let completion = Completion {
+            request_id: request.extensions().get().cloned(),
+            message_limit: self.message_limit,
+            // The gateway calls in process.
+            is_from_network: request.extensions().get::<TcpConnectInfo>().is_some(),
+        };
         let answer = self.inner.call(request);
         async move {
             let mut answer = answer.await?;
@@ -94,6 +105,7 @@ where
 struct Completion {
     request_id: Option<RequestId>,
     message_limit: usize,
+    is_from_network: bool,
 }
 
 impl Completion {
@@ -105,6 +117,9 @@ impl Completion {
         let mut details = status.get_error_details();
         if let Some(RequestId(id)) = &self.request_id {
             details.set_request_info(id, "");
+        }
+        if self.is_from_network {
+            shorten(&mut details);
         }
         let complete = Status::with_error_details(status.code(), status.message(), details);
         headers.remove(Status::GRPC_MESSAGE);
@@ -137,6 +152,24 @@ impl Completion {
                 Status::with_error_details(code, status.message(), status.get_error_details())
             }
         }
+    }
+}
+
+/// Leaves as many faults as fit, and says how many more there were.
+fn shorten(details: &mut ErrorDetails) {
+    let Some(request) = details.bad_request() else { return };
+    let faults = &request.field_violations;
+    let mut bytes = 0;
+    let fitting = faults.iter().take_while(|fault| {
+        bytes += fault.field.len() + fault.description.len() + fault.reason.len();
+        bytes <= FAULT_BYTES
+    });
+    let fitting = fitting.count();
+    if fitting < faults.len() {
+        let mut told = faults[..fitting].to_vec();
+        let description = format!("there are {} more faults, which do not fit into the answer", faults.len() - fitting);
+        told.push(FieldViolation { field: String::new(), description, reason: "TOO_MANY".to_owned(), localized_message: None });
+        details.set_bad_request(told);
     }
 }
 
@@ -193,6 +226,22 @@ mod tests {
         assert_eq!(status.code(), Code::NotFound);
         assert_eq!(reason(&details), "NOT_FOUND");
         assert_eq!(details.resource_info().expect("kept").resource_name, "e-1");
+    }
+
+    #[test]
+    fn of_very_many_faults_those_are_told_that_fit() {
+        let faults = |count: usize| {
+            let fault =
+                |n| FieldViolation { field: format!("requests[{n}].entity.type"), description: "x".repeat(60), ..Default::default() };
+            let mut details = ErrorDetails::with_bad_request((0..count).map(fault).collect::<Vec<_>>());
+            shorten(&mut details);
+            details.bad_request().expect("faults").field_violations.clone()
+        };
+        assert_eq!(faults(20).len(), 20);
+        let told = faults(1_000);
+        assert!((40..60).contains(&told.len()), "{}", told.len());
+        let last = told.last().expect("one");
+        assert_eq!((last.reason.as_str(), last.description.contains(&format!("{} more", 1_001 - told.len()))), ("TOO_MANY", true));
     }
 
     #[tokio::test]

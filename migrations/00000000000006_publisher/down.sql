@@ -1,0 +1,2 @@
+DROP TABLE publisher_failure;
+DROP TABLE publisher;

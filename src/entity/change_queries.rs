@@ -1,0 +1,183 @@
+//! The SQL of changing one entity: it is locked and read, the change is decided, and then written with its event.
+
+use chrono::{DateTime, Utc};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::access::Caller;
+use crate::db::schema::entity;
+use crate::db::{Realm, Work, statement};
+use crate::entity::model::{Entity, State};
+use crate::entity::update::Changes;
+
+/// An entity that nobody else can change or remove before the transaction ends.
+#[derive(Debug, Queryable)]
+pub struct Locked {
+    /// The entity.
+    pub entity: Entity,
+    /// Its references to other systems, a JSON array.
+    pub crosswalks: Json,
+}
+
+/// Locks the entity with this id, unless it is missing or deleted. What is read is the latest.
+pub fn lock(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Locked>> {
+    let found = entity::table
+        .filter(entity::realm_id.eq(realm.id()).and(entity::id.eq(id)).and(entity::deleted_at.is_null()))
+        .select((Entity::as_select(), entity::crosswalks))
+        .for_no_key_update()
+        .first(connection)
+        .optional()?;
+    Ok(found)
+}
+
+/// Locks the entity with this id, unless it is missing or deleted, and reads no more than its state.
+pub fn lock_state(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<State>> {
+    let found = entity::table
+        .filter(entity::realm_id.eq(realm.id()).and(entity::id.eq(id)).and(entity::deleted_at.is_null()))
+        .select(entity::state)
+        .for_no_key_update()
+        .first(connection)
+        .optional()?;
+    Ok(found)
+}
+
+/// A step of an entity: its new version, and when it was made.
+#[derive(Clone, Copy, Debug, Queryable)]
+pub struct Step {
+    version: i64,
+    at: DateTime<Utc>,
+}
+
+impl Step {
+    /// Writes the step into the entity as it was read, and tells when it was made.
+    pub fn apply(self, entity: &mut Entity) -> DateTime<Utc> {
+        (entity.version, entity.updated_at) = (self.version, self.at);
+        self.at
+    }
+}
+
+/// Writes what changes in a locked entity.
+pub fn update(connection: &mut PgConnection, caller: &Caller, id: &str, changes: &Changes) -> Work<Step> {
+    let statement = Update {
+        realm: caller.realm.id(),
+        principal: caller.principal_id,
+        id,
+        new_type: changes.type_.as_deref(),
+        attributes: changes.attributes.as_ref(),
+        components: changes.components.as_deref(),
+        crosswalks: changes.crosswalks.as_ref(),
+        names: changes.names(),
+    };
+    Ok(statement.get_result(connection)?)
+}
+
+statement! {
+    /// The parts that are given; the others are not written anew.
+    struct Update<'a> {
+        realm: i32 as Integer,
+        principal: Uuid as SqlUuid,
+        id: &'a str as Text,
+        new_type: Option<&'a str> as Nullable<Text>,
+        attributes: Option<&'a Json> as Nullable<Jsonb>,
+        components: Option<&'a [Uuid]> as Nullable<Array<SqlUuid>>,
+        crosswalks: Option<&'a Json> as Nullable<Jsonb>,
+        names: Vec<&'static str> as Array<Text>,
+    } -> (BigInt, Timestamptz),
+    "WITH changed AS (
+        UPDATE entity
+        SET type = COALESCE({new_type}, type), attributes = COALESCE({attributes}, attributes), components = COALESCE({components}, components),
+            crosswalks = COALESCE({crosswalks}, crosswalks), version = version + 1, updated_at = now()
+        WHERE realm_id = {realm} AND id = {id}
+        RETURNING id, version, updated_at
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT {realm}, 'entity.updated', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version, 'fields', to_jsonb({names}))
+        FROM changed c
+     )
+     SELECT c.version, c.updated_at FROM changed c"
+}
+
+/// Moves a locked entity from `onboarding` on.
+pub fn complete_onboarding(connection: &mut PgConnection, caller: &Caller, id: &str, to: State) -> Work<Step> {
+    let statement = CompleteOnboarding { realm: caller.realm.id(), principal: caller.principal_id, id, to: to.as_str() };
+    Ok(statement.get_result(connection)?)
+}
+
+statement! {
+    /// The entity's new state and the event.
+    struct CompleteOnboarding<'a> {
+        realm: i32 as Integer,
+        principal: Uuid as SqlUuid,
+        id: &'a str as Text,
+        to: &'a str as Text,
+    } -> (BigInt, Timestamptz),
+    "WITH changed AS (
+        UPDATE entity
+        SET state = {to}, version = version + 1, updated_at = now()
+        WHERE realm_id = {realm} AND id = {id}
+        RETURNING id, version, updated_at
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT {realm}, 'entity.onboarded', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version)
+        FROM changed c
+     )
+     SELECT c.version, c.updated_at FROM changed c"
+}
+
+/// Puts a locked entity on hold.
+pub fn place_hold(connection: &mut PgConnection, caller: &Caller, id: &str, reason: &str) -> Work<Step> {
+    Ok(PlaceHold { realm: caller.realm.id(), principal: caller.principal_id, id, reason }.get_result(connection)?)
+}
+
+statement! {
+    /// The hold and the event.
+    struct PlaceHold<'a> {
+        realm: i32 as Integer,
+        principal: Uuid as SqlUuid,
+        id: &'a str as Text,
+        reason: &'a str as Text,
+    } -> (BigInt, Timestamptz),
+    "WITH changed AS (
+        UPDATE entity
+        SET hold_reason = {reason}, hold_placed_by = {principal}, hold_placed_at = now(), version = version + 1, updated_at = now()
+        WHERE realm_id = {realm} AND id = {id}
+        RETURNING id, version, updated_at
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT {realm}, 'entity.held', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version, 'reason', {reason})
+        FROM changed c
+     )
+     SELECT c.version, c.updated_at FROM changed c"
+}
+
+/// Takes the hold of a locked entity away.
+pub fn release_hold(connection: &mut PgConnection, caller: &Caller, id: &str) -> Work<Step> {
+    Ok(ReleaseHold { realm: caller.realm.id(), principal: caller.principal_id, id }.get_result(connection)?)
+}
+
+statement! {
+    /// The end of the hold and the event.
+    struct ReleaseHold<'a> {
+        realm: i32 as Integer,
+        principal: Uuid as SqlUuid,
+        id: &'a str as Text,
+    } -> (BigInt, Timestamptz),
+    "WITH changed AS (
+        UPDATE entity
+        SET hold_reason = NULL, hold_placed_by = NULL, hold_placed_at = NULL, version = version + 1, updated_at = now()
+        WHERE realm_id = {realm} AND id = {id}
+        RETURNING id, version, updated_at
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT {realm}, 'entity.released', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version)
+        FROM changed c
+     )
+     SELECT c.version, c.updated_at FROM changed c"
+}

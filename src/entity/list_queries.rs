@@ -1,0 +1,133 @@
+//! The SQL of reading many entities.
+
+use diesel::pg::{Pg, PgConnection, PgRowByRowLoadingMode};
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+
+use crate::db::schema::entity;
+use crate::db::statement::{Segment, segments};
+use crate::db::{Realm, Work};
+use crate::entity::bounded::{self, PAGE_BYTES, Read};
+use crate::entity::fields::weight;
+use crate::entity::list::{Key, Order, Place};
+use crate::entity::model::Entity;
+use crate::filter::{Filter, Predicate};
+
+/// About how many bytes an entity has besides its attributes and components.
+const FIXED_BYTES: usize = 512;
+
+/// What a page of entities is read by.
+#[derive(Debug)]
+pub struct Listing {
+    order: Order,
+    predicate: Option<Predicate>,
+    after: Option<Place>,
+    limit: i64,
+}
+
+impl Listing {
+    /// The entities behind `after` for which the filter holds.
+    pub fn new(order: Order, filter: Option<&Filter>, after: Option<Place>, limit: i64) -> Self {
+        Listing { order, predicate: filter.map(Filter::predicate), after, limit }
+    }
+}
+
+/// Reads a page. It may end before its limit: see [`PAGE_BYTES`].
+pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> Work<Read<Entity>> {
+    let text = text(listing.order, listing.predicate.is_some(), listing.after.is_some());
+    let statement = ListEntities { realm, listing, text };
+    let rows = statement.load_iter::<Entity, PgRowByRowLoadingMode>(connection)?;
+    Ok(bounded::read(rows, PAGE_BYTES, bytes)?)
+}
+
+/// Reads the entities that have one of these ids, until they have this many bytes.
+pub fn get_many(connection: &mut PgConnection, realm: &Realm, ids: &[String], at_most: usize) -> Work<Read<Entity>> {
+    let rows = entity::table
+        .filter(entity::realm_id.eq(realm.id()).and(entity::id.eq_any(ids)).and(entity::deleted_at.is_null()))
+        .select(Entity::as_select())
+        .load_iter::<Entity, PgRowByRowLoadingMode>(connection)?;
+    Ok(bounded::read(rows, at_most, bytes)?)
+}
+
+fn bytes(entity: &Entity) -> usize {
+    FIXED_BYTES + weight(&entity.attributes) + 40 * entity.components.len()
+}
+
+/// The statement of a page, with named parameters.
+pub fn text(order: Order, filtered: bool, behind: bool) -> String {
+    let (direction, beyond) = if order.descending { (" DESC", "<") } else { ("", ">") };
+    let after = match order.key {
+        _ if !behind => String::new(),
+        Key::Id => format!(" AND e.id {beyond} {{id}}"),
+        Key::CreatedAt => format!(" AND (e.created_at, e.id) {beyond} ({{created_at}}, {{id}})"),
+    };
+    let order = match order.key {
+        Key::Id => format!("e.id{direction}"),
+        Key::CreatedAt => format!("e.created_at{direction}, e.id{direction}"),
+    };
+    let condition = if filtered { " AND {predicate}" } else { "" };
+    format!(
+        "SELECT e.id, e.type, e.state, e.attributes, e.components, e.portfolio_id, e.hold_reason, e.hold_placed_by, e.hold_placed_at,
+            e.version, e.created_at, e.updated_at
+     FROM entity e
+     WHERE e.realm_id = {{realm}} AND e.deleted_at IS NULL{after}{condition}
+     ORDER BY {order}
+     LIMIT {{limit}}"
+    )
+}
+
+struct ListEntities<'a> {
+    realm: &'a Realm,
+    listing: &'a Listing,
+    text: String,
+}
+
+impl QueryFragment<Pg> for ListEntities<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let Listing { predicate, after, limit, .. } = self.listing;
+        if predicate.is_some() {
+            // There is no end of filters, and a connection would keep a prepared statement of each.
+            out.unsafe_to_cache_prepared();
+        }
+        for segment in segments(&self.text) {
+            match (segment, predicate, after) {
+                (Segment::Sql(sql), ..) => out.push_sql(sql),
+                (Segment::Parameter("realm"), ..) => out.push_bind_param::<Integer, _>(self.realm.id_ref())?,
+                (Segment::Parameter("limit"), ..) => out.push_bind_param::<BigInt, _>(limit)?,
+                (Segment::Parameter("predicate"), Some(predicate), _) => predicate.walk_ast(out.reborrow())?,
+                (Segment::Parameter("id"), _, Some(place)) => out.push_bind_param::<Text, _>(&place.id)?,
+                (Segment::Parameter("created_at"), _, Some(place)) => out.push_bind_param::<Timestamptz, _>(&place.created_at)?,
+                (Segment::Parameter(name), ..) => {
+                    return Err(diesel::result::Error::QueryBuilderError(format!("no parameter {name}").into()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+// Cached by its text, of which there are eight without a filter.
+impl QueryId for ListEntities<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for ListEntities<'_> {
+    type SqlType = (
+        Text,
+        Text,
+        Text,
+        Jsonb,
+        Array<SqlUuid>,
+        Nullable<Text>,
+        Nullable<Text>,
+        Nullable<SqlUuid>,
+        Nullable<Timestamptz>,
+        BigInt,
+        Timestamptz,
+        Timestamptz,
+    );
+}
+
+impl RunQueryDsl<PgConnection> for ListEntities<'_> {}

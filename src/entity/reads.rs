@@ -1,0 +1,133 @@
+//! Calls that read many.
+
+use std::collections::HashMap;
+
+use diesel::pg::PgConnection;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::access::Caller;
+use crate::db::{Page, id};
+use crate::entity::list::{Order, Place, check_filter};
+use crate::entity::list_queries::{self, Listing};
+use crate::entity::model::Entity;
+use crate::entity::service::{EntityService, MAX_BATCH, PAGES, to_proto};
+use crate::entity::tombstone_queries::{self, JobKind, Tombstone};
+use crate::error::{Code, Error, Result, Violations};
+use crate::proto::{convert, v1};
+
+/// The bytes that the entities of one answer may have together.
+const MAX_BATCH_BYTES: usize = 16 << 20;
+
+impl EntityService {
+    pub(super) async fn list(&self, request: Request<v1::ListEntitiesRequest>) -> Result<Response<v1::ListEntitiesResponse>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let mut request = request.into_inner();
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        let mut faults = Violations::new();
+        let seal = self.db.seal().await?;
+        let page: Page<Place> = Page::check(seal, &realm, "Entities", &request, (size, &token), PAGES, &mut faults);
+        let order = Order::check(&request.order_by, &mut faults);
+        let filter = check_filter(&request.filter, &mut faults);
+        faults.check()?;
+        let listing = Listing::new(order, filter?.as_ref(), page.after().cloned(), page.limit());
+        let wanted = realm.clone();
+        let mut found = self.db.run(move |connection| list_queries::list(connection, &wanted, &listing)).await?;
+        let next_page_token = page.cut_short(&mut found.rows, found.more, Place::of)?;
+        let entities = found.rows.into_iter().map(|entity| to_proto(entity, &realm)).collect();
+        Ok(Response::new(v1::ListEntitiesResponse { entities, next_page_token }))
+    }
+
+    pub(super) async fn get_many(
+        &self,
+        request: Request<v1::BatchGetEntitiesRequest>,
+    ) -> Result<Response<v1::BatchGetEntitiesResponse>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let ids = request.into_inner().entity_ids;
+        check_ids(&ids)?;
+        let (scope, wanted) = (realm.clone(), ids.clone());
+        let read = move |connection: &mut PgConnection| list_queries::get_many(connection, &scope, &wanted, MAX_BATCH_BYTES);
+        let found = self.db.run(read).await?;
+        if found.more {
+            let message = format!("The entities have more than {MAX_BATCH_BYTES} bytes together; ask for fewer at once.");
+            return Err(Error::new(Code::PayloadTooLarge, message).with("limit_bytes", MAX_BATCH_BYTES).into());
+        }
+        let mut found: HashMap<String, Entity> = found.rows.into_iter().map(|entity| (entity.id.clone(), entity)).collect();
+        let mut missing = Violations::new();
+        let mut entities = Vec::with_capacity(ids.len());
+        for (n, id) in ids.iter().enumerate() {
+            match found.remove(id) {
+                Some(entity) => entities.push(to_proto(entity, &realm)),
+                None => missing.add(format!("entity_ids[{n}]"), "not_found", format!("no entity with id `{id}` is visible to this token")),
+            }
+        }
+        if !missing.as_slice().is_empty() {
+            let message = format!("{} of these entities are not visible to this token.", missing.as_slice().len());
+            return Err(Error::new(Code::NotFound, message).with("resource_type", "entity").at(missing).into());
+        }
+        Ok(Response::new(v1::BatchGetEntitiesResponse { entities }))
+    }
+
+    pub(super) async fn tombstones(
+        &self,
+        request: Request<v1::ListTombstonesRequest>,
+    ) -> Result<Response<v1::ListTombstonesResponse>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let mut request = request.into_inner();
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        let mut faults = Violations::new();
+        if !request.entity_id.is_empty() {
+            id::check_id(&request.entity_id, "entity_id", &mut faults);
+        }
+        let seal = self.db.seal().await?;
+        let page: Page<(String, Uuid)> = Page::check(seal, &realm, "Tombstones", &request, (size, &token), PAGES, &mut faults);
+        faults.check()?;
+        let (after, limit) = (page.after().cloned(), page.limit());
+        let read = move |connection: &mut PgConnection| {
+            let after = after.as_ref().map(|(entity, incarnation)| (entity.as_str(), *incarnation));
+            tombstone_queries::list(connection, &realm, &request.entity_id, after, limit)
+        };
+        let mut found = self.db.run(read).await?;
+        let next_page_token = page.cut(&mut found, |last| (last.entity_id.clone(), last.incarnation))?;
+        let tombstones = found.into_iter().map(tombstone_to_proto).collect();
+        Ok(Response::new(v1::ListTombstonesResponse { tombstones, next_page_token }))
+    }
+}
+
+fn check_ids(ids: &[String]) -> Result<()> {
+    let mut faults = Violations::new();
+    if ids.is_empty() {
+        faults.add("entity_ids", "required", "must be given");
+    }
+    if ids.len() > MAX_BATCH {
+        faults.add("entity_ids", "too_many", "must be at most 1,000");
+        return faults.check();
+    }
+    let mut seen = std::collections::HashSet::new();
+    for (n, id) in ids.iter().enumerate() {
+        id::check_id(id, &format!("entity_ids[{n}]"), &mut faults);
+        if !seen.insert(id) {
+            faults.add(format!("entity_ids[{n}]"), "duplicate", "is given twice");
+        }
+    }
+    faults.check()
+}
+
+fn tombstone_to_proto(tombstone: Tombstone) -> v1::Tombstone {
+    let job_kind = match tombstone.job_kind {
+        JobKind::Offboarding => v1::RemovalKind::Offboarding,
+        JobKind::BulkDelete => v1::RemovalKind::BulkDelete,
+    };
+    v1::Tombstone {
+        entity_id: tombstone.entity_id,
+        incarnation: tombstone.incarnation.to_string(),
+        r#type: tombstone.type_,
+        version: tombstone.version,
+        created_at: Some(convert::timestamp(tombstone.created_at)),
+        updated_at: Some(convert::timestamp(tombstone.updated_at)),
+        removed_at: Some(convert::timestamp(tombstone.removed_at)),
+        removed_by: tombstone.removed_by.to_string(),
+        job_kind: job_kind.into(),
+        job_id: tombstone.job_id.to_string(),
+    }
+}

@@ -1,0 +1,164 @@
+//! Many memberships at once: what becomes of each entity, whatever becomes of the others. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::db::id;
+use crate::entity::model::{Action, State, refuse};
+use crate::error::{Error, Result, Violations};
+use crate::portfolio::batch_queries::Candidate;
+use crate::portfolio::model::in_another;
+use crate::proto::v1;
+
+/// The most entities of one call.
+const MAX_ENTITIES: usize = 1_000;
+/// How many faults of ids are told; more would not fit into the headers that carry them.
+const FAULTS_TOLD: usize = 20;
+
+/// What is done to the membership of each entity of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// It becomes a member.
+    Attach,
+    /// It is a member no more.
+    Detach,
+}
+
+/// A valid batch.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// What is done.
+    pub act: Act,
+    /// The portfolio.
+    pub portfolio_id: String,
+    /// The entities, in the order of the request; one may be named more than once.
+    pub entity_ids: Vec<String>,
+}
+
+impl Batch {
+    /// Checks a request.
+    pub fn check(act: Act, portfolio_id: String, entity_ids: Vec<String>) -> Result<Batch> {
+        let mut faults = Violations::new();
+        id::check_id(&portfolio_id, "portfolio_id", &mut faults);
+        match entity_ids.len() {
+            0 => faults.add("entity_ids", "required", "must be given"),
+            1..=MAX_ENTITIES => {
+                let wrong = entity_ids.iter().enumerate().filter(|(_, entity_id)| !id::is_id(entity_id)).take(FAULTS_TOLD);
+                wrong.for_each(|(n, entity_id)| id::check_id(entity_id, &format!("entity_ids[{n}]"), &mut faults));
+            }
+            _ => faults.add("entity_ids", "too_many", "must be at most 1,000"),
+        }
+        faults.check()?;
+        Ok(Batch { act, portfolio_id, entity_ids })
+    }
+
+    /// The ids, each once.
+    pub fn wanted(&self) -> Vec<&str> {
+        let mut seen = HashSet::new();
+        self.entity_ids.iter().map(String::as_str).filter(|entity_id| seen.insert(*entity_id)).collect()
+    }
+
+    /// What becomes of each item, given the entities that were found.
+    pub fn judge(&self, found: &HashMap<String, Candidate>) -> Vec<Verdict> {
+        let mut seen = HashSet::new();
+        let verdicts = self.entity_ids.iter().map(|entity_id| match self.judge_one(entity_id, found.get(entity_id)) {
+            Ok(true) if seen.insert(entity_id) => Verdict::Changed,
+            Ok(_) => Verdict::Unchanged,
+            Err(error) => Verdict::Refused(error),
+        });
+        verdicts.collect()
+    }
+
+    /// Whether an entity is to change, or why it cannot.
+    fn judge_one(&self, entity_id: &str, candidate: Option<&Candidate>) -> Result<bool> {
+        let Candidate { state, portfolio_id } = candidate.ok_or_else(|| Error::not_found("entity", entity_id))?;
+        match (self.act, portfolio_id) {
+            (Act::Attach, Some(current)) if *current == self.portfolio_id => Ok(false),
+            (Act::Attach, _) if *state == State::Offboarding => Err(refuse(state.as_str(), Action::Attach, &state.allowed())),
+            (Act::Detach, None) => Ok(false),
+            (Act::Detach, Some(current)) if *current != self.portfolio_id => Err(in_another(entity_id, current)),
+            (Act::Attach | Act::Detach, _) => Ok(true),
+        }
+    }
+
+    /// The items as the caller is told.
+    pub fn results(&self, verdicts: Vec<Verdict>) -> Vec<v1::MembershipResult> {
+        self.entity_ids.iter().zip(verdicts).map(|(entity_id, verdict)| verdict.into_result(entity_id.clone())).collect()
+    }
+}
+
+/// What becomes of one item.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is attached, or detached.
+    Changed,
+    /// It was so already.
+    Unchanged,
+    /// It cannot be done.
+    Refused(Error),
+}
+
+impl Verdict {
+    fn into_result(self, entity_id: String) -> v1::MembershipResult {
+        let (outcome, error) = match self {
+            Verdict::Changed => (v1::MembershipOutcome::Ok, None),
+            Verdict::Unchanged => (v1::MembershipOutcome::Unchanged, None),
+            Verdict::Refused(error) => (v1::MembershipOutcome::Failed, Some(error)),
+        };
+        let error = error.map(|error| v1::MembershipError {
+            code: error.code().name().to_owned(),
+            message: error.message().to_owned(),
+            current_portfolio_id: error.member("current_portfolio_id").map(str::to_owned),
+            current_state: error.member("current_state").map(str::to_owned),
+        });
+        v1::MembershipResult { entity_id, outcome: outcome.into(), error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found() -> HashMap<String, Candidate> {
+        let candidate =
+            |id: &str, state, portfolio: Option<&str>| (id.to_owned(), Candidate { state, portfolio_id: portfolio.map(str::to_owned) });
+        HashMap::from([
+            candidate("free", State::Active, None),
+            candidate("here", State::Active, Some("p")),
+            candidate("there", State::Onboarding, Some("q")),
+            candidate("leaving", State::Offboarding, Some("q")),
+            candidate("going", State::Offboarding, Some("p")),
+        ])
+    }
+
+    fn judged(act: Act, ids: &[&str]) -> Vec<&'static str> {
+        let batch = Batch::check(act, "p".to_owned(), ids.iter().map(ToString::to_string).collect()).unwrap();
+        let verdicts = batch.judge(&found()).into_iter().map(|verdict| match verdict {
+            Verdict::Changed => "changed",
+            Verdict::Unchanged => "unchanged",
+            Verdict::Refused(error) => error.code().name(),
+        });
+        verdicts.collect()
+    }
+
+    #[test]
+    fn each_item_of_a_batch_is_judged_by_itself() {
+        let ids = ["free", "here", "there", "leaving", "going", "none", "free"];
+        let attached = ["changed", "unchanged", "changed", "invalid_state_transition", "unchanged", "not_found", "unchanged"];
+        assert_eq!(judged(Act::Attach, &ids), attached);
+        let detached = ["unchanged", "changed", "state_conflict", "state_conflict", "changed", "not_found", "unchanged"];
+        assert_eq!(judged(Act::Detach, &ids), detached);
+        assert_eq!(judged(Act::Detach, &["here", "here"]), ["changed", "unchanged"]);
+    }
+
+    #[test]
+    fn a_batch_has_1_to_1000_ids() {
+        let fields = |ids: Vec<String>| {
+            let error = Batch::check(Act::Attach, "p".to_owned(), ids).unwrap_err();
+            error.violations().iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(fields(Vec::new()), ["entity_ids"]);
+        assert_eq!(fields(vec!["e".to_owned(); 1001]), ["entity_ids"]);
+        assert_eq!(fields(vec!["e".to_owned(), "a b".to_owned(), String::new()]), ["entity_ids[1]", "entity_ids[2]"]);
+        assert!(Batch::check(Act::Attach, "p".to_owned(), vec!["e".to_owned(); 1000]).is_ok());
+    }
+}

@@ -1,0 +1,122 @@
+//! The take-out of a portfolio: one moment of it, told as slowly as the caller reads.
+//!
+//! An export reads in one transaction, from one snapshot, and so holds a connection until its reader has come to the end. What that may cost
+//! others is bounded: few exports at once, a reader that must go on, and a longest time for all of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel::pg::PgConnection;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tracing::Instrument;
+
+use crate::db::{Db, Fail, Realm, Work};
+use crate::error::{Code, Error, Result};
+use crate::portfolio::service::to_proto;
+use crate::portfolio::{export_queries, queries};
+use crate::proto::v1::{ExportPortfolioResponse, PortfolioExportSummary};
+
+/// How many exports are under way at once.
+const AT_ONCE: usize = 2;
+/// How many ids a message has.
+const IDS: i64 = 1_000;
+/// How many messages are read ahead of the reader.
+const AHEAD: usize = 4;
+/// How long a reader may take nothing. Less than a session may be idle in its transaction.
+const STALL: Duration = Duration::from_secs(30);
+/// How long an export may take.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// The messages of an export.
+pub type Messages = BoxStream<'static, Result<ExportPortfolioResponse, Status>>;
+
+/// The exports of a service.
+#[derive(Clone, Debug)]
+pub struct Exports(Arc<Semaphore>);
+
+impl Exports {
+    /// None so far, on a database.
+    pub fn new(db: &Db) -> Self {
+        // At least half of the connections stay for others, be the pool ever so small.
+        let half = (db.options().pool_size as usize / 2).max(1);
+        Exports(Arc::new(Semaphore::new(AT_ONCE.min(half))))
+    }
+
+    /// Begins an export. It fails as a whole until the first message is there.
+    pub async fn begin(&self, db: Db, realm: Realm, portfolio_id: String) -> Result<Messages, Status> {
+        let turn = tokio::time::timeout(db.options().acquire_timeout, self.0.clone().acquire_owned()).await;
+        let turn = turn.map_err(|_| Error::unavailable("Too many exports are under way; try again."))?.map_err(Error::internal)?;
+        let (sender, mut messages) = mpsc::channel(AHEAD);
+        tokio::spawn(run(db, realm, portfolio_id, sender, turn).in_current_span());
+        let first = messages.recv().await.ok_or_else(|| Error::internal("an export ended without a message"))??;
+        Ok(futures::stream::iter([Ok(first)]).chain(ReceiverStream::new(messages)).boxed())
+    }
+}
+
+type Sender = mpsc::Sender<Result<ExportPortfolioResponse, Status>>;
+
+async fn run(db: Db, realm: Realm, portfolio_id: String, sender: Sender, turn: OwnedSemaphorePermit) {
+    let outlet = Outlet { sender: sender.clone(), runtime: Handle::current(), begun: Instant::now() };
+    let exported = db.run(move |connection| {
+        let mut snapshot = connection.build_transaction().repeatable_read().read_only();
+        let outcome = snapshot.run(|connection| export(connection, &realm, &portfolio_id, &outlet));
+        // Not to be tried again: some of it may have been sent.
+        outcome.map_err(|fail| Fail::Answer(fail.into()))
+    });
+    let exported = exported.await;
+    drop(turn);
+    if let Err(error) = exported {
+        // Nobody is there to hear of it if the reader has gone.
+        let _ = sender.send(Err(error.into())).await;
+    }
+}
+
+fn export(connection: &mut PgConnection, realm: &Realm, portfolio_id: &str, outlet: &Outlet) -> Work<()> {
+    let portfolio = queries::get(connection, realm, portfolio_id)?.ok_or_else(|| Error::not_found("portfolio", portfolio_id))?;
+    let dependents = export_queries::dependents(connection, realm, portfolio_id, LONGEST)?;
+    let mut summary = PortfolioExportSummary {
+        entity_count: 0,
+        dependent_count: dependents.iter().map(|(_, count)| count).sum(),
+        version: portfolio.version,
+    };
+    let portfolio = Some(to_proto(portfolio, realm));
+    let dependents = dependents.into_iter().collect();
+    let mut wanted = outlet.send(ExportPortfolioResponse { portfolio, dependents, ..Default::default() })?;
+    let mut behind = export_queries::start();
+    while wanted {
+        let places = export_queries::places(connection, realm, portfolio_id, &behind, IDS)?;
+        let Some(last) = places.last() else {
+            outlet.send(ExportPortfolioResponse { summary: Some(summary), ..Default::default() })?;
+            break;
+        };
+        behind = last.clone();
+        summary.entity_count += places.len() as i64;
+        let entity_ids = places.into_iter().map(|(_, id)| id).collect();
+        wanted = outlet.send(ExportPortfolioResponse { entity_ids, ..Default::default() })?;
+    }
+    Ok(())
+}
+
+/// Where the messages go, from a blocking thread.
+struct Outlet {
+    sender: Sender,
+    runtime: Handle,
+    begun: Instant,
+}
+
+impl Outlet {
+    /// Sends a message as soon as the reader has room for it. False if it has gone.
+    fn send(&self, message: ExportPortfolioResponse) -> Result<bool> {
+        let patience = STALL.min(LONGEST.saturating_sub(self.begun.elapsed()));
+        let sent = self.runtime.block_on(tokio::time::timeout(patience, self.sender.send(Ok(message))));
+        match sent {
+            Ok(sent) => Ok(sent.is_ok()),
+            Err(_) => Err(Error::new(Code::DeadlineExceeded, "The export was not read in time; what was sent of it is not whole.")),
+        }
+    }
+}

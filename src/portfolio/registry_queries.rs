@@ -1,0 +1,142 @@
+//! The SQL of portfolios as things of their own: pages of them, what they say of themselves, and their end.
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::db::{Realm, Work, statement};
+use crate::portfolio::model::{MEMBERS_SHOWN, Portfolio, PortfolioUpdate};
+use crate::portfolio::queries::{Changed, PortfolioRow, settle};
+
+/// How many members the portfolios of a page show together, the last of them aside.
+const PAGE_MEMBERS: i64 = 20_000;
+
+/// The portfolios behind this id, as far as they have room on one page, and whether any of them had none.
+pub fn list(connection: &mut PgConnection, realm: &Realm, after: &str, limit: i64) -> Work<(Vec<Portfolio>, bool)> {
+    let statement = ListPortfolios { realm: realm.id(), after, limit, shown: MEMBERS_SHOWN, room: PAGE_MEMBERS };
+    let rows: Vec<(Portfolio, bool)> = statement.load(connection)?;
+    let more = rows.iter().any(|(_, fits)| !fits);
+    Ok((rows.into_iter().filter(|(_, fits)| *fits).map(|(portfolio, _)| portfolio).collect(), more))
+}
+
+statement! {
+    /// Portfolios in the order of their ids, each with its first members. Those of portfolios that do not fit on the page are not read.
+    pub struct ListPortfolios<'a> {
+        realm: i32 as Integer,
+        after: &'a str as Text,
+        limit: i64 as BigInt,
+        shown: i64 as BigInt,
+        room: i64 as BigInt,
+    } -> (PortfolioRow, Bool),
+    "SELECT p.id, p.name, p.shared_registered_agent_id, p.shared_compliance_calendar, p.metadata, p.entity_count, p.version,
+            p.created_at, p.updated_at,
+            CASE WHEN p.fits THEN ARRAY(SELECT e.id
+                                        FROM entity e
+                                        WHERE e.realm_id = {realm} AND e.portfolio_id = p.id
+                                        ORDER BY e.attached_at, e.id
+                                        LIMIT {shown})
+                 ELSE ARRAY[]::text[] END,
+            p.fits
+     FROM (SELECT q.*, sum(LEAST(q.entity_count, {shown})) OVER (ORDER BY q.id) - LEAST(q.entity_count, {shown}) < {room} AS fits
+           FROM (SELECT *
+                 FROM portfolio
+                 WHERE realm_id = {realm} AND id > {after}
+                 ORDER BY id
+                 LIMIT {limit}) q) p
+     ORDER BY p.id"
+}
+
+/// Changes what a portfolio says of itself. None if there is none, or none at the version that is expected.
+pub fn update(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    principal: Uuid,
+    portfolio: &str,
+    update: &PortfolioUpdate,
+) -> Work<Option<Portfolio>> {
+    let statement = UpdatePortfolio {
+        realm: realm.id(),
+        principal,
+        portfolio,
+        name: update.name.as_deref(),
+        sets_agent: update.shared_registered_agent_id.is_some(),
+        agent: update.shared_registered_agent_id.as_ref().and_then(Option::as_deref),
+        calendar: update.shared_compliance_calendar,
+        metadata: update.metadata.as_ref(),
+        expected: update.expected_version,
+        fields: update.fields(),
+        shown: MEMBERS_SHOWN,
+    };
+    let changed: Option<Changed> = statement.get_result(connection).optional()?;
+    changed.map(|changed| settle(connection, realm, changed)).transpose()
+}
+
+statement! {
+    /// What is given takes the place of what was; the version steps and the event tells which fields.
+    pub struct UpdatePortfolio<'a> {
+        realm: i32 as Integer,
+        principal: Uuid as SqlUuid,
+        portfolio: &'a str as Text,
+        name: Option<&'a str> as Nullable<Text>,
+        sets_agent: bool as Bool,
+        agent: Option<&'a str> as Nullable<Text>,
+        calendar: Option<bool> as Nullable<Bool>,
+        metadata: Option<&'a Json> as Nullable<Jsonb>,
+        expected: Option<i64> as Nullable<BigInt>,
+        fields: Vec<&'static str> as Array<Text>,
+        shown: i64 as BigInt,
+    } -> (PortfolioRow, Bool),
+    "WITH changed AS (
+        UPDATE portfolio
+        SET name = COALESCE({name}, name),
+            shared_registered_agent_id = CASE WHEN {sets_agent} THEN {agent} ELSE shared_registered_agent_id END,
+            shared_compliance_calendar = COALESCE({calendar}, shared_compliance_calendar),
+            metadata = COALESCE({metadata}, metadata),
+            version = version + 1, updated_at = now()
+        WHERE realm_id = {realm} AND id = {portfolio} AND version = COALESCE({expected}, version)
+        RETURNING *
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT {realm}, 'portfolio.updated', ARRAY[c.id], {principal}, jsonb_build_object('fields', {fields}::text[], 'version', c.version)
+        FROM changed c
+     )
+     SELECT f.id, f.name, f.shared_registered_agent_id, f.shared_compliance_calendar, f.metadata, f.entity_count, f.version,
+            f.created_at, f.updated_at,
+            ARRAY(SELECT e.id
+                  FROM entity e
+                  WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio}
+                  ORDER BY e.attached_at, e.id
+                  LIMIT {shown}),
+            (SELECT p.version + 1 = f.version FROM portfolio p WHERE p.realm_id = {realm} AND p.id = {portfolio})
+     FROM changed f"
+}
+
+/// Deletes a portfolio that has no members. False if there is none, or it has some.
+pub fn delete(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str) -> Work<bool> {
+    let deleted: Option<(i64,)> = DeletePortfolio { realm: realm.id(), principal, portfolio }.get_result(connection).optional()?;
+    Ok(deleted.is_some())
+}
+
+statement! {
+    /// The portfolio's end and its event, which is the last step of its version. Whoever attaches a member has locked the row: one of the two
+    /// waits for the other, and then finds a member, or no portfolio.
+    pub struct DeletePortfolio<'a> {
+        realm: i32 as Integer,
+        principal: Uuid as SqlUuid,
+        portfolio: &'a str as Text,
+    } -> (BigInt,),
+    "WITH gone AS (
+        DELETE FROM portfolio
+        WHERE realm_id = {realm} AND id = {portfolio} AND entity_count = 0
+        RETURNING id, version
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT {realm}, 'portfolio.deleted', ARRAY[g.id], {principal}, jsonb_build_object('version', g.version + 1)
+        FROM gone g
+     )
+     SELECT g.version FROM gone g"
+}

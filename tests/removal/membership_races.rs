@@ -1,0 +1,176 @@
+//! Many who change the memberships of the same entities and portfolios at once, one by one and in batches, while others remove them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::given::{Many, id};
+use crate::kit::*;
+
+const BATCH_ATTACH: &str = "PortfolioService/BatchAttachEntities";
+const BATCH_DETACH: &str = "PortfolioService/BatchDetachEntities";
+
+/// What a call may be refused with because others were faster. Nothing of ours: no `unavailable`, no `internal`.
+const EXPECTED: [&str; 5] = ["not_found", "state_conflict", "invalid_state_transition", "portfolio_not_empty", "already_exists"];
+
+fn any(bound: usize) -> usize {
+    rand::random::<u32>() as usize % bound
+}
+
+/// Some of these, in any order, some of them twice.
+fn some(ids: &[String], count: usize) -> Vec<String> {
+    (0..count).map(|_| ids[any(ids.len())].clone()).collect()
+}
+
+fn names(prefix: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|n| format!("{prefix}-{n:06}")).collect()
+}
+
+/// Calls that must be done, or refused for what others did.
+async fn call(client: &Client, method: &str, request: Value) -> Option<Answer> {
+    match client.call(method, request).await {
+        Ok(answer) => {
+            for result in answer.json["results"].as_array().into_iter().flatten().filter(|result| result["outcome"] == "failed") {
+                assert!(EXPECTED.contains(&result["error"]["code"].as_str().unwrap()), "{result}");
+            }
+            Some(answer)
+        }
+        Err(refused) => {
+            assert!(EXPECTED.contains(&refused.code.as_str()), "{method}: {refused:#?}");
+            None
+        }
+    }
+}
+
+/// Every portfolio says what the database holds, and its members are visible.
+async fn assert_counted(world: &World, portfolios: &[&str]) {
+    world.database.assert_sound();
+    for portfolio in portfolios {
+        let folio = world.done("PortfolioService/GetPortfolio", json!({"portfolio_id": portfolio})).await;
+        let members = folio.get("entity_ids").as_array().unwrap();
+        assert_eq!(*folio.get("entity_count"), members.len(), "{portfolio}");
+        for member in members {
+            let entity = world.done("EntityService/GetEntity", json!({"entity_id": member})).await;
+            assert_eq!(entity.get("portfolio_id"), portfolio);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opposite_moves_of_the_same_entities_are_all_done() {
+    let world = World::start(Door::Grpc).await;
+    for portfolio in ["p", "q"] {
+        world.given_portfolio(portfolio).await;
+    }
+    world.database.given_many(Many { prefix: "a", count: 60, dependents: 0, portfolio: Some("p") });
+    world.database.given_many(Many { prefix: "b", count: 60, dependents: 0, portfolio: Some("q") });
+    let ids = Arc::new([names("a", 60), names("b", 60)].concat());
+    let tasks = (0..8).map(|task| {
+        let (client, ids) = (world.through(if task % 4 < 2 { Door::Grpc } else { Door::Rest }), ids.clone());
+        tokio::spawn(async move {
+            let portfolio = if task % 2 == 0 { "p" } else { "q" };
+            for _ in 0..25 {
+                let request = json!({"portfolio_id": portfolio, "entity_ids": some(&ids, 80)});
+                let moved = call(&client, BATCH_ATTACH, request).await.expect("both portfolios stay");
+                assert!(moved.json["results"].as_array().unwrap().iter().all(|result| result["error"].is_null()));
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    assert_eq!(world.database.count("SELECT sum(entity_count) FROM portfolio"), 120, "everyone is in one of the two");
+    assert_counted(&world, &["p", "q"]).await;
+}
+
+/// One of the ways to change a membership, by chance.
+async fn change_something(client: &Client, portfolios: &[&str], ids: &[String]) {
+    let (portfolio, entity) = (portfolios[any(portfolios.len())], &ids[any(ids.len())]);
+    let one = json!({"portfolio_id": portfolio, "entity_id": entity});
+    let count = 1 + any(20);
+    let many = json!({"portfolio_id": portfolio, "entity_ids": some(ids, count)});
+    match any(6) {
+        0 => call(client, "PortfolioService/AttachEntity", one).await,
+        1 => call(client, "PortfolioService/DetachEntity", one).await,
+        2 => call(client, BATCH_DETACH, many).await,
+        3 => call(client, "PortfolioService/UpdatePortfolio", json!({"portfolio_id": portfolio, "name": "New"})).await,
+        _ => call(client, BATCH_ATTACH, many).await,
+    };
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memberships_hold_while_their_entities_are_removed_in_every_way() {
+    let world = World::start_with(Door::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "7", "--poll-interval", "0.05"]).await;
+    let portfolios = ["p", "q", "r"];
+    for portfolio in portfolios {
+        world.given_portfolio(portfolio).await;
+    }
+    for (prefix, portfolio) in [("a", Some("p")), ("b", Some("q")), ("c", None)] {
+        world.database.given_many(Many { prefix, count: 80, dependents: 1, portfolio });
+    }
+    let ids = Arc::new([names("a", 80), names("b", 80), names("c", 80)].concat());
+    let tasks = (0..6).map(|task| {
+        let (client, ids) = (world.through(if task % 2 == 0 { Door::Grpc } else { Door::Rest }), ids.clone());
+        tokio::spawn(async move {
+            for _ in 0..60 {
+                change_something(&client, &portfolios, &ids).await;
+            }
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    let (mut bulk, mut jobs) = (Vec::new(), Vec::new());
+    for n in 0..12 {
+        tokio::time::sleep(Duration::from_millis(any(120) as u64)).await;
+        let mode = if n % 2 == 0 { "soft" } else { "hard" };
+        bulk.push(world.schedule(json!({"uris": some(&ids, 12), "mode": mode})).await);
+        for entity in some(&ids, 4) {
+            let removal = call(&world.client, "RemovalService/RemoveEntity", json!({"entity_id": entity})).await;
+            jobs.extend(removal.map(|job| id(&job)));
+        }
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    for task in bulk {
+        assert_ne!(world.task_ended(&task).await.get("status"), "failed");
+    }
+    for job in jobs {
+        world.job_ended(&job, "succeeded").await;
+    }
+    assert!(world.database.rows("tombstone") > 0 && world.database.rows("entity WHERE deleted_at IS NOT NULL") > 0);
+    assert_counted(&world, &portfolios).await;
+}
+
+/// A portfolio that is made while a move waits for its entity is not forgotten: the member that leaves it is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_out_of_a_portfolio_that_is_newer_than_itself_is_counted() {
+    let world = World::start(Door::Grpc).await;
+    world.given_portfolio("p").await;
+    world.database.given_many(Many { prefix: "e", count: 2, dependents: 0, portfolio: None });
+    for (entity, method) in [("e-000001", "PortfolioService/AttachEntity"), ("e-000002", BATCH_ATTACH)] {
+        let fresh = format!("new-{entity}");
+        let mut other = world.database.connection();
+        // Somebody holds the entity, and puts it into a portfolio that is made only then.
+        let held = format!("BEGIN; SELECT FROM entity WHERE id = '{entity}' FOR NO KEY UPDATE");
+        diesel::connection::SimpleConnection::batch_execute(&mut other, &held).unwrap();
+        let client = world.client.clone();
+        let request = match method {
+            BATCH_ATTACH => json!({"portfolio_id": "p", "entity_ids": [entity]}),
+            _ => json!({"portfolio_id": "p", "entity_id": entity}),
+        };
+        let moving = tokio::spawn(async move { client.call(method, request).await.unwrap() });
+        until("the move waits", || world.database.waiting() == 1).await;
+        world.given_portfolio(&fresh).await;
+        let moved = format!(
+            "UPDATE entity SET portfolio_id = '{fresh}', attached_at = now(), version = version + 1 WHERE id = '{entity}';
+             UPDATE portfolio SET entity_count = 1, version = 2 WHERE id = '{fresh}';
+             INSERT INTO event (realm_id, type, subjects, principal_id, data)
+             SELECT realm_id, 'portfolio.entity_attached', ARRAY[id], gen_random_uuid(), '{{\"version\": 2}}' FROM portfolio WHERE id = '{fresh}';
+             COMMIT"
+        );
+        diesel::connection::SimpleConnection::batch_execute(&mut other, &moved).unwrap();
+        moving.await.unwrap();
+        assert_eq!(world.database.count(&format!("SELECT entity_count FROM portfolio WHERE id = '{fresh}'")), 0);
+        world.database.assert_sound();
+    }
+    assert_eq!(world.database.count("SELECT entity_count FROM portfolio WHERE id = 'p'"), 2);
+}
