@@ -105,7 +105,7 @@ statement! {
 }
 
 /// Removes some of the records that have had their time, and tells how many.
-pub(super) fn sweep(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
+pub fn sweep(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(Sweep { kept: KEPT.as_secs_f64(), at_most }.execute(connection)?)
 }
 

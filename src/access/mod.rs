@@ -3,13 +3,11 @@
 mod api_version;
 mod authenticate;
 mod idempotency;
-mod idempotency_queries;
+pub mod idempotency_queries;
 mod key;
 pub mod queries;
-mod sweep;
 
 pub use api_version::ApiVersion;
 pub use authenticate::{Authenticator, KEYS_TOPIC};
 pub use idempotency::{IdempotencyKey, Once, REPLAYED};
 pub use key::{Caller, Key, Scope, Secret};
-pub use sweep::sweep_idempotency_keys;

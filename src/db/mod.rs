@@ -12,6 +12,7 @@ mod realm;
 pub mod schema;
 mod seal;
 pub(crate) mod statement;
+mod sweep;
 mod text_enum;
 
 pub use fault::{Fault, fault};
@@ -20,6 +21,7 @@ pub use pool::{Db, Fail, Options, connect};
 pub use realm::{Mode, Realm};
 pub use seal::Seal;
 pub(crate) use statement::statement;
+pub use sweep::sweep;
 pub(crate) use text_enum::text_enum;
 
 /// The result of a piece of work on the database.

@@ -38,6 +38,19 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         sizes: PageSize,
         faults: &mut Violations,
     ) -> Self {
+        Page::check_named(seal, realm, list, request, (page_size, "page_token", page_token), sizes, faults)
+    }
+
+    /// The same for a list that has another name for its token.
+    pub fn check_named(
+        seal: Seal,
+        realm: &Realm,
+        list: &'static str,
+        request: &impl Message,
+        (page_size, name, page_token): (i32, &str, &str),
+        sizes: PageSize,
+        faults: &mut Violations,
+    ) -> Self {
         let size = match page_size {
             0 => sizes.default,
             size if (1..=sizes.max).contains(&size) => size,
@@ -50,8 +63,8 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         let after = match page_token {
             "" => None,
             token => seal.open(&bound_to, token).or_else(|| {
-                let description = "must be the `next_page_token` of the page before, with all other arguments as they were";
-                faults.add("page_token", "invalid", description);
+                let description = "must be the token that came with the page before, with all other arguments as they were";
+                faults.add(name, "invalid", description);
                 None
             }),
         };

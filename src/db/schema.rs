@@ -89,6 +89,9 @@ diesel::table! {
         removed -> Nullable<Jsonb>,
         error_code -> Nullable<Text>,
         error_message -> Nullable<Text>,
+        last_error_code -> Nullable<Text>,
+        last_error_message -> Nullable<Text>,
+        next_attempt_at -> Nullable<Timestamptz>,
     }
 }
 

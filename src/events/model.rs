@@ -30,6 +30,8 @@ text_enum! {
         EntityOffboarded = "entity.offboarded",
         /// Entities were removed by a bulk delete.
         EntityDeleted = "entity.deleted",
+        /// What a realm has decided on removals was changed. The subject is the organisation.
+        RemovalPolicyUpdated = "removal_policy.updated",
         /// A portfolio was created.
         PortfolioCreated = "portfolio.created",
         /// What a portfolio says of itself was changed; `fields` in its data says what.

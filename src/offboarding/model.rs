@@ -138,34 +138,67 @@ pub struct Offboarding {
     pub error_code: Option<String>,
     /// Why it failed, as a sentence.
     pub error_message: Option<String>,
+    /// How often workers have taken it up.
+    pub attempts: i32,
+    /// Why the last attempt came to nothing, as a code.
+    pub last_error_code: Option<String>,
+    /// The same as a sentence.
+    pub last_error_message: Option<String>,
+    /// When it is tried again after that.
+    pub next_attempt_at: Option<DateTime<Utc>>,
 }
 
 impl Offboarding {
     /// Why it failed.
     pub fn error(&self) -> Option<v1::JobError> {
-        let code = self.error_code.clone()?;
-        Some(v1::JobError { code, message: self.error_message.clone().unwrap_or_default() })
+        job_error(&self.error_code, &self.error_message)
+    }
+
+    /// Why the last attempt came to nothing.
+    pub fn last_error(&self) -> Option<v1::JobError> {
+        job_error(&self.last_error_code, &self.last_error_message)
+    }
+
+    /// When it is tried next, while it waits for that.
+    pub fn next_attempt(&self) -> Option<DateTime<Utc>> {
+        match self.state {
+            OffboardingState::Pending => Some(self.execute_after),
+            _ => self.next_attempt_at,
+        }
     }
 
     /// How many dependents of each kind went, by the kind's plural. Empty unless it has succeeded.
     pub fn removed_by_plural(&self) -> BTreeMap<String, i64> {
-        let Some(serde_json::Value::Object(counts)) = &self.removed else { return BTreeMap::new() };
-        let mut plural: BTreeMap<_, _> = COUNTED_KINDS.iter().map(|kind| (format!("{kind}s"), 0)).collect();
-        plural.extend(counts.iter().map(|(kind, count)| (format!("{kind}s"), count.as_i64().unwrap_or_default())));
-        plural
+        self.removed.as_ref().map(by_plural).unwrap_or_default()
     }
 }
 
-/// The grace period of a request; none is no grace.
-pub fn check_grace(message: Option<prost_types::Duration>, field: &str, faults: &mut Violations) -> Duration {
-    let Some(message) = message else { return Duration::ZERO };
-    match Duration::try_from(message) {
-        Ok(grace) if grace <= MAX_GRACE => grace,
+fn job_error(code: &Option<String>, message: &Option<String>) -> Option<v1::JobError> {
+    Some(v1::JobError { code: code.clone()?, message: message.clone().unwrap_or_default() })
+}
+
+/// Counts by the plural of their kind; the usual kinds are always there.
+pub fn by_plural(counts: &serde_json::Value) -> BTreeMap<String, i64> {
+    let mut plural: BTreeMap<_, _> = COUNTED_KINDS.iter().map(|kind| (format!("{kind}s"), 0)).collect();
+    let counts = counts.as_object().into_iter().flatten();
+    plural.extend(counts.map(|(kind, count)| (format!("{kind}s"), count.as_i64().unwrap_or_default())));
+    plural
+}
+
+/// The grace period that a call asks for; none is the realm's default.
+pub fn check_grace(message: Option<prost_types::Duration>, field: &str, faults: &mut Violations) -> Option<Duration> {
+    match Duration::try_from(message?) {
+        Ok(grace) if grace <= MAX_GRACE => Some(grace),
         _ => {
             faults.add(field, "out_of_range", "must be from 0s to 7776000s (90 days)");
-            Duration::ZERO
+            None
         }
     }
+}
+
+/// The refusal of a grace period that is longer than the realm allows.
+pub fn too_long(max: Duration) -> Error {
+    Error::invalid("grace_period", "out_of_range", format!("must be at most {}s, the maximum of the realm", max.as_secs_f64()))
 }
 
 /// How long to wait before the next try: one second after the first, twice as long each time, five minutes at most.
@@ -202,11 +235,11 @@ mod tests {
         let check = |seconds| {
             let mut faults = Violations::new();
             let grace = check_grace(Some(prost_types::Duration { seconds, nanos: 0 }), "grace_period", &mut faults);
-            (grace.as_secs(), faults.as_slice().len())
+            (grace.map(|grace| grace.as_secs()), faults.as_slice().len())
         };
-        assert_eq!(check(3600), (3600, 0));
-        assert_eq!(check(-1), (0, 1));
-        assert_eq!(check(90 * 24 * 3600 + 1), (0, 1));
+        assert_eq!(check(3600), (Some(3600), 0));
+        assert_eq!(check(-1), (None, 1));
+        assert_eq!(check(90 * 24 * 3600 + 1), (None, 1));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::access::Caller;
 use crate::db::schema::offboarding_request as request;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::entity::model::State;
-use crate::offboarding::model::{Offboarding, OffboardingState};
+use crate::offboarding::model::{MAX_GRACE, Offboarding, OffboardingState};
 
 /// The topic that wakes the workers.
 pub const TOPIC: &str = "offboarding";
@@ -29,6 +29,10 @@ type OffboardingRow = (
     Nullable<Jsonb>,
     Nullable<Text>,
     Nullable<Text>,
+    Integer,
+    Nullable<Text>,
+    Nullable<Text>,
+    Nullable<Timestamptz>,
 );
 
 /// Who asks for what.
@@ -42,13 +46,13 @@ pub struct Ask {
     pub key_id: Uuid,
     /// For which entity.
     pub entity_id: String,
-    /// How long it can still be called off.
-    pub grace: Duration,
+    /// How long it can still be called off; the realm's default if not said.
+    pub grace: Option<Duration>,
 }
 
 impl Ask {
     /// What a caller asks for.
-    pub fn of(caller: &Caller, entity_id: String, grace: Duration) -> Self {
+    pub fn of(caller: &Caller, entity_id: String, grace: Option<Duration>) -> Self {
         Ask { realm: caller.realm.clone(), principal_id: caller.principal_id, key_id: caller.key_id, entity_id, grace }
     }
 }
@@ -61,7 +65,8 @@ pub fn request(connection: &mut PgConnection, ask: &Ask) -> Work<Option<Offboard
         entity: &ask.entity_id,
         principal: ask.principal_id,
         key: ask.key_id,
-        grace: ask.grace.as_secs_f64(),
+        grace: ask.grace.map(|grace| grace.as_secs_f64()),
+        max_grace: MAX_GRACE.as_secs_f64(),
         channel: listen::CHANNEL,
         topic: TOPIC,
     };
@@ -76,21 +81,30 @@ statement! {
         entity: &'a str as Text,
         principal: Uuid as SqlUuid,
         key: Uuid as SqlUuid,
-        grace: f64 as Double,
+        grace: Option<f64> as Nullable<Double>,
+        max_grace: f64 as Double,
         channel: &'a str as Text,
         topic: &'a str as Text,
     } -> OffboardingRow,
-    "WITH leaving AS (
-        UPDATE entity
-        SET state = 'offboarding', version = version + 1, updated_at = now()
-        WHERE realm_id = {realm} AND id = {entity} AND deleted_at IS NULL AND state = 'active' AND hold_reason IS NULL
-        RETURNING id, incarnation, components, version
+    "WITH policy AS (
+        SELECT COALESCE(make_interval(secs => {grace}), p.default_grace, '0') AS grace,
+               COALESCE(p.max_grace, make_interval(secs => {max_grace})) AS max_grace
+        FROM (SELECT) one
+        LEFT JOIN removal_policy p ON p.realm_id = {realm}
+     ),
+     leaving AS (
+        UPDATE entity e
+        SET state = 'offboarding', version = e.version + 1, updated_at = now()
+        FROM policy
+        WHERE e.realm_id = {realm} AND e.id = {entity} AND e.deleted_at IS NULL AND e.state = 'active' AND e.hold_reason IS NULL
+          AND policy.grace <= policy.max_grace
+        RETURNING e.id, e.incarnation, e.components, e.version, policy.grace
      ),
      asked AS (
         INSERT INTO offboarding_request
             (realm_id, id, entity_id, incarnation, principal_id, api_key_id, status, components, execute_after, due_at)
         SELECT {realm}, {id}, l.id, l.incarnation, {principal}, {key}, 'pending', l.components,
-               now() + make_interval(secs => {grace}), now() + make_interval(secs => {grace})
+               now() + l.grace, now() + l.grace
         FROM leaving l
         RETURNING *
      ),
@@ -101,10 +115,10 @@ statement! {
         FROM asked a, leaving l
      )
      SELECT a.id, a.entity_id, a.principal_id, a.status, a.components, a.created_at, a.execute_after, a.started_at, a.finished_at,
-            a.removed, a.error_code, a.error_message
+            a.removed, a.error_code, a.error_message, a.attempts, a.last_error_code, a.last_error_message, a.next_attempt_at
      FROM asked a
      -- A request that must wait wakes nobody. The wake-up never withholds the row.
-     LEFT JOIN LATERAL (SELECT pg_notify({channel}, {topic}) WHERE {grace} = 0) woken ON true"
+     LEFT JOIN LATERAL (SELECT pg_notify({channel}, {topic}) WHERE a.execute_after <= a.created_at) woken ON true"
 }
 
 /// What stands between an entity and its offboarding.
@@ -193,6 +207,35 @@ statement! {
         LEFT JOIN restored e ON true
      )
      SELECT c.id, c.entity_id, c.principal_id, c.status, c.components, c.created_at, c.execute_after, c.started_at, c.finished_at,
-            c.removed, c.error_code, c.error_message
+            c.removed, c.error_code, c.error_message, c.attempts, c.last_error_code, c.last_error_message, c.next_attempt_at
      FROM canceled c"
+}
+
+/// Which requests a list shows.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// Only those in this state.
+    pub state: Option<OffboardingState>,
+    /// Only those for this entity.
+    pub entity_id: Option<String>,
+}
+
+/// Requests of the realm, the latest first: those before this id, so many at most.
+pub fn list(connection: &mut PgConnection, realm: &Realm, of: &Selection, before: Option<Uuid>, limit: i64) -> Work<Vec<Offboarding>> {
+    let mut query = request::table.filter(request::realm_id.eq(realm.id())).select(Offboarding::as_select()).into_boxed();
+    if let Some(state) = of.state {
+        query = query.filter(request::status.eq(state.as_str()));
+        if state.is_live() {
+            // In the words of the index of live requests, which are few among all.
+            query = query.filter(diesel::dsl::sql::<Bool>("status IN ('pending', 'running')"));
+        }
+    }
+    if let Some(entity_id) = &of.entity_id {
+        query = query.filter(request::entity_id.eq(entity_id));
+    }
+    if let Some(before) = before {
+        query = query.filter(request::id.lt(before));
+    }
+    // Ids are UUIDv7, so they are in the order of time.
+    Ok(query.order(request::id.desc()).limit(limit).load(connection)?)
 }

@@ -16,6 +16,8 @@ pub struct Claimed {
     pub realm: Realm,
     /// The request.
     pub id: Uuid,
+    /// The entity.
+    pub entity_id: String,
     /// Fences the lease: a later one has a higher token, and with an older one nothing can be changed.
     pub token: i64,
     /// How often it was claimed, this time included.
@@ -24,10 +26,11 @@ pub struct Claimed {
 
 /// Claims requests that are due, also those whose worker was lost.
 pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit: i64) -> Work<Vec<Claimed>> {
-    let rows: Vec<(i32, String, Mode, Uuid, i64, i32)> = Claim { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
-    let claimed = rows.into_iter().map(|(realm_id, org, mode, id, token, attempts)| Claimed {
+    let rows: Vec<(i32, String, Mode, Uuid, String, i64, i32)> = Claim { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
+    let claimed = rows.into_iter().map(|(realm_id, org, mode, id, entity_id, token, attempts)| Claimed {
         realm: Realm::from_row(realm_id, org, mode),
         id,
+        entity_id,
         token,
         attempts,
     });
@@ -40,7 +43,7 @@ statement! {
         owner: &'a str as Text,
         lease: f64 as Double,
         limit: i64 as BigInt,
-    } -> (Integer, Text, Text, SqlUuid, BigInt, Integer),
+    } -> (Integer, Text, Text, SqlUuid, Text, BigInt, Integer),
     "WITH due AS (
         SELECT realm_id, id
         FROM offboarding_request
@@ -51,10 +54,10 @@ statement! {
      )
      UPDATE offboarding_request r
      SET status = 'running', started_at = COALESCE(r.started_at, now()), attempts = r.attempts + 1,
-         lease_token = nextval('lease_token'), lease_owner = {owner}, due_at = now() + make_interval(secs => {lease})
+         lease_token = nextval('lease_token'), lease_owner = {owner}, due_at = now() + make_interval(secs => {lease}), next_attempt_at = NULL
      FROM due JOIN realm ON realm.id = due.realm_id
      WHERE r.realm_id = due.realm_id AND r.id = due.id
-     RETURNING r.realm_id, realm.org, realm.mode, r.id, r.lease_token, r.attempts"
+     RETURNING r.realm_id, realm.org, realm.mode, r.id, r.entity_id, r.lease_token, r.attempts"
 }
 
 /// Removes the entities of these requests with all that hangs on them, in one statement, and returns the ids of the requests that are done.
@@ -148,7 +151,7 @@ statement! {
         JOIN folio f ON f.realm_id = g.realm_id AND f.id = g.portfolio_id
      )
      UPDATE offboarding_request r
-     SET status = 'succeeded', finished_at = now(), due_at = NULL, removed = COALESCE(c.removed, '{}'::jsonb)
+     SET status = 'succeeded', finished_at = now(), due_at = NULL, next_attempt_at = NULL, removed = COALESCE(c.removed, '{}'::jsonb)
      FROM gone g
      LEFT JOIN counts c ON c.realm_id = g.realm_id AND c.entity_id = g.id
      WHERE r.realm_id = g.realm_id AND r.id = g.request_id
@@ -202,7 +205,8 @@ statement! {
     } -> (SqlUuid,),
     "WITH failed AS (
         UPDATE offboarding_request
-        SET status = 'failed', finished_at = now(), due_at = NULL, error_code = {code}, error_message = {message}
+        SET status = 'failed', finished_at = now(), due_at = NULL, error_code = {code}, error_message = {message},
+            last_error_code = {code}, last_error_message = {message}
         WHERE realm_id = {realm} AND id = {id} AND lease_token = {token} AND status = 'running'
         RETURNING *
      ),
@@ -224,24 +228,47 @@ statement! {
      SELECT id FROM failed"
 }
 
-/// Puts a claimed request off, giving its lease back. False if the lease is lost.
-pub fn put_off(connection: &mut PgConnection, claim: &Claimed, delay: Duration) -> Work<bool> {
-    let put_off: Option<(Option<i64>,)> = PutOff { realm: claim.realm.id(), id: claim.id, token: claim.token, delay: delay.as_secs_f64() }
-        .get_result(connection)
-        .optional()?;
+/// Why a claimed request is put off.
+#[derive(Clone, Copy, Debug)]
+pub struct Reason<'a> {
+    /// A code.
+    pub code: &'a str,
+    /// A sentence for people.
+    pub message: &'a str,
+    /// Whether the claim counts as an attempt.
+    pub counts: bool,
+}
+
+/// Puts a claimed request off, giving its lease back and telling why. False if the lease is lost.
+pub fn put_off(connection: &mut PgConnection, claim: &Claimed, delay: Duration, reason: Reason<'_>) -> Work<bool> {
+    let statement = PutOff {
+        realm: claim.realm.id(),
+        id: claim.id,
+        token: claim.token,
+        delay: delay.as_secs_f64(),
+        code: reason.code,
+        message: reason.message,
+        uncounted: i32::from(!reason.counts),
+    };
+    let put_off: Option<(Option<i64>,)> = statement.get_result(connection).optional()?;
     Ok(put_off.is_some())
 }
 
 statement! {
     /// A new token, so that the old one opens nothing, and a later date.
-    struct PutOff {
+    struct PutOff<'a> {
         realm: i32 as Integer,
         id: Uuid as SqlUuid,
         token: i64 as BigInt,
         delay: f64 as Double,
+        code: &'a str as Text,
+        message: &'a str as Text,
+        uncounted: i32 as Integer,
     } -> (Nullable<BigInt>,),
     "UPDATE offboarding_request
-     SET lease_token = nextval('lease_token'), due_at = now() + make_interval(secs => {delay})
+     SET lease_token = nextval('lease_token'), due_at = now() + make_interval(secs => {delay}),
+         next_attempt_at = now() + make_interval(secs => {delay}), last_error_code = {code}, last_error_message = {message},
+         attempts = attempts - {uncounted}
      WHERE realm_id = {realm} AND id = {id} AND lease_token = {token} AND status = 'running'
      RETURNING lease_token"
 }

@@ -1,17 +1,18 @@
 //! `offboard.v1.RemovalService`: the same requests, seen as jobs.
 
-use std::time::Duration;
-
 use http::StatusCode;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::{Caller, Once};
-use crate::db::{Db, id};
+use crate::db::{Db, Page, id};
 use crate::error::{Error, Violations};
 use crate::offboarding::model::Offboarding;
+use crate::offboarding::policy::Change;
+use crate::offboarding::preview::preview;
 use crate::offboarding::queries::{self, Ask};
-use crate::offboarding::service::{Asked, ask};
+use crate::offboarding::service::{Asked, PAGES, ask, check_selection};
+use crate::offboarding::{policy_queries, preview_queries};
 use crate::proto::v1::removal_service_server::RemovalService as Service;
 use crate::proto::{answer, convert, v1};
 
@@ -38,7 +39,7 @@ impl Service for RemovalService {
         let mut faults = Violations::new();
         id::check_id(&entity_id, "entity_id", &mut faults);
         faults.check()?;
-        let asking = Ask::of(once.caller(), entity_id, Duration::ZERO);
+        let asking = Ask::of(once.caller(), entity_id, None);
         let request = move |connection: &mut diesel::PgConnection| match ask(connection, &asking)? {
             Asked::New(job) => {
                 let path = location(&job);
@@ -60,6 +61,57 @@ impl Service for RemovalService {
         let found = self.db.run(move |connection| queries::get(connection, &realm, job_id)).await?;
         Ok(Response::new(to_proto(found.ok_or_else(no_job)?)))
     }
+
+    async fn list_removal_jobs(
+        &self,
+        request: Request<v1::ListRemovalJobsRequest>,
+    ) -> Result<Response<v1::ListRemovalJobsResponse>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let mut request = request.into_inner();
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        let mut faults = Violations::new();
+        let page = Page::check(self.db.seal().await?, &realm, "RemovalJobs", &request, (size, &token), PAGES, &mut faults);
+        let selection = check_selection(request.status, &request.entity_id, &mut faults);
+        faults.check()?;
+        let (before, limit) = (page.after().copied(), page.limit());
+        let mut found = self.db.run(move |connection| queries::list(connection, &realm, &selection, before, limit)).await?;
+        let next_page_token = page.cut(&mut found, |job| job.id)?;
+        Ok(Response::new(v1::ListRemovalJobsResponse { jobs: found.into_iter().map(to_proto).collect(), next_page_token }))
+    }
+
+    async fn preview_removal(&self, request: Request<v1::PreviewRemovalRequest>) -> Result<Response<v1::RemovalPreview>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let entity_id = request.into_inner().entity_id;
+        let mut faults = Violations::new();
+        id::check_id(&entity_id, "entity_id", &mut faults);
+        faults.check()?;
+        let wanted = entity_id.clone();
+        let outlook = self.db.run(move |connection| preview_queries::outlook(connection, &realm, &wanted)).await?;
+        let outlook = outlook.ok_or_else(|| Error::not_found("entity", &entity_id))?;
+        Ok(Response::new(preview(entity_id, outlook)))
+    }
+
+    async fn get_removal_policy(&self, request: Request<v1::GetRemovalPolicyRequest>) -> Result<Response<v1::RemovalPolicy>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let policy = self.db.run(move |connection| policy_queries::get(connection, &realm)).await?;
+        Ok(Response::new(policy.into()))
+    }
+
+    async fn update_removal_policy(&self, request: Request<v1::UpdateRemovalPolicyRequest>) -> Result<Response<v1::RemovalPolicy>, Status> {
+        let once = Once::of(&request)?;
+        let v1::UpdateRemovalPolicyRequest { policy, update_mask } = request.into_inner();
+        let change = Change::check(policy, update_mask)?;
+        let Caller { realm, principal_id, .. } = once.caller().clone();
+        let update = move |connection: &mut diesel::PgConnection| {
+            let was = policy_queries::lock(connection, &realm)?;
+            let policy = change.apply(was.clone())?;
+            if policy != was {
+                policy_queries::put(connection, &realm, principal_id, &policy)?;
+            }
+            Ok(Response::new(policy.into()))
+        };
+        once.transaction(&self.db, update).await
+    }
 }
 
 fn location(job: &Offboarding) -> String {
@@ -74,6 +126,9 @@ fn to_proto(job: Offboarding) -> v1::RemovalJob {
         started_at: job.started_at.map(convert::timestamp),
         finished_at: job.finished_at.map(convert::timestamp),
         removed: job.removed_by_plural().into_iter().collect(),
+        attempts: job.attempts,
+        last_error: job.last_error(),
+        next_attempt: job.next_attempt().map(convert::timestamp),
         error: job.error(),
         entity_id: job.entity_id,
     }

@@ -1,30 +1,37 @@
 //! `offboard.v1.OffboardingService`.
 
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use http::StatusCode;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::{Caller, Once};
-use crate::db::{Db, Work, id};
+use crate::db::{Db, Page, PageSize, Work, id};
 use crate::entity::model::{Action, State};
 use crate::error::{Error, Result, Violations};
-use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace};
-use crate::offboarding::queries::{self, Ask};
+use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace, too_long};
+use crate::offboarding::policy_queries;
+use crate::offboarding::queries::{self, Ask, Selection};
+use crate::offboarding::watch::{Watching, watch};
 use crate::proto::v1::offboarding_service_server::OffboardingService as Service;
 use crate::proto::{answer, convert, v1};
 
 /// How often an entity that others keep changing while it is looked at is tried.
 const TRIES: usize = 10;
 
+/// The sizes of the pages of requests.
+pub(super) const PAGES: PageSize = PageSize { default: 100, max: 1_000 };
+
 /// Offboarding as a request that can be called off while it waits.
 pub struct OffboardingService {
     db: Db,
+    watching: Watching,
 }
 
 impl OffboardingService {
-    /// The service on this database.
-    pub fn new(db: Db) -> Self {
-        OffboardingService { db }
+    /// The service on the database of `watching`.
+    pub fn new(watching: Watching) -> Self {
+        OffboardingService { db: watching.db.clone(), watching }
     }
 }
 
@@ -41,6 +48,10 @@ pub(super) fn ask(connection: &mut diesel::PgConnection, ask: &Ask) -> Work<Aske
     for _ in 0..TRIES {
         if let Some(new) = queries::request(connection, ask)? {
             return Ok(Asked::New(new));
+        }
+        let policy = policy_queries::get(connection, &ask.realm)?;
+        if ask.grace.is_some_and(|grace| grace > policy.max_grace) {
+            return Err(too_long(policy.max_grace).into());
         }
         let (standing, latest) = queries::standing(connection, &ask.realm, &ask.entity_id)?;
         match (standing.state, latest) {
@@ -94,6 +105,52 @@ impl Service for OffboardingService {
         Ok(Response::new(to_proto(found.ok_or_else(|| no_request(&id))?)))
     }
 
+    async fn list_offboarding_requests(
+        &self,
+        request: Request<v1::ListOffboardingRequestsRequest>,
+    ) -> Result<Response<v1::ListOffboardingRequestsResponse>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let mut request = request.into_inner();
+        let size = std::mem::take(&mut request.page_size);
+        let (token, other) = (std::mem::take(&mut request.continuation_token), std::mem::take(&mut request.page_token));
+        let mut faults = Violations::new();
+        if !token.is_empty() && !other.is_empty() {
+            faults.add("page_token", "conflict", "is another name of `continuation_token`; give one of the two");
+        }
+        let (name, token) = if token.is_empty() { ("page_token", &other) } else { ("continuation_token", &token) };
+        let seal = self.db.seal().await?;
+        let page = Page::check_named(seal, &realm, "OffboardingRequests", &request, (size, name, token), PAGES, &mut faults);
+        let selection = check_selection(request.status, &request.entity_id, &mut faults);
+        faults.check()?;
+        let (before, limit, named) = (page.after().copied(), page.limit(), selection.clone());
+        let mut found = self.db.run(move |connection| queries::list(connection, &realm, &named, before, limit)).await?;
+        let token = Some(page.cut(&mut found, |request| request.id)?).filter(|token| !token.is_empty());
+        let page_size = page.size() as i32;
+        Ok(Response::new(v1::ListOffboardingRequestsResponse {
+            data: found.into_iter().map(to_proto).collect(),
+            links: Some(v1::PageLinks { next: token.as_deref().map(|token| link(&selection, page_size, token)) }),
+            meta: Some(v1::PageMeta { continuation_token: token, page_size }),
+        }))
+    }
+
+    type WatchOffboardingRequestStream = BoxStream<'static, Result<v1::OffboardingRequest, Status>>;
+
+    async fn watch_offboarding_request(
+        &self,
+        request: Request<v1::WatchOffboardingRequestRequest>,
+    ) -> Result<Response<Self::WatchOffboardingRequestStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let id = request.into_inner().offboarding_request_id;
+        let request_id = parse_id(&id)?;
+        // Before the first look, so that nothing happens between the two unseen.
+        let wake_up = self.watching.hub.subscribe(Some(&caller.realm));
+        let realm = caller.realm.clone();
+        let found = self.db.run(move |connection| queries::get(connection, &realm, request_id)).await?;
+        let first = found.ok_or_else(|| no_request(&id))?;
+        let requests = watch(self.watching.clone(), caller, wake_up, first);
+        Ok(Response::new(requests.map_ok(to_proto).boxed()))
+    }
+
     async fn cancel_offboarding_request(
         &self,
         request: Request<v1::CancelOffboardingRequestRequest>,
@@ -113,6 +170,33 @@ impl Service for OffboardingService {
         };
         once.run(&self.db, cancel).await
     }
+}
+
+/// What a list is asked to show.
+pub(super) fn check_selection(status: i32, entity_id: &str, faults: &mut Violations) -> Selection {
+    let state = match v1::OffboardingStatus::try_from(status) {
+        Ok(status) => OffboardingState::ALL.iter().copied().find(|state| v1::OffboardingStatus::from(*state) == status),
+        Err(_) => {
+            faults.add("status", "invalid", "must be a status of an offboarding request");
+            None
+        }
+    };
+    if !entity_id.is_empty() {
+        id::check_id(entity_id, "entity_id", faults);
+    }
+    Selection { state, entity_id: (!entity_id.is_empty()).then(|| entity_id.to_owned()) }
+}
+
+/// The path of the next page. Ids, words and tokens are made of characters that need no encoding.
+fn link(of: &Selection, page_size: i32, token: &str) -> String {
+    let mut path = format!("/v1/offboarding/entities?pageSize={page_size}&continuationToken={token}");
+    if let Some(state) = of.state {
+        path.push_str(&format!("&status={}", state.word()));
+    }
+    if let Some(entity_id) = &of.entity_id {
+        path.push_str(&format!("&entityId={entity_id}"));
+    }
+    path
 }
 
 /// This contract knows no request for an entity that is gone.
@@ -138,6 +222,9 @@ fn to_proto(request: Offboarding) -> v1::OffboardingRequest {
         principal_id: request.principal_id.to_string(),
         status: v1::OffboardingStatus::from(request.state).into(),
         error: request.error(),
+        attempts: request.attempts,
+        last_error: request.last_error(),
+        next_attempt: request.next_attempt().map(convert::timestamp),
         data: Some(v1::OffboardingData { id: request.entity_id, components: request.components.iter().map(ToString::to_string).collect() }),
         created: Some(convert::timestamp(request.created_at)),
         execute_after: Some(convert::timestamp(request.execute_after)),

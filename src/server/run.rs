@@ -15,17 +15,16 @@ use tower::Layer;
 use super::drain::{Drain, Grace};
 use super::health::Health;
 use super::layers::RateLimit;
-use super::stack::{Limits, layers, reflection, services};
+use super::stack::{Limits, Streams, layers, reflection, services};
 use super::{admin, health};
-use crate::access::{Authenticator, KEYS_TOPIC, sweep_idempotency_keys};
+use crate::access::{Authenticator, KEYS_TOPIC, idempotency_queries};
 use crate::bulk_delete::{self, BulkDeleteExecutor};
 use crate::config::{Nats, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
-use crate::db::{Db, partitions};
+use crate::db::{Db, partitions, sweep};
 use crate::error::{Code, Error, Result};
 use crate::events::nats::{NatsPublisher, NatsSettings};
-use crate::events::publish;
-use crate::events::{EventService, Hub};
+use crate::events::{Hub, publish};
 use crate::gateway::{self, Gateway, MatchedRoute};
 use crate::jobs::{self, Executor, Lease};
 use crate::offboarding::{self, OffboardingExecutor};
@@ -90,7 +89,9 @@ pub async fn start(
     let (keys, revocations) = (authenticator.clone(), topics.clone());
     keepers.spawn(async move { keys.watch_revocations(revocations).await });
     keepers.spawn(partitions::keep(db.clone()));
-    keepers.spawn(sweep_idempotency_keys(db.clone()));
+    keepers.spawn(sweep(db.clone(), "idempotency keys", idempotency_queries::sweep));
+    keepers.spawn(sweep(db.clone(), "tombstones", offboarding::policy_queries::sweep_tombstones));
+    keepers.spawn(sweep(db.clone(), "offboarding requests", offboarding::policy_queries::sweep_requests));
 
     let mut doors = JoinSet::new();
     open_doors(settings, &db, authenticator, &drain, (grpc, http), &mut doors, &mut keepers).await?;
@@ -161,12 +162,12 @@ async fn open_doors(
     };
     let hub = Hub::new(db.clone());
     keepers.spawn(hub.clone().run());
-    let events = || EventService::new(db.clone(), hub.clone(), authenticator.clone(), drain.listeners());
-    let layers = layers(&limits, authenticator.clone(), &descriptors, drain.listeners());
+    let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners() };
+    let layers = layers(&limits, authenticator, &descriptors, drain.listeners());
     if let Some(listener) = http {
         let options = gateway::Options { public_url: settings.public_url.clone(), max_body_bytes: settings.max_body_bytes };
         // The gateway has held the body to the limit; as a message it is larger.
-        let routes = services(db, events(), settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
+        let routes = services(db, &streams, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
         let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options).map_err(Error::internal)?;
         doors.spawn(serve_http(listener, gateway, drain.listeners()));
     }
@@ -174,7 +175,7 @@ async fn open_doors(
         let (reporter, service) = tonic_health::server::health_reporter();
         let health = Health::register(reporter, &descriptors).await;
         keepers.spawn(health::report(health, db.clone(), drain.clone()));
-        let routes = reflection(services(db, events(), settings.max_body_bytes).add_service(service)).map_err(Error::internal)?;
+        let routes = reflection(services(db, &streams, settings.max_body_bytes).add_service(service)).map_err(Error::internal)?;
         doors.spawn(serve_grpc(listener, layers, routes, drain.listeners()));
     }
     Ok(())

@@ -20,8 +20,8 @@ use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
 use crate::db::Db;
 use crate::entity::EntityService;
-use crate::events::EventService;
-use crate::offboarding::{OffboardingService, RemovalService};
+use crate::events::{EventService, Hub};
+use crate::offboarding::{OffboardingService, RemovalService, Watching};
 use crate::portfolio::PortfolioService;
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::v1::bulk_delete_service_server::BulkDeleteServiceServer;
@@ -47,8 +47,22 @@ pub struct Limits {
     pub request_timeout: Duration,
 }
 
+/// What streams that do not end by themselves need.
+#[derive(Clone)]
+pub struct Streams {
+    /// Wakes them.
+    pub hub: Hub,
+    /// Knows when the keys of their callers end.
+    pub authenticator: Authenticator,
+    /// Cancelled when the process takes no more calls.
+    pub closing: CancellationToken,
+}
+
 /// The capabilities as gRPC services.
-pub fn services(db: &Db, events: EventService, message_bytes: usize) -> Routes {
+pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
+    let Streams { hub, authenticator, closing } = streams.clone();
+    let events = EventService::new(db.clone(), hub.clone(), authenticator.clone(), closing.clone());
+    let watching = Watching { db: db.clone(), hub, authenticator, closing };
     macro_rules! limited {
         ($server:ident, $service:expr) => {
             $server::new($service)
@@ -62,7 +76,7 @@ pub fn services(db: &Db, events: EventService, message_bytes: usize) -> Routes {
     Routes::new(limited!(EntityServiceServer, EntityService::new(db.clone())))
         .add_service(limited!(PortfolioServiceServer, PortfolioService::new(db.clone())))
         .add_service(limited!(RemovalServiceServer, RemovalService::new(db.clone())))
-        .add_service(limited!(OffboardingServiceServer, OffboardingService::new(db.clone())))
+        .add_service(limited!(OffboardingServiceServer, OffboardingService::new(watching)))
         .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(db.clone())))
         .add_service(limited!(EventServiceServer, events))
 }

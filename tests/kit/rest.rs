@@ -71,6 +71,10 @@ const fn api_key(rpc: &'static str, method: &'static str, path: &'static str) ->
 pub const ROUTES: &[Route] = &[
     api_key("RemovalService/RemoveEntity", "DELETE", "/v5/entities/{entity_id}"),
     api_key("RemovalService/GetRemovalJob", "GET", "/v5/entities/jobs/{job_id}"),
+    api_key("RemovalService/ListRemovalJobs", "GET", "/v5/entities/jobs"),
+    snake("RemovalService/PreviewRemoval", "GET", "/v1/entities/{entity_id}/removal", Body::None),
+    snake("RemovalService/GetRemovalPolicy", "GET", "/v1/removal-policy", Body::None),
+    snake("RemovalService/UpdateRemovalPolicy", "PATCH", "/v1/removal-policy", Body::Member("policy")),
     snake("PortfolioService/CreatePortfolio", "POST", "/v1/portfolios", Body::Rest),
     snake("PortfolioService/GetPortfolio", "GET", "/v1/portfolios/{portfolio_id}", Body::None),
     snake("PortfolioService/ListPortfolios", "GET", "/v1/portfolios", Body::None),
@@ -106,6 +110,8 @@ pub const ROUTES: &[Route] = &[
     snake("EventService/WatchEvents", "GET", "/v1/events:watch", Body::None).answering("event"),
     camel("OffboardingService/RequestOffboarding", "POST", "/v1/offboarding/entities", Body::Rest),
     camel("OffboardingService/GetOffboardingRequest", "GET", "/v1/offboarding/entities/{offboarding_request_id}", Body::None),
+    camel("OffboardingService/ListOffboardingRequests", "GET", "/v1/offboarding/entities", Body::None),
+    camel("OffboardingService/WatchOffboardingRequest", "GET", "/v1/offboarding/entities/{offboarding_request_id}:watch", Body::None),
     camel("OffboardingService/CancelOffboardingRequest", "PATCH", "/v1/offboarding/entities/{offboarding_request_id}/cancel", Body::None),
 ];
 

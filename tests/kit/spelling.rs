@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
+use prost_reflect::{DescriptorPool, EnumDescriptor, EnumValueDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 use serde_json::{Map, Value, json};
 
 /// The descriptors of every service.
@@ -123,7 +123,16 @@ pub fn to_grpc(value: &Value, message: &MessageDescriptor) -> Value {
 
 /// A request in the JSON of a camelCase contract, from the one spelling.
 pub fn to_camel_case(value: &Value, message: &MessageDescriptor) -> Value {
-    translate(value, message, &|field, value| (field.json_name().to_owned(), value), &|value, _| value.clone())
+    translate(value, message, &|field, value| (field.json_name().to_owned(), value), &|value, kind| {
+        let name = format!("{}{}", prefix(kind), value.as_str().unwrap_or_default().to_ascii_uppercase());
+        kind.get_value_by_name(&name).and_then(|found| json_value(&found)).map_or_else(|| value.clone(), Value::String)
+    })
+}
+
+/// How a camelCase contract spells an enum value, where the proto says so.
+fn json_value(value: &EnumValueDescriptor) -> Option<String> {
+    let option = POOL.get_extension_by_name("offboard.v1.json_value")?;
+    value.options().get_extension(&option).as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 type Rename<'a> = &'a dyn Fn(&FieldDescriptor, Value) -> (String, Value);

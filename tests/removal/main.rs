@@ -15,6 +15,8 @@ mod given;
 mod membership_races;
 mod offboarding;
 mod offboarding_refusals;
+mod outlook;
 mod plans;
 mod races;
+mod requests;
 mod watched;

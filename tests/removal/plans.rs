@@ -140,7 +140,8 @@ async fn hot_statements_find_their_rows_by_key() {
     check("detach many", DetachMany::TEXT, &many, &["entity_pkey"]);
     let behind = [REALM, PORTFOLIO, ("at", "timestamptz", "now() - interval '1 day'"), ("id", "text", "'e'"), ("limit", "int8", "1000")];
     check("export", ReadPlaces::TEXT, &behind, &["entity_portfolio"]);
-    let wake = [("grace", "float8", "0"), ("channel", "text", "'offboard'"), ("topic", "text", "'offboarding'")];
+    let wake =
+        [("grace", "float8", "0"), ("max_grace", "float8", "60"), ("channel", "text", "'offboard'"), ("topic", "text", "'offboarding'")];
     let asking = [[REALM, ID, ENTITY, PRINCIPAL, ("key", "uuid", PRINCIPAL.2)].as_slice(), &wake].concat();
     check("request", Request::TEXT, &asking, &["entity_pkey"]);
     let canceling = [REALM, ID, PRINCIPAL, ("from", "text", "'pending'"), ("to", "text", "'canceled'")];

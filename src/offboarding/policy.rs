@@ -1,0 +1,164 @@
+//! What a realm has decided on removals. Pure.
+
+use std::time::Duration;
+
+use crate::error::{Result, Violations};
+use crate::offboarding::model::MAX_GRACE;
+use crate::proto::v1;
+
+/// The shortest retention: as long as an answer to an idempotency key is kept, so that nothing goes that a caller may still ask for blindly.
+const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// The longest retention that has an end: a hundred years.
+const MAX_RETENTION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The fields that a caller may name.
+const FIELDS: [&str; 4] = ["default_grace_period", "max_grace_period", "tombstone_retention", "request_retention"];
+
+/// The removal policy of a realm; without one, [`Policy::default`] holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The grace period of a removal that does not say one.
+    pub default_grace: Duration,
+    /// The longest grace period that a call may ask for.
+    pub max_grace: Duration,
+    /// How long tombstones are kept; for ever if not set.
+    pub tombstone_retention: Option<Duration>,
+    /// How long requests are kept after their end; for ever if not set.
+    pub request_retention: Option<Duration>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy { default_grace: Duration::ZERO, max_grace: MAX_GRACE, tombstone_retention: None, request_retention: None }
+    }
+}
+
+/// A change of a policy: the fields that it names, each with its new value.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    default_grace: Option<Duration>,
+    max_grace: Option<Duration>,
+    tombstone_retention: Option<Option<Duration>>,
+    request_retention: Option<Option<Duration>>,
+}
+
+impl Change {
+    /// Reads a change; every fault is told.
+    pub fn check(policy: Option<v1::RemovalPolicy>, mask: Option<prost_types::FieldMask>) -> Result<Change> {
+        let mut faults = Violations::new();
+        let paths = mask.map(|mask| mask.paths).unwrap_or_default();
+        if paths.is_empty() {
+            faults.add("update_mask", "required", format!("must name at least one of {}", FIELDS.join(", ")));
+        }
+        let policy = policy.unwrap_or_default();
+        let mut change = Change::default();
+        for path in &paths {
+            let at = format!("policy.{path}");
+            let defaults = Policy::default();
+            match path.as_str() {
+                "default_grace_period" => {
+                    change.default_grace = Some(grace(policy.default_grace_period, defaults.default_grace, &at, &mut faults));
+                }
+                "max_grace_period" => change.max_grace = Some(grace(policy.max_grace_period, defaults.max_grace, &at, &mut faults)),
+                "tombstone_retention" => change.tombstone_retention = Some(retention(policy.tombstone_retention, &at, &mut faults)),
+                "request_retention" => change.request_retention = Some(retention(policy.request_retention, &at, &mut faults)),
+                _ => faults.add("update_mask", "unknown_field", format!("`{path}` is none of {}", FIELDS.join(", "))),
+            }
+        }
+        faults.check()?;
+        Ok(change)
+    }
+
+    /// The policy after the change, or what is wrong with it.
+    pub fn apply(&self, to: Policy) -> Result<Policy> {
+        let changed = Policy {
+            default_grace: self.default_grace.unwrap_or(to.default_grace),
+            max_grace: self.max_grace.unwrap_or(to.max_grace),
+            tombstone_retention: self.tombstone_retention.unwrap_or(to.tombstone_retention),
+            request_retention: self.request_retention.unwrap_or(to.request_retention),
+        };
+        let mut faults = Violations::new();
+        if changed.default_grace > changed.max_grace {
+            let field = if self.default_grace.is_some() { "policy.default_grace_period" } else { "policy.max_grace_period" };
+            faults.add(field, "out_of_range", "the default must not be longer than the maximum");
+        }
+        faults.check()?;
+        Ok(changed)
+    }
+}
+
+fn grace(message: Option<prost_types::Duration>, otherwise: Duration, field: &str, faults: &mut Violations) -> Duration {
+    within(message, Duration::ZERO..=MAX_GRACE, "must be from 0s to 7776000s (90 days)", field, faults).unwrap_or(otherwise)
+}
+
+fn retention(message: Option<prost_types::Duration>, field: &str, faults: &mut Violations) -> Option<Duration> {
+    within(message, MIN_RETENTION..=MAX_RETENTION, "must be from 86400s (a day) to 3153600000s (100 years)", field, faults)
+}
+
+fn within(
+    message: Option<prost_types::Duration>,
+    bounds: std::ops::RangeInclusive<Duration>,
+    description: &str,
+    field: &str,
+    faults: &mut Violations,
+) -> Option<Duration> {
+    match Duration::try_from(message?) {
+        Ok(duration) if bounds.contains(&duration) => Some(duration),
+        _ => {
+            faults.add(field, "out_of_range", description);
+            None
+        }
+    }
+}
+
+impl From<Policy> for v1::RemovalPolicy {
+    fn from(policy: Policy) -> Self {
+        let message = |duration: Duration| prost_types::Duration::try_from(duration).ok();
+        v1::RemovalPolicy {
+            default_grace_period: message(policy.default_grace),
+            max_grace_period: message(policy.max_grace),
+            tombstone_retention: policy.tombstone_retention.and_then(message),
+            request_retention: policy.request_retention.and_then(message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+        Some(prost_types::Duration { seconds, nanos: 0 })
+    }
+
+    fn change(policy: v1::RemovalPolicy, paths: &[&str]) -> Result<Change> {
+        Change::check(Some(policy), Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }))
+    }
+
+    #[test]
+    fn only_what_is_named_changes_and_what_is_not_set_goes_back() {
+        let was = Policy { default_grace: Duration::from_secs(60), tombstone_retention: Some(MIN_RETENTION), ..Policy::default() };
+        let message = v1::RemovalPolicy { max_grace_period: seconds(3600), default_grace_period: seconds(7), ..Default::default() };
+        let after = change(message, &["max_grace_period", "tombstone_retention"]).unwrap().apply(was).unwrap();
+        assert_eq!(after.default_grace.as_secs(), 60);
+        assert_eq!((after.max_grace.as_secs(), after.tombstone_retention), (3600, None));
+    }
+
+    #[test]
+    fn every_fault_of_a_change_is_told() {
+        let message = v1::RemovalPolicy { default_grace_period: seconds(-1), request_retention: seconds(5), ..Default::default() };
+        let error = change(message, &["default_grace_period", "request_retention", "nonsense"]).unwrap_err();
+        let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["policy.default_grace_period", "policy.request_retention", "update_mask"]);
+        assert!(change(v1::RemovalPolicy::default(), &[]).is_err());
+    }
+
+    #[test]
+    fn the_default_is_never_longer_than_the_maximum() {
+        let message = v1::RemovalPolicy { max_grace_period: seconds(30), ..Default::default() };
+        let shorter = change(message, &["max_grace_period"]).unwrap();
+        let was = Policy { default_grace: Duration::from_secs(60), ..Policy::default() };
+        assert_eq!(shorter.apply(was).unwrap_err().violations()[0].field, "policy.max_grace_period");
+        assert!(shorter.apply(Policy::default()).is_ok());
+    }
+}

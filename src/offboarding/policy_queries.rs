@@ -1,0 +1,137 @@
+//! The SQL of removal policies and of the retention that they ask for.
+
+use std::time::Duration;
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use crate::db::{Realm, Work, statement};
+use crate::offboarding::policy::Policy;
+
+type PolicyRow = (Double, Double, Nullable<Double>, Nullable<Double>);
+type PolicyValues = (f64, f64, Option<f64>, Option<f64>);
+
+impl From<PolicyValues> for Policy {
+    fn from((default_grace, max_grace, tombstone_retention, request_retention): PolicyValues) -> Self {
+        // Stored intervals are checked to be of these bounds.
+        let duration = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        Policy {
+            default_grace: duration(default_grace),
+            max_grace: duration(max_grace),
+            tombstone_retention: tombstone_retention.map(duration),
+            request_retention: request_retention.map(duration),
+        }
+    }
+}
+
+/// The policy of the realm.
+pub fn get(connection: &mut PgConnection, realm: &Realm) -> Work<Policy> {
+    let found: Option<PolicyValues> = ReadPolicy { realm: realm.id() }.get_result(connection).optional()?;
+    Ok(found.map(Policy::from).unwrap_or_default())
+}
+
+statement! {
+    /// The policy, in seconds.
+    struct ReadPolicy { realm: i32 as Integer } -> PolicyRow,
+    "SELECT extract(epoch FROM default_grace)::float8, extract(epoch FROM max_grace)::float8,
+            extract(epoch FROM tombstone_retention)::float8, extract(epoch FROM request_retention)::float8
+     FROM removal_policy
+     WHERE realm_id = {realm}"
+}
+
+/// Reads the policy for a change of it; call it in a transaction. Whoever else changes it waits.
+pub fn lock(connection: &mut PgConnection, realm: &Realm) -> Work<Policy> {
+    LockRealm { realm: realm.id() }.get_result::<(i32,)>(connection)?;
+    get(connection, realm)
+}
+
+statement! {
+    /// A lock that there is also where no policy is yet.
+    struct LockRealm { realm: i32 as Integer } -> (Integer,),
+    "SELECT id FROM realm WHERE id = {realm} FOR NO KEY UPDATE"
+}
+
+/// Stores the policy and tells of it.
+pub fn put(connection: &mut PgConnection, realm: &Realm, principal: Uuid, policy: &Policy) -> Work<()> {
+    let statement = PutPolicy {
+        realm: realm.id(),
+        org: realm.org(),
+        principal,
+        default_grace: policy.default_grace.as_secs_f64(),
+        max_grace: policy.max_grace.as_secs_f64(),
+        tombstone_retention: policy.tombstone_retention.map(|duration| duration.as_secs_f64()),
+        request_retention: policy.request_retention.map(|duration| duration.as_secs_f64()),
+    };
+    statement.execute(connection)?;
+    Ok(())
+}
+
+statement! {
+    /// The policy and its event.
+    struct PutPolicy<'a> {
+        realm: i32 as Integer,
+        org: &'a str as Text,
+        principal: Uuid as SqlUuid,
+        default_grace: f64 as Double,
+        max_grace: f64 as Double,
+        tombstone_retention: Option<f64> as Nullable<Double>,
+        request_retention: Option<f64> as Nullable<Double>,
+    } -> (Integer,),
+    "WITH changed AS (
+        INSERT INTO removal_policy (realm_id, default_grace, max_grace, tombstone_retention, request_retention, updated_by)
+        VALUES ({realm}, make_interval(secs => {default_grace}), make_interval(secs => {max_grace}),
+                make_interval(secs => {tombstone_retention}), make_interval(secs => {request_retention}), {principal})
+        ON CONFLICT (realm_id) DO UPDATE
+        SET default_grace = excluded.default_grace, max_grace = excluded.max_grace,
+            tombstone_retention = excluded.tombstone_retention, request_retention = excluded.request_retention,
+            updated_at = now(), updated_by = excluded.updated_by
+        RETURNING 1
+     )
+     INSERT INTO event (realm_id, type, subjects, principal_id, data)
+     SELECT {realm}, 'removal_policy.updated', ARRAY[{org}], {principal},
+            jsonb_build_object('default_grace_period', {default_grace}::float8, 'max_grace_period', {max_grace}::float8,
+                               'tombstone_retention', {tombstone_retention}::float8, 'request_retention', {request_retention}::float8)
+     FROM changed"
+}
+
+/// Removes some of the tombstones that have had their time, whichever realm they are of, and tells how many.
+pub fn sweep_tombstones(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
+    Ok(SweepTombstones { at_most }.execute(connection)?)
+}
+
+statement! {
+    /// A batch of old tombstones.
+    struct SweepTombstones { at_most: i64 as BigInt } -> (Integer,),
+    "WITH old AS MATERIALIZED (
+        SELECT t.realm_id, t.entity_id, t.incarnation
+        FROM removal_policy p
+        JOIN tombstone t ON t.realm_id = p.realm_id AND t.removed_at < now() - p.tombstone_retention
+        LIMIT {at_most}
+        FOR UPDATE OF t SKIP LOCKED
+     )
+     DELETE FROM tombstone t
+     USING old o
+     WHERE t.realm_id = o.realm_id AND t.entity_id = o.entity_id AND t.incarnation = o.incarnation"
+}
+
+/// Removes some of the requests that ended long ago, whichever realm they are of, and tells how many.
+pub fn sweep_requests(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
+    Ok(SweepRequests { at_most }.execute(connection)?)
+}
+
+statement! {
+    /// A batch of old requests. A live one has no end, and so stays.
+    struct SweepRequests { at_most: i64 as BigInt } -> (Integer,),
+    "WITH old AS MATERIALIZED (
+        SELECT r.realm_id, r.id
+        FROM removal_policy p
+        JOIN offboarding_request r ON r.realm_id = p.realm_id AND r.finished_at < now() - p.request_retention
+        LIMIT {at_most}
+        FOR UPDATE OF r SKIP LOCKED
+     )
+     DELETE FROM offboarding_request r
+     USING old o
+     WHERE r.realm_id = o.realm_id AND r.id = o.id"
+}

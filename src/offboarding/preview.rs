@@ -1,0 +1,105 @@
+//! What a removal would take, and what stands in its way. Pure.
+
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use crate::entity::model::State;
+use crate::filter::{Filter, Record};
+use crate::offboarding::model::by_plural;
+use crate::offboarding::preview_queries::Outlook;
+use crate::proto::v1;
+
+/// The answer for an entity as it stands.
+pub fn preview(entity_id: String, outlook: Outlook) -> v1::RemovalPreview {
+    let blockers = blockers(&entity_id, &outlook);
+    v1::RemovalPreview {
+        entity_id,
+        removable: !blockers.iter().any(|blocker| blocker.blocking),
+        blockers,
+        dependents: by_plural(&outlook.dependents).into_iter().collect(),
+        components: outlook.components.iter().map(ToString::to_string).collect(),
+        portfolio_id: outlook.portfolio_id,
+        default_grace_period: Duration::try_from_secs_f64(outlook.default_grace).ok().and_then(|grace| grace.try_into().ok()),
+    }
+}
+
+fn blockers(entity_id: &str, outlook: &Outlook) -> Vec<v1::RemovalBlocker> {
+    let mut blockers = Vec::new();
+    let mut add = |code: &str, message: String, blocking: bool, job_id: Option<String>| {
+        blockers.push(v1::RemovalBlocker { code: code.to_owned(), message, blocking, job_id });
+    };
+    if outlook.state == State::Onboarding {
+        add("onboarding", "The entity is still onboarding.".to_owned(), true, None);
+    }
+    if let Some(reason) = &outlook.hold_reason {
+        add("on_hold", format!("The entity is on hold: {reason}"), true, None);
+    }
+    if let Some(request) = outlook.live_request {
+        add("offboarding", "The entity is being offboarded already.".to_owned(), true, Some(request.to_string()));
+    }
+    for task in outlook.tasks.as_array().into_iter().flatten().filter(|task| takes(task, entity_id, outlook)) {
+        let id = task["id"].as_str().map(str::to_owned);
+        add("bulk_delete", "A bulk delete that is under way selects the entity.".to_owned(), false, id);
+    }
+    blockers
+}
+
+/// Whether the filter of a task selects the entity; a task without one does.
+fn takes(task: &Json, entity_id: &str, outlook: &Outlook) -> bool {
+    let record = Record { id: entity_id, r#type: &outlook.type_, attributes: &outlook.attributes };
+    task["filter"].as_str().is_none_or(|filter| Filter::parse(filter).is_ok_and(|filter| filter.matches(&record)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn outlook() -> Outlook {
+        Outlook {
+            type_: "HCP".to_owned(),
+            state: State::Active,
+            hold_reason: None,
+            attributes: json!({"Name": "Ann"}),
+            components: Vec::new(),
+            portfolio_id: None,
+            dependents: json!({"task": 2}),
+            live_request: None,
+            tasks: json!([]),
+            default_grace: 60.0,
+        }
+    }
+
+    fn codes(outlook: Outlook) -> (Vec<String>, bool) {
+        let preview = preview("e".to_owned(), outlook);
+        (preview.blockers.into_iter().map(|blocker| blocker.code).collect(), preview.removable)
+    }
+
+    #[test]
+    fn every_blocker_is_told() {
+        assert_eq!(codes(outlook()), (vec![], true));
+        let both = Outlook { state: State::Onboarding, hold_reason: Some("audit".to_owned()), ..outlook() };
+        assert_eq!(codes(both), (vec!["onboarding".to_owned(), "on_hold".to_owned()], false));
+        let leaving = Outlook { state: State::Offboarding, live_request: Some(Uuid::nil()), ..outlook() };
+        assert_eq!(codes(leaving), (vec!["offboarding".to_owned()], false));
+    }
+
+    #[test]
+    fn a_bulk_delete_counts_where_its_filter_holds_and_does_not_keep_a_removal() {
+        let filter = |text: Json| Outlook { tasks: json!([{"id": "t", "filter": text}]), ..outlook() };
+        assert_eq!(codes(filter(json!(null))), (vec!["bulk_delete".to_owned()], true));
+        assert_eq!(codes(filter(json!("equals(attributes.Name, ann)"))), (vec!["bulk_delete".to_owned()], true));
+        assert_eq!(codes(filter(json!("equals(attributes.Name, 'bob')"))), (vec![], true));
+    }
+
+    #[test]
+    fn the_usual_kinds_are_always_counted() {
+        let preview = preview("e".to_owned(), outlook());
+        assert_eq!(preview.dependents["tasks"], 2);
+        assert_eq!(preview.dependents["assessments"], 0);
+        assert_eq!(preview.default_grace_period.unwrap().seconds, 60);
+    }
+}

@@ -1,0 +1,75 @@
+//! The SQL of a look at what a removal would do.
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::db::{Realm, Work, statement};
+use crate::entity::model::State;
+
+/// How many bulk deletes that are under way are looked at.
+const TASKS: i64 = 100;
+
+/// An entity with all that a removal of it has to do with.
+#[derive(Debug, diesel::Queryable)]
+pub struct Outlook {
+    /// What the entity is.
+    pub type_: String,
+    /// Where it stands.
+    pub state: State,
+    /// Why it must not go, if it must not.
+    pub hold_reason: Option<String>,
+    /// Its attributes.
+    pub attributes: Json,
+    /// Its parts.
+    pub components: Vec<Uuid>,
+    /// The portfolio that it is in.
+    pub portfolio_id: Option<String>,
+    /// How many dependents of each kind hang on it: an object.
+    pub dependents: Json,
+    /// The request that is live for it.
+    pub live_request: Option<Uuid>,
+    /// The bulk deletes that may be about to take it: an array of objects `{id, filter}`; the filter is for the caller to try.
+    pub tasks: Json,
+    /// The grace period of a request that does not say one, in seconds.
+    pub default_grace: f64,
+}
+
+/// Looks at an entity. None if it is missing or deleted.
+pub fn outlook(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -> Work<Option<Outlook>> {
+    Ok(ReadOutlook { realm: realm.id(), entity: entity_id, tasks: TASKS }.get_result(connection).optional()?)
+}
+
+statement! {
+    /// One look at everything, so that what it tells was true at one moment.
+    struct ReadOutlook<'a> {
+        realm: i32 as Integer,
+        entity: &'a str as Text,
+        tasks: i64 as BigInt,
+    } -> (Text, Text, Nullable<Text>, Jsonb, Array<SqlUuid>, Nullable<Text>, Jsonb, Nullable<SqlUuid>, Jsonb, Double),
+    "SELECT e.type, e.state, e.hold_reason, e.attributes, e.components, e.portfolio_id,
+            (SELECT COALESCE(jsonb_object_agg(k.kind, k.parts), '{}')
+             FROM (SELECT d.kind, count(*) AS parts
+                   FROM dependent d
+                   WHERE d.realm_id = e.realm_id AND d.entity_id = e.id
+                   GROUP BY d.kind) k),
+            (SELECT r.id
+             FROM offboarding_request r
+             WHERE r.realm_id = e.realm_id AND r.entity_id = e.id AND r.status IN ('pending', 'running')),
+            -- Tasks that have not ended, were asked for since the entity is there, and name it or its type.
+            (SELECT COALESCE(jsonb_agg(jsonb_build_object('id', t.id, 'filter', t.filter)), '[]')
+             FROM (SELECT b.id, b.filter
+                   FROM bulk_delete b
+                   WHERE b.realm_id = e.realm_id AND b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed')
+                     AND b.created_at >= e.created_at
+                     AND (b.entity_type IS NULL OR b.entity_type = e.type OR 'configuration/entityTypes/' || b.entity_type = e.type)
+                     AND (b.entity_ids IS NULL OR e.id = ANY(b.entity_ids))
+                     AND e.id <> ALL(b.excluded_ids)
+                   ORDER BY b.created_at
+                   LIMIT {tasks}) t),
+            COALESCE((SELECT extract(epoch FROM p.default_grace)::float8 FROM removal_policy p WHERE p.realm_id = e.realm_id), 0)
+     FROM entity e
+     WHERE e.realm_id = {realm} AND e.id = {entity} AND e.deleted_at IS NULL"
+}

@@ -1,0 +1,150 @@
+//! One caller's view of a request until its end.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, StreamExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::access::{Authenticator, Caller};
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::events::{Hub, WakeUp};
+use crate::offboarding::model::{Offboarding, OffboardingState};
+use crate::offboarding::queries;
+
+/// How often a request is looked at when nothing wakes: a put-off attempt changes it without an event.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What every watch needs.
+#[derive(Clone)]
+pub struct Watching {
+    /// The database.
+    pub db: Db,
+    /// Wakes when something happened in the realm.
+    pub hub: Hub,
+    /// Knows when the caller's key ends.
+    pub authenticator: Authenticator,
+    /// Cancelled when the process takes no more calls.
+    pub closing: CancellationToken,
+}
+
+struct Watch {
+    on: Watching,
+    caller: Caller,
+    request_id: Uuid,
+    wake_up: WakeUp,
+    /// What was told last.
+    told: Offboarding,
+    /// What is to be told.
+    ahead: VecDeque<Offboarding>,
+}
+
+/// Tells of a request as it is, and of all that becomes of it.
+pub fn watch(on: Watching, caller: Caller, wake_up: WakeUp, first: Offboarding) -> BoxStream<'static, Result<Offboarding, Status>> {
+    let watch = Watch { on, caller, request_id: first.id, wake_up, told: first.clone(), ahead: VecDeque::new() };
+    let rest = stream::unfold(Some(watch), |watch| async move {
+        let mut watch = watch?;
+        match watch.next().await {
+            Ok(Some(request)) => Some((Ok(request), Some(watch))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error.into()), None)),
+        }
+    });
+    stream::once(std::future::ready(Ok(first))).chain(rest).boxed()
+}
+
+impl Watch {
+    /// What is told next; none behind the end.
+    async fn next(&mut self) -> Result<Option<Offboarding>> {
+        loop {
+            if let Some(next) = self.ahead.pop_front() {
+                self.told = next.clone();
+                return Ok(Some(next));
+            }
+            if !self.told.state.is_live() {
+                return Ok(None);
+            }
+            self.wait().await?;
+            let (realm, id) = (self.caller.realm.clone(), self.request_id);
+            let found = self.on.db.run(move |connection| queries::get(connection, &realm, id)).await?;
+            // Gone by the realm's retention.
+            let Some(now) = found else { return Ok(None) };
+            self.ahead = between(&self.told, now).into();
+        }
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        let until = Instant::now() + LOOK_EVERY;
+        tokio::select! {
+            () = self.wake_up.wait() => {}
+            () = self.on.closing.cancelled() => {
+                return Err(Error::unavailable("This replica is shutting down; watch again and another one will answer."));
+            }
+            () = tokio::time::sleep_until(until) => self.on.authenticator.check(&self.caller).await?,
+        }
+        Ok(())
+    }
+}
+
+/// What lies between what was told and what is: also the start that was over before anybody looked.
+fn between(told: &Offboarding, now: Offboarding) -> Vec<Offboarding> {
+    let mut steps = Vec::new();
+    let ran = matches!(now.state, OffboardingState::Succeeded | OffboardingState::Failed);
+    if told.state == OffboardingState::Pending && ran {
+        let running = OffboardingState::Running;
+        let (error_code, error_message) = (None, None);
+        steps.push(Offboarding { state: running, finished_at: None, removed: None, error_code, error_message, ..now.clone() });
+    }
+    let is_news = told.state != now.state || told.attempts != now.attempts || told.next_attempt_at != now.next_attempt_at;
+    if is_news {
+        steps.push(now);
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+
+    use super::*;
+
+    fn request(state: OffboardingState) -> Offboarding {
+        Offboarding {
+            id: Uuid::nil(),
+            entity_id: "e".to_owned(),
+            principal_id: Uuid::nil(),
+            state,
+            components: Vec::new(),
+            created_at: Utc::now(),
+            execute_after: Utc::now(),
+            started_at: Some(Utc::now()),
+            finished_at: Some(Utc::now()),
+            removed: None,
+            error_code: None,
+            error_message: None,
+            attempts: 1,
+            last_error_code: None,
+            last_error_message: None,
+            next_attempt_at: None,
+        }
+    }
+
+    fn states(from: OffboardingState, to: OffboardingState) -> Vec<OffboardingState> {
+        between(&request(from), request(to)).into_iter().map(|step| step.state).collect()
+    }
+
+    #[test]
+    fn no_transition_is_left_out() {
+        use OffboardingState::{Canceled, Failed, Pending, Running, Succeeded};
+        assert_eq!(states(Pending, Pending), []);
+        assert_eq!(states(Pending, Running), [Running]);
+        assert_eq!(states(Pending, Succeeded), [Running, Succeeded]);
+        assert_eq!(states(Pending, Failed), [Running, Failed]);
+        assert_eq!(states(Pending, Canceled), [Canceled]);
+        assert_eq!(states(Running, Succeeded), [Succeeded]);
+    }
+}
