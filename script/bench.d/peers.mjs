@@ -16,6 +16,8 @@ const name = "nothing";
 // By the socket of PGHOST, as the service does.
 const connection = { host: process.env.PGHOST, user: process.env.PGUSER, password: process.env.PGPASSWORD, database: process.env.PGDATABASE };
 const pool = new pg.Pool({ ...connection, max: Math.max(10, atOnce + 2) });
+pool.on("error", (error) => { throw error; });
+pool.on("connect", (client) => client.on("error", (error) => { throw error; }));
 const now = () => performance.now() / 1000;
 
 async function settle(table) {
