@@ -100,7 +100,7 @@ statement! {
         DELETE FROM dependent d
         USING gone g
         WHERE d.realm_id = g.realm_id AND d.entity_id = g.id
-        RETURNING d.realm_id, d.entity_id, d.kind
+        RETURNING g.request_id, d.kind
      ),
      unindexed AS (
         DELETE FROM attribute_index a
@@ -108,9 +108,9 @@ statement! {
         WHERE a.realm_id = g.realm_id AND a.entity_id = g.id
      ),
      counts AS (
-        SELECT k.realm_id, k.entity_id, jsonb_object_agg(k.kind, k.parts) AS removed
-        FROM (SELECT realm_id, entity_id, kind, count(*) AS parts FROM parts GROUP BY realm_id, entity_id, kind) k
-        GROUP BY k.realm_id, k.entity_id
+        SELECT k.request_id, jsonb_object_agg(k.kind, k.parts) AS removed
+        FROM (SELECT request_id, kind, count(*) AS parts FROM parts GROUP BY request_id, kind) k
+        GROUP BY k.request_id
      ),
      stones AS (
         INSERT INTO tombstone
@@ -153,7 +153,7 @@ statement! {
      UPDATE offboarding_request r
      SET status = 'succeeded', finished_at = now(), due_at = NULL, next_attempt_at = NULL, removed = COALESCE(c.removed, '{}'::jsonb)
      FROM gone g
-     LEFT JOIN counts c ON c.realm_id = g.realm_id AND c.entity_id = g.id
+     LEFT JOIN counts c ON c.request_id = g.request_id
      WHERE r.realm_id = g.realm_id AND r.id = g.request_id
      RETURNING r.id"
 }

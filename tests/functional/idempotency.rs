@@ -200,6 +200,7 @@ fn changes() -> Vec<(&'static str, Value)> {
         ("PortfolioService/BatchAttachEntities", json!({"portfolio_id": "p", "entity_ids": ["many", "nobody"]})),
         ("PortfolioService/BatchDetachEntities", json!({"portfolio_id": "q", "entity_ids": ["other_member", "nobody"]})),
         ("RemovalService/RemoveEntity", json!({"entity_id": "removed"})),
+        ("RemovalService/UpdateRemovalPolicy", json!({"policy": {"max_grace_period": "7200s"}, "update_mask": "maxGracePeriod"})),
         ("OffboardingService/RequestOffboarding", json!({"entity_id": "asked", "grace_period": "3600s"})),
         ("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": ""})),
         ("BulkDeleteService/StartBulkDelete", json!({"spec": {"objects": {"filter": "equals(type, 'Nothing')"}}})),
