@@ -2,6 +2,7 @@
 
 mod rules;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,8 +20,12 @@ use rules::{About, Call, Expected, Place, RequestCall, Rules};
 
 /// How many entities a run is about, in each of the realms.
 const ENTITIES: usize = 3;
-/// The callers: two keys of one realm and one of another, as the realm's number and its name.
-const CALLERS: [(usize, &str); 3] = [(0, "acme"), (0, "acme"), (1, "globex")];
+/// How many of them are there from the beginning.
+const GIVEN: usize = 2;
+/// The organisations of the realms.
+const REALMS: [&str; 2] = ["acme", "globex"];
+/// The callers, by the number of their realm: two keys of one and one of the other.
+const CALLERS: [usize; 3] = [0, 0, 1];
 
 /// What one of them does.
 #[derive(Clone, Debug)]
@@ -55,25 +60,25 @@ pub enum Work {
 
 fn act() -> impl Strategy<Value = Act> {
     let call = prop_oneof![
-        5 => (prop::bool::weighted(0.3), 0..3_i64).prop_map(|(onboarding, tasks)| Call::Create { onboarding, tasks }),
-        2 => Just(Call::CompleteOnboarding),
-        1 => Just(Call::PlaceHold),
-        2 => Just(Call::ReleaseHold),
+        3 => (prop::bool::weighted(0.2), 0..3_i64).prop_map(|(onboarding, tasks)| Call::Create { onboarding, tasks }),
+        1 => Just(Call::CompleteOnboarding),
+        2 => Just(Call::PlaceHold),
+        1 => Just(Call::ReleaseHold),
         1 => Just(Call::GetEntity),
         2 => Just(Call::Preview),
         4 => Just(Call::Remove),
-        5 => any::<bool>().prop_map(|waits| Call::Request { waits }),
+        5 => prop::bool::weighted(0.4).prop_map(|waits| Call::Request { waits }),
     ];
     let request_call = prop_oneof![3 => Just(RequestCall::Cancel), 1 => Just(RequestCall::GetRequest), 1 => Just(RequestCall::GetJob)];
-    let verdict = prop_oneof![3 => Just(Verdict::Confirmed), 1 => Just(Verdict::Later), 1 => Just(Verdict::Refused)];
+    let verdict = prop_oneof![Just(Verdict::Confirmed), Just(Verdict::Later), Just(Verdict::Refused)];
     let caller = || (0..CALLERS.len(), 0..2_usize);
     prop_oneof![
-        22 => (caller(), 0..ENTITIES, call).prop_map(|((caller, door), entity, call)| Act::Call { caller, door, entity, call }),
+        20 => (caller(), 0..ENTITIES, call).prop_map(|((caller, door), entity, call)| Act::Call { caller, door, entity, call }),
         6 => (caller(), any::<prop::sample::Index>(), request_call)
             .prop_map(|((caller, door), request, call)| Act::CallRequest { caller, door, request, call }),
-        4 => Just(Act::Claim),
-        1 => Just(Act::LeasesEnd),
-        5 => (any::<prop::sample::Index>(), verdict).prop_map(|(claim, verdict)| Act::Finish { claim, verdict }),
+        6 => Just(Act::Claim),
+        3 => Just(Act::LeasesEnd),
+        6 => (any::<prop::sample::Index>(), verdict).prop_map(|(claim, verdict)| Act::Finish { claim, verdict }),
     ]
 }
 
@@ -100,27 +105,27 @@ impl Confirmation for Authority {
 struct Stage {
     world: World,
     /// Each caller through gRPC and through REST.
-    clients: Vec<[Client; 2]>,
+    clients: [[Client; 2]; 3],
     executor: OffboardingExecutor,
     says: Arc<Mutex<Verdict>>,
     runs: AtomicUsize,
-    /// What happened, so that it can be seen that enough did.
-    tally: Mutex<std::collections::BTreeMap<String, usize>>,
+    /// What happened how often, so that it can be seen that enough did.
+    tally: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Stage {
     /// Nobody works here but who is told to.
     async fn set() -> Stage {
         let world = World::start_with(Door::Grpc, &["--roles=grpc,gateway"]).await;
-        let clients = CALLERS.map(|(_, org)| {
-            let key = Key::create(&world.database, org, "test", SCOPES);
+        let clients = CALLERS.map(|realm| {
+            let key = Key::create(&world.database, REALMS[realm], "test", SCOPES);
             [Door::Grpc, Door::Rest].map(|door| Client::new(&world.server, &key, door))
         });
         let says = Arc::new(Mutex::new(Verdict::Confirmed));
         let lease = Lease { owner: "test".to_owned(), duration: Duration::from_secs(600) };
         let executor =
             OffboardingExecutor::new(Db::new(Options::new(&world.database.url)), lease).with_confirmation(Authority(says.clone()));
-        Stage { world, clients: clients.into(), executor, says, runs: AtomicUsize::new(0), tally: Mutex::default() }
+        Stage { world, clients, executor, says, runs: AtomicUsize::new(0), tally: Mutex::default() }
     }
 
     fn count(&self, what: &str) {
@@ -133,7 +138,9 @@ impl Stage {
         // What a run before this one has left, if it failed in the middle, is for nobody to take up.
         self.world.database.sql("UPDATE offboarding_request SET due_at = now() + interval '1 day' WHERE due_at IS NOT NULL");
         let mut play = Play { stage: self, run, rules: Rules::default(), ids: Vec::new(), claims: Vec::new() };
-        for act in acts {
+        let create = Call::Create { onboarding: false, tasks: 1 };
+        let given = (0..GIVEN).flat_map(|entity| [0, 2].map(|caller| Act::Call { caller, door: 0, entity, call: create }));
+        for act in given.chain(acts) {
             play.act(act).await;
         }
         play.end().await;
@@ -161,13 +168,13 @@ impl Play<'_> {
     async fn act(&mut self, act: Act) {
         match act {
             Act::Call { caller, door, entity, call } => {
-                let expected = self.rules.call((CALLERS[caller].0, entity), call);
+                let expected = self.rules.call((CALLERS[caller], entity), call);
                 let (method, request) = asked_of_an_entity(&self.entity(entity), call);
                 self.compare(caller, door, method, request, expected).await;
             }
             Act::CallRequest { caller, door, request, call } if !self.ids.is_empty() => {
                 let number = request.index(self.ids.len());
-                let expected = self.rules.call_request(CALLERS[caller].0, number, call);
+                let expected = self.rules.call_request(CALLERS[caller], number, call);
                 let (method, member) = match call {
                     RequestCall::Cancel => ("OffboardingService/CancelOffboardingRequest", "offboarding_request_id"),
                     RequestCall::GetRequest => ("OffboardingService/GetOffboardingRequest", "offboarding_request_id"),
@@ -201,8 +208,8 @@ impl Play<'_> {
         let claimed = self.claims[claim].take().expect("it is open");
         *self.stage.says.lock().unwrap() = verdict;
         self.stage.executor.execute(claimed, &CancellationToken::new()).await.unwrap();
-        self.rules.work(Work::Finish { claim, verdict });
-        self.stage.count(&format!("{verdict:?}"));
+        let had_the_lease = self.rules.work(Work::Finish { claim, verdict });
+        self.stage.count(&if had_the_lease { format!("{verdict:?}") } else { "lease lost".to_owned() });
     }
 
     /// Calls, and holds the answer to what it must be.
@@ -236,26 +243,31 @@ impl Play<'_> {
         }
     }
 
+    async fn finish_all(&mut self) {
+        for claim in 0..self.claims.len() {
+            if self.claims[claim].is_some() {
+                self.finish(claim, Verdict::Confirmed).await;
+            }
+        }
+    }
+
     /// Lets the workers do all that is left, and holds what there is to what there must be.
     async fn end(mut self) {
-        for claim in 0..self.claims.len() {
-            if self.claims[claim].is_some() {
-                self.finish(claim, Verdict::Confirmed).await;
-            }
-        }
+        self.finish_all().await;
         self.act(Act::LeasesEnd).await;
         self.act(Act::Claim).await;
-        for claim in 0..self.claims.len() {
-            if self.claims[claim].is_some() {
-                self.finish(claim, Verdict::Confirmed).await;
-            }
-        }
+        self.finish_all().await;
         let database = &self.stage.world.database;
         for (number, id) in self.ids.iter().enumerate() {
-            let status = database.text(&format!("SELECT status FROM offboarding_request WHERE id = '{id}'"));
-            assert_eq!(status.as_deref(), Some(self.rules.requests[number].status), "request {number} of {:#?}", self.rules);
+            let (realm, entity) = self.rules.requests[number].place;
+            let expected = format!("{} {} {}", REALMS[realm], self.entity(entity), self.rules.requests[number].status);
+            let found = database.text(&format!(
+                "SELECT concat_ws(' ', m.org, r.entity_id, r.status)
+                 FROM offboarding_request r JOIN realm m ON m.id = r.realm_id WHERE r.id = '{id}'"
+            ));
+            assert_eq!(found, Some(expected), "request {number} of {:#?}", self.rules);
         }
-        for (realm, org) in [(0, "acme"), (1, "globex")] {
+        for (realm, org) in REALMS.into_iter().enumerate() {
             for entity in 0..ENTITIES {
                 self.compare_left(database, org, (realm, entity));
             }
@@ -264,20 +276,20 @@ impl Play<'_> {
         assert_eq!(made, i64::try_from(self.ids.len()).unwrap(), "no request was made that nobody was told of");
     }
 
+    /// Holds an entity, the events about it and its tombstones to what there must be of them.
     fn compare_left(&self, database: &Database, org: &str, place: Place) {
         let id = self.entity(place.1);
         let of_realm = format!("realm_id = (SELECT id FROM realm WHERE org = '{org}' AND mode = 'test')");
-        let row = database.text(&format!(
-            "SELECT concat_ws(' ', e.state, (e.hold_reason IS NOT NULL)::text, e.version,
-                    (SELECT count(*) FROM dependent d WHERE (d.realm_id, d.entity_id) = (e.realm_id, e.id)))
-             FROM entity e WHERE e.{of_realm} AND e.id = '{id}'"
+        let left = database.text(&format!(
+            "SELECT jsonb_build_object(
+                'entity', (SELECT concat_ws(' ', e.state, (e.hold_reason IS NOT NULL)::text, e.version,
+                                  (SELECT count(*) FROM dependent d WHERE (d.realm_id, d.entity_id) = (e.realm_id, e.id)))
+                           FROM entity e WHERE {of_realm} AND id = '{id}'),
+                'events', (SELECT string_agg(type, ' ' ORDER BY seq) FROM event WHERE {of_realm} AND '{id}' = ANY(subjects)),
+                'tombstones', (SELECT count(*) FROM tombstone WHERE {of_realm} AND entity_id = '{id}'))"
         ));
-        assert_eq!(row, self.rules.left(place), "{id} of {org} in {:#?}", self.rules);
-        let told = format!("SELECT string_agg(type, ' ' ORDER BY seq) FROM event WHERE {of_realm} AND '{id}' = ANY(subjects)");
-        let history = self.rules.histories.get(&place).map(|history| history.join(" "));
-        assert_eq!(database.text(&told), history, "{id} of {org}");
-        let stones = database.rows(&format!("tombstone WHERE {of_realm} AND entity_id = '{id}'"));
-        assert_eq!(stones, self.rules.tombstones.get(&place).copied().unwrap_or_default(), "{id} of {org}");
+        let left: Value = serde_json::from_str(&left.expect("a query of one row")).unwrap();
+        assert_eq!(left, self.rules.left(place), "{id} of {org} in {:#?}", self.rules);
     }
 }
 
@@ -308,7 +320,7 @@ fn whatever_callers_and_workers_do_the_rules_hold() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let stage = runtime.block_on(Stage::set());
     let config = Config { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&prop::collection::vec(act(), 40), |acts| {
+    let outcome = TestRunner::new(config).run(&prop::collection::vec(act(), 60), |acts| {
         runtime.block_on(stage.run(acts));
         Ok(())
     });
@@ -316,18 +328,17 @@ fn whatever_callers_and_workers_do_the_rules_hold() {
     stage.world.database.assert_sound();
     let tally = stage.tally.lock().unwrap();
     println!("{tally:#?}");
-    // The rules say little where nothing ever happens.
+    // The rules say little where nothing ever happens. What is here happens so often that none of it is left out by chance.
     for what in [
         "Confirmed",
         "Later",
         "Refused",
+        "lease lost",
         "RemovalService/RemoveEntity 202",
         "RemovalService/RemoveEntity 200",
         "RemovalService/RemoveEntity not_found",
-        "RemovalService/RemoveEntity invalid_state_transition",
         "OffboardingService/RequestOffboarding 201",
         "OffboardingService/RequestOffboarding 200",
-        "OffboardingService/RequestOffboarding invalid_state_transition",
         "OffboardingService/CancelOffboardingRequest 200",
         "OffboardingService/CancelOffboardingRequest not_cancelable",
         "OffboardingService/CancelOffboardingRequest not_found",

@@ -76,8 +76,8 @@ pub struct Rules {
     entities: BTreeMap<Place, Entity>,
     pub requests: Vec<Asked>,
     /// The types of the events about each entity, in order.
-    pub histories: BTreeMap<Place, Vec<&'static str>>,
-    pub tombstones: BTreeMap<Place, i64>,
+    histories: BTreeMap<Place, Vec<&'static str>>,
+    tombstones: BTreeMap<Place, i64>,
     claims: usize,
 }
 
@@ -126,10 +126,13 @@ impl Asked {
 }
 
 impl Rules {
-    /// How an entity must be found in the end: state, hold, version and dependents; none if it is gone.
-    pub fn left(&self, place: Place) -> Option<String> {
-        let entity = self.entities.get(&place)?;
-        Some(format!("{} {} {} {}", entity.state, entity.held, entity.version, entity.tasks))
+    /// What must be left of a place in the end: the entity as its state, hold, version and dependents, the events about it in order, and how many
+    /// tombstones.
+    pub fn left(&self, place: Place) -> Value {
+        let entity =
+            self.entities.get(&place).map(|entity| format!("{} {} {} {}", entity.state, entity.held, entity.version, entity.tasks));
+        let events = self.histories.get(&place).map(|history| history.join(" "));
+        json!({"entity": entity, "events": events, "tombstones": self.tombstones.get(&place).unwrap_or(&0)})
     }
 
     /// What a call about an entity must answer.
@@ -186,7 +189,7 @@ impl Rules {
         }
     }
 
-    /// What a worker does. Returns whether it found something to claim.
+    /// What a worker does. Returns whether that changed a request.
     pub fn work(&mut self, work: Work) -> bool {
         match work {
             Work::Claim => {
@@ -205,13 +208,11 @@ impl Rules {
                 false
             }
             Work::Finish { claim, verdict } => {
-                for number in 0..self.requests.len() {
-                    // A worker whose lease another one has taken over changes nothing.
-                    if self.requests[number].claim == Some(claim) {
-                        self.finish(number, verdict);
-                    }
-                }
-                false
+                // A worker whose lease another one has taken over changes nothing.
+                let leased = (0..self.requests.len()).filter(|number| self.requests[*number].claim == Some(claim));
+                let leased: Vec<usize> = leased.collect();
+                leased.iter().for_each(|number| self.finish(*number, verdict));
+                !leased.is_empty()
             }
         }
     }
