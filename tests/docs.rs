@@ -2,13 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command};
 use offboard::entity::model::{Action, State};
 use offboard::error::{Code, MemberKind};
+use offboard::offboarding::model::{OffboardingAction, OffboardingState};
 
 const BEGIN: &str = "<!-- begin: settings -->";
 const END: &str = "<!-- end: settings -->";
@@ -84,44 +85,119 @@ fn who_acts(action: Action) -> &'static str {
     }
 }
 
+/// What does an action to a request, in the words of the API.
+fn who_acts_on_a_request(action: OffboardingAction) -> &'static str {
+    match action {
+        OffboardingAction::Start => "a worker, when the grace period is over; another one, when the lease of the first has run out",
+        OffboardingAction::Cancel => "`CancelOffboardingRequest`",
+        OffboardingAction::Succeed => "the worker, with the removal of the entity",
+        OffboardingAction::Fail => "the worker, when the entity cannot be removed; the entity is active again",
+    }
+}
+
+/// A state machine, as its code has it.
+struct Machine<'a, S, A> {
+    states: &'a [S],
+    actions: &'a [A],
+    after: fn(S, A) -> Option<S>,
+}
+
+impl<S: Copy + PartialEq + Display, A: Copy + Display> Machine<'_, S, A> {
+    /// A diagram of every move from one state to another, with ways in and out.
+    fn diagram(&self, ways_in: &str, ways_out: &str) -> String {
+        let mut diagram = format!("```mermaid\nstateDiagram-v2\n{ways_in}");
+        for state in self.states {
+            for action in self.actions {
+                if let Some(next) = (self.after)(*state, *action).filter(|next| next != state) {
+                    writeln!(diagram, "    {state} --> {next}: {action}").unwrap();
+                }
+            }
+        }
+        diagram + ways_out + "```\n"
+    }
+
+    /// A table of what each action does in each state, with a last column of the page's own if it has a title.
+    fn table(&self, who: fn(A) -> &'static str, last: &str, last_of: impl Fn(A) -> &'static str) -> String {
+        let mut table = String::from("| action | by |");
+        self.states.iter().for_each(|state| write!(table, " `{state}` |").unwrap());
+        table.push_str(last);
+        table.push_str("\n| --- | --- |");
+        table.push_str(&" --- |".repeat(self.states.len() + usize::from(!last.is_empty())));
+        for action in self.actions {
+            write!(table, "\n| `{action}` | {} |", who(*action)).unwrap();
+            for state in self.states {
+                match (self.after)(*state, *action) {
+                    Some(next) if next == *state => table.push_str(" stays |"),
+                    Some(next) => write!(table, " becomes `{next}` |").unwrap(),
+                    None => table.push_str(" - |"),
+                }
+            }
+            table.push_str(last_of(*action));
+        }
+        table + "\n"
+    }
+}
+
 #[test]
 fn the_page_of_states_is_the_state_machine() {
-    let mut page = String::from(
-        "# The states of an entity\n\nThe page is made of the state machine in `src/entity/model.rs`.\n\n```mermaid\nstateDiagram-v2\n    [*] --> onboarding: create\n    \
-         [*] --> active: create\n",
-    );
-    for state in State::ALL {
-        for (action, next) in
-            Action::ALL.iter().filter_map(|action| Some((action, state.after(*action)?))).filter(|(_, next)| next != state)
-        {
-            writeln!(page, "    {state} --> {next}: {action}").unwrap();
-        }
-    }
-    page.push_str("    active --> [*]: bulk delete\n    offboarding --> [*]: the job is done\n```\n\n");
-    page.push_str(
-        "What is gone has no state: a hard removal leaves a tombstone (`ListTombstones`), and an entity that was soft-deleted is not visible any more.\n\n\
+    let machine = Machine { states: State::ALL, actions: Action::ALL, after: State::after };
+    let on_hold = |action: Action| {
+        let refused = State::ALL.iter().any(|state| state.transition(action).is_ok() && state.transition_on_hold(action).is_err());
+        if refused { " refused |" } else { " possible |" }
+    };
+    let page = format!(
+        "# The states of an entity\n\nThe page is made of the state machine in `src/entity/model.rs`.\n\n{}\n\
+         What is gone has no state: a hard removal leaves a tombstone (`ListTombstones`), and an entity that was soft-deleted is not visible any more.\n\n\
          ## What can be done\n\nA dash means `invalid_state_transition`, with the `allowed_transitions` of the state. An entity on hold also refuses what \
          the last column says, with the `current_state` `on_hold`; a bulk delete counts it as failed. A hold is not replaced: release it first. While an offboarding \
          is pending or running nothing of its entity can be changed and no hold can be placed: cancel the offboarding first. Detaching is possible \
-         in every state.\n\n| action | by |",
+         in every state.\n\n{}",
+        machine.diagram(
+            "    [*] --> onboarding: create\n    [*] --> active: create\n",
+            "    active --> [*]: bulk delete\n    offboarding --> [*]: the job is done\n",
+        ),
+        machine.table(who_acts, " on hold |", on_hold),
     );
-    State::ALL.iter().for_each(|state| write!(page, " `{state}` |").unwrap());
-    page.push_str(" on hold |\n| --- | --- |");
-    page.push_str(&" --- |".repeat(State::ALL.len() + 1));
-    for action in Action::ALL {
-        write!(page, "\n| `{action}` | {} |", who_acts(*action)).unwrap();
-        for state in State::ALL {
-            match state.after(*action) {
-                Some(next) if next == *state => page.push_str(" stays |"),
-                Some(next) => write!(page, " becomes `{next}` |").unwrap(),
-                None => page.push_str(" - |"),
+    check("docs/entity-states.md", &page);
+}
+
+#[test]
+fn the_page_of_the_states_of_a_request_is_its_state_machine() {
+    let machine = Machine { states: OffboardingState::ALL, actions: OffboardingAction::ALL, after: OffboardingState::after };
+    let ended = |state: &&OffboardingState| !state.is_live();
+    let ways_out: String = OffboardingState::ALL.iter().filter(ended).map(|state| format!("    {state} --> [*]\n")).collect();
+    let page = format!(
+        "# The states of an offboarding request\n\nThe page is made of the state machine in `src/offboarding/model.rs` and of the migrations. The job of \
+         `RemovalService` is the same request, with the same states. On the wire `OffboardingService` spells them with a capital: `Pending`.\n\n{}\n\
+         An entity is `offboarding` while its request is `pending` or `running`, and no longer: it is gone with `succeeded`, and active again with `failed` \
+         or `canceled`. What a request moves to, what becomes of its entity, and the event that tells of it are one transaction.\n\n\
+         ## What can be done\n\nA dash means that it is not possible. A cancel is answered with `not_cancelable` then, with the `current_state`; cancel and start are \
+         one compare-and-set, so exactly one of the two wins. A worker that lost its lease changes nothing: each lease has a higher `lease_token` than all before it.\n\n{}\n\
+         ## What the database holds to\n\nThese are constraints of the table `offboarding_request`, so no statement can leave a row that breaks them. The index \
+         `offboarding_request_one_live` is unique over the live requests of an entity: there is one at most.\n\n{}",
+        machine.diagram("    [*] --> pending: request\n", &ways_out),
+        machine.table(who_acts_on_a_request, "", |_| ""),
+        constraints("offboarding_request"),
+    );
+    check("docs/offboarding-states.md", &page);
+}
+
+/// A table of the named CHECKs of a table, as the migrations have them: each is a line.
+fn constraints(table: &str) -> String {
+    let mut folders: Vec<_> = fs::read_dir(file("migrations")).unwrap().map(|folder| folder.unwrap().path()).collect();
+    folders.sort();
+    let mut rows = String::from("| constraint | holds |\n| --- | --- |\n");
+    for folder in folders {
+        for line in fs::read_to_string(folder.join("up.sql")).unwrap().lines() {
+            let Some((_, constraint)) = line.split_once("CONSTRAINT ") else { continue };
+            let Some((name, condition)) = constraint.split_once(" CHECK (") else { continue };
+            if name.strip_prefix(table).is_some_and(|rest| rest.starts_with('_')) {
+                let condition = condition.trim_end_matches([',', ';']).strip_suffix(')').expect("a condition ends on its line");
+                writeln!(rows, "| `{name}` | `{condition}` |").unwrap();
             }
         }
-        let refused = State::ALL.iter().any(|state| state.transition(*action).is_ok() && state.transition_on_hold(*action).is_err());
-        page.push_str(if refused { " refused |" } else { " possible |" });
     }
-    page.push('\n');
-    check("docs/entity-states.md", &page);
+    rows
 }
 
 #[test]

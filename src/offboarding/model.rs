@@ -84,7 +84,8 @@ impl OffboardingState {
         !self.allowed().is_empty()
     }
 
-    fn after(self, action: OffboardingAction) -> Option<OffboardingState> {
+    /// The state that an action leads to, if it is possible.
+    pub fn after(self, action: OffboardingAction) -> Option<OffboardingState> {
         match (self, action) {
             (OffboardingState::Pending, OffboardingAction::Start) => Some(OffboardingState::Running),
             (OffboardingState::Pending, OffboardingAction::Cancel) => Some(OffboardingState::Canceled),

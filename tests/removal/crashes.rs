@@ -106,6 +106,82 @@ async fn offboardings_survive_the_death_of_a_worker_in_the_middle_of_them() {
     assert_eq!(again.get("status"), "succeeded");
 }
 
+/// Asks for the offboarding of every entity by SQL, as the service does, after a grace period that is not over before a test says so.
+fn ask_for_all(database: &Database) {
+    database.sql(
+        "WITH leaving AS (
+            UPDATE entity SET state = 'offboarding', version = version + 1, updated_at = now() RETURNING *
+         ),
+         asked AS (
+            INSERT INTO offboarding_request
+                (realm_id, id, entity_id, incarnation, principal_id, api_key_id, status, components, execute_after, due_at)
+            SELECT realm_id, gen_random_uuid(), id, incarnation, gen_random_uuid(), gen_random_uuid(), 'pending', components,
+                   now() + interval '1 day', now() + interval '1 day'
+            FROM leaving
+            RETURNING *
+         )
+         INSERT INTO event (realm_id, type, subjects, principal_id, data)
+         SELECT a.realm_id, 'entity.offboarding_requested', ARRAY[a.entity_id], a.principal_id,
+                jsonb_build_object('offboarding_request_id', a.id, 'execute_after', a.execute_after, 'version', l.version)
+         FROM asked a JOIN leaving l ON l.incarnation = a.incarnation",
+    );
+}
+
+/// Has so many more requests fall due, at moments all over the next `milliseconds`.
+fn let_fall_due(database: &Database, count: i64, milliseconds: u64) {
+    database.sql(&format!(
+        "UPDATE offboarding_request SET due_at = now() + random() * interval '{milliseconds} milliseconds', execute_after = now()
+         WHERE id IN (SELECT id FROM offboarding_request WHERE execute_after > now() ORDER BY id LIMIT {count})"
+    ));
+}
+
+/// Work falls due bit by bit, all the time, so that each death is in the midst of it.
+#[tokio::test]
+async fn offboardings_survive_fifty_deaths_at_any_instant() {
+    const COUNT: i64 = 5_000;
+    const DEATHS: i64 = 50;
+    const WINDOW: u64 = 250;
+    let world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let database = &world.database;
+    for portfolio in ["p", "q"] {
+        world.given_portfolio(portfolio).await;
+        database.given_many(Many { prefix: portfolio, count: COUNT / 2, dependents: 2, portfolio: Some(portfolio) });
+    }
+    ask_for_all(database);
+    // A removal takes a while, as with a slower disk, so an instant is more often in the middle of one; and Postgres looks whether its client is
+    // still there, so some removals end with their worker while others end without it.
+    database.sql(
+        "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.003); RETURN NEW; END $$;
+         CREATE TRIGGER linger BEFORE INSERT ON tombstone FOR EACH ROW EXECUTE FUNCTION linger();
+         DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET client_connection_check_interval = 10', current_database()); END $$",
+    );
+    let arguments = ["--lease", "1", "--poll-interval", "0.02"];
+    let mut servers = [Server::start_with(database, &arguments, &[]).await, Server::start_with(database, &arguments, &[]).await];
+    let mut before = 0;
+    for _ in 0..DEATHS {
+        let_fall_due(database, COUNT / (DEATHS + 1), WINDOW);
+        let instant = Duration::from_millis(rand::random::<u64>() % WINDOW);
+        tokio::time::sleep(instant).await;
+        until("the work has moved on since the last death", || succeeded(database) > before).await;
+        let doomed = usize::from(rand::random::<bool>());
+        servers[doomed].kill();
+        before = succeeded(database);
+        assert!(before < COUNT, "nothing was left to do");
+        servers[doomed] = Server::start_with(database, &arguments, &[]).await;
+    }
+    let_fall_due(database, COUNT, WINDOW);
+    until("all are done", || succeeded(database) == COUNT).await;
+    let taken_over = database.rows("offboarding_request WHERE attempts > 1");
+    println!("{taken_over} of {COUNT} were taken over from the dead");
+    assert!(taken_over > 0, "no worker was killed in the middle");
+    assert_eq!(database.rows("offboarding_request"), COUNT);
+    assert_gone(database, COUNT, "entity.offboarded");
+    let histories =
+        "(SELECT string_agg(type, ' ' ORDER BY seq) AS told FROM event, unnest(subjects) s WHERE type LIKE 'entity.%' GROUP BY s) t
+        WHERE told = 'entity.offboarding_requested entity.offboarded'";
+    assert_eq!(database.rows(histories), COUNT, "each transition is told once");
+}
+
 #[tokio::test]
 async fn a_server_that_is_told_to_end_stops_at_the_end_of_a_chunk_and_another_goes_on() {
     const COUNT: i64 = 20_000;

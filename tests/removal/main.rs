@@ -13,6 +13,7 @@ mod detach_cost;
 mod entity_races;
 mod given;
 mod membership_races;
+mod model;
 mod offboarding;
 mod offboarding_refusals;
 mod outlook;

@@ -1,0 +1,350 @@
+//! Several callers and workers do whatever comes to their minds, and every answer, and what is left in the end, is as the rules say.
+
+mod rules;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use offboard::db::{Db, Options};
+use offboard::jobs::{Executor, Lease};
+use offboard::offboarding::OffboardingExecutor;
+use offboard::offboarding::confirmation::{self, Confirmation, Departure};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use tokio_util::sync::CancellationToken;
+
+use crate::kit::*;
+use rules::{About, Call, Expected, Place, RequestCall, Rules};
+
+/// How many entities a run is about, in each of the realms.
+const ENTITIES: usize = 3;
+/// How many of them are there from the beginning.
+const GIVEN: usize = 2;
+/// The organisations of the realms.
+const REALMS: [&str; 2] = ["acme", "globex"];
+/// The callers, by the number of their realm: two keys of one and one of the other.
+const CALLERS: [usize; 3] = [0, 0, 1];
+
+/// What one of them does.
+#[derive(Clone, Debug)]
+enum Act {
+    /// A caller, through one of the doors, with an entity of its realm.
+    Call { caller: usize, door: usize, entity: usize, call: Call },
+    /// The same with a request, be it of its realm or not.
+    CallRequest { caller: usize, door: usize, request: prop::sample::Index, call: RequestCall },
+    /// A worker claims what is due.
+    Claim,
+    /// Time passes: whoever claimed something and has not ended it has lost it.
+    LeasesEnd,
+    /// A worker does what it claimed, if it still may; somebody outside says whether the entities may go.
+    Finish { claim: prop::sample::Index, verdict: Verdict },
+}
+
+/// What somebody outside says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Confirmed,
+    Later,
+    Refused,
+}
+
+/// What a worker does. Claims are counted from 0.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    Claim,
+    LeasesEnd,
+    Finish { claim: usize, verdict: Verdict },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let call = prop_oneof![
+        3 => (prop::bool::weighted(0.2), 0..3_i64).prop_map(|(onboarding, tasks)| Call::Create { onboarding, tasks }),
+        1 => Just(Call::CompleteOnboarding),
+        2 => Just(Call::PlaceHold),
+        1 => Just(Call::ReleaseHold),
+        1 => Just(Call::GetEntity),
+        2 => Just(Call::Preview),
+        4 => Just(Call::Remove),
+        5 => prop::bool::weighted(0.4).prop_map(|waits| Call::Request { waits }),
+    ];
+    let request_call = prop_oneof![3 => Just(RequestCall::Cancel), 1 => Just(RequestCall::GetRequest), 1 => Just(RequestCall::GetJob)];
+    let verdict = prop_oneof![Just(Verdict::Confirmed), Just(Verdict::Later), Just(Verdict::Refused)];
+    let caller = || (0..CALLERS.len(), 0..2_usize);
+    prop_oneof![
+        20 => (caller(), 0..ENTITIES, call).prop_map(|((caller, door), entity, call)| Act::Call { caller, door, entity, call }),
+        6 => (caller(), any::<prop::sample::Index>(), request_call)
+            .prop_map(|((caller, door), request, call)| Act::CallRequest { caller, door, request, call }),
+        6 => Just(Act::Claim),
+        3 => Just(Act::LeasesEnd),
+        6 => (any::<prop::sample::Index>(), verdict).prop_map(|(claim, verdict)| Act::Finish { claim, verdict }),
+    ]
+}
+
+/// Somebody outside who says what it was told to say.
+struct Authority(Arc<Mutex<Verdict>>);
+
+#[tonic::async_trait]
+impl Confirmation for Authority {
+    fn name(&self) -> &'static str {
+        "the authority"
+    }
+
+    async fn confirm(&self, departures: &[Departure]) -> offboard::error::Result<Vec<confirmation::Verdict>> {
+        let verdict = match *self.0.lock().unwrap() {
+            Verdict::Confirmed => confirmation::Verdict::Confirmed,
+            Verdict::Later => confirmation::Verdict::Later(Duration::ZERO),
+            Verdict::Refused => confirmation::Verdict::Refused("It must stay.".to_owned()),
+        };
+        Ok(vec![verdict; departures.len()])
+    }
+}
+
+/// Where all runs take place.
+struct Stage {
+    world: World,
+    /// Each caller through gRPC and through REST.
+    clients: [[Client; 2]; 3],
+    executor: OffboardingExecutor,
+    says: Arc<Mutex<Verdict>>,
+    runs: AtomicUsize,
+    /// What happened how often, so that it can be seen that enough did.
+    tally: Mutex<BTreeMap<String, usize>>,
+}
+
+impl Stage {
+    /// Nobody works here but who is told to.
+    async fn set() -> Stage {
+        let world = World::start_with(Door::Grpc, &["--roles=grpc,gateway"]).await;
+        let clients = CALLERS.map(|realm| {
+            let key = Key::create(&world.database, REALMS[realm], "test", SCOPES);
+            [Door::Grpc, Door::Rest].map(|door| Client::new(&world.server, &key, door))
+        });
+        let says = Arc::new(Mutex::new(Verdict::Confirmed));
+        let lease = Lease { owner: "test".to_owned(), duration: Duration::from_secs(600) };
+        let executor =
+            OffboardingExecutor::new(Db::new(Options::new(&world.database.url)), lease).with_confirmation(Authority(says.clone()));
+        Stage { world, clients, executor, says, runs: AtomicUsize::new(0), tally: Mutex::default() }
+    }
+
+    fn count(&self, what: &str) {
+        *self.tally.lock().unwrap().entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// One run with entities of its own.
+    async fn run(&self, acts: Vec<Act>) {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        // What a run before this one has left, if it failed in the middle, is for nobody to take up.
+        self.world.database.sql("UPDATE offboarding_request SET due_at = now() + interval '1 day' WHERE due_at IS NOT NULL");
+        let mut play = Play { stage: self, run, rules: Rules::default(), ids: Vec::new(), claims: Vec::new() };
+        let create = Call::Create { onboarding: false, tasks: 1 };
+        let given = (0..GIVEN).flat_map(|entity| [0, 2].map(|caller| Act::Call { caller, door: 0, entity, call: create }));
+        for act in given.chain(acts) {
+            play.act(act).await;
+        }
+        play.end().await;
+    }
+}
+
+type Claim = <OffboardingExecutor as Executor>::Job;
+
+/// One run.
+struct Play<'a> {
+    stage: &'a Stage,
+    run: usize,
+    rules: Rules,
+    /// The ids of the requests, by their number.
+    ids: Vec<String>,
+    /// What workers have claimed and not done yet, by the number of the claim.
+    claims: Vec<Option<Claim>>,
+}
+
+impl Play<'_> {
+    fn entity(&self, entity: usize) -> String {
+        format!("r{}-e{entity}", self.run)
+    }
+
+    async fn act(&mut self, act: Act) {
+        match act {
+            Act::Call { caller, door, entity, call } => {
+                let expected = self.rules.call((CALLERS[caller], entity), call);
+                let (method, request) = asked_of_an_entity(&self.entity(entity), call);
+                self.compare(caller, door, method, request, expected).await;
+            }
+            Act::CallRequest { caller, door, request, call } if !self.ids.is_empty() => {
+                let number = request.index(self.ids.len());
+                let expected = self.rules.call_request(CALLERS[caller], number, call);
+                let (method, member) = match call {
+                    RequestCall::Cancel => ("OffboardingService/CancelOffboardingRequest", "offboarding_request_id"),
+                    RequestCall::GetRequest => ("OffboardingService/GetOffboardingRequest", "offboarding_request_id"),
+                    RequestCall::GetJob => ("RemovalService/GetRemovalJob", "job_id"),
+                };
+                self.compare(caller, door, method, json!({member: self.ids[number]}), expected).await;
+            }
+            Act::CallRequest { .. } => {}
+            Act::Claim => {
+                let claimed = self.stage.executor.claim().await.unwrap();
+                assert_eq!(claimed.is_some(), self.rules.work(Work::Claim), "a worker finds what is due, and nothing else");
+                self.claims.extend(claimed.map(Some));
+            }
+            Act::LeasesEnd => {
+                self.stage
+                    .world
+                    .database
+                    .sql("UPDATE offboarding_request SET due_at = now() WHERE status = 'running' AND due_at < now() + interval '1 hour'");
+                self.rules.work(Work::LeasesEnd);
+            }
+            Act::Finish { claim, verdict } => {
+                let open: Vec<usize> = (0..self.claims.len()).filter(|claim| self.claims[*claim].is_some()).collect();
+                if !open.is_empty() {
+                    self.finish(*claim.get(&open), verdict).await;
+                }
+            }
+        }
+    }
+
+    async fn finish(&mut self, claim: usize, verdict: Verdict) {
+        let claimed = self.claims[claim].take().expect("it is open");
+        *self.stage.says.lock().unwrap() = verdict;
+        self.stage.executor.execute(claimed, &CancellationToken::new()).await.unwrap();
+        let had_the_lease = self.rules.work(Work::Finish { claim, verdict });
+        self.stage.count(&if had_the_lease { format!("{verdict:?}") } else { "lease lost".to_owned() });
+    }
+
+    /// Calls, and holds the answer to what it must be.
+    async fn compare(&mut self, caller: usize, door: usize, method: &str, request: Value, expected: Expected) {
+        let answer = self.stage.clients[caller][door].call(method, request.clone()).await;
+        let told = format!("{method} {request} by caller {caller} is {expected:?}, and not {answer:#?}, of {:#?}", self.rules);
+        match (answer, expected) {
+            (Ok(answer), Expected::Done { http, members, about }) => {
+                assert!(answer.http.is_none_or(|found| found == http), "{told}");
+                for (pointer, value) in members {
+                    assert_eq!(answer.json.pointer(pointer).unwrap_or(&Value::Null), &value, "{pointer}: {told}");
+                }
+                let id =
+                    |pointer: &str| answer.json.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{told}")).to_owned();
+                match about {
+                    Some(About::Known(number, pointer)) => assert_eq!(id(pointer), self.ids[number], "{told}"),
+                    Some(About::New) => {
+                        assert!(!self.ids.contains(&id("/id")), "{told}");
+                        self.ids.push(id("/id"));
+                    }
+                    None => {}
+                }
+                self.stage.count(&format!("{method} {http}"));
+            }
+            (Err(failure), Expected::Refused { code, http, current_state }) => {
+                assert_eq!((failure.code.as_str(), failure.http.unwrap_or(http)), (code, http), "{told}");
+                assert_eq!(failure.members.get("current_state").and_then(Value::as_str), current_state, "{told}");
+                self.stage.count(&format!("{method} {code}"));
+            }
+            _ => panic!("{told}"),
+        }
+    }
+
+    async fn finish_all(&mut self) {
+        for claim in 0..self.claims.len() {
+            if self.claims[claim].is_some() {
+                self.finish(claim, Verdict::Confirmed).await;
+            }
+        }
+    }
+
+    /// Lets the workers do all that is left, and holds what there is to what there must be.
+    async fn end(mut self) {
+        self.finish_all().await;
+        self.act(Act::LeasesEnd).await;
+        self.act(Act::Claim).await;
+        self.finish_all().await;
+        let database = &self.stage.world.database;
+        for (number, id) in self.ids.iter().enumerate() {
+            let (realm, entity) = self.rules.requests[number].place;
+            let expected = format!("{} {} {}", REALMS[realm], self.entity(entity), self.rules.requests[number].status);
+            let found = database.text(&format!(
+                "SELECT concat_ws(' ', m.org, r.entity_id, r.status)
+                 FROM offboarding_request r JOIN realm m ON m.id = r.realm_id WHERE r.id = '{id}'"
+            ));
+            assert_eq!(found, Some(expected), "request {number} of {:#?}", self.rules);
+        }
+        for (realm, org) in REALMS.into_iter().enumerate() {
+            for entity in 0..ENTITIES {
+                self.compare_left(database, org, (realm, entity));
+            }
+        }
+        let made = database.rows(&format!("offboarding_request WHERE entity_id LIKE 'r{}-%'", self.run));
+        assert_eq!(made, i64::try_from(self.ids.len()).unwrap(), "no request was made that nobody was told of");
+    }
+
+    /// Holds an entity, the events about it and its tombstones to what there must be of them.
+    fn compare_left(&self, database: &Database, org: &str, place: Place) {
+        let id = self.entity(place.1);
+        let of_realm = format!("realm_id = (SELECT id FROM realm WHERE org = '{org}' AND mode = 'test')");
+        let left = database.text(&format!(
+            "SELECT jsonb_build_object(
+                'entity', (SELECT concat_ws(' ', e.state, (e.hold_reason IS NOT NULL)::text, e.version,
+                                  (SELECT count(*) FROM dependent d WHERE (d.realm_id, d.entity_id) = (e.realm_id, e.id)))
+                           FROM entity e WHERE {of_realm} AND id = '{id}'),
+                'events', (SELECT string_agg(type, ' ' ORDER BY seq) FROM event WHERE {of_realm} AND '{id}' = ANY(subjects)),
+                'tombstones', (SELECT count(*) FROM tombstone WHERE {of_realm} AND entity_id = '{id}'))"
+        ));
+        let left: Value = serde_json::from_str(&left.expect("a query of one row")).unwrap();
+        assert_eq!(left, self.rules.left(place), "{id} of {org} in {:#?}", self.rules);
+    }
+}
+
+/// The method and the request of a call about an entity.
+fn asked_of_an_entity(id: &str, call: Call) -> (&'static str, Value) {
+    let plain = json!({"entity_id": id});
+    match call {
+        Call::Create { onboarding, tasks } => {
+            let dependents: Vec<Value> = (0..tasks).map(|_| json!({"kind": "task"})).collect();
+            let state = if onboarding { "onboarding" } else { "active" };
+            ("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": "HCP", "state": state, "dependents": dependents}}))
+        }
+        Call::CompleteOnboarding => ("EntityService/CompleteOnboarding", plain),
+        Call::PlaceHold => ("EntityService/PlaceHold", json!({"entity_id": id, "reason": "audit"})),
+        Call::ReleaseHold => ("EntityService/ReleaseHold", plain),
+        Call::GetEntity => ("EntityService/GetEntity", plain),
+        Call::Preview => ("RemovalService/PreviewRemoval", plain),
+        Call::Remove => ("RemovalService/RemoveEntity", plain),
+        Call::Request { waits } => {
+            let grace = if waits { "3600s" } else { "0s" };
+            ("OffboardingService/RequestOffboarding", json!({"entity_id": id, "grace_period": grace}))
+        }
+    }
+}
+
+#[test]
+fn whatever_callers_and_workers_do_the_rules_hold() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let stage = runtime.block_on(Stage::set());
+    let config = Config { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&prop::collection::vec(act(), 60), |acts| {
+        runtime.block_on(stage.run(acts));
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    stage.world.database.assert_sound();
+    let tally = stage.tally.lock().unwrap();
+    println!("{tally:#?}");
+    // The rules say little where nothing ever happens. What is here happens so often that none of it is left out by chance.
+    for what in [
+        "Confirmed",
+        "Later",
+        "Refused",
+        "lease lost",
+        "RemovalService/RemoveEntity 202",
+        "RemovalService/RemoveEntity 200",
+        "RemovalService/RemoveEntity not_found",
+        "OffboardingService/RequestOffboarding 201",
+        "OffboardingService/RequestOffboarding 200",
+        "OffboardingService/CancelOffboardingRequest 200",
+        "OffboardingService/CancelOffboardingRequest not_cancelable",
+        "OffboardingService/CancelOffboardingRequest not_found",
+    ] {
+        assert!(tally.contains_key(what), "no run had {what}: {tally:#?}");
+    }
+    drop(tally);
+    runtime.block_on(async { drop(stage) });
+}
