@@ -46,7 +46,7 @@ enum Command {
     Import(import::Arguments),
     /// Show what the service does, on real data
     Demo(demo::Arguments),
-    /// Measure how many detaches a second a running service does
+    /// Measure what a running service does in a second
     Bench(bench::Arguments),
     /// Print the version
     Version,

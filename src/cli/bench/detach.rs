@@ -1,4 +1,4 @@
-//! `offboard bench`: how many detaches a second a running service does.
+//! `offboard bench detach`: how many detaches a second a running service does.
 //!
 //! Each client has a member of its own, which it detaches and attaches again; the attaches are not timed. The portfolios take turns, so that what
 //! else happens on the machine meets all of them alike.
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
 use crate::proto::v1::{AttachEntityRequest, DetachEntityRequest};
 
-/// Arguments of `bench`.
+/// Arguments of `bench detach`.
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// Through which door

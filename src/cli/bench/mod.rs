@@ -1,0 +1,33 @@
+//! `offboard bench`: what a running service does in a second.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::error::Result;
+
+mod detach;
+mod offboard;
+
+/// Arguments of `bench`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(subcommand)]
+    act: Act,
+}
+
+#[derive(Subcommand, Debug)]
+enum Act {
+    /// Detach members of portfolios and attach them again
+    Detach(detach::Arguments),
+    /// Request the offboarding of many entities
+    Offboard(offboard::Arguments),
+}
+
+/// Measures an act and prints the figures.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    match arguments.act {
+        Act::Detach(arguments) => detach::run(arguments).await,
+        Act::Offboard(arguments) => offboard::run(arguments).await,
+    }
+}
