@@ -10,6 +10,10 @@ use crate::error::Result;
 /// The wait after a failure of the loop itself, such as a database that is away.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// How soon to look again after work. Who asks for work while other work waits wakes nobody; its request may have been committed after the
+/// worker's last look.
+const AFTER_WORK: Duration = Duration::from_millis(50);
+
 /// Under whose name, and for how long, work is claimed.
 #[derive(Clone, Debug)]
 pub struct Lease {
@@ -39,17 +43,22 @@ pub trait Executor: Send + Sync + 'static {
     async fn execute(&self, job: Self::Job, stop: &CancellationToken) -> Result<()>;
 }
 
-/// Runs an executor until `stop`. A wake-up or, behind it, the poll interval ends a wait.
+/// Runs an executor until `stop`. A wake-up or, behind it, the poll interval ends a wait; the first wait after work is short.
 pub async fn run<E: Executor>(executor: E, topics: Topics, poll: Duration, stop: CancellationToken) {
     let topic = executor.topic();
+    let mut worked = false;
     while !stop.is_cancelled() {
         let outcome = match executor.claim().await {
-            Ok(Some(job)) => executor.execute(job, &stop).await,
+            Ok(Some(job)) => {
+                worked = true;
+                executor.execute(job, &stop).await
+            }
             Ok(None) => {
+                let patience = if std::mem::take(&mut worked) { poll.min(AFTER_WORK) } else { poll };
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = topics.wait(topic) => {}
-                    () = tokio::time::sleep(poll) => {}
+                    () = tokio::time::sleep(patience) => {}
                 }
                 Ok(())
             }

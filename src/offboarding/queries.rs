@@ -117,8 +117,17 @@ statement! {
      SELECT a.id, a.entity_id, a.principal_id, a.status, a.components, a.created_at, a.execute_after, a.started_at, a.finished_at,
             a.removed, a.error_code, a.error_message, a.attempts, a.last_error_code, a.last_error_message, a.next_attempt_at
      FROM asked a
-     -- A request that must wait wakes nobody. The wake-up never withholds the row.
-     LEFT JOIN LATERAL (SELECT pg_notify({channel}, {topic}) WHERE a.execute_after <= a.created_at) woken ON true"
+     -- A request that must wait wakes nobody, nor does one behind others that did: notifying transactions commit one by one, each waiting
+     -- for the disk, and whoever takes those up looks again. The wake-up never withholds the row.
+     LEFT JOIN LATERAL (
+        SELECT pg_notify({channel}, {topic})
+        WHERE a.execute_after <= a.created_at
+          AND (SELECT w.id
+               FROM offboarding_request w
+               WHERE w.status = 'pending' AND w.due_at <= now() AND w.execute_after <= w.created_at
+               ORDER BY w.due_at
+               LIMIT 1) IS NULL
+     ) woken ON true"
 }
 
 /// What stands between an entity and its offboarding.

@@ -37,8 +37,8 @@ const LISTENING_GRACE: Duration = Duration::from_secs(2);
 /// How many times larger than its JSON a message can be: `1,` in an array of a `Struct` becomes a value of 11 bytes.
 const MESSAGE_OVER_JSON: usize = 8;
 
-/// How many batches of offboardings are under way at once: a claim and a removal each wait for the disk, and while one batch does, the other
-/// has the database's processors. They share the work as two replicas do.
+/// How many batches of offboardings are under way at once: a claim and a removal each wait for the disk, and meanwhile the other batch goes
+/// on. They share the work as two replicas do.
 const OFFBOARDING_WORKERS: usize = 2;
 
 /// Where a running service is reached. A door that is not among its roles has no address.

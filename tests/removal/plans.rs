@@ -143,7 +143,7 @@ async fn hot_statements_find_their_rows_by_key() {
     let wake =
         [("grace", "float8", "0"), ("max_grace", "float8", "60"), ("channel", "text", "'offboard'"), ("topic", "text", "'offboarding'")];
     let asking = [[REALM, ID, ENTITY, PRINCIPAL, ("key", "uuid", PRINCIPAL.2)].as_slice(), &wake].concat();
-    check("request", Request::TEXT, &asking, &["entity_pkey"]);
+    check("request", Request::TEXT, &asking, &["entity_pkey", "offboarding_request_due"]);
     let canceling = [REALM, ID, PRINCIPAL, ("from", "text", "'pending'"), ("to", "text", "'canceled'")];
     check("cancel", Cancel::TEXT, &canceling, &["offboarding_request_pkey", "entity_pkey"]);
     let claiming = [("owner", "text", "'x'"), ("lease", "float8", "15"), ("limit", "int8", "100")];
