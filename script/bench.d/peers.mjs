@@ -36,10 +36,13 @@ async function graphileWorker() {
     let done = 0;
     const started = now();
     await runOnce({ preset: { worker: { ...worker, logger } }, pgPool: pool, taskList: { [name]: async () => void done++ } });
+    // It does not wait for the last completion itself.
+    const remaining = async () => (await pool.query("SELECT count(*)::int AS count FROM graphile_worker._private_jobs")).rows[0].count;
+    let left = await remaining();
+    while (left > 0 && now() - started < 600) left = await remaining();
     const seconds = now() - started;
-    const left = await pool.query("SELECT count(*)::int AS count FROM graphile_worker._private_jobs");
     await utils.release();
-    return { seconds, done, left: left.rows[0].count };
+    return { seconds, done, left };
 }
 
 async function pgBoss() {

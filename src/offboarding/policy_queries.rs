@@ -107,9 +107,16 @@ statement! {
     "WITH old AS MATERIALIZED (
         SELECT t.realm_id, t.entity_id, t.incarnation
         FROM removal_policy p
-        JOIN tombstone t ON t.realm_id = p.realm_id AND t.removed_at < now() - p.tombstone_retention
+        -- A look for each policy: where there is none, nothing is read.
+        CROSS JOIN LATERAL (
+            SELECT t.realm_id, t.entity_id, t.incarnation
+            FROM tombstone t
+            WHERE t.realm_id = p.realm_id AND t.removed_at < now() - p.tombstone_retention
+            LIMIT {at_most}
+            FOR UPDATE SKIP LOCKED
+        ) t
+        WHERE p.tombstone_retention IS NOT NULL
         LIMIT {at_most}
-        FOR UPDATE OF t SKIP LOCKED
      )
      DELETE FROM tombstone t
      USING old o
@@ -127,9 +134,16 @@ statement! {
     "WITH old AS MATERIALIZED (
         SELECT r.realm_id, r.id
         FROM removal_policy p
-        JOIN offboarding_request r ON r.realm_id = p.realm_id AND r.finished_at < now() - p.request_retention
+        -- A look for each policy: where there is none, nothing is read.
+        CROSS JOIN LATERAL (
+            SELECT r.realm_id, r.id
+            FROM offboarding_request r
+            WHERE r.realm_id = p.realm_id AND r.finished_at < now() - p.request_retention
+            LIMIT {at_most}
+            FOR UPDATE SKIP LOCKED
+        ) r
+        WHERE p.request_retention IS NOT NULL
         LIMIT {at_most}
-        FOR UPDATE OF r SKIP LOCKED
      )
      DELETE FROM offboarding_request r
      USING old o

@@ -37,10 +37,6 @@ const LISTENING_GRACE: Duration = Duration::from_secs(2);
 /// How many times larger than its JSON a message can be: `1,` in an array of a `Struct` becomes a value of 11 bytes.
 const MESSAGE_OVER_JSON: usize = 8;
 
-/// How many batches of offboardings are under way at once: a claim and a removal each wait for the disk, and meanwhile the other batch goes
-/// on. They share the work as two replicas do.
-const OFFBOARDING_WORKERS: usize = 2;
-
 /// Where a running service is reached. A door that is not among its roles has no address.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
@@ -222,10 +218,8 @@ where
 
 fn hire(settings: &Worker, db: &Db, instance: String, topics: &Topics, drain: &Drain, workers: &mut JoinSet<()>) {
     let lease = Lease { owner: instance, duration: settings.lease };
-    for _ in 0..OFFBOARDING_WORKERS {
-        let offboarding = OffboardingExecutor::new(db.clone(), lease.clone());
-        workers.spawn(jobs::run(offboarding, topics.clone(), settings.poll_interval, drain.workers()));
-    }
+    let offboarding = OffboardingExecutor::new(db.clone(), lease.clone());
+    workers.spawn(jobs::run(offboarding, topics.clone(), settings.poll_interval, drain.workers()));
     for _ in 0..settings.bulk_workers {
         let bulk = BulkDeleteExecutor::new(db.clone(), lease.clone(), settings.bulk_chunk_size);
         tracing::debug!(topic = bulk.topic(), "worker starts");
