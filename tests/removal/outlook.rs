@@ -137,7 +137,7 @@ scenario! {
                     finished_at = now() - interval '25 hours' WHERE entity_id = 'old'",
         );
         // A server looks when it starts, and then every minute.
-        let _server = Server::start_with(&world.database, &["--roles=grpc"], &[]).await;
+        let _server = Server::start_with(&world.database, &["--roles=grpc,gateway"], &[]).await;
         until("what is old is gone", || world.database.rows("tombstone") == 2 && world.database.rows("offboarding_request") == 3).await;
         assert_eq!(world.database.rows("tombstone WHERE entity_id = 'new'"), 1);
         assert_eq!(world.database.rows("tombstone WHERE entity_id = 'old'"), 1, "that of the other realm, which keeps its own for ever");
