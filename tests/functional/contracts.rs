@@ -71,7 +71,19 @@ async fn removal() {
     assert!(accepted.header("retry-after").unwrap().parse::<u32>().is_ok());
 
     let done = caller.get_until(&location, "status", "succeeded").await;
-    let expected = ["id", "entity_id", "status", "created_at", "started_at", "finished_at", "removed", "error"];
+    let expected = [
+        "id",
+        "entity_id",
+        "status",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "removed",
+        "error",
+        "attempts",
+        "last_error",
+        "next_attempt",
+    ];
     assert_eq!(members(&done), expected);
     assert_eq!((&done["id"], &done["entity_id"], &done["error"]), (&json!(id), &json!("ent_1"), &json!(null)));
     assert!(["created_at", "started_at", "finished_at"].iter().all(|name| is_time(&done[name])), "{done}");
@@ -273,7 +285,20 @@ async fn offboarding_requests() {
     let asked = caller.send("POST", "/v1/offboarding/entities", Some(r#"{"entityId":"ent_1","gracePeriod":"3600s"}"#));
     assert_eq!(asked.status, 201, "{}", asked.text());
     let request = asked.json();
-    let expected = ["id", "principalId", "status", "data", "created", "executeAfter", "started", "finished", "error"];
+    let expected = [
+        "id",
+        "principalId",
+        "status",
+        "data",
+        "created",
+        "executeAfter",
+        "started",
+        "finished",
+        "error",
+        "attempts",
+        "lastError",
+        "nextAttempt",
+    ];
     assert_eq!(members(&request), expected);
     let id = request["id"].as_str().unwrap().to_owned();
     assert!(uuid::Uuid::parse_str(&id).is_ok() && uuid::Uuid::parse_str(request["principalId"].as_str().unwrap()).is_ok(), "{request}");
