@@ -8,6 +8,5 @@ pub mod model;
 pub mod queries;
 pub mod registry_queries;
 mod service;
-mod shown;
 
 pub use service::PortfolioService;

@@ -13,7 +13,6 @@ use uuid::Uuid;
 use crate::db::{Realm, Work, statement};
 use crate::entity::model::State;
 use crate::portfolio::model::{MEMBERS_SHOWN, NewPortfolio, Portfolio};
-use crate::portfolio::shown::{Shown, Stamp};
 
 /// The columns of a [`Portfolio`].
 pub(super) type PortfolioRow = (Text, Text, Nullable<Text>, Bool, Jsonb, BigInt, BigInt, Timestamptz, Timestamptz, Array<Text>);
@@ -97,61 +96,11 @@ pub(super) fn settle(connection: &mut PgConnection, realm: &Realm, (portfolio, s
     Ok(get(connection, realm, &portfolio.id)?.unwrap_or(portfolio))
 }
 
-/// The change of one membership.
-#[derive(Clone, Copy, Debug)]
-pub struct Change<'a> {
-    /// Whose world.
-    pub realm: &'a Realm,
-    /// Who makes it.
-    pub principal: Uuid,
-    /// The portfolio.
-    pub portfolio: &'a str,
-    /// The entity.
-    pub entity: &'a str,
-}
-
-/// A portfolio after such a change: with its first members or, if it was found in the state that the statement names, with those alone that
-/// come behind the ones known; whether its members are those of the version that the statement made; whether it was found in that state; and
-/// the transaction that wrote it.
-type ChangedFromKnown = (Portfolio, bool, bool, i64);
-
-/// Completes the members by what is known, and remembers them.
-fn complete(
-    connection: &mut PgConnection,
-    shown: &Shown,
-    change: Change<'_>,
-    (mut portfolio, settled, as_known, transaction): ChangedFromKnown,
-    members: impl FnOnce(Vec<String>) -> Vec<String>,
-) -> Work<Portfolio> {
-    if as_known {
-        portfolio.entity_ids = members(portfolio.entity_ids);
-    }
-    if settled {
-        let stamp = Stamp { version: portfolio.version, transaction };
-        shown.put(change.realm, &portfolio.id, stamp, &portfolio.entity_ids);
-    }
-    settle(connection, change.realm, (portfolio, settled))
-}
-
 /// Detaches an entity from a portfolio and returns the portfolio. None if it is not a member: [`membership`] tells why.
-pub(super) fn detach(connection: &mut PgConnection, shown: &Shown, change: Change<'_>) -> Work<Option<Portfolio>> {
-    let Change { realm, principal, portfolio, entity } = change;
-    let known = shown.get(realm, portfolio);
-    let stamp = known.as_ref().map(|known| known.stamp).unwrap_or_default();
-    let statement = Detach {
-        realm: realm.id(),
-        principal,
-        portfolio,
-        entity,
-        shown: MEMBERS_SHOWN,
-        known_version: stamp.version,
-        known_transaction: stamp.transaction,
-        last: known.as_ref().and_then(|known| known.entity_ids.last()).map_or("", String::as_str),
-    };
-    let changed: Option<ChangedFromKnown> = statement.get_result(connection).optional()?;
-    let Some(changed) = changed else { return Ok(None) };
-    let members = |next| known.map(|known| known.without(entity, next)).unwrap_or_default();
-    complete(connection, shown, change, changed, members).map(Some)
+pub fn detach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
+    let statement = Detach { realm: realm.id(), principal, portfolio, entity, shown: MEMBERS_SHOWN };
+    let changed: Option<Changed> = statement.get_result(connection).optional()?;
+    changed.map(|changed| settle(connection, realm, changed)).transpose()
 }
 
 statement! {
@@ -162,17 +111,8 @@ statement! {
         portfolio: &'a str as Text,
         entity: &'a str as Text,
         shown: i64 as BigInt,
-        known_version: i64 as BigInt,
-        known_transaction: i64 as BigInt,
-        last: &'a str as Text,
-    } -> (PortfolioRow, Bool, Bool, BigInt),
-    "WITH seen AS (
-        -- The portfolio as this statement sees it, and whether its members are known as they are there.
-        SELECT p.version, p.version = {known_version} AND p.xmin::text::int8 = {known_transaction} AS as_known
-        FROM portfolio p
-        WHERE p.realm_id = {realm} AND p.id = {portfolio}
-     ),
-     link AS (
+    } -> (PortfolioRow, Bool),
+    "WITH link AS (
         UPDATE entity
         SET portfolio_id = NULL, attached_at = NULL, version = version + 1, updated_at = now()
         WHERE realm_id = {realm} AND id = {entity} AND portfolio_id = {portfolio} AND deleted_at IS NULL
@@ -183,7 +123,7 @@ statement! {
         SET entity_count = p.entity_count - 1, version = p.version + 1, updated_at = now()
         FROM link
         WHERE p.realm_id = {realm} AND p.id = {portfolio}
-        RETURNING p.*, p.xmin::text::int8 AS transaction
+        RETURNING p.*
      ),
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
@@ -194,41 +134,20 @@ statement! {
      SELECT f.id, f.name, f.shared_registered_agent_id, f.shared_compliance_calendar, f.metadata, f.entity_count, f.version,
             f.created_at, f.updated_at,
             -- The statement still sees the entity as a member.
-            CASE WHEN s.as_known
-                 THEN ARRAY(SELECT e.id
-                            FROM entity e
-                            WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio} AND e.id <> {entity}
-                              AND (e.attached_at, e.id)
-                                  > ((SELECT l.attached_at FROM entity l WHERE l.realm_id = {realm} AND l.id = {last}), {last})
-                            ORDER BY e.attached_at, e.id
-                            LIMIT 1)
-                 ELSE ARRAY(SELECT e.id
-                            FROM entity e
-                            WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio} AND e.id <> {entity}
-                            ORDER BY e.attached_at, e.id
-                            LIMIT {shown}) END,
-            s.version + 1 = f.version, s.as_known, f.transaction
-     FROM folio f, seen s"
+            ARRAY(SELECT e.id
+                  FROM entity e
+                  WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio} AND e.id <> {entity}
+                  ORDER BY e.attached_at, e.id
+                  LIMIT {shown}),
+            (SELECT p.version + 1 = f.version FROM portfolio p WHERE p.realm_id = {realm} AND p.id = {portfolio})
+     FROM folio f"
 }
 
 /// Makes an entity a member and returns the portfolio. None if it is one already, or cannot become one: [`membership`] tells why.
-pub(super) fn attach(connection: &mut PgConnection, shown: &Shown, change: Change<'_>) -> Work<Option<Portfolio>> {
-    let Change { realm, principal, portfolio, entity } = change;
-    let known = shown.get(realm, portfolio);
-    let stamp = known.as_ref().map(|known| known.stamp).unwrap_or_default();
-    let statement = Attach {
-        realm: realm.id(),
-        principal,
-        portfolio,
-        entity,
-        shown: MEMBERS_SHOWN,
-        known_version: stamp.version,
-        known_transaction: stamp.transaction,
-    };
-    let changed: Option<ChangedFromKnown> = statement.get_result(connection).optional()?;
-    let Some(changed) = changed else { return Ok(None) };
-    let members = |_| known.map(|known| known.with(entity)).unwrap_or_default();
-    complete(connection, shown, change, changed, members).map(Some)
+pub fn attach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
+    let statement = Attach { realm: realm.id(), principal, portfolio, entity, shown: MEMBERS_SHOWN };
+    let changed: Option<Changed> = statement.get_result(connection).optional()?;
+    changed.map(|changed| settle(connection, realm, changed)).transpose()
 }
 
 statement! {
@@ -239,16 +158,8 @@ statement! {
         portfolio: &'a str as Text,
         entity: &'a str as Text,
         shown: i64 as BigInt,
-        known_version: i64 as BigInt,
-        known_transaction: i64 as BigInt,
-    } -> (PortfolioRow, Bool, Bool, BigInt),
-    "WITH seen AS (
-        -- The portfolio as this statement sees it, and whether its members are known as they are there.
-        SELECT p.version, p.version = {known_version} AND p.xmin::text::int8 = {known_transaction} AS as_known
-        FROM portfolio p
-        WHERE p.realm_id = {realm} AND p.id = {portfolio}
-     ),
-     was AS (
+    } -> (PortfolioRow, Bool),
+    "WITH was AS (
         -- The entity is locked, so that it does not go before the link is made; portfolio_id is the latest.
         SELECT e.portfolio_id
         FROM entity e
@@ -280,7 +191,7 @@ statement! {
             version = latest.version + 1, updated_at = now()
         FROM latest, link
         WHERE p.realm_id = {realm} AND p.id = latest.id
-        RETURNING p.*, p.xmin::text::int8 AS transaction
+        RETURNING p.*
      ),
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
@@ -292,19 +203,17 @@ statement! {
      SELECT f.id, f.name, f.shared_registered_agent_id, f.shared_compliance_calendar, f.metadata, f.entity_count, f.version,
             f.created_at, f.updated_at,
             -- The statement does not see the entity as a member yet: it is the last.
-            CASE WHEN s.as_known
-                 THEN ARRAY[]::text[]
-                 ELSE (SELECT array_agg(m.id)
-                       FROM (SELECT id FROM (SELECT e.id
-                                             FROM entity e
-                                             WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio}
-                                             ORDER BY e.attached_at, e.id
-                                             LIMIT {shown}) before
-                             UNION ALL
-                             SELECT {entity}
-                             LIMIT {shown}) m) END,
-            s.version + 1 = f.version, s.as_known, f.transaction
-     FROM changed f, seen s
+            (SELECT array_agg(m.id)
+             FROM (SELECT id FROM (SELECT e.id
+                                   FROM entity e
+                                   WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio}
+                                   ORDER BY e.attached_at, e.id
+                                   LIMIT {shown}) before
+                   UNION ALL
+                   SELECT {entity}
+                   LIMIT {shown}) m),
+            (SELECT p.version + 1 = f.version FROM portfolio p WHERE p.realm_id = {realm} AND p.id = {portfolio})
+     FROM changed f
      WHERE f.id = {portfolio}"
 }
 

@@ -3,6 +3,7 @@
 use diesel::PgConnection;
 use http::StatusCode;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use crate::access::{Caller, Once, Scope};
 use crate::db::{Db, Page, PageSize, Realm, Work, id};
@@ -12,8 +13,6 @@ use crate::error::{Code, Error, Result, Violations};
 use crate::portfolio::batch::{Act, Batch, Verdict};
 use crate::portfolio::export::{Exports, Messages};
 use crate::portfolio::model::{NewPortfolio, Portfolio, PortfolioUpdate, at_another_version, in_another, no_membership, not_empty};
-use crate::portfolio::queries::Change;
-use crate::portfolio::shown::Shown;
 use crate::portfolio::{batch_queries, export_queries, queries, registry_queries};
 use crate::proto::v1::portfolio_service_server::PortfolioService as Service;
 use crate::proto::{answer, convert, v1};
@@ -28,13 +27,12 @@ const ENTITIES: PageSize = PageSize { default: 50, max: 1_000 };
 pub struct PortfolioService {
     db: Db,
     exports: Exports,
-    shown: Shown,
 }
 
 impl PortfolioService {
     /// The service on this database.
     pub fn new(db: Db) -> Self {
-        PortfolioService { exports: Exports::new(&db), shown: Shown::default(), db }
+        PortfolioService { exports: Exports::new(&db), db }
     }
 }
 
@@ -191,23 +189,21 @@ impl Service for PortfolioService {
     }
 }
 
-/// Makes a change of membership: the portfolio after it, or none if others changed the same things in between.
-type Make = fn(&mut PgConnection, &Shown, Change<'_>) -> Work<Option<Portfolio>>;
+/// A change of membership: the portfolio after it, or none if others changed the same things in between.
+type Change = fn(&mut PgConnection, &Realm, Uuid, &str, &str) -> Work<Option<Portfolio>>;
 
 impl PortfolioService {
-    async fn change(&self, once: Once, portfolio_id: String, entity_id: String, make: Make) -> Result<Response<v1::Portfolio>, Status> {
+    async fn change(&self, once: Once, portfolio_id: String, entity_id: String, change: Change) -> Result<Response<v1::Portfolio>, Status> {
         let mut faults = Violations::new();
         id::check_id(&portfolio_id, "portfolio_id", &mut faults);
         id::check_id(&entity_id, "entity_id", &mut faults);
         faults.check()?;
         let Caller { realm, principal_id, .. } = once.caller().clone();
-        let shown = self.shown.clone();
-        let work = move |connection: &mut PgConnection| {
-            let change = Change { realm: &realm, principal: principal_id, portfolio: &portfolio_id, entity: &entity_id };
-            let portfolio = retried(|| make(connection, &shown, change))?;
+        let change = move |connection: &mut PgConnection| {
+            let portfolio = retried(|| change(connection, &realm, principal_id, &portfolio_id, &entity_id))?;
             Ok(Response::new(to_proto(portfolio, &realm)))
         };
-        once.run(&self.db, work).await
+        once.run(&self.db, change).await
     }
 }
 
@@ -238,11 +234,10 @@ fn change_many(connection: &mut PgConnection, caller: &Caller, batch: &Batch) ->
     Ok((batch.results(verdicts), to_proto(portfolio, realm)))
 }
 
-fn detach(connection: &mut PgConnection, shown: &Shown, change: Change<'_>) -> Work<Option<Portfolio>> {
-    if let Some(changed) = queries::detach(connection, shown, change)? {
+fn detach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
+    if let Some(changed) = queries::detach(connection, realm, principal, portfolio, entity)? {
         return Ok(Some(changed));
     }
-    let Change { realm, portfolio, entity, .. } = change;
     let found = queries::membership(connection, realm, portfolio, entity)?;
     match found.current_portfolio_id {
         _ if !found.portfolio_exists || !found.entity_exists => Err(no_membership(portfolio, entity).into()),
@@ -253,11 +248,10 @@ fn detach(connection: &mut PgConnection, shown: &Shown, change: Change<'_>) -> W
     }
 }
 
-fn attach(connection: &mut PgConnection, shown: &Shown, change: Change<'_>) -> Work<Option<Portfolio>> {
-    if let Some(changed) = queries::attach(connection, shown, change)? {
+fn attach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
+    if let Some(changed) = queries::attach(connection, realm, principal, portfolio, entity)? {
         return Ok(Some(changed));
     }
-    let Change { realm, portfolio, entity, .. } = change;
     let found = queries::membership(connection, realm, portfolio, entity)?;
     if !found.portfolio_exists || !found.entity_exists {
         return Err(no_membership(portfolio, entity).into());

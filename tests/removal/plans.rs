@@ -29,9 +29,6 @@ const ID: Parameter = ("id", "uuid", "'0190aaaa-0000-7000-8000-000000000002'");
 const ENTITY: Parameter = ("entity", "text", "'e-025000'");
 const PORTFOLIO: Parameter = ("portfolio", "text", "'p'");
 const SHOWN: Parameter = ("shown", "int8", "1000");
-const KNOWN_VERSION: Parameter = ("known_version", "int8", "0");
-const KNOWN_TRANSACTION: Parameter = ("known_transaction", "int8", "0");
-const LAST: Parameter = ("last", "text", "''");
 
 /// What of a realm is large.
 const LARGE: [&str; 5] = ["entity", "dependent", "offboarding_request", "attribute_index", "tombstone"];
@@ -116,7 +113,7 @@ async fn hot_statements_find_their_rows_by_key() {
     populate(&world.database, 50_000);
     for (portfolio, text, parameters) in [
         ("get portfolio", GetPortfolio::TEXT, [REALM, ("id", "text", "'p'"), SHOWN].as_slice()),
-        ("detach", Detach::TEXT, &[REALM, PRINCIPAL, PORTFOLIO, ENTITY, SHOWN, KNOWN_VERSION, KNOWN_TRANSACTION, LAST]),
+        ("detach", Detach::TEXT, &[REALM, PRINCIPAL, PORTFOLIO, ENTITY, SHOWN]),
     ] {
         let nodes = explain(&world.database, text, parameters, true);
         let from_index = nodes.iter().any(|node| node.kind == "Index Only Scan" && node.index == "entity_portfolio");
@@ -126,9 +123,8 @@ async fn hot_statements_find_their_rows_by_key() {
         assert_by_key(&world.database, what, text, parameters, indexes)
     };
 
-    let membership = [REALM, PRINCIPAL, PORTFOLIO, ENTITY, SHOWN, KNOWN_VERSION, KNOWN_TRANSACTION];
-    let leaving = [membership.as_slice(), &[LAST]].concat();
-    check("detach", Detach::TEXT, &leaving, &["entity_pkey", "entity_portfolio"]);
+    let membership = [REALM, PRINCIPAL, PORTFOLIO, ENTITY, SHOWN];
+    check("detach", Detach::TEXT, &membership, &["entity_pkey", "entity_portfolio"]);
     check("attach", Attach::TEXT, &membership, &["entity_pkey", "entity_portfolio"]);
     check("get portfolio", GetPortfolio::TEXT, &[REALM, ("id", "text", "'p'"), SHOWN], &["entity_portfolio"]);
     let listing = [REALM, ("after", "text", "''"), ("limit", "int8", "51"), SHOWN, ("room", "int8", "20000")];
