@@ -6,7 +6,7 @@ use crate::db::id;
 use crate::entity::model::{Action, State, refuse};
 use crate::error::{Error, Result, Violations};
 use crate::portfolio::batch_queries::Candidate;
-use crate::portfolio::model::in_another;
+use crate::portfolio::model::{View, in_another};
 use crate::proto::v1;
 
 /// The most entities of one call.
@@ -32,12 +32,15 @@ pub struct Batch {
     pub portfolio_id: String,
     /// The entities, in the order of the request; one may be named more than once.
     pub entity_ids: Vec<String>,
+    /// How much of the portfolio to show.
+    pub view: View,
 }
 
 impl Batch {
     /// Checks a request.
-    pub fn check(act: Act, portfolio_id: String, entity_ids: Vec<String>) -> Result<Batch> {
+    pub fn check(act: Act, portfolio_id: String, entity_ids: Vec<String>, view: i32) -> Result<Batch> {
         let mut faults = Violations::new();
+        let view = View::check(view, &mut faults);
         id::check_id(&portfolio_id, "portfolio_id", &mut faults);
         match entity_ids.len() {
             0 => faults.add("entity_ids", "required", "must be given"),
@@ -48,7 +51,7 @@ impl Batch {
             _ => faults.add("entity_ids", "too_many", "must be at most 1,000"),
         }
         faults.check()?;
-        Ok(Batch { act, portfolio_id, entity_ids })
+        Ok(Batch { act, portfolio_id, entity_ids, view })
     }
 
     /// The ids, each once.
@@ -131,7 +134,7 @@ mod tests {
     }
 
     fn judged(act: Act, ids: &[&str]) -> Vec<&'static str> {
-        let batch = Batch::check(act, "p".to_owned(), ids.iter().map(ToString::to_string).collect()).unwrap();
+        let batch = Batch::check(act, "p".to_owned(), ids.iter().map(ToString::to_string).collect(), 0).unwrap();
         let verdicts = batch.judge(&found()).into_iter().map(|verdict| match verdict {
             Verdict::Changed => "changed",
             Verdict::Unchanged => "unchanged",
@@ -153,12 +156,12 @@ mod tests {
     #[test]
     fn a_batch_has_1_to_1000_ids() {
         let fields = |ids: Vec<String>| {
-            let error = Batch::check(Act::Attach, "p".to_owned(), ids).unwrap_err();
+            let error = Batch::check(Act::Attach, "p".to_owned(), ids, 0).unwrap_err();
             error.violations().iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
         };
         assert_eq!(fields(Vec::new()), ["entity_ids"]);
         assert_eq!(fields(vec!["e".to_owned(); 1001]), ["entity_ids"]);
         assert_eq!(fields(vec!["e".to_owned(), "a b".to_owned(), String::new()]), ["entity_ids[1]", "entity_ids[2]"]);
-        assert!(Batch::check(Act::Attach, "p".to_owned(), vec!["e".to_owned(); 1000]).is_ok());
+        assert!(Batch::check(Act::Attach, "p".to_owned(), vec!["e".to_owned(); 1000], 0).is_ok());
     }
 }

@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use crate::db::{Db, Fail, Realm, Work};
 use crate::error::{Code, Error, Result};
+use crate::portfolio::model::View;
 use crate::portfolio::service::to_proto;
 use crate::portfolio::{export_queries, queries};
 use crate::proto::v1::{ExportPortfolioResponse, PortfolioExportSummary};
@@ -77,7 +78,8 @@ async fn run(db: Db, realm: Realm, portfolio_id: String, sender: Sender, turn: O
 }
 
 fn export(connection: &mut PgConnection, realm: &Realm, portfolio_id: &str, outlet: &Outlet) -> Work<()> {
-    let portfolio = queries::get(connection, realm, portfolio_id)?.ok_or_else(|| Error::not_found("portfolio", portfolio_id))?;
+    let portfolio =
+        queries::get(connection, realm, portfolio_id, View::Full)?.ok_or_else(|| Error::not_found("portfolio", portfolio_id))?;
     let dependents = export_queries::dependents(connection, realm, portfolio_id, LONGEST)?;
     let mut summary = PortfolioExportSummary {
         entity_count: 0,

@@ -1,6 +1,9 @@
 //! What a portfolio is and what makes a new one valid. Pure.
 
 use chrono::{DateTime, Utc};
+use diesel::deserialize::FromSql;
+use diesel::pg::{Pg, PgValue};
+use diesel::sql_types::Text;
 use serde_json::Value as Json;
 
 use crate::db::id;
@@ -8,7 +11,7 @@ use crate::error::{Code, Error, Result, Violations};
 use crate::proto::{convert, v1};
 
 /// How many members an answer lists.
-pub const MEMBERS_SHOWN: i64 = 1_000;
+const MEMBERS_SHOWN: i64 = 1_000;
 const MAX_METADATA_BYTES: usize = 64 << 10;
 const MAX_METADATA_DEPTH: usize = 32;
 const MAX_NAME_CHARACTERS: usize = 256;
@@ -35,8 +38,56 @@ pub struct Portfolio {
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
-    /// The first [`MEMBERS_SHOWN`] members, in attach order.
+    /// The first [`MEMBERS_SHOWN`] members, in attach order; none in the basic view.
+    #[diesel(deserialize_as = Joined)]
     pub entity_ids: Vec<String>,
+}
+
+/// Ids that the database has joined with spaces, of which no id has any: a text is read in half the time of an array.
+#[derive(diesel::deserialize::FromSqlRow)]
+pub struct Joined(String);
+
+impl FromSql<Text, Pg> for Joined {
+    fn from_sql(value: PgValue<'_>) -> diesel::deserialize::Result<Self> {
+        <String as FromSql<Text, Pg>>::from_sql(value).map(Joined)
+    }
+}
+
+impl From<Joined> for Vec<String> {
+    fn from(Joined(ids): Joined) -> Self {
+        ids.split_terminator(' ').map(str::to_owned).collect()
+    }
+}
+
+/// How much of a portfolio an answer shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// All but the members.
+    Basic,
+    /// All of it.
+    Full,
+}
+
+impl View {
+    /// The view that a request names; not set is the full one.
+    pub fn check(view: i32, faults: &mut Violations) -> View {
+        match v1::PortfolioView::try_from(view) {
+            Ok(v1::PortfolioView::Basic) => View::Basic,
+            Ok(v1::PortfolioView::Unspecified | v1::PortfolioView::Full) => View::Full,
+            Err(_) => {
+                faults.add("view", "invalid", "must be `basic` or `full`");
+                View::Full
+            }
+        }
+    }
+
+    /// How many members it shows.
+    pub fn shown(self) -> i64 {
+        match self {
+            View::Basic => 0,
+            View::Full => MEMBERS_SHOWN,
+        }
+    }
 }
 
 /// A valid portfolio that is to be created.
@@ -75,7 +126,7 @@ impl NewPortfolio {
 }
 
 /// A valid change of what a portfolio says of itself. What is none stays as it is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PortfolioUpdate {
     /// Its new name.
     pub name: Option<String>,
@@ -87,12 +138,14 @@ pub struct PortfolioUpdate {
     pub metadata: Option<Json>,
     /// The version that the portfolio must be at.
     pub expected_version: Option<i64>,
+    /// How much of the portfolio the answer shows.
+    pub view: View,
 }
 
 /// What an update may change.
 const UPDATABLE: [&str; 4] = ["name", "shared_registered_agent_id", "shared_compliance_calendar", "metadata"];
 /// What stands in the body of a `PATCH` besides, and is no field to change.
-const BESIDE: [&str; 2] = ["portfolio_id", "expected_version"];
+const BESIDE: [&str; 3] = ["portfolio_id", "expected_version", "view"];
 
 impl PortfolioUpdate {
     /// Checks a request whose mask says what to change; without one, what is given is changed. Every fault is told.
@@ -104,7 +157,14 @@ impl PortfolioUpdate {
             faults.add("update_mask", "invalid", format!("`{path}` is not among {}", spelled_out(&UPDATABLE)));
         }
         let sets = |field: &str, given: bool| if paths.is_empty() { given } else { paths.iter().any(|path| path == field || path == "*") };
-        let mut update = PortfolioUpdate { expected_version: request.expected_version, ..PortfolioUpdate::default() };
+        let mut update = PortfolioUpdate {
+            name: None,
+            shared_registered_agent_id: None,
+            shared_compliance_calendar: None,
+            metadata: None,
+            expected_version: request.expected_version,
+            view: View::check(request.view, &mut faults),
+        };
         if sets("name", request.name.is_some()) {
             let name = request.name.unwrap_or_default();
             check_name(&name, &mut faults);

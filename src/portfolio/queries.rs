@@ -6,20 +6,20 @@
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::db::{Realm, Work, statement};
 use crate::entity::model::State;
-use crate::portfolio::model::{MEMBERS_SHOWN, NewPortfolio, Portfolio};
+use crate::portfolio::model::{NewPortfolio, Portfolio, View};
 
 /// The columns of a [`Portfolio`].
-pub(super) type PortfolioRow = (Text, Text, Nullable<Text>, Bool, Jsonb, BigInt, BigInt, Timestamptz, Timestamptz, Array<Text>);
+pub(super) type PortfolioRow = (Text, Text, Nullable<Text>, Bool, Jsonb, BigInt, BigInt, Timestamptz, Timestamptz, Text);
 
 /// The portfolio with this id.
-pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Portfolio>> {
-    Ok(GetPortfolio { realm: realm.id(), id, shown: MEMBERS_SHOWN }.get_result(connection).optional()?)
+pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str, view: View) -> Work<Option<Portfolio>> {
+    Ok(GetPortfolio { realm: realm.id(), id, shown: view.shown() }.get_result(connection).optional()?)
 }
 
 statement! {
@@ -31,11 +31,12 @@ statement! {
     } -> PortfolioRow,
     "SELECT p.id, p.name, p.shared_registered_agent_id, p.shared_compliance_calendar, p.metadata, p.entity_count, p.version,
             p.created_at, p.updated_at,
-            ARRAY(SELECT e.id
-                  FROM entity e
-                  WHERE e.realm_id = {realm} AND e.portfolio_id = {id}
-                  ORDER BY e.attached_at, e.id
-                  LIMIT {shown})
+            (SELECT coalesce(string_agg(m.id, ' '), '')
+             FROM (SELECT e.id
+                   FROM entity e
+                   WHERE e.realm_id = {realm} AND e.portfolio_id = {id}
+                   ORDER BY e.attached_at, e.id
+                   LIMIT {shown}) m)
      FROM portfolio p
      WHERE p.realm_id = {realm} AND p.id = {id}"
 }
@@ -77,7 +78,7 @@ statement! {
         FROM fresh f
      )
      SELECT f.id, f.name, f.shared_registered_agent_id, f.shared_compliance_calendar, f.metadata, f.entity_count, f.version,
-            f.created_at, f.updated_at, ARRAY[]::text[]
+            f.created_at, f.updated_at, ''
      FROM fresh f"
 }
 
@@ -88,19 +89,35 @@ statement! {
 pub(super) type Changed = (Portfolio, bool);
 
 /// The portfolio, with its members read anew if they are older than the rest.
-pub(super) fn settle(connection: &mut PgConnection, realm: &Realm, (portfolio, settled): Changed) -> Work<Portfolio> {
-    if settled {
+pub(super) fn settle(connection: &mut PgConnection, realm: &Realm, view: View, (portfolio, settled): Changed) -> Work<Portfolio> {
+    if settled || view == View::Basic {
         return Ok(portfolio);
     }
     // It may have been deleted in between; then this is the last that was known of it.
-    Ok(get(connection, realm, &portfolio.id)?.unwrap_or(portfolio))
+    Ok(get(connection, realm, &portfolio.id, view)?.unwrap_or(portfolio))
+}
+
+/// A change of one membership.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Whose world.
+    pub realm: Realm,
+    /// Who changes it.
+    pub principal: Uuid,
+    /// The portfolio.
+    pub portfolio: String,
+    /// The entity.
+    pub entity: String,
+    /// How much of the portfolio to show.
+    pub view: View,
 }
 
 /// Detaches an entity from a portfolio and returns the portfolio. None if it is not a member: [`membership`] tells why.
-pub fn detach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
-    let statement = Detach { realm: realm.id(), principal, portfolio, entity, shown: MEMBERS_SHOWN };
+pub fn detach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfolio>> {
+    let Change { realm, principal, portfolio, entity, view } = change;
+    let statement = Detach { realm: realm.id(), principal: *principal, portfolio, entity, shown: view.shown() };
     let changed: Option<Changed> = statement.get_result(connection).optional()?;
-    changed.map(|changed| settle(connection, realm, changed)).transpose()
+    changed.map(|changed| settle(connection, realm, *view, changed)).transpose()
 }
 
 statement! {
@@ -134,20 +151,22 @@ statement! {
      SELECT f.id, f.name, f.shared_registered_agent_id, f.shared_compliance_calendar, f.metadata, f.entity_count, f.version,
             f.created_at, f.updated_at,
             -- The statement still sees the entity as a member.
-            ARRAY(SELECT e.id
-                  FROM entity e
-                  WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio} AND e.id <> {entity}
-                  ORDER BY e.attached_at, e.id
-                  LIMIT {shown}),
+            (SELECT coalesce(string_agg(m.id, ' '), '')
+             FROM (SELECT e.id
+                   FROM entity e
+                   WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio} AND e.id <> {entity}
+                   ORDER BY e.attached_at, e.id
+                   LIMIT {shown}) m),
             (SELECT p.version + 1 = f.version FROM portfolio p WHERE p.realm_id = {realm} AND p.id = {portfolio})
      FROM folio f"
 }
 
 /// Makes an entity a member and returns the portfolio. None if it is one already, or cannot become one: [`membership`] tells why.
-pub fn attach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
-    let statement = Attach { realm: realm.id(), principal, portfolio, entity, shown: MEMBERS_SHOWN };
+pub fn attach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfolio>> {
+    let Change { realm, principal, portfolio, entity, view } = change;
+    let statement = Attach { realm: realm.id(), principal: *principal, portfolio, entity, shown: view.shown() };
     let changed: Option<Changed> = statement.get_result(connection).optional()?;
-    changed.map(|changed| settle(connection, realm, changed)).transpose()
+    changed.map(|changed| settle(connection, realm, *view, changed)).transpose()
 }
 
 statement! {
@@ -203,7 +222,7 @@ statement! {
      SELECT f.id, f.name, f.shared_registered_agent_id, f.shared_compliance_calendar, f.metadata, f.entity_count, f.version,
             f.created_at, f.updated_at,
             -- The statement does not see the entity as a member yet: it is the last.
-            (SELECT array_agg(m.id)
+            (SELECT coalesce(string_agg(m.id, ' '), '')
              FROM (SELECT id FROM (SELECT e.id
                                    FROM entity e
                                    WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio}

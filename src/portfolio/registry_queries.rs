@@ -7,15 +7,15 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::db::{Realm, Work, statement};
-use crate::portfolio::model::{MEMBERS_SHOWN, Portfolio, PortfolioUpdate};
+use crate::portfolio::model::{Portfolio, PortfolioUpdate, View};
 use crate::portfolio::queries::{Changed, PortfolioRow, settle};
 
 /// How many members the portfolios of a page show together, the last of them aside.
 const PAGE_MEMBERS: i64 = 20_000;
 
 /// The portfolios behind this id, as far as they have room on one page, and whether any of them had none.
-pub fn list(connection: &mut PgConnection, realm: &Realm, after: &str, limit: i64) -> Work<(Vec<Portfolio>, bool)> {
-    let statement = ListPortfolios { realm: realm.id(), after, limit, shown: MEMBERS_SHOWN, room: PAGE_MEMBERS };
+pub fn list(connection: &mut PgConnection, realm: &Realm, after: &str, limit: i64, view: View) -> Work<(Vec<Portfolio>, bool)> {
+    let statement = ListPortfolios { realm: realm.id(), after, limit, shown: view.shown(), room: PAGE_MEMBERS };
     let rows: Vec<(Portfolio, bool)> = statement.load(connection)?;
     let more = rows.iter().any(|(_, fits)| !fits);
     Ok((rows.into_iter().filter(|(_, fits)| *fits).map(|(portfolio, _)| portfolio).collect(), more))
@@ -32,12 +32,13 @@ statement! {
     } -> (PortfolioRow, Bool),
     "SELECT p.id, p.name, p.shared_registered_agent_id, p.shared_compliance_calendar, p.metadata, p.entity_count, p.version,
             p.created_at, p.updated_at,
-            CASE WHEN p.fits THEN ARRAY(SELECT e.id
-                                        FROM entity e
-                                        WHERE e.realm_id = {realm} AND e.portfolio_id = p.id
-                                        ORDER BY e.attached_at, e.id
-                                        LIMIT {shown})
-                 ELSE ARRAY[]::text[] END,
+            CASE WHEN p.fits THEN (SELECT coalesce(string_agg(m.id, ' '), '')
+                                   FROM (SELECT e.id
+                                         FROM entity e
+                                         WHERE e.realm_id = {realm} AND e.portfolio_id = p.id
+                                         ORDER BY e.attached_at, e.id
+                                         LIMIT {shown}) m)
+                 ELSE '' END,
             p.fits
      FROM (SELECT q.*, sum(LEAST(q.entity_count, {shown})) OVER (ORDER BY q.id) - LEAST(q.entity_count, {shown}) < {room} AS fits
            FROM (SELECT *
@@ -67,10 +68,10 @@ pub fn update(
         metadata: update.metadata.as_ref(),
         expected: update.expected_version,
         fields: update.fields(),
-        shown: MEMBERS_SHOWN,
+        shown: update.view.shown(),
     };
     let changed: Option<Changed> = statement.get_result(connection).optional()?;
-    changed.map(|changed| settle(connection, realm, changed)).transpose()
+    changed.map(|changed| settle(connection, realm, update.view, changed)).transpose()
 }
 
 statement! {
@@ -105,11 +106,12 @@ statement! {
      )
      SELECT f.id, f.name, f.shared_registered_agent_id, f.shared_compliance_calendar, f.metadata, f.entity_count, f.version,
             f.created_at, f.updated_at,
-            ARRAY(SELECT e.id
-                  FROM entity e
-                  WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio}
-                  ORDER BY e.attached_at, e.id
-                  LIMIT {shown}),
+            (SELECT coalesce(string_agg(m.id, ' '), '')
+             FROM (SELECT e.id
+                   FROM entity e
+                   WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio}
+                   ORDER BY e.attached_at, e.id
+                   LIMIT {shown}) m),
             (SELECT p.version + 1 = f.version FROM portfolio p WHERE p.realm_id = {realm} AND p.id = {portfolio})
      FROM changed f"
 }

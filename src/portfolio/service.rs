@@ -3,16 +3,16 @@
 use diesel::PgConnection;
 use http::StatusCode;
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use crate::access::{Caller, Once, Scope};
 use crate::db::{Db, Page, PageSize, Realm, Work, id};
 use crate::entity;
 use crate::entity::model::{Action, State, refuse};
 use crate::error::{Code, Error, Result, Violations};
-use crate::portfolio::batch::{Act, Batch, Verdict};
+use crate::portfolio::batch::{self, Batch, Verdict};
 use crate::portfolio::export::{Exports, Messages};
-use crate::portfolio::model::{NewPortfolio, Portfolio, PortfolioUpdate, at_another_version, in_another, no_membership, not_empty};
+use crate::portfolio::model::{NewPortfolio, Portfolio, PortfolioUpdate, View, at_another_version, in_another, no_membership, not_empty};
+use crate::portfolio::queries::Change;
 use crate::portfolio::{batch_queries, export_queries, queries, registry_queries};
 use crate::proto::v1::portfolio_service_server::PortfolioService as Service;
 use crate::proto::{answer, convert, v1};
@@ -51,22 +51,25 @@ impl Service for PortfolioService {
 
     async fn get_portfolio(&self, request: Request<v1::GetPortfolioRequest>) -> Result<Response<v1::Portfolio>, Status> {
         let caller = Caller::of(&request)?;
-        let portfolio_id = checked(request.into_inner().portfolio_id)?;
+        let v1::GetPortfolioRequest { portfolio_id, view } = request.into_inner();
+        let (portfolio_id, view) = checked(portfolio_id, view)?;
         let (realm, wanted) = (caller.realm.clone(), portfolio_id.clone());
-        let found = self.db.run(move |connection| queries::get(connection, &realm, &wanted)).await?;
+        let found = self.db.run(move |connection| queries::get(connection, &realm, &wanted, view)).await?;
         let portfolio = found.ok_or_else(|| missing(&portfolio_id))?;
         Ok(Response::new(to_proto(portfolio, &caller.realm)))
     }
 
     async fn list_portfolios(&self, request: Request<v1::ListPortfoliosRequest>) -> Result<Response<v1::ListPortfoliosResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
-        let v1::ListPortfoliosRequest { page_size, page_token } = request.into_inner();
+        let v1::ListPortfoliosRequest { page_size, page_token, view } = request.into_inner();
         let mut faults = Violations::new();
+        let view = View::check(view, &mut faults);
+        // A token goes on with the same list, however much of it is shown.
         let (list, rest) = ("PortfolioService/ListPortfolios", v1::ListPortfoliosRequest::default());
         let page: Page<String> = Page::check(self.db.seal().await?, &realm, list, &rest, (page_size, &page_token), PORTFOLIOS, &mut faults);
         faults.check()?;
         let (after, limit, own) = (page.after().cloned().unwrap_or_default(), page.limit(), realm.clone());
-        let read = self.db.run(move |connection| registry_queries::list(connection, &own, &after, limit));
+        let read = self.db.run(move |connection| registry_queries::list(connection, &own, &after, limit, view));
         let (mut portfolios, more) = read.await?;
         let next_page_token = page.cut_short(&mut portfolios, more, |portfolio| portfolio.id.clone())?;
         let portfolios = portfolios.into_iter().map(|portfolio| to_proto(portfolio, &realm)).collect();
@@ -84,7 +87,7 @@ impl Service for PortfolioService {
                 if let Some(updated) = registry_queries::update(connection, &realm, principal_id, &portfolio_id, &update)? {
                     return Ok(Some(Response::new(to_proto(updated, &realm))));
                 }
-                let current = queries::get(connection, &realm, &portfolio_id)?.ok_or_else(|| missing(&portfolio_id))?.version;
+                let current = queries::get(connection, &realm, &portfolio_id, View::Basic)?.ok_or_else(|| missing(&portfolio_id))?.version;
                 match update.expected_version {
                     Some(expected) if expected != current => Err(at_another_version(expected, current).into()),
                     // It was made, or came to that version, in between.
@@ -97,14 +100,14 @@ impl Service for PortfolioService {
 
     async fn delete_portfolio(&self, request: Request<v1::DeletePortfolioRequest>) -> Result<Response<()>, Status> {
         let once = Once::of(&request)?;
-        let portfolio_id = checked(request.into_inner().portfolio_id)?;
+        let (portfolio_id, _) = checked(request.into_inner().portfolio_id, 0)?;
         let Caller { realm, principal_id, .. } = once.caller().clone();
         let delete = move |connection: &mut PgConnection| {
             retried(|| {
                 if registry_queries::delete(connection, &realm, principal_id, &portfolio_id)? {
                     return Ok(Some(answer::with_status((), StatusCode::NO_CONTENT)));
                 }
-                match queries::get(connection, &realm, &portfolio_id)?.ok_or_else(|| missing(&portfolio_id))?.entity_count {
+                match queries::get(connection, &realm, &portfolio_id, View::Basic)?.ok_or_else(|| missing(&portfolio_id))?.entity_count {
                     // The last member left in between.
                     0 => Ok(None),
                     members => Err(not_empty(&portfolio_id, members).into()),
@@ -116,14 +119,16 @@ impl Service for PortfolioService {
 
     async fn attach_entity(&self, request: Request<v1::AttachEntityRequest>) -> Result<Response<v1::Portfolio>, Status> {
         let once = Once::of(&request)?;
-        let v1::AttachEntityRequest { portfolio_id, entity_id } = request.into_inner();
-        self.change(once, portfolio_id, entity_id, attach).await
+        let v1::AttachEntityRequest { portfolio_id, entity_id, view } = request.into_inner();
+        let change = check_change(once.caller(), portfolio_id, entity_id, view)?;
+        self.change(once, change, attach).await
     }
 
     async fn detach_entity(&self, request: Request<v1::DetachEntityRequest>) -> Result<Response<v1::Portfolio>, Status> {
         let once = Once::of(&request)?;
-        let v1::DetachEntityRequest { portfolio_id, entity_id } = request.into_inner();
-        self.change(once, portfolio_id, entity_id, detach).await
+        let v1::DetachEntityRequest { portfolio_id, entity_id, view } = request.into_inner();
+        let change = check_change(once.caller(), portfolio_id, entity_id, view)?;
+        self.change(once, change, detach).await
     }
 
     async fn batch_attach_entities(
@@ -131,8 +136,8 @@ impl Service for PortfolioService {
         request: Request<v1::BatchAttachEntitiesRequest>,
     ) -> Result<Response<v1::BatchAttachEntitiesResponse>, Status> {
         let once = Once::of(&request)?;
-        let v1::BatchAttachEntitiesRequest { portfolio_id, entity_ids } = request.into_inner();
-        let batch = Batch::check(Act::Attach, portfolio_id, entity_ids)?;
+        let v1::BatchAttachEntitiesRequest { portfolio_id, entity_ids, view } = request.into_inner();
+        let batch = Batch::check(batch::Act::Attach, portfolio_id, entity_ids, view)?;
         let caller = once.caller().clone();
         let attach = move |connection: &mut PgConnection| {
             let (results, portfolio) = change_many(connection, &caller, &batch)?;
@@ -146,8 +151,8 @@ impl Service for PortfolioService {
         request: Request<v1::BatchDetachEntitiesRequest>,
     ) -> Result<Response<v1::BatchDetachEntitiesResponse>, Status> {
         let once = Once::of(&request)?;
-        let v1::BatchDetachEntitiesRequest { portfolio_id, entity_ids } = request.into_inner();
-        let batch = Batch::check(Act::Detach, portfolio_id, entity_ids)?;
+        let v1::BatchDetachEntitiesRequest { portfolio_id, entity_ids, view } = request.into_inner();
+        let batch = Batch::check(batch::Act::Detach, portfolio_id, entity_ids, view)?;
         let caller = once.caller().clone();
         let detach = move |connection: &mut PgConnection| {
             let (results, portfolio) = change_many(connection, &caller, &batch)?;
@@ -184,27 +189,31 @@ impl Service for PortfolioService {
 
     async fn export_portfolio(&self, request: Request<v1::ExportPortfolioRequest>) -> Result<Response<Messages>, Status> {
         let realm = Caller::of(&request)?.realm;
-        let portfolio_id = checked(request.into_inner().portfolio_id)?;
+        let (portfolio_id, _) = checked(request.into_inner().portfolio_id, 0)?;
         Ok(Response::new(self.exports.begin(self.db.clone(), realm, portfolio_id).await?))
     }
 }
 
-/// A change of membership: the portfolio after it, or none if others changed the same things in between.
-type Change = fn(&mut PgConnection, &Realm, Uuid, &str, &str) -> Work<Option<Portfolio>>;
+/// Makes a change of membership: the portfolio after it, or none if others changed the same things in between.
+type Act = fn(&mut PgConnection, &Change) -> Work<Option<Portfolio>>;
 
 impl PortfolioService {
-    async fn change(&self, once: Once, portfolio_id: String, entity_id: String, change: Change) -> Result<Response<v1::Portfolio>, Status> {
-        let mut faults = Violations::new();
-        id::check_id(&portfolio_id, "portfolio_id", &mut faults);
-        id::check_id(&entity_id, "entity_id", &mut faults);
-        faults.check()?;
-        let Caller { realm, principal_id, .. } = once.caller().clone();
-        let change = move |connection: &mut PgConnection| {
-            let portfolio = retried(|| change(connection, &realm, principal_id, &portfolio_id, &entity_id))?;
-            Ok(Response::new(to_proto(portfolio, &realm)))
+    async fn change(&self, once: Once, change: Change, act: Act) -> Result<Response<v1::Portfolio>, Status> {
+        let work = move |connection: &mut PgConnection| {
+            let portfolio = retried(|| act(connection, &change))?;
+            Ok(Response::new(to_proto(portfolio, &change.realm)))
         };
-        once.run(&self.db, change).await
+        once.run(&self.db, work).await
     }
+}
+
+fn check_change(caller: &Caller, portfolio: String, entity: String, view: i32) -> Result<Change> {
+    let mut faults = Violations::new();
+    id::check_id(&portfolio, "portfolio_id", &mut faults);
+    id::check_id(&entity, "entity_id", &mut faults);
+    let view = View::check(view, &mut faults);
+    faults.check()?;
+    Ok(Change { realm: caller.realm.clone(), principal: caller.principal_id, portfolio, entity, view })
 }
 
 /// Tries until there is an answer: there is none when others changed the same things between a change and the look at why it was not done.
@@ -225,39 +234,41 @@ fn change_many(connection: &mut PgConnection, caller: &Caller, batch: &Batch) ->
     let changing: Vec<&str> = changing.map(|(entity_id, _)| entity_id.as_str()).collect();
     if !changing.is_empty() {
         let change = match batch.act {
-            Act::Attach => batch_queries::attach,
-            Act::Detach => batch_queries::detach,
+            batch::Act::Attach => batch_queries::attach,
+            batch::Act::Detach => batch_queries::detach,
         };
         change(connection, realm, caller.principal_id, portfolio, &changing)?;
     }
-    let portfolio = queries::get(connection, realm, portfolio)?.ok_or_else(|| missing(portfolio))?;
+    let portfolio = queries::get(connection, realm, portfolio, batch.view)?.ok_or_else(|| missing(portfolio))?;
     Ok((batch.results(verdicts), to_proto(portfolio, realm)))
 }
 
-fn detach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
-    if let Some(changed) = queries::detach(connection, realm, principal, portfolio, entity)? {
+fn detach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfolio>> {
+    if let Some(changed) = queries::detach(connection, change)? {
         return Ok(Some(changed));
     }
+    let Change { realm, portfolio, entity, view, .. } = change;
     let found = queries::membership(connection, realm, portfolio, entity)?;
     match found.current_portfolio_id {
         _ if !found.portfolio_exists || !found.entity_exists => Err(no_membership(portfolio, entity).into()),
-        Some(current) if current != portfolio => Err(in_another(entity, &current).into()),
+        Some(current) if current != *portfolio => Err(in_another(entity, &current).into()),
         // Attached again in between.
         Some(_) => Ok(None),
-        None => queries::get(connection, realm, portfolio),
+        None => queries::get(connection, realm, portfolio, *view),
     }
 }
 
-fn attach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entity: &str) -> Work<Option<Portfolio>> {
-    if let Some(changed) = queries::attach(connection, realm, principal, portfolio, entity)? {
+fn attach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfolio>> {
+    if let Some(changed) = queries::attach(connection, change)? {
         return Ok(Some(changed));
     }
+    let Change { realm, portfolio, entity, view, .. } = change;
     let found = queries::membership(connection, realm, portfolio, entity)?;
     if !found.portfolio_exists || !found.entity_exists {
         return Err(no_membership(portfolio, entity).into());
     }
-    if found.current_portfolio_id.as_deref() == Some(portfolio) {
-        return queries::get(connection, realm, portfolio);
+    if found.current_portfolio_id.as_ref() == Some(portfolio) {
+        return queries::get(connection, realm, portfolio, *view);
     }
     match found.state {
         Some(state @ State::Offboarding) => Err(refuse(state.as_str(), Action::Attach, &state.allowed()).into()),
@@ -266,12 +277,13 @@ fn attach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfol
     }
 }
 
-/// The id of a portfolio, if it is one.
-fn checked(portfolio_id: String) -> Result<String> {
+/// The id of a portfolio, if it is one, and how much of it to show.
+fn checked(portfolio_id: String, view: i32) -> Result<(String, View)> {
     let mut faults = Violations::new();
     id::check_id(&portfolio_id, "portfolio_id", &mut faults);
+    let view = View::check(view, &mut faults);
     faults.check()?;
-    Ok(portfolio_id)
+    Ok((portfolio_id, view))
 }
 
 fn missing(portfolio_id: &str) -> Error {

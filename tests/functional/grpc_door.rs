@@ -78,7 +78,7 @@ async fn messages_may_be_compressed_both_ways() {
     world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": name})).await.unwrap();
     for (encoding, word) in [(CompressionEncoding::Gzip, "gzip"), (CompressionEncoding::Zstd, "zstd")] {
         let mut client = PortfolioServiceClient::new(channel(&world.server)).send_compressed(encoding).accept_compressed(encoding);
-        let mut request = tonic::Request::new(GetPortfolioRequest { portfolio_id: "p".to_owned() });
+        let mut request = tonic::Request::new(GetPortfolioRequest { portfolio_id: "p".to_owned(), ..Default::default() });
         request.metadata_mut().insert("authorization", format!("Bearer {}", world.key.secret).parse().unwrap());
         let answer = client.get_portfolio(request).await.unwrap();
         assert_eq!(answer.metadata().get("grpc-encoding").unwrap(), word);

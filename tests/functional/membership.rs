@@ -109,7 +109,7 @@ async fn every_reason_not_to_find_a_membership_gives_the_same_status_by_grpc() {
     let mut client = PortfolioServiceClient::new(channel.connect_lazy());
     let mut found = BTreeMap::new();
     for (portfolio, entity, reason) in &pairs {
-        let message = DetachEntityRequest { portfolio_id: (*portfolio).to_owned(), entity_id: (*entity).to_owned() };
+        let message = DetachEntityRequest { portfolio_id: (*portfolio).to_owned(), entity_id: (*entity).to_owned(), ..Default::default() };
         let mut request = tonic::Request::new(message);
         request.metadata_mut().insert("authorization", format!("Bearer {}", world.key.secret).parse().unwrap());
         request.metadata_mut().insert("x-request-id", "req_same".parse().unwrap());

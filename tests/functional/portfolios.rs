@@ -148,6 +148,33 @@ scenario! {
         assert_eq!(world.database.count("SELECT count(*) FROM event WHERE type = 'portfolio.entity_detached' AND subjects = '{p}'"), 1);
     }
 
+    async fn the_basic_view_leaves_the_members_out_and_nothing_else(world: &World) {
+        world.portfolios(&["p"]).await;
+        world.entities(&["e", "f", "g"]).await;
+        let basic = async |method: &str, mut request: Value| {
+            request["view"] = json!("basic");
+            world.call(&format!("PortfolioService/{method}"), request).await.unwrap().json
+        };
+        let as_shown = async |shown: &Value| {
+            let mut expected = world.portfolio("p").await;
+            assert_eq!(expected["entity_ids"].as_array().unwrap().len(), expected["entity_count"].as_i64().unwrap() as usize);
+            expected["entity_ids"] = json!([]);
+            assert_eq!(*shown, expected);
+        };
+        as_shown(&basic("AttachEntity", json!({"portfolio_id": "p", "entity_id": "e"})).await).await;
+        as_shown(&basic("AttachEntity", json!({"portfolio_id": "p", "entity_id": "e"})).await).await;
+        as_shown(&basic("BatchAttachEntities", json!({"portfolio_id": "p", "entity_ids": ["f", "g"]})).await["portfolio"]).await;
+        as_shown(&basic("DetachEntity", json!({"portfolio_id": "p", "entity_id": "e"})).await).await;
+        as_shown(&basic("DetachEntity", json!({"portfolio_id": "p", "entity_id": "e"})).await).await;
+        as_shown(&basic("BatchDetachEntities", json!({"portfolio_id": "p", "entity_ids": ["f"]})).await["portfolio"]).await;
+        as_shown(&basic("UpdatePortfolio", json!({"portfolio_id": "p", "name": "New"})).await).await;
+        as_shown(&basic("GetPortfolio", json!({"portfolio_id": "p"})).await).await;
+        as_shown(&basic("ListPortfolios", json!({})).await["portfolios"][0]).await;
+        assert_eq!(world.portfolio("p").await["entity_ids"], json!(["g"]));
+        let full = json!({"portfolio_id": "p", "view": "full"});
+        assert_eq!(world.call("PortfolioService/GetPortfolio", full).await.unwrap().json["entity_ids"], json!(["g"]));
+    }
+
     async fn detach_of_what_is_in_no_portfolio_is_no_change(world: &World) {
         world.portfolios(&["p"]).await;
         world.entities(&["e"]).await;

@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 
 use crate::error::{Error, Result};
 use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
-use crate::proto::v1::{AttachEntityRequest, DetachEntityRequest};
+use crate::proto::v1::{AttachEntityRequest, DetachEntityRequest, PortfolioView};
 
 /// Arguments of `bench detach`.
 #[derive(Args, Debug)]
@@ -47,6 +47,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = 9)]
     rounds: usize,
 
+    /// How much of the portfolio each answer shows
+    #[arg(long, default_value = "full")]
+    view: View,
+
     /// How many detaches each client does in a turn
     #[arg(long, default_value_t = 200)]
     detaches: usize,
@@ -59,6 +63,31 @@ enum Door {
     Grpc,
     /// The REST gateway
     Rest,
+}
+
+/// How much of a portfolio an answer shows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum View {
+    /// All but the members
+    Basic,
+    /// All of it, with the ids of up to 1,000 members
+    Full,
+}
+
+impl View {
+    fn wanted(self) -> i32 {
+        match self {
+            View::Basic => PortfolioView::Basic.into(),
+            View::Full => PortfolioView::Full.into(),
+        }
+    }
+
+    fn query(self) -> &'static str {
+        match self {
+            View::Basic => "?view=basic",
+            View::Full => "",
+        }
+    }
 }
 
 /// Prints each portfolio with its median rate.
@@ -121,8 +150,8 @@ impl Portfolio {
 
 #[derive(Clone)]
 enum Caller {
-    Grpc { client: PortfolioServiceClient<Channel>, bearer: String },
-    Rest { client: Client<HttpConnector, Full<Bytes>>, server: String, bearer: String },
+    Grpc { client: PortfolioServiceClient<Channel>, bearer: String, view: View },
+    Rest { client: Client<HttpConnector, Full<Bytes>>, server: String, bearer: String, view: View },
 }
 
 impl Caller {
@@ -132,30 +161,35 @@ impl Caller {
             Door::Grpc => Caller::Grpc {
                 client: PortfolioServiceClient::new(Channel::from_shared(server).map_err(Error::internal)?.connect_lazy()),
                 bearer,
+                view: arguments.view,
             },
-            Door::Rest => Caller::Rest { client: Client::builder(TokioExecutor::new()).build_http(), server, bearer },
+            Door::Rest => Caller::Rest { client: Client::builder(TokioExecutor::new()).build_http(), server, bearer, view: arguments.view },
         })
     }
 
     async fn detach(&mut self, portfolio: &str, entity: &str) -> Result<()> {
         match self {
-            Caller::Grpc { client, bearer } => {
-                let message = DetachEntityRequest { portfolio_id: portfolio.to_owned(), entity_id: entity.to_owned() };
+            Caller::Grpc { client, bearer, view } => {
+                let message = DetachEntityRequest { portfolio_id: portfolio.to_owned(), entity_id: entity.to_owned(), view: view.wanted() };
                 client.detach_entity(with_key(message, bearer)?).await.map_err(refused)?;
                 Ok(())
             }
-            Caller::Rest { .. } => self.send("DELETE", &format!("/v1/portfolios/{portfolio}/entities/{entity}"), String::new()).await,
+            Caller::Rest { view, .. } => {
+                let path = format!("/v1/portfolios/{portfolio}/entities/{entity}{}", view.query());
+                self.send("DELETE", &path, String::new()).await
+            }
         }
     }
 
     async fn attach(&mut self, portfolio: &str, entity: &str) -> Result<()> {
         match self {
-            Caller::Grpc { client, bearer } => {
-                let message = AttachEntityRequest { portfolio_id: portfolio.to_owned(), entity_id: entity.to_owned() };
+            Caller::Grpc { client, bearer, view } => {
+                let message = AttachEntityRequest { portfolio_id: portfolio.to_owned(), entity_id: entity.to_owned(), view: view.wanted() };
                 client.attach_entity(with_key(message, bearer)?).await.map_err(refused)?;
                 Ok(())
             }
             Caller::Rest { .. } => {
+                // Where the body is the message, the view is a member of it; an attach is not timed.
                 let body = format!("{{\"entity_id\":\"{entity}\"}}");
                 self.send("POST", &format!("/v1/portfolios/{portfolio}/entities"), body).await
             }
@@ -163,7 +197,7 @@ impl Caller {
     }
 
     async fn send(&self, method: &str, path: &str, body: String) -> Result<()> {
-        let Caller::Rest { client, server, bearer } = self else { return Err(Error::internal("gRPC has no paths")) };
+        let Caller::Rest { client, server, bearer, .. } = self else { return Err(Error::internal("gRPC has no paths")) };
         let request = http::Request::builder()
             .method(method)
             .uri(format!("{server}{path}"))

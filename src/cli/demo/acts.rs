@@ -48,7 +48,7 @@ pub async fn make_portfolios(caller: &Caller, cast: &Cast) -> Result<(), Surpris
 }
 
 async fn attach(caller: &Caller, portfolio_id: &str, entity_id: &str) -> Result<(), Surprise> {
-    let request = v1::AttachEntityRequest { portfolio_id: portfolio_id.to_owned(), entity_id: entity_id.to_owned() };
+    let request = v1::AttachEntityRequest { portfolio_id: portfolio_id.to_owned(), entity_id: entity_id.to_owned(), ..Default::default() };
     caller
         .stage
         .call("gRPC", format_args!("PortfolioService/AttachEntity {}", json!({"portfolio_id": portfolio_id, "entity_id": entity_id})));
@@ -82,7 +82,7 @@ pub async fn detach(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
 }
 
 async fn detach_once(caller: &Caller, entity_id: &str) -> Result<v1::Portfolio, Surprise> {
-    let request = v1::DetachEntityRequest { portfolio_id: FUND.to_owned(), entity_id: entity_id.to_owned() };
+    let request = v1::DetachEntityRequest { portfolio_id: FUND.to_owned(), entity_id: entity_id.to_owned(), ..Default::default() };
     caller.stage.call("gRPC", format_args!("PortfolioService/DetachEntity {}", json!({"portfolio_id": FUND, "entity_id": entity_id})));
     let portfolio = caller.portfolios().detach_entity(caller.request(request)).await?.into_inner();
     caller.stage.answer("OK", format_args!("{FUND}: version {}, entity_count {}", portfolio.version, portfolio.entity_count));
@@ -160,7 +160,7 @@ pub async fn cancel(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
 
 /// A portfolio, by gRPC.
 pub async fn portfolio(caller: &Caller, id: &str) -> Result<v1::Portfolio, Surprise> {
-    let request = v1::GetPortfolioRequest { portfolio_id: id.to_owned() };
+    let request = v1::GetPortfolioRequest { portfolio_id: id.to_owned(), ..Default::default() };
     Ok(caller.portfolios().get_portfolio(caller.request(request)).await?.into_inner())
 }
 
