@@ -8,6 +8,7 @@ use crate::error::Result;
 
 mod detach;
 mod offboard;
+mod pace;
 
 /// Arguments of `bench`.
 #[derive(Args, Debug)]
@@ -22,6 +23,8 @@ enum Act {
     Detach(detach::Arguments),
     /// Request the offboarding of many entities
     Offboard(offboard::Arguments),
+    /// Detach members of portfolios at a steady pace
+    Pace(pace::Arguments),
 }
 
 /// Measures an act and prints the figures.
@@ -29,5 +32,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.act {
         Act::Detach(arguments) => detach::run(arguments).await,
         Act::Offboard(arguments) => offboard::run(arguments).await,
+        Act::Pace(arguments) => pace::run(arguments).await,
     }
 }

@@ -1,0 +1,77 @@
+//! `offboard bench pace`: how long detaches take that come at a steady pace, whatever else the service does.
+
+use std::io::BufRead;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use futures::future::try_join_all;
+use tokio::time::Instant;
+use tonic::Request;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::error::{Error, Result};
+use crate::proto::v1::DetachEntityRequest;
+use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
+
+/// Arguments of `bench pace`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Where the service answers gRPC
+    #[arg(long, env = "OFFBOARD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    server: String,
+
+    /// Secret of a key with the scope `portfolios:write`
+    #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
+    key: String,
+
+    /// How many detaches a second
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+}
+
+/// Detaches the members that standard input names, `PORTFOLIO MEMBER` a line, and prints how many it were and the 50th and 99th percentile of
+/// their times in milliseconds. A time runs from the moment at which the call is due, so that a service that stands still is not spared the
+/// calls that it keeps from being made.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let members = members()?;
+    let unreachable = |error: tonic::transport::Error| Error::unavailable("The service cannot be reached.").caused_by(error);
+    let channel = Endpoint::from_shared(arguments.server).map_err(unreachable)?.connect().await.map_err(unreachable)?;
+    let wrong_key = |_| Error::invalid("--key", "invalid", "must be the secret of a key");
+    let bearer: tonic::metadata::MetadataValue<_> = format!("Bearer {}", arguments.key).parse().map_err(wrong_key)?;
+    let (start, gap) = (Instant::now(), Duration::from_secs(1) / arguments.rate);
+    let calls = (0_u32..).zip(members).map(|(n, message)| {
+        let (client, bearer) = (PortfolioServiceClient::new(channel.clone()), bearer.clone());
+        tokio::spawn(call(client, bearer, message, start + gap * n))
+    });
+    let mut times = try_join_all(calls).await.map_err(Error::internal)?.into_iter().collect::<Result<Vec<_>>>()?;
+    times.sort();
+    let percentile = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1_000.0;
+    println!("{} {:.2} {:.2}", times.len(), percentile(50), percentile(99));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn members() -> Result<Vec<DetachEntityRequest>> {
+    let wrong = || Error::invalid("standard input", "invalid", "must be lines of PORTFOLIO MEMBER");
+    let lines = std::io::stdin().lock().lines().map(|line| {
+        let line = line.map_err(Error::internal)?;
+        let (portfolio, member) = line.split_once(' ').ok_or_else(wrong)?;
+        Ok(DetachEntityRequest { portfolio_id: portfolio.to_owned(), entity_id: member.to_owned(), ..Default::default() })
+    });
+    let members = lines.collect::<Result<Vec<_>>>()?;
+    if members.is_empty() { Err(wrong()) } else { Ok(members) }
+}
+
+async fn call(
+    mut client: PortfolioServiceClient<Channel>,
+    bearer: tonic::metadata::MetadataValue<tonic::metadata::Ascii>,
+    message: DetachEntityRequest,
+    due: Instant,
+) -> Result<Duration> {
+    tokio::time::sleep_until(due).await;
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", bearer);
+    let answer = client.detach_entity(request).await;
+    answer.map_err(|status| Error::unavailable(format!("The service refused: {}", status.message())))?;
+    Ok(due.elapsed())
+}
