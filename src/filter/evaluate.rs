@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::fold::fold;
 use super::function::Test;
@@ -25,7 +25,7 @@ pub(super) fn matches(node: &Node, record: &dyn Record) -> bool {
 /// One of the objects that `inSameAttributeValue` looks into, and how many names have led to it.
 #[derive(Clone, Copy)]
 struct Within<'a> {
-    object: &'a Json,
+    object: &'a Map<String, Json>,
     names: usize,
 }
 
@@ -38,7 +38,7 @@ fn holds(node: &Node, record: &dyn Record, within: Option<Within<'_>>) -> bool {
         Node::SameValue { property, names, inner } => {
             let Datum::Json(root) = record.datum(property.name()) else { return false };
             any_value(root, names, &mut |value| {
-                value.is_object() && holds(inner, record, Some(Within { object: value, names: names.len() }))
+                value.as_object().is_some_and(|object| holds(inner, record, Some(Within { object, names: names.len() })))
             })
         }
     }
@@ -59,7 +59,7 @@ fn call_holds(call: &Call, record: &dyn Record, within: Option<Within<'_>>) -> b
     }
 }
 
-fn json_holds(call: &Call, root: &Json, names: &[String]) -> bool {
+fn json_holds(call: &Call, root: &Map<String, Json>, names: &[String]) -> bool {
     if call.path.counted {
         let mut count = 0_usize;
         any_value(root, names, &mut |value| {
@@ -69,15 +69,13 @@ fn json_holds(call: &Call, root: &Json, names: &[String]) -> bool {
         return number_passes(call, &count.to_string());
     }
     let passes = &mut |value: &Json| json_passes(call, value);
-    if call.path.names.is_empty() { any_inside(root, passes) } else { any_value(root, names, passes) }
+    if call.path.names.is_empty() { root.values().any(|value| any_inside(value, passes)) } else { any_value(root, names, passes) }
 }
 
 /// Whether some value passes that the names lead to. Arrays on the way stand for their elements.
-fn any_value(root: &Json, names: &[String], passes: &mut dyn FnMut(&Json) -> bool) -> bool {
-    match (root.as_object(), names) {
-        (Some(members), [name, rest @ ..]) => members.get(name).is_some_and(|value| any_reached(value, rest, MAX_NESTED_ARRAYS, passes)),
-        _ => false,
-    }
+fn any_value(root: &Map<String, Json>, names: &[String], passes: &mut dyn FnMut(&Json) -> bool) -> bool {
+    let Some((name, rest)) = names.split_first() else { return false };
+    root.get(name).is_some_and(|value| any_reached(value, rest, MAX_NESTED_ARRAYS, passes))
 }
 
 fn any_reached(value: &Json, names: &[String], arrays: usize, passes: &mut dyn FnMut(&Json) -> bool) -> bool {
@@ -91,12 +89,12 @@ fn any_reached(value: &Json, names: &[String], arrays: usize, passes: &mut dyn F
     }
 }
 
-/// Whether some value passes that lies anywhere inside. An array stands for its elements, however deep.
+/// Whether the value passes, or one that lies anywhere inside. An array stands for its elements, however deep.
 fn any_inside(value: &Json, passes: &mut dyn FnMut(&Json) -> bool) -> bool {
     match value {
-        Json::Object(members) => members.values().any(|member| (!member.is_array() && passes(member)) || any_inside(member, passes)),
-        Json::Array(elements) => elements.iter().any(|element| (!element.is_array() && passes(element)) || any_inside(element, passes)),
-        _ => false,
+        Json::Array(elements) => elements.iter().any(|element| any_inside(element, passes)),
+        Json::Object(members) => passes(value) || members.values().any(|member| any_inside(member, passes)),
+        _ => passes(value),
     }
 }
 

@@ -18,6 +18,7 @@ mod parser;
 mod pattern;
 mod predicate;
 mod record;
+mod request;
 mod sql;
 mod sql_json;
 mod sql_text;
@@ -35,6 +36,7 @@ pub use function::{FUNCTIONS, Function, Test, Values};
 pub use moment::Moment;
 pub use pattern::Pattern;
 pub use predicate::Predicate;
+pub use request::{check_filter, invalid_filter};
 pub use record::{Datum, EntityRecord, Record};
 pub use vocabulary::{ENTITY, Kind, Property, Vocabulary};
 

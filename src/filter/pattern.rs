@@ -44,7 +44,7 @@ pub(super) struct Refusal {
 
 impl Pattern {
     /// Reads an expression, or tells why it is refused.
-    pub fn parse(text: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let refusal = |message: String, at: usize| Refusal { message, position: text.get(..at).map_or(0, |before| before.chars().count()) };
         let mut parser = ParserBuilder::new().nest_limit(MAX_NESTING).build();
         let ast = parser.parse(text).map_err(|error| refusal(error.kind().to_string(), error.span().start.offset))?;

@@ -1,7 +1,7 @@
 //! What a filter looks at in memory.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 /// The value of a property of one record.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +15,7 @@ pub enum Datum<'a> {
     /// A moment. It counts to the microsecond, as in the database.
     Time(DateTime<Utc>),
     /// A JSON object.
-    Json(&'a Json),
+    Json(&'a Map<String, Json>),
 }
 
 /// Something that a filter can be evaluated on.
@@ -55,7 +55,7 @@ impl Record for EntityRecord<'_> {
             "createdTime" => Datum::Time(self.created_at),
             "updatedTime" => Datum::Time(self.updated_at),
             "crosswalks_count" => Datum::Number(self.crosswalks),
-            "attributes" => Datum::Json(self.attributes),
+            "attributes" => self.attributes.as_object().map_or(Datum::None, Datum::Json),
             _ => Datum::None,
         }
     }

@@ -310,12 +310,12 @@ fn words_and_wildcards_ignore_case_and_find_what_they_are_of() {
         assert!(holds(text), "{text}");
     }
     for text in ["containsWordStartingWith(attributes.a, 'ber john')", "containsWordStartingWith(attributes.a, eill)", "fullText(attributes.a, ber)", "contains(attributes.a, 'neill*john')"] {
-        assert!(!holds(text) || text.contains("ber john"), "{text}");
+        assert!(!holds(text), "{text}");
     }
     refused_at("fullText(attributes.a, ' ,')", 23, "at least one word");
     refused_at("contains(attributes.a, '**')", 23, "besides `*`");
     refused_at("contains(attributes.a, '')", 23, "besides `*`");
-    refused_at(r"contains(attributes.a, 'a\b')", 23, "a backslash");
+    refused_at(r"contains(attributes.a, 'a\\b')", 23, "a backslash");
 }
 
 #[test]

@@ -39,6 +39,11 @@ impl Property {
         Property { names, kind, sql, nullable: true }
     }
 
+    /// A property of what is only ever looked at in memory.
+    pub const fn in_memory(names: &'static [&'static str], kind: Kind) -> Self {
+        Property { names, kind, sql: "NULL", nullable: false }
+    }
+
     /// Its canonical spelling.
     pub fn name(&self) -> &'static str {
         self.names.first().copied().unwrap_or_default()

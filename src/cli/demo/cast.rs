@@ -85,7 +85,7 @@ impl Record for Line {
         match property {
             "type" => Datum::Text(&self.r#type),
             "uri" => Datum::Text(&self.entity_id),
-            "attributes" => Datum::Json(&self.attributes),
+            "attributes" => self.attributes.as_object().map_or(Datum::None, Datum::Json),
             _ => Datum::None,
         }
     }
