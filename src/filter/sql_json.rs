@@ -7,7 +7,7 @@ use super::evaluate::{MAX_NESTED_ARRAYS, text_passes};
 use super::function::Test;
 use super::predicate::Builder;
 use super::sql::write_node;
-use super::sql_text::{Write, write_numbers, write_text_test};
+use super::sql_text::{Write, write_numbers, write_once, write_text_test};
 use super::syntax::{Bounds, Call, Node, Scale};
 use super::vocabulary::Property;
 
@@ -198,7 +198,7 @@ fn write_number_branch(sql: &mut Builder, call: &Call, source: Source<'_>) {
 /// Writes the comparison of a JSON number with the numbers among the values.
 pub(super) fn write_number_test(sql: &mut Builder, call: &Call, number: Write<'_>) {
     if call.function.test.is_order() {
-        return write_numbers(sql, Bounds::of(call.function.test, &call.values), number);
+        return write_once(sql, number, |sql, number| write_numbers(sql, Bounds::of(call.function.test, &call.values), number));
     }
     let numbers: Vec<&str> = call.values.iter().filter_map(|value| value.number.as_deref()).collect();
     number(sql);

@@ -14,6 +14,17 @@ use super::words::{SEPARATORS, words};
 /// Writes something in its place; it may be asked for more than once.
 pub(super) type Write<'a> = &'a dyn Fn(&mut Builder);
 
+/// Writes a test that looks more than once at something, which is itself written once: with each name of a path a bind, and a path of many
+/// names, a filter would soon have more of them than a statement may.
+pub(super) fn write_once(sql: &mut Builder, subject: Write<'_>, test: impl FnOnce(&mut Builder, Write<'_>)) {
+    sql.sql("(SELECT ");
+    test(sql, &|sql| sql.sql("t.x"));
+    sql.sql(" FROM (SELECT ");
+    subject(sql);
+    // Fenced, so that the subject is also computed once, and planned once.
+    sql.sql(" OFFSET 0) AS t(x))");
+}
+
 /// Writes the test of a text. It is NULL if the text is.
 pub(super) fn write_text_test(sql: &mut Builder, call: &Call, text: Write<'_>) {
     let values = call.values.as_slice();
@@ -38,7 +49,7 @@ pub(super) fn write_text_test(sql: &mut Builder, call: &Call, text: Write<'_>) {
             sql.sql(" = ");
             values.iter().for_each(|value| sql.text(&value.folded));
         }
-        Test::ContainsWords => values.iter().for_each(|value| write_words(sql, value, text)),
+        Test::ContainsWords => write_once(sql, text, |sql, text| values.iter().for_each(|value| write_words(sql, value, text))),
         Test::AnyWord => values.iter().for_each(|value| {
             write_word_array(sql, value, text);
             sql.sql(" && ");
@@ -56,7 +67,7 @@ pub(super) fn write_text_test(sql: &mut Builder, call: &Call, text: Write<'_>) {
             sql.sql(" COLLATE \"C\" ~ ");
             call.pattern.iter().for_each(|pattern| sql.text(&pattern.sql));
         }
-        Test::Range | Test::Less | Test::LessOrEqual | Test::Greater | Test::GreaterOrEqual => write_order(sql, call, text),
+        Test::Range | Test::Less | Test::LessOrEqual | Test::Greater | Test::GreaterOrEqual => write_once(sql, text, |sql, text| write_order(sql, call, text)),
     }
 }
 
