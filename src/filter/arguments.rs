@@ -195,7 +195,8 @@ pub(super) fn same_value(start: usize, inner: Node) -> Result<Node, ParseError> 
         };
         let parents = path.names.split_last().map(|(_, parents)| parents).unwrap_or_default();
         let shared = |(property, names): (&'static Property, Vec<String>)| {
-            let length = if property == path.property { names.iter().zip(parents).take_while(|(one, other)| one == other).count() } else { 0 };
+            let length =
+                if property == path.property { names.iter().zip(parents).take_while(|(one, other)| one == other).count() } else { 0 };
             (property, names[..length].to_vec())
         };
         common = Some(common.take().map_or_else(|| (path.property, parents.to_vec()), shared));

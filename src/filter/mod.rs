@@ -36,8 +36,8 @@ pub use function::{FUNCTIONS, Function, Test, Values};
 pub use moment::Moment;
 pub use pattern::Pattern;
 pub use predicate::Predicate;
-pub use request::{check_filter, invalid_filter};
 pub use record::{Datum, EntityRecord, Record};
+pub use request::{check_filter, invalid_filter};
 pub use vocabulary::{ENTITY, Kind, Property, Vocabulary};
 
 /// The most characters that a value, or the name of an attribute, may have.

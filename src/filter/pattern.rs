@@ -8,7 +8,9 @@
 use std::fmt::Write;
 
 use regex_syntax::ast::parse::ParserBuilder;
-use regex_syntax::ast::{Assertion, AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSet, ClassSetItem, GroupKind, RepetitionKind, RepetitionRange};
+use regex_syntax::ast::{
+    Assertion, AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSet, ClassSetItem, GroupKind, RepetitionKind, RepetitionRange,
+};
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
 /// The most characters and sets of characters that an expression may have, with what is repeated counted as often as it may be.
@@ -51,7 +53,8 @@ impl Pattern {
         let mut writer = Writer { out: String::new() };
         let positions = writer.write_whole(&ast).map_err(|(message, at)| refusal(message, at))?;
         if positions > MAX_POSITIONS {
-            let message = format!("the expression stands for more than {MAX_POSITIONS} characters, with what is repeated counted each time");
+            let message =
+                format!("the expression stands for more than {MAX_POSITIONS} characters, with what is repeated counted each time");
             return Err(refusal(message, 0));
         }
         let body = writer.out;

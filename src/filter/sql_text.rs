@@ -67,7 +67,9 @@ pub(super) fn write_text_test(sql: &mut Builder, call: &Call, text: Write<'_>) {
             sql.sql(" COLLATE \"C\" ~ ");
             call.pattern.iter().for_each(|pattern| sql.text(&pattern.sql));
         }
-        Test::Range | Test::Less | Test::LessOrEqual | Test::Greater | Test::GreaterOrEqual => write_once(sql, text, |sql, text| write_order(sql, call, text)),
+        Test::Range | Test::Less | Test::LessOrEqual | Test::Greater | Test::GreaterOrEqual => {
+            write_once(sql, text, |sql, text| write_order(sql, call, text))
+        }
     }
 }
 

@@ -133,7 +133,10 @@ impl<'a> Bounds<'a> {
     }
 
     /// The first moment that is included, and the first that is not any more.
-    pub fn moments(self, of: impl Fn(&Value) -> Option<Moment>) -> (Option<chrono::DateTime<chrono::Utc>>, Option<chrono::DateTime<chrono::Utc>>) {
+    pub fn moments(
+        self,
+        of: impl Fn(&Value) -> Option<Moment>,
+    ) -> (Option<chrono::DateTime<chrono::Utc>>, Option<chrono::DateTime<chrono::Utc>>) {
         let low = self.low.and_then(|(value, included)| of(value).map(|moment| if included { moment.start } else { moment.end }));
         let high = self.high.and_then(|(value, included)| of(value).map(|moment| if included { moment.end } else { moment.start }));
         (low, high)

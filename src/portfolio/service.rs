@@ -179,7 +179,8 @@ impl Service for PortfolioService {
         let filter = filter?;
         let (after, limit) = (page.after().cloned().unwrap_or_else(export_queries::start), page.limit());
         let (own, portfolio_id) = (realm.clone(), request.portfolio_id.clone());
-        let read = self.db.run(move |connection| export_queries::members(connection, &own, (&portfolio_id, filter.as_ref()), &after, limit));
+        let read =
+            self.db.run(move |connection| export_queries::members(connection, &own, (&portfolio_id, filter.as_ref()), &after, limit));
         let (mut members, more) = read.await?.ok_or_else(|| missing(&request.portfolio_id))?;
         let next_page_token = page.cut_short(&mut members, more, |(_, place)| place.clone())?;
         let entities = members.into_iter().map(|(member, _)| entity::to_proto(member, &realm)).collect();

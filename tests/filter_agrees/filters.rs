@@ -15,15 +15,29 @@ pub struct Call {
 }
 
 /// The classes of paths.
-pub const CLASSES: &[&str] =
-    &["type", "uri", "state", "portfolio", "createdTime", "updatedTime", "crosswalks_count", "attributes", "attributes.A", "attributes.A.B", "count"];
+pub const CLASSES: &[&str] = &[
+    "type",
+    "uri",
+    "state",
+    "portfolio",
+    "createdTime",
+    "updatedTime",
+    "crosswalks_count",
+    "attributes",
+    "attributes.A",
+    "attributes.A.B",
+    "count",
+];
 
 /// The values that may be found at paths of one class, and in what they are often found to be.
 fn value(class: &'static str) -> BoxedStrategy<String> {
     let one_of = |texts: &'static [&'static str]| select(texts).prop_map(str::to_owned);
     match class {
         "type" => prop_oneof![one_of(KINDS), Just("configuration/entityTypes/HCO".to_owned()), text()].boxed(),
-        "uri" => prop_oneof![select(vec!["e0", "entities/E1", "Entities/ent2", "entities/entities.3", "e"]).prop_map(str::to_owned), text()].boxed(),
+        "uri" => {
+            prop_oneof![select(vec!["e0", "entities/E1", "Entities/ent2", "entities/entities.3", "e"]).prop_map(str::to_owned), text()]
+                .boxed()
+        }
         "state" => prop_oneof![one_of(STATES), Just("Active".to_owned()), text()].boxed(),
         "portfolio" => prop_oneof![one_of(PORTFOLIOS), text()].boxed(),
         "createdTime" | "updatedTime" => {
@@ -36,7 +50,10 @@ fn value(class: &'static str) -> BoxedStrategy<String> {
 }
 
 fn path(class: &'static str) -> BoxedStrategy<String> {
-    let names = |count| prop::collection::vec(name(), count).prop_map(|names| names.iter().fold("attributes".to_owned(), |path, name| format!("{path}.{}", quoted(name))));
+    let names = |count| {
+        prop::collection::vec(name(), count)
+            .prop_map(|names| names.iter().fold("attributes".to_owned(), |path, name| format!("{path}.{}", quoted(name))))
+    };
     match class {
         "attributes.A" => names(1..2).boxed(),
         "attributes.A.B" => names(2..4).boxed(),
@@ -51,8 +68,26 @@ pub fn quoted(text: &str) -> String {
 
 /// Expressions, some of which match what the texts are made of.
 fn expression() -> impl Strategy<Value = String> {
-    let fixed = [".*", "[a-z]+", r"\d+", "[^a]*", "(a|b|ab)+", ".{0,3}", "É|é|e.", r"\S*\s?\S*", r"[\w.~/]+", "", "a{2,}|A?", r"(?:[\d-]{1,4}){1,9}", "[\\[\\]{}\"a-]*", "(|a)[^\\W\\d]", "\\x{1F600}?[^\\x00-\\x{10FFFF}x]|.", "[éÉΣσ]*"];
-    let escaped = text().prop_map(|text| text.chars().map(|c| if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() }).collect());
+    let fixed = [
+        ".*",
+        "[a-z]+",
+        r"\d+",
+        "[^a]*",
+        "(a|b|ab)+",
+        ".{0,3}",
+        "É|é|e.",
+        r"\S*\s?\S*",
+        r"[\w.~/]+",
+        "",
+        "a{2,}|A?",
+        r"(?:[\d-]{1,4}){1,9}",
+        "[\\[\\]{}\"a-]*",
+        "(|a)[^\\W\\d]",
+        "\\x{1F600}?[^\\x00-\\x{10FFFF}x]|.",
+        "[éÉΣσ]*",
+    ];
+    let escaped =
+        text().prop_map(|text| text.chars().map(|c| if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() }).collect());
     let readable = |text: &String| Filter::parse(&format!("regexp(type, {})", quoted(text))).is_ok();
     prop_oneof![2 => select(fixed.to_vec()).prop_map(str::to_owned), 1 => escaped].prop_filter("it is admitted", readable)
 }
@@ -85,7 +120,9 @@ fn names() -> Vec<&'static str> {
 /// Whether a function may look at a path of the class.
 pub fn possible(function: &str, class: &str) -> bool {
     match class {
-        "createdTime" | "updatedTime" | "crosswalks_count" | "count" => !is_of_texts(function) && !matches!(function, "exists" | "missing" | "inSameAttributeValue"),
+        "createdTime" | "updatedTime" | "crosswalks_count" | "count" => {
+            !is_of_texts(function) && !matches!(function, "exists" | "missing" | "inSameAttributeValue")
+        }
         "attributes.A.B" => true,
         _ => function != "inSameAttributeValue",
     }
@@ -105,7 +142,9 @@ fn call_text(function: &'static str, class: &'static str) -> BoxedStrategy<Strin
         "inSameAttributeValue" => {
             let inner = select(names()).prop_filter("it has a path", |function| *function != "inSameAttributeValue");
             let two = prop::collection::vec(inner.prop_flat_map(within), 2);
-            (two, select(vec![" and ", " or ", " and not "])).prop_map(|(two, operator)| format!("inSameAttributeValue({})", two.join(operator))).boxed()
+            (two, select(vec![" and ", " or ", " and not "]))
+                .prop_map(|(two, operator)| format!("inSameAttributeValue({})", two.join(operator)))
+                .boxed()
         }
         _ => (path(class), value(class)).prop_map(move |(path, value)| format!("{function}({path}, {})", quoted(&value))).boxed(),
     }
@@ -125,12 +164,15 @@ fn ordered_range((path, ends): (String, Vec<String>)) -> String {
 
 /// A filter of one function, each of which is as likely as the others.
 pub fn call() -> impl Strategy<Value = Call> {
-    let function_and_class = (select(names()), select(CLASSES)).prop_filter("it makes sense", |(function, class)| possible(function, class));
+    let function_and_class =
+        (select(names()), select(CLASSES)).prop_filter("it makes sense", |(function, class)| possible(function, class));
     function_and_class.prop_flat_map(|(function, class)| {
         // Some texts have no character that the function could look for.
         call_text(function, class).prop_filter_map("it is admitted", move |text| {
             let filter = Filter::parse(&text);
-            let expected = |message: &str| ["needs at least one", "nothing lies in this range", "a list in a file"].iter().any(|part| message.contains(part));
+            let expected = |message: &str| {
+                ["needs at least one", "nothing lies in this range", "a list in a file"].iter().any(|part| message.contains(part))
+            };
             assert!(filter.as_ref().err().is_none_or(|error| expected(&error.message)), "{text}: {filter:?}");
             Some(Call { function, class, filter: filter.ok()? })
         })

@@ -88,7 +88,12 @@ fn words_are_cut_alike_at_every_character() {
     let rows: Vec<Row> = characters.map(row).collect();
     let mut databases = Databases::create();
     databases.fill(&rows);
-    for filter in ["fullText(attributes.a, 'X z')", "containsWordStartingWith(attributes.a, 'x Y')", "regexp(attributes.a, '.\\\\s.')", "contains(attributes.a, 'x?y')"] {
+    for filter in [
+        "fullText(attributes.a, 'X z')",
+        "containsWordStartingWith(attributes.a, 'x Y')",
+        "regexp(attributes.a, '.\\\\s.')",
+        "contains(attributes.a, 'x?y')",
+    ] {
         databases.agree(filter, &rows);
     }
 }
@@ -98,9 +103,8 @@ fn every_kind_of_value_compares_with_every_text_in_the_same_way() {
     let others =
         numbers().into_iter().chain([json!(true), json!(false), json!(null), json!({}), json!([]), json!([[]]), json!({"d": null})]);
     let values = TEXTS.iter().map(|text| json!(text)).chain(others);
-    let row = |(number, value): (usize, Value)| {
-        Row::with(format!("e{number}"), json!({"a": value, "b": [null, value], "c": [[{"d": value}]]}))
-    };
+    let row =
+        |(number, value): (usize, Value)| Row::with(format!("e{number}"), json!({"a": value, "b": [null, value], "c": [[{"d": value}]]}));
     let rows: Vec<Row> = values.enumerate().map(row).collect();
     let mut databases = Databases::create();
     databases.fill(&rows);
@@ -117,7 +121,12 @@ fn every_kind_of_value_compares_with_every_text_in_the_same_way() {
 #[test]
 fn an_expression_that_is_admitted_does_not_keep_postgres_busy() {
     let long = |text: &str| text.repeat(1_000_000 / text.len());
-    let texts = [long("a"), long("ab"), long("aab") + "!", (0..250_000_u32).map(|n| if n.wrapping_mul(2_654_435_761) >> 31 == 0 { 'a' } else { 'b' }).collect()];
+    let texts = [
+        long("a"),
+        long("ab"),
+        long("aab") + "!",
+        (0..250_000_u32).map(|n| if n.wrapping_mul(2_654_435_761) >> 31 == 0 { 'a' } else { 'b' }).collect(),
+    ];
     let rows: Vec<Row> = texts.iter().enumerate().map(|(n, text)| Row::with(format!("e{n}"), json!({"a": text}))).collect();
     let mut databases = Databases::create();
     databases.fill(&rows);
@@ -125,8 +134,21 @@ fn an_expression_that_is_admitted_does_not_keep_postgres_busy() {
         connection.batch_execute("SET statement_timeout = '60s'").unwrap();
     }
     for expression in [
-        "(a+)+", "(a|a)*b", "(a*)*b", "(a|aa)+b", "(.*a){9}b", "(a?){100}a{100}", ".{255}x", "((a{2}){2}){2}", ".*a.{200}b", ".*a.{0,250}b.{0,250}a.{0,250}x",
-        "((.*a.{9}){20})x", "(([ab]*[^b]){50})*x", "((((a{0,3}){0,3}){0,3}){0,3}){0,3}x", "([^a]|[^b]|.)*x", "(.|a.|b..|...a)*x",
+        "(a+)+",
+        "(a|a)*b",
+        "(a*)*b",
+        "(a|aa)+b",
+        "(.*a){9}b",
+        "(a?){100}a{100}",
+        ".{255}x",
+        "((a{2}){2}){2}",
+        ".*a.{200}b",
+        ".*a.{0,250}b.{0,250}a.{0,250}x",
+        "((.*a.{9}){20})x",
+        "(([ab]*[^b]){50})*x",
+        "((((a{0,3}){0,3}){0,3}){0,3}){0,3}x",
+        "([^a]|[^b]|.)*x",
+        "(.|a.|b..|...a)*x",
     ] {
         databases.agree(&format!("regexp(attributes.a, {})", quoted(expression)), &rows);
     }
@@ -164,7 +186,9 @@ fn the_examples_of_the_guide_are_true() {
         assert_eq!(if row.satisfies(&filter) { "yes" } else { "no" }, *answer, "{line}");
         databases.fill(std::slice::from_ref(&row));
         assert!(databases.differences(&filter, &[row]).iter().all(BTreeSet::is_empty), "{line}");
-        told.extend(FUNCTIONS.iter().filter(|function| filter.to_string().contains(&format!("{}(", function.name))).map(|function| function.name));
+        told.extend(
+            FUNCTIONS.iter().filter(|function| filter.to_string().contains(&format!("{}(", function.name))).map(|function| function.name),
+        );
         examples += 1;
     }
     assert!(examples >= 60, "only {examples} examples were found");
@@ -181,7 +205,12 @@ fn the_largest_filter_runs() {
     databases.fill(&rows);
     assert!(rows[0].satisfies(&Filter::parse(&filter).unwrap()));
     databases.agree(&filter, &rows);
-    for call in ["range({path}, 'a', 'ü')", "range({path}, 1, 2)", "range({path}, '2024-01-01', '2024-01-02')", "containsWordStartingWith({path}, 'b a')"] {
+    for call in [
+        "range({path}, 'a', 'ü')",
+        "range({path}, 1, 2)",
+        "range({path}, '2024-01-01', '2024-01-02')",
+        "containsWordStartingWith({path}, 'b a')",
+    ] {
         databases.agree(&vec![call.replace("{path}", &path); 255].join(" or "), &rows);
     }
 }
