@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("jobs", &["db"]),
     ("access", &["db"]),
     ("gateway", &["proto"]),
-    ("events", &["access", "db", "proto", "telemetry"]),
+    ("events", &["access", "filter", "db", "proto", "telemetry"]),
     ("entity", &["events", "access", "jobs", "filter", "db", "proto", "telemetry"]),
     ("portfolio", &["entity", "events", "access", "jobs", "filter", "db", "proto", "telemetry"]),
     ("offboarding", &["entity", "portfolio", "events", "access", "jobs", "filter", "db", "proto", "telemetry"]),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, Command};
 use offboard::entity::model::{Action, State};
 use offboard::error::{Code, MemberKind};
+use offboard::filter::{Kind, Property};
 use offboard::offboarding::model::{OffboardingAction, OffboardingState};
 
 const BEGIN: &str = "<!-- begin: settings -->";
@@ -239,6 +240,40 @@ fn the_settings_in_the_readme_are_those_of_serve() {
     let root = offboard::cli::command();
     let table = table(root.find_subcommand("serve").unwrap().get_arguments());
     check("README.md", &format!("{before}{BEGIN}\n\n{table}\n{END}{after}"));
+}
+
+#[test]
+fn the_properties_in_the_guide_of_filters_are_those_of_the_lists() {
+    let (begin, end) = ("<!-- begin: properties -->", "<!-- end: properties -->");
+    let lists = [
+        ("`ListEntities`, `ListPortfolioEntities`, bulk deletes", &offboard::filter::ENTITY),
+        ("`ListDependents`", &offboard::entity::dependent_queries::DEPENDENT),
+        ("`ListTombstones`", &offboard::entity::tombstone_queries::TOMBSTONE),
+        ("`ListPortfolios`", &offboard::portfolio::registry_queries::PORTFOLIO),
+        ("`ListOffboardingRequests`, `ListRemovalJobs`", &offboard::offboarding::queries::OFFBOARDING),
+        ("`ListEvents`", &offboard::events::EVENT),
+    ];
+    let mut table = String::from("| lists | properties |\n| --- | --- |\n");
+    for (list, vocabulary) in lists {
+        let property = |property: &Property| {
+            let names: Vec<_> = property.names.iter().map(|name| format!("`{name}`")).collect();
+            let kind = match property.kind {
+                Kind::Text => "text",
+                Kind::Uri => "`entities/ID` or `ID`",
+                Kind::Number => "number",
+                Kind::Time => "time",
+                Kind::Json => "with members",
+            };
+            let absent = if property.nullable { ", may be missing" } else { "" };
+            format!("{} ({kind}{absent})", names.join(" or "))
+        };
+        let properties: Vec<_> = vocabulary.properties.iter().map(property).collect();
+        writeln!(table, "| {list} | {} |", properties.join("; ")).unwrap();
+    }
+    let guide = fs::read_to_string(file("docs/filter.md")).unwrap();
+    let (before, rest) = guide.split_once(begin).expect("the guide has a place for the properties");
+    let (_, after) = rest.split_once(end).expect("the place for the properties ends");
+    check("docs/filter.md", &format!("{before}{begin}\n\n{table}\n{end}{after}"));
 }
 
 /// A table of flags; empty if there are none.

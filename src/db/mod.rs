@@ -2,6 +2,7 @@
 
 pub mod embedded;
 mod fault;
+pub(crate) mod filtered;
 pub mod id;
 pub mod listen;
 pub mod migrations;

@@ -68,15 +68,25 @@ macro_rules! statement {
             pub const TEXT: &'static str = $text;
         }
 
+        impl $(<$life>)? $crate::db::filtered::Statement for $name $(<$life>)? {
+            const TEXT: &'static str = $text;
+
+            #[allow(unused_variables, reason = "a statement may have no parameters")]
+            fn push<'b>(&'b self, name: &str, out: &mut diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>) -> diesel::QueryResult<()> {
+                match name {
+                    $(stringify!($field) => out.push_bind_param::<$sql, _>(&self.$field),)*
+                    other => Err(diesel::result::Error::QueryBuilderError(format!("no parameter {other}").into())),
+                }
+            }
+        }
+
         impl $(<$life>)? diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name $(<$life>)? {
             fn walk_ast<'b>(&'b self, mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>) -> diesel::QueryResult<()> {
                 for segment in $crate::db::statement::segments(Self::TEXT) {
                     match segment {
                         $crate::db::statement::Segment::Sql(sql) => out.push_sql(sql),
-                        $($crate::db::statement::Segment::Parameter(stringify!($field)) =>
-                            out.push_bind_param::<$sql, _>(&self.$field)?,)*
-                        $crate::db::statement::Segment::Parameter(other) =>
-                            return Err(diesel::result::Error::QueryBuilderError(format!("no parameter {other}").into())),
+                        $crate::db::statement::Segment::Parameter(name) =>
+                            $crate::db::filtered::Statement::push(self, name, &mut out)?,
                     }
                 }
                 Ok(())

@@ -8,12 +8,14 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::access::Caller;
+use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
 use crate::entity::dependent::{Act, Dependent, DependentKey};
 use crate::entity::fields::weight;
 use crate::entity::list::BEHIND_ALL;
 use crate::entity::new_entity::MAX_DEPENDENTS;
+use crate::filter::{Filter, Kind, Property, Vocabulary};
 
 /// About how many bytes a dependent has besides its data.
 const FIXED_BYTES: usize = 512;
@@ -40,18 +42,30 @@ statement! {
      WHERE d.realm_id = {realm} AND d.entity_id = {entity} AND d.kind = {kind} AND d.id = {id}"
 }
 
-/// What hangs on an entity behind this kind and id, in their order. None if the entity is missing or deleted. It may end before its limit:
+/// What the filter of a list of dependents may look at.
+pub static DEPENDENT: Vocabulary = Vocabulary {
+    properties: &[
+        Property::new(&["kind"], Kind::Text, "d.kind"),
+        Property::new(&["id"], Kind::Text, "d.id"),
+        Property::new(&["createdTime", "created_at"], Kind::Time, "d.created_at"),
+        Property::new(&["updatedTime", "updated_at"], Kind::Time, "d.updated_at"),
+        Property::new(&["data"], Kind::Json, "d.data"),
+    ],
+};
+
+/// What hangs on an entity behind this kind and id and satisfies the filter, in their order. None if the entity is missing or deleted. It may end before its limit:
 /// see [`PAGE_BYTES`].
 pub fn list(
     connection: &mut PgConnection,
     realm: &Realm,
-    (entity, kind): (&str, &str),
+    (entity, kind, filter): (&str, &str, Option<&Filter>),
     after: Option<(&str, &str)>,
     limit: i64,
 ) -> Work<Option<Read<Dependent>>> {
     let (after_kind, after_id) = after.unwrap_or((kind, ""));
     let until = if kind.is_empty() { BEHIND_ALL } else { kind };
     let statement = ListDependents { realm: realm.id(), entity, after_kind, after_id, until, limit };
+    let statement = statement.filtered(filter.map(Filter::predicate));
     let rows = statement.load_iter::<Dependent, PgRowByRowLoadingMode>(connection)?;
     let page = bounded::read(rows, PAGE_BYTES, |dependent: &Dependent| FIXED_BYTES + weight(&dependent.data))?;
     // The entity last: of one that goes meanwhile nothing is told.
@@ -71,7 +85,7 @@ statement! {
     } -> DependentRow,
     "SELECT d.kind, d.id, d.data, d.created_at, d.updated_at
      FROM dependent d
-     WHERE d.realm_id = {realm} AND d.entity_id = {entity} AND (d.kind, d.id) > ({after_kind}, {after_id}) AND d.kind <= {until}
+     WHERE d.realm_id = {realm} AND d.entity_id = {entity} AND (d.kind, d.id) > ({after_kind}, {after_id}) AND d.kind <= {until}{filter}
      ORDER BY d.kind, d.id
      LIMIT {limit}"
 }

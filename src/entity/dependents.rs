@@ -13,6 +13,7 @@ use crate::entity::fields::{check_kind, object};
 use crate::entity::model::Action;
 use crate::entity::service::{EntityService, PAGES};
 use crate::error::{Error, Result, Violations};
+use crate::filter::check_filter;
 use crate::proto::{answer, convert, v1};
 
 impl EntityService {
@@ -72,12 +73,14 @@ impl EntityService {
         }
         let seal = self.db.seal().await?;
         let page: Page<(String, String)> = Page::check(seal, &realm, "Dependents", &request, (size, &token), PAGES, &mut faults);
+        let filter = check_filter(&queries::DEPENDENT, &request.filter, &mut faults);
         faults.check()?;
+        let filter = filter?;
         let v1::ListDependentsRequest { entity_id, kind, .. } = request;
         let (after, limit, wanted) = (page.after().cloned(), page.limit(), entity_id.clone());
         let read = move |connection: &mut PgConnection| {
             let after = after.as_ref().map(|(kind, id)| (kind.as_str(), id.as_str()));
-            queries::list(connection, &realm, (&wanted, &kind), after, limit)
+            queries::list(connection, &realm, (&wanted, &kind, filter.as_ref()), after, limit)
         };
         let found = self.db.run(read).await?;
         let mut found = found.ok_or_else(|| Error::not_found("entity", &entity_id))?;

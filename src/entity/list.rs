@@ -1,15 +1,14 @@
-//! How lists are asked for: their filters and their orders. Pure.
+//! How lists are asked for: their orders. Pure.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::entity::model::Entity;
-use crate::error::{Code, Error, Result, Violations};
-use crate::filter::{Filter, ParseError};
+use crate::error::Violations;
+pub use crate::filter::invalid_filter;
 
 /// Sorts behind every id and every kind: they are of ASCII up to `~`.
 pub const BEHIND_ALL: &str = "\u{7f}";
-const MAX_FILTER_BYTES: usize = 64 << 10;
 
 /// What a list of entities is ordered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,25 +62,6 @@ impl Place {
     }
 }
 
-/// Reads the filter of a list; an empty one is none.
-pub fn check_filter(text: &str, faults: &mut Violations) -> Result<Option<Filter>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    if text.len() > MAX_FILTER_BYTES {
-        faults.add("filter", "too_long", "must be at most 64 KiB");
-        return Ok(None);
-    }
-    Filter::parse(text).map(Some).map_err(|error| invalid_filter(&error, text))
-}
-
-/// The answer to a filter that cannot be read.
-pub fn invalid_filter(error: &ParseError, text: &str) -> Error {
-    Error::new(Code::InvalidFilter, format!("{}\n{}", error.message, error.caret(text)))
-        .with("position", error.position)
-        .with_list("expected", &error.expected)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,13 +78,5 @@ mod tests {
             let description = &faults.as_slice()[0].description;
             assert!(ORDERS.iter().all(|(name, ..)| description.contains(&format!("`{name}`"))), "{bad}: {description}");
         }
-    }
-
-    #[test]
-    fn the_fault_of_a_filter_is_shown_where_it_is() {
-        let error = check_filter("equals(LastName, x)", &mut Violations::new()).unwrap_err();
-        assert_eq!(error.code(), Code::InvalidFilter);
-        assert!(error.message().contains("equals(LastName, x)\n       ^"), "{error}");
-        assert_eq!(check_filter("", &mut Violations::new()).unwrap(), None);
     }
 }

@@ -113,21 +113,24 @@ impl QueryId for ListEntities<'_> {
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
+/// The columns of an entity, in the order in which [`Entity`] takes them.
+pub type EntityRow = (
+    Text,
+    Text,
+    Text,
+    Jsonb,
+    Array<SqlUuid>,
+    Nullable<Text>,
+    Nullable<Text>,
+    Nullable<SqlUuid>,
+    Nullable<Timestamptz>,
+    BigInt,
+    Timestamptz,
+    Timestamptz,
+);
+
 impl Query for ListEntities<'_> {
-    type SqlType = (
-        Text,
-        Text,
-        Text,
-        Jsonb,
-        Array<SqlUuid>,
-        Nullable<Text>,
-        Nullable<Text>,
-        Nullable<SqlUuid>,
-        Nullable<Timestamptz>,
-        BigInt,
-        Timestamptz,
-        Timestamptz,
-    );
+    type SqlType = EntityRow;
 }
 
 impl RunQueryDsl<PgConnection> for ListEntities<'_> {}

@@ -8,12 +8,13 @@ use uuid::Uuid;
 
 use crate::access::Caller;
 use crate::db::{Page, id};
-use crate::entity::list::{Order, Place, check_filter};
+use crate::entity::list::{Order, Place};
 use crate::entity::list_queries::{self, Listing};
 use crate::entity::model::Entity;
 use crate::entity::service::{EntityService, MAX_BATCH, PAGES, to_proto};
 use crate::entity::tombstone_queries::{self, JobKind, Tombstone};
 use crate::error::{Code, Error, Result, Violations};
+use crate::filter::{ENTITY, check_filter};
 use crate::proto::{convert, v1};
 
 /// The bytes that the entities of one answer may have together.
@@ -28,7 +29,7 @@ impl EntityService {
         let seal = self.db.seal().await?;
         let page: Page<Place> = Page::check(seal, &realm, "Entities", &request, (size, &token), PAGES, &mut faults);
         let order = Order::check(&request.order_by, &mut faults);
-        let filter = check_filter(&request.filter, &mut faults);
+        let filter = check_filter(&ENTITY, &request.filter, &mut faults);
         faults.check()?;
         let listing = Listing::new(order, filter?.as_ref(), page.after().cloned(), page.limit());
         let wanted = realm.clone();
@@ -81,11 +82,13 @@ impl EntityService {
         }
         let seal = self.db.seal().await?;
         let page: Page<(String, Uuid)> = Page::check(seal, &realm, "Tombstones", &request, (size, &token), PAGES, &mut faults);
+        let filter = check_filter(&tombstone_queries::TOMBSTONE, &request.filter, &mut faults);
         faults.check()?;
+        let filter = filter?;
         let (after, limit) = (page.after().cloned(), page.limit());
         let read = move |connection: &mut PgConnection| {
             let after = after.as_ref().map(|(entity, incarnation)| (entity.as_str(), *incarnation));
-            tombstone_queries::list(connection, &realm, &request.entity_id, after, limit)
+            tombstone_queries::list(connection, &realm, (&request.entity_id, filter.as_ref()), after, limit)
         };
         let mut found = self.db.run(read).await?;
         let next_page_token = page.cut(&mut found, |last| (last.entity_id.clone(), last.incarnation))?;

@@ -6,8 +6,10 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement, text_enum};
 use crate::entity::list::BEHIND_ALL;
+use crate::filter::{Filter, Kind, Property, Vocabulary};
 
 text_enum! {
     /// What kind of job removed an entity.
@@ -44,12 +46,36 @@ pub struct Tombstone {
     pub job_id: Uuid,
 }
 
-/// The tombstones behind this place, in the order of entity ids and incarnations; only those of one entity id unless it is empty.
-pub fn list(connection: &mut PgConnection, realm: &Realm, entity: &str, after: Option<(&str, Uuid)>, limit: i64) -> Work<Vec<Tombstone>> {
+/// What the filter of a list of tombstones may look at.
+pub static TOMBSTONE: Vocabulary = Vocabulary {
+    properties: &[
+        Property::new(&["uri", "entityId", "entity_id"], Kind::Uri, "t.entity_id"),
+        Property::new(&["incarnation"], Kind::Text, "CAST(t.incarnation AS text)"),
+        Property::new(&["type"], Kind::Text, "t.type"),
+        Property::new(&["version"], Kind::Number, "t.version"),
+        Property::new(&["createdTime", "created_at"], Kind::Time, "t.created_at"),
+        Property::new(&["updatedTime", "updated_at"], Kind::Time, "t.updated_at"),
+        Property::new(&["removedTime", "removed_at"], Kind::Time, "t.removed_at"),
+        Property::new(&["removedBy", "removed_by"], Kind::Text, "CAST(t.removed_by AS text)"),
+        Property::new(&["jobKind", "job_kind"], Kind::Text, "t.job_kind"),
+        Property::new(&["jobId", "job_id"], Kind::Text, "CAST(t.job_id AS text)"),
+    ],
+};
+
+/// The tombstones behind this place for which the filter holds, in the order of entity ids and incarnations; only those of one entity id
+/// unless it is empty.
+pub fn list(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    (entity, filter): (&str, Option<&Filter>),
+    after: Option<(&str, Uuid)>,
+    limit: i64,
+) -> Work<Vec<Tombstone>> {
     // No incarnation is nil.
     let (after_entity, after_incarnation) = after.unwrap_or((entity, Uuid::nil()));
     let until = if entity.is_empty() { BEHIND_ALL } else { entity };
-    Ok(ListTombstones { realm: realm.id(), after_entity, after_incarnation, until, limit }.load(connection)?)
+    let statement = ListTombstones { realm: realm.id(), after_entity, after_incarnation, until, limit };
+    Ok(statement.filtered(filter.map(Filter::predicate)).load(connection)?)
 }
 
 statement! {
@@ -63,7 +89,7 @@ statement! {
     } -> (Text, SqlUuid, Text, BigInt, Timestamptz, Timestamptz, Timestamptz, SqlUuid, Text, SqlUuid),
     "SELECT t.entity_id, t.incarnation, t.type, t.version, t.created_at, t.updated_at, t.removed_at, t.removed_by, t.job_kind, t.job_id
      FROM tombstone t
-     WHERE t.realm_id = {realm} AND (t.entity_id, t.incarnation) > ({after_entity}, {after_incarnation}) AND t.entity_id <= {until}
+     WHERE t.realm_id = {realm} AND (t.entity_id, t.incarnation) > ({after_entity}, {after_incarnation}) AND t.entity_id <= {until}{filter}
      ORDER BY t.entity_id, t.incarnation
      LIMIT {limit}"
 }

@@ -14,5 +14,6 @@ mod watch;
 
 pub use cursor::Cursor;
 pub use hub::{Hub, WakeUp};
+pub use model::EVENT;
 pub use model::{Batch, Event, EventType, Row};
 pub use service::EventService;

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::db::{Mode, text_enum};
 use crate::events::cursor::Cursor;
+use crate::filter::{Datum, Kind, Property, Record, Vocabulary};
 
 text_enum! {
     /// What an event tells of. Its `subjects` are the ids of what it happened to: one, or those of a chunk.
@@ -107,6 +108,30 @@ pub struct Event {
     pub data: Map<String, Value>,
     /// Where to go on behind it.
     pub cursor: Cursor,
+}
+
+/// What the filter of a list of events may look at.
+pub static EVENT: Vocabulary = Vocabulary {
+    properties: &[
+        Property::in_memory(&["id"], Kind::Text),
+        Property::in_memory(&["type"], Kind::Text),
+        Property::in_memory(&["subject"], Kind::Text),
+        Property::in_memory(&["time"], Kind::Time),
+        Property::in_memory(&["data"], Kind::Json),
+    ],
+};
+
+impl Record for Event {
+    fn datum(&self, property: &str) -> Datum<'_> {
+        match property {
+            "id" => Datum::Text(&self.id),
+            "type" => Datum::Text(&self.event_type),
+            "subject" => Datum::Text(&self.subject),
+            "time" => Datum::Time(self.time),
+            "data" => Datum::Json(&self.data),
+            _ => Datum::None,
+        }
+    }
 }
 
 impl Row {

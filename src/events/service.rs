@@ -12,9 +12,10 @@ use crate::db::{Db, Page, PageSize, Realm, Seal, binding};
 use crate::error::{Result, Violations};
 use crate::events::cursor::Cursor;
 use crate::events::hub::Hub;
-use crate::events::model::{Event, EventType};
+use crate::events::model::{EVENT, Event, EventType};
 use crate::events::queries::{self, Scope};
 use crate::events::watch::{News, Told, Watch, check_age};
+use crate::filter::check_filter;
 use crate::proto::v1::event_service_server::EventService as Service;
 use crate::proto::{convert, v1};
 
@@ -53,15 +54,20 @@ impl Service for EventService {
         let scope = scope(&realm, request.types, request.subject, &mut faults);
         let mut cursor = page.after().cloned().unwrap_or_else(Cursor::beginning);
         check_age(&cursor, "page_token", &mut faults);
+        let filter = check_filter(&EVENT, &request.filter, &mut faults);
         faults.check()?;
+        let filter = filter?;
+        let holds = |event: &Event| scope.has(&event.subject) && filter.as_ref().is_none_or(|filter| filter.matches(event));
 
         let mut events: Vec<v1::Event> = Vec::new();
         let mut caught_up = false;
         for _ in 0..READS_PER_PAGE {
             let wanted = page.size() - events.len();
             let (scope_of_read, from) = (scope.clone(), cursor.clone());
-            let batch = self.db.run(move |connection| queries::read(connection, &scope_of_read, &from, wanted as i64)).await?;
-            let mut found = batch.rows.iter().flat_map(|row| row.events()).filter(|event| scope.has(&event.subject));
+            // Of what a filter is tried on, few may be wanted.
+            let limit = if filter.is_some() { i64::from(SIZES.max) } else { wanted as i64 };
+            let batch = self.db.run(move |connection| queries::read(connection, &scope_of_read, &from, limit)).await?;
+            let mut found = batch.rows.iter().flat_map(|row| row.events()).filter(&holds);
             for event in found.by_ref().take(wanted) {
                 cursor = event.cursor.clone();
                 events.push(to_proto(event, &seal, &realm)?);

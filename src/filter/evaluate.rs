@@ -1,45 +1,84 @@
 //! The meaning of a filter on one record in memory. `sql.rs` says the same in SQL, and `tests/filter_agrees.rs` holds the two together.
 
-use serde_json::Value as Json;
+use std::cmp::Ordering;
 
-use super::Record;
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value as Json};
+
 use super::fold::fold;
 use super::function::Test;
+use super::moment::instant;
 use super::number;
-use super::syntax::{Call, Node, Property, UriStart, Value};
+use super::record::{Datum, Record};
+use super::syntax::{Bounds, Call, Node, Scale, URI_PREFIX, Value};
+use super::vocabulary::Kind;
+use super::wildcard::Wildcards;
+use super::words::words;
 
 /// How many arrays may lie directly in one another. What lies deeper is reached as an array, which only `exists` finds.
 pub(super) const MAX_NESTED_ARRAYS: usize = 8;
 
-pub(super) fn matches(node: &Node, record: &Record<'_>) -> bool {
-    match node {
-        Node::And(members) => members.iter().all(|member| matches(member, record)),
-        Node::Or(members) => members.iter().any(|member| matches(member, record)),
-        Node::Not(inner) => !matches(inner, record),
-        Node::Call(call) => call_holds(call, record),
-    }
+pub(super) fn matches(node: &Node, record: &dyn Record) -> bool {
+    holds(node, record, None)
 }
 
-fn call_holds(call: &Call, record: &Record<'_>) -> bool {
-    match &call.property {
-        Property::Type => text_passes(call.function.test, record.r#type, &call.values),
-        Property::Uri => uri_passes(call, record.id),
-        Property::Attribute(names) => {
-            let found = any_value(record.attributes, names, &|value| json_passes(call, value));
-            found != (call.function.test == Test::Missing)
+/// One of the objects that `inSameAttributeValue` looks into, and how many names have led to it.
+#[derive(Clone, Copy)]
+struct Within<'a> {
+    object: &'a Map<String, Json>,
+    names: usize,
+}
+
+fn holds(node: &Node, record: &dyn Record, within: Option<Within<'_>>) -> bool {
+    match node {
+        Node::And(members) => members.iter().all(|member| holds(member, record, within)),
+        Node::Or(members) => members.iter().any(|member| holds(member, record, within)),
+        Node::Not(inner) => !holds(inner, record, within),
+        Node::Call(call) => call_holds(call, record, within) != (call.function.test == Test::Missing),
+        Node::SameValue { property, names, inner } => {
+            let Datum::Json(root) = record.datum(property.name()) else { return false };
+            any_value(root, names, &mut |value| {
+                value.as_object().is_some_and(|object| holds(inner, record, Some(Within { object, names: names.len() })))
+            })
         }
     }
 }
 
-/// Whether some value passes that the names lead to. Arrays on the way stand for their elements.
-fn any_value(attributes: &Json, names: &[String], passes: &dyn Fn(&Json) -> bool) -> bool {
-    match (attributes.as_object(), names) {
-        (Some(members), [name, rest @ ..]) => members.get(name).is_some_and(|value| any_reached(value, rest, MAX_NESTED_ARRAYS, passes)),
-        _ => false,
+/// Whether some value passes; of `missing`, whether what it denies holds.
+fn call_holds(call: &Call, record: &dyn Record, within: Option<Within<'_>>) -> bool {
+    if let Some(within) = within {
+        return json_holds(call, within.object, &call.path.names[within.names..]);
+    }
+    match record.datum(call.path.property.name()) {
+        Datum::None => false,
+        Datum::Json(root) => json_holds(call, root, &call.path.names),
+        Datum::Text(id) if call.path.property.kind == Kind::Uri => uri_passes(call, id),
+        Datum::Text(text) => text_passes(call, text),
+        Datum::Number(number) => number_passes(call, &number.to_string()),
+        Datum::Time(time) => time_passes(call, time),
     }
 }
 
-fn any_reached(value: &Json, names: &[String], arrays: usize, passes: &dyn Fn(&Json) -> bool) -> bool {
+fn json_holds(call: &Call, root: &Map<String, Json>, names: &[String]) -> bool {
+    if call.path.counted {
+        let mut count = 0_usize;
+        any_value(root, names, &mut |value| {
+            count += usize::from(is_there(value));
+            false
+        });
+        return number_passes(call, &count.to_string());
+    }
+    let passes = &mut |value: &Json| json_passes(call, value);
+    if call.path.names.is_empty() { root.values().any(|value| any_inside(value, passes)) } else { any_value(root, names, passes) }
+}
+
+/// Whether some value passes that the names lead to. Arrays on the way stand for their elements.
+fn any_value(root: &Map<String, Json>, names: &[String], passes: &mut dyn FnMut(&Json) -> bool) -> bool {
+    let Some((name, rest)) = names.split_first() else { return false };
+    root.get(name).is_some_and(|value| any_reached(value, rest, MAX_NESTED_ARRAYS, passes))
+}
+
+fn any_reached(value: &Json, names: &[String], arrays: usize, passes: &mut dyn FnMut(&Json) -> bool) -> bool {
     match (value, names) {
         (Json::Array(elements), _) if arrays > 0 => elements.iter().any(|element| any_reached(element, names, arrays - 1, passes)),
         (_, []) => passes(value),
@@ -50,35 +89,46 @@ fn any_reached(value: &Json, names: &[String], arrays: usize, passes: &dyn Fn(&J
     }
 }
 
-fn json_passes(call: &Call, value: &Json) -> bool {
-    let test = call.function.test;
+/// Whether the value passes, or one that lies anywhere inside. An array stands for its elements, however deep.
+fn any_inside(value: &Json, passes: &mut dyn FnMut(&Json) -> bool) -> bool {
     match value {
-        Json::Null => false,
-        Json::String(text) => text_passes_or_is_there(test, text, &call.values),
-        Json::Bool(truth) => text_passes_or_is_there(test, if *truth { "true" } else { "false" }, &call.values),
-        Json::Number(number) => {
-            let text = number.to_string();
-            number_passes(test, &number::plain(&text).unwrap_or(text), &call.values)
-        }
-        Json::Array(elements) => is_presence(test) && !elements.is_empty(),
-        Json::Object(members) => is_presence(test) && !members.is_empty(),
+        Json::Array(elements) => elements.iter().any(|element| any_inside(element, passes)),
+        Json::Object(members) => passes(value) || members.values().any(|member| any_inside(member, passes)),
+        _ => passes(value),
     }
 }
 
-/// The two that look for a value that is not empty; what `missing` makes of it is decided over all values.
-fn is_presence(test: Test) -> bool {
-    matches!(test, Test::Exists | Test::Missing)
+/// Whether a value is not empty.
+fn is_there(value: &Json) -> bool {
+    match value {
+        Json::Null => false,
+        Json::String(text) => !text.is_empty(),
+        Json::Bool(_) | Json::Number(_) => true,
+        Json::Array(elements) => !elements.is_empty(),
+        Json::Object(members) => !members.is_empty(),
+    }
 }
 
-fn text_passes_or_is_there(test: Test, text: &str, values: &[Value]) -> bool {
-    if is_presence(test) { !text.is_empty() } else { text_passes(test, text, values) }
+fn json_passes(call: &Call, value: &Json) -> bool {
+    if call.function.test.is_presence() {
+        return is_there(value);
+    }
+    match value {
+        Json::String(text) => text_passes(call, text),
+        Json::Bool(truth) => text_passes(call, if *truth { "true" } else { "false" }),
+        Json::Number(number) => {
+            let text = number.to_string();
+            number_passes(call, &number::plain(&text).unwrap_or(text))
+        }
+        Json::Null | Json::Array(_) | Json::Object(_) => false,
+    }
 }
 
-/// A text property has one value, always.
-fn text_passes(test: Test, text: &str, values: &[Value]) -> bool {
-    let mut values = values.iter();
-    match test {
-        Test::Equals | Test::In => {
+/// Whether a text passes; of `missing`, whether it is there.
+pub(super) fn text_passes(call: &Call, text: &str) -> bool {
+    let mut values = call.values.iter();
+    match call.function.test {
+        Test::Equals => {
             let folded = fold(text);
             values.any(|value| value.folded == folded)
         }
@@ -87,28 +137,85 @@ fn text_passes(test: Test, text: &str, values: &[Value]) -> bool {
             let folded = fold(text);
             values.any(|value| folded.starts_with(&value.folded))
         }
-        Test::Exists => !text.is_empty(),
-        Test::Missing => text.is_empty(),
+        Test::ContainsWords => {
+            let folded = fold(text);
+            values.any(|value| has_words(&folded, &value.folded))
+        }
+        Test::AnyWord => {
+            let folded = fold(text);
+            values.any(|value| words(&value.folded).any(|wanted| words(&folded).any(|word| word == wanted)))
+        }
+        Test::Contains => {
+            let folded = fold(text);
+            values.any(|value| Wildcards::parse(&value.folded).is_some_and(|wildcards| wildcards.is_in(&folded)))
+        }
+        Test::Matches => call.pattern.as_ref().is_some_and(|pattern| pattern.matches(text)),
+        Test::Range | Test::Less | Test::LessOrEqual | Test::Greater | Test::GreaterOrEqual => text_is_between(call, text),
+        Test::Exists | Test::Missing | Test::SameValue => !text.is_empty(),
     }
 }
 
-fn number_passes(test: Test, plain: &str, values: &[Value]) -> bool {
-    let mut values = values.iter();
-    match test {
-        Test::Equals | Test::EqualsCaseSensitive | Test::In => values.any(|value| value.number.as_deref() == Some(plain)),
-        Test::StartsWith => values.any(|value| plain.starts_with(&value.text)),
-        Test::Exists | Test::Missing => true,
+fn has_words(text: &str, wanted: &str) -> bool {
+    let wanted: Vec<&str> = words(wanted).collect();
+    let Some((last, before)) = wanted.split_last() else { return false };
+    before.iter().all(|wanted| words(text).any(|word| word == *wanted)) && words(text).any(|word| word.starts_with(last))
+}
+
+fn text_is_between(call: &Call, text: &str) -> bool {
+    let bounds = Bounds::of(call.function.test, &call.values);
+    match bounds.scale() {
+        Scale::Number => number::of_text(text).is_some_and(|plain| number_is_between(bounds, &plain)),
+        Scale::Moment => instant(text).is_some_and(|instant| is_between_moments(bounds.moments(|value| value.moment), instant)),
+        Scale::Text => {
+            let folded = fold(text);
+            lies_between(bounds, |value| folded.as_str().cmp(value.folded.as_str()))
+        }
     }
 }
 
-fn uri_passes(call: &Call, id: &str) -> bool {
+fn number_is_between(bounds: Bounds<'_>, plain: &str) -> bool {
+    lies_between(bounds, |value| value.number.as_deref().map_or(Ordering::Equal, |number| number::compare(plain, number)))
+}
+
+/// Whether something lies between both ends; `against` compares it with one of them.
+fn lies_between(bounds: Bounds<'_>, against: impl Fn(&Value) -> Ordering) -> bool {
+    let beyond = |end: Option<(&Value, bool)>, inside: Ordering| {
+        end.is_none_or(|(value, included)| {
+            let order = against(value);
+            order == inside || (included && order == Ordering::Equal)
+        })
+    };
+    beyond(bounds.low, Ordering::Greater) && beyond(bounds.high, Ordering::Less)
+}
+
+fn is_between_moments((low, high): (Option<DateTime<Utc>>, Option<DateTime<Utc>>), moment: DateTime<Utc>) -> bool {
+    low.is_none_or(|low| moment >= low) && high.is_none_or(|high| moment < high)
+}
+
+fn number_passes(call: &Call, plain: &str) -> bool {
     let test = call.function.test;
-    if test == Test::StartsWith {
-        return call.values.iter().any(|value| match value.uri_start() {
-            UriStart::EveryUri => true,
-            UriStart::Id(start) => text_passes(test, id, &[start]),
-        });
+    if test.is_presence() {
+        return true;
     }
-    let ids: Vec<Value> = call.values.iter().map(|value| value.uri_id(test != Test::EqualsCaseSensitive)).collect();
-    text_passes(test, id, &ids)
+    if test.is_equality() {
+        return call.values.iter().any(|value| value.number.as_deref() == Some(plain));
+    }
+    let bounds = Bounds::of(test, &call.values);
+    if test.is_order() && bounds.scale() == Scale::Number { number_is_between(bounds, plain) } else { text_passes(call, plain) }
+}
+
+fn time_passes(call: &Call, time: DateTime<Utc>) -> bool {
+    let test = call.function.test;
+    if test.is_order() {
+        return is_between_moments(Bounds::of(test, &call.values).moments(Value::time), time);
+    }
+    test.is_presence() || call.values.iter().filter_map(Value::time).any(|moment| moment.contains(time))
+}
+
+pub(super) fn uri_passes(call: &Call, id: &str) -> bool {
+    if call.looks_at_whole_uris() {
+        return text_passes(call, &format!("{URI_PREFIX}{id}"));
+    }
+    let begins_all = call.function.test == Test::StartsWith && call.values.iter().any(Value::begins_every_uri);
+    begins_all || text_passes(&call.of_ids(), id)
 }

@@ -53,6 +53,10 @@ pub(super) fn translation<'a>(folded: impl IntoIterator<Item = &'a str>) -> Opti
     if from.is_empty() { None } else { Some((from, to)) }
 }
 
+/// The same for every text: all characters that fold to another one outside ASCII.
+pub(super) static EVERY_TRANSLATION: LazyLock<(String, String)> =
+    LazyLock::new(|| VARIANTS.iter().flat_map(|(to, variants)| variants.iter().map(move |from| (*from, *to))).unzip());
+
 #[cfg(test)]
 mod tests {
     use super::*;

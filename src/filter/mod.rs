@@ -1,26 +1,44 @@
 //! The filter expression language: text such as `startsWith(attributes.Name, 'acme') and not exists(attributes.Owner)`.
 //!
-//! A filter is parsed once into a tree. The tree becomes either a SQL predicate over the `entity` table ([`Filter::predicate`]) or is
-//! evaluated on a record in memory ([`Filter::matches`]); the two agree on every record, on every Postgres and whatever its locale.
+//! A filter is parsed once into a tree. The tree becomes either a SQL predicate ([`Filter::predicate`]) or is evaluated on a record in
+//! memory ([`Filter::matches`]); the two agree on every record, on every Postgres and whatever its locale. What a filter may look at is
+//! a table, the [`Vocabulary`]: that of entities is [`ENTITY`], and each other list has its own.
 //! `docs/filter.md` is the reference of the language and its semantics. This room is pure: it talks to no database.
 
+mod arguments;
+mod display;
 mod error;
 mod evaluate;
 mod fold;
 mod function;
 mod lexer;
+mod moment;
 mod number;
 mod parser;
+mod pattern;
 mod predicate;
+mod record;
+mod request;
 mod sql;
-mod syntax;
+mod sql_json;
+mod sql_text;
+pub mod syntax;
+mod vocabulary;
+mod wildcard;
+mod words;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use error::ParseError;
 pub use fold::fold;
+pub use function::{FUNCTIONS, Function, Test, Values};
+pub use moment::Moment;
+pub use pattern::Pattern;
 pub use predicate::Predicate;
+pub use record::{Datum, EntityRecord, Record};
+pub use request::{check_filter, invalid_filter};
+pub use vocabulary::{ENTITY, Kind, Property, Vocabulary};
 
 /// The most characters that a value, or the name of an attribute, may have.
 pub const MAX_VALUE_CHARACTERS: usize = 256;
@@ -37,37 +55,36 @@ pub struct Filter {
     root: syntax::Node,
 }
 
-/// What a filter looks at in one entity.
-#[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
-    /// The entity's id, without `entities/`.
-    pub id: &'a str,
-    /// The entity's type in full, as it is stored.
-    pub r#type: &'a str,
-    /// The entity's attributes: a JSON object.
-    pub attributes: &'a serde_json::Value,
-}
-
 impl Filter {
-    /// Reads a filter. AND binds tighter than OR.
+    /// Reads a filter of entities. AND binds tighter than OR.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        parser::parse(text, parser::Strictness::Lenient).map(|root| Filter { root })
+        Filter::parse_for(&ENTITY, text)
     }
 
-    /// Reads a filter that chooses what will be destroyed. Refuses what people misread: AND and OR side by side without parentheses, and a
-    /// `startsWith(uri, …)` whose value is itself a beginning of `entities/`, and so matches every entity.
+    /// Reads a filter of what the vocabulary describes.
+    pub fn parse_for(vocabulary: &'static Vocabulary, text: &str) -> Result<Self, ParseError> {
+        parser::parse(vocabulary, text, parser::Strictness::Lenient).map(|root| Filter { root })
+    }
+
+    /// Reads a filter that chooses which entities will be destroyed. Refuses what people misread: AND and OR side by side without parentheses,
+    /// and what holds for every `uri` because it holds for `entities/`, with which all of them begin.
     pub fn parse_strict(text: &str) -> Result<Self, ParseError> {
-        parser::parse(text, parser::Strictness::Strict).map(|root| Filter { root })
+        parser::parse(&ENTITY, text, parser::Strictness::Strict).map(|root| Filter { root })
     }
 
-    /// Whether the record satisfies the filter.
-    pub fn matches(&self, record: &Record<'_>) -> bool {
+    /// Whether the record satisfies the filter. It must have the properties of the filter's vocabulary.
+    pub fn matches(&self, record: &dyn Record) -> bool {
         evaluate::matches(&self.root, record)
     }
 
-    /// The filter as a boolean SQL expression over the alias `e` of the table `entity`.
+    /// The filter as a boolean SQL expression over what its vocabulary names; of entities, over the alias `e` of the table `entity`.
     pub fn predicate(&self) -> Predicate {
         sql::predicate(&self.root)
+    }
+
+    /// The syntax tree.
+    pub fn root(&self) -> &syntax::Node {
+        &self.root
     }
 }
 

@@ -1,5 +1,7 @@
 //! Numbers as plain decimals, exactly and without going through a float.
 
+use std::cmp::Ordering;
+
 /// The largest exponent that is taken for a number: beyond every double, and within what Postgres' `numeric` holds.
 const MAX_EXPONENT: i64 = 1_000;
 
@@ -37,6 +39,34 @@ pub(super) fn plain(text: &str) -> Option<String> {
     Some(format!("{sign}{before}{point}{after}"))
 }
 
+/// The most characters that a text may have which is taken for a number where numbers are put in order.
+pub(super) const MAX_TEXT: usize = 64;
+/// The texts that are taken for numbers where numbers are put in order, if they are no longer than [`MAX_TEXT`], as an expression of Postgres.
+/// Nothing that passes is out of the range of its `numeric`.
+pub(super) const TEXT: &str = "^-?(?:0|[1-9][0-9]*)(?:[.][0-9]+)?(?:[eE][+-]?[0-9]{1,3})?$";
+
+/// The plain decimal of a text of an entity that is taken for a number.
+pub(super) fn of_text(text: &str) -> Option<String> {
+    let exponent_digits = text.split_once(['e', 'E']).map_or(0, |(_, exponent)| exponent.trim_start_matches(['+', '-']).len());
+    if text.len() > MAX_TEXT || exponent_digits > 3 { None } else { plain(text) }
+}
+
+/// The order of two plain decimals.
+pub(super) fn compare(one: &str, other: &str) -> Ordering {
+    match (one.strip_prefix('-'), other.strip_prefix('-')) {
+        (None, None) => compare_unsigned(one, other),
+        (Some(one), Some(other)) => compare_unsigned(other, one),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+    }
+}
+
+fn compare_unsigned(one: &str, other: &str) -> Ordering {
+    // Without zeros in front a longer whole part is a larger one; with as many digits the order is that of the texts.
+    let whole_digits = |decimal: &str| decimal.find('.').unwrap_or(decimal.len());
+    whole_digits(one).cmp(&whole_digits(other)).then_with(|| one.cmp(other))
+}
+
 fn parse_exponent(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if !all_digits(digits) {
@@ -72,6 +102,26 @@ mod tests {
         ] {
             assert_eq!(plain(text).as_deref(), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn plain_decimals_are_in_the_order_of_their_numbers() {
+        let ascending = ["-100", "-20.5", "-20", "-0.5", "-0.05", "0", "0.05", "0.5", "0.51", "1", "1.5", "9", "9.99", "10", "100.1"];
+        for pair in ascending.windows(2) {
+            assert_eq!(compare(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+            assert_eq!(compare(pair[1], pair[0]), Ordering::Greater, "{pair:?}");
+        }
+        assert_eq!(compare("-1.5", "-1.5"), Ordering::Equal);
+    }
+
+    #[test]
+    fn a_text_is_a_number_if_it_is_a_short_one() {
+        assert_eq!(of_text("1.50").as_deref(), Some("1.5"));
+        assert_eq!(of_text("1e-999").map(|plain| plain.len()), Some(1_001));
+        assert_eq!(of_text("1e1000"), None);
+        assert_eq!(of_text("1e0001"), None);
+        assert_eq!(of_text(&"1".repeat(64)), Some("1".repeat(64)));
+        assert_eq!(of_text(&"1".repeat(65)), None);
     }
 
     #[test]

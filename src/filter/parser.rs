@@ -1,10 +1,13 @@
 //! From text to tree, by recursive descent. The nesting is bounded, and with it the recursion.
 
+use super::arguments::{Given, call_of, check_length, same_value, split_list, too_long_a_list};
+use super::display::COUNT;
 use super::error::ParseError;
 use super::function::{FUNCTIONS, Function, Test, Values, nearest};
 use super::lexer::{Cursor, shorten};
-use super::syntax::{Call, Node, PROPERTIES, Property, UriStart, Value};
-use super::{MAX_DEPTH, MAX_LIST, MAX_NODES, MAX_VALUE_CHARACTERS};
+use super::syntax::{Node, Path};
+use super::vocabulary::{Kind, Vocabulary};
+use super::{MAX_DEPTH, MAX_NODES};
 
 /// Whether what people misread is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +17,8 @@ pub(super) enum Strictness {
 }
 
 /// Reads the whole of a filter.
-pub(super) fn parse(text: &str, strictness: Strictness) -> Result<Node, ParseError> {
-    let mut parser = Parser { cursor: Cursor::new(text), strictness, nodes: 0 };
+pub(super) fn parse(vocabulary: &'static Vocabulary, text: &str, strictness: Strictness) -> Result<Node, ParseError> {
+    let mut parser = Parser { cursor: Cursor::new(text), vocabulary, strictness, nodes: 0 };
     parser.cursor.skip_space();
     if parser.cursor.peek().is_none() {
         return Err(ParseError::new(parser.cursor.position(), "the filter is empty").expecting(CONDITION));
@@ -40,6 +43,7 @@ fn too_deep(position: usize) -> ParseError {
 
 struct Parser {
     cursor: Cursor,
+    vocabulary: &'static Vocabulary,
     strictness: Strictness,
     nodes: usize,
 }
@@ -111,7 +115,7 @@ impl Parser {
             inner
         } else {
             self.count_node()?;
-            Node::Call(self.call()?)
+            self.call(depth)?
         };
         self.cursor.skip_space();
         Ok(node)
@@ -129,7 +133,7 @@ impl Parser {
         Err(self.cursor.unexpected(["AND", "OR", "`)`"]))
     }
 
-    fn call(&mut self) -> Result<Call, ParseError> {
+    fn call(&mut self, depth: usize) -> Result<Node, ParseError> {
         let start = self.cursor.position();
         let name = self.cursor.word();
         if name.is_empty() {
@@ -141,67 +145,62 @@ impl Parser {
         if !self.cursor.eat('(') {
             return Err(self.cursor.unexpected(["`(`"]));
         }
-        let property = self.property()?;
-        let values = self.values(function, opened)?;
-        self.refuse_every_uri(start, function, &property, &values)?;
-        Ok(Call { function, property, values })
-    }
-
-    fn refuse_every_uri(&self, start: usize, function: &Function, property: &Property, values: &[Value]) -> Result<(), ParseError> {
-        let strict = self.strictness == Strictness::Strict;
-        let every = |value: &Value| value.uri_start() == UriStart::EveryUri;
-        if strict && function.test == Test::StartsWith && *property == Property::Uri && values.iter().any(every) {
-            let message = "every uri begins so; write `entities/` before the beginning of an id";
-            return Err(ParseError::new(start, message).expecting(["`startsWith(uri, 'entities/…')`"]));
+        if function.test == Test::SameValue {
+            let inner = self.any_of(deeper(depth, start)?)?;
+            self.close(opened)?;
+            return same_value(start, inner);
         }
-        Ok(())
+        self.cursor.skip_space();
+        let path_start = self.cursor.position();
+        let path = self.path()?;
+        let given = self.values(function, opened)?;
+        call_of(function, (path_start, path), given, (self.strictness == Strictness::Strict).then_some(start)).map(Node::Call)
     }
 
-    fn property(&mut self) -> Result<Property, ParseError> {
-        const PATH: [&str; 3] = ["`type`", "`uri`", "`attributes.NAME`"];
-        self.cursor.skip_space();
+    fn path(&mut self) -> Result<Path, ParseError> {
         let start = self.cursor.position();
         if self.cursor.at_quote() {
-            return Err(ParseError::new(start, "a path stands here, and without quotes").expecting(PATH));
+            return Err(ParseError::new(start, "a path stands here, and without quotes").expecting(self.vocabulary.spellings()));
         }
         let name = self.cursor.word_to_point();
         if name.is_empty() {
-            return Err(self.cursor.unexpected(PATH));
+            return Err(self.cursor.unexpected(self.vocabulary.spellings()));
         }
-        let names = self.names()?;
-        match (name.as_str(), names.is_empty()) {
-            ("type", true) => Ok(Property::Type),
-            ("uri", true) => Ok(Property::Uri),
-            ("attributes", false) => Ok(Property::Attribute(names)),
-            ("attributes", true) => {
-                Err(ParseError::new(start, "`attributes` needs the name of an attribute").expecting(["`attributes.NAME`"]))
-            }
-            ("type" | "uri", false) => Err(ParseError::new(start, format!("`{name}` has no members")).expecting([format!("`{name}`")])),
-            _ => Err(unknown_property(start, &name).expecting(PATH)),
+        let Some(property) = self.vocabulary.named(&name) else { return Err(self.unknown_property(start, &name)) };
+        let (names, counted) = self.names()?;
+        if property.kind != Kind::Json && !names.is_empty() {
+            return Err(ParseError::new(start, format!("`{name}` has no members")).expecting([format!("`{name}`")]));
         }
+        Ok(Path { property, names, counted })
     }
 
-    /// The names behind the points of a path.
-    fn names(&mut self) -> Result<Vec<String>, ParseError> {
+    /// The names behind the points of a path, and whether `count` stands behind them, without quotes.
+    fn names(&mut self) -> Result<(Vec<String>, bool), ParseError> {
         let mut names = Vec::new();
+        let mut counted = false;
         while self.cursor.eat('.') {
             let start = self.cursor.position();
-            let name = if self.cursor.at_quote() { self.cursor.quoted()? } else { self.cursor.word_to_point() };
+            let quoted = self.cursor.at_quote();
+            let name = if quoted { self.cursor.quoted()? } else { self.cursor.word_to_point() };
             if name.is_empty() && self.cursor.position() == start {
                 return Err(self.cursor.unexpected(["a name", "a name in quotes"]));
             }
             check_length(start, "a name in a path", &name)?;
+            counted = !quoted && name == COUNT && !names.is_empty() && self.cursor.peek() != Some('.');
+            if counted {
+                break;
+            }
             names.push(name);
             if names.len() > MAX_DEPTH {
                 return Err(ParseError::new(start, format!("a path may have at most {MAX_DEPTH} names")));
             }
         }
-        Ok(names)
+        Ok((names, counted))
     }
 
     /// The values behind the path, up to the parenthesis that closes the call.
-    fn values(&mut self, function: &Function, opened: usize) -> Result<Vec<Value>, ParseError> {
-        let mut given: Vec<(usize, String)> = Vec::new();
+    fn values(&mut self, function: &Function, opened: usize) -> Result<Vec<Given>, ParseError> {
+        let mut given: Vec<Given> = Vec::new();
         loop {
             self.cursor.skip_space();
             let position = self.cursor.position();
@@ -217,14 +216,13 @@ impl Parser {
             }
             if given.len() == *function.arity.end() {
                 return Err(match function.values {
-                    Values::List => too_long_a_list(position),
+                    Values::List | Values::Listed => too_long_a_list(position),
                     _ => ParseError::new(position, format!("too many values: {}", function.usage())).expecting(["`)`"]),
                 });
             }
             given.push(self.value()?);
         }
-        let given = if function.values == Values::List { split_list(given)? } else { given };
-        given.into_iter().map(|(position, text)| checked_value(function, position, text)).collect()
+        if function.values == Values::List { split_list(given) } else { Ok(given) }
     }
 
     fn no_comma(&self, function: &Function, given: usize, opened: usize) -> ParseError {
@@ -237,7 +235,7 @@ impl Parser {
     }
 
     /// A value, in quotes or a word, and where it stands.
-    fn value(&mut self) -> Result<(usize, String), ParseError> {
+    fn value(&mut self) -> Result<Given, ParseError> {
         self.cursor.skip_space();
         let position = self.cursor.position();
         if self.cursor.at_quote() {
@@ -247,11 +245,24 @@ impl Parser {
         if word.is_empty() {
             return Err(self.cursor.unexpected(["a value"]));
         }
-        if word.starts_with("attributes.") {
-            let message = "attributes cannot be compared with each other; put a text that begins so into quotes";
+        let first = word.split_once('.').and_then(|(first, _)| self.vocabulary.named(first));
+        if let Some(property) = first.filter(|property| property.kind == Kind::Json) {
+            let message = format!("{} cannot be compared with each other; put a text that begins so into quotes", property.name());
             return Err(ParseError::new(position, message).expecting(["a value"]));
         }
         Ok((position, word))
+    }
+
+    fn unknown_property(&self, position: usize, name: &str) -> ParseError {
+        let name = shorten(name);
+        let properties = self.vocabulary.properties;
+        let json = properties.iter().find(|property| property.kind == Kind::Json);
+        let hint = match (nearest(&name, properties.iter().map(|property| property.name())), json) {
+            (Some(meant), _) => format!("; did you mean `{meant}`?"),
+            (None, Some(json)) => format!("; what is in {0} is written `{0}.{name}`", json.name()),
+            (None, None) => String::new(),
+        };
+        ParseError::new(position, format!("unknown property `{name}`{hint}")).expecting(self.vocabulary.spellings())
     }
 }
 
@@ -259,54 +270,8 @@ fn deeper(depth: usize, position: usize) -> Result<usize, ParseError> {
     if depth < MAX_DEPTH { Ok(depth + 1) } else { Err(too_deep(position)) }
 }
 
-/// The elements of a list that is given as one text; a list that is given as such is left alone.
-fn split_list(mut given: Vec<(usize, String)>) -> Result<Vec<(usize, String)>, ParseError> {
-    if given.len() != 1 {
-        return Ok(given);
-    }
-    let (position, list) = given.remove(0);
-    let elements: Vec<_> = list.split(',').take(MAX_LIST + 1).map(|element| (position, element.trim().to_owned())).collect();
-    if elements.len() > MAX_LIST {
-        return Err(too_long_a_list(position));
-    }
-    if elements.iter().any(|(_, element)| element.is_empty()) {
-        return Err(ParseError::new(position, "the list has an empty element; the empty text is asked for as `equals(path, '')`"));
-    }
-    Ok(elements)
-}
-
-fn too_long_a_list(position: usize) -> ParseError {
-    ParseError::new(position, format!("a list may have at most {MAX_LIST} values"))
-}
-
-fn checked_value(function: &Function, position: usize, text: String) -> Result<Value, ParseError> {
-    if text.is_empty() && function.values == Values::NotEmpty {
-        let message = format!("{} needs at least one character; `exists(path)` asks for any value", function.name);
-        return Err(ParseError::new(position, message));
-    }
-    check_length(position, "a value", &text)?;
-    Ok(Value::new(text))
-}
-
-fn check_length(position: usize, what: &str, text: &str) -> Result<(), ParseError> {
-    let length = text.chars().count();
-    if length > MAX_VALUE_CHARACTERS {
-        return Err(ParseError::new(position, format!("{what} may have at most {MAX_VALUE_CHARACTERS} characters, this one has {length}")));
-    }
-    Ok(())
-}
-
 fn unknown_function(position: usize, name: &str) -> ParseError {
     let names = || FUNCTIONS.iter().map(|function| function.name);
     let hint = nearest(name, names()).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
     ParseError::new(position, format!("unknown function `{}`{hint}", shorten(name))).expecting(names().map(|name| format!("`{name}`")))
-}
-
-fn unknown_property(position: usize, name: &str) -> ParseError {
-    let name = shorten(name);
-    let hint = match nearest(&name, PROPERTIES) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("an attribute is written `attributes.{name}`"),
-    };
-    ParseError::new(position, format!("unknown property `{name}`; {hint}"))
 }

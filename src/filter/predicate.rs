@@ -4,15 +4,16 @@ use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel::expression::AsExpression;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::serialize::{self, IsNull, Output, ToSql};
-use diesel::sql_types::{Array, Integer, Jsonb, SqlType, Text};
+use diesel::sql_types::{Array, Integer, Jsonb, SqlType, Text, Timestamptz};
 
-/// A boolean SQL expression, never NULL, over the alias `e` of the table `entity`: it reads `e.id`, `e.type` (neither of them NULL) and
-/// `e.attributes`, and stands in parentheses. Everything that the caller of the filter wrote is a bind, so filters of one shape have one
+/// A boolean SQL expression, never NULL, over what the vocabulary of the filter names, such as the alias `e` of the table `entity`. It stands
+/// in parentheses. Everything that the caller of the filter wrote is a bind, so filters of one shape have one
 /// text and share a prepared statement. A clone is cheap.
 ///
 /// A statement that embeds a predicate must not derive `QueryId` without carrying the predicate's type as a parameter: a derived id is
@@ -31,6 +32,8 @@ enum Part {
     Number(JsonNumber),
     Numbers(Vec<JsonNumber>),
     Path(Jsonpath),
+    Time(DateTime<Utc>),
+    Times(Vec<DateTime<Utc>>),
 }
 
 impl Predicate {
@@ -57,6 +60,8 @@ impl QueryFragment<Pg> for Predicate {
                 Part::Number(number) => out.push_bind_param::<Jsonb, _>(number)?,
                 Part::Numbers(numbers) => out.push_bind_param::<Array<Jsonb>, _>(numbers)?,
                 Part::Path(path) => out.push_bind_param::<JsonpathType, _>(path)?,
+                Part::Time(time) => out.push_bind_param::<Timestamptz, _>(time)?,
+                Part::Times(times) => out.push_bind_param::<Array<Timestamptz>, _>(times)?,
             }
         }
         Ok(())
@@ -104,6 +109,14 @@ impl Builder {
 
     pub fn numbers<'a>(&mut self, plain: impl Iterator<Item = &'a str>) {
         self.parts.push(Part::Numbers(plain.map(|plain| JsonNumber(plain.to_owned())).collect()));
+    }
+
+    pub fn time(&mut self, time: DateTime<Utc>) {
+        self.parts.push(Part::Time(time));
+    }
+
+    pub fn times(&mut self, times: Vec<DateTime<Utc>>) {
+        self.parts.push(Part::Times(times));
     }
 
     pub fn jsonpath(&mut self, path: String) {

@@ -1,173 +1,172 @@
-//! The syntax tree, and the canonical text of it.
-
-use std::fmt;
+//! The syntax tree.
 
 use super::fold::fold;
-use super::function::Function;
-use super::lexer::is_word_character;
+use super::function::{Function, Test};
+use super::moment::Moment;
 use super::number;
+use super::pattern::Pattern;
+use super::vocabulary::{Kind, Property};
 
 /// A condition on one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Node {
+pub enum Node {
     /// All hold; at least two.
     And(Vec<Node>),
     /// One holds; at least two.
     Or(Vec<Node>),
     /// It does not hold.
     Not(Box<Node>),
-    /// A function holds for the values of a property.
+    /// A function holds for the values at a path.
     Call(Call),
+    /// A condition holds within one object that `names` lead to; all of its paths begin so, and go on.
+    SameValue {
+        /// The property that has the objects, of [`Kind::Json`].
+        property: &'static Property,
+        /// The names that lead to the objects; at least one.
+        names: Vec<String>,
+        /// The condition. Its paths are whole.
+        inner: Box<Node>,
+    },
 }
 
 /// A call of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Call {
+pub struct Call {
+    /// The function.
     pub function: &'static Function,
-    pub property: Property,
+    /// What it looks at.
+    pub path: Path,
     /// As many as the function takes.
     pub values: Vec<Value>,
+    /// The expression, of a function that takes one.
+    pub pattern: Option<Pattern>,
 }
 
 /// What a function looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Property {
-    /// The entity's type in full.
-    Type,
-    /// `entities/ID`.
-    Uri,
-    /// The values that these names lead to from the attributes; at least one name.
-    Attribute(Vec<String>),
+pub struct Path {
+    /// The property.
+    pub property: &'static Property,
+    /// Of [`Kind::Json`], the names that lead from the property to the values; without any, every value at any depth is meant.
+    pub names: Vec<String>,
+    /// Whether it is the number of the values that counts.
+    pub counted: bool,
 }
 
-/// The names of the properties, as `attributes` stands before the name of an attribute.
-pub(super) const PROPERTIES: [&str; 3] = ["type", "uri", "attributes"];
+impl Path {
+    /// Whether the names lead to values of JSON.
+    pub fn is_attribute(&self) -> bool {
+        self.property.kind == Kind::Json && !self.names.is_empty() && !self.counted
+    }
+}
 
 /// A value to compare with, and what comparisons need of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Value {
+pub struct Value {
     /// As it was given.
     pub text: String,
     /// Without case.
     pub folded: String,
     /// Its plain decimal, if it reads as a number.
     pub number: Option<String>,
+    /// What it stands for, if it reads as a date.
+    pub moment: Option<Moment>,
 }
 
 impl Value {
-    pub fn new(text: impl Into<String>) -> Self {
+    pub(super) fn new(text: impl Into<String>) -> Self {
         let text = text.into();
-        Value { folded: fold(&text), number: number::plain(&text), text }
+        Value { folded: fold(&text), number: number::plain(&text), moment: Moment::of_text(&text), text }
+    }
+
+    /// What the value stands for where a time is wanted: a date, or a whole number of milliseconds.
+    pub fn time(&self) -> Option<Moment> {
+        let milliseconds = || self.number.as_ref().and_then(|number| number.parse().ok()).and_then(Moment::of_milliseconds);
+        self.moment.or_else(milliseconds)
     }
 }
 
-const URI_PREFIX: &str = "entities/";
-
-/// What a value that is compared with a `uri` asks of the entity's id.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum UriStart {
-    /// The value ends within `entities/`, so every URI begins with it.
-    EveryUri,
-    /// The id begins with this.
-    Id(Value),
+/// How values are put in order, which what they are compared with decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scale {
+    /// By their number: JSON numbers, and texts that read as one.
+    Number,
+    /// By the moment that they stand for: texts that read as a date.
+    Moment,
+    /// By their text, case ignored.
+    Text,
 }
+
+/// The ends of what an ordering function asks for, each with whether it is included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds<'a> {
+    pub low: Option<(&'a Value, bool)>,
+    pub high: Option<(&'a Value, bool)>,
+}
+
+impl<'a> Bounds<'a> {
+    /// The ends, of the values of an ordering function.
+    pub fn of(test: Test, values: &'a [Value]) -> Bounds<'a> {
+        let (first, last) = (values.first(), values.last());
+        let end = |value: Option<&'a Value>, included: bool| value.map(|value| (value, included));
+        match test {
+            Test::Less => Bounds { low: None, high: end(last, false) },
+            Test::LessOrEqual => Bounds { low: None, high: end(last, true) },
+            Test::Greater => Bounds { low: end(first, false), high: None },
+            Test::GreaterOrEqual => Bounds { low: end(first, true), high: None },
+            _ => Bounds { low: end(first, true), high: end(last, true) },
+        }
+    }
+
+    fn values(self) -> impl Iterator<Item = &'a Value> {
+        self.low.into_iter().chain(self.high).map(|(value, _)| value)
+    }
+
+    pub fn scale(self) -> Scale {
+        if self.values().all(|value| value.number.is_some()) {
+            Scale::Number
+        } else if self.values().all(|value| value.moment.is_some()) {
+            Scale::Moment
+        } else {
+            Scale::Text
+        }
+    }
+
+    /// The first moment that is included, and the first that is not any more.
+    pub fn moments(
+        self,
+        of: impl Fn(&Value) -> Option<Moment>,
+    ) -> (Option<chrono::DateTime<chrono::Utc>>, Option<chrono::DateTime<chrono::Utc>>) {
+        let low = self.low.and_then(|(value, included)| of(value).map(|moment| if included { moment.start } else { moment.end }));
+        let high = self.high.and_then(|(value, included)| of(value).map(|moment| if included { moment.end } else { moment.start }));
+        (low, high)
+    }
+}
+
+pub(super) const URI_PREFIX: &str = "entities/";
 
 impl Value {
     /// The id that is meant by a URI, `entities/ID` or `ID`.
-    pub fn uri_id(&self, ignore_case: bool) -> Value {
+    pub(super) fn uri_id(&self, ignore_case: bool) -> Value {
         let prefixed = if ignore_case { self.folded.starts_with(URI_PREFIX) } else { self.text.starts_with(URI_PREFIX) };
         if prefixed { Value::new(&self.text[URI_PREFIX.len()..]) } else { self.clone() }
     }
 
-    /// What a URI begins with that begins with this value, case ignored.
-    pub fn uri_start(&self) -> UriStart {
-        if URI_PREFIX.starts_with(&self.folded) { UriStart::EveryUri } else { UriStart::Id(self.uri_id(true)) }
+    /// Whether every URI begins with this, case ignored.
+    pub(super) fn begins_every_uri(&self) -> bool {
+        URI_PREFIX.starts_with(&self.folded)
     }
 }
 
-impl Node {
-    /// How deep parentheses and NOTs nest in the canonical text.
-    pub fn nesting(&self) -> usize {
-        match self {
-            Node::Call(_) => 0,
-            Node::Not(inner) => 1 + inner.nesting_as_operand(),
-            Node::And(members) | Node::Or(members) => members.iter().map(Node::nesting_as_operand).max().unwrap_or(0),
-        }
+impl Call {
+    /// The same call, of the ids that are meant by its values.
+    pub(super) fn of_ids(&self) -> Call {
+        let ignore_case = self.function.test != Test::EqualsCaseSensitive;
+        Call { values: self.values.iter().map(|value| value.uri_id(ignore_case)).collect(), ..self.clone() }
     }
 
-    fn nesting_as_operand(&self) -> usize {
-        self.nesting() + usize::from(self.is_chain())
+    /// Whether it looks at `entities/ID` as a whole, and not at the id that its values mean.
+    pub(super) fn looks_at_whole_uris(&self) -> bool {
+        matches!(self.function.test, Test::ContainsWords | Test::AnyWord | Test::Contains | Test::Matches)
     }
-
-    fn is_chain(&self) -> bool {
-        matches!(self, Node::And(_) | Node::Or(_))
-    }
-
-    fn fmt_operand(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_chain() { write!(f, "({self})") } else { write!(f, "{self}") }
-    }
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (members, operator) = match self {
-            Node::Call(call) => return write!(f, "{call}"),
-            Node::Not(inner) => {
-                f.write_str("not ")?;
-                return inner.fmt_operand(f);
-            }
-            Node::And(members) => (members, " and "),
-            Node::Or(members) => (members, " or "),
-        };
-        for (index, member) in members.iter().enumerate() {
-            f.write_str(if index == 0 { "" } else { operator })?;
-            member.fmt_operand(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}({}", self.function.name, self.property)?;
-        for value in &self.values {
-            f.write_str(", ")?;
-            fmt_quoted(f, &value.text)?;
-        }
-        f.write_str(")")
-    }
-}
-
-impl fmt::Display for Property {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = match self {
-            Property::Type => return f.write_str("type"),
-            Property::Uri => return f.write_str("uri"),
-            Property::Attribute(names) => names,
-        };
-        f.write_str("attributes")?;
-        for name in names {
-            f.write_str(".")?;
-            if !name.is_empty() && name.chars().all(|c| c != '.' && is_word_character(c)) {
-                f.write_str(name)?;
-            } else {
-                fmt_quoted(f, name)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn fmt_quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    f.write_str("'")?;
-    for c in text.chars() {
-        match c {
-            '\'' | '\\' => write!(f, "\\{c}")?,
-            '\n' => f.write_str("\\n")?,
-            '\r' => f.write_str("\\r")?,
-            '\t' => f.write_str("\\t")?,
-            _ => write!(f, "{c}")?,
-        }
-    }
-    f.write_str("'")
 }

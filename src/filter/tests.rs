@@ -19,9 +19,20 @@ fn refused_at(text: &str, position: usize, message_part: &str) {
     assert_eq!(error.position, position, "{text}: {error}");
 }
 
-/// Whether the filter selects an entity `e1` of type `configuration/entityTypes/HCP` with these attributes.
+/// Whether the filter selects an active entity `e1` of type `configuration/entityTypes/HCP` with these attributes, in no portfolio, with two
+/// references to other systems, that was created on 1 May 2024 and changed a microsecond after 14:30 of the next day.
 fn selects(text: &str, attributes: serde_json::Value) -> bool {
-    parse(text).matches(&Record { id: "e1", r#type: "configuration/entityTypes/HCP", attributes: &attributes })
+    let at = |text: &str| text.parse().expect("a time");
+    parse(text).matches(&EntityRecord {
+        id: "e1",
+        r#type: "configuration/entityTypes/HCP",
+        state: "active",
+        portfolio_id: None,
+        created_at: at("2024-05-01T00:00:00Z"),
+        updated_at: at("2024-05-02T14:30:00.000001Z"),
+        crosswalks: 2,
+        attributes: &attributes,
+    })
 }
 
 #[test]
@@ -69,13 +80,15 @@ fn what_is_unknown_is_refused_with_a_hint() {
     refused_at("exists(type) and equal(type, x)", 17, "unknown function `equal`; did you mean `equals`?");
     refused_at("startswith(type, x)", 0, "did you mean `startsWith`?");
     refused_at("frobnicate(type, x)", 0, "unknown function `frobnicate`");
-    refused_at("missing(LastName)", 8, "unknown property `LastName`; an attribute is written `attributes.LastName`");
+    refused_at("missing(LastName)", 8, "unknown property `LastName`; what is in attributes is written `attributes.LastName`");
     refused_at("missing(attribute.LastName)", 8, "did you mean `attributes`?");
     refused_at("missing(Type)", 8, "did you mean `type`?");
-    refused_at("missing(attributes)", 8, "needs the name");
     refused_at("missing(type.x)", 8, "`type` has no members");
     assert!(!refusal("frobnicate(type)").message.contains("did you mean"));
-    assert_eq!(refusal("missing(LastName)").expected, ["`type`", "`uri`", "`attributes.NAME`"]);
+    assert_eq!(
+        refusal("missing(LastName)").expected,
+        ["`type`", "`uri`", "`state`", "`portfolio`", "`createdTime`", "`updatedTime`", "`crosswalks_count`", "`attributes.NAME`"]
+    );
     assert!(refusal("frobnicate(type)").expected.contains(&"`startsWith`".to_owned()));
 }
 
@@ -84,6 +97,8 @@ fn the_number_and_kind_of_arguments_are_checked() {
     refused_at("equals(type)", 11, "a value is missing: equals(path, value)");
     refused_at("equals(type, a, b)", 14, "too many values: equals(path, value)");
     refused_at("exists(type, a)", 11, "too many values: exists(path)");
+    refused_at("range(type, a)", 13, "a value is missing: range(path, from, to)");
+    refused_at("range(type, a, b, c)", 16, "too many values: range(path, from, to)");
     refused_at("in(type)", 7, "a value is missing: in(path, value, …)");
     refused_at("equals('type', a)", 7, "without quotes");
     refused_at("equals(attributes.a, attributes.b)", 21, "cannot be compared");
@@ -177,6 +192,11 @@ fn a_destructive_call_does_not_take_the_beginning_of_every_uri_for_that_of_an_id
         assert_eq!(Filter::parse_strict(&text).expect_err("it matches every entity").position, 17);
         assert!(selects(&text, json!({})));
     }
+    for text in ["contains(uri, 'ti?s')", "containsWordStartingWith(uri, ent)", "fullText(uri, 'x entities')"] {
+        assert_eq!(Filter::parse_strict(text).expect_err("it matches every entity").position, 0, "{text}");
+        assert!(Filter::parse(text).is_ok());
+    }
+    assert!(Filter::parse_strict("contains(uri, 'entities/e?1')").is_ok());
     assert!(Filter::parse_strict("startsWith(uri, 'entities/e') or startsWith(type, 'e')").is_ok());
 }
 
@@ -217,6 +237,168 @@ fn filters_of_one_shape_have_one_sql_and_hold_nothing_of_the_caller() {
     assert_eq!(sql("equals(uri, x) and not exists(type)"), "((lower(e.id COLLATE \"C\") = ?) AND (NOT (e.type <> '')))");
 }
 
+#[test]
+fn times_are_days_milliseconds_or_exact() {
+    for text in [
+        "equals(createdTime, '2024-05-01')",
+        "equals(createdTime, 1714521600000)",
+        "equals(updatedTime, 1714660200000)",
+        "equals(updatedTime, '2024-05-02T16:30:00.000001+02:00')",
+        "range(updatedTime, '2024-05-01', '2024-05-02')",
+        "lte(updatedTime, '2024-05-02')",
+        "gt(updated_at, '2024-05-02T14:30:00Z')",
+        "in(created_at, '2024-05-03,2024-05-01')",
+    ] {
+        assert!(selects(text, json!({})), "{text}");
+    }
+    for text in [
+        "gt(updatedTime, '2024-05-02')",
+        "lt(createdTime, '2024-05-01')",
+        "equals(updatedTime, '2024-05-02T14:30:00Z')",
+        "gt(updatedTime, 1714660200000)",
+    ] {
+        assert!(!selects(text, json!({})), "{text}");
+    }
+    refused_at("equals(createdTime, yesterday)", 20, "`createdTime` is a time");
+    refused_at("lt(createdTime, 1.5)", 16, "`createdTime` is a time");
+    refused_at("startsWith(createdTime, 2024)", 11, "startsWith looks at texts, and `createdTime` is a time");
+    refused_at("missing(createdTime)", 8, "always there");
+}
+
+#[test]
+fn a_count_counts_values_that_are_not_empty() {
+    let given = json!({"A": ["x", "", null, {}, {"B": [1, [2]]}], "count": 7, "N": {"count": 3}});
+    for text in [
+        "equals(attributes.A.count, 2)",
+        "gte(attributes.A.B.count, '2.0')",
+        "equals(attributes.Z.count, 0)",
+        "equals(attributes.count, 7)",
+        "equals(attributes.N.'count', 3)",
+        "equals(crosswalks_count, 2)",
+        "equals(attributes.N.count, 1)",
+    ] {
+        assert!(selects(text, given.clone()), "{text}");
+    }
+    refused_at("exists(attributes.A.count)", 7, "a count is always there");
+    refused_at("equals(attributes.A.count, many)", 27, "is a number");
+    refused_at("fullText(crosswalks_count, 1)", 9, "is a number");
+    assert_eq!(parse("exists(attributes.a.'count')").to_string(), "exists(attributes.a.'count')");
+    assert_eq!(parse("gt(attributes.a.count, 1)").to_string(), "gt(attributes.a.count, '1')");
+}
+
+#[test]
+fn any_attribute_is_each_at_any_depth() {
+    let given = json!({"A": [{"B": ["x", {"C": 5}]}], "D": null});
+    for text in ["equals(attributes, X)", "range(attributes, 4, 6)", "exists(attributes)", "not equals(attributes, y)"] {
+        assert!(selects(text, given.clone()), "{text}");
+    }
+    assert!(selects("missing(attributes)", json!({"D": null, "E": [], "F": ""})));
+}
+
+#[test]
+fn numbers_dates_and_texts_are_each_put_in_their_own_order() {
+    let holds = |text: &str, value: serde_json::Value| selects(text, json!({"a": value}));
+    assert!(holds("range(attributes.a, 9, 10)", json!(9.5)) && holds("range(attributes.a, 9, 10)", json!("10.0")));
+    assert!(!holds("range(attributes.a, 9, 10)", json!("9 apples")) && !holds("gt(attributes.a, 9)", json!("z")));
+    assert!(
+        holds("lte(attributes.a, '2024-05-31')", json!("2024-05-31T23:59:59.9Z"))
+            && !holds("lt(attributes.a, '2024-05-31')", json!("2024-05-31"))
+    );
+    assert!(
+        holds("range(attributes.a, b, d)", json!("C"))
+            && !holds("range(attributes.a, b, d)", json!("da"))
+            && holds("range(attributes.a, b, d)", json!("D"))
+    );
+    assert!(holds("lt(attributes.a, 'é')", json!("D")) && holds("range(attributes.a, 'ä', 'ö')", json!("É")));
+    refused_at("range(attributes.a, 10, 9)", 24, "nothing lies in this range");
+    refused_at("range(attributes.a, b, A)", 23, "nothing lies in this range");
+    refused_at("range(createdTime, '2024-05-02', '2024-05-01')", 33, "nothing lies in this range");
+    refused_at("range(uri, 'entities/b', 'a')", 25, "nothing lies in this range");
+    assert!(holds("range(attributes.a, 10, 10)", json!(10)));
+}
+
+#[test]
+fn words_and_wildcards_ignore_case_and_find_what_they_are_of() {
+    let holds = |text: &str| selects(text, json!({"a": "Dr. John-Paul O'NEILL, Berlin"}));
+    for text in [
+        "containsWordStartingWith(attributes.a, nei)",
+        "containsWordStartingWith(attributes.a, 'berlin john-paul ne')",
+        "fullText(attributes.a, 'munich berlin')",
+        "contains(attributes.a, 'john*neill')",
+        "contains(attributes.a, 'o?neill')",
+    ] {
+        assert!(holds(text), "{text}");
+    }
+    for text in [
+        "containsWordStartingWith(attributes.a, 'ber john')",
+        "containsWordStartingWith(attributes.a, eill)",
+        "fullText(attributes.a, ber)",
+        "contains(attributes.a, 'neill*john')",
+    ] {
+        assert!(!holds(text), "{text}");
+    }
+    refused_at("fullText(attributes.a, ' ,')", 23, "at least one word");
+    refused_at("contains(attributes.a, '**')", 23, "besides `*`");
+    refused_at("contains(attributes.a, '')", 23, "besides `*`");
+    refused_at(r"contains(attributes.a, 'a\\b')", 23, "a backslash");
+}
+
+#[test]
+fn an_expression_is_matched_in_full_and_its_fault_is_told() {
+    assert!(selects("regexp(attributes.a, 'Jo(h?)n{1,2}')", json!({"a": ["x", "Jonn"]})));
+    assert!(!selects("regexp(attributes.a, 'jon')", json!({"a": "Jon"})) && !selects("regexp(attributes.a, 'o')", json!({"a": "Jon"})));
+    refused_at("regexp(attributes.a, 'a(b')", 21, "unclosed group, at its character 1");
+    refused_at("regexp(attributes.a, '(a{200}){200}')", 21, "more than 1000 characters");
+}
+
+#[test]
+fn a_list_in_a_file_is_refused() {
+    refused_at("listEquals(attributes.a, 'https://example.com/list.csv')", 25, "a list in a file is not read");
+    refused_at("listEqualsCaseSensitive(attributes.a, s3://bucket/list)", 38, "a list in a file is not read");
+    assert!(selects("listEquals(attributes.a, 'https://a', B)", json!({"a": "b"})));
+    assert!(
+        selects("listEquals(attributes.a, 'x,y')", json!({"a": "X,Y"}))
+            && !selects("listEqualsCaseSensitive(attributes.a, x)", json!({"a": "X"}))
+    );
+}
+
+#[test]
+fn conditions_in_one_value_hold_for_the_same_one() {
+    let given = json!({"Address": [{"City": "Bonn", "Zip": "1"}, {"City": "Köln", "Zip": "2", "Geo": {"Lat": 1}}]});
+    for (text, holds) in [
+        ("inSameAttributeValue(equals(attributes.Address.City, bonn) and equals(attributes.Address.Zip, 1))", true),
+        ("inSameAttributeValue(equals(attributes.Address.City, bonn) and equals(attributes.Address.Zip, 2))", false),
+        ("equals(attributes.Address.City, bonn) and equals(attributes.Address.Zip, 2)", true),
+        ("inSameAttributeValue(equals(attributes.Address.City, bonn) and not exists(attributes.Address.Geo.Lat))", true),
+        ("inSameAttributeValue(missing(attributes.Address.Geo) and equals(attributes.Address.Zip, 2))", false),
+        ("inSameAttributeValue(equals(attributes.Address.Zip, 2) and gt(attributes.Address.Geo.count, 0))", true),
+        ("not inSameAttributeValue(missing(attributes.Office.City) or exists(attributes.Office.Zip))", true),
+    ] {
+        assert_eq!(selects(text, given.clone()), holds, "{text}");
+        assert_eq!(parse(&parse(text).to_string()), parse(text));
+    }
+    refused_at("inSameAttributeValue(equals(attributes.A, x))", 0, "no nested attribute in common");
+    refused_at("inSameAttributeValue(equals(attributes.A.B, x) or equals(attributes.C.B, x))", 0, "no nested attribute in common");
+    refused_at("inSameAttributeValue(equals(type, x) and equals(attributes.C.B, x))", 0, "no nested attribute in common");
+    refused_at("not inSameAttributeValue(inSameAttributeValue(exists(attributes.A.B)))", 4, "within another");
+    refused_at("inSameAttributeValue()", 21, "unexpected `)`");
+    refused_at("inSameAttributeValue(exists(attributes.A.B)", 43, "the parenthesis at position 20 is not closed");
+    refused_at("inSameAttributeValue(exists(attributes.A.B), x)", 43, "unexpected `,`");
+}
+
+#[test]
+fn a_vocabulary_of_its_own_knows_nothing_of_entities() {
+    static SHELF: Vocabulary = Vocabulary {
+        properties: &[Property::new(&["title", "name"], Kind::Text, "s.title"), Property::nullable(&["lent"], Kind::Time, "s.lent")],
+    };
+    let filter = Filter::parse_for(&SHELF, "startsWith(name, x) and not exists(lent)").expect("it is of the shelf");
+    assert_eq!(filter.to_string(), "startsWith(title, 'x') and not exists(lent)");
+    assert_eq!(filter.predicate().sql(), "((lower(left(s.title, ?) COLLATE \"C\") = ?) AND (NOT COALESCE((s.lent IS NOT NULL), FALSE)))");
+    let error = Filter::parse_for(&SHELF, "exists(uri)").expect_err("shelves have none");
+    assert_eq!(error.expected, ["`title`", "`lent`"]);
+    assert_eq!(error.message, "unknown property `uri`");
+}
+
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-zA-Z0-9._:/$+~-]{0,6}",
@@ -236,12 +418,17 @@ fn filter_text() -> impl Strategy<Value = String> {
         Just("uri".to_owned()),
         prop::collection::vec(text().prop_map(quoted), 1..4).prop_map(|names| format!("attributes.{}", names.join("."))),
     ];
-    let call = (path, prop::collection::vec(text().prop_map(quoted), 2..5), 0..6_usize).prop_map(|(path, values, kind)| match kind {
+    let call = (path, prop::collection::vec(text().prop_map(quoted), 2..5), 0..12_usize).prop_map(|(path, values, kind)| match kind {
         0 => format!("exists({path})"),
         1 => format!("missing( {path} )"),
         2 => format!("in({path},{})", values.join(" , ")),
         3 => format!("startsWith({path}, \"x{}", &values[0][1..]) + ")",
         4 => format!("equalsCaseSensitive({path}, {})", values[0]),
+        5 => format!("inSameAttributeValue(exists(attributes.a.{}) or missing(attributes.a.count.b))", values[0]),
+        6 => "gte(updated_at, '2024-01-01') and lt(attributes.a.count, 5) and exists(portfolio)".to_owned(),
+        7 => format!("listEquals({path},{})", values.join(" , ")),
+        8 => format!("contains({path}, 'x*?')"),
+        9 => format!("regexp({path}, '[^a-c]{{2,}}')"),
         _ => format!("equals({path}, {})", values[0]),
     });
     call.prop_recursive(4, 24, 3, |inner| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use crate::entity::model::State;
-use crate::filter::{Filter, Record};
+use crate::filter::{EntityRecord, Filter};
 use crate::offboarding::model::by_plural;
 use crate::offboarding::preview_queries::Outlook;
 use crate::proto::v1;
@@ -47,12 +47,22 @@ fn blockers(entity_id: &str, outlook: &Outlook) -> Vec<v1::RemovalBlocker> {
 
 /// Whether the filter of a task selects the entity; a task without one does.
 fn takes(task: &Json, entity_id: &str, outlook: &Outlook) -> bool {
-    let record = Record { id: entity_id, r#type: &outlook.type_, attributes: &outlook.attributes };
+    let record = EntityRecord {
+        id: entity_id,
+        r#type: &outlook.type_,
+        state: outlook.state.as_str(),
+        portfolio_id: outlook.portfolio_id.as_deref(),
+        created_at: outlook.created_at,
+        updated_at: outlook.updated_at,
+        crosswalks: outlook.crosswalks.into(),
+        attributes: &outlook.attributes,
+    };
     task["filter"].as_str().is_none_or(|filter| Filter::parse(filter).is_ok_and(|filter| filter.matches(&record)))
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
     use serde_json::json;
     use uuid::Uuid;
 
@@ -63,6 +73,9 @@ mod tests {
             type_: "HCP".to_owned(),
             state: State::Active,
             hold_reason: None,
+            created_at: DateTime::UNIX_EPOCH,
+            updated_at: DateTime::UNIX_EPOCH,
+            crosswalks: 0,
             attributes: json!({"Name": "Ann"}),
             components: Vec::new(),
             portfolio_id: None,
@@ -93,6 +106,8 @@ mod tests {
         assert_eq!(codes(filter(json!(null))), (vec!["bulk_delete".to_owned()], true));
         assert_eq!(codes(filter(json!("equals(attributes.Name, ann)"))), (vec!["bulk_delete".to_owned()], true));
         assert_eq!(codes(filter(json!("equals(attributes.Name, 'bob')"))), (vec![], true));
+        assert_eq!(codes(filter(json!("equals(state, active) and lt(createdTime, 1)"))), (vec!["bulk_delete".to_owned()], true));
+        assert_eq!(codes(filter(json!("gt(crosswalks_count, 0) or exists(portfolio)"))), (vec![], true));
     }
 
     #[test]

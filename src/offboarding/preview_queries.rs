@@ -1,8 +1,9 @@
 //! The SQL of a look at what a removal would do.
 
+use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -21,6 +22,12 @@ pub struct Outlook {
     pub state: State,
     /// Why it must not go, if it must not.
     pub hold_reason: Option<String>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// How many references to other systems it has.
+    pub crosswalks: i32,
     /// Its attributes.
     pub attributes: Json,
     /// Its parts.
@@ -48,8 +55,9 @@ statement! {
         realm: i32 as Integer,
         entity: &'a str as Text,
         tasks: i64 as BigInt,
-    } -> (Text, Text, Nullable<Text>, Jsonb, Array<SqlUuid>, Nullable<Text>, Jsonb, Nullable<SqlUuid>, Jsonb, Double),
-    "SELECT e.type, e.state, e.hold_reason, e.attributes, e.components, e.portfolio_id,
+    } -> (Text, Text, Nullable<Text>, Timestamptz, Timestamptz, Integer, Jsonb, Array<SqlUuid>, Nullable<Text>, Jsonb, Nullable<SqlUuid>, Jsonb, Double),
+    "SELECT e.type, e.state, e.hold_reason, e.created_at, e.updated_at, jsonb_array_length(e.crosswalks), e.attributes, e.components,
+            e.portfolio_id,
             (SELECT COALESCE(jsonb_object_agg(k.kind, k.parts), '{}')
              FROM (SELECT d.kind, count(*) AS parts
                    FROM dependent d

@@ -8,9 +8,11 @@ use diesel::sql_types::{Array, Bool, Double, Integer, Jsonb, Nullable, Text, Tim
 use uuid::Uuid;
 
 use crate::access::Caller;
+use crate::db::filtered::Condition;
 use crate::db::schema::offboarding_request as request;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::entity::model::State;
+use crate::filter::{Filter, Kind, Property, Vocabulary};
 use crate::offboarding::model::{MAX_GRACE, Offboarding, OffboardingState};
 
 /// The topic that wakes the workers.
@@ -227,7 +229,24 @@ pub struct Selection {
     pub state: Option<OffboardingState>,
     /// Only those for this entity.
     pub entity_id: Option<String>,
+    /// Only those for which it holds.
+    pub filter: Option<Filter>,
 }
+
+/// What the filter of a list of requests may look at.
+pub static OFFBOARDING: Vocabulary = Vocabulary {
+    properties: &[
+        Property::new(&["id"], Kind::Text, "CAST(offboarding_request.id AS text)"),
+        Property::new(&["uri", "entityId", "entity_id"], Kind::Uri, "offboarding_request.entity_id"),
+        Property::new(&["principalId", "principal_id"], Kind::Text, "CAST(offboarding_request.principal_id AS text)"),
+        Property::new(&["status"], Kind::Text, "offboarding_request.status"),
+        Property::new(&["attempts"], Kind::Number, "offboarding_request.attempts"),
+        Property::new(&["created", "createdTime", "created_at"], Kind::Time, "offboarding_request.created_at"),
+        Property::new(&["executeAfter", "execute_after"], Kind::Time, "offboarding_request.execute_after"),
+        Property::nullable(&["started", "startedTime", "started_at"], Kind::Time, "offboarding_request.started_at"),
+        Property::nullable(&["finished", "finishedTime", "finished_at"], Kind::Time, "offboarding_request.finished_at"),
+    ],
+};
 
 /// Requests of the realm, the latest first: those before this id, so many at most.
 pub fn list(connection: &mut PgConnection, realm: &Realm, of: &Selection, before: Option<Uuid>, limit: i64) -> Work<Vec<Offboarding>> {
@@ -241,6 +260,9 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, of: &Selection, before
     }
     if let Some(entity_id) = &of.entity_id {
         query = query.filter(request::entity_id.eq(entity_id));
+    }
+    if let Some(filter) = &of.filter {
+        query = query.filter(Condition(filter.predicate()));
     }
     if let Some(before) = before {
         query = query.filter(request::id.lt(before));

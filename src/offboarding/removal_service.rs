@@ -71,8 +71,7 @@ impl Service for RemovalService {
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
         let page = Page::check(self.db.seal().await?, &realm, "RemovalJobs", &request, (size, &token), PAGES, &mut faults);
-        let selection = check_selection(request.status, &request.entity_id, &mut faults);
-        faults.check()?;
+        let selection = check_selection((request.status, &request.entity_id, &request.filter), faults)?;
         let (before, limit) = (page.after().copied(), page.limit());
         let mut found = self.db.run(move |connection| queries::list(connection, &realm, &selection, before, limit)).await?;
         let next_page_token = page.cut(&mut found, |job| job.id)?;

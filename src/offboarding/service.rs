@@ -2,6 +2,7 @@
 
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use http::StatusCode;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
@@ -9,6 +10,7 @@ use crate::access::{Caller, Once};
 use crate::db::{Db, Page, PageSize, Work, id};
 use crate::entity::model::{Action, State};
 use crate::error::{Error, Result, Violations};
+use crate::filter::check_filter;
 use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace, too_long};
 use crate::offboarding::policy_queries;
 use crate::offboarding::queries::{self, Ask, Selection};
@@ -120,15 +122,14 @@ impl Service for OffboardingService {
         let (name, token) = if token.is_empty() { ("page_token", &other) } else { ("continuation_token", &token) };
         let seal = self.db.seal().await?;
         let page = Page::check_named(seal, &realm, "OffboardingRequests", &request, (size, name, token), PAGES, &mut faults);
-        let selection = check_selection(request.status, &request.entity_id, &mut faults);
-        faults.check()?;
+        let selection = check_selection((request.status, &request.entity_id, &request.filter), faults)?;
         let (before, limit, named) = (page.after().copied(), page.limit(), selection.clone());
         let mut found = self.db.run(move |connection| queries::list(connection, &realm, &named, before, limit)).await?;
         let token = Some(page.cut(&mut found, |request| request.id)?).filter(|token| !token.is_empty());
         let page_size = page.size() as i32;
         Ok(Response::new(v1::ListOffboardingRequestsResponse {
             data: found.into_iter().map(to_proto).collect(),
-            links: Some(v1::PageLinks { next: token.as_deref().map(|token| link(&selection, page_size, token)) }),
+            links: Some(v1::PageLinks { next: token.as_deref().map(|token| link(&selection, &request.filter, page_size, token)) }),
             meta: Some(v1::PageMeta { continuation_token: token, page_size }),
         }))
     }
@@ -172,8 +173,8 @@ impl Service for OffboardingService {
     }
 }
 
-/// What a list is asked to show.
-pub(super) fn check_selection(status: i32, entity_id: &str, faults: &mut Violations) -> Selection {
+/// What a list is asked to show. `faults` are those of the request so far.
+pub(super) fn check_selection((status, entity_id, filter): (i32, &str, &str), mut faults: Violations) -> Result<Selection> {
     let state = match v1::OffboardingStatus::try_from(status) {
         Ok(status) => OffboardingState::ALL.iter().copied().find(|state| v1::OffboardingStatus::from(*state) == status),
         Err(_) => {
@@ -182,19 +183,24 @@ pub(super) fn check_selection(status: i32, entity_id: &str, faults: &mut Violati
         }
     };
     if !entity_id.is_empty() {
-        id::check_id(entity_id, "entity_id", faults);
+        id::check_id(entity_id, "entity_id", &mut faults);
     }
-    Selection { state, entity_id: (!entity_id.is_empty()).then(|| entity_id.to_owned()) }
+    let filter = check_filter(&queries::OFFBOARDING, filter, &mut faults);
+    faults.check()?;
+    Ok(Selection { state, entity_id: (!entity_id.is_empty()).then(|| entity_id.to_owned()), filter: filter? })
 }
 
 /// The path of the next page. Ids, words and tokens are made of characters that need no encoding.
-fn link(of: &Selection, page_size: i32, token: &str) -> String {
+fn link(of: &Selection, filter: &str, page_size: i32, token: &str) -> String {
     let mut path = format!("/v1/offboarding/entities?pageSize={page_size}&continuationToken={token}");
     if let Some(state) = of.state {
         path.push_str(&format!("&status={}", state.word()));
     }
     if let Some(entity_id) = &of.entity_id {
         path.push_str(&format!("&entityId={entity_id}"));
+    }
+    if !filter.is_empty() {
+        path.push_str(&format!("&filter={}", utf8_percent_encode(filter, NON_ALPHANUMERIC)));
     }
     path
 }

@@ -4,11 +4,13 @@ use chrono::{DateTime, Utc};
 use diesel::connection::SimpleConnection;
 use diesel::pg::{PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 
-use crate::db::schema::entity;
+use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement};
+use crate::entity::list_queries::EntityRow;
 use crate::entity::model::Entity;
+use crate::filter::Filter;
 
 /// The place of a member in its portfolio: when it was attached, and its id.
 pub type Place = (DateTime<Utc>, String);
@@ -24,16 +26,16 @@ const PAGE_BYTES: usize = 2 << 20;
 /// Members, each with its place, and whether reading ended before the limit because they are large.
 pub type Members = (Vec<(Entity, Place)>, bool);
 
-/// The members behind this place. None if there is no such portfolio.
-pub fn members(connection: &mut PgConnection, realm: &Realm, portfolio: &str, (at, id): &Place, limit: i64) -> Work<Option<Members>> {
-    let rows = entity::table
-        .filter(entity::realm_id.eq(realm.id()).and(entity::portfolio_id.eq(portfolio)).and(entity::deleted_at.is_null()))
-        // The first bound is what the index goes by.
-        .filter(entity::attached_at.ge(at).and(entity::attached_at.gt(at).or(entity::id.gt(id))))
-        .select((Entity::as_select(), entity::attached_at))
-        .order((entity::attached_at, entity::id))
-        .limit(limit)
-        .load_iter::<(Entity, Option<DateTime<Utc>>), PgRowByRowLoadingMode>(connection)?;
+/// The members behind this place for which the filter holds. None if there is no such portfolio.
+pub fn members(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    (portfolio, filter): (&str, Option<&Filter>),
+    (at, id): &Place,
+    limit: i64,
+) -> Work<Option<Members>> {
+    let statement = ListMembers { realm: realm.id(), portfolio, at: *at, id, limit }.filtered(filter.map(Filter::predicate));
+    let rows = statement.load_iter::<(Entity, Option<DateTime<Utc>>), PgRowByRowLoadingMode>(connection)?;
     let (mut members, mut bytes, mut more) = (Vec::new(), 0, false);
     for row in rows {
         if bytes >= PAGE_BYTES {
@@ -49,6 +51,23 @@ pub fn members(connection: &mut PgConnection, realm: &Realm, portfolio: &str, (a
         return Ok(None);
     }
     Ok(Some((members, more)))
+}
+
+statement! {
+    /// A page of members, in the order in which they were attached.
+    pub struct ListMembers<'a> {
+        realm: i32 as Integer,
+        portfolio: &'a str as Text,
+        at: DateTime<Utc> as Timestamptz,
+        id: &'a str as Text,
+        limit: i64 as BigInt,
+    } -> (EntityRow, Nullable<Timestamptz>),
+    "SELECT e.id, e.type, e.state, e.attributes, e.components, e.portfolio_id, e.hold_reason, e.hold_placed_by, e.hold_placed_at,
+            e.version, e.created_at, e.updated_at, e.attached_at
+     FROM entity e
+     WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio} AND (e.attached_at, e.id) > ({at}, {id}) AND e.deleted_at IS NULL{filter}
+     ORDER BY e.attached_at, e.id
+     LIMIT {limit}"
 }
 
 fn exists(connection: &mut PgConnection, realm: &Realm, portfolio: &str) -> Work<bool> {

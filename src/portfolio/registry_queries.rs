@@ -6,17 +6,45 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Uui
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::portfolio::model::{Portfolio, PortfolioUpdate, View};
+use crate::filter::{Filter, Kind, Property, Vocabulary};
 use crate::portfolio::queries::{Changed, PortfolioRow, settle};
 
 /// How many members the portfolios of a page show together, the last of them aside.
 const PAGE_MEMBERS: i64 = 20_000;
 
-/// The portfolios behind this id, as far as they have room on one page, and whether any of them had none.
-pub fn list(connection: &mut PgConnection, realm: &Realm, after: &str, limit: i64, view: View) -> Work<(Vec<Portfolio>, bool)> {
+/// What the filter of a list of portfolios may look at.
+pub static PORTFOLIO: Vocabulary = Vocabulary {
+    properties: &[
+        Property::new(&["id"], Kind::Text, "f.id"),
+        Property::new(&["name"], Kind::Text, "f.name"),
+        Property::nullable(&["sharedRegisteredAgentId", "shared_registered_agent_id"], Kind::Text, "f.shared_registered_agent_id"),
+        Property::new(
+            &["sharedComplianceCalendar", "shared_compliance_calendar"],
+            Kind::Text,
+            "CASE WHEN f.shared_compliance_calendar THEN 'true' ELSE 'false' END",
+        ),
+        Property::new(&["entityCount", "entity_count"], Kind::Number, "f.entity_count"),
+        Property::new(&["version"], Kind::Number, "f.version"),
+        Property::new(&["createdTime", "created_at"], Kind::Time, "f.created_at"),
+        Property::new(&["updatedTime", "updated_at"], Kind::Time, "f.updated_at"),
+        Property::new(&["metadata"], Kind::Json, "f.metadata"),
+    ],
+};
+
+/// The portfolios behind this id that satisfy the filter, as far as they have room on one page, and whether any of them had none.
+pub fn list(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    filter: Option<&Filter>,
+    after: &str,
+    limit: i64,
+    view: View,
+) -> Work<(Vec<Portfolio>, bool)> {
     let statement = ListPortfolios { realm: realm.id(), after, limit, shown: view.shown(), room: PAGE_MEMBERS };
-    let rows: Vec<(Portfolio, bool)> = statement.load(connection)?;
+    let rows: Vec<(Portfolio, bool)> = statement.filtered(filter.map(Filter::predicate)).load(connection)?;
     let more = rows.iter().any(|(_, fits)| !fits);
     Ok((rows.into_iter().filter(|(_, fits)| *fits).map(|(portfolio, _)| portfolio).collect(), more))
 }
@@ -42,9 +70,9 @@ statement! {
             p.fits
      FROM (SELECT q.*, sum(LEAST(q.entity_count, {shown})) OVER (ORDER BY q.id) - LEAST(q.entity_count, {shown}) < {room} AS fits
            FROM (SELECT *
-                 FROM portfolio
-                 WHERE realm_id = {realm} AND id > {after}
-                 ORDER BY id
+                 FROM portfolio f
+                 WHERE f.realm_id = {realm} AND f.id > {after}{filter}
+                 ORDER BY f.id
                  LIMIT {limit}) q) p
      ORDER BY p.id"
 }

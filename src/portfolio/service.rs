@@ -10,6 +10,7 @@ use crate::entity;
 use crate::entity::model::{Action, State, refuse};
 use crate::error::{Code, Error, Result, Violations};
 use crate::portfolio::batch::{self, Batch, Verdict};
+use crate::filter::{ENTITY, check_filter};
 use crate::portfolio::export::{Exports, Messages};
 use crate::portfolio::model::{NewPortfolio, Portfolio, PortfolioUpdate, View, at_another_version, in_another, no_membership, not_empty};
 use crate::portfolio::queries::Change;
@@ -61,15 +62,18 @@ impl Service for PortfolioService {
 
     async fn list_portfolios(&self, request: Request<v1::ListPortfoliosRequest>) -> Result<Response<v1::ListPortfoliosResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
-        let v1::ListPortfoliosRequest { page_size, page_token, view } = request.into_inner();
+        let mut rest = request.into_inner();
+        let (page_size, page_token) = (std::mem::take(&mut rest.page_size), std::mem::take(&mut rest.page_token));
         let mut faults = Violations::new();
-        let view = View::check(view, &mut faults);
         // A token goes on with the same list, however much of it is shown.
-        let (list, rest) = ("PortfolioService/ListPortfolios", v1::ListPortfoliosRequest::default());
+        let view = View::check(std::mem::take(&mut rest.view), &mut faults);
+        let list = "PortfolioService/ListPortfolios";
         let page: Page<String> = Page::check(self.db.seal().await?, &realm, list, &rest, (page_size, &page_token), PORTFOLIOS, &mut faults);
+        let filter = check_filter(&registry_queries::PORTFOLIO, &rest.filter, &mut faults);
         faults.check()?;
+        let filter = filter?;
         let (after, limit, own) = (page.after().cloned().unwrap_or_default(), page.limit(), realm.clone());
-        let read = self.db.run(move |connection| registry_queries::list(connection, &own, &after, limit, view));
+        let read = self.db.run(move |connection| registry_queries::list(connection, &own, filter.as_ref(), &after, limit, view));
         let (mut portfolios, more) = read.await?;
         let next_page_token = page.cut_short(&mut portfolios, more, |portfolio| portfolio.id.clone())?;
         let portfolios = portfolios.into_iter().map(|portfolio| to_proto(portfolio, &realm)).collect();
@@ -175,10 +179,13 @@ impl Service for PortfolioService {
         id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);
         let (list, seal) = ("PortfolioService/ListPortfolioEntities", self.db.seal().await?);
         let page: Page<export_queries::Place> = Page::check(seal, &realm, list, &request, (size, &token), ENTITIES, &mut faults);
+        let filter = check_filter(&ENTITY, &request.filter, &mut faults);
         faults.check()?;
+        let filter = filter?;
         let (after, limit) = (page.after().cloned().unwrap_or_else(export_queries::start), page.limit());
         let (own, portfolio_id) = (realm.clone(), request.portfolio_id.clone());
-        let read = self.db.run(move |connection| export_queries::members(connection, &own, &portfolio_id, &after, limit));
+        let read =
+            self.db.run(move |connection| export_queries::members(connection, &own, (&portfolio_id, filter.as_ref()), &after, limit));
         let (mut members, more) = read.await?.ok_or_else(|| missing(&request.portfolio_id))?;
         let next_page_token = page.cut_short(&mut members, more, |(_, place)| place.clone())?;
         let entities = members.into_iter().map(|(member, _)| entity::to_proto(member, &realm)).collect();

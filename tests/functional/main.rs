@@ -21,6 +21,7 @@ mod import;
 mod isolation;
 mod keys;
 mod limits;
+mod list_filters;
 mod membership;
 mod portfolio_batches;
 mod portfolio_export;

@@ -128,7 +128,7 @@ async fn hot_statements_find_their_rows_by_key() {
     check("attach", Attach::TEXT, &membership, &["entity_pkey", "entity_portfolio"]);
     check("get portfolio", GetPortfolio::TEXT, &[REALM, ("id", "text", "'p'"), SHOWN], &["entity_portfolio"]);
     let listing = [REALM, ("after", "text", "''"), ("limit", "int8", "51"), SHOWN, ("room", "int8", "20000")];
-    check("list portfolios", ListPortfolios::TEXT, &listing, &["entity_portfolio"]);
+    check("list portfolios", &ListPortfolios::TEXT.replace("{filter}", ""), &listing, &["entity_portfolio"]);
     let some = ("entities", "text[]", "'{e-000101,e-020000,e-000103,e-049000,e-030000}'");
     check("lock many", LockEntities::TEXT, &[REALM, some], &["entity_pkey"]);
     let many = [REALM, PRINCIPAL, PORTFOLIO, some];
@@ -206,10 +206,10 @@ async fn a_page_is_read_along_its_index() {
     let part = [ENTITY, ("kind", "text", "'task'"), ("id", "text", "'1'")];
     let after = [("after_kind", "text", "'task'"), ("after_id", "text", "''"), ("until", "text", "'task'"), limit];
     let dependents = [[REALM, ENTITY].as_slice(), &after].concat();
-    assert_in_order(&world.database, "list dependents", ListDependents::TEXT, &dependents, "dependent_pkey");
+    assert_in_order(&world.database, "list dependents", &ListDependents::TEXT.replace("{filter}", ""), &dependents, "dependent_pkey");
     let after = [("after_entity", "text", "'gone-e-025000'"), ("after_incarnation", "uuid", ID.2), ("until", "text", "'~'"), limit];
     let stones = [[REALM].as_slice(), &after].concat();
-    assert_in_order(&world.database, "list tombstones", ListTombstones::TEXT, &stones, "tombstone_pkey");
+    assert_in_order(&world.database, "list tombstones", &ListTombstones::TEXT.replace("{filter}", ""), &stones, "tombstone_pkey");
 
     let spot = [[REALM].as_slice(), &part, &[("others", "int8", "9999")]].concat();
     assert_by_key(&world.database, "read spot", ReadSpot::TEXT, &spot, &["dependent_pkey"]);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Surprise;
-use crate::filter::{Filter, Record};
+use crate::filter::{Datum, Filter, Record};
 
 /// What the hard bulk delete selects.
 pub const CLOUDS: &str = "equals(attributes.Registry, pypi) and in(attributes.Keyword, azure, aws, alibabacloud)";
@@ -79,6 +79,18 @@ impl Selected {
     }
 }
 
+/// What a line tells of its entity before there is one.
+impl Record for Line {
+    fn datum(&self, property: &str) -> Datum<'_> {
+        match property {
+            "type" => Datum::Text(&self.r#type),
+            "uri" => Datum::Text(&self.entity_id),
+            "attributes" => self.attributes.as_object().map_or(Datum::None, Datum::Json),
+            _ => Datum::None,
+        }
+    }
+}
+
 impl Cast {
     /// Chooses from the lines of a file.
     pub fn choose(file: &[u8]) -> Result<Cast, Surprise> {
@@ -90,8 +102,7 @@ impl Cast {
         let (mut clouds, mut soft) = (Selected::default(), Selected::default());
         let (mut cloud_parts, mut other_parts, mut onboarding) = (Vec::new(), Vec::new(), None);
         for line in &lines {
-            let record = Record { r#type: &line.r#type, id: &line.entity_id, attributes: &line.attributes };
-            let is_cloud = filter.matches(&record);
+            let is_cloud = filter.matches(line);
             if is_cloud {
                 clouds.add(line);
             }

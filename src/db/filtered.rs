@@ -1,0 +1,93 @@
+//! Statements that a condition of the caller's is put into: the filter of a list.
+//!
+//! There is no end of filters, and a connection would keep a prepared statement of each, so what has one is prepared for one execution.
+
+use diesel::QueryResult;
+use diesel::expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping, is_aggregate};
+use diesel::pg::{Pg, PgConnection};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::Bool;
+
+use crate::db::statement::{Segment, segments};
+
+/// A statement of [`statement!`](crate::db::statement), taken apart.
+pub trait Statement {
+    /// The text, with named parameters.
+    const TEXT: &'static str;
+
+    /// Pushes the value of a parameter.
+    fn push<'b>(&'b self, name: &str, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()>;
+
+    /// This statement with a condition, if there is one, behind an `AND` where `{filter}` stands in its text.
+    fn filtered<P>(self, condition: Option<P>) -> Filtered<Self, P>
+    where
+        Self: Sized,
+    {
+        Filtered { statement: self, condition }
+    }
+}
+
+/// A statement whose text has a place for a condition.
+#[derive(Debug)]
+pub struct Filtered<S, P> {
+    statement: S,
+    condition: Option<P>,
+}
+
+impl<S: Statement, P: QueryFragment<Pg>> QueryFragment<Pg> for Filtered<S, P> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        for segment in segments(S::TEXT) {
+            match (segment, &self.condition) {
+                (Segment::Sql(sql), _) => out.push_sql(sql),
+                (Segment::Parameter("filter"), None) => {}
+                (Segment::Parameter("filter"), Some(condition)) => {
+                    out.unsafe_to_cache_prepared();
+                    out.push_sql(" AND ");
+                    condition.walk_ast(out.reborrow())?;
+                }
+                (Segment::Parameter(name), _) => self.statement.push(name, &mut out)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+// Cached by its text, where it is cached.
+impl<S, P> QueryId for Filtered<S, P> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<S: Query, P> Query for Filtered<S, P> {
+    type SqlType = S::SqlType;
+}
+
+impl<S, P> diesel::RunQueryDsl<PgConnection> for Filtered<S, P> {}
+
+/// A condition for diesel's query builder, over whichever table it names.
+#[derive(Debug)]
+pub struct Condition<P>(pub P);
+
+impl<P: QueryFragment<Pg>> QueryFragment<Pg> for Condition<P> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.unsafe_to_cache_prepared();
+        self.0.walk_ast(out)
+    }
+}
+
+impl<P> QueryId for Condition<P> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<P> Expression for Condition<P> {
+    type SqlType = Bool;
+}
+
+impl<P> ValidGrouping<()> for Condition<P> {
+    type IsAggregate = is_aggregate::No;
+}
+
+impl<P, T> AppearsOnTable<T> for Condition<P> {}
+
+impl<P, T> SelectableExpression<T> for Condition<P> {}

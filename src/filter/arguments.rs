@@ -1,0 +1,223 @@
+//! What stands between the parentheses of a function: whether it is of a kind that the function takes.
+
+use std::cmp::Ordering;
+
+use super::error::ParseError;
+use super::evaluate::uri_passes;
+use super::function::{FUNCTIONS, Function, Test, Values};
+use super::number;
+use super::pattern::Pattern;
+use super::syntax::{Bounds, Call, Node, Path, Scale, Value};
+use super::vocabulary::{Kind, Property};
+use super::wildcard::Wildcards;
+use super::words::words;
+use super::{MAX_LIST, MAX_VALUE_CHARACTERS};
+
+/// A value as it was given, and where it stands.
+pub(super) type Given = (usize, String);
+
+/// Puts a call together. `strict` is where it stands in a filter that chooses what will be destroyed.
+pub(super) fn call_of(
+    function: &'static Function,
+    (path_at, path): (usize, Path),
+    given: Vec<Given>,
+    strict: Option<usize>,
+) -> Result<Call, ParseError> {
+    check_kind(function, path_at, &path)?;
+    let mut values = Vec::with_capacity(given.len());
+    let mut pattern = None;
+    let alone = given.len() == 1;
+    for (position, text) in &given {
+        check_length(*position, "a value", text)?;
+        match function.values {
+            Values::Expression => pattern = Some(check_expression(*position, text)?),
+            Values::Listed if alone => refuse_file(*position, text)?,
+            _ => check_text(function, *position, text)?,
+        }
+        let value = Value::new(text);
+        check_scale(&path, *position, &value)?;
+        values.push(value);
+    }
+    let call = Call { function, path, values, pattern };
+    if let [_, (position, _)] = given.as_slice() {
+        refuse_empty_range(&call, *position)?;
+    }
+    match strict {
+        Some(start) => refuse_every_uri(start, call),
+        None => Ok(call),
+    }
+}
+
+/// Refuses a function that says nothing about a property of this kind.
+fn check_kind(function: &Function, position: usize, path: &Path) -> Result<(), ParseError> {
+    let (test, property) = (function.test, path.property);
+    let is_number = path.counted || property.kind == Kind::Number;
+    let presence = !is_number && property.kind != Kind::Time || property.nullable && !path.counted;
+    let possible = |test: Test| {
+        let compares = test.is_equality() || test.is_order();
+        test != Test::SameValue && (compares || if test.is_presence() { presence } else { !is_number && property.kind != Kind::Time })
+    };
+    if possible(test) {
+        return Ok(());
+    }
+    let expected = FUNCTIONS.iter().filter(|function| possible(function.test)).map(|function| format!("`{}`", function.name));
+    let message = match (test.is_presence(), path.counted) {
+        (true, true) => format!("a count is always there; `gt({path}, 0)` asks whether it counts something"),
+        (true, false) => format!("`{path}` is always there"),
+        _ => format!("{} looks at texts, and `{path}` is a {}", function.name, if is_number { "number" } else { "time" }),
+    };
+    Err(ParseError::new(position, message).expecting(expected))
+}
+
+/// Refuses a value that the property cannot be compared with.
+fn check_scale(path: &Path, position: usize, value: &Value) -> Result<(), ParseError> {
+    if path.counted || path.property.kind == Kind::Number {
+        if value.number.is_none() {
+            return Err(ParseError::new(position, format!("`{path}` is a number")).expecting(["a number"]));
+        }
+    } else if path.property.kind == Kind::Time && value.time().is_none() {
+        let message = format!("`{path}` is a time");
+        return Err(ParseError::new(position, message).expecting(["milliseconds since 1970", "`YYYY-MM-DD`", "`YYYY-MM-DDTHH:MM:SSZ`"]));
+    }
+    Ok(())
+}
+
+/// Refuses a text of which the function could not make anything.
+fn check_text(function: &Function, position: usize, text: &str) -> Result<(), ParseError> {
+    let fault = |message: String| Err(ParseError::new(position, message));
+    match function.values {
+        Values::NotEmpty if text.is_empty() => {
+            fault(format!("{} needs at least one character; `exists(path)` asks for any value", function.name))
+        }
+        Values::Words if words(text).next().is_none() => {
+            fault(format!("{} needs at least one word; this has nothing but what stands between words", function.name))
+        }
+        Values::Wildcards => match Wildcards::parse(text) {
+            None => Err(ParseError::new(position, "a backslash in a text with wildcards stands before `*`, `?` or another one")
+                .expecting(["`\\\\*`", "`\\\\?`", "`\\\\\\\\`"])),
+            Some(wildcards) if wildcards.is_everywhere() => {
+                fault(format!("{} needs at least one character besides `*`; `exists(path)` asks for any value", function.name))
+            }
+            Some(_) => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn check_expression(position: usize, text: &str) -> Result<Pattern, ParseError> {
+    Pattern::parse(text).map_err(|refusal| {
+        let message = format!("the expression cannot be used: {}, at its character {}", refusal.message, refusal.position);
+        ParseError::new(position, message).expecting(["an expression of characters, sets, groups, alternatives and bounded repetitions"])
+    })
+}
+
+fn refuse_file(position: usize, text: &str) -> Result<(), ParseError> {
+    let is_address = text.split_once("://").is_some_and(|(scheme, _)| scheme.starts_with(|c: char| c.is_ascii_alphabetic()));
+    if is_address {
+        let message = "a list in a file is not read; give the values themselves, and an address that is a value with `equals`";
+        return Err(ParseError::new(position, message).expecting(["values"]));
+    }
+    Ok(())
+}
+
+/// Refuses a range that nothing can lie in, which `not` would make one that everything lies in. The second end stands at `position`.
+fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
+    if call.function.test != Test::Range {
+        return Ok(());
+    }
+    let of_ids = (call.path.property.kind == Kind::Uri).then(|| call.of_ids());
+    let call = of_ids.as_ref().unwrap_or(call);
+    let bounds = Bounds::of(Test::Range, &call.values);
+    let (Some((low, _)), Some((high, _))) = (bounds.low, bounds.high) else { return Ok(()) };
+    let is_empty = match (call.path.property.kind, bounds.scale()) {
+        (Kind::Time, _) => matches!(bounds.moments(Value::time), (Some(low), Some(high)) if low >= high),
+        (_, Scale::Moment) => matches!(bounds.moments(|value| value.moment), (Some(low), Some(high)) if low >= high),
+        (_, Scale::Number) => match (&low.number, &high.number) {
+            (Some(low), Some(high)) => number::compare(low, high) == Ordering::Greater,
+            _ => false,
+        },
+        (_, Scale::Text) => low.folded > high.folded,
+    };
+    if is_empty {
+        return Err(ParseError::new(position, "nothing lies in this range: its second end comes before its first"));
+    }
+    Ok(())
+}
+
+/// Refuses, where things are destroyed, what holds for every URI because it holds for `entities/`.
+fn refuse_every_uri(start: usize, call: Call) -> Result<Call, ParseError> {
+    let test = call.function.test;
+    let looks_at_beginning = test == Test::StartsWith || (call.looks_at_whole_uris() && test != Test::Matches);
+    if call.path.property.kind == Kind::Uri && looks_at_beginning && uri_passes(&call, "") {
+        let message = "this holds for every uri, since every uri begins with `entities/`; write `entities/` before the beginning of an id";
+        return Err(ParseError::new(start, message).expecting(["`startsWith(uri, 'entities/…')`"]));
+    }
+    Ok(call)
+}
+
+/// The elements of a list that is given as one text; a list that is given as such is left alone.
+pub(super) fn split_list(mut given: Vec<Given>) -> Result<Vec<Given>, ParseError> {
+    if given.len() != 1 {
+        return Ok(given);
+    }
+    let (position, list) = given.remove(0);
+    let elements: Vec<_> = list.split(',').take(MAX_LIST + 1).map(|element| (position, element.trim().to_owned())).collect();
+    if elements.len() > MAX_LIST {
+        return Err(too_long_a_list(position));
+    }
+    if elements.iter().any(|(_, element)| element.is_empty()) {
+        return Err(ParseError::new(position, "the list has an empty element; the empty text is asked for as `equals(path, '')`"));
+    }
+    Ok(elements)
+}
+
+pub(super) fn too_long_a_list(position: usize) -> ParseError {
+    ParseError::new(position, format!("a list may have at most {MAX_LIST} values"))
+}
+
+pub(super) fn check_length(position: usize, what: &str, text: &str) -> Result<(), ParseError> {
+    let length = text.chars().count();
+    if length > MAX_VALUE_CHARACTERS {
+        return Err(ParseError::new(position, format!("{what} may have at most {MAX_VALUE_CHARACTERS} characters, this one has {length}")));
+    }
+    Ok(())
+}
+
+/// Makes a condition hold within one object: the one that the longest names lead to which all of its paths begin with, and go on behind.
+pub(super) fn same_value(start: usize, inner: Node) -> Result<Node, ParseError> {
+    let fault = |message: &str| ParseError::new(start, message).expecting(["`inSameAttributeValue(equals(attributes.A.B, …) and …)`"]);
+    let mut common: Option<(&'static Property, Vec<String>)> = None;
+    let mut nested = false;
+    visit(&inner, &mut |path| {
+        let Some(path) = path else {
+            nested = true;
+            return;
+        };
+        let parents = path.names.split_last().map(|(_, parents)| parents).unwrap_or_default();
+        let shared = |(property, names): (&'static Property, Vec<String>)| {
+            let length =
+                if property == path.property { names.iter().zip(parents).take_while(|(one, other)| one == other).count() } else { 0 };
+            (property, names[..length].to_vec())
+        };
+        common = Some(common.take().map_or_else(|| (path.property, parents.to_vec()), shared));
+    });
+    if nested {
+        return Err(fault("inSameAttributeValue cannot stand within another"));
+    }
+    match common {
+        Some((property, names)) if property.kind == Kind::Json && !names.is_empty() => {
+            Ok(Node::SameValue { property, names, inner: Box::new(inner) })
+        }
+        _ => Err(fault("the conditions have no nested attribute in common, of which they could look at one value")),
+    }
+}
+
+/// Visits the path of each call, and of each `inSameAttributeValue` none.
+fn visit(node: &Node, visitor: &mut impl FnMut(Option<&Path>)) {
+    match node {
+        Node::And(members) | Node::Or(members) => members.iter().for_each(|member| visit(member, visitor)),
+        Node::Not(inner) => visit(inner, visitor),
+        Node::Call(call) => visitor(Some(&call.path)),
+        Node::SameValue { .. } => visitor(None),
+    }
+}

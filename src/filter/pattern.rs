@@ -1,0 +1,318 @@
+//! Regular expressions that Postgres and Rust read alike and that no value can make slow.
+//!
+//! An expression is parsed here, and written anew with nothing but characters, sets of characters, groups, alternatives and repetitions, which
+//! mean the same to both. Neither engine backtracks over these: Postgres walks an automaton whose size is what `positions` counts, so that
+//! is what is bounded. Whatever would leave that ground (references back, looking around, anchors inside, classes that depend on a version
+//! of Unicode, flags) is refused.
+
+use std::fmt::Write;
+
+use regex_syntax::ast::parse::ParserBuilder;
+use regex_syntax::ast::{
+    Assertion, AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSet, ClassSetItem, GroupKind, RepetitionKind, RepetitionRange,
+};
+use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
+
+/// The most characters and sets of characters that an expression may have, with what is repeated counted as often as it may be.
+pub(super) const MAX_POSITIONS: u64 = 1_000;
+/// The most often that something may be repeated by number; more is what Postgres refuses.
+const MAX_REPEAT: u32 = 255;
+const MAX_NESTING: u32 = 32;
+
+/// An expression that is within the bounds.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    /// The expression as Postgres takes it; it matches whole values.
+    pub(super) sql: String,
+    regex: regex::Regex,
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.sql == other.sql
+    }
+}
+
+impl Eq for Pattern {}
+
+/// Why an expression is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// What is wrong.
+    pub message: String,
+    /// Where in the expression, in characters from 0.
+    pub position: usize,
+}
+
+impl Pattern {
+    /// Reads an expression, or tells why it is refused.
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+        let refusal = |message: String, at: usize| Refusal { message, position: text.get(..at).map_or(0, |before| before.chars().count()) };
+        let mut parser = ParserBuilder::new().nest_limit(MAX_NESTING).build();
+        let ast = parser.parse(text).map_err(|error| refusal(error.kind().to_string(), error.span().start.offset))?;
+        let mut writer = Writer { out: String::new() };
+        let positions = writer.write_whole(&ast).map_err(|(message, at)| refusal(message, at))?;
+        if positions > MAX_POSITIONS {
+            let message =
+                format!("the expression stands for more than {MAX_POSITIONS} characters, with what is repeated counted each time");
+            return Err(refusal(message, 0));
+        }
+        let body = writer.out;
+        let regex = regex::Regex::new(&format!("^(?s:{body})$")).map_err(|_| refusal("the expression is too large".to_owned(), 0))?;
+        Ok(Pattern { sql: format!("^(?:{body})$"), regex })
+    }
+
+    /// Whether the whole of a text matches.
+    pub fn matches(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+}
+
+/// A fault, and the byte at which it is.
+type Fault = (String, usize);
+
+fn refuse<T>(message: &str, ast: &Ast) -> Result<T, Fault> {
+    Err((message.to_owned(), ast.span().start.offset))
+}
+
+struct Writer {
+    out: String,
+}
+
+impl Writer {
+    /// Writes an expression that may begin with `^` and end with `$`, which say what is true anyway.
+    fn write_whole(&mut self, ast: &Ast) -> Result<u64, Fault> {
+        let is = |ast: &Ast, wanted: &AssertionKind| matches!(ast, Ast::Assertion(assertion) if assertion.kind == *wanted);
+        let Ast::Concat(concat) = ast else { return self.write(ast) };
+        let mut parts = concat.asts.as_slice();
+        if let [first, rest @ ..] = parts
+            && is(first, &AssertionKind::StartLine)
+        {
+            parts = rest;
+        }
+        if let [rest @ .., last] = parts
+            && is(last, &AssertionKind::EndLine)
+        {
+            parts = rest;
+        }
+        self.write_all(parts)
+    }
+
+    fn write_all(&mut self, parts: &[Ast]) -> Result<u64, Fault> {
+        parts.iter().try_fold(0, |sum: u64, part| Ok(sum.saturating_add(self.write(part)?)))
+    }
+
+    /// Writes a part, and tells how many positions it has.
+    fn write(&mut self, ast: &Ast) -> Result<u64, Fault> {
+        match ast {
+            Ast::Empty(_) => Ok(0),
+            Ast::Literal(literal) => self.write_character(literal.c, ast),
+            Ast::Dot(_) => {
+                self.out.push('.');
+                Ok(1)
+            }
+            Ast::ClassPerl(class) => self.write_set(&perl(class), false, ast),
+            Ast::ClassBracketed(class) => {
+                let mut set = ClassUnicode::empty();
+                collect(&class.kind, &mut set)?;
+                self.write_set(&set, class.negated, ast)
+            }
+            Ast::Group(group) => match &group.kind {
+                GroupKind::NonCapturing(flags) if !flags.items.is_empty() => refuse("flags are not admitted; the case is always kept", ast),
+                _ => self.in_group(&group.ast),
+            },
+            Ast::Concat(concat) => self.write_all(&concat.asts),
+            Ast::Alternation(alternation) => {
+                self.out.push_str("(?:");
+                let mut positions = 0_u64;
+                for (index, branch) in alternation.asts.iter().enumerate() {
+                    self.out.push_str(if index == 0 { "" } else { "|" });
+                    positions = positions.saturating_add(self.write(branch)?.saturating_add(1));
+                }
+                self.out.push(')');
+                Ok(positions)
+            }
+            Ast::Repetition(repetition) => {
+                let positions = self.in_group(&repetition.ast)?.max(1);
+                let times = self.write_repetition(&repetition.op.kind, ast)?;
+                Ok(positions.saturating_mul(times))
+            }
+            Ast::Flags(_) => refuse("flags are not admitted; the case is always kept", ast),
+            Ast::ClassUnicode(_) => refuse("classes of Unicode are not admitted; name the characters in brackets", ast),
+            Ast::Assertion(assertion) => refuse(anchor(assertion), ast),
+        }
+    }
+
+    fn in_group(&mut self, ast: &Ast) -> Result<u64, Fault> {
+        self.out.push_str("(?:");
+        let positions = self.write(ast)?;
+        self.out.push(')');
+        Ok(positions)
+    }
+
+    fn write_character(&mut self, c: char, ast: &Ast) -> Result<u64, Fault> {
+        match c {
+            '\0' => return refuse("a value cannot hold the character U+0000", ast),
+            _ if c.is_ascii_alphanumeric() => self.out.push(c),
+            _ => write_code(&mut self.out, c),
+        }
+        Ok(1)
+    }
+
+    fn write_set(&mut self, set: &ClassUnicode, negated: bool, ast: &Ast) -> Result<u64, Fault> {
+        if set.ranges().is_empty() {
+            return refuse("the set has no characters", ast);
+        }
+        self.out.push_str(if negated { "[^" } else { "[" });
+        for range in set.ranges() {
+            // U+0000 is in no text, and Postgres does not know it.
+            let (start, end) = (range.start().max('\u{1}'), range.end().max('\u{1}'));
+            write_code(&mut self.out, start);
+            self.out.push('-');
+            write_code(&mut self.out, end);
+        }
+        self.out.push(']');
+        Ok(1)
+    }
+
+    /// Writes how often what stands before may come, and tells how often it counts.
+    fn write_repetition(&mut self, kind: &RepetitionKind, ast: &Ast) -> Result<u64, Fault> {
+        let (least, most) = match kind {
+            RepetitionKind::ZeroOrOne => (0, Some(1)),
+            RepetitionKind::ZeroOrMore => (0, None),
+            RepetitionKind::OneOrMore => (1, None),
+            RepetitionKind::Range(RepetitionRange::Exactly(times)) => (*times, Some(*times)),
+            RepetitionKind::Range(RepetitionRange::AtLeast(least)) => (*least, None),
+            RepetitionKind::Range(RepetitionRange::Bounded(least, most)) => (*least, Some(*most)),
+        };
+        if least.max(most.unwrap_or(0)) > MAX_REPEAT {
+            return refuse("nothing can be repeated more than 255 times by number", ast);
+        }
+        let most_written = most.map(|most| most.to_string()).unwrap_or_default();
+        let _ = write!(self.out, "{{{least},{most_written}}}");
+        Ok(u64::from(most.unwrap_or(least + 1)).max(1))
+    }
+}
+
+fn anchor(assertion: &Assertion) -> &'static str {
+    match assertion.kind {
+        AssertionKind::StartLine | AssertionKind::EndLine => {
+            "the whole value must match anyway; `^` may stand at the very beginning alone, `$` at the very end"
+        }
+        _ => "looking around is not admitted; the whole value must match",
+    }
+}
+
+/// A character that both engines read by its number, also between brackets.
+fn write_code(out: &mut String, c: char) {
+    let _ = write!(out, "\\U{:08X}", u32::from(c));
+}
+
+/// `\d`, `\s` and `\w` are of ASCII: what belongs to them beyond differs between versions of Unicode.
+fn perl(class: &ClassPerl) -> ClassUnicode {
+    let ranges: &[(char, char)] = match class.kind {
+        ClassPerlKind::Digit => &[('0', '9')],
+        ClassPerlKind::Space => &[('\t', '\r'), (' ', ' ')],
+        ClassPerlKind::Word => &[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')],
+    };
+    let mut set = ClassUnicode::new(ranges.iter().map(|(start, end)| ClassUnicodeRange::new(*start, *end)));
+    if class.negated {
+        set.negate();
+    }
+    set
+}
+
+/// Adds what stands between brackets to a set.
+fn collect(class: &ClassSet, set: &mut ClassUnicode) -> Result<(), Fault> {
+    let fault = |message: &str| Err((message.to_owned(), class.span().start.offset));
+    match class {
+        ClassSet::Item(item) => collect_item(item, set),
+        ClassSet::BinaryOp(_) => fault("a set cannot be made of other sets; a `&`, `-` or `~` itself is written with a backslash"),
+    }
+}
+
+fn collect_item(item: &ClassSetItem, set: &mut ClassUnicode) -> Result<(), Fault> {
+    let fault = |message: &str| Err((message.to_owned(), item.span().start.offset));
+    match item {
+        ClassSetItem::Empty(_) => {}
+        ClassSetItem::Literal(literal) => set.push(ClassUnicodeRange::new(literal.c, literal.c)),
+        ClassSetItem::Range(range) => set.push(ClassUnicodeRange::new(range.start.c, range.end.c)),
+        ClassSetItem::Perl(class) => set.union(&perl(class)),
+        ClassSetItem::Union(union) => union.items.iter().try_for_each(|item| collect_item(item, set))?,
+        ClassSetItem::Ascii(_) | ClassSetItem::Unicode(_) => return fault("classes by name are not admitted; name the characters"),
+        ClassSetItem::Bracketed(_) => return fault("a set cannot hold another; a `[` itself is written `\\[`"),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap_or_else(|refusal| panic!("{text}: {refusal:?}"))
+    }
+
+    fn refused(text: &str, position: usize, part: &str) {
+        let refusal = Pattern::parse(text).unwrap_err();
+        assert!(refusal.message.contains(part), "{text}: {refusal:?}");
+        assert_eq!(refusal.position, position, "{text}: {refusal:?}");
+    }
+
+    #[test]
+    fn the_whole_value_must_match_with_its_case() {
+        assert!(pattern("Joh?n").matches("Jon") && !pattern("Joh?n").matches("john") && !pattern("Joh?n").matches("Johnny"));
+    }
+
+    #[test]
+    fn anchors_at_the_ends_say_nothing_new() {
+        assert_eq!(pattern("^ab$"), pattern("ab"));
+    }
+
+    #[test]
+    fn classes_are_of_ascii_and_the_dot_is_any_character() {
+        assert!(pattern(r"\d+\s\w").matches("12 a") && !pattern(r"\d").matches("٣") && !pattern(r"\w").matches("é"));
+        assert!(pattern(".").matches("\n") && pattern(".").matches("😀") && pattern(r"[^\d]").matches("é"));
+        assert!(pattern(r"[\[\]\-^a-c]+").matches("]-^[b") && !pattern("[^a-c]").matches("b"));
+        assert!(pattern("a{2,3}?").matches("aaa") && pattern("(?P<x>a|)b").matches("b") && pattern("").matches(""));
+    }
+
+    #[test]
+    fn what_the_engines_would_read_differently_is_refused_where_it_stands() {
+        refused("a\\1", 1, "backreferences");
+        refused("é(?=b)", 1, "look-around");
+        refused("a^b", 1, "at the very beginning");
+        refused("a|b$", 3, "at the very end");
+        refused(r"a\b", 1, "looking around");
+        refused(r"\pL", 0, "classes of Unicode");
+        refused("[[:alpha:]]", 1, "by name");
+        refused("[a[b]]", 2, "another");
+        refused("[a&&b]", 1, "made of other sets");
+        refused("(?i)a", 0, "flags");
+        refused("(?i:a)", 0, "flags");
+        refused("(a", 0, "unclosed group");
+        refused("a)", 1, "unopened");
+        refused("*", 0, "repetition operator missing expression");
+        refused("\\x00", 0, "U+0000");
+    }
+
+    #[test]
+    fn what_is_repeated_is_bounded_however_it_is_nested() {
+        pattern("(?:.{250}){4}");
+        refused("(?:.{250}){5}", 0, "more than 1000 characters");
+        refused("(((a{100}){100}){100}){100}", 0, "more than 1000 characters");
+        refused("((((a{0,99}){0,99}){0,99}){0,99}){0,99}", 0, "more than 1000 characters");
+        refused("a{256}", 0, "255");
+        refused("xa{0,300}", 1, "255");
+        let deep = format!("{}a{}", "(".repeat(40), ")".repeat(40));
+        assert!(Pattern::parse(&deep).unwrap_err().message.contains("nest"));
+    }
+
+    #[test]
+    fn expressions_that_make_others_slow_end_quickly() {
+        let text = "a".repeat(100_000);
+        for expression in ["(a+)+b", "(a|a)*b", "(a*)*b", "(a|aa)+b", "(.*a){9}b", "(a?){100}a{100}b", ".{255}x"] {
+            assert!(!pattern(expression).matches(&text), "{expression}");
+        }
+    }
+}

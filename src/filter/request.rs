@@ -1,0 +1,46 @@
+//! Filters as calls bring them.
+
+use super::{Filter, ParseError, Vocabulary};
+use crate::error::{Code, Error, Result, Violations};
+
+const MAX_BYTES: usize = 64 << 10;
+
+/// Reads the filter of a list; an empty one is none. Fails with `invalid_filter`; one that is too long is a fault among others.
+pub fn check_filter(vocabulary: &'static Vocabulary, text: &str, faults: &mut Violations) -> Result<Option<Filter>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.len() > MAX_BYTES {
+        faults.add("filter", "too_long", "must be at most 64 KiB");
+        return Ok(None);
+    }
+    Filter::parse_for(vocabulary, text).map(Some).map_err(|error| invalid_filter(&error, text))
+}
+
+/// The answer to a filter that cannot be read.
+pub fn invalid_filter(error: &ParseError, text: &str) -> Error {
+    Error::new(Code::InvalidFilter, format!("{}\n{}", error.message, error.caret(text)))
+        .with("position", error.position)
+        .with_list("expected", &error.expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::ENTITY;
+
+    #[test]
+    fn the_fault_of_a_filter_is_shown_where_it_is() {
+        let error = check_filter(&ENTITY, "equals(LastName, x)", &mut Violations::new()).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidFilter);
+        assert!(error.message().contains("equals(LastName, x)\n       ^"), "{error}");
+        assert_eq!(check_filter(&ENTITY, "", &mut Violations::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_filter_that_is_too_long_is_a_fault() {
+        let mut faults = Violations::new();
+        assert_eq!(check_filter(&ENTITY, &" ".repeat(MAX_BYTES + 1), &mut faults).unwrap(), None);
+        assert_eq!(faults.as_slice()[0].field, "filter");
+    }
+}

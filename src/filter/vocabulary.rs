@@ -1,0 +1,88 @@
+//! What the filters of a list may look at. A new property is a row here or in the table of its list; the language stays as it is.
+
+/// What a property is, and so which functions it takes and how its values are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A text.
+    Text,
+    /// An entity's id, which callers write as `entities/ID` or as `ID`.
+    Uri,
+    /// A whole number.
+    Number,
+    /// A moment, which callers write in milliseconds since 1970 or as RFC 3339.
+    Time,
+    /// A JSON object. Its members are named behind it: `attributes.A.B`.
+    Json,
+}
+
+/// Something that a filter may look at.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Property {
+    /// How callers may spell it. The first spelling is the canonical one.
+    pub names: &'static [&'static str],
+    /// What it is.
+    pub kind: Kind,
+    /// The SQL expression of its value, such as `e.type`; of one type of values: `text` for texts and URIs, `int8`, `timestamptz`, `jsonb`.
+    pub sql: &'static str,
+    /// Whether the value may be NULL. What is NULL is missing, and satisfies no other function.
+    pub nullable: bool,
+}
+
+impl Property {
+    /// A property that is always there.
+    pub const fn new(names: &'static [&'static str], kind: Kind, sql: &'static str) -> Self {
+        Property { names, kind, sql, nullable: false }
+    }
+
+    /// A property that may be NULL.
+    pub const fn nullable(names: &'static [&'static str], kind: Kind, sql: &'static str) -> Self {
+        Property { names, kind, sql, nullable: true }
+    }
+
+    /// A property of what is only ever looked at in memory.
+    pub const fn in_memory(names: &'static [&'static str], kind: Kind) -> Self {
+        Property { names, kind, sql: "NULL", nullable: false }
+    }
+
+    /// Its canonical spelling.
+    pub fn name(&self) -> &'static str {
+        self.names.first().copied().unwrap_or_default()
+    }
+}
+
+/// The properties that the filters of one list know.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    /// All of them, in the order in which errors and pages tell them.
+    pub properties: &'static [Property],
+}
+
+impl Vocabulary {
+    /// The property that is spelled so, exactly.
+    pub fn named(&self, name: &str) -> Option<&'static Property> {
+        self.properties.iter().find(|property| property.names.contains(&name))
+    }
+
+    /// Every spelling, as `expected` of an error tells it: with a member where one may stand.
+    pub(super) fn spellings(&self) -> Vec<String> {
+        let spelling = |property: &Property| match property.kind {
+            Kind::Json => format!("`{}.NAME`", property.name()),
+            _ => format!("`{}`", property.name()),
+        };
+        self.properties.iter().map(spelling).collect()
+    }
+}
+
+/// The properties of entities, over the alias `e` of the table `entity`.
+pub static ENTITY: Vocabulary = Vocabulary {
+    properties: &[
+        Property::new(&["type"], Kind::Text, "e.type"),
+        Property::new(&["uri"], Kind::Uri, "e.id"),
+        Property::new(&["state"], Kind::Text, "e.state"),
+        Property::nullable(&["portfolio", "portfolioId", "portfolio_id"], Kind::Text, "e.portfolio_id"),
+        Property::new(&["createdTime", "created_at"], Kind::Time, "e.created_at"),
+        Property::new(&["updatedTime", "updated_at"], Kind::Time, "e.updated_at"),
+        Property::new(&["crosswalks_count", "crosswalksCount"], Kind::Number, "jsonb_array_length(e.crosswalks)"),
+        Property::new(&["attributes"], Kind::Json, "e.attributes"),
+    ],
+};

@@ -1,0 +1,155 @@
+//! The filter language in every list: each has its own properties, and refuses those of others.
+
+use crate::kit::*;
+
+/// The lists, each with what else it must be asked with, and the path of an id in what is listed.
+const LISTS: &[(&str, &str, &str)] = &[
+    ("EntityService/ListEntities", "entities", "/id"),
+    ("PortfolioService/ListPortfolioEntities", "entities", "/id"),
+    ("EntityService/ListDependents", "dependents", "/id"),
+    ("EntityService/ListTombstones", "tombstones", "/entity_id"),
+    ("PortfolioService/ListPortfolios", "portfolios", "/id"),
+    ("OffboardingService/ListOffboardingRequests", "data", "/data/id"),
+    ("RemovalService/ListRemovalJobs", "jobs", "/entity_id"),
+    ("EventService/ListEvents", "events", "/subject"),
+];
+
+fn request(list: &str, filter: &str) -> Value {
+    match list {
+        "PortfolioService/ListPortfolioEntities" => json!({"portfolio_id": "p", "filter": filter}),
+        "EntityService/ListDependents" => json!({"entity_id": "a", "filter": filter}),
+        _ => json!({"filter": filter}),
+    }
+}
+
+/// The ids of what a list shows, in their order.
+async fn listed(world: &World, list: &str, filter: &str) -> Vec<String> {
+    let (_, rows, id) = LISTS.iter().find(|(name, ..)| *name == list).unwrap();
+    let answer = world.call(list, request(list, filter)).await.unwrap_or_else(|failure| panic!("{list} {filter}: {failure:#?}"));
+    answer.get(rows).as_array().unwrap().iter().map(|row| row.pointer(id).unwrap().as_str().unwrap().to_owned()).collect()
+}
+
+/// Fails unless the list shows these for each filter.
+async fn shows(world: &World, list: &str, cases: &[(&str, &[&str])]) {
+    for (filter, expected) in cases {
+        assert_eq!(listed(world, list, filter).await, *expected, "{list} {filter}");
+    }
+}
+
+async fn create(world: &World, entity: Value) {
+    world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap();
+}
+
+/// Two portfolios, three entities, one of them leaving.
+async fn given(world: &World) {
+    world
+        .call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "Studio Fund I", "metadata": {"tier": 2}}))
+        .await
+        .unwrap();
+    world
+        .call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "q", "name": "Bridge Fund", "metadata": {"tier": [1, 5]}}))
+        .await
+        .unwrap();
+    let dependents =
+        json!([{"kind": "task", "id": "t1", "data": {"title": "Call the bank"}}, {"kind": "assessment", "id": "a1", "data": {"score": 7}}]);
+    create(
+        world,
+        json!({"entity_id": "a", "type": "HCP", "portfolio_id": "p", "attributes": {"Name": "Ann Lee"}, "dependents": dependents}),
+    )
+    .await;
+    create(world, json!({"entity_id": "b", "type": "HCO", "portfolio_id": "p", "crosswalks": [{"type": "crm"}], "state": "onboarding"}))
+        .await;
+    create(world, json!({"entity_id": "c", "type": "HCP", "attributes": {"Name": "Bo", "Rank": 10}})).await;
+    world.call("OffboardingService/RequestOffboarding", json!({"entity_id": "c", "grace_period": "3600s"})).await.unwrap();
+}
+
+scenario! {
+    async fn entities_are_listed_by_everything_that_they_have(world: &World) {
+        given(world).await;
+        shows(world, "EntityService/ListEntities", &[
+            ("equals(state, onboarding)", &["b"]),
+            ("missing(portfolio)", &["c"]),
+            ("in(portfolio, P, q) and startsWith(type, hc)", &["a", "b"]),
+            ("gt(crosswalks_count, 0)", &["b"]),
+            ("gte(createdTime, '2024-01-01') and lt(attributes.Rank, 10.5)", &["c"]),
+            ("lt(updated_at, 1704067200000)", &[]),
+            ("containsWordStartingWith(attributes.Name, le) or regexp(attributes.Name, 'B.')", &["a", "c"]),
+            ("exists(uri) or exists(type) and missing(type)", &["a", "b", "c"]),
+        ]).await;
+        shows(world, "PortfolioService/ListPortfolioEntities", &[("equals(attributes.Name.count, 0)", &["b"]), ("not equals(state, onboarding)", &["a"]), ("", &["a", "b"])]).await;
+        let missing = world.call("PortfolioService/ListPortfolioEntities", json!({"portfolio_id": "none", "filter": "exists(type)"})).await.unwrap_err();
+        assert_eq!(missing.code, "not_found");
+    }
+
+    async fn what_hangs_on_an_entity_is_listed_by_its_kind_and_data(world: &World) {
+        given(world).await;
+        shows(world, "EntityService/ListDependents", &[
+            ("fullText(data.title, BANK)", &["t1"]),
+            ("gt(data.score, 6) and equals(kind, assessment)", &["a1"]),
+            ("missing(data.score)", &["t1"]),
+            ("lt(createdTime, '2024-01-01')", &[]),
+        ]).await;
+    }
+
+    async fn portfolios_are_listed_by_name_count_and_metadata(world: &World) {
+        given(world).await;
+        shows(world, "PortfolioService/ListPortfolios", &[
+            ("equals(entityCount, 2)", &["p"]),
+            ("lt(entity_count, 2)", &["q"]),
+            ("contains(name, 'fund?i')", &["p"]),
+            ("range(metadata.tier, 2, 5)", &["p", "q"]),
+            ("equals(sharedComplianceCalendar, false) and missing(sharedRegisteredAgentId) and startsWith(id, q)", &["q"]),
+        ]).await;
+        let page = world.call("PortfolioService/ListPortfolios", json!({"filter": "exists(name)", "page_size": 1})).await.unwrap();
+        let token = page.get("next_page_token").clone();
+        let rest = world.call("PortfolioService/ListPortfolios", json!({"filter": "exists(name)", "page_token": token})).await.unwrap();
+        assert_eq!(rest.get("portfolios")[0]["id"], "q");
+        let refused = world.call("PortfolioService/ListPortfolios", json!({"filter": "exists(id)", "page_token": token})).await.unwrap_err();
+        assert_eq!(refused.code, "validation_failed", "a token is of its filter");
+    }
+
+    async fn removals_are_listed_by_what_they_came_to(world: &World) {
+        given(world).await;
+        for list in ["OffboardingService/ListOffboardingRequests", "RemovalService/ListRemovalJobs"] {
+            shows(world, list, &[
+                ("equals(status, Pending) and missing(started)", &["c"]),
+                ("equals(uri, 'entities/c')", &["c"]),
+                ("lt(executeAfter, '2024-01-01') or exists(finished)", &[]),
+                ("equals(attempts, 0)", &["c"]),
+            ]).await;
+        }
+        let request = json!({"filter": "equals(status, 'pending')", "page_size": 1, "status": "Pending"});
+        let page = world.call("OffboardingService/ListOffboardingRequests", request).await.unwrap();
+        assert_eq!(page.get("data").as_array().unwrap().len(), 1);
+        let id = world.call("RemovalService/RemoveEntity", json!({"entity_id": "a"})).await.unwrap().get("id").clone();
+        world.call_until("RemovalService/GetRemovalJob", json!({"job_id": id}), |job| job["status"] == "succeeded").await;
+        shows(world, "EntityService/ListTombstones", &[
+            ("equals(jobKind, offboarding) and equals(type, HCP)", &["a"]),
+            ("range(removedTime, '2024-01-01', '9999-01-01') and gte(version, 1)", &["a"]),
+            ("not equals(entityId, A)", &[]),
+            ("lt(removed_at, 0)", &[]),
+        ]).await;
+    }
+
+    async fn events_are_listed_by_what_they_tell(world: &World) {
+        given(world).await;
+        shows(world, "EventService/ListEvents", &[
+            ("startsWith(type, 'portfolio.c')", &["p", "q"]),
+            ("regexp(type, 'entity[.]c.*') and in(subject, a, c)", &["a", "c"]),
+            ("exists(data.offboarding_request_id)", &["c"]),
+            ("lt(time, '2024-01-01')", &[]),
+        ]).await;
+    }
+
+    async fn no_list_takes_a_property_that_it_does_not_know(world: &World) {
+        given(world).await;
+        for (list, ..) in LISTS {
+            for (filter, position) in [("missing(Nonsense)", 8), ("exists(", 7), ("near(id, x)", 0)] {
+                let refused = world.call(list, request(list, filter)).await.unwrap_err();
+                assert_eq!((refused.code.as_str(), &refused.members["position"]), ("invalid_filter", &json!(position)), "{list} {filter}");
+            }
+        }
+        let refused = world.call("PortfolioService/ListPortfolios", json!({"filter": "exists(attributes.Name)", "page_size": 1})).await.unwrap_err();
+        assert_eq!(refused.code, "invalid_filter");
+    }
+}
