@@ -32,7 +32,7 @@ fn call_holds(call: &Call, record: &Record<'_>) -> bool {
 }
 
 /// Whether some value passes that the names lead to. Arrays on the way stand for their elements.
-fn any_value(attributes: &Json, names: &[String], passes: &dyn Fn(&Json) -> bool) -> bool {
+pub(super) fn any_value(attributes: &Json, names: &[String], passes: &dyn Fn(&Json) -> bool) -> bool {
     match (attributes.as_object(), names) {
         (Some(members), [name, rest @ ..]) => members.get(name).is_some_and(|value| any_reached(value, rest, MAX_NESTED_ARRAYS, passes)),
         _ => false,

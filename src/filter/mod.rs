@@ -4,6 +4,7 @@
 //! evaluated on a record in memory ([`Filter::matches`]); the two agree on every record, on every Postgres and whatever its locale.
 //! `docs/filter.md` is the reference of the language and its semantics. This room is pure: it talks to no database.
 
+mod candidates;
 mod error;
 mod evaluate;
 mod fold;
@@ -18,6 +19,7 @@ mod syntax;
 use std::fmt;
 use std::str::FromStr;
 
+pub use candidates::{AttributePath, Keys, Lookup, keys, numbers_between, texts_between};
 pub use error::ParseError;
 pub use fold::fold;
 pub use predicate::Predicate;
