@@ -51,8 +51,8 @@ async fn what_changes_between_the_read_of_a_build_and_its_write_is_indexed_as_it
         set_name(&world, "e-000002", name).await;
         set_name(&world, "e-000098", name).await;
     }
-    let clear = json!({"entity_id": "e-000003", "entity": {"attributes": {}, "replace_attributes": true}, "update_mask": "attributes,replaceAttributes"});
-    let _ = world.call("EntityService/UpdateEntity", clear).await;
+    let clear = json!({"entity_id": "e-000003", "entity": {"attributes": {}, "replace_attributes": true}});
+    world.call("EntityService/UpdateEntity", clear).await.unwrap();
     for entity in ["e-000004", "e-000097"] {
         world.call("RemovalService/RemoveEntity", json!({"entity_id": entity})).await.unwrap();
     }

@@ -63,7 +63,7 @@ scenario! {
         }
         let ready = indexed(world, "name").await;
         assert_eq!((ready.get("entities_done"), ready.get("entities_total"), ready.get("rows_written")), (&json!(30), &json!(30), &json!(30)));
-        assert!(ready.get("ready_at").is_string() && ready.get("created_at").is_string() && ready.get("error").is_null(), "{ready:#?}");
+        assert!(ready.get("ready_at").is_number() && ready.get("created_at").is_number() && ready.get("error").is_null(), "{ready:#?}");
         world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "Address.City"}), |index| index["state"] == "ready").await;
         assert_exact(&world.database);
 
@@ -112,9 +112,9 @@ scenario! {
 
     async fn a_name_with_other_characters_has_its_place_in_a_path(world: &World) {
         create(world, "e", json!({"First name": "Ada", "a/b": 1})).await;
-        for attribute in ["'First name'", "'a/b'"] {
+        for (attribute, canonical) in [("'First name'", "'First name'"), ("'a/b'", "a/b")] {
             let ready = indexed(world, attribute).await;
-            assert_eq!((ready.get("attribute"), ready.get("rows_written")), (&json!(attribute), &json!(1)));
+            assert_eq!((ready.get("attribute"), ready.get("rows_written")), (&json!(canonical), &json!(1)));
         }
         assert_eq!(found(world, "equals(attributes.'First name', ADA) and equals(attributes.'a/b', 1)").await, ["e"]);
     }
@@ -134,7 +134,7 @@ scenario! {
 
         let update = async |attributes: Value, replace: bool| {
             let entity = json!({"attributes": attributes, "replace_attributes": replace});
-            world.call("EntityService/UpdateEntity", json!({"entity_id": "one", "entity": entity, "update_mask": "attributes,replace_attributes"})).await.unwrap();
+            world.call("EntityService/UpdateEntity", json!({"entity_id": "one", "entity": entity})).await.unwrap();
             rows(&world.database, "one")
         };
         assert_eq!(update(json!({"name": "Bea", "n": [true, "x", null, {"y": 1}]}), false).await, "Address.City=t Address.City=tbonn Address.City=tköln n=ttrue n=tx name=tbea");
