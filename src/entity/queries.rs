@@ -44,6 +44,7 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
     let portfolios = lock_portfolios(connection, realm, batch)?;
     let mut seen = HashSet::new();
     let mut rows = Rows::default();
+    let mut tried = Vec::with_capacity(batch.len());
     for (place, new) in batch.iter().enumerate() {
         if new.portfolio_id.as_ref().is_some_and(|portfolio| !portfolios.contains(portfolio)) {
             outcome.no_portfolio.insert(place);
@@ -51,6 +52,7 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
             outcome.existing.insert(place);
         } else {
             rows.push(new);
+            tried.push(new);
         }
     }
     if rows.ids.is_empty() {
@@ -65,7 +67,7 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
     }
     if declared.is_some() {
         let declared = Declared::read(declared);
-        let fresh = batch.iter().filter(|new| created.contains(&new.id)).map(|new| (new.id.as_str(), &new.attributes));
+        let fresh = tried.into_iter().filter(|new| created.contains(&new.id)).map(|new| (new.id.as_str(), &new.attributes));
         index_new(connection, realm, &declared, fresh)?;
     }
     for (place, new) in batch.iter().enumerate() {

@@ -127,7 +127,8 @@ scenario! {
         assert_eq!(rows(&world.database, "one"), "Address.City=t Address.City=tbonn Address.City=tköln n=n3ffbffffffffffff name=tada");
         let batch = ["two", "three"].map(|id| json!({"entity": {"entity_id": id, "type": "T", "attributes": {"name": id, "other": 1}}}));
         world.call("EntityService/BatchCreateEntities", json!({"requests": batch})).await.unwrap();
-        let lines = ["four", "one"].map(|id| json!({"entity_id": id, "type": "T", "attributes": {"name": id}}));
+        let line = |id: &str, name: &str| json!({"entity_id": id, "type": "T", "attributes": {"name": name}});
+        let lines = [line("four", "4"), line("one", "1"), line("four", "4"), line("four", "IV")];
         world.client.import(&lines).await.unwrap();
         assert_exact(&world.database);
         assert_eq!(world.database.count("SELECT count(*) FROM attribute_index WHERE entity_id = 'one' AND attribute = 'name'"), 1, "a line that was not new changes nothing");
