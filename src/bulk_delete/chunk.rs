@@ -1,5 +1,6 @@
 //! The chunk: select, check, delete, count, tell and move on, in one statement and one transaction.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
@@ -19,6 +20,12 @@ const ROUNDS: usize = 5;
 
 /// The statements of one slice's chunks.
 pub struct Chunks {
+    walking: Statements,
+    /// The same by indexes, if they can tell; none before the first chunk has asked.
+    narrowed: OnceLock<Option<Statements>>,
+}
+
+struct Statements {
     selector: Selector,
     awaiting: Texts,
     passing: Texts,
@@ -27,6 +34,13 @@ pub struct Chunks {
 struct Texts {
     onward: String,
     again: String,
+}
+
+impl Statements {
+    fn new(selector: Selector) -> Self {
+        let texts = |locked| Texts { onward: selector.chunk_text(false, locked), again: selector.chunk_text(true, locked) };
+        Statements { awaiting: texts(Locked::Await), passing: texts(Locked::Pass), selector }
+    }
 }
 
 /// How a chunk ended.
@@ -49,27 +63,42 @@ pub enum Progress {
 impl Chunks {
     /// Prepares the chunks of what `selector` selects.
     pub fn new(selector: Selector) -> Self {
-        let texts = |locked| Texts { onward: selector.chunk_text(false, locked), again: selector.chunk_text(true, locked) };
-        Chunks { awaiting: texts(Locked::Await), passing: texts(Locked::Pass), selector }
+        Chunks { walking: Statements::new(selector), narrowed: OnceLock::new() }
     }
 
     /// The statement of a chunk, with named parameters.
     pub fn text(&self) -> &str {
-        &self.awaiting.onward
+        &self.walking.awaiting.onward
+    }
+
+    /// The statements to be used in this transaction: by indexes, as long as they are in use. Both go along the same keys, so one may go on
+    /// where the other was.
+    fn statements(&self, connection: &mut PgConnection, claim: &Claimed) -> Work<&Statements> {
+        let narrowed = match self.narrowed.get() {
+            Some(known) => known,
+            None => {
+                let narrowed = self.walking.selector.narrowed(connection, &claim.realm)?.map(Statements::new);
+                self.narrowed.get_or_init(|| narrowed)
+            }
+        };
+        match narrowed {
+            Some(narrowed) if narrowed.selector.is_usable(connection, &claim.realm)? => Ok(narrowed),
+            _ => Ok(&self.walking),
+        }
     }
 
     /// Does the next chunk in a transaction of its own. An entity that stays locked costs itself and not the chunk.
     pub fn run(&self, connection: &mut PgConnection, claim: &Claimed, limit: i64, lease: Duration) -> Work<Progress> {
-        match connection.transaction(|connection| self.attempt(connection, claim, limit, lease, &self.awaiting)) {
+        match connection.transaction(|connection| self.attempt(connection, claim, limit, lease, Locked::Await)) {
             Err(Fail::Database(error)) if fault(&error) == Fault::Locked => {
-                connection.transaction(|connection| self.attempt(connection, claim, limit, lease, &self.passing))
+                connection.transaction(|connection| self.attempt(connection, claim, limit, lease, Locked::Pass))
             }
             outcome => outcome,
         }
     }
 
     /// The slice's row stays locked, so that nobody takes it over meanwhile.
-    fn attempt(&self, connection: &mut PgConnection, claim: &Claimed, limit: i64, lease: Duration, texts: &Texts) -> Work<Progress> {
+    fn attempt(&self, connection: &mut PgConnection, claim: &Claimed, limit: i64, lease: Duration, locked: Locked) -> Work<Progress> {
         // By key, whatever the planner believes of the number of rows: a hash join would read whole tables for every chunk.
         connection.batch_execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")?;
         let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
@@ -79,9 +108,12 @@ impl Chunks {
         if !state.is_at_work() {
             return Ok(Progress::Halt);
         }
+        let statements = self.statements(connection, claim)?;
+        let texts = if locked == Locked::Await { &statements.awaiting } else { &statements.passing };
+        let selector = &statements.selector;
         let until = until.unwrap_or_else(|| ID_END.to_owned());
         let lease = lease.as_secs_f64();
-        let chunk = Chunk { chunks: self, claim, text: &texts.onward, cursor: &cursor, until: &until, limit, lease, missed: &[] };
+        let chunk = Chunk { selector, claim, text: &texts.onward, cursor: &cursor, until: &until, limit, lease, missed: &[] };
         let (moved, done, mut deleted, mut missed): (bool, bool, i64, Vec<String>) = chunk.get_result(connection)?;
         for _ in 0..ROUNDS {
             if !moved || missed.is_empty() {
@@ -108,7 +140,7 @@ impl Chunks {
 
 #[derive(Clone, Copy)]
 struct Chunk<'a> {
-    chunks: &'a Chunks,
+    selector: &'a Selector,
     claim: &'a Claimed,
     text: &'a str,
     cursor: &'a str,
@@ -133,7 +165,7 @@ impl QueryFragment<Pg> for Chunk<'_> {
                 Segment::Parameter("limit") => out.push_bind_param::<BigInt, _>(&self.limit)?,
                 Segment::Parameter("lease") => out.push_bind_param::<Double, _>(&self.lease)?,
                 Segment::Parameter("missed") => out.push_bind_param::<Array<Text>, _>(&self.missed)?,
-                Segment::Parameter(name) => self.chunks.selector.push(name, &mut out)?,
+                Segment::Parameter(name) => self.selector.push(name, &mut out)?,
             }
         }
         Ok(())

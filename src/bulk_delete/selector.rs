@@ -1,20 +1,30 @@
 //! What a task selects, and the texts of the statements that need to know.
 
-use diesel::pg::Pg;
+use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, Text};
 
 use crate::bulk_delete::model::{Mode, full_type};
+use crate::db::{Realm, Work};
+use crate::entity::index::lookup_queries::{self, Candidates};
 use crate::filter::{Filter, Predicate};
+
+/// This many candidates, as far as indexes can tell, are taken one by one; where there are more the keys are walked. So few are never cut into
+/// slices.
+const FEW: i64 = 50_000;
 
 /// Sorts behind every id: ids are of ASCII up to `~`.
 pub const ID_END: &str = "\u{7f}";
 /// Which rows a task selects, and the texts of the statements that need to know.
+#[derive(Clone)]
 pub struct Selector {
     mode: Mode,
     listed: bool,
+    filter: Option<Filter>,
     predicate: Option<Predicate>,
+    /// Who may match the filter, where indexes tell that there are few.
+    candidates: Option<Candidates>,
     /// As given and in full; an entity is of the type if it is of either.
     entity_types: Option<Vec<String>>,
 }
@@ -23,7 +33,29 @@ impl Selector {
     /// The selector of a task.
     pub fn new(mode: Mode, listed: bool, filter: Option<&Filter>, entity_type: Option<&str>) -> Self {
         let entity_types = entity_type.map(|given| vec![given.to_owned(), full_type(given)]);
-        Selector { mode, listed, predicate: filter.map(Filter::predicate), entity_types }
+        Selector { mode, listed, filter: filter.cloned(), predicate: filter.map(Filter::predicate), candidates: None, entity_types }
+    }
+
+    /// The same by indexes, if they can tell that there are few candidates. Call it in the transaction of the statement that uses it.
+    pub fn narrowed(&self, connection: &mut PgConnection, realm: &Realm) -> Work<Option<Selector>> {
+        let candidates = lookup_queries::choose(connection, realm, self.filter.as_ref(), FEW)?;
+        Ok(candidates.map(|candidates| Selector { candidates: Some(candidates), ..self.clone() }))
+    }
+
+    /// Whether the indexes are in use that it goes by. If not, the selector that it was made of selects the same. See [`Selector::narrowed`].
+    pub fn is_usable(&self, connection: &mut PgConnection, realm: &Realm) -> Work<bool> {
+        self.candidates.as_ref().map_or(Ok(true), |candidates| candidates.are_ready(connection, realm))
+    }
+
+    /// What is read to find the rows: all entities, or the candidates for which `bounds` hold.
+    fn source(&self, bounds: &str) -> String {
+        match self.candidates {
+            None => "entity e".to_owned(),
+            Some(_) => format!(
+                "(SELECT DISTINCT x.entity_id FROM ({{candidates}}) x{bounds} ORDER BY x.entity_id) c
+        JOIN entity e ON e.realm_id = {{realm}} AND e.id = c.entity_id"
+            ),
+        }
     }
 
     /// The condition on `entity e`, behind an `AND`. What was created after the task was asked for is not meant. A soft run does not see what
@@ -47,7 +79,7 @@ impl Selector {
         if self.listed {
             return "SELECT cardinality(b.entity_ids)::int8 FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}".to_owned();
         }
-        format!("SELECT count(*) FROM entity e WHERE e.realm_id = {{realm}}{}", self.condition())
+        format!("SELECT count(*) FROM {} WHERE e.realm_id = {{realm}}{}", self.source(""), self.condition())
     }
 
     /// Some of the keys of what is selected, in order.
@@ -60,6 +92,11 @@ impl Selector {
     pub fn push<'b>(&'b self, name: &str, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         match (name, &self.predicate, &self.entity_types) {
             ("predicate", Some(predicate), _) => predicate.walk_ast(out.reborrow()),
+            ("candidates", ..) if let Some(candidates) = &self.candidates => {
+                // There is no end of them, and each is worth a plan of its own.
+                out.unsafe_to_cache_prepared();
+                candidates.walk_ast(out.reborrow())
+            }
             ("types", _, Some(types)) => out.push_bind_param::<Array<Text>, _>(types),
             _ => Err(diesel::result::Error::QueryBuilderError(format!("no parameter {name}").into())),
         }
@@ -70,10 +107,11 @@ impl Selector {
         let live = if self.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
         match (self.listed, again) {
             (false, false) => format!(
-                "FROM entity e
+                "FROM {}
         WHERE e.realm_id = {{realm}} AND e.id > {{cursor}} AND e.id <= {{until}}{condition}
         ORDER BY e.id
-        LIMIT {{limit}}"
+        LIMIT {{limit}}",
+                self.source(" WHERE x.entity_id > {cursor} AND x.entity_id <= {until}")
             ),
             // Without the list's own rows: what has gone since is skipped.
             (_, true) => format!(

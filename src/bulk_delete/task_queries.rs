@@ -116,10 +116,13 @@ const SLICES: usize = 4;
 /// About how many keys are looked at to find where to cut.
 const SAMPLE: f64 = 4_000.0;
 
-/// Counts what the task selects and cuts its key space where that pays. Call it in a transaction. Reads the whole realm once.
+/// Counts what the task selects and cuts its key space where that pays. Call it in a transaction. Reads the whole realm once, unless indexes tell that
+/// few may be selected.
 pub fn plan(connection: &mut PgConnection, claim: &Claimed, selector: &Selector) -> Work<()> {
     // A realm of a hundred million takes longer than a call may.
     connection.batch_execute("SET LOCAL statement_timeout = 0")?;
+    let narrowed = selector.narrowed(connection, &claim.realm)?;
+    let selector = narrowed.as_ref().unwrap_or(selector);
     let (selected,): (i64,) = Selected::<BigInt>::new(selector, claim, selector.count_text()).get_result(connection)?;
     let mut cuts = Vec::new();
     if selected > CUT_ABOVE && !claim.listed {

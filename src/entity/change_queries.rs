@@ -10,6 +10,8 @@ use uuid::Uuid;
 use crate::access::Caller;
 use crate::db::schema::entity;
 use crate::db::{Realm, Work, statement};
+use crate::entity::index::model::Declared;
+use crate::entity::index::queries::{DeclaredColumn, declared, index_change};
 use crate::entity::model::{Entity, State};
 use crate::entity::update::Changes;
 
@@ -59,8 +61,9 @@ impl Step {
     }
 }
 
-/// Writes what changes in a locked entity.
-pub fn update(connection: &mut PgConnection, caller: &Caller, id: &str, changes: &Changes) -> Work<Step> {
+/// Writes what changes in a locked entity, and the rows of its indexed attributes.
+pub fn update(connection: &mut PgConnection, caller: &Caller, entity: &Entity, changes: &Changes) -> Work<Step> {
+    let id = entity.id.as_str();
     let statement = Update {
         realm: caller.realm.id(),
         principal: caller.principal_id,
@@ -71,7 +74,11 @@ pub fn update(connection: &mut PgConnection, caller: &Caller, id: &str, changes:
         crosswalks: changes.crosswalks.as_ref(),
         names: changes.names(),
     };
-    Ok(statement.get_result(connection)?)
+    let (version, at, declared): (i64, DateTime<Utc>, Option<Json>) = statement.get_result(connection)?;
+    if let Some(attributes) = changes.attributes.as_ref().filter(|_| declared.is_some()) {
+        index_change(connection, &caller.realm, &Declared::read(declared), id, (&entity.attributes, attributes))?;
+    }
+    Ok(Step { version, at })
 }
 
 statement! {
@@ -85,8 +92,8 @@ statement! {
         components: Option<&'a [Uuid]> as Nullable<Array<SqlUuid>>,
         crosswalks: Option<&'a Json> as Nullable<Jsonb>,
         names: Vec<&'static str> as Array<Text>,
-    } -> (BigInt, Timestamptz),
-    "WITH changed AS (
+    } -> (BigInt, Timestamptz, DeclaredColumn),
+    concat!("WITH changed AS (
         UPDATE entity
         SET type = COALESCE({new_type}, type), attributes = COALESCE({attributes}, attributes), components = COALESCE({components}, components),
             crosswalks = COALESCE({crosswalks}, crosswalks), version = version + 1, updated_at = now()
@@ -98,7 +105,8 @@ statement! {
         SELECT {realm}, 'entity.updated', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version, 'fields', to_jsonb({names}))
         FROM changed c
      )
-     SELECT c.version, c.updated_at FROM changed c"
+     SELECT c.version, c.updated_at, ", declared!(), "
+     FROM changed c")
 }
 
 /// Moves a locked entity from `onboarding` on.

@@ -37,7 +37,7 @@ impl EntityService {
             entity.transition(Action::Update)?;
             let changes = update.changes(&entity, &crosswalks)?;
             if !changes.names().is_empty() {
-                queries::update(connection, caller, &entity.id, &changes)?.apply(&mut entity);
+                queries::update(connection, caller, &entity, &changes)?.apply(&mut entity);
                 changes.apply(&mut entity);
             }
             Ok(entity)

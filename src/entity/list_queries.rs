@@ -1,5 +1,6 @@
 //! The SQL of reading many entities.
 
+use diesel::connection::SimpleConnection;
 use diesel::pg::{Pg, PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -10,6 +11,7 @@ use crate::db::statement::{Segment, segments};
 use crate::db::{Realm, Work};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
 use crate::entity::fields::weight;
+use crate::entity::index::lookup_queries::{self, Candidates};
 use crate::entity::list::{Key, Order, Place};
 use crate::entity::model::Entity;
 use crate::filter::{Filter, Predicate};
@@ -21,22 +23,35 @@ const FIXED_BYTES: usize = 512;
 #[derive(Debug)]
 pub struct Listing {
     order: Order,
+    filter: Option<Filter>,
     predicate: Option<Predicate>,
     after: Option<Place>,
     limit: i64,
 }
 
+/// A page of a filter that fewer may match than this, as far as indexes can tell, is found by them. Where more may, going through the
+/// entities in order meets some soon enough: of ten million, one in a thousand.
+const FEW: i64 = 10_000;
+
 impl Listing {
     /// The entities behind `after` for which the filter holds.
-    pub fn new(order: Order, filter: Option<&Filter>, after: Option<Place>, limit: i64) -> Self {
-        Listing { order, predicate: filter.map(Filter::predicate), after, limit }
+    pub fn new(order: Order, filter: Option<Filter>, after: Option<Place>, limit: i64) -> Self {
+        Listing { order, predicate: filter.as_ref().map(Filter::predicate), filter, after, limit }
     }
 }
 
-/// Reads a page. It may end before its limit: see [`PAGE_BYTES`].
+/// Reads a page. It may end before its limit: see [`PAGE_BYTES`]. Call it in a transaction if there is a filter.
 pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> Work<Read<Entity>> {
-    let text = text(listing.order, listing.predicate.is_some(), listing.after.is_some());
-    let statement = ListEntities { realm, listing, text };
+    let candidates = lookup_queries::choose(connection, realm, listing.filter.as_ref(), FEW)?;
+    if candidates.is_some() {
+        // By key, whatever the planner believes of the number of candidates.
+        connection.batch_execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")?;
+    }
+    let text = match candidates {
+        Some(_) => text_among(listing.order, listing.after.is_some()),
+        None => text(listing.order, listing.predicate.is_some(), listing.after.is_some()),
+    };
+    let statement = ListEntities { realm, listing, candidates: candidates.as_ref(), text };
     let rows = statement.load_iter::<Entity, PgRowByRowLoadingMode>(connection)?;
     Ok(bounded::read(rows, PAGE_BYTES, bytes)?)
 }
@@ -56,6 +71,22 @@ fn bytes(entity: &Entity) -> usize {
 
 /// The statement of a page, with named parameters.
 pub fn text(order: Order, filtered: bool, behind: bool) -> String {
+    let condition = if filtered { " AND {predicate}" } else { "" };
+    page(order, "entity e", condition, behind)
+}
+
+/// The statement of a page of a filter for which there are candidates. Each of them is judged on its own row.
+pub fn text_among(order: Order, behind: bool) -> String {
+    let (direction, beyond) = if order.descending { (" DESC", "<") } else { ("", ">") };
+    let after = if behind && order.key == Key::Id { format!(" WHERE x.entity_id {beyond} {{id}}") } else { String::new() };
+    let among = format!(
+        "(SELECT DISTINCT x.entity_id FROM ({{candidates}}) x{after} ORDER BY x.entity_id{direction}) c
+     JOIN entity e ON e.realm_id = {{realm}} AND e.id = c.entity_id"
+    );
+    page(order, &among, " AND {predicate}", behind)
+}
+
+fn page(order: Order, from: &str, condition: &str, behind: bool) -> String {
     let (direction, beyond) = if order.descending { (" DESC", "<") } else { ("", ">") };
     let after = match order.key {
         _ if !behind => String::new(),
@@ -66,11 +97,10 @@ pub fn text(order: Order, filtered: bool, behind: bool) -> String {
         Key::Id => format!("e.id{direction}"),
         Key::CreatedAt => format!("e.created_at{direction}, e.id{direction}"),
     };
-    let condition = if filtered { " AND {predicate}" } else { "" };
     format!(
         "SELECT e.id, e.type, e.state, e.attributes, e.components, e.portfolio_id, e.hold_reason, e.hold_placed_by, e.hold_placed_at,
             e.version, e.created_at, e.updated_at
-     FROM entity e
+     FROM {from}
      WHERE e.realm_id = {{realm}} AND e.deleted_at IS NULL{after}{condition}
      ORDER BY {order}
      LIMIT {{limit}}"
@@ -80,6 +110,7 @@ pub fn text(order: Order, filtered: bool, behind: bool) -> String {
 struct ListEntities<'a> {
     realm: &'a Realm,
     listing: &'a Listing,
+    candidates: Option<&'a Candidates>,
     text: String,
 }
 
@@ -96,6 +127,7 @@ impl QueryFragment<Pg> for ListEntities<'_> {
                 (Segment::Parameter("realm"), ..) => out.push_bind_param::<Integer, _>(self.realm.id_ref())?,
                 (Segment::Parameter("limit"), ..) => out.push_bind_param::<BigInt, _>(limit)?,
                 (Segment::Parameter("predicate"), Some(predicate), _) => predicate.walk_ast(out.reborrow())?,
+                (Segment::Parameter("candidates"), ..) if let Some(candidates) = self.candidates => candidates.walk_ast(out.reborrow())?,
                 (Segment::Parameter("id"), _, Some(place)) => out.push_bind_param::<Text, _>(&place.id)?,
                 (Segment::Parameter("created_at"), _, Some(place)) => out.push_bind_param::<Timestamptz, _>(&place.created_at)?,
                 (Segment::Parameter(name), ..) => {

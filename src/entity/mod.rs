@@ -9,6 +9,7 @@ pub mod dependent_queries;
 mod dependents;
 mod fields;
 mod import;
+pub mod index;
 pub mod list;
 pub mod list_queries;
 pub mod model;
@@ -19,5 +20,6 @@ mod service;
 pub mod tombstone_queries;
 mod update;
 
+pub use index::{AttributeIndexService, IndexExecutor};
 pub use service::EntityService;
 pub(crate) use service::to_proto;

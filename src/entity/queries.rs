@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 use crate::db::schema::entity;
 use crate::db::{Realm, Work, statement};
+use crate::entity::index::model::Declared;
+use crate::entity::index::queries::{DeclaredColumn, declared, index_new};
 use crate::entity::model::Entity;
 use crate::entity::new_entity::NewEntity;
 
@@ -35,13 +37,14 @@ pub struct Inserted {
     pub created_at: Option<DateTime<Utc>>,
 }
 
-/// Creates entities with their dependents and memberships; call it in a transaction if any has a portfolio. An entity that cannot be created changes nothing and the
-/// others are created. Of two with one id the first counts.
+/// Creates entities with their dependents and memberships, and the rows of their indexed attributes; call it in a transaction. An entity that
+/// cannot be created changes nothing and the others are created. Of two with one id the first counts.
 pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, batch: &[NewEntity]) -> Work<Inserted> {
     let mut outcome = Inserted::default();
     let portfolios = lock_portfolios(connection, realm, batch)?;
     let mut seen = HashSet::new();
     let mut rows = Rows::default();
+    let mut tried = Vec::with_capacity(batch.len());
     for (place, new) in batch.iter().enumerate() {
         if new.portfolio_id.as_ref().is_some_and(|portfolio| !portfolios.contains(portfolio)) {
             outcome.no_portfolio.insert(place);
@@ -49,15 +52,23 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
             outcome.existing.insert(place);
         } else {
             rows.push(new);
+            tried.push(new);
         }
     }
     if rows.ids.is_empty() {
         return Ok(outcome);
     }
     let mut created = HashSet::new();
-    for (id, created_at) in rows.statement(realm, principal_id).load::<(String, DateTime<Utc>)>(connection)? {
+    let mut declared = None;
+    for (id, created_at, indexed) in rows.statement(realm, principal_id).load::<(String, DateTime<Utc>, Option<Json>)>(connection)? {
         outcome.created_at = Some(created_at);
         created.insert(id);
+        declared = indexed;
+    }
+    if declared.is_some() {
+        let declared = Declared::read(declared);
+        let fresh = tried.into_iter().filter(|new| created.contains(&new.id)).map(|new| (new.id.as_str(), &new.attributes));
+        index_new(connection, realm, &declared, fresh)?;
     }
     for (place, new) in batch.iter().enumerate() {
         if !outcome.no_portfolio.contains(&place) && !created.contains(&new.id) {
@@ -164,8 +175,8 @@ statement! {
         dependent_kinds: Vec<&'a str> as Array<Text>,
         dependent_ids: Vec<&'a str> as Array<Text>,
         dependent_data: Vec<&'a Json> as Array<Jsonb>,
-    } -> (Text, Timestamptz),
-    "WITH fresh AS (
+    } -> (Text, Timestamptz, DeclaredColumn),
+    concat!("WITH fresh AS (
         -- The entities whose id is free. clock_timestamp keeps the order in which members were attached.
         INSERT INTO entity (realm_id, id, incarnation, type, state, attributes, crosswalks, components, portfolio_id, attached_at)
         SELECT {realm}, i.id, i.incarnation, i.type, i.state, i.attributes, i.crosswalks,
@@ -206,5 +217,6 @@ statement! {
                jsonb_build_object('entity_ids', f.entity_ids, 'version', f.version)
         FROM folio f
      )
-     SELECT id, created_at FROM fresh"
+     SELECT id, created_at, ", declared!(), "
+     FROM fresh")
 }

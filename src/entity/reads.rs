@@ -31,9 +31,12 @@ impl EntityService {
         let order = Order::check(&request.order_by, &mut faults);
         let filter = check_filter(&ENTITY, &request.filter, &mut faults);
         faults.check()?;
-        let listing = Listing::new(order, filter?.as_ref(), page.after().cloned(), page.limit());
+        let filter = filter?;
+        let filtered = filter.is_some();
+        let listing = Listing::new(order, filter, page.after().cloned(), page.limit());
         let wanted = realm.clone();
-        let mut found = self.db.run(move |connection| list_queries::list(connection, &wanted, &listing)).await?;
+        let read = move |connection: &mut PgConnection| list_queries::list(connection, &wanted, &listing);
+        let mut found = if filtered { self.db.transaction(read).await? } else { self.db.run(read).await? };
         let next_page_token = page.cut_short(&mut found.rows, found.more, Place::of)?;
         let entities = found.rows.into_iter().map(|entity| to_proto(entity, &realm)).collect();
         Ok(Response::new(v1::ListEntitiesResponse { entities, next_page_token }))

@@ -33,6 +33,14 @@ text_enum! {
         EntityDeleted = "entity.deleted",
         /// What a realm has decided on removals was changed. The subject is the organisation.
         RemovalPolicyUpdated = "removal_policy.updated",
+        /// An attribute was declared as indexed. The subject is its path.
+        AttributeIndexCreated = "attribute_index.created",
+        /// An index is in use.
+        AttributeIndexReady = "attribute_index.ready",
+        /// An index could not be built; `error_code` in its data says why.
+        AttributeIndexFailed = "attribute_index.failed",
+        /// An index is used no more, and is being removed.
+        AttributeIndexDeleted = "attribute_index.deleted",
         /// A portfolio was created.
         PortfolioCreated = "portfolio.created",
         /// What a portfolio says of itself was changed; `fields` in its data says what.

@@ -73,7 +73,7 @@ fn json_holds(call: &Call, root: &Map<String, Json>, names: &[String]) -> bool {
 }
 
 /// Whether some value passes that the names lead to. Arrays on the way stand for their elements.
-fn any_value(root: &Map<String, Json>, names: &[String], passes: &mut dyn FnMut(&Json) -> bool) -> bool {
+pub(super) fn any_value(root: &Map<String, Json>, names: &[String], passes: &mut dyn FnMut(&Json) -> bool) -> bool {
     let Some((name, rest)) = names.split_first() else { return false };
     root.get(name).is_some_and(|value| any_reached(value, rest, MAX_NESTED_ARRAYS, passes))
 }

@@ -6,6 +6,7 @@
 //! `docs/filter.md` is the reference of the language and its semantics. This room is pure: it talks to no database.
 
 mod arguments;
+mod candidates;
 mod display;
 mod error;
 mod evaluate;
@@ -30,6 +31,7 @@ mod words;
 use std::fmt;
 use std::str::FromStr;
 
+pub use candidates::{AttributePath, Keys, Lookup, keys, numbers_between, texts_between};
 pub use error::ParseError;
 pub use fold::fold;
 pub use function::{FUNCTIONS, Function, Test, Values};

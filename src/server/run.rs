@@ -22,6 +22,7 @@ use crate::bulk_delete::{self, BulkDeleteExecutor};
 use crate::config::{Nats, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::{Db, partitions, sweep};
+use crate::entity::{self, IndexExecutor};
 use crate::error::{Code, Error, Result};
 use crate::events::nats::{NatsPublisher, NatsSettings};
 use crate::events::{Hub, publish};
@@ -80,7 +81,7 @@ pub async fn start(
 
     let publisher = if has(Role::Worker) { publisher(&settings.nats, &db).await? } else { None };
     let drain = Drain::new();
-    let topics = Topics::new([KEYS_TOPIC, offboarding::queries::TOPIC, bulk_delete::queries::TOPIC]);
+    let topics = Topics::new([KEYS_TOPIC, offboarding::queries::TOPIC, bulk_delete::queries::TOPIC, entity::index::queries::TOPIC]);
     let stop_listening = CancellationToken::new();
     let listening = listen::spawn(db.options().clone(), topics.clone(), stop_listening.clone()).map_err(Error::internal)?;
 
@@ -220,6 +221,8 @@ fn hire(settings: &Worker, db: &Db, instance: String, topics: &Topics, drain: &D
     let lease = Lease { owner: instance, duration: settings.lease };
     let offboarding = OffboardingExecutor::new(db.clone(), lease.clone());
     workers.spawn(jobs::run(offboarding, topics.clone(), settings.poll_interval, drain.workers()));
+    let indexes = IndexExecutor::new(db.clone(), lease.clone());
+    workers.spawn(jobs::run(indexes, topics.clone(), settings.poll_interval, drain.workers()));
     for _ in 0..settings.bulk_workers {
         let bulk = BulkDeleteExecutor::new(db.clone(), lease.clone(), settings.bulk_chunk_size);
         tracing::debug!(topic = bulk.topic(), "worker starts");

@@ -19,11 +19,12 @@ use super::layers::{
 use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
 use crate::db::Db;
-use crate::entity::EntityService;
+use crate::entity::{AttributeIndexService, EntityService};
 use crate::events::{EventService, Hub};
 use crate::offboarding::{OffboardingService, RemovalService, Watching};
 use crate::portfolio::PortfolioService;
 use crate::proto::DESCRIPTOR_SET;
+use crate::proto::v1::attribute_index_service_server::AttributeIndexServiceServer;
 use crate::proto::v1::bulk_delete_service_server::BulkDeleteServiceServer;
 use crate::proto::v1::entity_service_server::EntityServiceServer;
 use crate::proto::v1::event_service_server::EventServiceServer;
@@ -74,6 +75,7 @@ pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
         };
     }
     Routes::new(limited!(EntityServiceServer, EntityService::new(db.clone())))
+        .add_service(limited!(AttributeIndexServiceServer, AttributeIndexService::new(db.clone())))
         .add_service(limited!(PortfolioServiceServer, PortfolioService::new(db.clone())))
         .add_service(limited!(RemovalServiceServer, RemovalService::new(db.clone())))
         .add_service(limited!(OffboardingServiceServer, OffboardingService::new(watching)))

@@ -8,6 +8,7 @@ struct Ids {
     entity: String,
     request: String,
     task: String,
+    attribute: String,
 }
 
 async fn fill(client: &Client, name: &str) -> Ids {
@@ -18,13 +19,14 @@ async fn fill(client: &Client, name: &str) -> Ids {
     call("EntityService/PutDependent", json!({"entity_id": entity, "kind": "task", "dependent_id": "t", "data": {"of": name}})).await;
     let asked = call("OffboardingService/RequestOffboarding", json!({"entity_id": entity, "grace_period": "3600s"})).await;
     let task = call("BulkDeleteService/StartBulkDelete", json!({"uris": ["entities/nobody"]})).await;
+    let index = call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": format!("at_{name}")})).await;
     let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
-    Ids { portfolio, entity, request: text(&asked), task: text(&task) }
+    Ids { portfolio, entity, request: text(&asked), task: text(&task), attribute: index["attribute"].as_str().unwrap().to_owned() }
 }
 
 /// Every call that names an id.
 fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str, Value)> {
-    let Ids { portfolio, entity, request, task } = ids;
+    let Ids { portfolio, entity, request, task, attribute } = ids;
     vec![
         ("EntityService/GetEntity", json!({"entity_id": entity})),
         ("EntityService/CreateEntity", json!({"entity": {"entity_id": "new", "type": "T", "portfolio_id": portfolio}})),
@@ -60,6 +62,8 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
         ("OffboardingService/RequestOffboarding", json!({"entity_id": entity})),
         ("OffboardingService/GetOffboardingRequest", json!({"offboarding_request_id": request})),
         ("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": request})),
+        ("AttributeIndexService/GetAttributeIndex", json!({"attribute": attribute})),
+        ("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": attribute})),
         ("BulkDeleteService/GetBulkDelete", json!({"task_id": task})),
         ("BulkDeleteService/ListBulkDeleteFailures", json!({"task_id": task})),
     ]
@@ -83,6 +87,7 @@ scenario! {
                 entity: "en_none".to_owned(),
                 request: "0190a1b2-0000-7000-8000-000000000001".to_owned(),
                 task: "0190a1b2-0000-7000-8000-000000000002".to_owned(),
+                attribute: "at_none".to_owned(),
             };
             world.database.sql("DELETE FROM entity WHERE id = 'free'");
             world.entities(&["free"]).await;
@@ -99,6 +104,7 @@ scenario! {
                     (&theirs.entity, &never.entity),
                     (&theirs.request, &never.request),
                     (&theirs.task, &never.task),
+                    (&theirs.attribute, &never.attribute),
                 ] {
                     told = told.replace(id, never);
                 }

@@ -51,6 +51,8 @@ pub const METHODS: &[(&str, &str, &str)] = &[
     ("BulkDeleteService/StartBulkDelete", r#"{"entity_type": "T"}"#, "entities:delete"),
     ("BulkDeleteService/GetBulkDelete", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
     ("BulkDeleteService/ListBulkDeleteFailures", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    ("AttributeIndexService/GetAttributeIndex", r#"{"attribute": "a"}"#, "entities:read"),
+    ("AttributeIndexService/ListAttributeIndexes", "{}", "entities:read"),
     ("EventService/ListEvents", "{}", "events:read"),
     ("EventService/WatchEvents", "{}", "events:read"),
 ];
@@ -71,7 +73,9 @@ async fn call(client: &Client, method: &str, request: &str) -> Result<Answer, Fa
 #[test]
 fn the_table_of_scopes_has_every_method() {
     // What only `admin` may do has no scope to be tried with.
-    let mut listed: Vec<_> = METHODS.iter().map(|(method, ..)| *method).chain(["RemovalService/UpdateRemovalPolicy"]).collect();
+    let administration =
+        ["RemovalService/UpdateRemovalPolicy", "AttributeIndexService/CreateAttributeIndex", "AttributeIndexService/DeleteAttributeIndex"];
+    let mut listed: Vec<_> = METHODS.iter().map(|(method, ..)| *method).chain(administration).collect();
     let mut served: Vec<_> = rest::ROUTES.iter().map(|route| route.rpc).collect();
     listed.sort_unstable();
     served.sort_unstable();

@@ -5,6 +5,9 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod attribute_index_plans;
+mod attribute_index_races;
+mod attribute_indexes;
 mod command_line;
 mod contracts;
 mod dependents;

@@ -7,6 +7,7 @@ mod kit;
 
 mod bulk_delete;
 mod bulk_delete_accounts;
+mod bulk_delete_by_index;
 mod bulk_delete_refusals;
 mod crashes;
 mod detach_cost;

@@ -1,0 +1,2 @@
+DROP TABLE attribute_declaration;
+DELETE FROM attribute_index;

@@ -1,0 +1,125 @@
+//! One step of building or removing an index: a transaction that moves its cursor.
+
+use std::time::Duration;
+
+use diesel::Connection;
+use diesel::pg::PgConnection;
+
+use crate::db::Work;
+use crate::entity::index::build_queries::{self as sql, Claimed, Move, Standing};
+use crate::entity::index::model::{Phase, Rows};
+use crate::entity::index::queries;
+
+/// How many entities, or rows, a step looks at.
+const CHUNK: i64 = 5_000;
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There is more to do in this phase.
+    More(Phase),
+    /// Somebody has to come to an end first.
+    Waits,
+    /// The index is ready, or gone.
+    Done,
+    /// The index is another worker's, or is not wanted any more.
+    Lost,
+}
+
+/// Does the next step in a transaction of its own.
+pub fn step(connection: &mut PgConnection, claim: &Claimed, lease: Duration) -> Work<Progress> {
+    let step = |connection: &mut PgConnection| {
+        let Some(standing) = sql::lock(connection, claim)? else { return Ok(Progress::Lost) };
+        match claim.phase {
+            Phase::Waiting | Phase::Settling | Phase::Retiring => wait(connection, claim, &standing, lease),
+            Phase::Walking => walk(connection, claim, &standing, lease),
+            Phase::Checking => check(connection, claim, &standing, lease),
+            Phase::Clearing => clear(connection, claim, &standing, lease),
+        }
+    };
+    if claim.phase == Phase::Checking {
+        // Whoever writes a row that is about to be removed as stale makes this fail, and be done again.
+        connection.build_transaction().repeatable_read().run(step)
+    } else {
+        connection.transaction(step)
+    }
+}
+
+fn next(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, done: Move<'_>, lease: Duration) -> Work<Progress> {
+    let Some(phase) = claim.phase.next() else {
+        sql::finish(connection, claim, standing.state)?;
+        return Ok(Progress::Done);
+    };
+    let total = if phase == Phase::Walking { Some(sql::count_entities(connection, claim)?) } else { None };
+    sql::advance(connection, claim, Move { phase: Some(phase), total, place: ("", ""), ..done }, lease)?;
+    Ok(Progress::More(phase))
+}
+
+/// Waits for every transaction that runs when this is first asked: those that came later see what was committed before.
+fn wait(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lease: Duration) -> Work<Progress> {
+    let running = sql::running(connection)?;
+    let left: Vec<String> = match &standing.waits_for {
+        None => running,
+        Some(known) => known.iter().filter(|one| running.contains(one)).cloned().collect(),
+    };
+    if left.is_empty() {
+        return next(connection, claim, standing, Move::default(), lease);
+    }
+    sql::advance(connection, claim, Move { waits_for: Some(&left), ..Move::default() }, lease)?;
+    Ok(Progress::Waits)
+}
+
+/// Writes the rows of the next entities as they are seen. Those who change an entity write its new rows themselves, so none is missing; a row
+/// of what it was before may be left, and is found by `check`.
+fn walk(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lease: Duration) -> Work<Progress> {
+    let found = sql::walk(connection, claim, &standing.id, CHUNK)?;
+    let mut rows = Rows::default();
+    for (id, attributes) in &found.rows {
+        let keys = attributes.iter().flat_map(|attributes| claim.declared.keys(attributes));
+        rows.extend(&claim.declared.attribute, id, keys);
+    }
+    let entities = found.rows.len() as i64;
+    let done = Move { entities, rows: sql::add(connection, &claim.realm, rows)?, ..Move::default() };
+    match found.rows.last() {
+        Some((last, _)) if found.more || entities == CHUNK => {
+            sql::advance(connection, claim, Move { place: ("", last), ..done }, lease)?;
+            Ok(Progress::More(Phase::Walking))
+        }
+        _ => next(connection, claim, standing, done, lease),
+    }
+}
+
+/// Removes rows that are not true: of entities that were changed or removed while they were walked.
+fn check(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lease: Duration) -> Work<Progress> {
+    let Some(end) = sql::span(connection, claim, &standing.id, CHUNK)? else {
+        return next(connection, claim, standing, Move::default(), lease);
+    };
+    let suspects = sql::suspects(connection, claim, standing.created_at, &standing.id, &end)?;
+    let ids: Vec<&str> = suspects.rows.iter().map(|(id, _)| id.as_str()).collect();
+    if !ids.is_empty() {
+        let mut stale = sql::rows_of(connection, claim, &ids)?;
+        for (id, attributes) in &suspects.rows {
+            for key in attributes.iter().flat_map(|attributes| claim.declared.keys(attributes)) {
+                stale.remove(&(key, id.clone()));
+            }
+        }
+        let mut rows = Rows::default();
+        for (key, id) in &stale {
+            rows.extend(&claim.declared.attribute, id, [key.clone()]);
+        }
+        queries::remove(connection, &claim.realm, rows)?;
+    }
+    let end = if suspects.more { ids.last().copied().unwrap_or(&end) } else { &end };
+    sql::advance(connection, claim, Move { place: ("", end), ..Move::default() }, lease)?;
+    Ok(Progress::More(Phase::Checking))
+}
+
+fn clear(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lease: Duration) -> Work<Progress> {
+    match sql::clear(connection, claim, (&standing.value, &standing.id), CHUNK)? {
+        Some((value, id)) => {
+            sql::advance(connection, claim, Move { place: (&value, &id), ..Move::default() }, lease)?;
+            Ok(Progress::More(Phase::Clearing))
+        }
+        None => next(connection, claim, standing, Move::default(), lease),
+    }
+}

@@ -1,0 +1,124 @@
+//! The SQL of finding, by the indexes of a realm, who may match a filter.
+//!
+//! All of it is to be done in the transaction of the query that uses what is found: an index that is dropped is emptied only when the
+//! transactions are over that may have seen it in use.
+
+use std::collections::HashSet;
+
+use diesel::pg::{Pg, PgConnection};
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Integer, Text};
+
+use crate::db::{Realm, Work, statement};
+use crate::filter::{Filter, Keys, Lookup};
+
+/// How many conditions of a filter are tried for the one with the fewest candidates.
+const TRIED: usize = 8;
+
+/// The ids of all entities of a realm that may match a filter, as a query: `SELECT entity_id ...`, some of them more than once. Lookups in indexes
+/// that were ready when they were chosen.
+#[derive(Clone, Debug)]
+pub struct Candidates {
+    realm: i32,
+    lookups: Vec<Lookup>,
+}
+
+/// Chooses the lookups that find the fewest candidates. None if no index can say anything, or there are more than `at_most`: then it is as well to
+/// go through the entities.
+pub fn choose(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filter>, at_most: i64) -> Work<Option<Candidates>> {
+    let Some(filter) = filter.filter(|filter| !filter.candidates(&|_| true).is_empty()) else { return Ok(None) };
+    let ready = ready(connection, realm)?;
+    let mut chosen = None;
+    let mut most = at_most;
+    for lookups in filter.candidates(&|attribute| ready.contains(attribute)).into_iter().take(TRIED) {
+        let candidates = Candidates { realm: realm.id(), lookups };
+        let (count,): (i64,) = Count { candidates: &candidates, limit: most + 1 }.get_result(connection)?;
+        if count <= most {
+            (chosen, most) = (Some(candidates), count - 1);
+        }
+        if most < 0 {
+            break;
+        }
+    }
+    Ok(chosen)
+}
+
+impl Candidates {
+    /// Whether all of its indexes are still in use.
+    pub fn are_ready(&self, connection: &mut PgConnection, realm: &Realm) -> Work<bool> {
+        let ready = ready(connection, realm)?;
+        Ok(self.lookups.iter().all(|lookup| ready.contains(&lookup.attribute)))
+    }
+}
+
+fn ready(connection: &mut PgConnection, realm: &Realm) -> Work<HashSet<String>> {
+    let ready: Vec<(String,)> = ReadyAttributes { realm: realm.id() }.load(connection)?;
+    Ok(ready.into_iter().map(|(attribute,)| attribute).collect())
+}
+
+statement! {
+    /// The attributes whose indexes are in use.
+    struct ReadyAttributes { realm: i32 as Integer } -> (Text,),
+    "SELECT d.attribute FROM attribute_declaration d WHERE d.realm_id = {realm} AND d.state = 'ready'"
+}
+
+impl QueryFragment<Pg> for Candidates {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        for (n, lookup) in self.lookups.iter().enumerate() {
+            out.push_sql(if n == 0 { "" } else { " UNION ALL " });
+            out.push_sql("SELECT a.entity_id FROM attribute_index a WHERE a.realm_id = ");
+            out.push_bind_param::<Integer, _>(&self.realm)?;
+            out.push_sql(" AND a.attribute = ");
+            out.push_bind_param::<Text, _>(&lookup.attribute)?;
+            match &lookup.keys {
+                Keys::OneOf(keys) => {
+                    out.push_sql(" AND a.value = ANY(");
+                    out.push_bind_param::<Array<Text>, _>(keys)?;
+                    out.push_sql(")");
+                }
+                Keys::Between { from, below } => {
+                    out.push_sql(" AND a.value >= ");
+                    out.push_bind_param::<Text, _>(from)?;
+                    out.push_sql(" AND a.value < ");
+                    out.push_bind_param::<Text, _>(below)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl QueryId for Candidates {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+/// Counts candidates up to a limit.
+struct Count<'a> {
+    candidates: &'a Candidates,
+    limit: i64,
+}
+
+impl QueryFragment<Pg> for Count<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.unsafe_to_cache_prepared();
+        out.push_sql("SELECT count(*) FROM (SELECT 1 FROM (");
+        self.candidates.walk_ast(out.reborrow())?;
+        out.push_sql(") c LIMIT ");
+        out.push_bind_param::<BigInt, _>(&self.limit)?;
+        out.push_sql(") few");
+        Ok(())
+    }
+}
+
+impl QueryId for Count<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for Count<'_> {
+    type SqlType = (BigInt,);
+}
+
+impl RunQueryDsl<PgConnection> for Count<'_> {}

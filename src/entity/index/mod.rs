@@ -1,0 +1,16 @@
+//! Indexes over attributes that a realm has declared.
+//!
+//! An index holds a row for each value of each entity. It says which entities may match a filter; whether one does is decided on its own row,
+//! in the same snapshot. So a row too many costs a look, and a row too few would lose a match: that must never be. `docs/adr/0013` tells how
+//! an index comes to be while entities are changed and removed.
+
+mod build;
+pub mod build_queries;
+mod executor;
+pub mod lookup_queries;
+pub mod model;
+pub mod queries;
+mod service;
+
+pub use executor::IndexExecutor;
+pub use service::AttributeIndexService;

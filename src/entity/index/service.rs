@@ -1,0 +1,145 @@
+//! `offboard.v1.AttributeIndexService`.
+
+use http::StatusCode;
+use tonic::{Request, Response, Status};
+
+use crate::access::{Caller, Once};
+use crate::db::{Db, Page};
+use crate::entity::index::model::{AttributeIndex, IndexState, MAX_INDEXES, check_attribute};
+use crate::entity::index::queries;
+use crate::entity::service::PAGES;
+use crate::error::{Code, Error, Result, Violations};
+use crate::filter::AttributePath;
+use crate::proto::v1::attribute_index_service_server::AttributeIndexService as Service;
+use crate::proto::{answer, convert, v1};
+
+/// In how many seconds to look at an index again that is being built.
+const RETRY_AFTER: u16 = 1;
+
+/// The indexes that a realm has declared.
+pub struct AttributeIndexService {
+    db: Db,
+}
+
+impl AttributeIndexService {
+    /// The service on this database.
+    pub fn new(db: Db) -> Self {
+        AttributeIndexService { db }
+    }
+}
+
+#[tonic::async_trait]
+impl Service for AttributeIndexService {
+    async fn create_attribute_index(
+        &self,
+        request: Request<v1::CreateAttributeIndexRequest>,
+    ) -> Result<Response<v1::AttributeIndex>, Status> {
+        let once = Once::of(&request)?;
+        let path = check(&request.into_inner().attribute)?;
+        let caller = once.caller().clone();
+        let create = move |connection: &mut diesel::PgConnection| {
+            let count = queries::lock_count(connection, &caller.realm)?;
+            if let Some(known) = queries::get(connection, &caller.realm, &path.canonical)? {
+                return Err(declared(&known).into());
+            }
+            if count >= MAX_INDEXES {
+                let message = format!("The realm has {MAX_INDEXES} indexes, those that are being dropped among them; delete one first.");
+                return Err(Error::new(Code::LimitReached, message).with("limit", MAX_INDEXES).into());
+            }
+            let created = queries::create(connection, &caller, &path)?;
+            let created = created.ok_or_else(|| Error::internal("an attribute was declared in spite of the lock"))?;
+            let location = format!("/v1/attribute-indexes/{}", encode(&created.attribute));
+            Ok(answer::accepted(to_proto(created), &location, RETRY_AFTER))
+        };
+        once.transaction(&self.db, create).await
+    }
+
+    async fn get_attribute_index(&self, request: Request<v1::GetAttributeIndexRequest>) -> Result<Response<v1::AttributeIndex>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let path = check(&request.into_inner().attribute)?;
+        let wanted = path.canonical.clone();
+        let found = self.db.run(move |connection| queries::get(connection, &realm, &wanted)).await?;
+        Ok(Response::new(to_proto(found.ok_or_else(|| not_declared(&path))?)))
+    }
+
+    async fn list_attribute_indexes(
+        &self,
+        request: Request<v1::ListAttributeIndexesRequest>,
+    ) -> Result<Response<v1::ListAttributeIndexesResponse>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let mut request = request.into_inner();
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        let mut faults = Violations::new();
+        let seal = self.db.seal().await?;
+        let page: Page<String> = Page::check(seal, &realm, "AttributeIndexes", &request, (size, &token), PAGES, &mut faults);
+        faults.check()?;
+        let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
+        let mut found = self.db.run(move |connection| queries::list(connection, &realm, &after, limit)).await?;
+        let next_page_token = page.cut(&mut found, |last| last.attribute.clone())?;
+        let attribute_indexes = found.into_iter().map(to_proto).collect();
+        Ok(Response::new(v1::ListAttributeIndexesResponse { attribute_indexes, next_page_token }))
+    }
+
+    async fn delete_attribute_index(
+        &self,
+        request: Request<v1::DeleteAttributeIndexRequest>,
+    ) -> Result<Response<v1::AttributeIndex>, Status> {
+        let once = Once::of(&request)?;
+        let path = check(&request.into_inner().attribute)?;
+        let caller = once.caller().clone();
+        let delete = move |connection: &mut diesel::PgConnection| {
+            let dropped = queries::drop_index(connection, &caller, &path.canonical)?;
+            let dropped = dropped.ok_or_else(|| not_declared(&path))?;
+            Ok(answer::with_status(to_proto(dropped), StatusCode::ACCEPTED))
+        };
+        once.transaction(&self.db, delete).await
+    }
+}
+
+fn check(attribute: &str) -> Result<AttributePath> {
+    let mut faults = Violations::new();
+    let path = check_attribute(attribute, &mut faults);
+    faults.check()?;
+    path.ok_or_else(|| Error::internal("a path that is none is a fault"))
+}
+
+fn not_declared(path: &AttributePath) -> Error {
+    Error::not_found("attribute_index", &path.canonical)
+}
+
+fn declared(known: &AttributeIndex) -> Error {
+    let attribute = &known.attribute;
+    let message = match known.state {
+        IndexState::Dropping => format!("The index of `{attribute}` is still being dropped; try again when it is gone."),
+        _ => format!("The attribute `{attribute}` is declared already."),
+    };
+    Error::new(Code::AlreadyExists, message).with("resource_type", "attribute_index").with("resource_name", attribute)
+}
+
+/// The attribute as a segment of a path.
+fn encode(attribute: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    attribute.bytes().map(encode).collect()
+}
+
+fn to_proto(index: AttributeIndex) -> v1::AttributeIndex {
+    let state = match index.state {
+        IndexState::Building => v1::AttributeIndexState::Building,
+        IndexState::Ready => v1::AttributeIndexState::Ready,
+        IndexState::Failed => v1::AttributeIndexState::Failed,
+        IndexState::Dropping => v1::AttributeIndexState::Dropping,
+    };
+    v1::AttributeIndex {
+        attribute: index.attribute,
+        state: state.into(),
+        entities_done: index.entities_done,
+        entities_total: index.entities_total,
+        rows_written: index.rows_written,
+        created_at: Some(convert::timestamp(index.created_at)),
+        ready_at: index.ready_at.map(convert::timestamp),
+        error: index.error.map(|(code, message)| v1::JobError { code, message }),
+    }
+}

@@ -1,0 +1,387 @@
+//! What an index over the values of an attribute can say of a filter: a condition that every match meets. Whether an entity is a match is
+//! then decided on its own row.
+//!
+//! A value is indexed as a key, a text that sorts byte by byte: `t` and the folded text, cut after 256 characters, for a text or a boolean,
+//! and `n` and 16 hexadecimal digits for a number. A filter's values have at most 256 characters, so what is cut makes no difference to
+//! whether a key may be meant.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value as Json;
+
+use super::evaluate::any_value;
+use super::fold::fold_character;
+use super::function::Test;
+use super::syntax::{Bounds, Call, Node, Path, Scale, Value};
+use super::{Filter, MAX_VALUE_CHARACTERS, ParseError};
+
+/// Keys of one attribute. Some value of every match has one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// The attribute: its canonical path.
+    pub attribute: String,
+    /// The keys.
+    pub keys: Keys,
+}
+
+/// A set of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// Each of these.
+    OneOf(Vec<String>),
+    /// Those from `from` on that sort before `below`.
+    Between {
+        /// The first.
+        from: String,
+        /// Behind the last.
+        below: String,
+    },
+}
+
+/// The path of an attribute, as it is written behind `attributes.` in a filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttributePath {
+    /// Its one spelling.
+    pub canonical: String,
+    /// The names that lead to the values.
+    pub names: Vec<String>,
+}
+
+impl AttributePath {
+    /// Reads a path such as `Address.City` or `'First name'`.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        const BEFORE: &str = "exists(attributes.";
+        let filter = Filter::parse(&format!("{BEFORE}{text})")).map_err(|mut error| {
+            error.position = error.position.saturating_sub(BEFORE.len());
+            error
+        })?;
+        match filter.root {
+            Node::Call(Call { path, .. }) if path.is_attribute() => Ok(AttributePath::of(&path)),
+            _ => Err(ParseError::new(0, "not the path of one attribute")),
+        }
+    }
+
+    fn of(path: &Path) -> Self {
+        let spelled = path.to_string();
+        let canonical = spelled.strip_prefix("attributes.").unwrap_or(&spelled).to_owned();
+        AttributePath { canonical, names: path.names.clone() }
+    }
+}
+
+/// The keys of the values that these names lead to, each once.
+pub fn keys(attributes: &Json, names: &[String]) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    if let Some(root) = attributes.as_object() {
+        any_value(root, names, &mut |value| {
+            keys.extend(key(value));
+            false
+        });
+    }
+    keys
+}
+
+fn key(value: &Json) -> Option<String> {
+    match value {
+        Json::String(text) => Some(text_key(text)),
+        Json::Bool(truth) => Some(text_key(if *truth { "true" } else { "false" })),
+        Json::Number(number) => number.as_f64().map(number_key),
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
+    }
+}
+
+const TEXT: &str = "t";
+const NUMBER: &str = "n";
+/// Behind every key of a number.
+const BEHIND_NUMBERS: &str = "o";
+/// Behind every key of a text.
+const BEHIND_TEXTS: &str = "u";
+
+fn text_key(text: &str) -> String {
+    TEXT.chars().chain(text.chars().take(MAX_VALUE_CHARACTERS).map(fold_character)).collect()
+}
+
+/// Sorts as the numbers do: the bits of a double that is not negative are in order, and those of a negative one in the opposite order.
+fn number_key(number: f64) -> String {
+    // Both zeros are one.
+    let bits = (number + 0.0).to_bits();
+    let ordered = if bits >> 63 == 0 { bits | 1 << 63 } else { !bits };
+    format!("{NUMBER}{ordered:016x}")
+}
+
+/// The keys of the numbers from `from` to `to`, both included.
+pub fn numbers_between(from: f64, to: f64) -> Keys {
+    Keys::Between { from: number_key(from), below: format!("{}~", number_key(to)) }
+}
+
+/// The keys of the texts from `from` to `to`, both included, in the order of their characters without case. Without an end the range is open.
+pub fn texts_between(from: Option<&str>, to: Option<&str>) -> Keys {
+    let from = from.map_or(TEXT.to_owned(), text_key);
+    // A key that was cut may stand for a longer text; it sorts before that.
+    let below = to.map_or(BEHIND_TEXTS.to_owned(), |to| format!("{}\u{1}", text_key(to)));
+    Keys::Between { from, below }
+}
+
+fn texts_starting_with(start: &str) -> Keys {
+    let from = text_key(start);
+    let below = behind_all_starting_with(&from).unwrap_or_else(|| BEHIND_TEXTS.to_owned());
+    Keys::Between { from, below }
+}
+
+/// The first text that sorts behind every text with this start. UTF-8 sorts as its characters do.
+fn behind_all_starting_with(start: &str) -> Option<String> {
+    let mut characters: Vec<char> = start.chars().collect();
+    while let Some(last) = characters.pop() {
+        // No character is a surrogate.
+        let next = if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(u32::from(last) + 1) };
+        if let Some(next) = next {
+            characters.push(next);
+            return Some(characters.into_iter().collect());
+        }
+    }
+    None
+}
+
+impl Filter {
+    /// Conditions that indexes over these attributes can answer. Each of them is necessary: every match meets one of the lookups of each.
+    /// There may be none; then an index can say nothing.
+    pub fn candidates(&self, is_indexed: &dyn Fn(&str) -> bool) -> Vec<Vec<Lookup>> {
+        necessary(&self.root, is_indexed)
+    }
+}
+
+fn necessary(node: &Node, is_indexed: &dyn Fn(&str) -> bool) -> Vec<Vec<Lookup>> {
+    match node {
+        Node::Call(call) => lookups(call, is_indexed).into_iter().collect(),
+        Node::And(members) => members.iter().flat_map(|member| necessary(member, is_indexed)).collect(),
+        // What holds within one value holds of some value.
+        Node::SameValue { inner, .. } => necessary(inner, is_indexed),
+        Node::Or(members) => {
+            let first = |member| necessary(member, is_indexed).into_iter().next();
+            let union: Option<Vec<Vec<Lookup>>> = members.iter().map(first).collect();
+            union.into_iter().map(|members| members.concat()).collect()
+        }
+        Node::Not(_) => Vec::new(),
+    }
+}
+
+fn lookups(call: &Call, is_indexed: &dyn Fn(&str) -> bool) -> Option<Vec<Lookup>> {
+    if !call.path.is_attribute() {
+        return None;
+    }
+    let attribute = AttributePath::of(&call.path).canonical;
+    if !is_indexed(&attribute) {
+        return None;
+    }
+    let keys = match call.function.test {
+        Test::Equals | Test::EqualsCaseSensitive => vec![Keys::OneOf(equal_keys(&call.values))],
+        Test::StartsWith => call.values.iter().flat_map(starting_keys).collect(),
+        test if test.is_order() => keys_within(Bounds::of(test, &call.values)),
+        // What asks for no value, or for something that is not a place in the order of values.
+        _ => return None,
+    };
+    Some(keys.into_iter().map(|keys| Lookup { attribute: attribute.clone(), keys }).collect())
+}
+
+fn equal_keys(values: &[Value]) -> Vec<String> {
+    let number = |value: &Value| value.number.as_deref().and_then(|plain| plain.parse().ok()).map(number_key);
+    let keys: BTreeSet<String> = values.iter().flat_map(|value| std::iter::once(text_key(&value.text)).chain(number(value))).collect();
+    keys.into_iter().collect()
+}
+
+/// A number begins with a text if its digits do, which are not in order: so where a number may be meant, all of them are.
+fn starting_keys(value: &Value) -> Vec<Keys> {
+    let mut keys = vec![texts_starting_with(&value.text)];
+    if value.text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        keys.push(all_numbers());
+    }
+    keys
+}
+
+/// The keys of what may lie between two ends.
+fn keys_within(bounds: Bounds<'_>) -> Vec<Keys> {
+    let end = |end: Option<(&Value, bool)>, open: f64| {
+        let number = end.and_then(|(value, _)| value.number.as_deref()).and_then(|plain| plain.parse().ok());
+        number.unwrap_or(open)
+    };
+    let text = |end: Option<(&'_ Value, bool)>| end.map(|(value, _)| value.text.clone());
+    match bounds.scale() {
+        // A text that reads as a number lies anywhere among those that begin as one.
+        Scale::Number => vec![
+            numbers_between(end(bounds.low, f64::NEG_INFINITY), end(bounds.high, f64::INFINITY)),
+            Keys::Between { from: format!("{TEXT}-"), below: format!("{TEXT}:") },
+        ],
+        Scale::Moment => {
+            let (low, high) = bounds.moments(|value| value.moment);
+            vec![dates_between(low, high)]
+        }
+        // A number is compared as its digits are written, in which it is not in order.
+        Scale::Text => vec![texts_between(text(bounds.low).as_deref(), text(bounds.high).as_deref()), all_numbers()],
+    }
+}
+
+/// Texts that are dates begin with their day, as it is where they were written: within a day of what it is in UTC.
+fn dates_between(low: Option<DateTime<Utc>>, high: Option<DateTime<Utc>>) -> Keys {
+    let day = |moment: DateTime<Utc>, days: i64| moment.checked_add_signed(TimeDelta::days(days)).map(|day| day.format("%Y-%m-%d").to_string());
+    // Years of other than four digits are no dates, and would be out of order.
+    let day = |moment: Option<DateTime<Utc>>, days: i64| moment.and_then(|moment| day(moment, days)).filter(|day| day.len() == 10);
+    let from = day(low, -1).unwrap_or_else(|| "0".to_owned());
+    let below = day(high, 2).unwrap_or_else(|| ":".to_owned());
+    Keys::Between { from: format!("{TEXT}{from}"), below: format!("{TEXT}{below}") }
+}
+
+fn all_numbers() -> Keys {
+    Keys::Between { from: NUMBER.to_owned(), below: BEHIND_NUMBERS.to_owned() }
+}
+
+impl Keys {
+    /// Whether a key is one of them.
+    pub fn contains(&self, key: &str) -> bool {
+        match self {
+            Keys::OneOf(keys) => keys.iter().any(|one| one == key),
+            Keys::Between { from, below } => from.as_str() <= key && key < below.as_str(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::EntityRecord;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn path(text: &str) -> AttributePath {
+        AttributePath::parse(text).unwrap()
+    }
+
+    fn candidates(filter: &str, indexed: &[&str]) -> Vec<Vec<String>> {
+        let lookups = Filter::parse(filter).unwrap().candidates(&|attribute| indexed.contains(&attribute));
+        lookups.iter().map(|union| union.iter().map(|lookup| lookup.attribute.clone()).collect()).collect()
+    }
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        for (text, canonical, names) in [
+            ("LastName", "LastName", vec!["LastName"]),
+            ("Address.City", "Address.City", vec!["Address", "City"]),
+            ("\"Address\".'City'", "Address.City", vec!["Address", "City"]),
+            ("'First name'", "'First name'", vec!["First name"]),
+            ("'a.b'.c", "'a.b'.c", vec!["a.b", "c"]),
+        ] {
+            let path = path(text);
+            assert_eq!((path.canonical.as_str(), path.names), (canonical, names.into_iter().map(str::to_owned).collect()), "{text}");
+        }
+        for wrong in ["", " ", "a b", "a)", "a) and exists(attributes.b", "a, b", "'a", "a..b", ".a"] {
+            assert!(AttributePath::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_every_match_needs_is_looked_up() {
+        let one = vec![vec!["a".to_owned()]];
+        assert_eq!(candidates("equals(attributes.a, x)", &["a"]), one);
+        assert_eq!(candidates("equals(attributes.a, x)", &["b"]), Vec::<Vec<String>>::new());
+        assert_eq!(candidates("equals(type, T) and in(attributes.a, x, y) and exists(attributes.b)", &["a", "b"]), one);
+        assert_eq!(candidates("equals(attributes.a, x) or equals(type, T)", &["a"]), Vec::<Vec<String>>::new());
+        assert_eq!(candidates("equals(attributes.a, x) or startsWith(attributes.b, y)", &["a", "b"]), [["a", "b"]]);
+        assert_eq!(candidates("equals(attributes.a, x) and startsWith(attributes.b.c, y)", &["a", "b.c"]), [["a"], ["b.c"]]);
+        for nothing in ["not equals(attributes.a, x)", "missing(attributes.a)", "exists(attributes.a)", "equals(uri, a)"] {
+            assert_eq!(candidates(nothing, &["a"]), Vec::<Vec<String>>::new(), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn keys_of_numbers_sort_as_the_numbers_do() {
+        let numbers = [f64::NEG_INFINITY, -1e300, -2.5, -2.0, -1e-300, 0.0, 5e-324, 0.1, 2.0, 10.0, 1e21, f64::MAX];
+        let keys = numbers.map(number_key);
+        assert!(keys.is_sorted());
+        assert_eq!(number_key(-0.0), number_key(0.0));
+        let from_two_to_ten = numbers_between(2.0, 10.0);
+        assert_eq!(numbers.map(|number| from_two_to_ten.contains(&number_key(number))).iter().filter(|within| **within).count(), 2);
+        assert!(keys.iter().all(|key| NUMBER < key.as_str() && key.as_str() < BEHIND_NUMBERS));
+    }
+
+    #[test]
+    fn a_range_of_texts_has_its_ends_and_what_was_cut() {
+        let range = texts_between(Some("Bonn"), Some("Köln"));
+        for (text, within) in [("BONN", true), ("köln", true), ("Essen", true), ("Aachen", false), ("Kölnisch", false), ("L", false)] {
+            assert_eq!(range.contains(&text_key(text)), within, "{text}");
+        }
+        let (long, longer) = ("x".repeat(256), "x".repeat(300));
+        assert!(texts_between(Some(&long), None).contains(&text_key(&longer)));
+    }
+
+    #[test]
+    fn a_start_ends_before_the_next_character() {
+        for (start, below) in [("tab", "tac"), ("t\u{d7ff}", "t\u{e000}"), ("tx\u{10ffff}", "ty"), ("tÿ", "tĀ")] {
+            assert_eq!(behind_all_starting_with(start).as_deref(), Some(below));
+        }
+    }
+
+    fn values() -> impl Strategy<Value = Json> {
+        let texts = ["", "a", "A", "ab", "AB", "É", "é", "ς", "Σ", "10", "10.0", "1e1", "-1", "true", "TRUE", "\u{10ffff}", "ß", "x y",
+            "2024-02-28", "2024-03-01T09:00:00+12:00", "2024-02-29 00:10:00.25Z", "0001-01-01", "9999-12-31T23:59:59-15:59"];
+        let leaf = prop_oneof![
+            prop::sample::select(texts.to_vec()).prop_map(Json::from),
+            prop::sample::select(vec![json!(10), json!(10.5), json!(-1), json!(0), json!(1e21), json!(true), json!(false), json!(null)]),
+            Just(json!("é".repeat(300))),
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Json::from),
+                prop::collection::btree_map(prop::sample::select(vec!["b".to_owned(), "c".to_owned()]), inner, 0..3)
+                    .prop_map(|members| Json::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn calls() -> impl Strategy<Value = String> {
+        let functions = prop::sample::select(vec!["equals", "equalsCaseSensitive", "startsWith", "in"]);
+        let paths = prop::sample::select(vec!["attributes.a", "attributes.a.b", "attributes.c"]);
+        let searched =
+            prop::sample::select(vec!["a", "Ab", "é", "σ", "10", "1", "1e1", "-1", "-", "TRUE", "t", "\u{10ffff}", "1e21", "x "]);
+        let paths_again = paths.clone();
+        let ends = prop::sample::select(vec!["0", "-1", "10", "10.5", "1e21", "a", "É", "b2", "2024-02-28", "2024-02-29T23:30:00-10:00", "9999-12-31"]);
+        prop_oneof![
+            8 => (functions, paths, searched).prop_map(|(function, path, value)| format!("{function}({path}, '{value}')")),
+            1 => Just(format!("startsWith(attributes.a, '{}')", "É".repeat(256))),
+            4 => (prop::sample::select(vec!["lt", "lte", "gt", "gte"]), paths_again, ends.clone())
+                .prop_map(|(function, path, end)| format!("{function}({path}, '{end}')")),
+            // A range in which nothing can lie is no filter.
+            4 => (ends.clone(), ends).prop_map(|(from, to)| format!("range(attributes.a, '{from}', '{to}')"))
+                .prop_filter("a range that something lies in", |filter| Filter::parse(filter).is_ok()),
+            1 => Just("inSameAttributeValue(equals(attributes.a.b, 'A') and gte(attributes.a.c, 2))".to_owned()),
+            1 => Just("exists(attributes.a)".to_owned()),
+        ]
+    }
+
+    fn filters() -> impl Strategy<Value = String> {
+        calls().prop_recursive(3, 8, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 2..4).prop_map(|members| format!("({})", members.join(" and "))),
+                prop::collection::vec(inner.clone(), 2..4).prop_map(|members| format!("({})", members.join(" or "))),
+                inner.prop_map(|inner| format!("not {inner}")),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_match_is_among_the_candidates(a in values(), c in values(), filter in filters()) {
+            let attributes = json!({"a": a, "c": c});
+            let filter = Filter::parse(&filter).unwrap();
+            let meets = |lookup: &Lookup| {
+                keys(&attributes, &path(&lookup.attribute).names).iter().any(|key| lookup.keys.contains(key))
+            };
+            let candidate = filter.candidates(&|_| true).iter().all(|union| union.iter().any(meets));
+            let then = DateTime::UNIX_EPOCH;
+            let record = EntityRecord {
+                id: "e", r#type: "T", state: "active", portfolio_id: None, created_at: then, updated_at: then, crosswalks: 0, attributes: &attributes,
+            };
+            prop_assert!(candidate || !filter.matches(&record), "{filter} matches {attributes} and is no candidate");
+        }
+    }
+}

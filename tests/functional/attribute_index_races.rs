@@ -1,0 +1,163 @@
+//! An index is exact when it is ready, whatever was done to entities while it was built.
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::pg::PgConnection;
+use futures::future::join_all;
+
+use crate::attribute_indexes::{assert_exact, found, given, indexed};
+use crate::kit::*;
+
+const DECLARE: &str = "AttributeIndexService/CreateAttributeIndex";
+
+async fn set_name(world: &World, entity: &str, name: &str) {
+    let request = json!({"entity_id": entity, "entity": {"attributes": {"name": name}}});
+    world.call("EntityService/UpdateEntity", request).await.unwrap_or_else(|failure| panic!("{entity}: {failure:#?}"));
+}
+
+async fn is_ready(world: &World) {
+    world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "name"}), |index| index["state"] == "ready").await;
+}
+
+/// A transaction that holds the row which the build will write for an entity, so that the build stops between its read and its write. The build
+/// is told not to wait for this one transaction before it begins.
+async fn stop_build_at(world: &World, entity: &str, value: &str) -> PgConnection {
+    let mut holder = world.database.connection();
+    let row = format!("SELECT id, 'name', '{value}', '{entity}' FROM realm WHERE org = 'acme' AND mode = 'test'");
+    holder.batch_execute(&format!("BEGIN; INSERT INTO attribute_index (realm_id, attribute, value, entity_id) {row}")).unwrap();
+    world.call(DECLARE, json!({"attribute": "name"})).await.unwrap();
+    until("the build waits", || world.database.count("SELECT count(*) FROM attribute_declaration WHERE cardinality(waits_for) > 0") == 1)
+        .await;
+    world.database.sql("UPDATE attribute_declaration SET waits_for = '{}'");
+    until("the build has read and cannot write", || {
+        world.database.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%attribute_index%'") == 1
+    })
+    .await;
+    holder
+}
+
+#[tokio::test]
+async fn what_changes_between_the_read_of_a_build_and_its_write_is_indexed_as_it_is() {
+    let world = World::start(Door::Rest).await;
+    given(&world.database, 100, "jsonb_build_object('name', 'old')");
+    let mut holder = stop_build_at(&world, "e-000050", "told").await;
+    // Entities whose rows the build has written, is about to write, and whose row it waits for.
+    for entity in ["e-000001", "e-000050", "e-000099"] {
+        set_name(&world, entity, "new").await;
+    }
+    // There and back again.
+    for name in ["new", "old"] {
+        set_name(&world, "e-000002", name).await;
+        set_name(&world, "e-000098", name).await;
+    }
+    let clear = json!({"entity_id": "e-000003", "entity": {"attributes": {}, "replace_attributes": true}});
+    world.call("EntityService/UpdateEntity", clear).await.unwrap();
+    for entity in ["e-000004", "e-000097"] {
+        world.call("RemovalService/RemoveEntity", json!({"entity_id": entity})).await.unwrap();
+    }
+    until("two are gone", || world.database.count("SELECT count(*) FROM tombstone") == 2).await;
+    // One of them comes again, as another.
+    world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e-000004", "type": "T", "attributes": {"name": "Again"}}}))
+        .await
+        .unwrap();
+    world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "z", "type": "T", "attributes": {"name": "late"}}}))
+        .await
+        .unwrap();
+    holder.batch_execute("ROLLBACK").unwrap();
+    is_ready(&world).await;
+    assert_exact(&world.database);
+    assert_eq!(found(&world, "equals(attributes.name, NEW)").await, ["e-000001", "e-000050", "e-000099"]);
+}
+
+/// A transaction without a transaction id and without a snapshot is nobody that `pg_current_snapshot` knows of.
+#[tokio::test]
+async fn a_writer_that_began_before_the_declaration_is_waited_for() {
+    let world = World::start(Door::Grpc).await;
+    given(&world.database, 10, "jsonb_build_object('name', 'n' || n)");
+    let mut writer = world.database.connection();
+    writer.batch_execute("BEGIN; SELECT 1").unwrap();
+    world.call(DECLARE, json!({"attribute": "name"})).await.unwrap();
+    until("the writer is waited for", || {
+        world.database.count("SELECT count(*) FROM attribute_declaration WHERE cardinality(waits_for) > 0") == 1
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.database.text("SELECT phase FROM attribute_declaration").as_deref(), Some("waiting"));
+    // It does not know of the declaration, and so writes no rows.
+    writer
+        .batch_execute(
+            "INSERT INTO entity (realm_id, id, incarnation, type, state, attributes)
+             SELECT id, 'late', gen_random_uuid(), 'T', 'active', '{\"name\": \"Late\"}' FROM realm WHERE org = 'acme' AND mode = 'test';
+             COMMIT",
+        )
+        .unwrap();
+    is_ready(&world).await;
+    assert_exact(&world.database);
+    assert_eq!(found(&world, "equals(attributes.name, late)").await, ["late"]);
+}
+
+#[tokio::test]
+async fn a_build_goes_on_where_it_was_when_its_worker_is_killed() {
+    let mut world = World::start_with(Door::Rest, &["--lease", "1"]).await;
+    given(&world.database, 12_000, "jsonb_build_object('name', 'n' || n)");
+    let mut holder = stop_build_at(&world, "e-011000", "tn11000").await;
+    assert_eq!(
+        world.database.text("SELECT phase || cursor_id || ' ' || entities_done FROM attribute_declaration").as_deref(),
+        Some("walkinge-010000 10000")
+    );
+    world.server.kill();
+    holder.batch_execute("ROLLBACK").unwrap();
+    set_rows_apart(&world.database);
+    let server = Server::start_with(&world.database, &["--lease", "1"], &[]).await;
+    let client = Client::new(&server, &world.key, world.door);
+    until("it is ready", || world.database.count("SELECT count(*) FROM attribute_declaration WHERE state = 'ready'") == 1).await;
+    let index = client.call("AttributeIndexService/GetAttributeIndex", json!({"attribute": "name"})).await.unwrap();
+    assert_eq!((index.get("entities_done"), index.get("rows_written")), (&json!(12_000), &json!(12_000)), "nothing is read twice");
+    assert_exact(&world.database);
+}
+
+/// The rows that were written before the kill are those of the first two chunks.
+fn set_rows_apart(database: &Database) {
+    assert_eq!(database.count("SELECT count(*) FROM attribute_index"), 10_000);
+}
+
+#[tokio::test]
+async fn an_index_that_is_built_while_many_write_is_exact() {
+    let world = World::start_with(Door::Rest, &["--poll-interval", "0.02"]).await;
+    given(&world.database, 20_000, "jsonb_build_object('name', 'n' || n % 7)");
+    let doors = [world.through(Door::Grpc), world.through(Door::Rest)];
+    for round in 0..3 {
+        world.call(DECLARE, json!({"attribute": "name"})).await.unwrap();
+        let writers = (0..16).map(async |n: usize| {
+            let client = &doors[n % 2];
+            let mut written = 0;
+            while world.database.count("SELECT count(*) FROM attribute_declaration WHERE state = 'ready'") == 0 {
+                let entity = format!("e-{:06}", 1 + rand::random::<u32>() % 20_000);
+                let name = format!("N{}", rand::random::<u32>() % 7);
+                let (method, request) = match rand::random::<u32>() % 4 {
+                    0 => ("RemovalService/RemoveEntity", json!({"entity_id": entity})),
+                    1 => {
+                        ("EntityService/CreateEntity", json!({"entity": {"entity_id": entity, "type": "T", "attributes": {"name": name}}}))
+                    }
+                    _ => ("EntityService/UpdateEntity", json!({"entity_id": entity, "entity": {"attributes": {"name": name}}})),
+                };
+                written += i64::from(client.call(method, request).await.is_ok());
+            }
+            written
+        });
+        let written: i64 = join_all(writers).await.into_iter().sum();
+        println!("round {round}: {written} changes while the index was built");
+        until("nothing leaves any more", || {
+            world.database.count("SELECT count(*) FROM offboarding_request WHERE status IN ('pending', 'running')") == 0
+        })
+        .await;
+        assert_exact(&world.database);
+        world.call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"})).await.unwrap();
+        until("it is gone", || world.database.count("SELECT count(*) FROM attribute_declaration") == 0).await;
+        assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 0);
+    }
+    indexed(&world, "name").await;
+}
