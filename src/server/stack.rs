@@ -13,8 +13,8 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::layers::{
-    AroundLayer, Auth, DeadlineLayer, Idempotency, LoadLayer, Methods, PanicLayer, RateLimit, RequestIdLayer, Scopes, StatusLayer,
-    TraceLayer, Version,
+    AroundLayer, Auth, Deadline, Idempotency, LoadLayer, Methods, PanicLayer, RateLimit, RequestIdLayer, Scopes, StatusLayer, TraceLayer,
+    Version,
 };
 use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
@@ -108,7 +108,7 @@ pub fn layers(
         .layer(StatusLayer::new(limits.message_bytes))
         .layer(PanicLayer)
         .layer(LoadLayer::new(limits.concurrent_calls, closing))
-        .layer(DeadlineLayer::new(methods, limits.request_timeout))
+        .layer(AroundLayer(Deadline::new(methods, limits.request_timeout)))
         .layer(AroundLayer(Auth::new(authenticator, Scopes::declared(descriptors))))
         .layer(AroundLayer(limits.calls.clone()))
         .layer(AroundLayer(Version))

@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 use crate::error::Result;
 
 mod detach;
+mod doors;
+mod gateway;
 mod offboard;
 
 /// Arguments of `bench`.
@@ -20,6 +22,8 @@ pub struct Arguments {
 enum Act {
     /// Detach members of portfolios and attach them again
     Detach(detach::Arguments),
+    /// Compare REST with gRPC
+    Gateway(gateway::Arguments),
     /// Request the offboarding of many entities
     Offboard(offboard::Arguments),
 }
@@ -28,6 +32,7 @@ enum Act {
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.act {
         Act::Detach(arguments) => detach::run(arguments).await,
+        Act::Gateway(arguments) => gateway::run(arguments).await,
         Act::Offboard(arguments) => offboard::run(arguments).await,
     }
 }

@@ -190,11 +190,6 @@ impl Schema {
         &self.messages[place]
     }
 
-    /// The place of a message type that was added.
-    pub fn place(&self, full_name: &str) -> Option<usize> {
-        self.places.get(full_name).copied()
-    }
-
     /// Finds a field by a path of names, in either spelling, through messages that stand once.
     pub fn resolve(&self, message: usize, path: &str) -> Option<FieldPath> {
         let mut steps = Vec::new();

@@ -37,7 +37,7 @@ use crate::error::Error;
 pub use api_version::Version;
 pub use around::AroundLayer;
 pub use auth::{Auth, Scopes};
-pub use deadline::DeadlineLayer;
+pub use deadline::Deadline;
 pub use idempotency::Idempotency;
 pub use load::LoadLayer;
 pub use methods::Methods;
