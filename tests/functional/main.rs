@@ -5,8 +5,10 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod browsers;
 mod command_line;
 mod contracts;
+mod deadlines;
 mod dependents;
 mod entities;
 mod entity_batches;
@@ -34,4 +36,5 @@ mod rest_door;
 mod shown_members;
 mod shutdown;
 mod tombstones;
+mod versions;
 mod watching;
