@@ -113,6 +113,10 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
 
+    /// Origins whose pages may call REST and gRPC-Web from a browser, such as https://app.example.com, or `*`; several with commas. By default none
+    #[arg(long, env = "OFFBOARD_CORS_ORIGINS", value_delimiter = ',', value_parser = origin, value_name = "ORIGIN")]
+    pub cors_origins: Vec<String>,
+
     /// Largest message and largest body, in bytes
     #[arg(long, env = "OFFBOARD_MAX_BODY_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
     pub max_body_bytes: usize,
@@ -136,6 +140,10 @@ pub struct Serve {
     /// Seconds that calls, and then workers, may take to finish
     #[arg(long, env = "OFFBOARD_DRAIN_TIMEOUT", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
     pub drain_timeout: Duration,
+
+    /// The connections of gRPC.
+    #[command(flatten)]
+    pub grpc: Grpc,
 
     /// The workers.
     #[command(flatten)]
@@ -164,6 +172,26 @@ impl Serve {
         self.database = database;
         self
     }
+}
+
+/// How long the connections of gRPC last.
+#[derive(Args, Clone, Debug)]
+pub struct Grpc {
+    /// Seconds after which a silent connection is asked whether anyone is there; 0 asks never
+    #[arg(long, env = "OFFBOARD_GRPC_KEEPALIVE_INTERVAL", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub grpc_keepalive_interval: Duration,
+
+    /// Seconds after which a connection that was asked and kept silent is closed
+    #[arg(long, env = "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT", default_value = "20", value_parser = seconds, value_name = "SECONDS")]
+    pub grpc_keepalive_timeout: Duration,
+
+    /// Seconds after which a connection takes no new calls, so that its client makes another, perhaps to another replica; 0 is never
+    #[arg(long, env = "OFFBOARD_GRPC_MAX_CONNECTION_AGE", default_value = "3600", value_parser = seconds, value_name = "SECONDS")]
+    pub grpc_max_connection_age: Duration,
+
+    /// Seconds that the calls of such a connection then have to end; 0 is as long as they want
+    #[arg(long, env = "OFFBOARD_GRPC_MAX_CONNECTION_AGE_GRACE", default_value = "0", value_parser = seconds, value_name = "SECONDS")]
+    pub grpc_max_connection_age_grace: Duration,
 }
 
 /// The settings of workers.
@@ -214,6 +242,13 @@ pub struct Nats {
     pub nats_create_stream: bool,
 }
 
+/// An origin as browsers send it, or a star.
+fn origin(text: &str) -> Result<String, String> {
+    let is_origin =
+        text == "*" || url::Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text);
+    is_origin.then(|| text.to_owned()).ok_or_else(|| "must be `*` or as https://app.example.com, without a path".to_owned())
+}
+
 /// One or more tokens of a NATS subject, without wildcards.
 fn subject_prefix(text: &str) -> Result<String, String> {
     let is_token = |token: &str| !token.is_empty() && token.bytes().all(is_plain);
@@ -240,7 +275,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{seconds, stream_name, subject_prefix};
+    use super::{origin, seconds, stream_name, subject_prefix};
     use std::time::Duration;
 
     #[test]
@@ -248,6 +283,24 @@ mod tests {
         assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
         for bad in ["-1", "x", "", "NaN", "1e9"] {
             assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_as_browsers_send_it() {
+        for good in ["*", "https://app.example.com", "http://localhost:3000"] {
+            assert!(origin(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "app.example.com",
+            "https://app.example.com/",
+            "https://App.example.com",
+            "https://app.example.com:443",
+            "null",
+            "https://*",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
         }
     }
 

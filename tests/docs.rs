@@ -232,6 +232,34 @@ fn describe(page: &mut String, command: &Command, parent: &str, depth: usize) {
     }
 }
 
+/// The service config of gRPC clients (github.com/grpc/proposal, A2 and A6), with retries as AIP-194 has them: only of calls whose repetition
+/// changes nothing, that are unary, and that found the service unavailable. Which calls only read, their HTTP rules say.
+#[test]
+fn the_service_config_retries_what_only_reads() {
+    let pool = prost_reflect::DescriptorPool::decode(offboard::proto::DESCRIPTOR_SET).unwrap();
+    let http = pool.get_extension_by_name("google.api.http").unwrap();
+    let reads = |method: &prost_reflect::MethodDescriptor| {
+        let rule = method.options().get_extension(&http).into_owned();
+        let is_get = rule.as_message().is_some_and(|rule| rule.has_field_by_name("get"));
+        is_get && !method.is_client_streaming() && !method.is_server_streaming()
+    };
+    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).filter(reads);
+    let names: Vec<_> =
+        methods.map(|method| serde_json::json!({"service": method.parent_service().full_name(), "method": method.name()})).collect();
+    let named = |name: &str| names.iter().any(|method| method["method"] == name);
+    assert!(named("GetEntity") && named("ListPortfolios") && !named("DetachEntity") && !named("ExportPortfolio"));
+    let config = serde_json::json!({
+        "methodConfig": [{
+            "name": names,
+            "retryPolicy": {
+                "maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "2s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }],
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+    });
+    check("docs/service-config.json", &(serde_json::to_string_pretty(&config).unwrap() + "\n"));
+}
+
 #[test]
 fn the_settings_in_the_readme_are_those_of_serve() {
     let readme = fs::read_to_string(file("README.md")).unwrap();

@@ -1,5 +1,6 @@
 //! The way to Postgres: the pool and its timeouts, the schema and its migrations, wake-ups, and the embedded cluster.
 
+pub mod deadline;
 pub mod embedded;
 mod fault;
 pub(crate) mod filtered;

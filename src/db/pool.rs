@@ -9,6 +9,7 @@ use diesel::pg::PgConnection;
 use diesel::{Connection, ConnectionError};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
+use crate::db::deadline;
 use crate::db::fault::{Fault, fault};
 use crate::db::seal::{self, Seal};
 use crate::error::{Error, Result};
@@ -84,6 +85,19 @@ fn bounded(database_url: &str) -> String {
 struct Pooled {
     connection: PgConnection,
     used: Instant,
+    /// The `statement_timeout` of the session.
+    allowance: Duration,
+}
+
+impl Pooled {
+    /// Gives the statements to come this much time.
+    fn allow(&mut self, allowance: Duration) -> Result<(), Fail> {
+        if allowance != self.allowance {
+            self.connection.batch_execute(&format!("SET statement_timeout = {}", allowance.as_millis()))?;
+            self.allowance = allowance;
+        }
+        Ok(())
+    }
 }
 
 struct Manager {
@@ -96,7 +110,7 @@ impl r2d2::ManageConnection for Manager {
 
     fn connect(&self) -> Result<Pooled, Failure> {
         let connection = connect(&self.options).map_err(|error| Failure(error.to_string()))?;
-        Ok(Pooled { connection, used: Instant::now() })
+        Ok(Pooled { connection, used: Instant::now(), allowance: self.options.statement_timeout })
     }
 
     /// Called on every check-out. A round trip each time would cost up to a fifth of the throughput, so only what was idle is tested.
@@ -186,6 +200,8 @@ impl Db {
     ///
     /// Calls wait in async code, not in blocked threads: a permit for each connection is taken first. Past the queue limit, or when none is
     /// free in time, the call fails with `unavailable`.
+    ///
+    /// Where the caller has a [deadline], no statement may run past it.
     pub async fn run<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -194,10 +210,11 @@ impl Db {
         let permit = telemetry::waiting_for_pool(self.permit()).await?;
         let inner = self.0.clone();
         let span = tracing::Span::current();
+        let deadline = deadline::current();
         let outcome = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let _entered = span.enter();
-            run_blocking(&inner.pool, work)
+            run_blocking(&inner, deadline, work)
         });
         outcome.await.map_err(Error::internal)?
     }
@@ -246,11 +263,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn run_blocking<T>(pool: &r2d2::Pool<Manager>, mut work: impl FnMut(&mut PgConnection) -> Result<T, Fail>) -> Result<T> {
+fn run_blocking<T>(inner: &Inner, deadline: Option<Instant>, mut work: impl FnMut(&mut PgConnection) -> Result<T, Fail>) -> Result<T> {
     let mut attempt = 1;
     loop {
-        let mut pooled = pool.get().map_err(|error| Error::unavailable("The database cannot be reached.").caused_by(error))?;
-        let outcome = work(&mut pooled.connection);
+        let mut pooled = inner.pool.get().map_err(|error| Error::unavailable("The database cannot be reached.").caused_by(error))?;
+        let allowance = deadline::allowance(deadline, inner.options.statement_timeout)?;
+        let outcome = pooled.allow(allowance).and_then(|()| work(&mut pooled.connection));
         pooled.used = Instant::now();
         match outcome {
             Ok(value) => return Ok(value),

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use http::Method;
 use http::uri::PathAndQuery;
-use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value,
+};
 
-use super::json::{Cardinality, FieldPath, Schema, SchemaError, Shape, Style};
+use super::json::{Cardinality, Field, FieldPath, Schema, Shape, Style};
 use super::percent::Place;
+use super::raw::is_http_body;
 use super::route::Router;
 use super::template::Template;
 
@@ -44,9 +47,6 @@ pub enum BuildError {
         /// The other RPC.
         other: String,
     },
-    /// A message holds what has no JSON form.
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
 }
 
 /// An RPC that has routes.
@@ -62,6 +62,10 @@ pub struct Rpc {
     pub input: usize,
     /// The place of the response message in the schema.
     pub output: usize,
+    /// The JSON form of the request message.
+    pub input_shape: Shape,
+    /// The JSON form of the response message.
+    pub output_shape: Shape,
     /// Whether the client sends a stream.
     pub client_streaming: bool,
     /// Whether the server sends a stream.
@@ -84,6 +88,14 @@ pub struct Binding {
     /// For a `PATCH` whose request message has an `update_mask`: the field, by its place. A mask that is not given is made of the members of
     /// the body, so that a service can tell `null` from absent.
     pub update_mask: Option<usize>,
+    /// Whether the body of the request is a `google.api.HttpBody`: bytes of any kind.
+    pub takes_bytes: bool,
+    /// Whether the body of the answer is a `google.api.HttpBody`.
+    pub gives_bytes: bool,
+    /// The field of the request message that says at which version the resource must be.
+    pub expected_version: Option<FieldPath>,
+    /// The field of the response message, or of the field of it that is the answer, that says which version the resource is at.
+    pub version: Option<FieldPath>,
 }
 
 /// What the body of a request is.
@@ -138,13 +150,25 @@ pub fn routes(pool: &DescriptorPool) -> Result<Router<Arc<Binding>>, BuildError>
             services.flat_map(|service| service.methods().collect::<Vec<_>>()).filter(|method| method.options().has_extension(&http))
         };
         let mut schema = Schema::new(style);
+        let mut rpcs = Vec::new();
         for method in methods() {
-            schema.add(&method.input())?;
-            schema.add(&method.output())?;
+            let shapes = (schema.message_shape(method.input(), false), schema.message_shape(method.output(), false));
+            rpcs.push((schema.add(&method.input()), schema.add(&method.output()), shapes));
         }
+        schema.add_contents(pool);
         let schema = Arc::new(schema);
-        for method in methods() {
-            let rpc = Arc::new(rpc(&method, &schema));
+        for (method, (input, output, (input_shape, output_shape))) in methods().zip(rpcs) {
+            let rpc = Arc::new(Rpc {
+                name: method.full_name().to_owned(),
+                path: path_of(&method),
+                schema: Arc::clone(&schema),
+                input,
+                output,
+                input_shape,
+                output_shape,
+                client_streaming: method.is_client_streaming(),
+                server_streaming: method.is_server_streaming(),
+            });
             if let Some(rule) = method.options().get_extension(&http).as_message() {
                 add_rule(&mut router, &rpc, rule)?;
                 let additional = rule.get_field_by_name("additional_bindings");
@@ -161,18 +185,9 @@ fn style_of(service: &ServiceDescriptor, json_style: &ExtensionDescriptor) -> Op
     service.options().get_extension(json_style).as_enum_number().and_then(Style::from_number)
 }
 
-fn rpc(method: &MethodDescriptor, schema: &Arc<Schema>) -> Rpc {
+fn path_of(method: &MethodDescriptor) -> PathAndQuery {
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    let place = |message: MessageDescriptor| schema.place(message.full_name()).expect("the messages of every RPC are in the schema");
-    Rpc {
-        name: method.full_name().to_owned(),
-        path: path.parse().expect("names of protobuf are fit for a path"),
-        schema: Arc::clone(schema),
-        input: place(method.input()),
-        output: place(method.output()),
-        client_streaming: method.is_client_streaming(),
-        server_streaming: method.is_server_streaming(),
-    }
+    path.parse().expect("names of protobuf are fit for a path")
 }
 
 fn add_rule(router: &mut Router<Arc<Binding>>, rpc: &Arc<Rpc>, rule: &DynamicMessage) -> Result<(), BuildError> {
@@ -209,11 +224,58 @@ fn add_rule(router: &mut Router<Arc<Binding>>, rpc: &Arc<Rpc>, rule: &DynamicMes
     let update_mask = mask.map(|(place, _)| place).filter(|_| method == Method::PATCH && body != BodyRule::None);
 
     let shape = template.shape();
-    let binding = Arc::new(Binding { rpc: Arc::clone(rpc), path, variables, body, response_body, update_mask });
+    let binding = Arc::new(Binding {
+        path,
+        variables,
+        body,
+        response_body,
+        update_mask,
+        takes_bytes: match body {
+            BodyRule::None => false,
+            BodyRule::Whole => is_http_body(rpc.input()),
+            BodyRule::Field(place) => holds_http_body(&rpc.schema.message(rpc.input).fields[place]),
+        },
+        gives_bytes: match response_body {
+            None => is_http_body(rpc.output()),
+            Some(place) => holds_http_body(&rpc.schema.message(rpc.output).fields[place]),
+        },
+        expected_version: expected_version(rpc, body),
+        version: version(rpc, response_body),
+        rpc: Arc::clone(rpc),
+    });
     router.add(method.clone(), template, binding).map_err(|other| {
         let other = other.rpc.name.clone();
         BuildError::Taken { rpc: rpc.name.clone(), method, path: shape, other }
     })
+}
+
+fn holds_http_body(field: &Field) -> bool {
+    matches!(field.cardinality, Cardinality::Single { .. })
+        && matches!(field.descriptor.kind(), Kind::Message(message) if is_http_body(&message))
+}
+
+/// The field in which a request says at which version the resource must be: `expected_version` of the message or of its body.
+fn expected_version(rpc: &Rpc, body: BodyRule) -> Option<FieldPath> {
+    let within = match body {
+        BodyRule::Field(place) => Some(format!("{}.expected_version", rpc.schema.message(rpc.input).fields[place].descriptor.name())),
+        _ => None,
+    };
+    let found = within.and_then(|path| rpc.schema.resolve(rpc.input, &path)).or_else(|| rpc.schema.resolve(rpc.input, "expected_version"));
+    found.filter(|path| !rpc.client_streaming && is_version(&rpc.schema, path))
+}
+
+/// The field in which an answer says which version the resource is at: `version` of what is its body.
+fn version(rpc: &Rpc, response_body: Option<usize>) -> Option<FieldPath> {
+    let path = match response_body {
+        Some(place) => format!("{}.version", rpc.schema.message(rpc.output).fields[place].descriptor.name()),
+        None => "version".to_owned(),
+    };
+    rpc.schema.resolve(rpc.output, &path).filter(|path| !rpc.server_streaming && is_version(&rpc.schema, path))
+}
+
+fn is_version(schema: &Schema, path: &FieldPath) -> bool {
+    let field = schema.field_at(path);
+    matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Number(Kind::Int64)))
 }
 
 /// The method and the path of a rule.
@@ -235,6 +297,5 @@ fn text(rule: &DynamicMessage, field: &str) -> String {
 /// Whether a field holds one value that can be read from text.
 fn is_simple(schema: &Schema, path: &FieldPath) -> bool {
     let field = schema.field_at(path);
-    let is_single = matches!(field.cardinality, Cardinality::Single { .. });
-    is_single && !matches!(field.shape, Shape::Message(_) | Shape::Struct(_) | Shape::Value(_) | Shape::ListValue(_))
+    matches!(field.cardinality, Cardinality::Single { .. }) && !field.shape.is_document()
 }

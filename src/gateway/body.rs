@@ -7,6 +7,7 @@ use http::{HeaderMap, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
+use super::compression::Coding;
 use crate::error::{Code, Error};
 
 /// The form of a body.
@@ -16,6 +17,8 @@ pub enum Form {
     Json,
     /// JSON documents, one a line.
     JsonLines,
+    /// Bytes of any kind.
+    Bytes,
 }
 
 /// The media types of a stream of documents.
@@ -25,12 +28,8 @@ pub const JSON_LINES: &str = "application/x-ndjson";
 pub fn form(headers: &HeaderMap, is_stream: bool) -> Result<Form, Error> {
     let unsupported = || {
         let wanted = if is_stream { "application/x-ndjson or application/json" } else { "application/json" };
-        Error::new(Code::UnsupportedMediaType, format!("The body must be {wanted}, in UTF-8 and not compressed."))
+        Error::new(Code::UnsupportedMediaType, format!("The body must be {wanted}, in UTF-8."))
     };
-    let encoding = headers.get(header::CONTENT_ENCODING).map(|encoding| encoding.as_bytes());
-    if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
-        return Err(unsupported());
-    }
     let Some(declared) = headers.get(header::CONTENT_TYPE) else {
         return Ok(if is_stream { Form::JsonLines } else { Form::Json });
     };
@@ -47,6 +46,12 @@ pub fn form(headers: &HeaderMap, is_stream: bool) -> Result<Form, Error> {
         _ if essence.starts_with("application/") && essence.ends_with("+json") => Ok(Form::Json),
         _ => Err(unsupported()),
     }
+}
+
+/// How the body of a request is compressed.
+pub fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Error> {
+    Coding::given(headers)
+        .map_err(|()| Error::new(Code::UnsupportedMediaType, "The body may be compressed by gzip or zstd, and by nothing else."))
 }
 
 /// Reads a body that is not larger than the limit. One that declares to be larger is not read at all.

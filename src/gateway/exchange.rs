@@ -18,7 +18,8 @@ use super::problem::{self, Problem};
 use super::request::Target;
 use super::route::Found;
 use super::stream::Framing;
-use super::{MatchedRoute, Shared, headers, json, request_id};
+use super::version::{self, Conditions};
+use super::{MatchedRoute, Shared, compression, headers, json, raw, request_id};
 use crate::error::{Code, Error};
 
 /// What one request is answered with: the settings, and the id and rule of the request as far as they are known.
@@ -59,6 +60,7 @@ impl Exchange {
                 binding: Arc::clone(target),
                 variables: variables.into_iter().map(String::from).collect(),
                 query: parts.uri.query().map(str::to_owned),
+                expected_version: None,
             },
         };
         let binding = Arc::clone(&target.binding);
@@ -74,7 +76,7 @@ impl Exchange {
         response
     }
 
-    async fn exchange<S>(&self, stack: S, target: Target, parts: request::Parts, body: Body) -> Result<Response<Body>, Response<Body>>
+    async fn exchange<S>(&self, stack: S, mut target: Target, parts: request::Parts, body: Body) -> Result<Response<Body>, Response<Body>>
     where
         S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
         S::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -82,20 +84,30 @@ impl Exchange {
         let binding = Arc::clone(&target.binding);
         let form = match binding.body {
             BodyRule::None => Form::Json,
+            _ if binding.takes_bytes => Form::Bytes,
             _ => body::form(&parts.headers, binding.rpc.client_streaming).map_err(|error| self.wrong_media_type(&parts.method, error))?,
         };
+        let coding = body::coding(&parts.headers).map_err(|error| self.wrong_coding(error))?;
+        let body = compression::decompressed(body, coding);
+        let conditions = Conditions::of(&parts.method, &parts.headers, &binding).map_err(|error| self.refuse(error))?;
+        target.expected_version = conditions.expected;
         let mut metadata = headers::to_metadata(&parts.headers).map_err(|error| self.refuse(error))?;
         metadata.insert(request_id::HEADER, self.request_id_header());
 
+        let content_type = if form == Form::Bytes { raw::declared(parts.headers.get(header::CONTENT_TYPE)) } else { String::new() };
         let fault = Arc::new(OnceLock::new());
-        let messages = messages(target, form, body, self.shared.options.max_body_bytes).map({
+        let messages = messages(target, form, content_type, body, self.shared.options.max_body_bytes).map({
             let fault = Arc::clone(&fault);
             move |message| message.inspect_err(|status: &Status| drop(fault.set(status.clone())))
         });
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
         if binding.rpc.server_streaming {
             let answer = called.map_err(|status| self.problem(fault.get().unwrap_or(&status)))?;
-            return Ok(self.stream(answer, Framing::of(&parts.headers), fault));
+            return if binding.gives_bytes {
+                self.stream_of_bytes(answer, fault).await
+            } else {
+                Ok(self.stream(answer, Framing::of(&parts.headers), fault))
+            };
         }
         let answered = match called {
             Ok(answer) => answer.only().await,
@@ -105,19 +117,31 @@ impl Exchange {
         match (fault.get(), answered) {
             (Some(fault), _) => Err(self.problem(fault)),
             (None, Err(status)) => Err(self.problem(&status)),
-            (None, Ok((metadata, message))) => Ok(self.document(&binding, &metadata, &message)),
+            (None, Ok((metadata, message))) => Ok(self.document(&binding, &conditions, &metadata, &message)),
         }
     }
 
     /// The answer of an RPC that answers with one message.
-    fn document(&self, binding: &Binding, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
-        let (headers, status) = headers::from_metadata(metadata);
+    fn document(&self, binding: &Binding, conditions: &Conditions, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
+        let (mut headers, status) = headers::from_metadata(metadata);
         let status = status.unwrap_or(StatusCode::OK);
+        if !headers.contains_key(header::ETAG)
+            && let Some(tag) = version::tag(binding, message)
+        {
+            headers.insert(header::ETAG, tag);
+        }
         if status == StatusCode::NO_CONTENT {
             return self.respond(status, headers, None, Body::empty());
         }
+        if headers.get(header::ETAG).is_some_and(|tag| conditions.has(tag)) {
+            return self.respond(StatusCode::NOT_MODIFIED, headers, None, Body::empty());
+        }
+        if binding.gives_bytes {
+            let (media_type, data) = raw::read(binding, message);
+            return self.respond(status, headers, Some(media_type), Body::from(data));
+        }
         match self.text(binding, message) {
-            Ok(text) => self.respond(status, headers, Some("application/json"), Body::from(text)),
+            Ok(text) => self.respond(status, headers, Some(HeaderValue::from_static("application/json")), Body::from(text)),
             Err(status) => self.problem(&status),
         }
     }
@@ -125,12 +149,20 @@ impl Exchange {
     /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream, is
     /// told as it was found.
     fn stream(&self, answer: Answer, framing: Framing, fault: Arc<OnceLock<Status>>) -> Response<Body> {
-        let (mut headers, status) = headers::from_metadata(&answer.metadata);
-        // What reverse proxies understand, nginx and those like it: pass on each message as it comes.
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        let (headers, status) = stream_headers(&answer.metadata);
         let messages = answer.messages.map(move |message| message.map_err(|status| fault.get().cloned().unwrap_or(status)));
         let body = framing.frame(self.clone(), messages);
-        self.respond(status.unwrap_or(StatusCode::OK), headers, Some(framing.media_type()), body)
+        self.respond(status, headers, Some(HeaderValue::from_static(framing.media_type())), body)
+    }
+
+    /// The same where the messages are pieces of one body. The first of them says what it is.
+    async fn stream_of_bytes(&self, mut answer: Answer, fault: Arc<OnceLock<Status>>) -> Result<Response<Body>, Response<Body>> {
+        let first = answer.messages.message().await.map_err(|status| self.problem(fault.get().unwrap_or(&status)))?;
+        let (headers, status) = stream_headers(&answer.metadata);
+        let Some(binding) = &self.binding else { return Err(self.refuse(Error::internal("a stream without a route"))) };
+        let empty = || DynamicMessage::new(binding.rpc.output().clone());
+        let (media_type, data) = raw::read(binding, &first.unwrap_or_else(empty));
+        Ok(self.respond(status, headers, Some(media_type), raw::rest(self.clone(), data, answer.messages)))
     }
 
     fn text(&self, binding: &Binding, message: &DynamicMessage) -> Result<Vec<u8>, Status> {
@@ -144,7 +176,7 @@ impl Exchange {
         let rpc = &binding.rpc;
         let written = match binding.response_body {
             Some(place) => json::encode_field(&rpc.schema, &rpc.schema.message(rpc.output).fields[place], message, out),
-            None => json::encode_message(&rpc.schema, rpc.output, message, out),
+            None => json::encode_value(&rpc.schema, &rpc.output_shape, message, out),
         };
         Ok(written.map_err(Error::internal)?)
     }
@@ -165,7 +197,7 @@ impl Exchange {
         let (mut headers, _) = headers::from_metadata(status.metadata().as_ref());
         headers.extend(problem.headers);
         let text = serde_json::to_vec(&problem.document).expect("a map of JSON values can always be written");
-        self.respond(problem.status, headers, Some(problem::MEDIA_TYPE), Body::from(text))
+        self.respond(problem.status, headers, Some(HeaderValue::from_static(problem::MEDIA_TYPE)), Body::from(text))
     }
 
     /// The answer to a failure that the gateway found.
@@ -198,13 +230,20 @@ impl Exchange {
         response
     }
 
-    fn respond(&self, status: StatusCode, headers: HeaderMap, media_type: Option<&'static str>, body: Body) -> Response<Body> {
+    /// Tells what a body may be compressed by (RFC 9110, section 15.5.16).
+    fn wrong_coding(&self, error: Error) -> Response<Body> {
+        let mut response = self.refuse(error);
+        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("zstd, gzip"));
+        response
+    }
+
+    fn respond(&self, status: StatusCode, headers: HeaderMap, media_type: Option<HeaderValue>, body: Body) -> Response<Body> {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         let headers = response.headers_mut();
         if let Some(media_type) = media_type {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+            headers.insert(header::CONTENT_TYPE, media_type);
         }
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(request_id::HEADER, self.request_id_header());
@@ -217,7 +256,17 @@ impl Exchange {
 }
 
 /// The messages of a request. Nothing is read before the first is asked for.
-fn messages(target: Target, form: Form, body: Body, limit: usize) -> Messages {
+fn messages(target: Target, form: Form, content_type: String, body: Body, limit: usize) -> Messages {
+    if form == Form::Bytes && target.binding.rpc.client_streaming {
+        return raw::messages(target, content_type, body).boxed();
+    }
+    if form == Form::Bytes {
+        return stream::once(async move {
+            let body = body::read(body, limit).await?;
+            Ok(target.message_of_bytes(&content_type, body)?)
+        })
+        .boxed();
+    }
     if form == Form::Json {
         return stream::once(async move {
             let body = body::read(body, limit).await?;
@@ -232,6 +281,14 @@ fn messages(target: Target, form: Form, body: Body, limit: usize) -> Messages {
     });
     // A stream ends with its first fault.
     messages.take_while(move |message: &Result<_, Status>| std::future::ready(!std::mem::replace(&mut failed, message.is_err()))).boxed()
+}
+
+/// The headers and the status of an answer of many messages.
+fn stream_headers(metadata: &HeaderMap) -> (HeaderMap, StatusCode) {
+    let (mut headers, status) = headers::from_metadata(metadata);
+    // What reverse proxies understand, nginx and those like it: pass on each message as it comes.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    (headers, status.unwrap_or(StatusCode::OK))
 }
 
 /// Names the line that a fault is in.

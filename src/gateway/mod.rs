@@ -5,15 +5,18 @@
 //! process. One request takes this way: [`route`] finds its rule, [`request`] makes its message, [`call`] calls the service, and [`exchange`]
 //! holds the ends together and makes the answer.
 
+mod accept;
 mod binding;
 mod body;
 mod call;
 mod codec;
+mod compression;
 mod exchange;
 mod headers;
 mod json;
 mod percent;
 mod problem;
+mod raw;
 mod request;
 pub mod request_id;
 mod route;
@@ -21,6 +24,7 @@ mod stream;
 mod template;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -39,7 +43,6 @@ use tower::Service;
 use self::binding::Binding;
 pub use self::binding::BuildError;
 use self::exchange::Exchange;
-pub use self::json::SchemaError;
 use self::route::Router;
 use crate::error::Error;
 
@@ -109,12 +112,14 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let given = request.headers().get(request_id::HEADER).and_then(|value| value.to_str().ok());
+        let coding = compression::Coding::accepted(request.headers());
         let exchange = Exchange { shared: Arc::clone(&self.shared), request_id: request_id::sane_or_new(given), binding: None };
         let stack = self.stack.clone();
         Box::pin(async move {
             let after_panic = exchange.clone();
             let answer = AssertUnwindSafe(exchange.answer(stack, request.map(Body::new))).catch_unwind().await;
-            Ok(answer.unwrap_or_else(|panic| after_panic.refuse(Error::internal(panic_message(panic.as_ref())))))
+            let answer = answer.unwrap_or_else(|panic| after_panic.refuse(Error::internal(panic_message(panic.as_ref()))));
+            Ok(compression::compressed(answer, coding))
         })
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
 use super::json::{Cardinality, Decoder, FieldPath, Shape, from_text};
 use super::percent::{Place, decode};
+use super::raw;
 use crate::error::{Error, Violations};
 
 /// What a request says outside of its body.
@@ -19,6 +21,8 @@ pub struct Target {
     pub variables: Vec<String>,
     /// Its query, still percent-encoded.
     pub query: Option<String>,
+    /// The version that its resource must be at, by `If-Match`.
+    pub expected_version: Option<i64>,
 }
 
 impl Target {
@@ -27,11 +31,27 @@ impl Target {
         let mut message = DynamicMessage::new(self.binding.rpc.input().clone());
         let mut violations = Violations::new();
         let members = self.read_body(body, &mut message, &mut violations);
-        self.read_path(&mut message, &mut violations);
-        self.read_query(&mut message, &mut violations);
+        self.read_target(&mut message, &mut violations);
         violations.check()?;
         self.fill_mask(&members, &mut message);
         Ok(message)
+    }
+
+    /// Makes the request message with a body that is a `google.api.HttpBody`.
+    pub fn message_of_bytes(&self, content_type: &str, data: Bytes) -> Result<DynamicMessage, Error> {
+        let mut message = DynamicMessage::new(self.binding.rpc.input().clone());
+        let mut violations = Violations::new();
+        raw::fill(&self.binding, &mut message, content_type, data);
+        self.read_target(&mut message, &mut violations);
+        violations.check()?;
+        Ok(message)
+    }
+
+    /// Reads all but the body.
+    fn read_target(&self, message: &mut DynamicMessage, violations: &mut Violations) {
+        self.read_path(message, violations);
+        self.read_query(message, violations);
+        self.read_version(message, violations);
     }
 
     /// Reads the body, and tells the members that it had, by their proto names.
@@ -48,6 +68,13 @@ impl Target {
                     violations.add("body", "unexpected", "this request takes no body");
                 }
                 return Vec::new();
+            }
+            BodyRule::Whole if !matches!(rpc.input_shape, Shape::Message(_)) => {
+                let decoded = Decoder::new(schema, body, "").whole(&rpc.input_shape);
+                if let Some(Value::Message(whole)) = decoded.value {
+                    *message = whole;
+                }
+                (Vec::new(), decoded.violations)
             }
             BodyRule::Whole => {
                 let decoded = Decoder::new(schema, body, "").message(rpc.input, message);
@@ -139,6 +166,18 @@ impl Target {
         }
     }
 
+    fn read_version(&self, message: &mut DynamicMessage, violations: &mut Violations) {
+        let (Some(version), Some(path)) = (self.expected_version, &self.binding.expected_version) else { return };
+        let schema = &self.binding.rpc.schema;
+        let field = schema.field_at(path);
+        let holder = schema.holder_mut(message, path);
+        if holder.has_field(&field.descriptor) && holder.get_field(&field.descriptor).as_i64() != Some(version) {
+            violations.add(schema.path_name(path), "conflict", "differs between `If-Match` and the request");
+        } else {
+            holder.set_field(&field.descriptor, Value::I64(version));
+        }
+    }
+
     /// The field that a query parameter gives: one that neither the path nor the body can.
     fn parameter(&self, name: &str) -> Option<FieldPath> {
         let binding = &self.binding;
@@ -150,8 +189,7 @@ impl Target {
         };
         let is_in_path = binding.variables.iter().any(|(variable, _)| *variable == path);
         let field = binding.rpc.schema.field_at(&path);
-        let has_text_form = !matches!(field.cardinality, Cardinality::Map(_))
-            && !matches!(field.shape, Shape::Message(_) | Shape::Struct(_) | Shape::Value(_) | Shape::ListValue(_));
+        let has_text_form = !matches!(field.cardinality, Cardinality::Map(_)) && !field.shape.is_document();
         (!is_in_body && !is_in_path && has_text_form).then_some(path)
     }
 

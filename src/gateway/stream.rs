@@ -1,22 +1,24 @@
-//! Answers of many messages: lines of JSON, or server-sent events for those who ask for them.
+//! Answers of many messages: lines of JSON, or server-sent events or an array for those who ask for them.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures::stream::{self, Stream, StreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
 use http::{HeaderMap, header};
 use prost_reflect::DynamicMessage;
 use serde_json::json;
 use tonic::Status;
 
+use super::accept::{preferred, weighted};
 use super::binding::Binding;
 use super::body::JSON_LINES;
 use super::exchange::Exchange;
 use super::panic_message;
 use crate::error::Error;
 
+const JSON: &str = "application/json";
 const EVENT_STREAM: &str = "text/event-stream";
 
 /// How the messages of a stream are told apart.
@@ -27,14 +29,23 @@ pub enum Framing {
     /// Each an event (HTML Living Standard, section 9.2), with the id that the message has for one. A failure is a last event named `error`,
     /// with the problem as its data.
     Events,
+    /// Each an element of one JSON array. A failure is a last element `{"error": problem}`, so that the answer is JSON in any case.
+    Array,
 }
 
+/// What callers may ask for by `Accept`.
+const OFFERS: [(&str, Framing); 5] = [
+    (JSON_LINES, Framing::Lines),
+    ("application/jsonl", Framing::Lines),
+    ("application/x-jsonlines", Framing::Lines),
+    (EVENT_STREAM, Framing::Events),
+    (JSON, Framing::Array),
+];
+
 impl Framing {
-    /// The framing that a request asks for.
+    /// The framing that a request asks for; lines if it names none that there is.
     pub fn of(headers: &HeaderMap) -> Framing {
-        let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let mut ranges = accepted.flat_map(|value| value.split(',')).map(|range| range.split(';').next().unwrap_or_default().trim());
-        if ranges.any(|range| range.eq_ignore_ascii_case(EVENT_STREAM)) { Framing::Events } else { Framing::Lines }
+        preferred(&weighted(headers, header::ACCEPT), &OFFERS).copied().unwrap_or(Framing::Lines)
     }
 
     /// The media type of the answer.
@@ -42,32 +53,51 @@ impl Framing {
         match self {
             Framing::Lines => JSON_LINES,
             Framing::Events => EVENT_STREAM,
+            Framing::Array => JSON,
         }
     }
 
     /// The body that tells the messages as they come. It ends with the first failure.
     ///
     /// Where the rule of the route has a `response_body`, a message without it is a sign of life: an empty line, or an event without data,
-    /// which tells a client nothing but its id.
+    /// which tells a client nothing but its id; of an array it is white space.
     pub fn frame(self, exchange: Exchange, messages: impl Stream<Item = Result<DynamicMessage, Status>> + Send + 'static) -> Body {
         // A panic behind the stream ends it as any other failure does.
         let messages = AssertUnwindSafe(messages).catch_unwind().map(|message| match message {
             Ok(message) => message,
             Err(panic) => Err(Error::internal(panic_message(panic.as_ref())).into()),
         });
-        let state = Some((exchange, messages.boxed()));
+        let state = Some(State { exchange, messages: messages.boxed(), begun: false });
         let frames = stream::unfold(state, move |state| async move {
-            let (exchange, mut messages) = state?;
-            let binding = Arc::clone(exchange.binding.as_ref()?);
-            match messages.next().await?.and_then(|message| self.message(&exchange, &binding, &message)) {
-                Ok(frame) => Some((frame, Some((exchange, messages)))),
-                Err(status) => Some((self.failure(&exchange, &status), None)),
+            let mut state = state?;
+            let binding = Arc::clone(state.exchange.binding.as_ref()?);
+            let before = if self != Framing::Array {
+                ""
+            } else if state.begun {
+                ","
+            } else {
+                "["
+            };
+            match state
+                .messages
+                .next()
+                .await
+                .map(|message| message.and_then(|message| self.message(&state.exchange, &binding, &message, before)))
+            {
+                Some(Ok(frame)) => {
+                    // An empty line says nothing.
+                    state.begun |= frame.len() > 1;
+                    Some((frame, Some(state)))
+                }
+                Some(Err(status)) => Some((self.failure(&state.exchange, &status, before), None)),
+                None if self == Framing::Array => Some((Bytes::from_static(if state.begun { b"]" } else { b"[]" }), None)),
+                None => None,
             }
         });
         Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>))
     }
 
-    fn message(self, exchange: &Exchange, binding: &Binding, message: &DynamicMessage) -> Result<Bytes, Status> {
+    fn message(self, exchange: &Exchange, binding: &Binding, message: &DynamicMessage, before: &str) -> Result<Bytes, Status> {
         let fields = &binding.rpc.schema.message(binding.rpc.output).fields;
         let says_something = binding.response_body.is_none_or(|place| message.has_field(&fields[place].descriptor));
         let mut frame = Vec::with_capacity(512);
@@ -79,7 +109,7 @@ impl Framing {
         }
         if says_something {
             // JSON as we write it has no line ends, so one line holds it.
-            frame.extend_from_slice(if self == Framing::Events { b"data: " } else { b"" });
+            frame.extend_from_slice(if self == Framing::Events { b"data: " } else { before.as_bytes() });
             exchange.write(binding, message, &mut frame)?;
             frame.push(b'\n');
         }
@@ -89,11 +119,20 @@ impl Framing {
         Ok(frame.into())
     }
 
-    fn failure(self, exchange: &Exchange, status: &Status) -> Bytes {
+    fn failure(self, exchange: &Exchange, status: &Status, before: &str) -> Bytes {
         let document = exchange.problem_of(status).document;
         match self {
             Framing::Lines => format!("{}\n", json!({"error": document})).into(),
+            Framing::Array => format!("{before}{}]", json!({"error": document})).into(),
             Framing::Events => format!("event: error\ndata: {}\n\n", json!(document)).into(),
         }
     }
+}
+
+/// A stream of answers under way.
+struct State {
+    exchange: Exchange,
+    messages: BoxStream<'static, Result<DynamicMessage, Status>>,
+    /// Whether a message was told.
+    begun: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prost_reflect::DescriptorPool;
 use tokio::net::TcpListener;
@@ -12,25 +12,26 @@ use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tower::Layer;
 
+use super::cors::Cors;
 use super::drain::{Drain, Grace};
 use super::health::Health;
+use super::http::HttpDoor;
 use super::layers::RateLimit;
 use super::stack::{Limits, Streams, layers, reflection, services};
-use super::{admin, health};
+use super::{admin, health, http};
 use crate::access::{Authenticator, KEYS_TOPIC, idempotency_queries};
 use crate::bulk_delete::{self, BulkDeleteExecutor};
-use crate::config::{Nats, Role, Serve, Worker};
+use crate::config::{Grpc, Nats, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::{Db, partitions, sweep};
 use crate::entity::{self, IndexExecutor};
 use crate::error::{Code, Error, Result};
 use crate::events::nats::{NatsPublisher, NatsSettings};
 use crate::events::{Hub, publish};
-use crate::gateway::{self, Gateway, MatchedRoute};
+use crate::gateway::{self, Gateway};
 use crate::jobs::{self, Executor, Lease};
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
-use crate::telemetry;
 
 /// How long the thread that listens for wake-ups may take to end.
 const LISTENING_GRACE: Duration = Duration::from_secs(2);
@@ -170,48 +171,36 @@ async fn open_doors(
         // The gateway has held the body to the limit; as a message it is larger.
         let routes = services(db, &streams, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
         let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options).map_err(Error::internal)?;
-        doors.spawn(serve_http(listener, gateway, drain.listeners()));
+        let web = layers.layer(services(db, &streams, settings.max_body_bytes));
+        let door = HttpDoor::new(gateway, web, Cors::new(&settings.cors_origins));
+        doors.spawn(http::serve(listener, door, drain.listeners()));
     }
     if let Some(listener) = grpc {
         let (reporter, service) = tonic_health::server::health_reporter();
         let health = Health::register(reporter, &descriptors).await;
         keepers.spawn(health::report(health, db.clone(), drain.clone()));
         let routes = reflection(services(db, &streams, settings.max_body_bytes).add_service(service)).map_err(Error::internal)?;
-        doors.spawn(serve_grpc(listener, layers, routes, drain.listeners()));
+        doors.spawn(serve_grpc(listener, settings.grpc.clone(), layers, routes, drain.listeners()));
     }
     Ok(())
 }
 
-async fn serve_http(listener: TcpListener, gateway: Gateway<super::stack::Stack>, closing: CancellationToken) {
-    let router = axum::Router::new().fallback_service(gateway).layer(axum::middleware::from_fn(measure));
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(closing.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the HTTP listener ended");
-    }
-}
-
-/// Measures a request up to where the body of its answer begins.
-async fn measure(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
-    let (started, method) = (Instant::now(), request.method().clone());
-    let response = next.run(request).await;
-    let route = response.extensions().get().map_or("", |MatchedRoute(path)| path.as_str());
-    telemetry::http_request(&method, route, response.status().as_u16(), started.elapsed());
-    response
-}
-
-async fn serve_grpc<L>(listener: TcpListener, layers: L, routes: Routes, closing: CancellationToken)
+async fn serve_grpc<L>(listener: TcpListener, settings: Grpc, layers: L, routes: Routes, closing: CancellationToken)
 where
     L: Layer<Routes, Service = super::stack::Stack> + Clone + Send + Sync + 'static,
 {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let served = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .layer(layers)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, closing.cancelled_owned())
-        .await;
+    let given = |duration: Duration| (!duration.is_zero()).then_some(duration);
+    let mut server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(given(settings.grpc_keepalive_interval))
+        .http2_keepalive_timeout(Some(settings.grpc_keepalive_timeout));
+    if let Some(age) = given(settings.grpc_max_connection_age) {
+        server = server.max_connection_age(age);
+    }
+    if let Some(grace) = given(settings.grpc_max_connection_age_grace) {
+        server = server.max_connection_age_grace(grace);
+    }
+    let served = server.layer(layers).add_routes(routes).serve_with_incoming_shutdown(incoming, closing.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "the gRPC listener ended");
     }

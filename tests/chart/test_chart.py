@@ -296,6 +296,15 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_LOG": "info,offboard::jobs=debug",
         "OFFBOARD_DB_POOL_SIZE": "8",
         "OFFBOARD_PUBLIC_URL": "https://offboard.example.com",
+        "OFFBOARD_CORS_ORIGINS": "https://app.example.com,http://localhost:3000",
+        "OFFBOARD_MAX_BODY_BYTES": "8388608",
+        "OFFBOARD_MAX_CONCURRENT_CALLS": "256",
+        "OFFBOARD_RATE_LIMIT": "0",
+        "OFFBOARD_REQUEST_TIMEOUT": "30",
+        "OFFBOARD_GRPC_KEEPALIVE_INTERVAL": "45",
+        "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT": "2.5",
+        "OFFBOARD_GRPC_MAX_CONNECTION_AGE": "900",
+        "OFFBOARD_GRPC_MAX_CONNECTION_AGE_GRACE": "0",
         "OFFBOARD_OTLP_ENDPOINT": "http://collector.monitoring:4317",
         "OFFBOARD_NATS_SUBJECT_PREFIX": "platform.offboard",
         "OFFBOARD_NATS_STREAM": "REMOVALS",
@@ -307,7 +316,9 @@ def test_settings_reach_the_service(render):
 
 def test_settings_without_a_value_are_left_to_the_service(render):
     variables = environment(render().deployment).keys()
-    assert not {"OFFBOARD_DB_POOL_SIZE", "OFFBOARD_PUBLIC_URL", "OFFBOARD_OTLP_ENDPOINT"} & variables
+    assert not {"OFFBOARD_DB_POOL_SIZE", "OFFBOARD_PUBLIC_URL", "OFFBOARD_OTLP_ENDPOINT", "OFFBOARD_CORS_ORIGINS"} & variables
+    assert not {"OFFBOARD_MAX_BODY_BYTES", "OFFBOARD_RATE_LIMIT", "OFFBOARD_REQUEST_TIMEOUT"} & variables
+    assert not [name for name in variables if name.startswith("OFFBOARD_GRPC_") and name != "OFFBOARD_GRPC_ADDR"]
     assert not [name for name in variables if name.startswith("OFFBOARD_NATS")]
 
 

@@ -86,6 +86,15 @@ BAD_VALUES = {
     "a subject with a wildcard": ({"nats": {"subjectPrefix": "a.*"}}, "at '/nats/subjectPrefix': 'a.*' does not match"),
     "a stream with a point": ({"nats": {"stream": "a.b"}}, "at '/nats/stream': 'a.b' does not match"),
     "a public URL without scheme": ({"publicUrl": "example.com"}, "at '/publicUrl': 'example.com' does not match"),
+    "an origin with a path": (
+        {"cors": {"allowedOrigins": ["https://app.example.com/"]}},
+        "at '/cors/allowedOrigins/0': 'https://app.example.com/' does not match",
+    ),
+    "no time for a call": (
+        {"limits": {"requestTimeoutSeconds": 0}},
+        "at '/limits/requestTimeoutSeconds': exclusiveMinimum: got 0, want 0",
+    ),
+    "a negative age": ({"grpc": {"maxConnectionAgeSeconds": -1}}, "at '/grpc/maxConnectionAgeSeconds': minimum: got -1, want 0"),
     "a negative delay": ({"drain": {"delaySeconds": -1}}, "at '/drain/delaySeconds': minimum: got -1, want 0"),
     "no time to drain": ({"drain": {"timeoutSeconds": 0}}, "at '/drain/timeoutSeconds': minimum: got 0, want 1"),
     "a port out of range": ({"service": {"ports": {"grpc": 70000}}}, "at '/service/ports/grpc': maximum: got 70,000, want 65,535"),

@@ -102,6 +102,34 @@ there is no existing one.
 - name: OFFBOARD_PUBLIC_URL
   value: {{ . | quote }}
 {{- end }}
+{{- with .Values.cors.allowedOrigins }}
+- name: OFFBOARD_CORS_ORIGINS
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- $numbers := dict
+      "OFFBOARD_MAX_BODY_BYTES" .Values.limits.maxBodyBytes
+      "OFFBOARD_MAX_CONCURRENT_CALLS" .Values.limits.maxConcurrentCalls
+      "OFFBOARD_RATE_LIMIT" .Values.limits.rateLimit
+}}
+{{- range $name, $number := $numbers }}
+{{- if not (kindIs "invalid" $number) }}
+- name: {{ $name }}
+  value: {{ $number | int64 | quote }}
+{{- end }}
+{{- end }}
+{{- $seconds := dict
+      "OFFBOARD_REQUEST_TIMEOUT" .Values.limits.requestTimeoutSeconds
+      "OFFBOARD_GRPC_KEEPALIVE_INTERVAL" .Values.grpc.keepaliveIntervalSeconds
+      "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT" .Values.grpc.keepaliveTimeoutSeconds
+      "OFFBOARD_GRPC_MAX_CONNECTION_AGE" .Values.grpc.maxConnectionAgeSeconds
+      "OFFBOARD_GRPC_MAX_CONNECTION_AGE_GRACE" .Values.grpc.maxConnectionAgeGraceSeconds
+}}
+{{- range $name, $number := $seconds }}
+{{- if not (kindIs "invalid" $number) }}
+- name: {{ $name }}
+  value: {{ $number | toString | quote }}
+{{- end }}
+{{- end }}
 {{- with .Values.telemetry.otlpEndpoint }}
 - name: OFFBOARD_OTLP_ENDPOINT
   value: {{ . | quote }}

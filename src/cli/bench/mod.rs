@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 use crate::error::Result;
 
 mod detach;
+mod doors;
+mod gateway;
 mod offboard;
 mod pace;
 
@@ -21,6 +23,8 @@ pub struct Arguments {
 enum Act {
     /// Detach members of portfolios and attach them again
     Detach(detach::Arguments),
+    /// Compare REST with gRPC
+    Gateway(gateway::Arguments),
     /// Request the offboarding of many entities
     Offboard(offboard::Arguments),
     /// Detach members of portfolios at a steady pace
@@ -31,6 +35,7 @@ enum Act {
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.act {
         Act::Detach(arguments) => detach::run(arguments).await,
+        Act::Gateway(arguments) => gateway::run(arguments).await,
         Act::Offboard(arguments) => offboard::run(arguments).await,
         Act::Pace(arguments) => pace::run(arguments).await,
     }

@@ -6,6 +6,7 @@ use jiter::{Jiter, JiterError, Peek};
 use prost_reflect::{DynamicMessage, Kind, MapKey, MessageDescriptor, Value};
 
 use super::number::{exact_double, whole};
+use super::packed::TYPE;
 use super::scalar::{self, Fault, from_text, inexact, map_key};
 use super::schema::{Cardinality, Field, Schema, Shape, well_known};
 use crate::error::Violations;
@@ -18,13 +19,15 @@ const MAX_FAULTS: usize = 1000;
 
 /// Reads the JSON of one message or of one of its fields.
 pub struct Decoder<'s, 'j> {
-    schema: &'s Schema,
-    json: Jiter<'j>,
+    pub(super) schema: &'s Schema,
+    pub(super) json: Jiter<'j>,
     violations: Violations,
     path: String,
     /// How much of the path was given.
     root: usize,
-    depth: usize,
+    pub(super) depth: usize,
+    /// The depth of the members that stand beside an `@type`, if the reading is within such an object.
+    pub(super) packed: Option<usize>,
 }
 
 /// What a document held.
@@ -37,14 +40,22 @@ pub struct Decoded<T> {
 }
 
 /// Nothing where a fault was noted, or the end of the reading where the text is not JSON.
-type Read<T> = Result<Option<T>, JiterError>;
+pub(super) type Read<T> = Result<Option<T>, JiterError>;
 
 impl<'s, 'j> Decoder<'s, 'j> {
     /// Reads `text` as the value of the request message or, where `path` is not empty, of this field of it. The path is put before that of
     /// each fault.
     pub fn new(schema: &'s Schema, text: &'j [u8], path: &str) -> Self {
         let depth = usize::from(!path.is_empty());
-        Decoder { schema, json: Jiter::new(text), violations: Violations::new(), path: path.to_owned(), root: path.len(), depth }
+        Decoder {
+            schema,
+            json: Jiter::new(text),
+            violations: Violations::new(),
+            path: path.to_owned(),
+            root: path.len(),
+            depth,
+            packed: None,
+        }
     }
 
     /// Reads an object into the message, whose type stands at `place` in the schema. The value is the members that were there, by the place
@@ -55,6 +66,12 @@ impl<'s, 'j> Decoder<'s, 'j> {
             other => self.refuse(other, Fault::new("invalid_type", "must be an object")),
         });
         self.end(read, Vec::new())
+    }
+
+    /// Reads a value of this shape, such as a request message that is a `google.protobuf.Struct`.
+    pub fn whole(mut self, shape: &'s Shape) -> Decoded<Option<Value>> {
+        let read = self.json.peek().and_then(|peek| self.value(shape, peek)).map(Some);
+        self.end(read, None)
     }
 
     /// Reads the value of a field into the message.
@@ -82,7 +99,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
         }
     }
 
-    fn members(&mut self, place: usize, message: &mut DynamicMessage) -> Result<Vec<usize>, JiterError> {
+    pub(super) fn members(&mut self, place: usize, message: &mut DynamicMessage) -> Result<Vec<usize>, JiterError> {
         let kind = self.schema.message(place);
         let mut seen = Vec::new();
         let mut key = self.json.known_object()?;
@@ -101,6 +118,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
                     }
                     self.path.truncate(mark);
                 }
+                None if self.packed == Some(self.depth) && name == TYPE => self.json.next_skip()?,
                 None => {
                     let name = name.to_owned();
                     let mark = self.enter(&name);
@@ -164,7 +182,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
         self.value(shape, peek)
     }
 
-    fn value(&mut self, shape: &'s Shape, peek: Peek) -> Read<Value> {
+    pub(super) fn value(&mut self, shape: &'s Shape, peek: Peek) -> Read<Value> {
         match (shape, peek) {
             (Shape::Wrapper(descriptor, inner), _) => {
                 let value = self.value(inner, peek)?;
@@ -177,10 +195,11 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 Ok(members.map(|_| Value::Message(message)))
             }
             (Shape::Struct(descriptor), Peek::Object) => self.structure(descriptor, peek),
+            (Shape::Any(descriptor), Peek::Object) => self.within(1, peek, |decoder| decoder.packed(descriptor, peek)),
             (Shape::ListValue(descriptor), Peek::Array) => self.list_value(descriptor, peek),
             (Shape::Bool, Peek::True | Peek::False) => self.json.known_bool(peek).map(|value| Some(Value::Bool(value))),
             (Shape::String, Peek::String) => Ok(Some(Value::String(self.json.known_str()?.to_owned()))),
-            (Shape::Bool | Shape::String | Shape::Message(_) | Shape::Struct(_) | Shape::ListValue(_), _) => {
+            (Shape::Bool | Shape::String | Shape::Message(_) | Shape::Struct(_) | Shape::ListValue(_) | Shape::Any(_), _) => {
                 self.refuse(peek, Fault::kind(shape))
             }
             (_, Peek::String) => {
@@ -295,7 +314,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
     }
 
     /// Reads what nests `levels` messages deeper, unless that is too deep.
-    fn within<T>(&mut self, levels: usize, peek: Peek, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
+    pub(super) fn within<T>(&mut self, levels: usize, peek: Peek, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
         if self.depth + levels > MAX_DEPTH {
             return self.refuse(peek, Fault::new("too_deep", "is nested too deeply"));
         }
@@ -306,7 +325,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
     }
 
     /// Goes to a member; the answer is where to truncate the path afterwards.
-    fn enter(&mut self, name: &str) -> usize {
+    pub(super) fn enter(&mut self, name: &str) -> usize {
         let mark = self.path.len();
         if mark > 0 {
             self.path.push('.');
@@ -315,8 +334,13 @@ impl<'s, 'j> Decoder<'s, 'j> {
         mark
     }
 
+    /// Goes back from a member.
+    pub(super) fn truncate(&mut self, mark: usize) {
+        self.path.truncate(mark);
+    }
+
     /// Notes a fault and passes over the value.
-    fn refuse<T>(&mut self, peek: Peek, fault: Fault) -> Read<T> {
+    pub(super) fn refuse<T>(&mut self, peek: Peek, fault: Fault) -> Read<T> {
         self.json.known_skip(peek)?;
         self.fault(fault);
         Ok(None)
@@ -327,7 +351,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
         read.map_err(|fault| self.fault(fault)).ok()
     }
 
-    fn fault(&mut self, fault: Fault) {
+    pub(super) fn fault(&mut self, fault: Fault) {
         if self.violations.as_slice().len() < MAX_FAULTS {
             self.violations.add(self.path.as_str(), fault.code, fault.description);
         }

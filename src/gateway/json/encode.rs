@@ -18,17 +18,20 @@ pub struct Unwritable(String);
 /// Doubles hold every whole number up to here.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
-/// Writes a message, whose type stands at `place` in the schema, as an object with all of its members.
-pub fn encode_message(schema: &Schema, place: usize, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
-    out.push(b'{');
-    for (count, field) in schema.message(place).fields.iter().enumerate() {
-        if count > 0 {
+/// Writes a message that is a value of this shape.
+pub fn encode_value(schema: &Schema, shape: &Shape, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    Writer { schema }.message(shape, message, out)
+}
+
+/// Writes the members of a message, whose type stands at `place` in the schema, as an object: all of them, behind what is in it already.
+fn encode_members(schema: &Schema, place: usize, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    for field in &schema.message(place).fields {
+        if out.last() != Some(&b'{') {
             out.push(b',');
         }
         out.extend_from_slice(field.key.as_bytes());
         encode_field(schema, field, message, out)?;
     }
-    out.push(b'}');
     Ok(())
 }
 
@@ -66,17 +69,7 @@ impl Writer<'_> {
                 Some(value) => json(&value.spelling, out),
                 None => json(number, out),
             },
-            (Shape::Message(place), Value::Message(message)) => return encode_message(self.schema, *place, message, out),
-            (Shape::Timestamp { epoch_millis, .. }, Value::Message(message)) => return timestamp(message, *epoch_millis, out),
-            (Shape::Duration(_), Value::Message(message)) => duration(message, out),
-            (Shape::FieldMask(_), Value::Message(message)) => self.field_mask(message, out),
-            (Shape::Struct(_), Value::Message(message)) => return self.structure(message, out),
-            (Shape::Value(_), Value::Message(message)) => return self.any_value(message, out),
-            (Shape::ListValue(_), Value::Message(message)) => return self.list_value(message, out),
-            (Shape::Wrapper(_, inner), Value::Message(message)) => {
-                let value = field(message, 1)?;
-                return self.value(inner, &value, out);
-            }
+            (shape, Value::Message(message)) => return self.message(shape, message, out),
             (_, Value::Bool(value)) => json(value, out),
             (_, Value::String(value)) => json(value, out),
             (_, Value::Bytes(value)) => json(&STANDARD.encode(value), out),
@@ -90,6 +83,49 @@ impl Writer<'_> {
             (_, Value::F64(value)) => json(special(*value), out),
             (shape, _) => return Err(Unwritable(format!("a value that is not {}", shape.wanted()))),
         }
+        Ok(())
+    }
+
+    fn message(&self, shape: &Shape, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+        match shape {
+            Shape::Message(place) => {
+                out.push(b'{');
+                encode_members(self.schema, *place, message, out)?;
+                out.push(b'}');
+            }
+            Shape::Timestamp { epoch_millis, .. } => return timestamp(message, *epoch_millis, out),
+            Shape::Duration(_) => duration(message, out),
+            Shape::FieldMask(_) => self.field_mask(message, out),
+            Shape::Struct(_) => return self.structure(message, out),
+            Shape::Value(_) => return self.any_value(message, out),
+            Shape::ListValue(_) => return self.list_value(message, out),
+            Shape::Wrapper(_, inner) => return self.value(inner, field(message, 1)?.as_ref(), out),
+            Shape::Any(_) => return self.packed(message, out),
+            shape => return Err(Unwritable(format!("a value that is not {}", shape.wanted()))),
+        }
+        Ok(())
+    }
+
+    /// A `google.protobuf.Any`: the members of what it holds, behind its type; what is not an object stands as `value`.
+    fn packed(&self, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+        let (url, bytes) = (field(message, 1)?, field(message, 2)?);
+        let (url, bytes) = (url.as_str().unwrap_or_default(), bytes.as_bytes().map(AsRef::as_ref).unwrap_or_default());
+        if url.is_empty() && bytes.is_empty() {
+            out.extend_from_slice(b"{}");
+            return Ok(());
+        }
+        let content = self.schema.content(url).ok_or_else(|| Unwritable(format!("a message of the unknown type `{url}`")))?;
+        let held = DynamicMessage::decode(content.descriptor.clone(), bytes).map_err(|error| Unwritable(error.to_string()))?;
+        out.extend_from_slice(b"{\"@type\":");
+        json(url, out);
+        match &content.shape {
+            Shape::Message(place) => encode_members(self.schema, *place, &held, out)?,
+            shape => {
+                out.extend_from_slice(b",\"value\":");
+                self.message(shape, &held, out)?;
+            }
+        }
+        out.push(b'}');
         Ok(())
     }
 

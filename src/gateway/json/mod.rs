@@ -5,15 +5,17 @@
 
 mod decode;
 mod encode;
+mod enumeration;
 mod number;
+mod packed;
 mod path;
 mod scalar;
 mod schema;
 
 pub use decode::Decoder;
-pub use encode::{encode_field, encode_message};
+pub use encode::{encode_field, encode_value};
 pub use scalar::from_text;
-pub use schema::{Cardinality, FieldPath, Message, Schema, SchemaError, Shape, Style};
+pub use schema::{Cardinality, Field, FieldPath, Message, Schema, Shape, Style};
 
 #[cfg(test)]
 mod tests;

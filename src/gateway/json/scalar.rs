@@ -6,8 +6,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use chrono::DateTime;
 use prost_reflect::{Kind, MapKey, MessageDescriptor, Value};
 
+use super::enumeration::Enum;
 use super::number::{exact_double, whole};
-use super::schema::{Enum, Shape, well_known};
+use super::schema::{Shape, well_known};
 
 /// What is wrong with a value: a code and a sentence.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ pub fn from_text(shape: &Shape, text: &str) -> Result<Value, Fault> {
             Ok(well_known(descriptor, [(1, Value::List(paths.collect()))]))
         }
         Shape::Wrapper(descriptor, inner) => Ok(well_known(descriptor, [(1, from_text(inner, text)?)])),
-        Shape::Message(_) | Shape::Struct(_) | Shape::Value(_) | Shape::ListValue(_) => Err(Fault::kind(shape)),
+        Shape::Message(_) | Shape::Struct(_) | Shape::Value(_) | Shape::ListValue(_) | Shape::Any(_) => Err(Fault::kind(shape)),
     }
 }
 
@@ -195,7 +196,7 @@ impl Shape {
             Shape::Timestamp { epoch_millis: true, .. } => "a number of milliseconds since 1970",
             Shape::Duration(_) => "a string, a number of seconds with an `s`",
             Shape::FieldMask(_) => "a string, names with commas between them",
-            Shape::Message(_) | Shape::Struct(_) => "an object",
+            Shape::Message(_) | Shape::Struct(_) | Shape::Any(_) => "an object",
             Shape::Value(_) => "a value",
             Shape::ListValue(_) => "an array",
             Shape::Wrapper(_, inner) => inner.wanted(),

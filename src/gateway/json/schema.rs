@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
 
+use super::enumeration::Enum;
 use super::scalar::Fault;
 
 /// The spelling of a service.
@@ -44,14 +45,6 @@ impl Style {
     }
 }
 
-/// A type that has no JSON form.
-#[derive(Debug, thiserror::Error)]
-#[error("{field}: {message} has no JSON form here")]
-pub struct SchemaError {
-    field: String,
-    message: String,
-}
-
 /// The JSON forms of the message types of one style. Types refer to each other by their place here, so that they may be recursive.
 #[derive(Debug)]
 pub struct Schema {
@@ -60,6 +53,17 @@ pub struct Schema {
     messages: Vec<Message>,
     places: HashMap<String, usize>,
     enums: HashMap<String, Arc<Enum>>,
+    has_any: bool,
+    contents: HashMap<String, Content>,
+}
+
+/// What a `google.protobuf.Any` may hold.
+#[derive(Debug)]
+pub struct Content {
+    /// The type.
+    pub descriptor: MessageDescriptor,
+    /// Its JSON form.
+    pub shape: Shape,
 }
 
 /// The JSON form of a message type.
@@ -138,24 +142,8 @@ pub enum Shape {
     ListValue(MessageDescriptor),
     /// A value that may be `null`.
     Wrapper(MessageDescriptor, Box<Shape>),
-}
-
-/// The spelling of an enum.
-#[derive(Debug)]
-pub struct Enum {
-    /// Each value: number, spelling, name in the proto file. One that says "not set" is spelled `null`.
-    pub values: Vec<EnumValue>,
-}
-
-/// The spelling of a value of an enum.
-#[derive(Debug)]
-pub struct EnumValue {
-    /// Its number.
-    pub number: i32,
-    /// Its spelling; none for the one that says "not set".
-    pub spelling: Option<String>,
-    /// Its name in the proto file, that is understood too.
-    pub proto_name: String,
+    /// An object whose `@type` says what it is.
+    Any(MessageDescriptor),
 }
 
 /// The way to a field from the top of a message: the places of the fields in their messages.
@@ -165,30 +153,41 @@ pub struct FieldPath(Vec<(usize, usize)>);
 impl Schema {
     /// An empty schema.
     pub fn new(style: Style) -> Self {
-        Schema { style, messages: Vec::new(), places: HashMap::new(), enums: HashMap::new() }
+        Schema { style, messages: Vec::new(), places: HashMap::new(), enums: HashMap::new(), has_any: false, contents: HashMap::new() }
     }
 
     /// Adds a message type with all that it holds, and tells its place.
-    pub fn add(&mut self, descriptor: &MessageDescriptor) -> Result<usize, SchemaError> {
+    pub fn add(&mut self, descriptor: &MessageDescriptor) -> usize {
         if let Some(place) = self.places.get(descriptor.full_name()) {
-            return Ok(*place);
+            return *place;
         }
         let place = self.messages.len();
         self.places.insert(descriptor.full_name().to_owned(), place);
         self.messages.push(Message { descriptor: descriptor.clone(), fields: Vec::new() });
-        let fields = descriptor.fields().map(|field| self.field(field)).collect::<Result<_, _>>()?;
+        let fields = descriptor.fields().map(|field| self.field(field)).collect();
         self.messages[place].fields = fields;
-        Ok(place)
+        place
+    }
+
+    /// Adds all that a `google.protobuf.Any` of the added types may hold: any message of the pool. To be called once, behind the last type.
+    pub fn add_contents(&mut self, pool: &DescriptorPool) {
+        if !self.has_any {
+            return;
+        }
+        for descriptor in pool.all_messages().filter(|message| !message.is_map_entry()) {
+            let shape = self.message_shape(descriptor.clone(), false);
+            self.contents.insert(descriptor.full_name().to_owned(), Content { descriptor, shape });
+        }
+    }
+
+    /// What an `Any` with this URL holds: the last part of it is the name of a type.
+    pub fn content(&self, type_url: &str) -> Option<&Content> {
+        type_url.rsplit_once('/').and_then(|(_, name)| self.contents.get(name))
     }
 
     /// The message type at a place.
     pub fn message(&self, place: usize) -> &Message {
         &self.messages[place]
-    }
-
-    /// The place of a message type that was added.
-    pub fn place(&self, full_name: &str) -> Option<usize> {
-        self.places.get(full_name).copied()
     }
 
     /// Finds a field by a path of names, in either spelling, through messages that stand once.
@@ -228,6 +227,20 @@ impl Schema {
         })
     }
 
+    /// The value of the field at the end of a path, where it and all on the way to it are there.
+    pub fn value_at(&self, message: &DynamicMessage, path: &FieldPath) -> Option<Value> {
+        let (last, way) = path.0.split_last()?;
+        let field = |(place, field): &(usize, usize)| &self.messages[*place].fields[*field].descriptor;
+        match way {
+            [] => message.has_field(field(last)).then(|| message.get_field(field(last)).into_owned()),
+            [first, rest @ ..] => {
+                let inner = message.get_field(field(first));
+                let rest = FieldPath([rest, &[*last]].concat());
+                self.value_at(inner.as_message()?, &rest)
+            }
+        }
+    }
+
     /// The fault of setting a field where another of the same `oneof` is set.
     pub fn rival(&self, field: &Field, message: &DynamicMessage) -> Option<Fault> {
         let oneof = field.descriptor.containing_oneof()?;
@@ -235,7 +248,7 @@ impl Schema {
         Some(Fault::new("conflict", format!("cannot be given together with `{}`", self.style.spell_path(rival.name()))))
     }
 
-    fn field(&mut self, descriptor: FieldDescriptor) -> Result<Field, SchemaError> {
+    fn field(&mut self, descriptor: FieldDescriptor) -> Field {
         let name = match self.style {
             Style::SnakeCase => descriptor.name().to_owned(),
             Style::CamelCase => descriptor.json_name().to_owned(),
@@ -248,36 +261,42 @@ impl Schema {
             _ if descriptor.is_list() => (Cardinality::List, descriptor.clone()),
             _ => (Cardinality::Single { optional: descriptor.supports_presence() }, descriptor.clone()),
         };
-        let shape = self.shape(&value, epoch_millis)?;
+        let shape = self.shape(&value, epoch_millis);
         let key = format!("\"{name}\":");
-        Ok(Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id })
+        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id }
     }
 
-    fn shape(&mut self, field: &FieldDescriptor, epoch_millis: bool) -> Result<Shape, SchemaError> {
-        Ok(match field.kind() {
+    fn shape(&mut self, field: &FieldDescriptor, epoch_millis: bool) -> Shape {
+        match field.kind() {
             Kind::Bool => Shape::Bool,
             Kind::String => Shape::String,
             Kind::Bytes => Shape::Bytes,
             Kind::Enum(descriptor) => Shape::Enum(self.enumeration(&descriptor)),
-            Kind::Message(descriptor) => match descriptor.full_name() {
-                "google.protobuf.Timestamp" => Shape::Timestamp { descriptor, epoch_millis },
-                "google.protobuf.Duration" => Shape::Duration(descriptor),
-                "google.protobuf.FieldMask" => Shape::FieldMask(descriptor),
-                "google.protobuf.Struct" => Shape::Struct(descriptor),
-                "google.protobuf.Value" => Shape::Value(descriptor),
-                "google.protobuf.ListValue" => Shape::ListValue(descriptor),
-                "google.protobuf.Any" => {
-                    return Err(SchemaError { field: field.full_name().to_owned(), message: descriptor.full_name().to_owned() });
-                }
-                name if is_wrapper(name) => {
-                    let value = descriptor.get_field(1).expect("a wrapper has a value");
-                    let shape = self.shape(&value, false)?;
-                    Shape::Wrapper(descriptor, Box::new(shape))
-                }
-                _ => Shape::Message(self.add(&descriptor)?),
-            },
+            Kind::Message(descriptor) => self.message_shape(descriptor, epoch_millis),
             number => Shape::Number(number),
-        })
+        }
+    }
+
+    /// The JSON form of a message that is a value; its type is added.
+    pub fn message_shape(&mut self, descriptor: MessageDescriptor, epoch_millis: bool) -> Shape {
+        match descriptor.full_name() {
+            "google.protobuf.Timestamp" => Shape::Timestamp { descriptor, epoch_millis },
+            "google.protobuf.Duration" => Shape::Duration(descriptor),
+            "google.protobuf.FieldMask" => Shape::FieldMask(descriptor),
+            "google.protobuf.Struct" => Shape::Struct(descriptor),
+            "google.protobuf.Value" => Shape::Value(descriptor),
+            "google.protobuf.ListValue" => Shape::ListValue(descriptor),
+            "google.protobuf.Any" => {
+                self.has_any = true;
+                Shape::Any(descriptor)
+            }
+            name if is_wrapper(name) => {
+                let value = descriptor.get_field(1).expect("a wrapper has a value");
+                let shape = self.shape(&value, false);
+                Shape::Wrapper(descriptor, Box::new(shape))
+            }
+            _ => Shape::Message(self.add(&descriptor)),
+        }
     }
 
     fn enumeration(&mut self, descriptor: &EnumDescriptor) -> Arc<Enum> {
@@ -294,29 +313,17 @@ impl Message {
     }
 }
 
+impl Shape {
+    /// Whether the value is an object or array, which has no form in a path or query.
+    pub fn is_document(&self) -> bool {
+        matches!(self, Shape::Message(_) | Shape::Struct(_) | Shape::Value(_) | Shape::ListValue(_) | Shape::Any(_))
+    }
+}
+
 impl FieldPath {
     /// The place of the first field of the path in the message at the top.
     pub fn first(&self) -> usize {
         self.0[0].1
-    }
-}
-
-impl Enum {
-    fn new(descriptor: &EnumDescriptor, style: Style) -> Self {
-        let prefix = format!("{}_", upper_snake_case(descriptor.name()));
-        let json_value = descriptor.parent_pool().get_extension_by_name("offboard.v1.json_value");
-        let values = descriptor.values().map(|value| {
-            let bare = value.name().strip_prefix(&prefix).unwrap_or(value.name());
-            let declared = json_value.as_ref().map(|extension| value.options().get_extension(extension).into_owned());
-            let spelling = match (style, declared) {
-                _ if value.number() == 0 && matches!(bare, "UNSPECIFIED" | "NULL_VALUE") => None,
-                (Style::SnakeCase, _) => Some(bare.to_ascii_lowercase()),
-                (Style::CamelCase, Some(Value::String(declared))) if !declared.is_empty() => Some(declared),
-                (Style::CamelCase, _) => Some(bare.to_owned()),
-            };
-            EnumValue { number: value.number(), spelling, proto_name: value.name().to_owned() }
-        });
-        Enum { values: values.collect() }
     }
 }
 
@@ -336,20 +343,6 @@ fn json_field_options<const N: usize>(descriptor: &FieldDescriptor, names: [&str
         let value = option.as_message().and_then(|message| message.get_field_by_name(name).and_then(|value| value.as_bool()));
         value.unwrap_or(false)
     })
-}
-
-/// `DeleteMode` as `DELETE_MODE`.
-fn upper_snake_case(name: &str) -> String {
-    let mut snake = String::with_capacity(name.len() + 4);
-    let mut previous_is_lower = false;
-    for character in name.chars() {
-        if character.is_ascii_uppercase() && previous_is_lower {
-            snake.push('_');
-        }
-        previous_is_lower = character.is_ascii_lowercase() || character.is_ascii_digit();
-        snake.push(character.to_ascii_uppercase());
-    }
-    snake
 }
 
 /// The descriptor of a message, for building one of a well-known type.

@@ -7,7 +7,7 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Map, Value, json};
 
-use super::{Decoder, Schema, Style, encode_message};
+use super::{Decoder, Schema, Shape, Style, encode_value};
 use crate::gateway::tests::service::pool;
 
 struct Codec {
@@ -18,7 +18,8 @@ struct Codec {
 impl Codec {
     fn new(pool: &DescriptorPool, style: Style, message: &str) -> Codec {
         let mut schema = Schema::new(style);
-        let place = schema.add(&pool.get_message_by_name(message).unwrap()).unwrap();
+        let place = schema.add(&pool.get_message_by_name(message).unwrap());
+        schema.add_contents(pool);
         Codec { schema, place }
     }
 
@@ -36,7 +37,7 @@ impl Codec {
 
     fn encode(&self, message: &DynamicMessage) -> String {
         let mut text = Vec::new();
-        encode_message(&self.schema, self.place, message, &mut text).unwrap();
+        encode_value(&self.schema, &Shape::Message(self.place), message, &mut text).unwrap();
         String::from_utf8(text).unwrap()
     }
 
@@ -53,7 +54,7 @@ fn every_member_is_present_in_an_empty_message() {
     let codec = Codec::all();
     let text = codec.encode(&codec.decode("{}").unwrap());
     let object: Map<String, Value> = serde_json::from_str(&text).unwrap();
-    assert_eq!(object.len(), 35);
+    assert_eq!(object.len(), 37);
     for (name, empty) in [
         ("double_value", json!(0.0)),
         ("int64_value", json!(0)),
@@ -108,6 +109,12 @@ fn values_are_written_as_they_came() {
         ("wrapped_number", "0"),
         ("wrapped_text", "\"\""),
         ("empty", "{}"),
+        ("any", "{}"),
+        ("any", r#"{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.500s"}"#),
+        ("any", r#"{"@type":"x/google.protobuf.Value","value":null}"#),
+        ("any", r#"{"@type":"x/google.protobuf.Empty"}"#),
+        ("any", r#"{"@type":"x/google.protobuf.Any","value":{"@type":"x/sample.UploadResponse","received":7}}"#),
+        ("anys", r#"[{"@type":"x/sample.UploadResponse","received":7},{}]"#),
     ] {
         let expected: Value = serde_json::from_str(value).unwrap();
         assert_eq!(codec.member(name, value), Ok(expected), "{name}: {value}");
@@ -127,6 +134,7 @@ fn other_spellings_of_a_value_are_understood() {
         ("mask", "\"aB,c.dE\"", json!("a_b,c.d_e")),
         ("many", "null", json!([])),
         ("anything", "1.0", json!(1)),
+        ("any", r#"{"received":"7","@type":"a/b/sample.UploadResponse"}"#, json!({"@type": "a/b/sample.UploadResponse", "received": 7})),
     ] {
         assert_eq!(codec.member(name, given), Ok(written), "{name}: {given}");
     }
@@ -171,6 +179,15 @@ fn faults_are_told_with_path_and_code() {
         ("counts", "[]", "counts: invalid_type"),
         ("counts", "{\"a\":null}", "counts.a: invalid_type"),
         ("empty", "{\"a\":1}", "empty.a: unknown_field"),
+        ("any", "[]", "any: invalid_type"),
+        ("any", "{\"a\":1}", "any.@type: required"),
+        ("any", "{\"@type\":1}", "any.@type: invalid_type"),
+        ("any", r#"{"@type":"x/no.Such"}"#, "any.@type: invalid_value"),
+        ("any", r#"{"@type":"sample.UploadResponse"}"#, "any.@type: invalid_value"),
+        ("any", r#"{"@type":"x/sample.Order","@type":"x/sample.Order"}"#, "any.@type: duplicate"),
+        ("any", r#"{"@type":"x/sample.Order","item_count":true}"#, "any.item_count: invalid_type"),
+        ("any", r#"{"@type":"x/sample.Order","sub_orders":[{"@type":"x"}]}"#, "any.sub_orders[0].@type: unknown_field"),
+        ("any", r#"{"@type":"x/google.protobuf.Duration","value":"soon"}"#, "any.value: invalid"),
     ] {
         assert_eq!(codec.member(name, value), Err(vec![fault.to_owned()]), "{name}: {value}");
     }

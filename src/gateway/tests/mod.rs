@@ -2,6 +2,8 @@
 
 mod answers;
 mod build;
+mod bytes;
+mod conditions;
 mod requests;
 pub(super) mod service;
 mod streams;

@@ -70,6 +70,7 @@ impl Service<Request<tonic::body::Body>> for Sample {
                 "Upload" => {
                     grpc.client_streaming(service_fn(move |request| upload(request, output.clone(), Arc::clone(&seen))), request).await
                 }
+                "SendPieces" => grpc.streaming(service_fn(move |request| send_pieces(request, output.clone())), request).await,
                 "Follow" => grpc.server_streaming(service_fn(move |request| follow(request, output.clone())), request).await,
                 "Watch" => grpc.server_streaming(service_fn(move |request| watch(request, output.clone())), request).await,
                 _ => grpc.unary(service_fn(move |request| unary(name.clone(), request, output.clone())), request).await,
@@ -95,6 +96,13 @@ async fn unary(
             metadata.insert("x-http-code", "201".parse().unwrap());
             metadata.insert("location", "/orders/1".parse().unwrap());
             metadata.insert_bin("x-internal-bin", tonic::metadata::MetadataValue::from_bytes(b"x"));
+        }
+        "Send" => return Ok(tonic::Response::new(sent(response.get_ref(), &output))),
+        "Echo" => {
+            let file = response.into_inner();
+            let mut echo = DynamicMessage::new(output);
+            echo.set_field_by_name("file", Value::Message(file));
+            return Ok(tonic::Response::new(echo));
         }
         "Done" => drop(metadata.insert("x-http-code", "204".parse().unwrap())),
         "Fail" => {
@@ -130,6 +138,35 @@ async fn upload(
     let mut response = DynamicMessage::new(output);
     response.set_field_by_name("received", Value::I64(seen.lock().unwrap().messages as i64));
     Ok(tonic::Response::new(response))
+}
+
+/// What was sent, behind the name of it.
+fn sent(request: &DynamicMessage, output: &MessageDescriptor) -> DynamicMessage {
+    let file = request.get_field_by_name("file").unwrap().into_owned();
+    let file = file.as_message().unwrap();
+    let data = file.get_field_by_name("data").unwrap();
+    let mut name = text(request, "name");
+    if request.get_field_by_name("loud").unwrap().as_bool().unwrap() {
+        name.make_ascii_uppercase();
+    }
+    let mut answer = DynamicMessage::new(output.clone());
+    let content_type = text(file, "content_type");
+    answer.set_field_by_name("content_type", Value::String(content_type.replace("text/plain", "text/csv")));
+    answer.set_field_by_name("data", Value::Bytes([name.as_bytes(), b":", data.as_bytes().unwrap()].concat().into()));
+    answer
+}
+
+/// Each piece as it comes. `fail` is a piece that ends the stream.
+async fn send_pieces(
+    request: tonic::Request<Streaming<DynamicMessage>>,
+    output: MessageDescriptor,
+) -> Result<tonic::Response<Orders>, Status> {
+    let pieces = request.into_inner().map(move |piece| {
+        let answer = sent(&piece?, &output);
+        let data = answer.get_field_by_name("data").unwrap().into_owned();
+        if data.as_bytes().unwrap().ends_with(b"fail") { Err(Error::unavailable("No more.").into()) } else { Ok(answer) }
+    });
+    Ok(tonic::Response::new(pieces.boxed()))
 }
 
 type Orders = Pin<Box<dyn Stream<Item = Result<DynamicMessage, Status>> + Send>>;

@@ -111,3 +111,36 @@ async fn a_message_that_says_nothing_is_an_empty_line() {
     assert_eq!((lines.len(), lines[0], lines[2], lines[3]), (4, "", "", ""), "{text}");
     assert!(lines[1].starts_with("{\"firstName\":\"\","));
 }
+
+async fn accepting(accept: &'static str, uri: &str) -> Answer {
+    Door::new().send(Request::get(uri).header("accept", accept).body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn an_array_is_sent_to_those_who_ask() {
+    let answer = accepting("application/json", "/orders:watch?count=2").await;
+    assert_eq!((answer.header("content-type"), answer.json().as_array().unwrap().len()), ("application/json", 2));
+    assert_eq!(accepting("application/json", "/orders:watch").await.json(), json!([]));
+    let failed = accepting("application/json", "/orders:watch?count=1&end=unavailable").await.json();
+    assert_eq!((failed[0]["itemCount"].clone(), &failed[1]["error"]["code"]), (json!(0), &json!("unavailable")));
+    let failed = accepting("application/json", "/orders:watch?end=unavailable").await.json();
+    assert_eq!(failed[0]["error"]["code"], "unavailable");
+    assert_eq!(
+        accepting("application/json", "/orders:follow?count=5").await.json().as_array().unwrap().len(),
+        2,
+        "signs of life are white space"
+    );
+}
+
+#[tokio::test]
+async fn the_caller_weighs_what_it_would_rather_have() {
+    for (accept, media_type) in [
+        ("*/*", "application/x-ndjson"),
+        ("text/csv", "application/x-ndjson"),
+        ("application/jsonl", "application/x-ndjson"),
+        ("application/json;q=0.5, text/event-stream;q=0.6, */*", "text/event-stream"),
+        ("application/json, application/x-ndjson", "application/json"),
+    ] {
+        assert_eq!(accepting(accept, "/orders:watch?count=1").await.header("content-type"), media_type, "{accept}");
+    }
+}

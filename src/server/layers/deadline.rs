@@ -1,87 +1,106 @@
 //! Ends calls that take too long.
 
+use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use tokio::time::Sleep;
+use tonic::Status;
 use tonic::body::Body;
-use tower::{Layer, Service};
 
+use super::around::{Around, Inner};
 use super::methods::Methods;
 use super::refuse;
+use crate::db::deadline;
 use crate::error::{Code, Error};
 
 /// How much sooner than the caller gives up it is answered, so that the answer still finds it waiting.
 const MARGIN: Duration = Duration::from_millis(10);
 
-/// Answers `deadline_exceeded` to a call whose answer has not begun in time, and drops the call.
+/// Answers `deadline_exceeded` to a call that did not end in time, and drops the call. What the caller gives it the database is told as well.
 ///
 /// A unary call has the time that its caller gives it in `grpc-timeout`, and at most the service's own; a streaming call has what its caller
-/// gives it, and otherwise as long as it wants: an import is as long as its data.
+/// gives it, to the end of its answer, and otherwise as long as it wants: an import is as long as its data.
 #[derive(Clone, Debug)]
-pub struct DeadlineLayer {
+pub struct Deadline {
     methods: Methods,
     maximum: Duration,
 }
 
-impl DeadlineLayer {
+impl Deadline {
     /// `maximum` is the most time that a unary call has, and what it has when its caller says nothing.
     pub fn new(methods: Methods, maximum: Duration) -> Self {
-        DeadlineLayer { methods, maximum }
+        Deadline { methods, maximum }
     }
+}
 
-    /// The time that a call has.
-    fn time_for(&self, path: &str, headers: &HeaderMap) -> Option<Duration> {
-        let given = headers.get("grpc-timeout").and_then(|header| parse(header.to_str().ok()?));
-        let given = given.map(|time| time - MARGIN.min(time / 10));
-        if self.methods.find(path).is_some_and(|method| method.streaming) {
-            return given;
+impl Around for Deadline {
+    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+        let given = given(request.headers());
+        let streaming = self.methods.find(request.uri().path()).is_some_and(|method| method.streaming);
+        let Some(time) = given.filter(|given| streaming || *given <= self.maximum) else {
+            // What the service itself gives a call, its sessions give each statement.
+            return match streaming {
+                true => inner.call(request).await,
+                false => tokio::time::timeout(self.maximum, inner.call(request)).await.unwrap_or_else(|_| Ok(refuse(exceeded()))),
+            };
+        };
+        let ends = Instant::now() + time;
+        let answer = deadline::until(ends, async move { inner.call(request).await });
+        let answer = tokio::time::timeout(time, answer).await.unwrap_or_else(|_| Ok(refuse(exceeded())))?;
+        if !streaming {
+            return Ok(answer);
         }
-        Some(given.map_or(self.maximum, |time| time.min(self.maximum)))
+        let sleep = Box::pin(tokio::time::sleep(ends.saturating_duration_since(Instant::now())));
+        Ok(answer.map(|inner| Body::new(Limited { inner, ends, sleep })))
     }
 }
 
-impl<S> Layer<S> for DeadlineLayer {
-    type Service = DeadlineService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService { inner, deadline: self.clone() }
-    }
+fn exceeded() -> Error {
+    let message = "The call took longer than its deadline; what it did so far may or may not be done.";
+    Error::new(Code::DeadlineExceeded, message)
 }
 
-/// See [`DeadlineLayer`].
-#[derive(Clone, Debug)]
-pub struct DeadlineService<S> {
-    inner: S,
-    deadline: DeadlineLayer,
+/// The time that the caller gives, less what the answer takes to it.
+fn given(headers: &HeaderMap) -> Option<Duration> {
+    let given = headers.get("grpc-timeout").and_then(|header| parse(header.to_str().ok()?))?;
+    Some(given - MARGIN.min(given / 10))
 }
 
-impl<S> Service<Request<Body>> for DeadlineService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+/// The body of an answer, which ends with `deadline_exceeded` when its time has passed.
+struct Limited {
+    inner: Body,
+    ends: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
+impl http_body::Body for Limited {
+    type Data = Bytes;
+    type Error = Status;
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let time = self.deadline.time_for(request.uri().path(), request.headers());
-        let answer = self.inner.call(request);
-        let Some(time) = time else { return answer.boxed() };
-        async move {
-            tokio::time::timeout(time, answer).await.unwrap_or_else(|_| {
-                let message = "The call took longer than its deadline; what it did so far may or may not be done.";
-                Ok(refuse(Error::new(Code::DeadlineExceeded, message)))
-            })
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if this.sleep.as_mut().poll(context).is_pending() {
+            return deadline::until_sync(this.ends, || Pin::new(&mut this.inner).poll_frame(context));
         }
-        .boxed()
+        if http_body::Body::is_end_stream(&this.inner) {
+            return Poll::Ready(None);
+        }
+        this.inner = Body::empty();
+        let mut trailers = HeaderMap::new();
+        let status = Status::from(exceeded());
+        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 
@@ -107,12 +126,14 @@ fn parse(header: &str) -> Option<Duration> {
 mod tests {
     use std::convert::Infallible;
 
+    use futures::{FutureExt, StreamExt};
     use http::HeaderValue;
-    use tower::ServiceExt;
+    use http_body_util::{BodyExt, StreamBody};
+    use tower::{Layer, ServiceExt};
 
     use super::*;
-    use crate::server::layers::code_of;
     use crate::server::layers::testing::{ok, request};
+    use crate::server::layers::{AroundLayer, code_of};
 
     const UNARY: &str = "/offboard.v1.EntityService/GetEntity";
     const STREAMING: &str = "/offboard.v1.EntityService/ImportEntities";
@@ -124,7 +145,7 @@ mod tests {
         if let Some(timeout) = timeout {
             request.headers_mut().insert("grpc-timeout", HeaderValue::from_static(timeout));
         }
-        let service = DeadlineLayer::new(Methods::served(), Duration::from_secs(60)).layer(service);
+        let service = AroundLayer(Deadline::new(Methods::served(), Duration::from_secs(60))).layer(service);
         code_of(service.oneshot(request).await.expect("infallible").headers())
     }
 
@@ -153,6 +174,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_without_a_deadline_may_take_any_time() {
         assert_eq!(call(STREAMING, None, Duration::from_secs(3600)).await, SERVED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_by_the_deadline_of_its_caller() {
+        let endless = tower::service_fn(|_: Request<Body>| {
+            let frames = futures::stream::repeat(()).then(|()| tokio::time::sleep(Duration::from_millis(100)));
+            let frames = frames.map(|()| Ok::<_, Status>(Frame::data(Bytes::from_static(&[0; 5]))));
+            std::future::ready(Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(frames)))))
+        });
+        let mut request = request(STREAMING);
+        request.headers_mut().insert("grpc-timeout", HeaderValue::from_static("1S"));
+        let service = AroundLayer(Deadline::new(Methods::served(), Duration::from_secs(60))).layer(endless);
+        let body = service.oneshot(request).await.expect("infallible").into_body().collect().await.expect("a body that ends");
+        assert_eq!(code_of(body.trailers().expect("trailers")), EXCEEDED);
+        assert_eq!(body.to_bytes().len(), 9 * 5);
     }
 
     #[test]

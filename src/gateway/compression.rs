@@ -1,0 +1,167 @@
+//! Bodies that are compressed on their way, by gzip (RFC 1952) or zstd (RFC 8878).
+
+use async_compression::Level;
+use async_compression::tokio::bufread::{GzipDecoder, GzipEncoder, ZstdDecoder, ZstdEncoder};
+use async_compression::zstd::DParameter;
+use axum::body::Body;
+use futures::TryStreamExt;
+use http::{HeaderMap, HeaderValue, Response, header};
+use http_body::Body as _;
+use tokio::io::AsyncRead;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use super::accept::{preferred, weighted};
+
+/// Below this, in bytes, compression costs more than it saves: an answer goes in one packet anyway.
+const WORTHWHILE: u64 = 1024;
+/// How far back a compressed request may refer, as a power of 2: 8 MiB, which RFC 8878 asks every decoder to take. It is memory of ours.
+const WINDOW_LOG_MAX: u32 = 23;
+
+/// How a body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// `gzip`.
+    Gzip,
+    /// `zstd`.
+    Zstd,
+}
+
+const CODINGS: [(&str, Option<Coding>); 4] =
+    [("zstd", Some(Coding::Zstd)), ("gzip", Some(Coding::Gzip)), ("x-gzip", Some(Coding::Gzip)), ("identity", None)];
+
+impl Coding {
+    /// What the caller would have the answer compressed by: what it gives the most weight, and zstd where it does not care.
+    pub fn accepted(headers: &HeaderMap) -> Option<Coding> {
+        let mut listed = weighted(headers, header::ACCEPT_ENCODING);
+        if listed.is_empty() {
+            return None;
+        }
+        // Callers list what they know in no order, and mean by it none.
+        listed.sort_by_key(|(name, _)| CODINGS.iter().position(|(known, _)| known == name));
+        preferred(&listed, &CODINGS).copied().flatten()
+    }
+
+    /// What the body of a request is compressed by. Fails where that is another coding, or more than one.
+    pub fn given(headers: &HeaderMap) -> Result<Option<Coding>, ()> {
+        let Some(given) = headers.get(header::CONTENT_ENCODING) else { return Ok(None) };
+        let given = given.to_str().map_err(|_| ())?.trim().to_ascii_lowercase();
+        CODINGS.iter().find(|(name, _)| *name == given).map(|(_, coding)| *coding).ok_or(())
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Coding::Gzip => "gzip",
+            Coding::Zstd => "zstd",
+        }
+    }
+}
+
+/// The body of a request as it was before its caller compressed it. It is made as it is read, so that a limit on what is read holds.
+pub fn decompressed(body: Body, coding: Option<Coding>) -> Body {
+    let Some(coding) = coding else { return body };
+    let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
+    match coding {
+        Coding::Gzip => {
+            let mut decoder = GzipDecoder::new(reader);
+            decoder.multiple_members(true);
+            read(decoder)
+        }
+        Coding::Zstd => {
+            let mut decoder = ZstdDecoder::with_params(reader, &[DParameter::window_log_max(WINDOW_LOG_MAX)]);
+            decoder.multiple_members(true);
+            read(decoder)
+        }
+    }
+}
+
+/// The answer compressed, if its caller takes that and it is worthwhile. What is there of a stream is passed on whenever nothing more is.
+pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>) -> Response<Body> {
+    if answer.headers().contains_key(header::CONTENT_ENCODING) || !is_compressible(answer.headers()) {
+        return answer;
+    }
+    if answer.body().size_hint().upper().is_some_and(|size| size < WORTHWHILE) {
+        return answer;
+    }
+    answer.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
+    let Some(coding) = coding else { return answer };
+    answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    answer.headers_mut().remove(header::CONTENT_LENGTH);
+    answer.map(|body| {
+        let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
+        match coding {
+            Coding::Gzip => read(GzipEncoder::with_quality(reader, Level::Fastest)),
+            Coding::Zstd => read(ZstdEncoder::new(reader)),
+        }
+    })
+}
+
+fn read(reader: impl AsyncRead + Send + 'static) -> Body {
+    Body::from_stream(ReaderStream::new(reader))
+}
+
+/// Text, but not events: what stands between us and a browser may keep them back where they are compressed.
+fn is_compressible(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    essence.ends_with("json") || essence.starts_with("text/") && essence != "text/event-stream"
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn headers(name: HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn the_caller_chooses_how_an_answer_is_compressed() {
+        let accepted = |value| Coding::accepted(&headers(header::ACCEPT_ENCODING, value));
+        assert_eq!(accepted("gzip, deflate, br, zstd"), Some(Coding::Zstd));
+        assert_eq!(accepted("gzip;q=1.0, zstd;q=0.5"), Some(Coding::Gzip));
+        for none in ["", "br", "gzip;q=0", "identity, gzip;q=0.5", "*"] {
+            assert_eq!(accepted(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_compressed_otherwise_is_told_apart() {
+        let given = |value| Coding::given(&headers(header::CONTENT_ENCODING, value));
+        assert_eq!(given("GZIP"), Ok(Some(Coding::Gzip)));
+        assert_eq!((given("zstd"), given("identity")), (Ok(Some(Coding::Zstd)), Ok(None)));
+        assert_eq!((given("br"), given("gzip, gzip")), (Err(()), Err(())));
+    }
+
+    #[tokio::test]
+    async fn what_is_compressed_comes_back_and_what_is_small_stays() {
+        for coding in [Coding::Gzip, Coding::Zstd] {
+            for (size, packed) in [(1023, None), (1024, Some(coding.name())), (5_000_000, Some(coding.name()))] {
+                let mut answer = Response::new(Body::from("x".repeat(size)));
+                answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+                let answer = compressed(answer, Some(coding));
+                let told = answer.headers().get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap());
+                assert_eq!((told, answer.headers().contains_key(header::VARY)), (packed, packed.is_some()), "{size}");
+                let body = answer.into_body().collect().await.unwrap().to_bytes();
+                assert!(packed.is_none() || body.len() < size / 2);
+                let back = decompressed(Body::from(body), packed.map(|_| coding)).collect().await.unwrap().to_bytes();
+                assert_eq!(back, "x".repeat(size));
+            }
+        }
+    }
+
+    #[test]
+    fn events_and_bytes_are_left_alone() {
+        for (media_type, compressible) in [
+            ("application/json; charset=utf-8", true),
+            ("application/x-ndjson", true),
+            ("text/csv", true),
+            ("text/event-stream", false),
+            ("image/png", false),
+        ] {
+            assert_eq!(is_compressible(&headers(header::CONTENT_TYPE, media_type)), compressible, "{media_type}");
+        }
+    }
+}

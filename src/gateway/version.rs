@@ -1,0 +1,94 @@
+//! Conditional requests (RFC 9110, section 13) over the versions that resources have.
+//!
+//! The answer that has a resource with a `version` says `ETag: "N"`. `If-Match: "N"` is the `expected_version` of a request that has one; that it
+//! is at another version the service says, by `state_conflict` as the contracts have it. `If-None-Match` spares a reader what it has already.
+//! Where a condition cannot be kept the request is refused: a caller who says what must hold does not want it done regardless.
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use prost_reflect::DynamicMessage;
+
+use super::binding::Binding;
+use crate::error::Error;
+
+/// What a request demands of the version of its resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// The version that it must be at.
+    pub expected: Option<i64>,
+    /// The entity tags that the caller has.
+    known: Vec<String>,
+}
+
+impl Conditions {
+    /// Reads the conditions of a request.
+    pub fn of(method: &Method, headers: &HeaderMap, binding: &Binding) -> Result<Conditions, Error> {
+        let (matches, none) = (header::IF_MATCH, header::IF_NONE_MATCH);
+        if !headers.contains_key(&matches) && !headers.contains_key(&none) {
+            return Ok(Conditions::default());
+        }
+        let mut expected = None;
+        match listed(headers, matches).as_slice() {
+            [] => {}
+            [_] | [_, ..] if binding.expected_version.is_none() => {
+                return Err(Error::invalid("If-Match", "unsupported", "cannot be kept here: this request expects no version"));
+            }
+            [any] if any == "*" => {}
+            [tag] => expected = Some(version(tag).ok_or_else(|| Error::invalid("If-Match", "invalid", WANTED))?),
+            _ => return Err(Error::invalid("If-Match", "invalid", WANTED)),
+        }
+        let known = listed(headers, none);
+        if !known.is_empty() && !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(Error::invalid("If-None-Match", "unsupported", "can be kept only where something is read"));
+        }
+        Ok(Conditions { expected, known })
+    }
+
+    /// Whether the caller has what this tag names, compared as RFC 9110 has it for reading: a weak tag is as good as a strong one.
+    pub fn has(&self, tag: &HeaderValue) -> bool {
+        let tag = tag.to_str().unwrap_or_default();
+        self.known.iter().any(|known| known == "*" || known.trim_start_matches("W/") == tag.trim_start_matches("W/"))
+    }
+}
+
+const WANTED: &str = "must be `*` or one strong entity tag of an answer, such as `\"7\"`";
+
+/// The entity tag of an answer: its version.
+pub fn tag(binding: &Binding, message: &DynamicMessage) -> Option<HeaderValue> {
+    let version = binding.rpc.schema.value_at(message, binding.version.as_ref()?)?.as_i64()?;
+    HeaderValue::try_from(format!("\"{version}\"")).ok()
+}
+
+fn version(tag: &str) -> Option<i64> {
+    let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+    let version: i64 = digits.parse().ok()?;
+    // Any other spelling of a number is none of our tags.
+    (version > 0 && version.to_string() == digits).then_some(version)
+}
+
+/// The tags in a header. Ours have no commas.
+fn listed(headers: &HeaderMap, name: header::HeaderName) -> Vec<String> {
+    let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
+    values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tags_as_answers_have_them_are_versions() {
+        assert_eq!((version("\"7\""), version("\"9223372036854775807\"")), (Some(7), Some(i64::MAX)));
+        for other in ["7", "W/\"7\"", "\"07\"", "\"+7\"", "\"0\"", "\"-7\"", "\"\"", "\"x\"", "\"7"] {
+            assert_eq!(version(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_reader_has_what_one_of_its_tags_names() {
+        let has = |known: &str| {
+            Conditions { expected: None, known: vec!["\"1\"".to_owned(), known.to_owned()] }.has(&HeaderValue::from_static("\"7\""))
+        };
+        assert!(has("\"7\"") && has("W/\"7\"") && has("*"));
+        assert!(!has("\"8\"") && !has("7"));
+    }
+}

@@ -1,0 +1,129 @@
+//! Lets pages of other origins call from a browser (the Fetch standard, section 3.3), where the operator says so. Keys travel in headers and
+//! never in cookies, so no credentials are allowed for.
+
+use axum::body::Body;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+/// What a page may send besides what every page may.
+const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
+    "accept-language, api-version, apikey, authorization, baggage, content-encoding, content-type, grpc-timeout, idempotency-key, if-match, \
+     if-none-match, last-event-id, traceparent, tracestate, x-grpc-web, x-request-id, x-request-timeout, x-user-agent",
+);
+/// What a page may read besides what every page may.
+const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
+    "allow, api-version, etag, grpc-message, grpc-status, grpc-status-details-bin, idempotent-replayed, location, retry-after, \
+     www-authenticate, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-request-id",
+);
+const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, PATCH, POST, PUT");
+/// Seconds that a browser may remember what is allowed; none remembers it for longer.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+
+/// Who may call from a browser.
+#[derive(Clone, Debug)]
+pub struct Cors {
+    /// Origins such as `https://app.example.com`; `*` is all of them.
+    origins: Vec<String>,
+}
+
+impl Cors {
+    /// Pages of these origins may call; nobody is told anything where there are none.
+    pub fn new(origins: &[String]) -> Option<Cors> {
+        (!origins.is_empty()).then(|| Cors { origins: origins.to_vec() })
+    }
+
+    /// The origin that is to be told that it may call, if the request is from one that may.
+    fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        if self.origins.iter().any(|allowed| allowed == "*") {
+            return Some(HeaderValue::from_static("*"));
+        }
+        self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+    }
+
+    /// The answer to a browser that asks whether a page may send a request. None if the request asks something else, or the page may not.
+    pub fn preflight(&self, request: &Parts) -> Option<Response<Body>> {
+        if request.method != Method::OPTIONS || !request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+            return None;
+        }
+        let origin = self.allowed(&request.headers)?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().extend([
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, origin),
+            (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS),
+            (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE),
+            (header::VARY, VARY),
+        ]);
+        Some(response)
+    }
+
+    /// What is added to an answer: who may read it, and that it differs by who asks.
+    pub fn headers(&self, request: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+        let mut told = vec![(header::VARY, VARY)];
+        if let Some(origin) = self.allowed(request) {
+            told.extend([(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin), (header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS)]);
+        }
+        told
+    }
+}
+
+const VARY: HeaderValue = HeaderValue::from_static("origin");
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn asked(method: Method, origin: &str, more: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).header("origin", origin);
+        for (name, value) in more {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn cors(origin: &str) -> Cors {
+        Cors::new(&["https://a.example".to_owned(), origin.to_owned()]).unwrap()
+    }
+
+    const PREFLIGHT: &[(&str, &str)] = &[("access-control-request-method", "PATCH")];
+
+    #[test]
+    fn a_page_of_a_named_origin_may_send_and_read() {
+        let cors = cors("https://b.example");
+        let answer = cors.preflight(&asked(Method::OPTIONS, "https://b.example", PREFLIGHT)).unwrap();
+        assert_eq!(
+            (answer.status(), &answer.headers()["access-control-allow-origin"]),
+            (StatusCode::NO_CONTENT, &"https://b.example".parse().unwrap())
+        );
+        assert!(answer.headers()["access-control-allow-headers"].to_str().unwrap().contains("idempotency-key"));
+        let told = cors.headers(&asked(Method::GET, "https://b.example", &[]).headers);
+        assert!(told.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("https://b.example"))), "{told:?}");
+        assert!(told.iter().any(|(_, value)| value.to_str().unwrap().contains("etag")));
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_told_nothing() {
+        let cors = cors("https://b.example");
+        for origin in ["https://b.example:444", "http://b.example", "https://x.b.example", "null"] {
+            assert!(cors.preflight(&asked(Method::OPTIONS, origin, PREFLIGHT)).is_none(), "{origin}");
+            assert_eq!(cors.headers(&asked(Method::GET, origin, &[]).headers), [(header::VARY, VARY)], "{origin}");
+        }
+    }
+
+    #[test]
+    fn options_that_no_browser_asks_are_left_to_the_routes() {
+        assert!(cors("*").preflight(&asked(Method::OPTIONS, "https://b.example", &[])).is_none());
+        assert!(cors("*").preflight(&asked(Method::POST, "https://b.example", PREFLIGHT)).is_none());
+    }
+
+    #[test]
+    fn a_star_is_every_origin() {
+        let told = cors("*").headers(&asked(Method::GET, "https://any.example", &[]).headers);
+        assert!(told.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))));
+        assert!(Cors::new(&[]).is_none());
+    }
+}

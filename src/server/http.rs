@@ -1,0 +1,110 @@
+//! The HTTP door: REST, and gRPC-Web for those who speak gRPC from a browser.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::ServiceExt as _;
+use axum::body::Body;
+use axum::serve::ListenerExt;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Method, Request, Response, header};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic_web::{GrpcWebLayer, GrpcWebService};
+use tower::{Layer, Service, ServiceExt};
+
+use super::cors::Cors;
+use super::layers::refuse;
+use super::stack::Stack;
+use crate::error::Error;
+use crate::gateway::{Gateway, MatchedRoute};
+use crate::telemetry;
+
+/// What answers over HTTP.
+#[derive(Clone)]
+pub struct HttpDoor {
+    gateway: Gateway<Stack>,
+    web: GrpcWebService<Stack>,
+    cors: Option<Cors>,
+}
+
+impl HttpDoor {
+    /// REST by the gateway, gRPC-Web by the stack, and both for pages of these origins.
+    pub fn new(gateway: Gateway<Stack>, stack: Stack, cors: Option<Cors>) -> Self {
+        HttpDoor { gateway, web: GrpcWebLayer::new().layer(stack), cors }
+    }
+
+    async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let Some(cors) = self.cors.clone() else { return self.route(request).await };
+        let (parts, body) = request.into_parts();
+        if let Some(answer) = cors.preflight(&parts) {
+            return answer;
+        }
+        let told = cors.headers(&parts.headers);
+        let mut answer = self.route(Request::from_parts(parts, body)).await;
+        for (name, value) in told {
+            answer.headers_mut().append(name, value);
+        }
+        answer
+    }
+
+    async fn route(self, request: Request<Body>) -> Response<Body> {
+        if is_grpc_web(request.method(), request.headers()) {
+            return self.web(request).await;
+        }
+        // A request is measured up to where the body of its answer begins.
+        let (started, method) = (Instant::now(), request.method().clone());
+        let answer = self.rest(request).await;
+        let route = answer.extensions().get().map_or("", |MatchedRoute(path)| path.as_str());
+        telemetry::http_request(&method, route, answer.status().as_u16(), started.elapsed());
+        answer
+    }
+
+    // Neither is async itself: the compiler cannot tell there that the error of the stack may be one.
+    fn web(self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+        let answer = self.web.oneshot(request);
+        answer.map(|answer| answer.unwrap_or_else(|error| refuse(Error::internal(error))).map(Body::new)).boxed()
+    }
+
+    fn rest(mut self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+        self.gateway.call(request).map(|answer| answer.unwrap_or_else(|never| match never {})).boxed()
+    }
+}
+
+impl Service<Request<Body>> for HttpDoor {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.clone().answer(request).map(Ok).boxed()
+    }
+}
+
+/// The calls of gRPC-Web are `POST`s with media types of their own.
+fn is_grpc_web(method: &Method, headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    *method == Method::POST && media_type.starts_with(b"application/grpc-web")
+}
+
+/// Answers until it is told to close.
+pub async fn serve(listener: TcpListener, door: HttpDoor, closing: CancellationToken) {
+    // The messages of a stream are small, and each is waited for.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "a connection delays what is small");
+        }
+    });
+    let service = door.into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(closing.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the HTTP listener ended");
+    }
+}
