@@ -101,7 +101,7 @@ impl NewTask {
         let (selection, at) = match (ways.iter().filter(|given| **given).count(), request.spec) {
             (1, None) if ways[1] => (v1::Selection { entity_type: request.entity_type, ..Default::default() }, ""),
             (1, None) => (v1::Selection { uri_list: request.uris, ..Default::default() }, ""),
-            (1, Some(v1::BulkDeleteSpec { objects: Some(objects) })) => (objects, "spec.objects."),
+            (1, Some(v1::BulkDeleteSpec { objects: Some(objects), .. })) => (objects, "spec.objects."),
             (1, Some(_)) => return Err(Error::invalid("spec.objects", "required", "must be given")),
             (0, _) => {
                 let message = "one of `spec.objects`, `entity_type` and `uris` must be given and must not be empty";
@@ -260,7 +260,7 @@ mod tests {
     use crate::error::Code;
 
     fn by(objects: v1::Selection) -> v1::StartBulkDeleteRequest {
-        v1::StartBulkDeleteRequest { spec: Some(v1::BulkDeleteSpec { objects: Some(objects) }), ..Default::default() }
+        v1::StartBulkDeleteRequest { spec: Some(v1::BulkDeleteSpec { objects: Some(objects), ..Default::default() }), ..Default::default() }
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl BulkDeleteService {
 
 #[tonic::async_trait]
 impl Service for BulkDeleteService {
-    async fn start_bulk_delete(&self, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::BulkDeleteTask>, Status> {
+    async fn start_bulk_delete(&self, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::Task>, Status> {
         let once = Once::of(&request)?;
         let caller = once.caller().clone();
         let request = request.into_inner();
@@ -44,17 +44,72 @@ impl Service for BulkDeleteService {
         once.run(&self.db, start).await
     }
 
-    async fn get_bulk_delete(&self, request: Request<v1::GetBulkDeleteRequest>) -> Result<Response<v1::BulkDeleteTask>, Status> {
+    async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::Task>, Status> {
         let realm = Caller::of(&request)?.realm;
-        let v1::GetBulkDeleteRequest { tenant, task_id } = request.into_inner();
+        let v1::GetTaskRequest { tenant, task_id } = request.into_inner();
         check_tenant(&tenant, &realm)?;
         Ok(self.db.run(move |connection| get(connection, &realm, &task_id)).await?)
     }
 
-    async fn list_bulk_delete_failures(
+    async fn check_consistency(&self, _request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
+        Err(Status::unimplemented("check_consistency"))
+    }
+
+    async fn list_tasks(&self, _request: Request<v1::ListTasksRequest>) -> Result<Response<v1::ListTasksResponse>, Status> {
+        Err(Status::unimplemented("list_tasks"))
+    }
+
+    async fn count_tasks(&self, _request: Request<v1::CountTasksRequest>) -> Result<Response<v1::CountTasksResponse>, Status> {
+        Err(Status::unimplemented("count_tasks"))
+    }
+
+    async fn list_task_history(
         &self,
-        request: Request<v1::ListBulkDeleteFailuresRequest>,
-    ) -> Result<Response<v1::ListBulkDeleteFailuresResponse>, Status> {
+        _request: Request<v1::ListTaskHistoryRequest>,
+    ) -> Result<Response<v1::ListTaskHistoryResponse>, Status> {
+        Err(Status::unimplemented("list_task_history"))
+    }
+
+    async fn count_task_history(
+        &self,
+        _request: Request<v1::CountTaskHistoryRequest>,
+    ) -> Result<Response<v1::CountTaskHistoryResponse>, Status> {
+        Err(Status::unimplemented("count_task_history"))
+    }
+
+    async fn pause_task(&self, _request: Request<v1::PauseTaskRequest>) -> Result<Response<v1::PauseTaskResponse>, Status> {
+        Err(Status::unimplemented("pause_task"))
+    }
+
+    async fn resume_task(&self, _request: Request<v1::ResumeTaskRequest>) -> Result<Response<v1::ResumeTaskResponse>, Status> {
+        Err(Status::unimplemented("resume_task"))
+    }
+
+    async fn stop_task(&self, _request: Request<v1::StopTaskRequest>) -> Result<Response<v1::StopTaskResponse>, Status> {
+        Err(Status::unimplemented("stop_task"))
+    }
+
+    async fn update_task(&self, _request: Request<v1::UpdateTaskRequest>) -> Result<Response<v1::Task>, Status> {
+        Err(Status::unimplemented("update_task"))
+    }
+
+    async fn list_task_findings(
+        &self,
+        _request: Request<v1::ListTaskFindingsRequest>,
+    ) -> Result<Response<v1::ListTaskFindingsResponse>, Status> {
+        Err(Status::unimplemented("list_task_findings"))
+    }
+
+    type WatchTaskStream = tokio_stream::wrappers::ReceiverStream<Result<v1::Task, Status>>;
+
+    async fn watch_task(&self, _request: Request<v1::WatchTaskRequest>) -> Result<Response<Self::WatchTaskStream>, Status> {
+        Err(Status::unimplemented("watch_task"))
+    }
+
+    async fn list_task_failures(
+        &self,
+        request: Request<v1::ListTaskFailuresRequest>,
+    ) -> Result<Response<v1::ListTaskFailuresResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
         check_tenant(&request.tenant, &realm)?;
@@ -64,18 +119,18 @@ impl Service for BulkDeleteService {
         request.tenant.clear();
         let mut faults = Violations::new();
         let seal = self.db.seal().await?;
-        let page: Page<String> = Page::check(seal, &realm, "BulkDeleteFailures", &request, (size, &token), FAILURES, &mut faults);
+        let page: Page<String> = Page::check(seal, &realm, "TaskFailures", &request, (size, &token), FAILURES, &mut faults);
         faults.check()?;
         let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
         let found = self.db.run(move |connection| queries::failures(connection, &realm, id, &after, limit)).await?;
         let mut failures = found.ok_or_else(|| no_task(&request.task_id))?;
         let next_page_token = page.cut(&mut failures, |failure| failure.entity_id.clone())?;
         let failures = failures.into_iter().map(failure_to_proto).collect();
-        Ok(Response::new(v1::ListBulkDeleteFailuresResponse { failures, next_page_token }))
+        Ok(Response::new(v1::ListTaskFailuresResponse { failures, next_page_token }))
     }
 }
 
-fn get(connection: &mut diesel::PgConnection, realm: &Realm, id: &str) -> Work<Response<v1::BulkDeleteTask>> {
+fn get(connection: &mut diesel::PgConnection, realm: &Realm, id: &str) -> Work<Response<v1::Task>> {
     let found = queries::get(connection, realm, parse_id(id)?)?;
     Ok(Response::new(to_proto(found.ok_or_else(|| no_task(id))?, realm)))
 }
@@ -94,8 +149,8 @@ fn parse_id(id: &str) -> Result<Uuid> {
     Uuid::try_parse(id).map_err(|_| no_task(id))
 }
 
-fn failure_to_proto(failure: Failure) -> v1::BulkDeleteFailure {
-    v1::BulkDeleteFailure {
+fn failure_to_proto(failure: Failure) -> v1::TaskFailure {
+    v1::TaskFailure {
         entity_id: failure.entity_id,
         reason: failure.reason.to_string(),
         message: failure.reason.message().to_owned(),
@@ -103,13 +158,13 @@ fn failure_to_proto(failure: Failure) -> v1::BulkDeleteFailure {
     }
 }
 
-fn to_proto(task: Task, realm: &Realm) -> v1::BulkDeleteTask {
+fn to_proto(task: Task, realm: &Realm) -> v1::Task {
     let until = task.ended_at.or(task.paused_at).unwrap_or(task.now);
     let worked = task.started_at.map(|started| (until - started).max(chrono::TimeDelta::zero())).unwrap_or_default();
     let seconds = worked.as_seconds_f64();
     let throughput = if seconds > 0.0 { task.processed as f64 / seconds } else { 0.0 };
     let recent = (task.now - until) < chrono::TimeDelta::hours(1);
-    let current_state = v1::BulkDeleteState {
+    let current_state = v1::TaskProgress {
         objects_failed_to_delete: task.first_failures,
         entity_type: task.entity_type.as_deref().map(full_type).unwrap_or_default(),
         objects_failed_to_delete_count: task.failed,
@@ -122,6 +177,11 @@ fn to_proto(task: Task, realm: &Realm) -> v1::BulkDeleteTask {
         number_of_excluded_objects: task.excluded,
         number_of_skipped_objects: task.skipped,
         number_of_selected_objects: task.selected.unwrap_or_default(),
+        current_throughput: 0.0,
+        estimated_remaining: None,
+        max_objects_per_second: None,
+        findings: Default::default(),
+        number_of_mended_findings: 0,
     };
     let parameters = match task.parameters {
         serde_json::Value::Object(members) => {
@@ -129,7 +189,7 @@ fn to_proto(task: Task, realm: &Realm) -> v1::BulkDeleteTask {
         }
         _ => Default::default(),
     };
-    v1::BulkDeleteTask {
+    v1::Task {
         id: task.id.to_string(),
         name: task.name,
         r#type: "DeleteEntitiesTask".to_owned(),
@@ -147,5 +207,6 @@ fn to_proto(task: Task, realm: &Realm) -> v1::BulkDeleteTask {
         paused_time: task.paused_at.map(convert::timestamp),
         created_by: task.principal_id.to_string(),
         updated_by: task.updated_by.to_string(),
+        preview: None,
     }
 }

@@ -60,8 +60,8 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
         ("OffboardingService/RequestOffboarding", json!({"entity_id": entity})),
         ("OffboardingService/GetOffboardingRequest", json!({"offboarding_request_id": request})),
         ("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": request})),
-        ("BulkDeleteService/GetBulkDelete", json!({"task_id": task})),
-        ("BulkDeleteService/ListBulkDeleteFailures", json!({"task_id": task})),
+        ("BulkDeleteService/GetTask", json!({"task_id": task})),
+        ("BulkDeleteService/ListTaskFailures", json!({"task_id": task})),
     ]
 }
 

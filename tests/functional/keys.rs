@@ -49,8 +49,8 @@ pub const METHODS: &[(&str, &str, &str)] = &[
         "entities:offboard",
     ),
     ("BulkDeleteService/StartBulkDelete", r#"{"entity_type": "T"}"#, "entities:delete"),
-    ("BulkDeleteService/GetBulkDelete", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
-    ("BulkDeleteService/ListBulkDeleteFailures", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    ("BulkDeleteService/GetTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    ("BulkDeleteService/ListTaskFailures", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
     ("EventService/ListEvents", "{}", "events:read"),
     ("EventService/WatchEvents", "{}", "events:read"),
 ];
