@@ -22,6 +22,26 @@ const MAX_FILTER_BYTES: usize = 64 << 10;
 pub const FAILURES_SHOWN: i64 = 100;
 
 text_enum! {
+    /// What a task does.
+    pub enum Kind {
+        /// Deletes entities.
+        Delete = "delete",
+        /// Looks for what should not be, and mends it.
+        CheckConsistency = "check_consistency",
+    }
+}
+
+impl Kind {
+    /// The contract's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Delete => "DeleteEntitiesTask",
+            Kind::CheckConsistency => "CheckConsistencyTask",
+        }
+    }
+}
+
+text_enum! {
     /// How thoroughly to delete.
     pub enum Mode {
         /// Marked as deleted.
@@ -210,8 +230,8 @@ fn check_uris(uris: &[String], field: &str, faults: &mut Violations) -> Vec<Stri
 pub struct Task {
     /// Its id.
     pub id: Uuid,
-    /// How thoroughly.
-    pub mode: Mode,
+    /// What it does.
+    pub kind: Kind,
     /// Where it stands.
     pub state: TaskState,
     /// Its name for people.

@@ -103,7 +103,7 @@ statement! {
         Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Timestamptz>, Timestamptz, BigInt, BigInt, BigInt, BigInt, BigInt, Array<Text>,
         BigInt
     ),
-    "SELECT b.id, b.mode, b.status, b.name, b.entity_type, b.parameters, b.principal_id, b.updated_by, b.selected, b.instances,
+    "SELECT b.id, b.kind, b.status, b.name, b.entity_type, b.parameters, b.principal_id, b.updated_by, b.selected, b.instances,
             b.created_at, b.started_at, b.paused_at, b.ended_at, now(), s.matched, s.processed, s.failed, s.excluded, s.skipped,
             ARRAY(SELECT f.entity_id
                   FROM bulk_delete_failure f
@@ -144,4 +144,18 @@ pub fn failures(connection: &mut PgConnection, realm: &Realm, task_id: Uuid, aft
         .select((failure::entity_id, failure::reason, failure::occurred_at))
         .load(connection)?;
     Ok(Some(page))
+}
+
+/// Removes samples that no rate is made of any more. See [`crate::db::sweep`].
+pub fn sweep_samples(connection: &mut PgConnection, limit: i64) -> Work<usize> {
+    Ok(SweepSamples { limit }.execute(connection)?)
+}
+
+statement! {
+    /// What lies more than an hour back.
+    struct SweepSamples {
+        limit: i64 as BigInt,
+    } -> (BigInt,),
+    "DELETE FROM bulk_delete_sample
+     WHERE ctid IN (SELECT k.ctid FROM bulk_delete_sample k WHERE k.at < now() - interval '61 minutes' LIMIT {limit})"
 }

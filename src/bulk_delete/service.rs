@@ -192,7 +192,7 @@ fn to_proto(task: Task, realm: &Realm) -> v1::Task {
     v1::Task {
         id: task.id.to_string(),
         name: task.name,
-        r#type: "DeleteEntitiesTask".to_owned(),
+        r#type: task.kind.word().to_owned(),
         tenant: realm.org().to_owned(),
         status: v1::TaskStatus::from(task.state).into(),
         parameters,
