@@ -103,6 +103,8 @@ pub struct NewTask {
     pub target: Target,
     /// What is spared whatever selects it, in order and each once.
     pub excluded: Vec<String>,
+    /// How many entities it may take up a second.
+    pub max_objects_per_second: Option<i32>,
 }
 
 impl NewTask {
@@ -145,6 +147,8 @@ impl NewTask {
         if selection.filter.len() > MAX_FILTER_BYTES || selection.filter.contains('\0') {
             faults.add(format!("{at}filter"), "invalid", "must be at most 64 KiB and must not hold the character U+0000");
         }
+        let max_objects_per_second = request.max_objects_per_second;
+        check_pace(max_objects_per_second, &mut faults);
         faults.check()?;
         let target = if listed.is_empty() {
             let entity_type = (!selection.entity_type.is_empty()).then_some(selection.entity_type);
@@ -153,7 +157,7 @@ impl NewTask {
         } else {
             Target::Listed(listed)
         };
-        Ok(NewTask { mode, target, excluded })
+        Ok(NewTask { mode, target, excluded, max_objects_per_second })
     }
 
     /// What the task does, for people.
@@ -183,6 +187,7 @@ impl NewTask {
                 parameters.insert("uriCount", ids.len().to_string());
             }
         }
+        parameters.extend(self.max_objects_per_second.map(|most| ("maxObjectsPerSecond", most.to_string())));
         if !self.excluded.is_empty() {
             parameters.insert("excludeCount", self.excluded.len().to_string());
         }
@@ -199,6 +204,13 @@ pub fn parse_filter(text: String) -> Result<(String, Filter)> {
 /// A type in full, where it was given by its last part.
 pub fn full_type(entity_type: &str) -> String {
     if entity_type.contains('/') { entity_type.to_owned() } else { format!("{TYPE_PREFIX}{entity_type}") }
+}
+
+/// A pace is at least one object a second, if it is limited.
+pub fn check_pace(most: Option<i32>, faults: &mut Violations) {
+    if most.is_some_and(|most| most < 1) {
+        faults.add("max_objects_per_second", "invalid", "must be at least 1; leave it out for no limit");
+    }
 }
 
 fn check_type(entity_type: &str, field: &str, faults: &mut Violations) {
@@ -272,6 +284,16 @@ pub struct Task {
     pub first_failures: Vec<String>,
     /// How many of its events a publisher has tried and could not deliver so far.
     pub unpublished: i64,
+    /// For how many seconds it has been at work.
+    pub worked: f64,
+    /// Since when it has been at work, while it is.
+    pub working_since: Option<DateTime<Utc>>,
+    /// How many objects it may take up a second.
+    pub max_objects_per_second: Option<i32>,
+    /// How many objects the selection met in this sample of ten seconds and the two before it, since it has been at work.
+    pub met_lately: i64,
+    /// How many objects were processed within the last hour.
+    pub processed_in_hour: i64,
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ use crate::bulk_delete::task_queries::Claimed;
 use crate::db::{Work, statement};
 use crate::error::Error;
 
+/// The least time for which a worker may be silent in the middle of a transaction: on a busy machine it may have to wait for its turn.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A slice whose row is locked and whose lease holds.
 #[derive(Clone, Debug, diesel::Queryable)]
 pub struct Held {
@@ -28,26 +31,28 @@ pub struct Held {
 }
 
 /// Locks the slice until the transaction ends, which may take as long as it needs; none if the lease is lost.
-pub fn hold(connection: &mut PgConnection, claim: &Claimed) -> Work<Option<Held>> {
+pub fn hold(connection: &mut PgConnection, claim: &Claimed, lease: Duration) -> Work<Option<Held>> {
     let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
+    let patience = lease.max(LEAST_PATIENCE).as_millis().to_string();
     type Row = (String, Option<String>, TaskState, Option<i32>, String);
-    let row: Option<Row> = HoldSlice { realm, task, slice, token }.get_result(connection).optional()?;
+    let row: Option<Row> = HoldSlice { realm, task, slice, token, patience }.get_result(connection).optional()?;
     Ok(row.map(|(cursor, until, state, max_objects_per_second, _)| Held { cursor, until, state, max_objects_per_second }))
 }
 
 statement! {
     /// The slice, locked, where the lease holds. The settings last until the transaction ends, and save a round trip here: rows are read by key,
-    /// whatever the planner believes of their number, where a hash join would read whole tables for every chunk; and nothing times out, since
-    /// a chunk of a filter that matches little may have to read much.
+    /// whatever the planner believes of their number, where a hash join would read whole tables for every chunk; no statement times out, since
+    /// a chunk of a filter that matches little may have to read much; and a worker that falls asleep in between does not hold the slice for long.
     pub struct HoldSlice {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
         slice: i32 as Integer,
         token: i64 as BigInt,
+        patience: String as Text,
     } -> (Text, Nullable<Text>, Text, Nullable<Integer>, Text),
     "SELECT s.cursor_id, s.until_id, b.status, b.max_objects_per_second,
             set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)
-                || set_config('statement_timeout', '0', true)
+                || set_config('statement_timeout', '0', true) || set_config('idle_in_transaction_session_timeout', {patience}, true)
      FROM bulk_delete_slice s
      JOIN bulk_delete b ON b.realm_id = s.realm_id AND b.id = s.bulk_delete_id
      WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token} AND NOT s.done

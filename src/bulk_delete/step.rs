@@ -46,7 +46,7 @@ pub fn step(connection: &mut PgConnection, work: &dyn TaskWork, claim: &Claimed,
 
 /// The slice's row stays locked, so that nobody takes it over meanwhile.
 fn attempt(connection: &mut PgConnection, work: &dyn TaskWork, claim: &Claimed, stride: Stride, locked: Locked) -> Work<Progress> {
-    let held = slice_queries::hold(connection, claim)?.ok_or_else(lease_lost)?;
+    let held = slice_queries::hold(connection, claim, stride.lease)?.ok_or_else(lease_lost)?;
     if !held.state.is_at_work() {
         return Ok(Progress::Halt);
     }

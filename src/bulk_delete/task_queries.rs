@@ -244,7 +244,7 @@ pub fn plan_of(connection: &mut PgConnection, claim: &Claimed, selector: &Select
 /// Plans a task: its count and its slices. False if it is to pause or to stop, or is over. Call it in a transaction.
 pub fn plan(connection: &mut PgConnection, claim: &Claimed, work: &dyn TaskWork, lease: Duration) -> Work<bool> {
     // Held, so that nobody else plans it however long this takes.
-    let held = slice_queries::hold(connection, claim)?.ok_or_else(lease_lost)?;
+    let held = slice_queries::hold(connection, claim, lease)?.ok_or_else(lease_lost)?;
     if !held.state.is_at_work() {
         return Ok(false);
     }

@@ -20,8 +20,8 @@ use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
 use crate::db::Db;
 use crate::entity::EntityService;
-use crate::events::{EventService, Hub};
-use crate::offboarding::{OffboardingService, RemovalService, Watching};
+use crate::events::{EventService, Hub, Watching};
+use crate::offboarding::{OffboardingService, RemovalService};
 use crate::portfolio::PortfolioService;
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::v1::bulk_delete_service_server::BulkDeleteServiceServer;
@@ -76,8 +76,8 @@ pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
     Routes::new(limited!(EntityServiceServer, EntityService::new(db.clone())))
         .add_service(limited!(PortfolioServiceServer, PortfolioService::new(db.clone())))
         .add_service(limited!(RemovalServiceServer, RemovalService::new(db.clone())))
-        .add_service(limited!(OffboardingServiceServer, OffboardingService::new(watching)))
-        .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(db.clone())))
+        .add_service(limited!(OffboardingServiceServer, OffboardingService::new(watching.clone())))
+        .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(watching)))
         .add_service(limited!(EventServiceServer, events))
 }
 
