@@ -236,8 +236,7 @@ fn who_acts_on_a_task(action: TaskAction) -> &'static str {
 #[test]
 fn the_page_of_the_states_of_a_task_is_its_state_machine() {
     let machine = Machine { states: TaskState::ALL, actions: TaskAction::ALL, after: TaskState::after };
-    let ways_out: String =
-        TaskState::ALL.iter().filter(|state| state.is_ended()).map(|state| format!("    {state} --> [*]\n")).collect();
+    let ways_out: String = TaskState::ALL.iter().filter(|state| state.is_ended()).map(|state| format!("    {state} --> [*]\n")).collect();
     let page = format!(
         "# The states of a task\n\nThe page is made of the state machine in `src/bulk_delete/state.rs` and of the migrations. On the wire a status is spelled in capitals: \
          `PROCESSING`. `docs/bulk-delete.md` tells how tasks are worked on.\n\n{}\n\

@@ -21,6 +21,9 @@ use crate::telemetry;
 /// How often a slice that does not move is tried before its task fails.
 const MAX_ATTEMPTS: i32 = 10;
 
+/// The least time between two looks for workers that were lost.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+
 /// How large chunks are, and how long a worker stays with a task.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -196,6 +199,6 @@ pub async fn rescue(db: Db, every: Duration) {
             Ok(tasks) => tracing::info!(tasks, "slices were freed whose workers were lost"),
             Err(error) => tracing::warn!(%error, cause = error.cause_chain(), "cannot look for lost workers"),
         }
-        tokio::time::sleep(every).await;
+        tokio::time::sleep(every.max(LEAST_PAUSE)).await;
     }
 }

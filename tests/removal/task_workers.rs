@@ -48,7 +48,9 @@ async fn the_ten_of_one_tenant_do_not_wait_for_the_many_of_another() {
 
     let unfinished = world.done(GET, json!({"task_id": many})).await;
     assert!(unfinished.get("end_time").is_null(), "the many were finished first: {:#}", unfinished.json);
-    let waited = format!("bulk_delete WHERE id = '{many}' AND EXISTS (SELECT FROM event WHERE type = 'bulk_delete.waiting' AND '{many}' = ANY(subjects))");
+    let waited = format!(
+        "bulk_delete WHERE id = '{many}' AND EXISTS (SELECT FROM event WHERE type = 'bulk_delete.waiting' AND '{many}' = ANY(subjects))"
+    );
     assert_eq!(world.database.rows(&waited), 1, "it waited for its turn");
     world.call_until(GET, json!({"task_id": many}), |task| task["status"] == "processing").await;
     world.done("BulkDeleteService/StopTask", json!({"task_id": many})).await;
@@ -65,8 +67,8 @@ fn cut(database: &Database, task: &str, prefix: &str, count: i64) {
         "UPDATE bulk_delete SET selected = {count} WHERE id = '{task}';
          UPDATE bulk_delete_slice SET until_id = '{a}' WHERE bulk_delete_id = '{task}';
          INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice, cursor_id, until_id)
-         SELECT realm_id, '{task}', s.n, s.cursor_id, s.until_id
-         FROM realm, (VALUES (1, '{a}', '{b}'), (2, '{b}', '{c}'), (3, '{c}', NULL)) s(n, cursor_id, until_id)
+         SELECT realm_id, '{task}'::uuid, s.n, s.cursor_id, s.until_id
+         FROM (SELECT id AS realm_id, org, mode FROM realm) r, (VALUES (1, '{a}', '{b}'), (2, '{b}', '{c}'), (3, '{c}', NULL)) s(n, cursor_id, until_id)
          WHERE org = 'acme' AND mode = 'test';
          UPDATE bulk_delete_slice SET due_at = now() WHERE bulk_delete_id = '{task}'",
         a = at(1),
@@ -176,7 +178,8 @@ async fn a_task_survives_the_death_of_one_of_two_workers_at_any_instant() {
         let prefix = format!("r{round}");
         database.given_many(Many { prefix: &prefix, count: COUNT, dependents: 1, portfolio: Some("p") });
         database.sql(&format!("UPDATE entity SET state = 'onboarding' WHERE id LIKE '{prefix}-%77'"));
-        let spec = json!({"objects": {"filter": format!("startsWith(uri, 'entities/{prefix}-')"), "exclude_list": [format!("{prefix}-000001")]}});
+        let spec =
+            json!({"objects": {"filter": format!("startsWith(uri, 'entities/{prefix}-')"), "exclude_list": [format!("{prefix}-000001")]}});
         let task = world.schedule(json!({"mode": "hard", "spec": spec})).await;
         cut(database, &task, &prefix, COUNT);
         tokio::time::sleep(std::time::Duration::from_millis(rand::random::<u64>() % WINDOW)).await;

@@ -92,7 +92,8 @@ impl Midst {
     }
 
     fn assert_each_went_once(&self) {
-        let told = "SELECT count(DISTINCT s) * 1000 + count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted' AND s LIKE 'e-%'";
+        let told =
+            "SELECT count(DISTINCT s) * 1000 + count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted' AND s LIKE 'e-%'";
         assert_eq!(self.world.database.count(told), 100_100, "each entity is told of once");
     }
 }
@@ -107,7 +108,10 @@ async fn a_paused_task_goes_on_where_it_stopped(door: Door) {
     assert_eq!(Account::of(&paused).processed, WITH_THE_CHUNK);
     assert!(paused.get("paused_time").is_i64() && paused.get("end_time").is_null());
     assert_eq!(paused.get("current_state.status"), "Paused");
-    assert_eq!((paused.get("current_state.current_throughput"), paused.get("current_state.estimated_remaining")), (&json!(0.0), &json!(null)));
+    assert_eq!(
+        (paused.get("current_state.current_throughput"), paused.get("current_state.estimated_remaining")),
+        (&json!(0.0), &json!(null))
+    );
     midst.told(PAUSE).await;
     midst.assert_left(WITH_THE_CHUNK);
 
