@@ -209,9 +209,17 @@ pub struct Worker {
     #[arg(long, env = "OFFBOARD_BULK_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub bulk_workers: u32,
 
-    /// Entities that a bulk delete deletes in one transaction
-    #[arg(long, env = "OFFBOARD_BULK_CHUNK_SIZE", default_value_t = 5000, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    /// Most entities that a bulk delete deletes in one transaction
+    #[arg(long, env = "OFFBOARD_BULK_CHUNK_SIZE", default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     pub bulk_chunk_size: i64,
+
+    /// Seconds that one transaction of a bulk delete shall take: as many entities as fit go into it
+    #[arg(long, env = "OFFBOARD_BULK_CHUNK_TARGET", default_value = "0.1", value_parser = seconds, value_name = "SECONDS")]
+    pub bulk_chunk_target: Duration,
+
+    /// Seconds after which a worker turns from one bulk delete to another that waits
+    #[arg(long, env = "OFFBOARD_BULK_TURN", default_value = "2", value_parser = seconds, value_name = "SECONDS")]
+    pub bulk_turn: Duration,
 }
 
 /// Where workers publish events to.

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command};
+use offboard::bulk_delete::state::{TaskAction, TaskState};
 use offboard::entity::model::{Action, State};
 use offboard::error::{Code, MemberKind};
 use offboard::filter::{Kind, Property};
@@ -183,22 +184,73 @@ fn the_page_of_the_states_of_a_request_is_its_state_machine() {
     check("docs/offboarding-states.md", &page);
 }
 
-/// A table of the named CHECKs of a table, as the migrations have them: each is a line.
+/// A table of the named CHECKs of a table, as the migrations leave them.
 fn constraints(table: &str) -> String {
     let mut folders: Vec<_> = fs::read_dir(file("migrations")).unwrap().map(|folder| folder.unwrap().path()).collect();
     folders.sort();
-    let mut rows = String::from("| constraint | holds |\n| --- | --- |\n");
+    let mut held: Vec<(String, String)> = Vec::new();
     for folder in folders {
-        for line in fs::read_to_string(folder.join("up.sql")).unwrap().lines() {
-            let Some((_, constraint)) = line.split_once("CONSTRAINT ") else { continue };
-            let Some((name, condition)) = constraint.split_once(" CHECK (") else { continue };
-            if name.strip_prefix(table).is_some_and(|rest| rest.starts_with('_')) {
-                let condition = condition.trim_end_matches([',', ';']).strip_suffix(')').expect("a condition ends on its line");
-                writeln!(rows, "| `{name}` | `{condition}` |").unwrap();
+        let text = fs::read_to_string(folder.join("up.sql")).unwrap();
+        for (at, word) in text.match_indices("CONSTRAINT ") {
+            let rest = text[at + word.len()..].trim_start_matches("IF EXISTS ");
+            let name: String = rest.chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect();
+            if name.strip_prefix(table).is_none_or(|rest| !rest.starts_with('_')) || name.starts_with("bulk_delete_slice") {
+                continue;
+            }
+            held.retain(|(other, _)| *other != name);
+            if let Some(condition) = rest[name.len()..].strip_prefix(" CHECK (") {
+                held.push((name, in_parentheses(condition)));
             }
         }
     }
-    rows
+    let rows: String = held.iter().map(|(name, condition)| format!("| `{name}` | `{condition}` |\n")).collect();
+    format!("| constraint | holds |\n| --- | --- |\n{rows}")
+}
+
+/// The text up to the parenthesis that closes it, as one line.
+fn in_parentheses(text: &str) -> String {
+    let mut depth = 1;
+    let end = text.find(|letter| {
+        depth += i32::from(letter == '(') - i32::from(letter == ')');
+        depth == 0
+    });
+    text[..end.expect("a condition ends")].split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What does an action to a task, in the words of the API.
+fn who_acts_on_a_task(action: TaskAction) -> &'static str {
+    match action {
+        TaskAction::Start => "a worker that takes up a slice",
+        TaskAction::Pause => "`PauseTask`",
+        TaskAction::Paused => "whoever gives back the last slice, or frees it of a worker that was lost",
+        TaskAction::Resume => "`ResumeTask`",
+        TaskAction::Stop => "`StopTask`",
+        TaskAction::Stopped => "whoever gives back the last slice, or frees it of a worker that was lost",
+        TaskAction::Update => "`UpdateTask`",
+        TaskAction::Wait => "its last worker, when it turns to another task that waits",
+        TaskAction::Lose => "its last worker, when it ends or has failed; another process, when the lease has run out",
+        TaskAction::Complete | TaskAction::CompleteWithErrors => "the worker that does the last chunk",
+        TaskAction::Fail => "a worker, when a slice has not moved for ten tries",
+    }
+}
+
+#[test]
+fn the_page_of_the_states_of_a_task_is_its_state_machine() {
+    let machine = Machine { states: TaskState::ALL, actions: TaskAction::ALL, after: TaskState::after };
+    let ways_out: String = TaskState::ALL.iter().filter(|state| state.is_ended()).map(|state| format!("    {state} --> [*]\n")).collect();
+    let page = format!(
+        "# The states of a task\n\nThe page is made of the state machine in `src/bulk_delete/state.rs` and of the migrations. On the wire a status is spelled in capitals: \
+         `PROCESSING`. `docs/bulk-delete.md` tells how tasks are worked on.\n\n{}\n\
+         What a task moves to and the event that tells of it are one transaction.\n\n\
+         ## What can be done\n\nA dash means that it is not possible: `invalid_state_transition`, with the `allowed_transitions` of the state. What is asked for twice \
+         is done once. A task that no worker has a slice of has nothing to end first: it pauses and stops at once, also before it was ever taken up. A task that \
+         was to pause when its last chunk was in hand is complete; one that was to stop is canceled.\n\n{}\n\
+         ## What the database holds to\n\nThese are constraints of the table `bulk_delete`, so no statement can leave a row that breaks them.\n\n{}",
+        machine.diagram("    [*] --> scheduled: start of a bulk delete or a check\n", &ways_out),
+        machine.table(who_acts_on_a_task, "", |_| ""),
+        constraints("bulk_delete"),
+    );
+    check("docs/task-states.md", &page);
 }
 
 #[test]

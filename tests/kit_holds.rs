@@ -92,8 +92,8 @@ fn the_two_doors_tell_a_task_alike() {
         "current_state": {"number_of_processed_objects": 126, "last_hour_throughput": 0.0}, "started": "1970-01-01T00:00:01Z", "throughput": 2.0});
     let by_rest = json!({"id": "t", "status": "COMPLETED_WITH_ERRORS", "parameters": {"entityType": "HCP"},
         "currentState": {"numberOfProcessedObjects": 126, "lastHourThroughput": 0}, "started": 1000, "throughput": 2});
-    let one = from_door(&by_grpc, &message("BulkDeleteTask"));
-    assert_eq!(one, from_door(&by_rest, &message("BulkDeleteTask")));
+    let one = from_door(&by_grpc, &message("Task"));
+    assert_eq!(one, from_door(&by_rest, &message("Task")));
     assert_eq!(one["status"], "completed_with_errors");
     assert_eq!(one["parameters"]["entityType"], "HCP", "the keys of a map are data");
 }

@@ -1,15 +1,17 @@
-//! The worker that walks the slices of bulk deletes.
+//! The worker that walks the slices of tasks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use diesel::Connection;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::bulk_delete::chunk::{Chunks, Progress};
-use crate::bulk_delete::model::parse_filter;
+use crate::bulk_delete::kind::{Moved, TaskWork, work_of};
+use crate::bulk_delete::pace::{ChunkSize, Reservation};
 use crate::bulk_delete::queries::TOPIC;
-use crate::bulk_delete::selector::Selector;
+use crate::bulk_delete::slice_queries::{self, Leave};
+use crate::bulk_delete::step::{Progress, Stride, step};
 use crate::bulk_delete::task_queries::{self, Claimed};
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -19,47 +21,135 @@ use crate::telemetry;
 /// How often a slice that does not move is tried before its task fails.
 const MAX_ATTEMPTS: i32 = 10;
 
-/// Takes up slices and deletes a chunk a transaction.
+/// The least time between two looks for workers that were lost.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+
+/// How large chunks are, and how long a worker stays with a task.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The most objects that one chunk takes up.
+    pub chunk_size: i64,
+    /// How long a chunk shall take.
+    pub chunk_target: Duration,
+    /// After how long a worker turns to another task that waits.
+    pub turn: Duration,
+}
+
+/// Takes up slices and does a chunk a transaction.
 pub struct BulkDeleteExecutor {
     db: Db,
     lease: Lease,
-    chunk_size: i64,
+    pace: Pace,
+}
+
+/// What a worker does next.
+enum Next {
+    /// The next chunk.
+    Chunk(Moved, Duration),
+    /// Another look, after this time.
+    Wait(Duration),
+    /// Nothing more.
+    Leave,
 }
 
 impl BulkDeleteExecutor {
-    /// A worker on this database that deletes at most `chunk_size` entities in one transaction.
-    pub fn new(db: Db, lease: Lease, chunk_size: i64) -> Self {
-        BulkDeleteExecutor { db, lease, chunk_size }
+    /// A worker on this database.
+    pub fn new(db: Db, lease: Lease, pace: Pace) -> Self {
+        BulkDeleteExecutor { db, lease, pace }
     }
 
     async fn walk(&self, claim: &mut Claimed, stop: &CancellationToken) -> Result<()> {
-        let filter = claim.filter.clone().map(parse_filter).transpose()?.map(|(_, filter)| filter);
-        let selector = || Selector::new(claim.mode, claim.listed, filter.as_ref(), claim.entity_type.as_deref());
+        let work = work_of(claim)?;
         if !claim.planned {
-            let (claim, selector) = (claim.clone(), selector());
-            self.db.transaction(move |connection| task_queries::plan(connection, &claim, &selector)).await?;
-        }
-        let chunks = Arc::new(Chunks::new(selector()));
-        while !stop.is_cancelled() {
-            let started = Instant::now();
-            let (chunks, claimed, limit, lease) = (chunks.clone(), claim.clone(), self.chunk_size, self.lease.duration);
-            let progress = self.db.run(move |connection| chunks.run(connection, &claimed, limit, lease)).await?;
-            let (Progress::More { deleted } | Progress::Done { deleted }) = progress else { break };
-            // It moves, so what failed before counts no more.
-            claim.attempts = 0;
-            telemetry::chunk(TOPIC, deleted.unsigned_abs(), started.elapsed());
-            telemetry::entities_deleted(claim.mode.as_str(), deleted.unsigned_abs());
-            if matches!(progress, Progress::Done { .. }) {
-                telemetry::job_finished(TOPIC, "succeeded");
-                return Ok(());
+            let (claimed, work, lease) = (claim.clone(), work.clone(), self.lease.duration);
+            let planned = self.db.transaction(move |connection| task_queries::plan(connection, &claimed, &*work, lease)).await?;
+            if !planned {
+                return self.leave(claim, Leave::Rest, Duration::ZERO).await;
             }
         }
-        self.release(claim, Duration::ZERO).await
+        let mut size = ChunkSize::new(self.pace.chunk_size, self.pace.chunk_target);
+        let mut since = Instant::now();
+        loop {
+            if stop.is_cancelled() {
+                return self.leave(claim, Leave::End, Duration::ZERO).await;
+            }
+            let pause = match self.next(claim, &work, size.get()).await? {
+                Next::Leave => return self.leave(claim, Leave::Rest, Duration::ZERO).await,
+                Next::Wait(pause) => pause,
+                Next::Chunk(Moved { done: true, .. }, _) => return Ok(()),
+                Next::Chunk(moved, took) => {
+                    size.learn(moved.met, took);
+                    Duration::ZERO
+                }
+            };
+            if since.elapsed() + pause >= self.pace.turn {
+                since = Instant::now();
+                if self.others_wait(claim).await? {
+                    return self.leave(claim, Leave::Turn, pause).await;
+                }
+            }
+            if !pause.is_zero() {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
     }
 
-    async fn release(&self, claim: &Claimed, delay: Duration) -> Result<()> {
+    /// Reserves what the next chunk may take up, where the task's pace is limited, and does it.
+    async fn next(&self, claim: &mut Claimed, work: &Arc<dyn TaskWork>, wanted: i64) -> Result<Next> {
+        let (claimed, worker, lease) = (claim.clone(), work.clone(), self.lease.duration);
+        let (progress, limited, took) = self
+            .db
+            .run(move |connection| {
+                let reservation = match claimed.limited {
+                    true => slice_queries::reserve(connection, &claimed, wanted)?,
+                    false => Reservation::Unlimited,
+                };
+                let (limit, reserved) = match reservation {
+                    Reservation::Wait(pause) => return Ok((Err(pause), true, Duration::ZERO)),
+                    Reservation::Take { objects, .. } => (objects, true),
+                    Reservation::Unlimited => (wanted, false),
+                };
+                let started = Instant::now();
+                let progress = step(connection, &*worker, &claimed, Stride { limit, reserved, lease })?;
+                Ok((Ok(progress), reserved, started.elapsed()))
+            })
+            .await?;
+        claim.limited = limited;
+        match progress {
+            Err(pause) => Ok(Next::Wait(pause)),
+            Ok(Progress::Halt) => Ok(Next::Leave),
+            Ok(Progress::Limited) => {
+                claim.limited = true;
+                Ok(Next::Wait(Duration::ZERO))
+            }
+            Ok(Progress::Moved(moved)) => {
+                // It moves, so what failed before counts no more.
+                claim.attempts = 0;
+                work.committed(moved);
+                telemetry::chunk(TOPIC, moved.met.unsigned_abs(), took);
+                if moved.done {
+                    telemetry::job_finished(TOPIC, "succeeded");
+                }
+                Ok(Next::Chunk(moved, took))
+            }
+        }
+    }
+
+    async fn others_wait(&self, claim: &Claimed) -> Result<bool> {
         let claim = claim.clone();
-        self.db.run(move |connection| task_queries::release(connection, &claim, delay)).await.map(drop)
+        self.db.run(move |connection| task_queries::others_wait(connection, &claim)).await
+    }
+
+    async fn leave(&self, claim: &Claimed, leave: Leave, delay: Duration) -> Result<()> {
+        let claim = claim.clone();
+        let released = self.db.run(move |connection| slice_queries::release(connection, &claim, leave, delay)).await?;
+        if !released {
+            telemetry::lease_lost(TOPIC);
+        }
+        Ok(())
     }
 
     /// After a failure: tries again later, or ends the task when it has not moved for long.
@@ -68,11 +158,11 @@ impl BulkDeleteExecutor {
         let hopeless = matches!(error.code(), crate::error::Code::InvalidFilter);
         if !hopeless && claim.attempts < MAX_ATTEMPTS {
             let delay = Duration::from_secs(1 << claim.attempts.clamp(1, 6).unsigned_abs()) / 2;
-            return self.release(claim, delay).await;
+            return self.leave(claim, Leave::Failure, delay).await;
         }
         let (claim, code) = (claim.clone(), error.code().name());
         let message = "The task could not go on; the service's log tells why.";
-        self.db.transaction(move |connection| task_queries::fail(connection, &claim, code, message)).await
+        self.db.run(move |connection| slice_queries::fail(connection, &claim, code, message)).await
     }
 }
 
@@ -97,5 +187,18 @@ impl Executor for BulkDeleteExecutor {
             Ok(()) => Ok(()),
             Err(error) => self.give_back(&claim, &error).await,
         }
+    }
+}
+
+/// Frees what the dead have held, every so often, until it is dropped: so that a task whose workers are gone pauses and stops, and tells that it
+/// waits to be taken up again. Any number of processes may do so side by side.
+pub async fn rescue(db: Db, every: Duration) {
+    loop {
+        match db.run(|connection| connection.transaction(task_queries::rescue)).await {
+            Ok(0) => {}
+            Ok(tasks) => tracing::info!(tasks, "slices were freed whose workers were lost"),
+            Err(error) => tracing::warn!(%error, cause = error.cause_chain(), "cannot look for lost workers"),
+        }
+        tokio::time::sleep(every.max(LEAST_PAUSE)).await;
     }
 }

@@ -22,6 +22,26 @@ const MAX_FILTER_BYTES: usize = 64 << 10;
 pub const FAILURES_SHOWN: i64 = 100;
 
 text_enum! {
+    /// What a task does.
+    pub enum Kind {
+        /// Deletes entities.
+        Delete = "delete",
+        /// Looks for what should not be, and mends it.
+        CheckConsistency = "check_consistency",
+    }
+}
+
+impl Kind {
+    /// The contract's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Delete => "DeleteEntitiesTask",
+            Kind::CheckConsistency => "CheckConsistencyTask",
+        }
+    }
+}
+
+text_enum! {
     /// How thoroughly to delete.
     pub enum Mode {
         /// Marked as deleted.
@@ -83,6 +103,8 @@ pub struct NewTask {
     pub target: Target,
     /// What is spared whatever selects it, in order and each once.
     pub excluded: Vec<String>,
+    /// How many entities it may take up a second.
+    pub max_objects_per_second: Option<i32>,
 }
 
 impl NewTask {
@@ -101,7 +123,7 @@ impl NewTask {
         let (selection, at) = match (ways.iter().filter(|given| **given).count(), request.spec) {
             (1, None) if ways[1] => (v1::Selection { entity_type: request.entity_type, ..Default::default() }, ""),
             (1, None) => (v1::Selection { uri_list: request.uris, ..Default::default() }, ""),
-            (1, Some(v1::BulkDeleteSpec { objects: Some(objects) })) => (objects, "spec.objects."),
+            (1, Some(v1::BulkDeleteSpec { objects: Some(objects), .. })) => (objects, "spec.objects."),
             (1, Some(_)) => return Err(Error::invalid("spec.objects", "required", "must be given")),
             (0, _) => {
                 let message = "one of `spec.objects`, `entity_type` and `uris` must be given and must not be empty";
@@ -125,6 +147,8 @@ impl NewTask {
         if selection.filter.len() > MAX_FILTER_BYTES || selection.filter.contains('\0') {
             faults.add(format!("{at}filter"), "invalid", "must be at most 64 KiB and must not hold the character U+0000");
         }
+        let max_objects_per_second = request.max_objects_per_second;
+        check_pace(max_objects_per_second, &mut faults);
         faults.check()?;
         let target = if listed.is_empty() {
             let entity_type = (!selection.entity_type.is_empty()).then_some(selection.entity_type);
@@ -133,7 +157,7 @@ impl NewTask {
         } else {
             Target::Listed(listed)
         };
-        Ok(NewTask { mode, target, excluded })
+        Ok(NewTask { mode, target, excluded, max_objects_per_second })
     }
 
     /// What the task does, for people.
@@ -163,6 +187,7 @@ impl NewTask {
                 parameters.insert("uriCount", ids.len().to_string());
             }
         }
+        parameters.extend(self.max_objects_per_second.map(|most| ("maxObjectsPerSecond", most.to_string())));
         if !self.excluded.is_empty() {
             parameters.insert("excludeCount", self.excluded.len().to_string());
         }
@@ -179,6 +204,13 @@ pub fn parse_filter(text: String) -> Result<(String, Filter)> {
 /// A type in full, where it was given by its last part.
 pub fn full_type(entity_type: &str) -> String {
     if entity_type.contains('/') { entity_type.to_owned() } else { format!("{TYPE_PREFIX}{entity_type}") }
+}
+
+/// A pace is at least one object a second, if it is limited.
+pub fn check_pace(most: Option<i32>, faults: &mut Violations) {
+    if most.is_some_and(|most| most < 1) {
+        faults.add("max_objects_per_second", "invalid", "must be at least 1; leave it out for no limit");
+    }
 }
 
 fn check_type(entity_type: &str, field: &str, faults: &mut Violations) {
@@ -210,8 +242,8 @@ fn check_uris(uris: &[String], field: &str, faults: &mut Violations) -> Vec<Stri
 pub struct Task {
     /// Its id.
     pub id: Uuid,
-    /// How thoroughly.
-    pub mode: Mode,
+    /// What it does.
+    pub kind: Kind,
     /// Where it stands.
     pub state: TaskState,
     /// Its name for people.
@@ -252,6 +284,16 @@ pub struct Task {
     pub first_failures: Vec<String>,
     /// How many of its events a publisher has tried and could not deliver so far.
     pub unpublished: i64,
+    /// For how many seconds it has been at work.
+    pub worked: f64,
+    /// Since when it has been at work, while it is.
+    pub working_since: Option<DateTime<Utc>>,
+    /// How many objects it may take up a second.
+    pub max_objects_per_second: Option<i32>,
+    /// How many objects the selection met in this sample of ten seconds and the two before it, since it has been at work.
+    pub met_lately: i64,
+    /// How many objects were processed within the last hour.
+    pub processed_in_hour: i64,
 }
 
 #[cfg(test)]
@@ -260,7 +302,7 @@ mod tests {
     use crate::error::Code;
 
     fn by(objects: v1::Selection) -> v1::StartBulkDeleteRequest {
-        v1::StartBulkDeleteRequest { spec: Some(v1::BulkDeleteSpec { objects: Some(objects) }), ..Default::default() }
+        v1::StartBulkDeleteRequest { spec: Some(v1::BulkDeleteSpec { objects: Some(objects), ..Default::default() }), ..Default::default() }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -43,6 +43,7 @@ pub fn start(connection: &mut PgConnection, starter: &Starter, task: &NewTask) -
         parameters: parameters.collect(),
         principal: starter.principal_id,
         key: starter.key_id,
+        most: task.max_objects_per_second,
         channel: listen::CHANNEL,
         topic: TOPIC,
     };
@@ -64,14 +65,16 @@ statement! {
         parameters: Json as Jsonb,
         principal: Uuid as SqlUuid,
         key: Uuid as SqlUuid,
+        most: Option<i32> as Nullable<Integer>,
         channel: &'a str as Text,
         topic: &'a str as Text,
     } -> (SqlUuid,),
     "WITH task AS (
         INSERT INTO bulk_delete
-            (realm_id, id, name, mode, status, filter, entity_type, entity_ids, excluded_ids, parameters, principal_id, api_key_id, updated_by)
+            (realm_id, id, name, mode, status, filter, entity_type, entity_ids, excluded_ids, parameters, principal_id, api_key_id, updated_by,
+             max_objects_per_second)
         VALUES ({realm}, {id}, {name}, {mode}, 'scheduled', {filter}, {entity_type}, {ids}, {excluded}, {parameters}, {principal}, {key},
-                {principal})
+                {principal}, {most})
         RETURNING id
      ),
      whole AS (
@@ -101,9 +104,9 @@ statement! {
     } -> (
         SqlUuid, Text, Text, Text, Nullable<Text>, Jsonb, SqlUuid, SqlUuid, Nullable<BigInt>, Array<Text>, Timestamptz,
         Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Timestamptz>, Timestamptz, BigInt, BigInt, BigInt, BigInt, BigInt, Array<Text>,
-        BigInt
+        BigInt, Double, Nullable<Timestamptz>, Nullable<Integer>, BigInt, BigInt
     ),
-    "SELECT b.id, b.mode, b.status, b.name, b.entity_type, b.parameters, b.principal_id, b.updated_by, b.selected, b.instances,
+    "SELECT b.id, b.kind, b.status, b.name, b.entity_type, b.parameters, b.principal_id, b.updated_by, b.selected, b.instances,
             b.created_at, b.started_at, b.paused_at, b.ended_at, now(), s.matched, s.processed, s.failed, s.excluded, s.skipped,
             ARRAY(SELECT f.entity_id
                   FROM bulk_delete_failure f
@@ -112,12 +115,21 @@ statement! {
                   LIMIT {shown}),
             (SELECT coalesce(sum(p.events), 0)::int8
              FROM publisher_failure p
-             WHERE p.realm_id = {realm} AND p.bulk_delete_id = {id})
+             WHERE p.realm_id = {realm} AND p.bulk_delete_id = {id}),
+            extract(epoch FROM b.worked + COALESCE(greatest(now() - b.working_since, '0'), '0'))::float8, b.working_since,
+            b.max_objects_per_second, k.met_lately, k.processed_in_hour
      FROM bulk_delete b,
           LATERAL (SELECT sum(s.matched)::int8 AS matched, sum(s.processed)::int8 AS processed, sum(s.failed)::int8 AS failed,
                           sum(s.excluded)::int8 AS excluded, sum(s.skipped)::int8 AS skipped
                    FROM bulk_delete_slice s
-                   WHERE s.realm_id = {realm} AND s.bulk_delete_id = {id}) s
+                   WHERE s.realm_id = {realm} AND s.bulk_delete_id = {id}) s,
+          -- A sample of ten seconds counts as far as it lies in what is asked for.
+          LATERAL (SELECT coalesce(sum(k.matched) FILTER (WHERE k.at >= greatest(
+                              to_timestamp(floor(extract(epoch FROM now()) / 10) * 10 - 20),
+                              to_timestamp(floor(extract(epoch FROM b.working_since) / 10) * 10))), 0)::int8 AS met_lately,
+                          coalesce(sum(k.processed), 0)::int8 AS processed_in_hour
+                   FROM bulk_delete_sample k
+                   WHERE k.realm_id = {realm} AND k.bulk_delete_id = {id} AND k.at > now() - interval '1 hour') k
      WHERE b.realm_id = {realm} AND b.id = {id}"
 }
 
@@ -144,4 +156,18 @@ pub fn failures(connection: &mut PgConnection, realm: &Realm, task_id: Uuid, aft
         .select((failure::entity_id, failure::reason, failure::occurred_at))
         .load(connection)?;
     Ok(Some(page))
+}
+
+/// Removes samples that no rate is made of any more. See [`crate::db::sweep`].
+pub fn sweep_samples(connection: &mut PgConnection, limit: i64) -> Work<usize> {
+    Ok(SweepSamples { limit }.execute(connection)?)
+}
+
+statement! {
+    /// What lies more than an hour back.
+    struct SweepSamples {
+        limit: i64 as BigInt,
+    } -> (BigInt,),
+    "DELETE FROM bulk_delete_sample
+     WHERE ctid IN (SELECT k.ctid FROM bulk_delete_sample k WHERE k.at < now() - interval '61 minutes' LIMIT {limit})"
 }

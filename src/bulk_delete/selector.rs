@@ -58,6 +58,11 @@ impl Selector {
         }
     }
 
+    /// How thoroughly it is deleted.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// The condition on `entity e`, behind an `AND`. What was created after the task was asked for is not meant. A soft run does not see what
     /// was soft-deleted before.
     fn condition(&self) -> String {
@@ -80,6 +85,16 @@ impl Selector {
             return "SELECT cardinality(b.entity_ids)::int8 FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}".to_owned();
         }
         format!("SELECT count(*) FROM {} WHERE e.realm_id = {{realm}}{}", self.source(""), self.condition())
+    }
+
+    /// The ids of a list that come last in each of `slices` parts of it but the last.
+    pub fn listed_cuts_text(slices: usize) -> String {
+        format!(
+            "SELECT b.entity_ids[cardinality(b.entity_ids) * c.n / {slices}]
+             FROM bulk_delete b, generate_series(1, {slices} - 1) AS c(n)
+             WHERE b.realm_id = {{realm}} AND b.id = {{task}}
+             ORDER BY c.n"
+        )
     }
 
     /// Some of the keys of what is selected, in order.
@@ -221,7 +236,7 @@ impl Selector {
         FROM picked p
      ),
      {moved}
-     SELECT EXISTS (SELECT FROM moved), t.picked < {{limit}}, t.gone, ARRAY(SELECT m.id FROM missed m)
+     SELECT EXISTS (SELECT FROM moved), t.picked < {{limit}}, t.gone, ARRAY(SELECT m.id FROM missed m), t.picked
      FROM tally t"
         )
     }
@@ -272,6 +287,15 @@ const ONWARD: &str = "moved AS (
         FROM tally t
         WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token}
         RETURNING s.slice
+     ),
+     sampled AS (
+        -- What these seconds came to.
+        INSERT INTO bulk_delete_sample AS k (realm_id, bulk_delete_id, slice, at, matched, processed)
+        SELECT {realm}, {task}, {slice}, to_timestamp(floor(extract(epoch FROM now()) / 10) * 10), t.picked - t.missed, t.gone
+        FROM tally t
+        WHERE t.picked > 0
+        ON CONFLICT (realm_id, bulk_delete_id, slice, at) DO UPDATE
+        SET matched = k.matched + excluded.matched, processed = k.processed + excluded.processed
      )";
 
 /// Counts what was missed before: deleted now, failed now, or skipped because it has gone or is not selected any more.
@@ -282,6 +306,14 @@ const AGAIN: &str = "moved AS (
         FROM tally t
         WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token}
         RETURNING s.slice
+     ),
+     sampled AS (
+        -- The chunk made the row.
+        UPDATE bulk_delete_sample k
+        SET matched = k.matched + cardinality({missed}::text[]) - t.missed, processed = k.processed + t.gone
+        FROM tally t
+        WHERE k.realm_id = {realm} AND k.bulk_delete_id = {task} AND k.slice = {slice}
+          AND k.at = to_timestamp(floor(extract(epoch FROM now()) / 10) * 10)
      )";
 
 /// What to do about entities that others have locked.

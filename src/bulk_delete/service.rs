@@ -1,13 +1,18 @@
 //! `offboard.v1.BulkDeleteService`.
 
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::{Caller, Once, Scope};
+use crate::bulk_delete::control;
 use crate::bulk_delete::model::{Mode, NewTask, Task, full_type};
+use crate::bulk_delete::progress::Rates;
 use crate::bulk_delete::queries::{self, Failure, Starter};
+use crate::bulk_delete::watch::watch;
 use crate::db::{Db, Page, PageSize, Realm, Work};
 use crate::error::{Error, Result, Violations};
+use crate::events::Watching;
 use crate::proto::v1::bulk_delete_service_server::BulkDeleteService as Service;
 use crate::proto::{convert, v1};
 
@@ -16,18 +21,19 @@ const FAILURES: PageSize = PageSize { default: 100, max: 1_000 };
 /// Deletion of many entities.
 pub struct BulkDeleteService {
     db: Db,
+    watching: Watching,
 }
 
 impl BulkDeleteService {
-    /// The service on this database.
-    pub fn new(db: Db) -> Self {
-        BulkDeleteService { db }
+    /// The service; `watching` has its database.
+    pub fn new(watching: Watching) -> Self {
+        BulkDeleteService { db: watching.db.clone(), watching }
     }
 }
 
 #[tonic::async_trait]
 impl Service for BulkDeleteService {
-    async fn start_bulk_delete(&self, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::BulkDeleteTask>, Status> {
+    async fn start_bulk_delete(&self, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::Task>, Status> {
         let once = Once::of(&request)?;
         let caller = once.caller().clone();
         let request = request.into_inner();
@@ -44,17 +50,83 @@ impl Service for BulkDeleteService {
         once.run(&self.db, start).await
     }
 
-    async fn get_bulk_delete(&self, request: Request<v1::GetBulkDeleteRequest>) -> Result<Response<v1::BulkDeleteTask>, Status> {
+    async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::Task>, Status> {
         let realm = Caller::of(&request)?.realm;
-        let v1::GetBulkDeleteRequest { tenant, task_id } = request.into_inner();
+        let v1::GetTaskRequest { tenant, task_id } = request.into_inner();
         check_tenant(&tenant, &realm)?;
         Ok(self.db.run(move |connection| get(connection, &realm, &task_id)).await?)
     }
 
-    async fn list_bulk_delete_failures(
+    async fn check_consistency(&self, _request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
+        Err(Status::unimplemented("check_consistency"))
+    }
+
+    async fn list_tasks(&self, _request: Request<v1::ListTasksRequest>) -> Result<Response<v1::ListTasksResponse>, Status> {
+        Err(Status::unimplemented("list_tasks"))
+    }
+
+    async fn count_tasks(&self, _request: Request<v1::CountTasksRequest>) -> Result<Response<v1::CountTasksResponse>, Status> {
+        Err(Status::unimplemented("count_tasks"))
+    }
+
+    async fn list_task_history(
         &self,
-        request: Request<v1::ListBulkDeleteFailuresRequest>,
-    ) -> Result<Response<v1::ListBulkDeleteFailuresResponse>, Status> {
+        _request: Request<v1::ListTaskHistoryRequest>,
+    ) -> Result<Response<v1::ListTaskHistoryResponse>, Status> {
+        Err(Status::unimplemented("list_task_history"))
+    }
+
+    async fn count_task_history(
+        &self,
+        _request: Request<v1::CountTaskHistoryRequest>,
+    ) -> Result<Response<v1::CountTaskHistoryResponse>, Status> {
+        Err(Status::unimplemented("count_task_history"))
+    }
+
+    async fn pause_task(&self, request: Request<v1::PauseTaskRequest>) -> Result<Response<v1::PauseTaskResponse>, Status> {
+        control::pause(&self.db, request).await
+    }
+
+    async fn resume_task(&self, request: Request<v1::ResumeTaskRequest>) -> Result<Response<v1::ResumeTaskResponse>, Status> {
+        control::resume(&self.db, request).await
+    }
+
+    async fn stop_task(&self, request: Request<v1::StopTaskRequest>) -> Result<Response<v1::StopTaskResponse>, Status> {
+        control::stop(&self.db, request).await
+    }
+
+    async fn update_task(&self, request: Request<v1::UpdateTaskRequest>) -> Result<Response<v1::Task>, Status> {
+        control::update(&self.db, request).await
+    }
+
+    async fn list_task_findings(
+        &self,
+        _request: Request<v1::ListTaskFindingsRequest>,
+    ) -> Result<Response<v1::ListTaskFindingsResponse>, Status> {
+        Err(Status::unimplemented("list_task_findings"))
+    }
+
+    type WatchTaskStream = BoxStream<'static, Result<v1::Task, Status>>;
+
+    async fn watch_task(&self, request: Request<v1::WatchTaskRequest>) -> Result<Response<Self::WatchTaskStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let realm = caller.realm.clone();
+        let v1::WatchTaskRequest { tenant, task_id: id } = request.into_inner();
+        check_tenant(&tenant, &realm)?;
+        let task_id = parse_id(&id)?;
+        // Before the first look, so that nothing happens between the two unseen.
+        let wake_up = self.watching.hub.subscribe(Some(&realm));
+        let world = realm.clone();
+        let found = self.db.run(move |connection| queries::get(connection, &world, task_id)).await?;
+        let first = found.ok_or_else(|| no_task(&id))?;
+        let tasks = watch(self.watching.clone(), caller, wake_up, first);
+        Ok(Response::new(tasks.map_ok(move |task| to_proto(task, &realm)).boxed()))
+    }
+
+    async fn list_task_failures(
+        &self,
+        request: Request<v1::ListTaskFailuresRequest>,
+    ) -> Result<Response<v1::ListTaskFailuresResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
         check_tenant(&request.tenant, &realm)?;
@@ -64,38 +136,38 @@ impl Service for BulkDeleteService {
         request.tenant.clear();
         let mut faults = Violations::new();
         let seal = self.db.seal().await?;
-        let page: Page<String> = Page::check(seal, &realm, "BulkDeleteFailures", &request, (size, &token), FAILURES, &mut faults);
+        let page: Page<String> = Page::check(seal, &realm, "TaskFailures", &request, (size, &token), FAILURES, &mut faults);
         faults.check()?;
         let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
         let found = self.db.run(move |connection| queries::failures(connection, &realm, id, &after, limit)).await?;
         let mut failures = found.ok_or_else(|| no_task(&request.task_id))?;
         let next_page_token = page.cut(&mut failures, |failure| failure.entity_id.clone())?;
         let failures = failures.into_iter().map(failure_to_proto).collect();
-        Ok(Response::new(v1::ListBulkDeleteFailuresResponse { failures, next_page_token }))
+        Ok(Response::new(v1::ListTaskFailuresResponse { failures, next_page_token }))
     }
 }
 
-fn get(connection: &mut diesel::PgConnection, realm: &Realm, id: &str) -> Work<Response<v1::BulkDeleteTask>> {
+pub(super) fn get(connection: &mut diesel::PgConnection, realm: &Realm, id: &str) -> Work<Response<v1::Task>> {
     let found = queries::get(connection, realm, parse_id(id)?)?;
     Ok(Response::new(to_proto(found.ok_or_else(|| no_task(id))?, realm)))
 }
 
 /// The tenant of the path is the caller's own organisation; any other looks like one that is not there.
-fn check_tenant(tenant: &str, realm: &Realm) -> Result<()> {
+pub(super) fn check_tenant(tenant: &str, realm: &Realm) -> Result<()> {
     if tenant.is_empty() || tenant == realm.org() { Ok(()) } else { Err(Error::not_found("tenant", tenant)) }
 }
 
-fn no_task(id: &str) -> Error {
+pub(super) fn no_task(id: &str) -> Error {
     Error::not_found("task", id)
 }
 
 /// An id that is no UUID is the id of nothing.
-fn parse_id(id: &str) -> Result<Uuid> {
+pub(super) fn parse_id(id: &str) -> Result<Uuid> {
     Uuid::try_parse(id).map_err(|_| no_task(id))
 }
 
-fn failure_to_proto(failure: Failure) -> v1::BulkDeleteFailure {
-    v1::BulkDeleteFailure {
+fn failure_to_proto(failure: Failure) -> v1::TaskFailure {
+    v1::TaskFailure {
         entity_id: failure.entity_id,
         reason: failure.reason.to_string(),
         message: failure.reason.message().to_owned(),
@@ -103,18 +175,18 @@ fn failure_to_proto(failure: Failure) -> v1::BulkDeleteFailure {
     }
 }
 
-fn to_proto(task: Task, realm: &Realm) -> v1::BulkDeleteTask {
-    let until = task.ended_at.or(task.paused_at).unwrap_or(task.now);
-    let worked = task.started_at.map(|started| (until - started).max(chrono::TimeDelta::zero())).unwrap_or_default();
-    let seconds = worked.as_seconds_f64();
-    let throughput = if seconds > 0.0 { task.processed as f64 / seconds } else { 0.0 };
-    let recent = (task.now - until) < chrono::TimeDelta::hours(1);
-    let current_state = v1::BulkDeleteState {
+fn whole_seconds(seconds: f64) -> prost_types::Duration {
+    prost_types::Duration { seconds: seconds as i64, nanos: 0 }
+}
+
+fn to_proto(task: Task, realm: &Realm) -> v1::Task {
+    let rates = Rates::of(&task);
+    let current_state = v1::TaskProgress {
         objects_failed_to_delete: task.first_failures,
         entity_type: task.entity_type.as_deref().map(full_type).unwrap_or_default(),
         objects_failed_to_delete_count: task.failed,
         number_of_failed_to_publish_events: task.unpublished,
-        last_hour_throughput: if recent { throughput } else { 0.0 },
+        last_hour_throughput: rates.last_hour,
         number_of_processed_objects: task.processed,
         last_execution_instances: task.instances,
         status: task.state.word().to_owned(),
@@ -122,6 +194,11 @@ fn to_proto(task: Task, realm: &Realm) -> v1::BulkDeleteTask {
         number_of_excluded_objects: task.excluded,
         number_of_skipped_objects: task.skipped,
         number_of_selected_objects: task.selected.unwrap_or_default(),
+        current_throughput: rates.now,
+        estimated_remaining: rates.remaining.map(whole_seconds),
+        max_objects_per_second: task.max_objects_per_second,
+        findings: Default::default(),
+        number_of_mended_findings: 0,
     };
     let parameters = match task.parameters {
         serde_json::Value::Object(members) => {
@@ -129,23 +206,24 @@ fn to_proto(task: Task, realm: &Realm) -> v1::BulkDeleteTask {
         }
         _ => Default::default(),
     };
-    v1::BulkDeleteTask {
+    v1::Task {
         id: task.id.to_string(),
         name: task.name,
-        r#type: "DeleteEntitiesTask".to_owned(),
+        r#type: task.kind.word().to_owned(),
         tenant: realm.org().to_owned(),
         status: v1::TaskStatus::from(task.state).into(),
         parameters,
         current_state: Some(current_state),
         started: task.started_at.map(convert::timestamp),
         current: Some(convert::timestamp(task.now)),
-        throughput,
-        duration: Some(prost_types::Duration { seconds: worked.num_seconds(), nanos: 0 }),
+        throughput: rates.throughput,
+        duration: Some(whole_seconds(task.worked)),
         created_time: Some(convert::timestamp(task.created_at)),
         start_time: task.started_at.map(convert::timestamp),
         end_time: task.ended_at.map(convert::timestamp),
         paused_time: task.paused_at.map(convert::timestamp),
         created_by: task.principal_id.to_string(),
         updated_by: task.updated_by.to_string(),
+        preview: None,
     }
 }

@@ -1,4 +1,4 @@
-//! Where a bulk delete stands and how it moves. Pure.
+//! Where a task stands and how it moves. Pure, and the only place that says so.
 
 use crate::db::text_enum;
 use crate::error::{Code, Error, Result};
@@ -25,9 +25,9 @@ text_enum! {
         CompletedWithErrors = "completed_with_errors",
         /// Ended by an error of its own.
         Failed = "failed",
-        /// Waits for room.
+        /// Waits for its turn: others are served.
         WaitingForResource = "waiting_for_resource",
-        /// Its worker was lost.
+        /// Its worker was lost or has left; another one takes it up.
         ScheduledPoll = "scheduled_poll",
     }
 }
@@ -47,9 +47,11 @@ text_enum! {
         Stop = "stop",
         /// Its workers have stopped.
         Stopped = "stopped",
-        /// It has to wait for room.
+        /// It is to go faster or slower.
+        Update = "update",
+        /// Its last worker turns to another task that waits.
         Wait = "wait",
-        /// Its worker was lost.
+        /// Its last worker was lost or has left.
         Lose = "lose",
         /// All is done and nothing failed.
         Complete = "complete",
@@ -78,29 +80,48 @@ impl TaskState {
 
     /// Whether it is over.
     pub fn is_ended(self) -> bool {
-        self.allowed().is_empty()
+        TaskAction::ALL.iter().all(|action| self.after(*action).is_none_or(|state| state == self))
     }
 
     /// Whether workers go on from chunk to chunk.
     pub fn is_at_work(self) -> bool {
-        self.after(TaskAction::Complete).is_some()
+        self == TaskState::Processing
     }
 
-    fn after(self, action: TaskAction) -> Option<TaskState> {
+    /// Whether workers may be in the middle of a chunk: the time counts as time at work.
+    pub fn may_hold_slices(self) -> bool {
+        matches!(self, TaskState::Processing | TaskState::Pausing | TaskState::Canceling)
+    }
+
+    /// The states in which a worker may take up a slice.
+    pub fn startable() -> Vec<&'static str> {
+        TaskState::ALL.iter().filter(|state| state.after(TaskAction::Start).is_some()).map(|state| state.as_str()).collect()
+    }
+
+    /// What an action leads to; none where it is not possible.
+    pub fn after(self, action: TaskAction) -> Option<TaskState> {
         use TaskAction as A;
         use TaskState as S;
         match (self, action) {
-            (S::Scheduled | S::ScheduledPoll | S::WaitingForResource, A::Start) => Some(S::Processing),
-            (S::Scheduled, A::Wait) => Some(S::WaitingForResource),
-            (S::Scheduled, A::Stop) => Some(S::Canceled),
-            (S::Processing, A::Pause) => Some(S::Pausing),
+            (S::Scheduled | S::Processing | S::WaitingForResource | S::ScheduledPoll, A::Start) => Some(S::Processing),
+            // Where no worker has it, there is nothing to wait for.
+            (S::Scheduled | S::WaitingForResource | S::ScheduledPoll | S::Paused, A::Pause) => Some(S::Paused),
+            (S::Processing | S::Pausing, A::Pause) => Some(S::Pausing),
             (S::Pausing, A::Paused) => Some(S::Paused),
             (S::Paused, A::Resume) => Some(S::Scheduled),
-            (S::Processing | S::Paused | S::WaitingForResource, A::Stop) => Some(S::Canceling),
+            (S::Pausing | S::Processing, A::Resume) => Some(S::Processing),
+            (S::Scheduled | S::WaitingForResource | S::ScheduledPoll, A::Resume) => Some(self),
+            (S::Scheduled | S::Canceled, A::Stop) => Some(S::Canceled),
+            (S::Processing | S::Pausing | S::Paused | S::WaitingForResource | S::ScheduledPoll | S::Canceling, A::Stop) => {
+                Some(S::Canceling)
+            }
             (S::Canceling, A::Stopped) => Some(S::Canceled),
+            (state, A::Update) => (!matches!(state, S::Canceled | S::Completed | S::CompletedWithErrors | S::Failed)).then_some(state),
+            (S::Processing, A::Wait) => Some(S::WaitingForResource),
             (S::Processing, A::Lose) => Some(S::ScheduledPoll),
-            (S::Processing, A::Complete) => Some(S::Completed),
-            (S::Processing, A::CompleteWithErrors) => Some(S::CompletedWithErrors),
+            // The last chunk may have been in hand when the task was to pause.
+            (S::Processing | S::Pausing, A::Complete) => Some(S::Completed),
+            (S::Processing | S::Pausing, A::CompleteWithErrors) => Some(S::CompletedWithErrors),
             (S::Processing, A::Fail) => Some(S::Failed),
             _ => None,
         }
@@ -147,5 +168,43 @@ mod tests {
     fn an_ended_task_allows_nothing() {
         let ended: Vec<_> = TaskState::ALL.iter().filter(|state| state.is_ended()).collect();
         assert_eq!(ended, [&TaskState::Canceled, &TaskState::Completed, &TaskState::CompletedWithErrors, &TaskState::Failed]);
+    }
+
+    #[test]
+    fn every_move_of_the_contract_is_possible() {
+        use TaskAction as A;
+        use TaskState as S;
+        let walks: [(S, &[(A, S)]); 6] = [
+            (S::Scheduled, &[(A::Stop, S::Canceled)]),
+            (S::Scheduled, &[(A::Start, S::Processing), (A::Pause, S::Pausing), (A::Paused, S::Paused), (A::Resume, S::Scheduled)]),
+            (S::Processing, &[(A::Stop, S::Canceling), (A::Stopped, S::Canceled)]),
+            (S::Paused, &[(A::Stop, S::Canceling)]),
+            (S::WaitingForResource, &[(A::Stop, S::Canceling)]),
+            (S::Processing, &[(A::Lose, S::ScheduledPoll), (A::Start, S::Processing), (A::CompleteWithErrors, S::CompletedWithErrors)]),
+        ];
+        for (from, moves) in walks {
+            moves.iter().fold(from, |state, (action, to)| {
+                assert_eq!(state.after(*action), Some(*to), "{state} {action}");
+                *to
+            });
+        }
+    }
+
+    #[test]
+    fn pausing_resuming_and_stopping_twice_is_as_once() {
+        for action in [TaskAction::Pause, TaskAction::Resume, TaskAction::Stop] {
+            for state in TaskState::ALL {
+                if let Some(next) = state.after(action) {
+                    assert!(next.after(action) == Some(next) || next.is_ended() || !next.may_hold_slices(), "{state} {action}");
+                    assert!(next.after(action).is_some(), "{state} {action} twice");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_about_to_stop_goes_nowhere_else() {
+        let ways: Vec<_> = TaskAction::ALL.iter().filter_map(|action| TaskState::Canceling.after(*action)).collect();
+        assert_eq!(ways, [TaskState::Canceling, TaskState::Canceled, TaskState::Canceling]);
     }
 }

@@ -1,21 +1,24 @@
-//! The SQL of the worker around the chunks: claiming a slice, planning a task, ending it.
+//! The SQL of the worker around the chunks: claiming a slice, turning to others, planning a task, freeing what the dead have held.
 
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::bulk_delete::model::Mode;
+use crate::bulk_delete::control_queries;
+use crate::bulk_delete::kind::{Plan, Range, TaskWork};
+use crate::bulk_delete::model::{Kind, Mode};
+use crate::bulk_delete::queries::TOPIC;
 use crate::bulk_delete::selector::{ID_END, Selector};
+use crate::bulk_delete::slice_queries::{self, lease_lost};
 use crate::bulk_delete::state::{TaskAction, TaskState};
 use crate::db::statement::{Segment, segments};
-use crate::db::{self, Realm, Work, statement};
+use crate::db::{self, Realm, Work, listen, statement};
 
 /// A slice that this worker has the lease of, and its task.
 #[derive(Clone, Debug)]
@@ -30,8 +33,14 @@ pub struct Claimed {
     pub token: i64,
     /// How often it was tried since it last moved.
     pub attempts: i32,
-    /// How thoroughly to delete.
-    pub mode: Mode,
+    /// What of the task it walks, where its keys are not those of entities.
+    pub part: Option<String>,
+    /// What the task does.
+    pub kind: Kind,
+    /// How thoroughly to delete, where it deletes.
+    pub mode: Option<Mode>,
+    /// Whether to mend what a check finds.
+    pub fix: bool,
     /// The task's filter.
     pub filter: Option<String>,
     /// The task's type.
@@ -42,25 +51,32 @@ pub struct Claimed {
     pub planned: bool,
     /// When the task was asked for. What was created later is not meant.
     pub as_of: DateTime<Utc>,
+    /// Whether the task may go only so fast.
+    pub limited: bool,
 }
 
-/// Claims a slice that is open and due, of the oldest task first, also one whose worker was lost.
+/// Claims a slice that is open and due, also one whose worker was lost. The realm with the fewest slices at work comes first, and of these the one
+/// that was served least lately; so it is with the tasks of a realm.
 pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
-    type Row = (i32, String, db::Mode, Uuid, i32, i64, i32, Mode, Option<String>, Option<String>, bool, bool, DateTime<Utc>);
-    let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
-    Ok(row.map(|(realm_id, org, world, task_id, slice, token, attempts, mode, filter, entity_type, listed, planned, as_of)| Claimed {
-        realm: Realm::from_row(realm_id, org, world),
-        task_id,
-        slice,
-        token,
-        attempts,
-        mode,
-        filter,
-        entity_type,
-        listed,
-        planned,
-        as_of,
-    }))
+    let claim = Claim { owner, lease: lease.as_secs_f64(), startable: TaskState::startable() };
+    Ok(claim.get_result::<ClaimedRow>(connection).optional()?.map(Claimed::from))
+}
+
+type ClaimedRow = (
+    (i32, String, db::Mode),
+    (Uuid, i32, i64, i32, Option<String>),
+    (Kind, Option<Mode>, bool, bool, DateTime<Utc>, bool),
+    (Option<String>, Option<String>, bool),
+);
+
+impl From<ClaimedRow> for Claimed {
+    fn from((realm, slice, task, selection): ClaimedRow) -> Claimed {
+        let (task_id, slice, token, attempts, part) = slice;
+        let (kind, mode, fix, planned, as_of, limited) = task;
+        let (filter, entity_type, listed) = selection;
+        let realm = Realm::from_row(realm.0, realm.1, realm.2);
+        Claimed { realm, task_id, slice, token, attempts, part, kind, mode, fix, planned, as_of, limited, filter, entity_type, listed }
+    }
 }
 
 statement! {
@@ -68,17 +84,31 @@ statement! {
     pub struct Claim<'a> {
         owner: &'a str as Text,
         lease: f64 as Double,
-    } -> (Integer, Text, Text, SqlUuid, Integer, BigInt, Integer, Text, Nullable<Text>, Nullable<Text>, Bool, Bool, Timestamptz),
-    "WITH due AS (
-        SELECT s.realm_id, s.bulk_delete_id, s.slice
+        startable: Vec<&'static str> as Array<Text>,
+    } -> (
+        (Integer, Text, Text), (SqlUuid, Integer, BigInt, Integer, Nullable<Text>), (Text, Nullable<Text>, Bool, Bool, Timestamptz, Bool),
+        (Nullable<Text>, Nullable<Text>, Bool)
+    ),
+    "WITH busy AS (
+        -- The open slices of tasks that are not over, and how many of their realm and of their task are at work.
+        SELECT s.realm_id, s.bulk_delete_id, s.slice,
+               count(*) FILTER (WHERE s.lease_owner IS NOT NULL AND s.due_at > now()) OVER (PARTITION BY s.realm_id) AS in_realm,
+               count(*) FILTER (WHERE s.lease_owner IS NOT NULL AND s.due_at > now()) OVER (PARTITION BY s.realm_id, s.bulk_delete_id) AS in_task
         FROM bulk_delete b
         JOIN bulk_delete_slice s ON s.realm_id = b.realm_id AND s.bulk_delete_id = b.id
-        -- The first condition is that of the index over tasks that are not over; the second is what may be worked on.
-        WHERE b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed')
-          AND b.status IN ('scheduled', 'processing', 'scheduled_poll', 'waiting_for_resource') AND NOT s.done AND s.due_at <= now()
-        ORDER BY b.created_at, s.slice
+        WHERE b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed') AND NOT s.done
+     ),
+     due AS (
+        SELECT s.realm_id, s.bulk_delete_id, s.slice
+        FROM busy w
+        JOIN bulk_delete_slice s ON s.realm_id = w.realm_id AND s.bulk_delete_id = w.bulk_delete_id AND s.slice = w.slice
+        JOIN bulk_delete b ON b.realm_id = s.realm_id AND b.id = s.bulk_delete_id
+        LEFT JOIN bulk_delete_turn t ON t.realm_id = s.realm_id
+        WHERE b.status = ANY({startable}) AND NOT s.done AND s.due_at <= now()
+        ORDER BY w.in_realm, t.served_at NULLS FIRST, w.in_task, b.served_at NULLS FIRST, b.created_at, s.slice
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
+        FOR NO KEY UPDATE OF b
      ),
      leased AS (
         UPDATE bulk_delete_slice s
@@ -86,28 +116,106 @@ statement! {
             attempts = s.attempts + 1
         FROM due
         WHERE s.realm_id = due.realm_id AND s.bulk_delete_id = due.bulk_delete_id AND s.slice = due.slice
-        RETURNING s.realm_id, s.bulk_delete_id, s.slice, s.lease_token, s.attempts
+        RETURNING s.realm_id, s.bulk_delete_id, s.slice, s.lease_token, s.attempts, s.part
      ),
      task AS (
         UPDATE bulk_delete b
-        SET status = 'processing', started_at = COALESCE(b.started_at, now()),
+        SET status = 'processing', started_at = COALESCE(b.started_at, now()), working_since = COALESCE(b.working_since, now()),
+            paused_at = NULL, served_at = now(),
             instances = CASE WHEN {owner} = ANY(b.instances) THEN b.instances ELSE b.instances || {owner}::text END
         FROM leased l
         WHERE b.realm_id = l.realm_id AND b.id = l.bulk_delete_id
-          AND b.status IN ('scheduled', 'processing', 'scheduled_poll', 'waiting_for_resource')
         RETURNING b.*
      ),
+     turned AS (
+        INSERT INTO bulk_delete_turn AS n (realm_id, served_at)
+        SELECT t.realm_id, now() FROM task t
+        ON CONFLICT (realm_id) DO UPDATE SET served_at = greatest(n.served_at, excluded.served_at)
+     ),
      told AS (
-        INSERT INTO event (realm_id, type, subjects, principal_id)
-        SELECT t.realm_id, 'bulk_delete.started', ARRAY[t.id::text], t.principal_id
+        -- Only if it was not at work before.
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT t.realm_id, CASE WHEN t.started_at = now() THEN 'bulk_delete.started' ELSE 'bulk_delete.continued' END,
+               ARRAY[t.id::text], t.principal_id, jsonb_build_object('status', t.status)
         FROM task t
-        WHERE t.started_at = now()
+        WHERE t.working_since = now()
      )
-     SELECT l.realm_id, r.org, r.mode, l.bulk_delete_id, l.slice, l.lease_token, l.attempts, t.mode, t.filter, t.entity_type,
-            t.entity_ids IS NOT NULL, t.selected IS NOT NULL, t.created_at
+     SELECT l.realm_id, r.org, r.mode, l.bulk_delete_id, l.slice, l.lease_token, l.attempts, l.part, t.kind, t.mode, COALESCE(t.fix, false),
+            t.selected IS NOT NULL, t.created_at, t.max_objects_per_second IS NOT NULL, t.filter, t.entity_type, t.entity_ids IS NOT NULL
      FROM leased l
      JOIN task t ON t.realm_id = l.realm_id AND t.id = l.bulk_delete_id
      JOIN realm r ON r.id = l.realm_id"
+}
+
+/// Whether a slice is due that has more of a claim to this worker than the one it has: of a realm with fewer slices at work, or of another task
+/// of the realm with fewer.
+pub fn others_wait(connection: &mut PgConnection, claim: &Claimed) -> Work<bool> {
+    let statement = OthersWait { realm: claim.realm.id(), task: claim.task_id, startable: TaskState::startable() };
+    let (wait,): (bool,) = statement.get_result(connection)?;
+    Ok(wait)
+}
+
+statement! {
+    /// Whether others have more of a claim to the worker of a slice of this task.
+    pub struct OthersWait {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+        startable: Vec<&'static str> as Array<Text>,
+    } -> (Bool,),
+    "WITH active AS (
+        SELECT s.realm_id, s.bulk_delete_id,
+               count(*) FILTER (WHERE s.lease_owner IS NOT NULL AND s.due_at > now()) AS at_work,
+               count(*) FILTER (WHERE s.due_at <= now() AND b.status = ANY({startable})) AS due
+        FROM bulk_delete b
+        JOIN bulk_delete_slice s ON s.realm_id = b.realm_id AND s.bulk_delete_id = b.id
+        WHERE b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed') AND NOT s.done
+        GROUP BY s.realm_id, s.bulk_delete_id
+     ),
+     realms AS (
+        SELECT a.*, sum(a.at_work) OVER (PARTITION BY a.realm_id) AS realm_at_work FROM active a
+     )
+     SELECT EXISTS (
+        SELECT FROM realms mine, realms other
+        WHERE mine.realm_id = {realm} AND mine.bulk_delete_id = {task} AND other.due > 0
+          AND CASE WHEN other.realm_id = mine.realm_id THEN other.at_work < mine.at_work
+                   ELSE other.realm_at_work < mine.realm_at_work END
+     )"
+}
+
+/// Frees the slices whose workers were lost, and has their tasks become what they become when nobody works on them any more. Tells how many
+/// there were. Call it in a transaction.
+pub fn rescue(connection: &mut PgConnection) -> Work<usize> {
+    let lost: Vec<(i32, String, db::Mode, Uuid)> = Rescue {}.load(connection)?;
+    for (realm_id, org, world, task_id) in &lost {
+        let realm = Realm::from_row(*realm_id, org.clone(), *world);
+        control_queries::settle(connection, &realm, *task_id, Some(TaskAction::Lose))?;
+    }
+    Ok(lost.len())
+}
+
+statement! {
+    /// Slices whose lease has run out. One that is locked is in the middle of a chunk, which renews the lease.
+    struct Rescue {} -> (Integer, Text, Text, SqlUuid),
+    "WITH lost AS (
+        SELECT s.realm_id, s.bulk_delete_id, s.slice
+        FROM bulk_delete b
+        JOIN bulk_delete_slice s ON s.realm_id = b.realm_id AND s.bulk_delete_id = b.id
+        WHERE b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed')
+          AND NOT s.done AND s.lease_owner IS NOT NULL AND s.due_at <= now()
+        ORDER BY s.realm_id, s.bulk_delete_id, s.slice
+        FOR UPDATE OF s SKIP LOCKED
+     ),
+     freed AS (
+        UPDATE bulk_delete_slice s
+        SET lease_token = nextval('lease_token'), lease_owner = NULL
+        FROM lost
+        WHERE s.realm_id = lost.realm_id AND s.bulk_delete_id = lost.bulk_delete_id AND s.slice = lost.slice
+        RETURNING s.realm_id, s.bulk_delete_id
+     )
+     SELECT DISTINCT f.realm_id, r.org, r.mode, f.bulk_delete_id
+     FROM freed f
+     JOIN realm r ON r.id = f.realm_id
+     ORDER BY f.realm_id, f.bulk_delete_id"
 }
 
 /// Above this many selected entities a task is cut into slices, so that several workers can share it.
@@ -116,26 +224,48 @@ const SLICES: usize = 4;
 /// About how many keys are looked at to find where to cut.
 const SAMPLE: f64 = 4_000.0;
 
-/// Counts what the task selects and cuts its key space where that pays. Call it in a transaction. Reads the whole realm once, unless indexes tell that
-/// few may be selected.
-pub fn plan(connection: &mut PgConnection, claim: &Claimed, selector: &Selector) -> Work<()> {
-    // A realm of a hundred million takes longer than a call may.
-    connection.batch_execute("SET LOCAL statement_timeout = 0")?;
+/// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes tell that few may
+/// be selected.
+pub fn plan_of(connection: &mut PgConnection, claim: &Claimed, selector: &Selector) -> Work<Plan> {
     let narrowed = selector.narrowed(connection, &claim.realm)?;
     let selector = narrowed.as_ref().unwrap_or(selector);
     let (selected,): (i64,) = Selected::<BigInt>::new(selector, claim, selector.count_text()).get_result(connection)?;
     let mut cuts = Vec::new();
-    if selected > CUT_ABOVE && !claim.listed {
+    if selected > CUT_ABOVE {
         let percent = (100.0 * SAMPLE / selected as f64).min(100.0);
-        let keys: Vec<(String,)> = Selected::<Text>::new(selector, claim, selector.sample_text(percent)).load(connection)?;
-        cuts = (1..SLICES).filter_map(|n| keys.get(keys.len() * n / SLICES).map(|(key,)| key.clone())).collect();
+        let text = if claim.listed { Selector::listed_cuts_text(SLICES) } else { selector.sample_text(percent) };
+        let keys: Vec<(String,)> = Selected::<Text>::new(selector, claim, text).load(connection)?;
+        let keys: Vec<String> = keys.into_iter().map(|(key,)| key).collect();
+        cuts = if claim.listed { keys } else { (1..SLICES).filter_map(|n| keys.get(keys.len() * n / SLICES).cloned()).collect() };
         cuts.dedup();
     }
-    let mut ends = cuts.clone();
-    ends.push(ID_END.to_owned());
-    let statement = Plan { realm: claim.realm.id(), task: claim.task_id, token: claim.token, selected, starts: cuts, ends };
+    let starts = std::iter::once(String::new()).chain(cuts.iter().cloned());
+    let ends = cuts.iter().cloned().chain(std::iter::once(ID_END.to_owned()));
+    Ok(Plan { selected, slices: starts.zip(ends).map(|(after, until)| Range { part: None, after, until }).collect() })
+}
+
+/// Plans a task: its count and its slices. False if it is to pause or to stop, or is over. Call it in a transaction.
+pub fn plan(connection: &mut PgConnection, claim: &Claimed, work: &dyn TaskWork, lease: Duration) -> Work<bool> {
+    // Held, so that nobody else plans it however long this takes.
+    let held = slice_queries::hold(connection, claim, lease)?.ok_or_else(lease_lost)?;
+    if !held.state.is_at_work() {
+        return Ok(false);
+    }
+    let Plan { selected, slices } = work.plan(connection, claim)?;
+    let statement = SetPlan {
+        realm: claim.realm.id(),
+        task: claim.task_id,
+        token: claim.token,
+        lease: lease.as_secs_f64(),
+        selected,
+        parts: slices.iter().map(|slice| slice.part.clone()).collect(),
+        starts: slices.iter().map(|slice| slice.after.clone()).collect(),
+        ends: slices.into_iter().map(|slice| slice.until).collect(),
+        channel: listen::CHANNEL,
+        topic: TOPIC,
+    };
     let planned: Option<(bool,)> = statement.get_result(connection).optional()?;
-    planned.map(|_| ()).ok_or_else(|| lease_lost().into())
+    planned.map(|_| true).ok_or_else(|| lease_lost().into())
 }
 
 /// A query over what a task selects, with one column of the SQL type `T`.
@@ -180,130 +310,37 @@ impl<T> Query for Selected<'_, T> {
 impl<T> RunQueryDsl<PgConnection> for Selected<'_, T> {}
 
 statement! {
-    /// The count, the first slice's new end, and the slices behind it.
-    struct Plan {
+    /// The count, what the first slice walks, the slices behind it, and a word to the workers that may take those up.
+    struct SetPlan<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
         token: i64 as BigInt,
+        lease: f64 as Double,
         selected: i64 as BigInt,
+        parts: Vec<Option<String>> as Array<Nullable<Text>>,
         starts: Vec<String> as Array<Text>,
         ends: Vec<String> as Array<Text>,
+        channel: &'a str as Text,
+        topic: &'a str as Text,
     } -> (Bool,),
     "WITH first AS (
         UPDATE bulk_delete_slice s
-        SET until_id = ({ends}::text[])[1]
+        SET part = ({parts}::text[])[1], cursor_id = ({starts}::text[])[1], until_id = ({ends}::text[])[1],
+            due_at = clock_timestamp() + make_interval(secs => {lease})
         WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = 0 AND s.lease_token = {token}
         RETURNING s.slice
      ),
      others AS (
-        INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice, cursor_id, until_id)
-        SELECT {realm}, {task}, c.n, c.start, ({ends}::text[])[c.n + 1]
+        INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice, part, cursor_id, until_id)
+        SELECT {realm}, {task}, c.n - 1, ({parts}::text[])[c.n], c.start, ({ends}::text[])[c.n]
         FROM unnest({starts}) WITH ORDINALITY AS c(start, n), first
-     )
+        WHERE c.n > 1
+        RETURNING slice
+     ),
+     woken AS (SELECT pg_notify({channel}, {topic}) FROM others LIMIT 1)
      UPDATE bulk_delete b
      SET selected = {selected}
      FROM first
-     WHERE b.realm_id = {realm} AND b.id = {task}
+     WHERE b.realm_id = {realm} AND b.id = {task} AND (SELECT count(*) FROM woken) >= 0
      RETURNING true"
-}
-
-/// Ends a task whose slices are all done, in the transaction that did the last. Of two workers that do the last two slices at once the later
-/// one to lock the task sees both.
-pub fn complete(connection: &mut PgConnection, claim: &Claimed) -> Work<bool> {
-    let (realm, task) = (claim.realm.id(), claim.task_id);
-    let (state,): (TaskState,) = LockTask { realm, task }.get_result(connection)?;
-    let (open, failed): (bool, i64) = Progress { realm, task }.get_result(connection)?;
-    if open || !state.is_at_work() {
-        return Ok(false);
-    }
-    let to = state.transition(if failed == 0 { TaskAction::Complete } else { TaskAction::CompleteWithErrors })?;
-    let ended: Option<(SqlOk,)> =
-        EndTask { realm, task, from: state.as_str(), to: to.as_str(), code: None, message: None }.get_result(connection).optional()?;
-    Ok(ended.is_some())
-}
-
-type SqlOk = bool;
-
-/// Ends a task that cannot go on; a worker that lost its lease ends nothing. Call it in a transaction.
-pub fn fail(connection: &mut PgConnection, claim: &Claimed, code: &str, message: &str) -> Work<()> {
-    if !release(connection, claim, Duration::ZERO)? {
-        return Ok(());
-    }
-    let (realm, task) = (claim.realm.id(), claim.task_id);
-    let (state,): (TaskState,) = LockTask { realm, task }.get_result(connection)?;
-    if let Ok(to) = state.transition(TaskAction::Fail) {
-        let ending = EndTask { realm, task, from: state.as_str(), to: to.as_str(), code: Some(code), message: Some(message) };
-        let _: Option<(SqlOk,)> = ending.get_result(connection).optional()?;
-    }
-    Ok(())
-}
-
-statement! {
-    /// The task's state, which stays as it is until the transaction ends.
-    struct LockTask {
-        realm: i32 as Integer,
-        task: Uuid as SqlUuid,
-    } -> (Text,),
-    "SELECT b.status FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task} FOR UPDATE"
-}
-
-statement! {
-    /// Whether slices are open, and how many entities failed.
-    struct Progress {
-        realm: i32 as Integer,
-        task: Uuid as SqlUuid,
-    } -> (Bool, BigInt),
-    "SELECT bool_or(NOT s.done), sum(s.failed)::int8
-     FROM bulk_delete_slice s
-     WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task}"
-}
-
-statement! {
-    /// The task's end and its event.
-    struct EndTask<'a> {
-        realm: i32 as Integer,
-        task: Uuid as SqlUuid,
-        from: &'a str as Text,
-        to: &'a str as Text,
-        code: Option<&'a str> as Nullable<Text>,
-        message: Option<&'a str> as Nullable<Text>,
-    } -> (Bool,),
-    "WITH ended AS (
-        UPDATE bulk_delete
-        SET status = {to}, ended_at = clock_timestamp(), error_code = {code}, error_message = {message}
-        WHERE realm_id = {realm} AND id = {task} AND status = {from}
-        RETURNING id, status, principal_id
-     ),
-     told AS (
-        INSERT INTO event (realm_id, type, subjects, principal_id, data)
-        SELECT {realm}, 'bulk_delete.ended', ARRAY[e.id::text], e.principal_id, jsonb_build_object('status', e.status)
-        FROM ended e
-     )
-     SELECT true FROM ended"
-}
-
-/// Gives a slice back, to be claimed again after `delay`. False if the lease is lost.
-pub fn release(connection: &mut PgConnection, claim: &Claimed, delay: Duration) -> Work<bool> {
-    let statement =
-        Release { realm: claim.realm.id(), task: claim.task_id, slice: claim.slice, token: claim.token, delay: delay.as_secs_f64() };
-    Ok(statement.execute(connection)? == 1)
-}
-
-statement! {
-    /// A slice without an owner. The old token opens nothing any more.
-    struct Release {
-        realm: i32 as Integer,
-        task: Uuid as SqlUuid,
-        slice: i32 as Integer,
-        token: i64 as BigInt,
-        delay: f64 as Double,
-    } -> (Bool,),
-    "UPDATE bulk_delete_slice
-     SET lease_token = nextval('lease_token'), lease_owner = NULL, due_at = now() + make_interval(secs => {delay})
-     WHERE realm_id = {realm} AND bulk_delete_id = {task} AND slice = {slice} AND lease_token = {token}"
-}
-
-/// What a worker learns that is not alone at its slice.
-pub fn lease_lost() -> crate::error::Error {
-    crate::error::Error::unavailable("The lease was lost to another worker.")
 }

@@ -11,9 +11,11 @@ mod publisher_queries;
 pub mod queries;
 mod service;
 mod watch;
+mod watching;
 
 pub use cursor::Cursor;
 pub use hub::{Hub, WakeUp};
 pub use model::EVENT;
 pub use model::{Batch, Event, EventType, Row};
 pub use service::EventService;
+pub use watching::Watching;

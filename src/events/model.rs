@@ -55,6 +55,22 @@ text_enum! {
         BulkDeleteScheduled = "bulk_delete.scheduled",
         /// A worker has taken a bulk delete up.
         BulkDeleteStarted = "bulk_delete.started",
+        /// A worker has taken a bulk delete up again.
+        BulkDeleteContinued = "bulk_delete.continued",
+        /// A bulk delete is to pause.
+        BulkDeletePausing = "bulk_delete.pausing",
+        /// A bulk delete has paused.
+        BulkDeletePaused = "bulk_delete.paused",
+        /// A bulk delete is to go on.
+        BulkDeleteResumed = "bulk_delete.resumed",
+        /// A bulk delete is to stop.
+        BulkDeleteCanceling = "bulk_delete.canceling",
+        /// The last worker of a bulk delete has turned to another one that waited.
+        BulkDeleteWaiting = "bulk_delete.waiting",
+        /// The last worker of a bulk delete was lost or has left.
+        BulkDeleteLost = "bulk_delete.lost",
+        /// A bulk delete is to go faster or slower.
+        BulkDeleteUpdated = "bulk_delete.updated",
         /// A bulk delete ended; `status` in its data says how.
         BulkDeleteEnded = "bulk_delete.ended",
     }

@@ -222,7 +222,8 @@ fn keys_within(bounds: Bounds<'_>) -> Vec<Keys> {
 
 /// Texts that are dates begin with their day, as it is where they were written: within a day of what it is in UTC.
 fn dates_between(low: Option<DateTime<Utc>>, high: Option<DateTime<Utc>>) -> Keys {
-    let day = |moment: DateTime<Utc>, days: i64| moment.checked_add_signed(TimeDelta::days(days)).map(|day| day.format("%Y-%m-%d").to_string());
+    let day =
+        |moment: DateTime<Utc>, days: i64| moment.checked_add_signed(TimeDelta::days(days)).map(|day| day.format("%Y-%m-%d").to_string());
     // Years of other than four digits are no dates, and would be out of order.
     let day = |moment: Option<DateTime<Utc>>, days: i64| moment.and_then(|moment| day(moment, days)).filter(|day| day.len() == 10);
     let from = day(low, -1).unwrap_or_else(|| "0".to_owned());
@@ -320,8 +321,31 @@ mod tests {
     }
 
     fn values() -> impl Strategy<Value = Json> {
-        let texts = ["", "a", "A", "ab", "AB", "É", "é", "ς", "Σ", "10", "10.0", "1e1", "-1", "true", "TRUE", "\u{10ffff}", "ß", "x y",
-            "2024-02-28", "2024-03-01T09:00:00+12:00", "2024-02-29 00:10:00.25Z", "0001-01-01", "9999-12-31T23:59:59-15:59"];
+        let texts = [
+            "",
+            "a",
+            "A",
+            "ab",
+            "AB",
+            "É",
+            "é",
+            "ς",
+            "Σ",
+            "10",
+            "10.0",
+            "1e1",
+            "-1",
+            "true",
+            "TRUE",
+            "\u{10ffff}",
+            "ß",
+            "x y",
+            "2024-02-28",
+            "2024-03-01T09:00:00+12:00",
+            "2024-02-29 00:10:00.25Z",
+            "0001-01-01",
+            "9999-12-31T23:59:59-15:59",
+        ];
         let leaf = prop_oneof![
             prop::sample::select(texts.to_vec()).prop_map(Json::from),
             prop::sample::select(vec![json!(10), json!(10.5), json!(-1), json!(0), json!(1e21), json!(true), json!(false), json!(null)]),
@@ -342,7 +366,19 @@ mod tests {
         let searched =
             prop::sample::select(vec!["a", "Ab", "é", "σ", "10", "1", "1e1", "-1", "-", "TRUE", "t", "\u{10ffff}", "1e21", "x "]);
         let paths_again = paths.clone();
-        let ends = prop::sample::select(vec!["0", "-1", "10", "10.5", "1e21", "a", "É", "b2", "2024-02-28", "2024-02-29T23:30:00-10:00", "9999-12-31"]);
+        let ends = prop::sample::select(vec![
+            "0",
+            "-1",
+            "10",
+            "10.5",
+            "1e21",
+            "a",
+            "É",
+            "b2",
+            "2024-02-28",
+            "2024-02-29T23:30:00-10:00",
+            "9999-12-31",
+        ]);
         prop_oneof![
             8 => (functions, paths, searched).prop_map(|(function, path, value)| format!("{function}({path}, '{value}')")),
             1 => Just(format!("startsWith(attributes.a, '{}')", "É".repeat(256))),

@@ -16,4 +16,3 @@ mod watch;
 pub use executor::OffboardingExecutor;
 pub use removal_service::RemovalService;
 pub use service::OffboardingService;
-pub use watch::Watching;

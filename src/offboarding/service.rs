@@ -10,11 +10,12 @@ use crate::access::{Caller, Once};
 use crate::db::{Db, Page, PageSize, Work, id};
 use crate::entity::model::{Action, State};
 use crate::error::{Error, Result, Violations};
+use crate::events::Watching;
 use crate::filter::check_filter;
 use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace, too_long};
 use crate::offboarding::policy_queries;
 use crate::offboarding::queries::{self, Ask, Selection};
-use crate::offboarding::watch::{Watching, watch};
+use crate::offboarding::watch::watch;
 use crate::proto::v1::offboarding_service_server::OffboardingService as Service;
 use crate::proto::{answer, convert, v1};
 

@@ -5,32 +5,17 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::access::{Authenticator, Caller};
-use crate::db::Db;
+use crate::access::Caller;
 use crate::error::{Error, Result};
-use crate::events::{Hub, WakeUp};
+use crate::events::{WakeUp, Watching};
 use crate::offboarding::model::{Offboarding, OffboardingState};
 use crate::offboarding::queries;
 
 /// How often a request is looked at when nothing wakes: a put-off attempt changes it without an event.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// What every watch needs.
-#[derive(Clone)]
-pub struct Watching {
-    /// The database.
-    pub db: Db,
-    /// Wakes when something happened in the realm.
-    pub hub: Hub,
-    /// Knows when the caller's key ends.
-    pub authenticator: Authenticator,
-    /// Cancelled when the process takes no more calls.
-    pub closing: CancellationToken,
-}
 
 struct Watch {
     on: Watching,

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement};
-use crate::portfolio::model::{Portfolio, PortfolioUpdate, View};
 use crate::filter::{Filter, Kind, Property, Vocabulary};
+use crate::portfolio::model::{Portfolio, PortfolioUpdate, View};
 use crate::portfolio::queries::{Changed, PortfolioRow, settle};
 
 /// How many members the portfolios of a page show together, the last of them aside.

@@ -20,7 +20,7 @@ use super::layers::RateLimit;
 use super::stack::{Limits, Streams, layers, reflection, services};
 use super::{admin, health, http};
 use crate::access::{Authenticator, KEYS_TOPIC, idempotency_queries};
-use crate::bulk_delete::{self, BulkDeleteExecutor};
+use crate::bulk_delete::{self, BulkDeleteExecutor, Pace};
 use crate::config::{Grpc, Nats, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::{Db, partitions, sweep};
@@ -94,6 +94,8 @@ pub async fn start(
     keepers.spawn(sweep(db.clone(), "idempotency keys", idempotency_queries::sweep));
     keepers.spawn(sweep(db.clone(), "tombstones", offboarding::policy_queries::sweep_tombstones));
     keepers.spawn(sweep(db.clone(), "offboarding requests", offboarding::policy_queries::sweep_requests));
+    keepers.spawn(sweep(db.clone(), "samples of bulk deletes", bulk_delete::queries::sweep_samples));
+    keepers.spawn(bulk_delete::rescue(db.clone(), settings.worker.poll_interval));
 
     let mut doors = JoinSet::new();
     open_doors(settings, &db, authenticator, &drain, (grpc, http), &mut doors, &mut keepers).await?;
@@ -213,7 +215,8 @@ fn hire(settings: &Worker, db: &Db, instance: String, topics: &Topics, drain: &D
     let indexes = IndexExecutor::new(db.clone(), lease.clone());
     workers.spawn(jobs::run(indexes, topics.clone(), settings.poll_interval, drain.workers()));
     for _ in 0..settings.bulk_workers {
-        let bulk = BulkDeleteExecutor::new(db.clone(), lease.clone(), settings.bulk_chunk_size);
+        let pace = Pace { chunk_size: settings.bulk_chunk_size, chunk_target: settings.bulk_chunk_target, turn: settings.bulk_turn };
+        let bulk = BulkDeleteExecutor::new(db.clone(), lease.clone(), pace);
         tracing::debug!(topic = bulk.topic(), "worker starts");
         workers.spawn(jobs::run(bulk, topics.clone(), settings.poll_interval, drain.workers()));
     }

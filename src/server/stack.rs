@@ -19,8 +19,8 @@ use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
 use crate::db::Db;
 use crate::entity::{AttributeIndexService, EntityService};
-use crate::events::{EventService, Hub};
-use crate::offboarding::{OffboardingService, RemovalService, Watching};
+use crate::events::{EventService, Hub, Watching};
+use crate::offboarding::{OffboardingService, RemovalService};
 use crate::portfolio::PortfolioService;
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::v1::attribute_index_service_server::AttributeIndexServiceServer;
@@ -77,8 +77,8 @@ pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
         .add_service(limited!(AttributeIndexServiceServer, AttributeIndexService::new(db.clone())))
         .add_service(limited!(PortfolioServiceServer, PortfolioService::new(db.clone())))
         .add_service(limited!(RemovalServiceServer, RemovalService::new(db.clone())))
-        .add_service(limited!(OffboardingServiceServer, OffboardingService::new(watching)))
-        .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(db.clone())))
+        .add_service(limited!(OffboardingServiceServer, OffboardingService::new(watching.clone())))
+        .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(watching)))
         .add_service(limited!(EventServiceServer, events))
 }
 

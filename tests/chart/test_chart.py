@@ -306,6 +306,10 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_GRPC_MAX_CONNECTION_AGE": "900",
         "OFFBOARD_GRPC_MAX_CONNECTION_AGE_GRACE": "0",
         "OFFBOARD_OTLP_ENDPOINT": "http://collector.monitoring:4317",
+        "OFFBOARD_BULK_WORKERS": "2",
+        "OFFBOARD_BULK_CHUNK_TARGET": "0.05",
+        "OFFBOARD_BULK_CHUNK_SIZE": "5000",
+        "OFFBOARD_BULK_TURN": "0",
         "OFFBOARD_NATS_SUBJECT_PREFIX": "platform.offboard",
         "OFFBOARD_NATS_STREAM": "REMOVALS",
         "OFFBOARD_NATS_CREATE_STREAM": "false",
@@ -319,7 +323,7 @@ def test_settings_without_a_value_are_left_to_the_service(render):
     assert not {"OFFBOARD_DB_POOL_SIZE", "OFFBOARD_PUBLIC_URL", "OFFBOARD_OTLP_ENDPOINT", "OFFBOARD_CORS_ORIGINS"} & variables
     assert not {"OFFBOARD_MAX_BODY_BYTES", "OFFBOARD_RATE_LIMIT", "OFFBOARD_REQUEST_TIMEOUT"} & variables
     assert not [name for name in variables if name.startswith("OFFBOARD_GRPC_") and name != "OFFBOARD_GRPC_ADDR"]
-    assert not [name for name in variables if name.startswith("OFFBOARD_NATS")]
+    assert not [name for name in variables if name.startswith(("OFFBOARD_NATS", "OFFBOARD_BULK"))]
 
 
 def test_the_url_and_the_credentials_of_nats_come_from_a_secret(render):

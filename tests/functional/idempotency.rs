@@ -181,6 +181,9 @@ scenario! {
     }
 }
 
+/// A task that no worker takes up.
+const TASK: &str = "0190aaaa-0000-7000-8000-00000000000a";
+
 /// A call of each method that changes something, on things that `given_all` has made.
 fn changes() -> Vec<(&'static str, Value)> {
     vec![
@@ -206,6 +209,10 @@ fn changes() -> Vec<(&'static str, Value)> {
         ("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "LastName"})),
         ("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "known"})),
         ("BulkDeleteService/StartBulkDelete", json!({"spec": {"objects": {"filter": "equals(type, 'Nothing')"}}})),
+        ("BulkDeleteService/UpdateTask", json!({"task_id": TASK, "max_objects_per_second": 10})),
+        ("BulkDeleteService/PauseTask", json!({"task_id": TASK})),
+        ("BulkDeleteService/ResumeTask", json!({"task_id": TASK})),
+        ("BulkDeleteService/StopTask", json!({"task_id": TASK})),
     ]
 }
 
@@ -224,6 +231,12 @@ async fn given_all(world: &World) -> Value {
     for member in ["member", "other_member"] {
         done("PortfolioService/AttachEntity", json!({"portfolio_id": "q", "entity_id": member})).await;
     }
+    world.database.sql(&format!(
+        "INSERT INTO bulk_delete (realm_id, id, name, mode, status, entity_type, principal_id, api_key_id, updated_by, paused_at)
+         SELECT id, '{TASK}', 'T', 'soft', 'paused', 'Nothing', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), now()
+         FROM realm WHERE org = 'acme' AND mode = 'test';
+         INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice, due_at) SELECT realm_id, id, 0, 'infinity' FROM bulk_delete"
+    ));
     done("OffboardingService/RequestOffboarding", json!({"entity_id": "canceled", "grace_period": "3600s"})).await.json["id"].clone()
 }
 
@@ -256,7 +269,7 @@ scenario! {
             assert_eq!((&again.json, again.http, again.header("location")), (&first.json, first.http, first.header("location")), "{method}");
             assert_eq!(scheduled(events(&world.database)), before, "{method}");
         }
-        assert_eq!(world.database.count("SELECT count(*) FROM bulk_delete"), 1);
+        assert_eq!(world.database.count("SELECT count(*) FROM bulk_delete"), 2);
     }
 }
 

@@ -64,8 +64,8 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
         ("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": request})),
         ("AttributeIndexService/GetAttributeIndex", json!({"attribute": attribute})),
         ("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": attribute})),
-        ("BulkDeleteService/GetBulkDelete", json!({"task_id": task})),
-        ("BulkDeleteService/ListBulkDeleteFailures", json!({"task_id": task})),
+        ("BulkDeleteService/GetTask", json!({"task_id": task})),
+        ("BulkDeleteService/ListTaskFailures", json!({"task_id": task})),
     ]
 }
 

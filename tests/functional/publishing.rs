@@ -88,13 +88,13 @@ fn events(database: &Database) -> usize {
 }
 
 async fn unpublished(world: &World, task: &str) -> i64 {
-    let task = world.call("BulkDeleteService/GetBulkDelete", json!({"task_id": task})).await.unwrap();
+    let task = world.call("BulkDeleteService/GetTask", json!({"task_id": task})).await.unwrap();
     task.get("current_state.number_of_failed_to_publish_events").as_i64().unwrap()
 }
 
 async fn task_ended(world: &World, task: &str) {
     let ended = |task: &Value| !task["end_time"].is_null();
-    world.call_until("BulkDeleteService/GetBulkDelete", json!({"task_id": task}), ended).await;
+    world.call_until("BulkDeleteService/GetTask", json!({"task_id": task}), ended).await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ async fn bulk_delete(world: &World, id: &str, mode: &str) -> String {
     let task = world.call("BulkDeleteService/StartBulkDelete", json!({"uris": [id], "mode": mode})).await.unwrap();
     let over = |task: &Value| !task["end_time"].is_null();
     let task = task.get("id").as_str().unwrap().to_owned();
-    world.call_until("BulkDeleteService/GetBulkDelete", json!({"task_id": task}), over).await;
+    world.call_until("BulkDeleteService/GetTask", json!({"task_id": task}), over).await;
     task
 }
 

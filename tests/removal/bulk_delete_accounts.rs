@@ -7,7 +7,7 @@ use diesel::connection::SimpleConnection;
 use crate::given::{Account, Many, id, text};
 use crate::kit::*;
 
-const FAILURES: &str = "BulkDeleteService/ListBulkDeleteFailures";
+const FAILURES: &str = "BulkDeleteService/ListTaskFailures";
 
 scenario! {
     async fn every_failure_is_on_one_page_and_the_first_hundred_are_shown(world: &World) {

@@ -77,8 +77,8 @@ scenario! {
         for tenant in ["acme", "nobody"] {
             for (method, request) in [
                 (START, json!({"tenant": tenant, "uris": ["e"]})),
-                ("BulkDeleteService/GetBulkDelete", json!({"tenant": tenant, "task_id": task})),
-                ("BulkDeleteService/ListBulkDeleteFailures", json!({"tenant": tenant, "task_id": task})),
+                ("BulkDeleteService/GetTask", json!({"tenant": tenant, "task_id": task})),
+                ("BulkDeleteService/ListTaskFailures", json!({"tenant": tenant, "task_id": task})),
             ] {
                 let refusal = stranger.call(method, request).await.unwrap_err();
                 assert_eq!((refusal.code.as_str(), refusal.http.unwrap_or(404)), ("not_found", 404));
@@ -87,7 +87,7 @@ scenario! {
         }
         assert_eq!(told[..3], told[3..]);
         for id in [task.as_str(), "x"] {
-            for method in ["BulkDeleteService/GetBulkDelete", "BulkDeleteService/ListBulkDeleteFailures"] {
+            for method in ["BulkDeleteService/GetTask", "BulkDeleteService/ListTaskFailures"] {
                 let refusal = stranger.call(method, json!({"task_id": id})).await.unwrap_err();
                 assert_eq!(refusal.code, "not_found", "a task of another organisation is none");
             }

@@ -64,7 +64,7 @@ impl World {
     /// The bulk delete, once it has ended. Its account must be exact.
     pub async fn task_ended(&self, id: &str) -> Answer {
         let over = |task: &Value| !task["end_time"].is_null();
-        let task = self.call_until("BulkDeleteService/GetBulkDelete", json!({"task_id": id}), over).await;
+        let task = self.call_until("BulkDeleteService/GetTask", json!({"task_id": id}), over).await;
         let account = Account::of(&task);
         assert_eq!(account.processed + account.failed + account.excluded + account.skipped, account.matched, "{:#}", task.json);
         task
@@ -77,7 +77,7 @@ impl World {
 
     /// Each entity that a bulk delete could not delete, as `ID: reason`; read in pages of 1,000.
     pub async fn failures(&self, task: &str) -> Vec<String> {
-        let page = self.done("BulkDeleteService/ListBulkDeleteFailures", json!({"task_id": task, "page_size": 1000})).await;
+        let page = self.done("BulkDeleteService/ListTaskFailures", json!({"task_id": task, "page_size": 1000})).await;
         let failures = page.get("failures").as_array().unwrap().clone();
         failures.iter().map(|failure| format!("{}: {}", text(&failure["entity_id"]), text(&failure["reason"]))).collect()
     }

@@ -21,4 +21,6 @@ mod outlook;
 mod plans;
 mod races;
 mod requests;
+mod task_workers;
+mod tasks;
 mod watched;

@@ -134,6 +134,23 @@ there is no existing one.
 - name: OFFBOARD_OTLP_ENDPOINT
   value: {{ . | quote }}
 {{- end }}
+{{- $bulk := .Values.bulkDelete }}
+{{- with $bulk.workers }}
+- name: OFFBOARD_BULK_WORKERS
+  value: {{ . | int64 | quote }}
+{{- end }}
+{{- with $bulk.chunkTargetSeconds }}
+- name: OFFBOARD_BULK_CHUNK_TARGET
+  value: {{ . | toString | quote }}
+{{- end }}
+{{- with $bulk.chunkSize }}
+- name: OFFBOARD_BULK_CHUNK_SIZE
+  value: {{ . | int64 | quote }}
+{{- end }}
+{{- if not (kindIs "invalid" $bulk.turnSeconds) }}
+- name: OFFBOARD_BULK_TURN
+  value: {{ $bulk.turnSeconds | toString | quote }}
+{{- end }}
 {{- end }}
 
 {{/* Where events are published to. The migration publishes nothing. */}}

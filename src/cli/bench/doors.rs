@@ -140,7 +140,8 @@ impl Caller {
     pub async fn detach(&self, portfolio_id: &str, entity_id: &str) -> Result<(), Status> {
         match self {
             Caller::Grpc { portfolios, bearer, .. } => {
-                let message = DetachEntityRequest { portfolio_id: portfolio_id.to_owned(), entity_id: entity_id.to_owned() };
+                let message =
+                    DetachEntityRequest { portfolio_id: portfolio_id.to_owned(), entity_id: entity_id.to_owned(), ..Default::default() };
                 portfolios.clone().detach_entity(with_key(message, bearer)).await.map(drop)
             }
             Caller::Rest { .. } => {
@@ -152,7 +153,7 @@ impl Caller {
     /// Makes an entity a member of a portfolio. By gRPC alone.
     pub async fn attach(&self, portfolio_id: &str, entity_id: &str) -> Result<(), Status> {
         let (_, mut portfolios, bearer) = self.clients()?;
-        let message = AttachEntityRequest { portfolio_id: portfolio_id.to_owned(), entity_id: entity_id.to_owned() };
+        let message = AttachEntityRequest { portfolio_id: portfolio_id.to_owned(), entity_id: entity_id.to_owned(), ..Default::default() };
         portfolios.attach_entity(with_key(message, bearer)).await.map(drop)
     }
 

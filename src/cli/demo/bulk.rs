@@ -34,7 +34,7 @@ pub async fn hard(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let objects = v1::Selection { filter: CLOUDS.to_owned(), exclude_list: exclude_list.clone(), ..v1::Selection::default() };
     let request = v1::StartBulkDeleteRequest {
         mode: v1::DeleteMode::Hard.into(),
-        spec: Some(v1::BulkDeleteSpec { objects: Some(objects) }),
+        spec: Some(v1::BulkDeleteSpec { objects: Some(objects), ..Default::default() }),
         ..v1::StartBulkDeleteRequest::default()
     };
     let shown = json!({"mode": "DELETE_MODE_HARD", "spec": {"objects": {"filter": CLOUDS, "exclude_list": exclude_list}}});
@@ -56,11 +56,11 @@ pub async fn soft(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
 }
 
 /// Follows a task to its end.
-async fn follow(caller: &Caller, id: &str) -> Result<v1::BulkDeleteTask, Surprise> {
+async fn follow(caller: &Caller, id: &str) -> Result<v1::Task, Surprise> {
     let mut progress = None;
     let task = until("the task has ended", async || {
-        let request = v1::GetBulkDeleteRequest { tenant: String::new(), task_id: id.to_owned() };
-        let task = caller.bulk_deletes().get_bulk_delete(caller.request(request)).await?.into_inner();
+        let request = v1::GetTaskRequest { tenant: String::new(), task_id: id.to_owned() };
+        let task = caller.bulk_deletes().get_task(caller.request(request)).await?.into_inner();
         let state = task.current_state.clone().unwrap_or_default();
         if state.number_of_selected_objects > 0 {
             let bar = progress.get_or_insert_with(|| caller.stage.progress(state.number_of_selected_objects.unsigned_abs()));
@@ -77,7 +77,7 @@ async fn follow(caller: &Caller, id: &str) -> Result<v1::BulkDeleteTask, Surpris
 }
 
 /// Shows what a task came to, and holds it to what the file says.
-async fn account(caller: &Caller, task: &v1::BulkDeleteTask, selected: &Selected, excluded: usize) -> Result<(), Surprise> {
+async fn account(caller: &Caller, task: &v1::Task, selected: &Selected, excluded: usize) -> Result<(), Surprise> {
     let state = task.current_state.clone().unwrap_or_default();
     let counts = [
         state.number_of_processed_objects,
@@ -162,6 +162,6 @@ pub async fn balance(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
 }
 
 /// The status of a task as REST spells it.
-fn status_word(task: &v1::BulkDeleteTask) -> &'static str {
+fn status_word(task: &v1::Task) -> &'static str {
     task.status().as_str_name().trim_start_matches("TASK_STATUS_")
 }

@@ -204,7 +204,7 @@ fn faults_are_told_up_to_a_bound() {
 #[test]
 fn a_task_is_spelled_as_its_contract_has_it() {
     let pool = DescriptorPool::decode(crate::proto::DESCRIPTOR_SET).unwrap();
-    let codec = Codec::new(&pool, Style::CamelCase, "offboard.v1.BulkDeleteTask");
+    let codec = Codec::new(&pool, Style::CamelCase, "offboard.v1.Task");
     let message = codec
         .decode(r#"{"status":"COMPLETED_WITH_ERRORS","started":1777068000000,"throughput":9.692307,"duration":"13s","current_state":{}}"#)
         .unwrap();

@@ -1,0 +1,75 @@
+//! Pausing, resuming, stopping, and changing the pace of a task.
+
+use diesel::pg::PgConnection;
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use crate::access::Once;
+use crate::bulk_delete::control_queries::{self, Actor};
+use crate::bulk_delete::model::check_pace;
+use crate::bulk_delete::service::{check_tenant, get, no_task, parse_id};
+use crate::bulk_delete::state::TaskAction;
+use crate::db::Db;
+use crate::error::{Result, Violations};
+use crate::proto::v1;
+
+/// What the contract answers when a task will do what it is told.
+const SUCCESS: &str = "success";
+
+/// Has a task pause.
+pub async fn pause(db: &Db, request: Request<v1::PauseTaskRequest>) -> Result<Response<v1::PauseTaskResponse>, Status> {
+    let answer = v1::PauseTaskResponse { status: SUCCESS.to_owned() };
+    act(db, request, TaskAction::Pause, |request| (request.tenant, request.task_id), answer).await
+}
+
+/// Has a task go on.
+pub async fn resume(db: &Db, request: Request<v1::ResumeTaskRequest>) -> Result<Response<v1::ResumeTaskResponse>, Status> {
+    let answer = v1::ResumeTaskResponse { status: SUCCESS.to_owned() };
+    act(db, request, TaskAction::Resume, |request| (request.tenant, request.task_id), answer).await
+}
+
+/// Has a task stop for good.
+pub async fn stop(db: &Db, request: Request<v1::StopTaskRequest>) -> Result<Response<v1::StopTaskResponse>, Status> {
+    let answer = v1::StopTaskResponse { status: SUCCESS.to_owned() };
+    act(db, request, TaskAction::Stop, |request| (request.tenant, request.task_id), answer).await
+}
+
+async fn act<M: Message, A: Message + Default + Clone + 'static>(
+    db: &Db,
+    request: Request<M>,
+    action: TaskAction,
+    place: fn(M) -> (String, String),
+    answer: A,
+) -> Result<Response<A>, Status> {
+    let once = Once::of(&request)?;
+    let (tenant, id) = place(request.into_inner());
+    let actor = actor(&once, &tenant)?;
+    let task = parse_id(&id)?;
+    let act = move |connection: &mut PgConnection| {
+        control_queries::act(connection, &actor, task, action)?.ok_or_else(|| no_task(&id))?;
+        Ok(Response::new(answer.clone()))
+    };
+    once.transaction(db, act).await
+}
+
+/// Changes how fast a task may go.
+pub async fn update(db: &Db, request: Request<v1::UpdateTaskRequest>) -> Result<Response<v1::Task>, Status> {
+    let once = Once::of(&request)?;
+    let v1::UpdateTaskRequest { tenant, task_id: id, max_objects_per_second: most } = request.into_inner();
+    let actor = actor(&once, &tenant)?;
+    let mut faults = Violations::new();
+    check_pace(most, &mut faults);
+    faults.check()?;
+    let task = parse_id(&id)?;
+    let update = move |connection: &mut PgConnection| {
+        control_queries::set_pace(connection, &actor, task, most)?.ok_or_else(|| no_task(&id))?;
+        get(connection, &actor.realm, &id)
+    };
+    once.transaction(db, update).await
+}
+
+fn actor(once: &Once, tenant: &str) -> Result<Actor> {
+    let caller = once.caller();
+    check_tenant(tenant, &caller.realm)?;
+    Ok(Actor { realm: caller.realm.clone(), principal_id: caller.principal_id })
+}

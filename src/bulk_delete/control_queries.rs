@@ -1,0 +1,218 @@
+//! The SQL of a task's moves from state to state. Each is one statement with its event, in a transaction that has locked the task.
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use crate::bulk_delete::queries::TOPIC;
+use crate::bulk_delete::state::{TaskAction, TaskState};
+use crate::db::{Realm, Work, listen, statement};
+use crate::error::Error;
+
+/// Who acts on which task.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// Whose world.
+    pub realm: Realm,
+    /// Who.
+    pub principal_id: Uuid,
+}
+
+/// Has a task pause, go on or stop, and returns where it then stands. Where no worker has a slice of it, it pauses or stops at once. None if
+/// there is no such task; `invalid_state_transition` where that cannot be done. Call it in a transaction.
+pub fn act(connection: &mut PgConnection, actor: &Actor, task: Uuid, action: TaskAction) -> Work<Option<TaskState>> {
+    let realm = &actor.realm;
+    let Some(state) = lock(connection, realm, task)? else { return Ok(None) };
+    let to = state.transition(action)?;
+    if to == state {
+        return Ok(Some(state));
+    }
+    change(connection, realm, task, Move { from: state, to, by: Some(actor.principal_id), error: None })?;
+    if action == TaskAction::Resume {
+        Wake { channel: listen::CHANNEL, topic: TOPIC }.execute(connection)?;
+    }
+    settle(connection, realm, task, None).map(Some)
+}
+
+/// Changes how fast a task may go. None if there is no such task; `invalid_state_transition` if it is over. Call it in a transaction.
+pub fn set_pace(connection: &mut PgConnection, actor: &Actor, task: Uuid, most: Option<i32>) -> Work<Option<()>> {
+    let Some(state) = lock(connection, &actor.realm, task)? else { return Ok(None) };
+    state.transition(TaskAction::Update)?;
+    SetPace { realm: actor.realm.id(), task, most, principal: actor.principal_id }.execute(connection)?;
+    Ok(Some(()))
+}
+
+/// Has a task that no worker holds a slice of any more become what it then becomes: paused or stopped if that was asked for, else by `unless_held`,
+/// if it was at work. Returns where it stands. Call it in a transaction; of two that give back the last two slices at once, the later one to lock
+/// the task sees both.
+pub fn settle(connection: &mut PgConnection, realm: &Realm, task: Uuid, unless_held: Option<TaskAction>) -> Work<TaskState> {
+    let state = lock(connection, realm, task)?.ok_or_else(|| Error::internal("a task has gone that was at work"))?;
+    let action = match state {
+        TaskState::Pausing => TaskAction::Paused,
+        TaskState::Canceling => TaskAction::Stopped,
+        TaskState::Processing => match unless_held {
+            Some(action) => action,
+            None => return Ok(state),
+        },
+        _ => return Ok(state),
+    };
+    if survey(connection, realm, task)?.held {
+        return Ok(state);
+    }
+    let to = state.transition(action)?;
+    change(connection, realm, task, Move { from: state, to, by: None, error: None })?;
+    Ok(to)
+}
+
+/// Ends a task whose slices are all done, in the transaction that did the last. Of two workers that do the last two slices at once the later
+/// one to lock the task sees both.
+pub fn complete(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<()> {
+    let Some(state) = lock(connection, realm, task)? else { return Ok(()) };
+    let Survey { open, failed, .. } = survey(connection, realm, task)?;
+    let end = if failed == 0 { TaskAction::Complete } else { TaskAction::CompleteWithErrors };
+    match state.after(end) {
+        Some(to) if !open => change(connection, realm, task, Move { from: state, to, by: None, error: None }),
+        _ => settle(connection, realm, task, None).map(drop),
+    }
+}
+
+/// Ends a task that cannot go on, unless it is to pause or to stop: then it does that. Call it in a transaction.
+pub fn fail(connection: &mut PgConnection, realm: &Realm, task: Uuid, code: &str, message: &str) -> Work<()> {
+    let Some(state) = lock(connection, realm, task)? else { return Ok(()) };
+    match state.after(TaskAction::Fail) {
+        Some(to) => change(connection, realm, task, Move { from: state, to, by: None, error: Some((code, message)) }),
+        None => settle(connection, realm, task, None).map(drop),
+    }
+}
+
+/// Where the task stands, which stays so until the transaction ends.
+fn lock(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Option<TaskState>> {
+    let found: Option<(TaskState,)> = LockTask { realm: realm.id(), task }.get_result(connection).optional()?;
+    Ok(found.map(|(state,)| state))
+}
+
+statement! {
+    /// The task's state.
+    struct LockTask {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+    } -> (Text,),
+    "SELECT b.status FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task} FOR NO KEY UPDATE"
+}
+
+/// The slices of a task, at a glance.
+#[derive(diesel::Queryable)]
+struct Survey {
+    open: bool,
+    held: bool,
+    failed: i64,
+}
+
+fn survey(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Survey> {
+    Ok(SurveySlices { realm: realm.id(), task }.get_result(connection)?)
+}
+
+statement! {
+    /// Whether slices are open, whether workers hold any of those, and how many objects failed. A lease that ran out holds until the slice is freed
+    /// of it.
+    struct SurveySlices {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+    } -> (Bool, Bool, BigInt),
+    "SELECT bool_or(NOT s.done), bool_or(NOT s.done AND s.lease_owner IS NOT NULL), sum(s.failed)::int8
+     FROM bulk_delete_slice s
+     WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task}"
+}
+
+struct Move<'a> {
+    from: TaskState,
+    to: TaskState,
+    by: Option<Uuid>,
+    error: Option<(&'a str, &'a str)>,
+}
+
+fn change(connection: &mut PgConnection, realm: &Realm, task: Uuid, step: Move<'_>) -> Work<()> {
+    let Move { from, to, by, error } = step;
+    let statement = Change {
+        realm: realm.id(),
+        task,
+        from: from.as_str(),
+        to: to.as_str(),
+        ended: to.is_ended(),
+        working: to.may_hold_slices(),
+        by,
+        code: error.map(|(code, _)| code),
+        message: error.map(|(_, message)| message),
+    };
+    let _: (bool,) = statement.get_result(connection)?;
+    Ok(())
+}
+
+statement! {
+    /// A task in another state, and the event that tells of it. It is at work while workers may hold slices of it.
+    struct Change<'a> {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+        from: &'a str as Text,
+        to: &'a str as Text,
+        ended: bool as Bool,
+        working: bool as Bool,
+        by: Option<Uuid> as Nullable<SqlUuid>,
+        code: Option<&'a str> as Nullable<Text>,
+        message: Option<&'a str> as Nullable<Text>,
+    } -> (Bool,),
+    "WITH changed AS (
+        UPDATE bulk_delete
+        SET status = {to}, updated_by = COALESCE({by}, updated_by), error_code = {code}, error_message = {message},
+            paused_at = CASE WHEN {to} = 'paused' THEN clock_timestamp() END,
+            ended_at = CASE WHEN {ended} THEN clock_timestamp() END,
+            worked = CASE WHEN {working} THEN worked ELSE worked + COALESCE(greatest(clock_timestamp() - working_since, '0'), '0') END,
+            working_since = CASE WHEN {working} THEN COALESCE(working_since, clock_timestamp()) END
+        WHERE realm_id = {realm} AND id = {task} AND status = {from}
+        RETURNING id, status, principal_id
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT {realm},
+               CASE WHEN {ended} THEN 'bulk_delete.ended'
+                    WHEN c.status = 'pausing' THEN 'bulk_delete.pausing'
+                    WHEN c.status = 'paused' THEN 'bulk_delete.paused'
+                    WHEN c.status = 'canceling' THEN 'bulk_delete.canceling'
+                    WHEN c.status = 'waiting_for_resource' THEN 'bulk_delete.waiting'
+                    WHEN c.status = 'scheduled_poll' THEN 'bulk_delete.lost'
+                    ELSE 'bulk_delete.resumed' END,
+               ARRAY[c.id::text], COALESCE({by}, c.principal_id), jsonb_build_object('status', c.status)
+        FROM changed c
+     )
+     SELECT true FROM changed"
+}
+
+statement! {
+    /// Another pace, and the event that tells of it.
+    struct SetPace {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+        most: Option<i32> as Nullable<Integer>,
+        principal: Uuid as SqlUuid,
+    } -> (Bool,),
+    "WITH changed AS (
+        UPDATE bulk_delete
+        SET max_objects_per_second = {most}, updated_by = {principal}
+        WHERE realm_id = {realm} AND id = {task}
+        RETURNING id, max_objects_per_second
+     )
+     INSERT INTO event (realm_id, type, subjects, principal_id, data)
+     SELECT {realm}, 'bulk_delete.updated', ARRAY[c.id::text], {principal},
+            jsonb_build_object('max_objects_per_second', c.max_objects_per_second)
+     FROM changed c"
+}
+
+statement! {
+    /// A word to the workers.
+    struct Wake<'a> {
+        channel: &'a str as Text,
+        topic: &'a str as Text,
+    } -> (Text,),
+    "SELECT pg_notify({channel}, {topic})::text"
+}

@@ -1,0 +1,133 @@
+//! How large a chunk may be: by how long chunks take, and by how fast a task may go. Pure.
+
+use std::time::Duration;
+
+/// Chunks begin at this size, unless they must be smaller.
+const FIRST: i64 = 500;
+/// Below this size a chunk costs as much as its commit, so making it smaller gains nothing.
+const LEAST: i64 = 100;
+/// How many chunks, at least, what may be taken up in a second is spread over.
+const SHARES: i64 = 4;
+
+/// The size of the next chunk. It begins small and moves to where a chunk takes the target time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkSize {
+    now: i64,
+    most: i64,
+    target: Duration,
+}
+
+impl ChunkSize {
+    /// For chunks of at most `most` objects that shall take `target`.
+    pub fn new(most: i64, target: Duration) -> Self {
+        ChunkSize { now: FIRST.min(most), most, target }
+    }
+
+    /// How many objects the next chunk may take up.
+    pub fn get(&self) -> i64 {
+        self.now
+    }
+
+    /// Learns of a chunk that met `met` objects and took `took`: at most twice the size follows, and at least half. A chunk that met fewer than it
+    /// might have tells nothing of larger ones.
+    pub fn learn(&mut self, met: i64, took: Duration) {
+        let fitting = self.now as f64 * self.target.as_secs_f64() / took.as_secs_f64().max(1e-6);
+        let next = (fitting as i64).clamp(self.now / 2, self.now * 2).clamp(LEAST.min(self.most), self.most);
+        if next < self.now || met >= self.now {
+            self.now = next;
+        }
+    }
+}
+
+/// What a task of limited pace may take up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reservation {
+    /// As many objects as one likes: the pace is not limited.
+    Unlimited,
+    /// So many objects, now. The allowance is then taken up until so many seconds from now.
+    Take {
+        /// How many.
+        objects: i64,
+        /// Until when.
+        until: f64,
+    },
+    /// Nothing before this time has passed.
+    Wait(Duration),
+}
+
+/// Reserves at most `wanted` objects where `most` may be taken up a second, and the allowance is taken up for another `ahead` seconds, or has been
+/// free for `-ahead`. A reservation is of at most a quarter of what a second allows; what was not taken up for longer than a quarter of a second is
+/// lost, so that no second sees more than its allowance and two such quarters.
+pub fn reserve(most: i64, ahead: f64, wanted: i64) -> Reservation {
+    if ahead > 0.0 {
+        return Reservation::Wait(Duration::from_secs_f64(ahead));
+    }
+    let share = (most / SHARES).max(1);
+    let objects = wanted.min(share).max(1);
+    Reservation::Take { objects, until: ahead.max(-1.0 / SHARES as f64) + objects as f64 / most as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TARGET: Duration = Duration::from_millis(100);
+
+    /// The sizes of chunks of which each object takes so many microseconds.
+    fn sizes(most: i64, micros: u64, count: usize) -> Vec<i64> {
+        let mut size = ChunkSize::new(most, TARGET);
+        let chunk = |_| {
+            let now = size.get();
+            size.learn(now, Duration::from_micros(now.unsigned_abs() * micros));
+            now
+        };
+        (0..count).map(chunk).collect()
+    }
+
+    #[test]
+    fn chunks_begin_small_and_come_to_take_the_target_time() {
+        assert_eq!(sizes(10_000, 20, 6), [500, 1_000, 2_000, 4_000, 5_000, 5_000]);
+        assert_eq!(sizes(10_000, 1, 7).last(), Some(&10_000), "the largest size is kept to, however fast chunks are");
+        assert_eq!(sizes(10_000, 500, 5), [500, 250, 200, 200, 200]);
+        assert_eq!(sizes(10_000, 1_000_000, 5).last(), Some(&LEAST), "there is a least size, however slow chunks are");
+        assert_eq!(sizes(10, 1_000_000, 3), [10, 10, 10]);
+    }
+
+    #[test]
+    fn a_chunk_that_met_little_does_not_make_the_next_one_larger() {
+        let mut size = ChunkSize::new(10_000, TARGET);
+        size.learn(3, Duration::from_millis(1));
+        assert_eq!(size.get(), FIRST);
+        size.learn(3, Duration::from_secs(1));
+        assert_eq!(size.get(), FIRST / 2, "one that took long makes it smaller, whatever it met");
+    }
+
+    proptest! {
+        /// Workers come whenever they like and want as much as they like.
+        #[test]
+        fn no_second_sees_more_than_its_allowance_and_two_quarters(
+            most in 1i64..100_000,
+            visits in prop::collection::vec((0.0f64..0.4, 1i64..20_000), 1..200),
+        ) {
+            let (mut now, mut until, mut taken) = (0.0, -86_400.0, Vec::new());
+            for (pause, wanted) in visits {
+                now += pause;
+                match reserve(most, until - now, wanted) {
+                    Reservation::Take { objects, until: ahead } => {
+                        prop_assert!(objects <= wanted && objects <= (most / SHARES).max(1));
+                        until = now + ahead;
+                        taken.push((now, objects));
+                    }
+                    Reservation::Wait(wait) => prop_assert!(wait <= Duration::from_secs(1)),
+                    Reservation::Unlimited => prop_assert!(false, "the pace is limited"),
+                }
+            }
+            for (from, _) in &taken {
+                let second: i64 = taken.iter().filter(|(at, _)| (*from..from + 1.0).contains(at)).map(|(_, objects)| objects).sum();
+                prop_assert!(second <= most + 2 * (most / SHARES).max(1), "{second} of {most}");
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The SQL of a slice in hand: holding it, moving it, keeping to the task's pace, giving it back.
+
+use std::time::Duration;
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use crate::bulk_delete::control_queries;
+use crate::bulk_delete::pace::{self, Reservation};
+use crate::bulk_delete::state::{TaskAction, TaskState};
+use crate::bulk_delete::task_queries::Claimed;
+use crate::db::{Work, statement};
+use crate::error::Error;
+
+/// The least time for which a worker may be silent in the middle of a transaction: on a busy machine it may have to wait for its turn.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A slice whose row is locked and whose lease holds.
+#[derive(Clone, Debug, diesel::Queryable)]
+pub struct Held {
+    /// The key that the next chunk begins behind.
+    pub cursor: String,
+    /// The last key; none is the end.
+    pub until: Option<String>,
+    /// Where the task stands.
+    pub state: TaskState,
+    /// How many objects the task may take up a second.
+    pub max_objects_per_second: Option<i32>,
+}
+
+/// Locks the slice until the transaction ends, which may take as long as it needs; none if the lease is lost.
+pub fn hold(connection: &mut PgConnection, claim: &Claimed, lease: Duration) -> Work<Option<Held>> {
+    let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
+    let patience = lease.max(LEAST_PATIENCE).as_millis().to_string();
+    type Row = (String, Option<String>, TaskState, Option<i32>, String);
+    let row: Option<Row> = HoldSlice { realm, task, slice, token, patience }.get_result(connection).optional()?;
+    Ok(row.map(|(cursor, until, state, max_objects_per_second, _)| Held { cursor, until, state, max_objects_per_second }))
+}
+
+statement! {
+    /// The slice, locked, where the lease holds. The settings last until the transaction ends, and save a round trip here: rows are read by key,
+    /// whatever the planner believes of their number, where a hash join would read whole tables for every chunk; no statement times out, since
+    /// a chunk of a filter that matches little may have to read much; and a worker that falls asleep in between does not hold the slice for long.
+    pub struct HoldSlice {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+        slice: i32 as Integer,
+        token: i64 as BigInt,
+        patience: String as Text,
+    } -> (Text, Nullable<Text>, Text, Nullable<Integer>, Text),
+    "SELECT s.cursor_id, s.until_id, b.status, b.max_objects_per_second,
+            set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)
+                || set_config('statement_timeout', '0', true) || set_config('idle_in_transaction_session_timeout', {patience}, true)
+     FROM bulk_delete_slice s
+     JOIN bulk_delete b ON b.realm_id = s.realm_id AND b.id = s.bulk_delete_id
+     WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token} AND NOT s.done
+     FOR UPDATE OF s"
+}
+
+/// How a chunk moves its slice.
+#[derive(Clone, Debug, Default)]
+pub struct Advance {
+    /// The last key that it looked at; none if there was none.
+    pub cursor: Option<String>,
+    /// Whether nothing is left behind it.
+    pub done: bool,
+    /// How many objects it processed. Those that it met are the sum of this and the next three.
+    pub processed: i64,
+    /// How many it could not process.
+    pub failed: i64,
+    /// How many it spared.
+    pub excluded: i64,
+    /// How many had changed or gone.
+    pub skipped: i64,
+}
+
+/// Moves the slice behind a chunk, renews its lease and counts, in the transaction of the chunk. `unavailable` if the lease is lost.
+pub fn advance(connection: &mut PgConnection, claim: &Claimed, lease: Duration, advance: &Advance) -> Work<()> {
+    let Advance { cursor, done, processed, failed, excluded, skipped } = advance;
+    let statement = MoveSlice {
+        realm: claim.realm.id(),
+        task: claim.task_id,
+        slice: claim.slice,
+        token: claim.token,
+        lease: lease.as_secs_f64(),
+        cursor: cursor.as_deref(),
+        done: *done,
+        processed: *processed,
+        failed: *failed,
+        excluded: *excluded,
+        skipped: *skipped,
+    };
+    let moved: Option<(bool,)> = statement.get_result(connection).optional()?;
+    moved.map(drop).ok_or_else(|| lease_lost().into())
+}
+
+statement! {
+    /// The slice behind a chunk, and what the last seconds came to.
+    struct MoveSlice<'a> {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+        slice: i32 as Integer,
+        token: i64 as BigInt,
+        lease: f64 as Double,
+        cursor: Option<&'a str> as Nullable<Text>,
+        done: bool as Bool,
+        processed: i64 as BigInt,
+        failed: i64 as BigInt,
+        excluded: i64 as BigInt,
+        skipped: i64 as BigInt,
+    } -> (Bool,),
+    "WITH met AS (SELECT {processed} + {failed} + {excluded} + {skipped} AS count),
+     moved AS (
+        UPDATE bulk_delete_slice s
+        SET cursor_id = COALESCE({cursor}, s.cursor_id), done = {done}, attempts = 0, due_at = now() + make_interval(secs => {lease}),
+            matched = s.matched + m.count, processed = s.processed + {processed}, failed = s.failed + {failed},
+            excluded = s.excluded + {excluded}, skipped = s.skipped + {skipped}
+        FROM met m
+        WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token}
+        RETURNING s.slice
+     ),
+     sampled AS (
+        INSERT INTO bulk_delete_sample AS k (realm_id, bulk_delete_id, slice, at, matched, processed)
+        SELECT {realm}, {task}, {slice}, to_timestamp(floor(extract(epoch FROM now()) / 10) * 10), m.count, {processed}
+        FROM met m
+        WHERE m.count > 0
+        ON CONFLICT (realm_id, bulk_delete_id, slice, at) DO UPDATE
+        SET matched = k.matched + excluded.matched, processed = k.processed + excluded.processed
+     )
+     SELECT true FROM moved"
+}
+
+/// Reserves what a task may take up now, of at most `wanted`. All workers of all replicas reserve from the same allowance.
+pub fn reserve(connection: &mut PgConnection, claim: &Claimed, wanted: i64) -> Work<Reservation> {
+    let (realm, task) = (claim.realm.id(), claim.task_id);
+    connection.transaction(|connection| {
+        let found: Option<(Option<i32>, f64)> = LockPace { realm, task }.get_result(connection).optional()?;
+        let Some((Some(most), ahead)) = found else { return Ok(Reservation::Unlimited) };
+        let reservation = pace::reserve(most.into(), ahead, wanted);
+        if let Reservation::Take { until, .. } = reservation {
+            SetPace { realm, task, until }.execute(connection)?;
+        }
+        Ok(reservation)
+    })
+}
+
+statement! {
+    /// How fast the task may go, and for how many seconds from now its allowance is taken up: negative if it has been free for so long.
+    struct LockPace {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+    } -> (Nullable<Integer>, Double),
+    "SELECT b.max_objects_per_second, COALESCE(extract(epoch FROM b.paced_until - clock_timestamp()), -86400)::float8
+     FROM bulk_delete b
+     WHERE b.realm_id = {realm} AND b.id = {task}
+     FOR NO KEY UPDATE"
+}
+
+statement! {
+    /// Takes up the task's allowance until so many seconds from now.
+    struct SetPace {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+        until: f64 as Double,
+    } -> (Bool,),
+    "UPDATE bulk_delete SET paced_until = clock_timestamp() + make_interval(secs => {until}) WHERE realm_id = {realm} AND id = {task}"
+}
+
+/// Why a slice is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// The task is to pause or to stop, or its allowance is taken up for now.
+    Rest,
+    /// Another task waits.
+    Turn,
+    /// The worker ends.
+    End,
+    /// Something failed.
+    Failure,
+}
+
+/// Gives a slice back, to be claimed again after `delay`, and has its task become what it becomes when nobody works on it any more. False if
+/// the lease is lost.
+pub fn release(connection: &mut PgConnection, claim: &Claimed, leave: Leave, delay: Duration) -> Work<bool> {
+    connection.transaction(|connection| {
+        if !give_back(connection, claim, leave, delay)? {
+            return Ok(false);
+        }
+        let unless_held = match leave {
+            Leave::Rest => None,
+            Leave::Turn => Some(TaskAction::Wait),
+            Leave::End | Leave::Failure => Some(TaskAction::Lose),
+        };
+        control_queries::settle(connection, &claim.realm, claim.task_id, unless_held)?;
+        Ok(true)
+    })
+}
+
+/// Ends a task that cannot go on; a worker that lost its lease ends nothing.
+pub fn fail(connection: &mut PgConnection, claim: &Claimed, code: &str, message: &str) -> Work<()> {
+    connection.transaction(|connection| {
+        if give_back(connection, claim, Leave::Failure, Duration::ZERO)? {
+            control_queries::fail(connection, &claim.realm, claim.task_id, code, message)?;
+        }
+        Ok(())
+    })
+}
+
+fn give_back(connection: &mut PgConnection, claim: &Claimed, leave: Leave, delay: Duration) -> Work<bool> {
+    let statement = Release {
+        realm: claim.realm.id(),
+        task: claim.task_id,
+        slice: claim.slice,
+        token: claim.token,
+        delay: delay.as_secs_f64(),
+        failed: leave == Leave::Failure,
+    };
+    Ok(statement.execute(connection)? == 1)
+}
+
+statement! {
+    /// A slice without an owner. The old token opens nothing any more. Having taken it up was no attempt that failed, unless it did.
+    struct Release {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+        slice: i32 as Integer,
+        token: i64 as BigInt,
+        delay: f64 as Double,
+        failed: bool as Bool,
+    } -> (Bool,),
+    "UPDATE bulk_delete_slice
+     SET lease_token = nextval('lease_token'), lease_owner = NULL, due_at = now() + make_interval(secs => {delay}),
+         attempts = CASE WHEN {failed} THEN attempts ELSE greatest(attempts - 1, 0) END
+     WHERE realm_id = {realm} AND bulk_delete_id = {task} AND slice = {slice} AND lease_token = {token}"
+}
+
+/// What a worker learns that is not alone at its slice.
+pub fn lease_lost() -> Error {
+    Error::unavailable("The lease was lost to another worker.")
+}
