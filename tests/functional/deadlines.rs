@@ -37,6 +37,10 @@ async fn fail(world: &World, path: &str, method: &str, id: &str, millis: u32) ->
     let (head, body) = client.request(request.body(Full::from(message)).unwrap()).await.unwrap().into_parts();
     let body = body.collect().await.unwrap();
     let status = tonic::Status::from_header_map(&head.headers).or_else(|| tonic::Status::from_header_map(body.trailers()?)).unwrap();
+    // Where the machine is busy, the gRPC library's own clock may be the first.
+    if status.message() == "Timeout expired" {
+        return "deadline_exceeded".to_owned();
+    }
     status.get_error_details().error_info().unwrap().reason.to_lowercase()
 }
 
@@ -82,7 +86,11 @@ const GOAWAY: u8 = 7;
 
 #[tokio::test]
 async fn an_old_connection_is_closed_in_good_order() {
-    let world = World::start_with(Door::Grpc, &["--grpc-max-connection-age=0.3", "--grpc-keepalive-interval=0"]).await;
+    let world = World::start_with(
+        Door::Grpc,
+        &["--grpc-max-connection-age=0.3", "--grpc-max-connection-age-grace=0.3", "--grpc-keepalive-interval=0"],
+    )
+    .await;
     let frames = frames_of_a_silent_client(world.server.addresses.grpc).await;
     assert!(frames.contains(&GOAWAY), "{frames:?}");
     for _ in 0..5 {
