@@ -1,5 +1,6 @@
 //! The way to Postgres: the pool and its timeouts, the schema and its migrations, wake-ups, and the embedded cluster.
 
+mod deadline;
 pub mod embedded;
 mod fault;
 pub mod id;
@@ -15,6 +16,7 @@ pub(crate) mod statement;
 mod sweep;
 mod text_enum;
 
+pub use deadline::Deadline;
 pub use fault::{Fault, fault};
 pub use page::{Page, PageSize, binding};
 pub use pool::{Db, Fail, Options, connect};
