@@ -10,16 +10,17 @@ use crate::bulk_delete::model::{Mode, NewTask};
 use crate::bulk_delete::queries::{self, Starter};
 use crate::bulk_delete::service::{BulkDeleteService, check_tenant, get};
 use crate::bulk_delete::{guards, mail, mail_queries, preview, preview_queries};
-use crate::db::{Deadline, Realm, Work};
+use crate::db::{Realm, Work};
+use crate::error::Violations;
 use crate::proto::v1;
 
 impl BulkDeleteService {
     pub(super) async fn start(&self, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::Task>, Status> {
-        let (once, deadline) = (Once::of(&request)?, Deadline::of(&request));
+        let once = Once::of(&request)?;
         let caller = once.caller().clone();
         let request = request.into_inner();
         check_tenant(&request.tenant, &caller.realm)?;
-        let mut faults = crate::error::Violations::new();
+        let mut faults = Violations::new();
         let recipient = mail::recipient(&self.db, self.sends_mail, &caller, &request.send_mail, &mut faults).await?;
         let dry_run = request.dry_run;
         let task = NewTask::check(request, faults)?;
@@ -28,10 +29,10 @@ impl BulkDeleteService {
         }
         let starter = Starter { realm: caller.realm, principal_id: caller.principal_id, key_id: caller.key_id };
         if dry_run {
-            return once.transaction(&self.db, move |connection| look(connection, &starter.realm, &task, deadline)).await;
+            return once.transaction(&self.db, move |connection| look(connection, &starter.realm, &task)).await;
         }
         let start = move |connection: &mut PgConnection| {
-            guard(connection, &starter.realm, &task, deadline)?;
+            guard(connection, &starter.realm, &task)?;
             let task_id = queries::start(connection, &starter, &task)?;
             if let Some(recipient) = &recipient {
                 mail_queries::ask(connection, &starter.realm, task_id, recipient)?;
@@ -42,12 +43,9 @@ impl BulkDeleteService {
     }
 }
 
-/// Holds the task to its guards, within the time that its caller has.
-fn guard(connection: &mut PgConnection, realm: &Realm, task: &NewTask, deadline: Option<Deadline>) -> Work<()> {
+/// Holds the task to its guards.
+fn guard(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<()> {
     if task.guards.need_a_count() {
-        if let Some(deadline) = deadline {
-            deadline.bound(connection)?;
-        }
         task.guards.hold(preview_queries::count(connection, realm, task)?)?;
     }
     ask_for_a_report(connection, realm, task)
@@ -61,10 +59,7 @@ fn ask_for_a_report(connection: &mut PgConnection, realm: &Realm, task: &NewTask
 }
 
 /// Tells what the task would do, or why it would not start.
-fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, deadline: Option<Deadline>) -> Work<Response<v1::Task>> {
-    if let Some(deadline) = deadline {
-        deadline.bound(connection)?;
-    }
+fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Response<v1::Task>> {
     let started = Instant::now();
     let look = preview_queries::look(connection, realm, task)?;
     let took = started.elapsed();

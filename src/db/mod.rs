@@ -1,6 +1,5 @@
 //! The way to Postgres: the pool and its timeouts, the schema and its migrations, wake-ups, and the embedded cluster.
 
-mod deadline;
 pub mod embedded;
 mod fault;
 pub mod id;
@@ -16,7 +15,6 @@ pub(crate) mod statement;
 mod sweep;
 mod text_enum;
 
-pub use deadline::Deadline;
 pub use fault::{Fault, fault};
 pub use page::{Page, PageSize, binding};
 pub use pool::{Db, Fail, Options, connect};

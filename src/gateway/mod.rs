@@ -9,6 +9,7 @@ mod binding;
 mod body;
 mod call;
 mod codec;
+mod csv;
 mod exchange;
 mod headers;
 mod json;

@@ -13,7 +13,7 @@ mod schema;
 pub use decode::Decoder;
 pub use encode::{encode_field, encode_message};
 pub use scalar::from_text;
-pub use schema::{Cardinality, FieldPath, Message, Schema, SchemaError, Shape, Style};
+pub use schema::{Cardinality, Field, FieldPath, Message, Schema, SchemaError, Shape, Style};
 
 #[cfg(test)]
 mod tests;

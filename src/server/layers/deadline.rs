@@ -11,7 +11,6 @@ use tower::{Layer, Service};
 
 use super::methods::Methods;
 use super::refuse;
-use crate::db::Deadline;
 use crate::error::{Code, Error};
 
 /// How much sooner than the caller gives up it is answered, so that the answer still finds it waiting.
@@ -72,10 +71,10 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Some(time) = self.deadline.time_for(request.uri().path(), request.headers()) else { return self.inner.call(request).boxed() };
-        request.extensions_mut().insert(Deadline::after(time));
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let time = self.deadline.time_for(request.uri().path(), request.headers());
         let answer = self.inner.call(request);
+        let Some(time) = time else { return answer.boxed() };
         async move {
             tokio::time::timeout(time, answer).await.unwrap_or_else(|_| {
                 let message = "The call took longer than its deadline; what it did so far may or may not be done.";
