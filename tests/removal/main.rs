@@ -7,10 +7,16 @@ mod kit;
 
 mod bulk_delete;
 mod bulk_delete_accounts;
+mod bulk_delete_cli;
+mod bulk_delete_guards;
+mod bulk_delete_lists;
+mod bulk_delete_mail;
+mod bulk_delete_previews;
 mod bulk_delete_refusals;
 mod crashes;
 mod detach_cost;
 mod entity_races;
+mod failures_csv;
 mod given;
 mod membership_races;
 mod model;
