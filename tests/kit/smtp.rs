@@ -78,10 +78,23 @@ impl SmtpSink {
         let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap().replace("\r\n", "\n"));
         let mails = texts.map(|text| {
             let (headers, text) = text.split_once("\n\n").expect("a mail has headers");
-            Mail { headers: headers.to_owned(), text: text.to_owned() }
+            let is_quoted = headers.lines().any(|line| line == "Content-Transfer-Encoding: quoted-printable");
+            Mail { headers: headers.to_owned(), text: if is_quoted { unquoted(text) } else { text.to_owned() } }
         });
         mails.collect()
     }
+}
+
+/// Text as it was before it was made quoted-printable (RFC 2045, section 6.7).
+fn unquoted(text: &str) -> String {
+    let joined = text.replace("=\n", "");
+    let mut pieces = joined.split('=');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        bytes.push(u8::from_str_radix(&piece[..2], 16).unwrap());
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 impl Drop for SmtpSink {

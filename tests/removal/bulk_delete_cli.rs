@@ -1,6 +1,11 @@
 //! `offboard bulk-delete`: what it shows, what it does, and the codes it ends with.
 
-use crate::given::Many;
+use std::io::{BufRead, BufReader};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::given::{Many, text};
 use crate::kit::*;
 
 /// Runs a command as the world's caller.
@@ -145,6 +150,27 @@ async fn a_task_is_printed_as_the_rest_door_shows_it() {
     for member in ["id", "name", "type", "tenant", "status", "parameters", "started", "createdTime", "endTime", "pausedTime", "duration"] {
         assert_eq!(printed[member], shown[member], "{member}");
     }
+}
+
+/// Ctrl-C leaves; the task goes on.
+#[tokio::test]
+#[ignore = "asks for WatchTask"]
+async fn whoever_leaves_does_not_stop_the_task() {
+    let world = given().await;
+    let task = world.bulk_delete(json!({"uris": ["e-000001"]})).await;
+    let task = text(task.get("id"));
+    world.database.sql(&format!("UPDATE bulk_delete SET status = 'paused', ended_at = NULL, paused_at = now() WHERE id = '{task}'"));
+    let server = format!("http://{}", world.server.addresses.grpc);
+    let mut watching = spawn(&["bulk-delete", "watch", &task, "--server", &server, "--key", &world.key.secret]);
+    let mut told = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let first = tokio::task::spawn_blocking(move || told.next()).await.unwrap().unwrap().unwrap();
+    assert!(first.contains("paused"), "{first}");
+    kill(Pid::from_raw(watching.id().cast_signed()), Signal::SIGINT).unwrap();
+    let ended = tokio::task::spawn_blocking(move || watching.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(ended.status.code(), Some(130));
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert!(told.contains("The task goes on.") && told.contains(&format!("offboard bulk-delete watch {task}")), "{told}");
+    assert_eq!(world.database.rows("bulk_delete WHERE status = 'paused'"), 1);
 }
 
 /// Runs to the end with the code of the end.

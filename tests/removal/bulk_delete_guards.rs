@@ -126,9 +126,9 @@ scenario! {
         world.client("acme", "live", SCOPES);
         let report = |id: u32, org_mode: &str, status: &str, began: &str, ended: &str| {
             world.database.sql(&format!(
-                "INSERT INTO bulk_delete (realm_id, id, name, kind, status, principal_id, api_key_id, updated_by, started_at, ended_at, error_code)
+                "INSERT INTO bulk_delete (realm_id, id, name, kind, status, principal_id, api_key_id, updated_by, started_at, ended_at, error_code, fix)
                  SELECT id, '0190a1b2-0000-7000-8000-00000000000{id}', 'Check', 'check_consistency', '{status}', gen_random_uuid(), gen_random_uuid(),
-                        gen_random_uuid(), now() - interval '{began}', {ended}, CASE WHEN '{status}' = 'failed' THEN 'internal' END
+                        gen_random_uuid(), now() - interval '{began}', {ended}, CASE WHEN '{status}' = 'failed' THEN 'internal' END, true
                  FROM realm WHERE org || mode = '{org_mode}'"
             ));
         };
