@@ -88,8 +88,8 @@ impl Mailer {
         let message = self.message(letter)?;
         match tokio::time::timeout(TIMEOUT * 2, self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_permanent() && !is_about_us(&error) => Err(Refusal::ForGood(sentence(&error))),
-            Ok(Err(error)) => Err(Refusal::ForNow(sentence(&error))),
+            Ok(Err(error)) if error.is_permanent() && !is_about_us(&error) => Err(Refusal::ForGood(one_line(&error.to_string()))),
+            Ok(Err(error)) => Err(Refusal::ForNow(one_line(&error.to_string()))),
             Err(_) => Err(Refusal::ForNow("the mail server did not answer in time".to_owned())),
         }
     }
@@ -156,17 +156,6 @@ fn is_loopback(host: &str) -> bool {
 /// Whether the server complains of who we are rather than of the letter: 530, 534, 535, 538. That is mended by whoever runs the service.
 fn is_about_us(error: &lettre::transport::smtp::Error) -> bool {
     error.status().is_some_and(|status| status.to_string().starts_with("53"))
-}
-
-/// What went wrong, with its causes.
-fn sentence(error: &lettre::transport::smtp::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text.push_str(&format!(": {next}"));
-        cause = next.source();
-    }
-    one_line(&text)
 }
 
 #[cfg(test)]
