@@ -30,7 +30,7 @@ pub struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Action {
     /// Show what a task would delete; changes nothing
-    Preview(preview::Arguments),
+    Preview(Box<preview::Arguments>),
     /// Show what a task would delete, ask, start it and watch it: ends as `watch` does
     Start(Box<start::Arguments>),
     /// Watch a task until it is over: ends with 0 when all is deleted, 3 when some entities could not be, 4 when it was stopped, 5 when it failed, and 130 on Ctrl-C, which does not stop the task
@@ -61,7 +61,7 @@ const USAGE: u8 = 2;
 /// Does what the command line asks for.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.action {
-        Action::Preview(arguments) => preview::run(arguments).await,
+        Action::Preview(arguments) => preview::run(*arguments).await,
         Action::Start(arguments) => start::run(*arguments).await,
         Action::Watch(arguments) => watch::run(arguments).await,
         Action::Pause(arguments) => control::run(arguments, control::Act::Pause).await,

@@ -36,8 +36,8 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDRESS")]
     send_mail: Option<String>,
 
-    /// Key by which the service knows the call again, so that it starts one task however often it is sent
-    #[arg(long, value_name = "KEY")]
+    /// Key by which the service knows the call again, so that it starts one task however often it is sent; only with --no-preview, since what is shown may differ each time
+    #[arg(long, value_name = "KEY", requires = "no_preview")]
     idempotency_key: Option<String>,
 
     /// Print JSON: the task whenever it has moved, one a line
