@@ -152,6 +152,10 @@ pub struct Serve {
     /// Where events are published to.
     #[command(flatten)]
     pub nats: Nats,
+
+    /// Where mails are given to.
+    #[command(flatten)]
+    pub mail: Mail,
 }
 
 impl Serve {
@@ -220,6 +224,22 @@ pub struct Worker {
     /// Seconds after which a worker turns from one bulk delete to another that waits
     #[arg(long, env = "OFFBOARD_BULK_TURN", default_value = "2", value_parser = seconds, value_name = "SECONDS")]
     pub bulk_turn: Duration,
+}
+
+/// Where workers give mails to.
+#[derive(Args, Clone, Debug)]
+pub struct Mail {
+    /// SMTP server that mails are given to: smtp://host:25, smtp://user:password@host:587?tls=required (STARTTLS) or smtps://user:password@host:465. Without it nobody may ask for a mail
+    #[arg(long, env = "OFFBOARD_SMTP_URL", hide_env_values = true, requires = "mail_from", value_name = "URL")]
+    pub smtp_url: Option<String>,
+
+    /// File with root certificates that the SMTP server is checked by, instead of those of the system
+    #[arg(long, env = "OFFBOARD_SMTP_CA_FILE", value_name = "FILE")]
+    pub smtp_ca_file: Option<PathBuf>,
+
+    /// Whom mails are from, such as `Offboard <offboard@example.com>`
+    #[arg(long, env = "OFFBOARD_MAIL_FROM", value_name = "ADDRESS")]
+    pub mail_from: Option<String>,
 }
 
 /// Where workers publish events to.

@@ -98,7 +98,10 @@ catalogue! {
     /// The portfolio still has members.
     PortfolioNotEmpty = "portfolio_not_empty", "Portfolio not empty", FailedPrecondition, 409, ["entity_count": Integer];
     /// A bulk delete matched another number of entities than its guards allow.
-    CountMismatch = "count_mismatch", "Count mismatch", FailedPrecondition, 409, ["expected_count": Integer, "matched_count": Integer];
+    CountMismatch = "count_mismatch", "Count mismatch", FailedPrecondition, 409,
+        ["expected_count": Integer, "max_objects": Integer, "matched_count": Integer];
+    /// A bulk delete asks for a clean report of consistency, and none is young enough.
+    ReportRequired = "report_required", "Report required", FailedPrecondition, 409, ["clean_report_within": Text];
     /// The thing holds as many others as it may.
     LimitReached = "limit_reached", "Limit reached", FailedPrecondition, 409, ["limit": Integer];
     /// The idempotency key was used for another request before.

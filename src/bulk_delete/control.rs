@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use crate::access::Once;
 use crate::bulk_delete::control_queries::{self, Actor};
-use crate::bulk_delete::model::check_pace;
+use crate::bulk_delete::guards::check_pace;
 use crate::bulk_delete::service::{check_tenant, get, no_task, parse_id};
 use crate::bulk_delete::state::TaskAction;
 use crate::db::Db;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::bulk_delete::guards::Guards;
 use crate::bulk_delete::state::TaskState;
 use crate::db::{id, text_enum};
 use crate::entity::list::invalid_filter;
-use crate::error::{Error, Result, Violations};
+use crate::error::{Result, Violations};
 use crate::filter::Filter;
 use crate::proto::v1;
 
@@ -83,7 +84,7 @@ impl Reason {
 /// What a task selects.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// Every entity that the filter holds for and that is of the type.
+    /// Every entity that the filter holds for and that is of the type; every entity, where there is neither.
     Matching {
         /// The filter, as it was given and as it was read.
         filter: Option<(String, Filter)>,
@@ -103,14 +104,13 @@ pub struct NewTask {
     pub target: Target,
     /// What is spared whatever selects it, in order and each once.
     pub excluded: Vec<String>,
-    /// How many entities it may take up a second.
-    pub max_objects_per_second: Option<i32>,
+    /// What must hold, or it does not start.
+    pub guards: Guards,
 }
 
 impl NewTask {
-    /// Checks a request. Every fault is told, a filter's by its own code.
-    pub fn check(request: v1::StartBulkDeleteRequest) -> Result<NewTask> {
-        let mut faults = Violations::new();
+    /// Checks a request of which these `faults` are known. Every fault is told, a filter's by its own code.
+    pub fn check(request: v1::StartBulkDeleteRequest, mut faults: Violations) -> Result<NewTask> {
         let mode = match v1::DeleteMode::try_from(request.mode) {
             Ok(v1::DeleteMode::Unspecified | v1::DeleteMode::Soft) => Mode::Soft,
             Ok(v1::DeleteMode::Hard) => Mode::Hard,
@@ -119,36 +119,23 @@ impl NewTask {
                 Mode::Soft
             }
         };
-        let ways = [request.spec.is_some(), !request.entity_type.is_empty(), !request.uris.is_empty()];
-        let (selection, at) = match (ways.iter().filter(|given| **given).count(), request.spec) {
-            (1, None) if ways[1] => (v1::Selection { entity_type: request.entity_type, ..Default::default() }, ""),
-            (1, None) => (v1::Selection { uri_list: request.uris, ..Default::default() }, ""),
-            (1, Some(v1::BulkDeleteSpec { objects: Some(objects), .. })) => (objects, "spec.objects."),
-            (1, Some(_)) => return Err(Error::invalid("spec.objects", "required", "must be given")),
-            (0, _) => {
-                let message = "one of `spec.objects`, `entity_type` and `uris` must be given and must not be empty";
-                faults.add("spec.objects", "required", message);
-                faults.check()?;
-                return Err(Error::internal("a missing selection is a fault"));
-            }
-            _ => return Err(Error::invalid("spec", "invalid", "only one of `spec.objects`, `entity_type` and `uris` may be given")),
-        };
+        let guards = Guards::check(&request, &mut faults);
+        let Asked { selection, match_all, at } = Asked::of(request, &mut faults);
         let list = if at.is_empty() { "uris".to_owned() } else { format!("{at}uri_list") };
         let listed = check_uris(&selection.uri_list, &list, &mut faults);
         let excluded = check_uris(&selection.exclude_list, &format!("{at}exclude_list"), &mut faults);
         let has_filter = !selection.filter.trim().is_empty();
-        if !listed.is_empty() && (has_filter || !selection.entity_type.is_empty()) {
+        let is_matching = has_filter || !selection.entity_type.is_empty();
+        if !selection.uri_list.is_empty() && is_matching {
             faults.add(&list, "invalid", "must not be given together with `filter` or `entity_type`");
         }
-        if selection.uri_list.is_empty() && !has_filter && selection.entity_type.is_empty() {
-            faults.add(format!("{at}filter"), "required", "`filter`, `entity_type` or `uri_list` must be given and must not be empty");
+        if match_all && (is_matching || !selection.uri_list.is_empty()) {
+            faults.add("spec.match_all", "invalid", "must not be given together with `filter`, `entity_type` or `uri_list`");
         }
         check_type(&selection.entity_type, &format!("{at}entity_type"), &mut faults);
         if selection.filter.len() > MAX_FILTER_BYTES || selection.filter.contains('\0') {
             faults.add(format!("{at}filter"), "invalid", "must be at most 64 KiB and must not hold the character U+0000");
         }
-        let max_objects_per_second = request.max_objects_per_second;
-        check_pace(max_objects_per_second, &mut faults);
         faults.check()?;
         let target = if listed.is_empty() {
             let entity_type = (!selection.entity_type.is_empty()).then_some(selection.entity_type);
@@ -157,7 +144,12 @@ impl NewTask {
         } else {
             Target::Listed(listed)
         };
-        Ok(NewTask { mode, target, excluded, max_objects_per_second })
+        Ok(NewTask { mode, target, excluded, guards })
+    }
+
+    /// Whether it selects everything, but for what is excluded.
+    pub fn matches_all(&self) -> bool {
+        matches!(self.target, Target::Matching { filter: None, entity_type: None })
     }
 
     /// What the task does, for people.
@@ -170,6 +162,7 @@ impl NewTask {
             Target::Matching { filter: None, entity_type: Some(entity_type) } => {
                 format!("{mode} Delete Entities By Type: {}", full_type(entity_type))
             }
+            Target::Matching { filter: None, entity_type: None } => format!("{mode} Delete All Entities"),
             Target::Matching { .. } => format!("{mode} Delete Entities By Filter"),
             Target::Listed(_) => format!("{mode} Delete Entities By URIs"),
         }
@@ -182,16 +175,63 @@ impl NewTask {
             Target::Matching { filter, entity_type } => {
                 parameters.extend(filter.as_ref().map(|(text, _)| ("filter", text.clone())));
                 parameters.extend(entity_type.as_ref().map(|entity_type| ("entityType", entity_type.clone())));
+                if self.matches_all() {
+                    parameters.insert("matchAll", "true".to_owned());
+                }
             }
             Target::Listed(ids) => {
                 parameters.insert("uriCount", ids.len().to_string());
             }
         }
-        parameters.extend(self.max_objects_per_second.map(|most| ("maxObjectsPerSecond", most.to_string())));
         if !self.excluded.is_empty() {
             parameters.insert("excludeCount", self.excluded.len().to_string());
         }
+        parameters.extend(self.guards.parameters());
         parameters
+    }
+}
+
+/// What a request asks to delete, whichever way it says so.
+#[derive(Default)]
+struct Asked {
+    selection: v1::Selection,
+    match_all: bool,
+    /// Where the selection is in the request.
+    at: &'static str,
+}
+
+impl Asked {
+    fn of(request: v1::StartBulkDeleteRequest, faults: &mut Violations) -> Asked {
+        let v1::StartBulkDeleteRequest { spec, entity_type, uris, .. } = request;
+        match (spec, entity_type.is_empty(), uris.is_empty()) {
+            (None, false, true) => Asked { selection: v1::Selection { entity_type, ..Default::default() }, ..Asked::default() },
+            (None, true, false) => Asked { selection: v1::Selection { uri_list: uris, ..Default::default() }, ..Asked::default() },
+            (Some(spec), true, true) => Asked::of_spec(spec, faults),
+            (None, true, true) => {
+                let message = "one of `spec.objects`, `entity_type` and `uris` must be given and must not be empty";
+                faults.add("spec.objects", "required", message);
+                Asked::default()
+            }
+            _ => {
+                faults.add("spec", "invalid", "only one of `spec.objects`, `entity_type` and `uris` may be given");
+                Asked::default()
+            }
+        }
+    }
+
+    fn of_spec(spec: v1::BulkDeleteSpec, faults: &mut Violations) -> Asked {
+        let v1::BulkDeleteSpec { objects, match_all, .. } = spec;
+        match &objects {
+            None if !match_all => faults.add("spec.objects", "required", "must be given"),
+            Some(v1::Selection { filter, entity_type, uri_list, .. })
+                if !match_all && filter.trim().is_empty() && entity_type.is_empty() && uri_list.is_empty() =>
+            {
+                let message = "`filter`, `entity_type` or `uri_list` must be given and must not be empty; `match_all` selects everything";
+                faults.add("spec.objects.filter", "required", message);
+            }
+            _ => {}
+        }
+        Asked { selection: objects.unwrap_or_default(), match_all, at: "spec.objects." }
     }
 }
 
@@ -204,13 +244,6 @@ pub fn parse_filter(text: String) -> Result<(String, Filter)> {
 /// A type in full, where it was given by its last part.
 pub fn full_type(entity_type: &str) -> String {
     if entity_type.contains('/') { entity_type.to_owned() } else { format!("{TYPE_PREFIX}{entity_type}") }
-}
-
-/// A pace is at least one object a second, if it is limited.
-pub fn check_pace(most: Option<i32>, faults: &mut Violations) {
-    if most.is_some_and(|most| most < 1) {
-        faults.add("max_objects_per_second", "invalid", "must be at least 1; leave it out for no limit");
-    }
 }
 
 fn check_type(entity_type: &str, field: &str, faults: &mut Violations) {
@@ -301,6 +334,10 @@ mod tests {
     use super::*;
     use crate::error::Code;
 
+    fn check(request: v1::StartBulkDeleteRequest) -> Result<NewTask> {
+        NewTask::check(request, Violations::new())
+    }
+
     fn by(objects: v1::Selection) -> v1::StartBulkDeleteRequest {
         v1::StartBulkDeleteRequest { spec: Some(v1::BulkDeleteSpec { objects: Some(objects), ..Default::default() }), ..Default::default() }
     }
@@ -308,31 +345,31 @@ mod tests {
     #[test]
     fn what_would_match_everything_is_refused() {
         for request in [Default::default(), by(Default::default()), by(v1::Selection { filter: "  ".to_owned(), ..Default::default() })] {
-            assert_eq!(NewTask::check(request).unwrap_err().code(), Code::ValidationFailed);
+            assert_eq!(check(request).unwrap_err().code(), Code::ValidationFailed);
         }
     }
 
     #[test]
     fn a_list_and_a_filter_exclude_each_other() {
         let both = v1::Selection { filter: "exists(uri)".to_owned(), uri_list: vec!["a".to_owned()], ..Default::default() };
-        assert_eq!(NewTask::check(by(both)).unwrap_err().code(), Code::ValidationFailed);
+        assert_eq!(check(by(both)).unwrap_err().code(), Code::ValidationFailed);
         let twice = v1::StartBulkDeleteRequest { entity_type: "HCP".to_owned(), uris: vec!["a".to_owned()], ..Default::default() };
-        assert_eq!(NewTask::check(twice).unwrap_err().code(), Code::ValidationFailed);
+        assert_eq!(check(twice).unwrap_err().code(), Code::ValidationFailed);
     }
 
     #[test]
     fn uris_and_ids_are_one_and_repeats_count_once() {
         let uris = ["entities/b", "a", "b", "entities/a"].map(str::to_owned).to_vec();
-        let task = NewTask::check(v1::StartBulkDeleteRequest { uris, ..Default::default() }).unwrap();
+        let task = check(v1::StartBulkDeleteRequest { uris, ..Default::default() }).unwrap();
         assert!(matches!(task.target, Target::Listed(ids) if ids == ["a", "b"]));
         let bad = v1::StartBulkDeleteRequest { uris: vec!["entities/a/b".to_owned(), String::new()], ..Default::default() };
-        assert_eq!(NewTask::check(bad).unwrap_err().violations().len(), 2);
+        assert_eq!(check(bad).unwrap_err().violations().len(), 2);
     }
 
     #[test]
     fn a_filter_fault_tells_where_and_what_was_expected() {
         let wrong = v1::Selection { filter: "equals(nosuch, 'x')".to_owned(), ..Default::default() };
-        let error = NewTask::check(by(wrong)).unwrap_err();
+        let error = check(by(wrong)).unwrap_err();
         assert_eq!(error.code(), Code::InvalidFilter);
         assert!(error.message().contains('^'));
     }
@@ -341,7 +378,58 @@ mod tests {
     fn a_mix_of_and_and_or_needs_parentheses() {
         let mixed = "exists(uri) AND exists(type) OR missing(type)";
         let selection = |filter: &str| v1::Selection { filter: filter.to_owned(), ..Default::default() };
-        assert_eq!(NewTask::check(by(selection(mixed))).unwrap_err().code(), Code::InvalidFilter);
-        assert!(NewTask::check(by(selection("(exists(uri) AND exists(type)) OR missing(type)"))).is_ok());
+        assert_eq!(check(by(selection(mixed))).unwrap_err().code(), Code::InvalidFilter);
+        assert!(check(by(selection("(exists(uri) AND exists(type)) OR missing(type)"))).is_ok());
+    }
+
+    #[test]
+    fn everything_is_selected_by_saying_so_and_by_nothing_else() {
+        let all = |objects| v1::StartBulkDeleteRequest {
+            spec: Some(v1::BulkDeleteSpec { match_all: true, objects, ..Default::default() }),
+            ..Default::default()
+        };
+        let spared = v1::Selection { exclude_list: vec!["entities/a".to_owned()], ..Default::default() };
+        for objects in [None, Some(v1::Selection::default()), Some(spared)] {
+            let task = check(all(objects)).unwrap();
+            assert!(task.matches_all());
+            assert_eq!((task.name().as_str(), task.parameters("acme")["matchAll"].as_str()), ("Soft Delete All Entities", "true"));
+        }
+        for objects in [
+            v1::Selection { filter: "exists(uri)".to_owned(), ..Default::default() },
+            v1::Selection { entity_type: "T".to_owned(), ..Default::default() },
+            v1::Selection { uri_list: vec!["a".to_owned()], ..Default::default() },
+        ] {
+            assert_eq!(check(all(Some(objects))).unwrap_err().violations()[0].field, "spec.match_all");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once() {
+        let request = v1::StartBulkDeleteRequest {
+            mode: 9,
+            spec: Some(v1::BulkDeleteSpec {
+                objects: Some(v1::Selection { exclude_list: vec!["a b".to_owned()], ..Default::default() }),
+                expected_count: Some(1),
+                ..Default::default()
+            }),
+            expected_count: Some(2),
+            max_objects: Some(-1),
+            max_objects_per_second: Some(0),
+            ..Default::default()
+        };
+        let mut faults = Violations::new();
+        faults.add("send_mail", "invalid", "x");
+        let error = NewTask::check(request, faults).unwrap_err();
+        let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
+        let expected = [
+            "send_mail",
+            "mode",
+            "spec.expected_count",
+            "max_objects",
+            "max_objects_per_second",
+            "spec.objects.filter",
+            "spec.objects.exclude_list[0]",
+        ];
+        assert_eq!(fields, expected);
     }
 }

@@ -2,7 +2,7 @@
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -39,11 +39,12 @@ pub fn start(connection: &mut PgConnection, starter: &Starter, task: &NewTask) -
         filter,
         entity_type,
         ids,
+        match_all: task.matches_all(),
+        max_objects_per_second: task.guards.max_objects_per_second,
         excluded: &task.excluded,
         parameters: parameters.collect(),
         principal: starter.principal_id,
         key: starter.key_id,
-        most: task.max_objects_per_second,
         channel: listen::CHANNEL,
         topic: TOPIC,
     };
@@ -61,20 +62,21 @@ statement! {
         filter: Option<&'a str> as Nullable<Text>,
         entity_type: Option<&'a str> as Nullable<Text>,
         ids: Option<&'a [String]> as Nullable<Array<Text>>,
+        match_all: bool as Bool,
+        max_objects_per_second: Option<i32> as Nullable<Integer>,
         excluded: &'a [String] as Array<Text>,
         parameters: Json as Jsonb,
         principal: Uuid as SqlUuid,
         key: Uuid as SqlUuid,
-        most: Option<i32> as Nullable<Integer>,
         channel: &'a str as Text,
         topic: &'a str as Text,
     } -> (SqlUuid,),
     "WITH task AS (
         INSERT INTO bulk_delete
-            (realm_id, id, name, mode, status, filter, entity_type, entity_ids, excluded_ids, parameters, principal_id, api_key_id, updated_by,
-             max_objects_per_second)
-        VALUES ({realm}, {id}, {name}, {mode}, 'scheduled', {filter}, {entity_type}, {ids}, {excluded}, {parameters}, {principal}, {key},
-                {principal}, {most})
+            (realm_id, id, name, mode, status, filter, entity_type, entity_ids, match_all, excluded_ids, max_objects_per_second, parameters,
+             principal_id, api_key_id, updated_by)
+        VALUES ({realm}, {id}, {name}, {mode}, 'scheduled', {filter}, {entity_type}, {ids}, {match_all}, {excluded}, {max_objects_per_second},
+                {parameters}, {principal}, {key}, {principal})
         RETURNING id
      ),
      whole AS (
@@ -95,42 +97,82 @@ pub fn get(connection: &mut PgConnection, realm: &Realm, task_id: Uuid) -> Work<
     Ok(GetTask { realm: realm.id(), id: task_id, shown: FAILURES_SHOWN }.get_result(connection).optional()?)
 }
 
-statement! {
-    /// A task, the sums of its slices, and the first failures. One statement, so that all of it is of one moment.
-    struct GetTask {
-        realm: i32 as Integer,
-        id: Uuid as SqlUuid,
-        shown: i64 as BigInt,
-    } -> (
-        SqlUuid, Text, Text, Text, Nullable<Text>, Jsonb, SqlUuid, SqlUuid, Nullable<BigInt>, Array<Text>, Timestamptz,
-        Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Timestamptz>, Timestamptz, BigInt, BigInt, BigInt, BigInt, BigInt, Array<Text>,
-        BigInt, Double, Nullable<Timestamptz>, Nullable<Integer>, BigInt, BigInt
-    ),
-    "SELECT b.id, b.kind, b.status, b.name, b.entity_type, b.parameters, b.principal_id, b.updated_by, b.selected, b.instances,
+/// The columns of a [`Task`], of `bulk_delete b` and its [`sums!`].
+macro_rules! account {
+    () => {
+        "b.id, b.kind, b.status, b.name, b.entity_type, b.parameters, b.principal_id, b.updated_by, b.selected, b.instances,
             b.created_at, b.started_at, b.paused_at, b.ended_at, now(), s.matched, s.processed, s.failed, s.excluded, s.skipped,
             ARRAY(SELECT f.entity_id
                   FROM bulk_delete_failure f
-                  WHERE f.realm_id = {realm} AND f.bulk_delete_id = {id}
+                  WHERE f.realm_id = b.realm_id AND f.bulk_delete_id = b.id
                   ORDER BY f.entity_id
                   LIMIT {shown}),
             (SELECT coalesce(sum(p.events), 0)::int8
              FROM publisher_failure p
-             WHERE p.realm_id = {realm} AND p.bulk_delete_id = {id}),
+             WHERE p.realm_id = b.realm_id AND p.bulk_delete_id = b.id),
             extract(epoch FROM b.worked + COALESCE(greatest(now() - b.working_since, '0'), '0'))::float8, b.working_since,
-            b.max_objects_per_second, k.met_lately, k.processed_in_hour
-     FROM bulk_delete b,
-          LATERAL (SELECT sum(s.matched)::int8 AS matched, sum(s.processed)::int8 AS processed, sum(s.failed)::int8 AS failed,
+            b.max_objects_per_second, k.met_lately, k.processed_in_hour"
+    };
+}
+pub(super) use account;
+
+/// The sums `s` of the slices and `k` of the samples of `bulk_delete b`.
+macro_rules! sums {
+    () => {
+        "LATERAL (SELECT sum(s.matched)::int8 AS matched, sum(s.processed)::int8 AS processed, sum(s.failed)::int8 AS failed,
                           sum(s.excluded)::int8 AS excluded, sum(s.skipped)::int8 AS skipped
                    FROM bulk_delete_slice s
-                   WHERE s.realm_id = {realm} AND s.bulk_delete_id = {id}) s,
+                   WHERE s.realm_id = b.realm_id AND s.bulk_delete_id = b.id) s,
           -- A sample of ten seconds counts as far as it lies in what is asked for.
           LATERAL (SELECT coalesce(sum(k.matched) FILTER (WHERE k.at >= greatest(
                               to_timestamp(floor(extract(epoch FROM now()) / 10) * 10 - 20),
                               to_timestamp(floor(extract(epoch FROM b.working_since) / 10) * 10))), 0)::int8 AS met_lately,
                           coalesce(sum(k.processed), 0)::int8 AS processed_in_hour
                    FROM bulk_delete_sample k
-                   WHERE k.realm_id = {realm} AND k.bulk_delete_id = {id} AND k.at > now() - interval '1 hour') k
-     WHERE b.realm_id = {realm} AND b.id = {id}"
+                   WHERE k.realm_id = b.realm_id AND k.bulk_delete_id = b.id AND k.at > now() - interval '1 hour') k"
+    };
+}
+pub(super) use sums;
+
+/// The SQL types of [`account!`].
+pub(super) type AccountRow = (
+    SqlUuid,
+    Text,
+    Text,
+    Text,
+    Nullable<Text>,
+    Jsonb,
+    SqlUuid,
+    SqlUuid,
+    Nullable<BigInt>,
+    Array<Text>,
+    Timestamptz,
+    Nullable<Timestamptz>,
+    Nullable<Timestamptz>,
+    Nullable<Timestamptz>,
+    Timestamptz,
+    BigInt,
+    BigInt,
+    BigInt,
+    BigInt,
+    BigInt,
+    Array<Text>,
+    BigInt,
+    Double,
+    Nullable<Timestamptz>,
+    Nullable<Integer>,
+    BigInt,
+    BigInt,
+);
+
+statement! {
+    /// A task, the sums of its slices, and the first failures. One statement, so that all of it is of one moment.
+    struct GetTask {
+        realm: i32 as Integer,
+        id: Uuid as SqlUuid,
+        shown: i64 as BigInt,
+    } -> AccountRow,
+    concat!("SELECT ", account!(), " FROM bulk_delete b, ", sums!(), " WHERE b.realm_id = {realm} AND b.id = {id}")
 }
 
 /// An entity that a task could not delete.
@@ -170,4 +212,24 @@ statement! {
     } -> (BigInt,),
     "DELETE FROM bulk_delete_sample
      WHERE ctid IN (SELECT k.ctid FROM bulk_delete_sample k WHERE k.at < now() - interval '61 minutes' LIMIT {limit})"
+}
+
+/// Whether a check of consistency that began within this time has ended and left nothing that should not be.
+pub fn has_clean_report(connection: &mut PgConnection, realm: &Realm, within: std::time::Duration) -> Work<bool> {
+    let (is_there,): (bool,) = CleanReport { realm: realm.id(), within: within.as_secs_f64() }.get_result(connection)?;
+    Ok(is_there)
+}
+
+statement! {
+    /// A check whose every finding was mended.
+    struct CleanReport {
+        realm: i32 as Integer,
+        within: f64 as Double,
+    } -> (Bool,),
+    "SELECT EXISTS (
+        SELECT
+        FROM bulk_delete b
+        WHERE b.realm_id = {realm} AND b.ended_at IS NOT NULL AND b.kind = 'check_consistency' AND b.status = 'completed'
+          AND b.started_at >= now() - make_interval(secs => {within})
+     )"
 }

@@ -16,6 +16,12 @@ const FEW: i64 = 50_000;
 
 /// Sorts behind every id: ids are of ASCII up to `~`.
 pub const ID_END: &str = "\u{7f}";
+/// What keeps a row `r` from being deleted, if anything does.
+pub(super) const OBSTACLE: &str = "CASE WHEN r.spared THEN NULL
+                    WHEN r.version IS NULL THEN 'not_found'
+                    WHEN r.state IN ('onboarding', 'offboarding') THEN r.state
+                    WHEN r.held THEN 'on_hold' END";
+
 /// Which rows a task selects, and the texts of the statements that need to know.
 #[derive(Clone)]
 pub struct Selector {
@@ -65,7 +71,7 @@ impl Selector {
 
     /// The condition on `entity e`, behind an `AND`. What was created after the task was asked for is not meant. A soft run does not see what
     /// was soft-deleted before.
-    fn condition(&self) -> String {
+    pub(super) fn condition(&self) -> String {
         let mut condition = " AND e.created_at <= {as_of}".to_owned();
         if self.mode == Mode::Soft {
             condition.push_str(" AND e.deleted_at IS NULL");
@@ -167,11 +173,7 @@ impl Selector {
      ),
      picked AS MATERIALIZED (
         -- The next entities by key, judged on the row itself.
-        SELECT r.id, r.version, r.portfolio_id, r.spared,
-               CASE WHEN r.spared THEN NULL
-                    WHEN r.version IS NULL THEN 'not_found'
-                    WHEN r.state IN ('onboarding', 'offboarding') THEN r.state
-                    WHEN r.held THEN 'on_hold' END AS obstacle
+        SELECT r.id, r.version, r.portfolio_id, r.spared, {OBSTACLE} AS obstacle
         FROM (
             SELECT {id} AS id, e.version, e.portfolio_id, e.state, e.hold_reason IS NOT NULL AS held,
                    -- As a subplan the list is hashed, however the planner misjudges its length.

@@ -4,11 +4,13 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::access::{Caller, Once, Scope};
+use crate::access::Caller;
 use crate::bulk_delete::control;
-use crate::bulk_delete::model::{Mode, NewTask, Task, full_type};
+use crate::bulk_delete::list::{Listing, Which};
+use crate::bulk_delete::list_queries;
+use crate::bulk_delete::model::{Task, full_type};
 use crate::bulk_delete::progress::Rates;
-use crate::bulk_delete::queries::{self, Failure, Starter};
+use crate::bulk_delete::queries::{self, Failure};
 use crate::bulk_delete::watch::watch;
 use crate::db::{Db, Page, PageSize, Realm, Work};
 use crate::error::{Error, Result, Violations};
@@ -20,34 +22,42 @@ const FAILURES: PageSize = PageSize { default: 100, max: 1_000 };
 
 /// Deletion of many entities.
 pub struct BulkDeleteService {
-    db: Db,
+    pub(super) db: Db,
+    pub(super) sends_mail: bool,
     watching: Watching,
 }
 
 impl BulkDeleteService {
-    /// The service; `watching` has its database.
-    pub fn new(watching: Watching) -> Self {
-        BulkDeleteService { db: watching.db.clone(), watching }
+    /// The service; `watching` has its database. `sends_mail` tells whether there is a mail server, so that mails may be asked for.
+    pub fn new(watching: Watching, sends_mail: bool) -> Self {
+        BulkDeleteService { db: watching.db.clone(), sends_mail, watching }
+    }
+
+    async fn tasks(&self, which: Which, request: Request<v1::ListTasksRequest>) -> Result<Vec<v1::Task>> {
+        let realm = Caller::of(&request)?.realm;
+        let request = request.into_inner();
+        check_tenant(&request.tenant, &realm)?;
+        let listing = Listing::check(request)?;
+        let found = self.db.run({
+            let realm = realm.clone();
+            move |connection| list_queries::list(connection, &realm, which, &listing)
+        });
+        Ok(found.await?.into_iter().map(|task| to_proto(task, &realm)).collect())
+    }
+
+    async fn number_of_tasks(&self, which: Which, request: Request<v1::CountTasksRequest>) -> Result<i64> {
+        let realm = Caller::of(&request)?.realm;
+        let request = request.into_inner();
+        check_tenant(&request.tenant, &realm)?;
+        let listing = Listing::check_count(request)?;
+        self.db.run(move |connection| list_queries::count(connection, &realm, which, &listing)).await
     }
 }
 
 #[tonic::async_trait]
 impl Service for BulkDeleteService {
     async fn start_bulk_delete(&self, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::Task>, Status> {
-        let once = Once::of(&request)?;
-        let caller = once.caller().clone();
-        let request = request.into_inner();
-        check_tenant(&request.tenant, &caller.realm)?;
-        let task = NewTask::check(request)?;
-        if task.mode == Mode::Hard {
-            caller.require(Scope::EntitiesDeleteHard)?;
-        }
-        let starter = Starter { realm: caller.realm, principal_id: caller.principal_id, key_id: caller.key_id };
-        let start = move |connection: &mut diesel::PgConnection| {
-            let task_id = queries::start(connection, &starter, &task)?;
-            get(connection, &starter.realm, &task_id.to_string())
-        };
-        once.run(&self.db, start).await
+        self.start(request).await
     }
 
     async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::Task>, Status> {
@@ -61,26 +71,30 @@ impl Service for BulkDeleteService {
         Err(Status::unimplemented("check_consistency"))
     }
 
-    async fn list_tasks(&self, _request: Request<v1::ListTasksRequest>) -> Result<Response<v1::ListTasksResponse>, Status> {
-        Err(Status::unimplemented("list_tasks"))
+    async fn list_tasks(&self, request: Request<v1::ListTasksRequest>) -> Result<Response<v1::ListTasksResponse>, Status> {
+        let tasks = self.tasks(Which::Active, request).await?;
+        Ok(Response::new(v1::ListTasksResponse { tasks }))
     }
 
-    async fn count_tasks(&self, _request: Request<v1::CountTasksRequest>) -> Result<Response<v1::CountTasksResponse>, Status> {
-        Err(Status::unimplemented("count_tasks"))
+    async fn count_tasks(&self, request: Request<v1::CountTasksRequest>) -> Result<Response<v1::CountTasksResponse>, Status> {
+        let total = self.number_of_tasks(Which::Active, request).await?;
+        Ok(Response::new(v1::CountTasksResponse { total }))
     }
 
     async fn list_task_history(
         &self,
-        _request: Request<v1::ListTaskHistoryRequest>,
+        request: Request<v1::ListTaskHistoryRequest>,
     ) -> Result<Response<v1::ListTaskHistoryResponse>, Status> {
-        Err(Status::unimplemented("list_task_history"))
+        let tasks = self.tasks(Which::Ended, request.map(v1::ListTasksRequest::from)).await?;
+        Ok(Response::new(v1::ListTaskHistoryResponse { tasks }))
     }
 
     async fn count_task_history(
         &self,
-        _request: Request<v1::CountTaskHistoryRequest>,
+        request: Request<v1::CountTaskHistoryRequest>,
     ) -> Result<Response<v1::CountTaskHistoryResponse>, Status> {
-        Err(Status::unimplemented("count_task_history"))
+        let total = self.number_of_tasks(Which::Ended, request.map(v1::CountTasksRequest::from)).await?;
+        Ok(Response::new(v1::CountTaskHistoryResponse { total }))
     }
 
     async fn pause_task(&self, request: Request<v1::PauseTaskRequest>) -> Result<Response<v1::PauseTaskResponse>, Status> {

@@ -14,6 +14,7 @@ use crate::access::{Scope, Secret};
 use crate::config::Database;
 use crate::db::{Mode, id};
 use crate::error::{Error, Result};
+use crate::mail;
 
 /// Arguments of `key`.
 #[derive(Args, Debug)]
@@ -118,6 +119,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
     if !id::is_id(&create.org) {
         return Err(Error::invalid("--org", "invalid", "must be 1 to 128 characters from A-Z a-z 0-9 . _ ~ -"));
+    }
+    if create.email.as_deref().is_some_and(|email| !mail::is_address(email)) {
+        return Err(Error::invalid("--email", "invalid", "must be an address, such as someone@example.com"));
     }
     let mode = match create.mode {
         World::Test => Mode::Test,

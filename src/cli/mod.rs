@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod bench;
+mod bulk_delete;
 mod database;
 mod demo;
 mod healthcheck;
@@ -44,6 +45,8 @@ enum Command {
     Key(key::Arguments),
     /// Create the entities of a file
     Import(import::Arguments),
+    /// Delete many entities of a running service
+    BulkDelete(bulk_delete::Arguments),
     /// Show what the service does, on real data
     Demo(demo::Arguments),
     /// Measure what a running service does in a second
@@ -110,6 +113,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
         Command::Key(arguments) => key::run(arguments).await,
         Command::Import(arguments) => import::run(arguments).await,
+        Command::BulkDelete(arguments) => bulk_delete::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments, instance, telemetry.prometheus()).await,
         Command::Version => {

@@ -14,6 +14,7 @@ use tower::Service;
 use super::binding::{Binding, BodyRule};
 use super::body::{self, Form};
 use super::call::{Answer, call};
+use super::csv::{self, Table};
 use super::problem::{self, Problem};
 use super::request::Target;
 use super::route::Found;
@@ -100,6 +101,7 @@ impl Exchange {
             let fault = Arc::clone(&fault);
             move |message| message.inspect_err(|status: &Status| drop(fault.set(status.clone())))
         });
+        let table = Table::asked_for(&parts, &binding);
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
         if binding.rpc.server_streaming {
             let answer = called.map_err(|status| self.problem(fault.get().unwrap_or(&status)))?;
@@ -117,7 +119,10 @@ impl Exchange {
         match (fault.get(), answered) {
             (Some(fault), _) => Err(self.problem(fault)),
             (None, Err(status)) => Err(self.problem(&status)),
-            (None, Ok((metadata, message))) => Ok(self.document(&binding, &conditions, &metadata, &message)),
+            (None, Ok((metadata, message))) => Ok(match table {
+                Some(table) => self.table(&table, &binding, &metadata, &message),
+                None => self.document(&binding, &conditions, &metadata, &message),
+            }),
         }
     }
 
@@ -143,6 +148,23 @@ impl Exchange {
         match self.text(binding, message) {
             Ok(text) => self.respond(status, headers, Some(HeaderValue::from_static("application/json")), Body::from(text)),
             Err(status) => self.problem(&status),
+        }
+    }
+
+    /// The answer of an RPC that answers with a page, for those who want it as a table.
+    fn table(&self, table: &Table, binding: &Binding, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
+        let (mut headers, status) = headers::from_metadata(metadata);
+        match table.write(&binding.rpc, message) {
+            Ok(page) => {
+                headers.extend(page.headers);
+                self.respond(
+                    status.unwrap_or(StatusCode::OK),
+                    headers,
+                    Some(HeaderValue::from_static(csv::MEDIA_TYPE)),
+                    Body::from(page.text),
+                )
+            }
+            Err(error) => self.refuse(error),
         }
     }
 

@@ -11,6 +11,7 @@ mod body;
 mod call;
 mod codec;
 mod compression;
+mod csv;
 mod exchange;
 mod headers;
 mod json;

@@ -20,8 +20,8 @@ use super::layers::RateLimit;
 use super::stack::{Limits, Streams, layers, reflection, services};
 use super::{admin, health, http};
 use crate::access::{Authenticator, KEYS_TOPIC, idempotency_queries};
-use crate::bulk_delete::{self, BulkDeleteExecutor, Pace};
-use crate::config::{Grpc, Nats, Role, Serve, Worker};
+use crate::bulk_delete::{self, BulkDeleteExecutor, MailExecutor, Pace};
+use crate::config::{Grpc, Mail, Nats, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::{Db, partitions, sweep};
 use crate::entity::{self, IndexExecutor};
@@ -30,6 +30,7 @@ use crate::events::nats::{NatsPublisher, NatsSettings};
 use crate::events::{Hub, publish};
 use crate::gateway::{self, Gateway};
 use crate::jobs::{self, Executor, Lease};
+use crate::mail::{MailSettings, Mailer};
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
 
@@ -80,6 +81,7 @@ pub async fn start(
         admin: admin.local_addr().map_err(Error::internal)?,
     };
 
+    let mailer = mailer(&settings.mail)?;
     let publisher = if has(Role::Worker) { publisher(&settings.nats, &db).await? } else { None };
     let drain = Drain::new();
     let topics = Topics::new([KEYS_TOPIC, offboarding::queries::TOPIC, bulk_delete::queries::TOPIC, entity::index::queries::TOPIC]);
@@ -93,6 +95,7 @@ pub async fn start(
     keepers.spawn(partitions::keep(db.clone()));
     keepers.spawn(sweep(db.clone(), "idempotency keys", idempotency_queries::sweep));
     keepers.spawn(sweep(db.clone(), "tombstones", offboarding::policy_queries::sweep_tombstones));
+    keepers.spawn(sweep(db.clone(), "tasks", bulk_delete::list_queries::sweep));
     keepers.spawn(sweep(db.clone(), "offboarding requests", offboarding::policy_queries::sweep_requests));
     keepers.spawn(sweep(db.clone(), "samples of bulk deletes", bulk_delete::queries::sweep_samples));
     keepers.spawn(bulk_delete::rescue(db.clone(), settings.worker.poll_interval));
@@ -102,6 +105,11 @@ pub async fn start(
     let mut workers = JoinSet::new();
     if has(Role::Worker) {
         hire(&settings.worker, &db, instance.clone(), &topics, &drain, &mut workers);
+        if let Some(mailer) = mailer {
+            let lease = Lease { owner: instance.clone(), duration: settings.worker.lease };
+            let mails = MailExecutor::new(db.clone(), mailer, lease, settings.public_url.clone());
+            workers.spawn(jobs::run(mails, topics.clone(), settings.worker.poll_interval, drain.workers()));
+        }
     }
     if let Some(publisher) = publisher {
         let options = publish::Options { owner: instance, lease: settings.worker.lease, poll: settings.worker.poll_interval };
@@ -125,6 +133,13 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
         };
         Error::new(Code::Unavailable, format!("{flag} {address} {why}.")).caused_by(error)
     })
+}
+
+/// What gives mails to the server, if there is one.
+fn mailer(settings: &Mail) -> Result<Option<Mailer>> {
+    let Some(url) = settings.smtp_url.clone() else { return Ok(None) };
+    let from = settings.mail_from.clone().unwrap_or_default();
+    Mailer::new(&MailSettings { url, from, ca_file: settings.smtp_ca_file.clone() }).map(Some)
 }
 
 /// The publisher, if there is to be one. Its place is made before any door opens, so that whatever is done through them is published; where
@@ -166,7 +181,8 @@ async fn open_doors(
     };
     let hub = Hub::new(db.clone());
     keepers.spawn(hub.clone().run());
-    let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners() };
+    let sends_mail = settings.mail.smtp_url.is_some();
+    let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners(), sends_mail };
     let layers = layers(&limits, authenticator, &descriptors, drain.listeners());
     if let Some(listener) = http {
         let options = gateway::Options { public_url: settings.public_url.clone(), max_body_bytes: settings.max_body_bytes };

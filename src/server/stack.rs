@@ -47,7 +47,7 @@ pub struct Limits {
     pub request_timeout: Duration,
 }
 
-/// What streams that do not end by themselves need.
+/// What services need besides the database: the streams that do not end by themselves, most of it.
 #[derive(Clone)]
 pub struct Streams {
     /// Wakes them.
@@ -56,11 +56,13 @@ pub struct Streams {
     pub authenticator: Authenticator,
     /// Cancelled when the process takes no more calls.
     pub closing: CancellationToken,
+    /// Whether there is a mail server.
+    pub sends_mail: bool,
 }
 
 /// The capabilities as gRPC services.
 pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
-    let Streams { hub, authenticator, closing } = streams.clone();
+    let Streams { hub, authenticator, closing, sends_mail } = streams.clone();
     let events = EventService::new(db.clone(), hub.clone(), authenticator.clone(), closing.clone());
     let watching = Watching { db: db.clone(), hub, authenticator, closing };
     macro_rules! limited {
@@ -78,7 +80,7 @@ pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
         .add_service(limited!(PortfolioServiceServer, PortfolioService::new(db.clone())))
         .add_service(limited!(RemovalServiceServer, RemovalService::new(db.clone())))
         .add_service(limited!(OffboardingServiceServer, OffboardingService::new(watching.clone())))
-        .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(watching)))
+        .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(watching, sends_mail)))
         .add_service(limited!(EventServiceServer, events))
 }
 

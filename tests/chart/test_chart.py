@@ -314,6 +314,7 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_NATS_STREAM": "REMOVALS",
         "OFFBOARD_NATS_CREATE_STREAM": "false",
         "OFFBOARD_NATS_CREDENTIALS_FILE": "/etc/nats/user.creds",
+        "OFFBOARD_MAIL_FROM": "Offboard <offboard@example.com>",
         "PGSSLROOTCERT": "/etc/database/ca.crt",
     }
 
@@ -323,7 +324,7 @@ def test_settings_without_a_value_are_left_to_the_service(render):
     assert not {"OFFBOARD_DB_POOL_SIZE", "OFFBOARD_PUBLIC_URL", "OFFBOARD_OTLP_ENDPOINT", "OFFBOARD_CORS_ORIGINS"} & variables
     assert not {"OFFBOARD_MAX_BODY_BYTES", "OFFBOARD_RATE_LIMIT", "OFFBOARD_REQUEST_TIMEOUT"} & variables
     assert not [name for name in variables if name.startswith("OFFBOARD_GRPC_") and name != "OFFBOARD_GRPC_ADDR"]
-    assert not [name for name in variables if name.startswith(("OFFBOARD_NATS", "OFFBOARD_BULK"))]
+    assert not [name for name in variables if name.startswith(("OFFBOARD_NATS", "OFFBOARD_BULK", "OFFBOARD_SMTP", "OFFBOARD_MAIL"))]
 
 
 def test_the_url_and_the_credentials_of_nats_come_from_a_secret(render):
@@ -336,6 +337,12 @@ def test_the_url_and_the_credentials_of_nats_come_from_a_secret(render):
     assert volume["secret"]["secretName"] == "offboard-nats"
     assert (item["key"], f"{mount['mountPath']}/{item['path']}") == ("user.creds", file)
     assert not [name for name in environment(release.migration) if "NATS" in name]
+
+
+def test_the_url_of_the_mail_server_comes_from_a_secret(render):
+    release = render(VALUE_SETS["everything"])
+    assert environment(release.deployment)["OFFBOARD_SMTP_URL"]["valueFrom"]["secretKeyRef"] == {"name": "offboard-mail", "key": "smtp-url"}
+    assert not [name for name in environment(release.migration) if "SMTP" in name or "MAIL" in name]
 
 
 def test_further_variables_and_volumes_reach_the_migration_too(render):
@@ -422,6 +429,14 @@ def test_nats_is_reached_once_there_is_one(render):
 
     assert 4222 not in ports()
     assert 4222 in ports({"nats": {"existingSecret": "offboard-nats"}})
+
+
+def test_the_mail_server_is_reached_once_there_is_one(render):
+    def ports(*values):
+        return {port["port"] for rule in render(*values).one("NetworkPolicy")["spec"]["egress"] for port in rule["ports"]}
+
+    assert 587 not in ports()
+    assert 587 in ports({"mail": {"existingSecret": "offboard-mail", "from": "offboard@example.com"}})
 
 
 def test_the_monitor_scrapes_a_port_that_is_there(render):

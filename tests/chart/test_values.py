@@ -85,6 +85,7 @@ BAD_VALUES = {
     ),
     "a subject with a wildcard": ({"nats": {"subjectPrefix": "a.*"}}, "at '/nats/subjectPrefix': 'a.*' does not match"),
     "a stream with a point": ({"nats": {"stream": "a.b"}}, "at '/nats/stream': 'a.b' does not match"),
+    "a sender of two lines": ({"mail": {"from": "a@b.c\nBcc: d@e.f"}}, "at '/mail/from': 'a@b.c\\nBcc: d@e.f' does not match"),
     "a public URL without scheme": ({"publicUrl": "example.com"}, "at '/publicUrl': 'example.com' does not match"),
     "an origin with a path": (
         {"cors": {"allowedOrigins": ["https://app.example.com/"]}},
@@ -147,6 +148,8 @@ BAD_COMBINATIONS = {
         {"nats": {"credentialsKey": "user.creds"}},
         "nats.credentialsKey: is a key of `existingSecret`, which is not given",
     ),
+    "mail from nobody": ({"mail": {"existingSecret": "offboard-mail"}}, "mail.from: must be given with `existingSecret`"),
+    "mail without a server": ({"mail": {"from": "a@b.c"}}, "mail.from: needs `existingSecret`, with the URL of an SMTP server"),
     "a variable that has a value": (
         {"extraEnv": [{"name": "OFFBOARD_ROLES", "value": "worker"}]},
         "extraEnv: OFFBOARD_ROLES is set by the chart",

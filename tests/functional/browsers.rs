@@ -56,7 +56,7 @@ async fn grpc_web_is_spoken_at_the_http_door() {
     let world = World::start(Door::Rest).await;
     world.portfolios(&["p"]).await;
     let call = async |portfolio_id: &str| {
-        let message = GetPortfolioRequest { portfolio_id: portfolio_id.to_owned() }.encode_to_vec();
+        let message = GetPortfolioRequest { portfolio_id: portfolio_id.to_owned(), ..Default::default() }.encode_to_vec();
         let frame = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat();
         let bearer = format!("Bearer {}", world.key.secret);
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/grpc-web+proto"), ("x-grpc-web", "1")];

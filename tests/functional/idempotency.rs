@@ -242,7 +242,7 @@ async fn given_all(world: &World) -> Value {
 
 #[test]
 fn every_method_that_changes_something_is_among_those_that_are_tried() {
-    let reads = ["Get", "List", "Watch", "BatchGet", "Export", "Preview"];
+    let reads = ["Get", "List", "Count", "Watch", "BatchGet", "Export", "Preview"];
     // An import has records of its own; see the tests of imports.
     let tried: HashSet<&str> = changes().into_iter().map(|(method, _)| method).chain(["EntityService/ImportEntities"]).collect();
     let services = spelling::POOL.services().filter(|service| service.full_name().starts_with("offboard."));

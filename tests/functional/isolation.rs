@@ -134,6 +134,30 @@ scenario! {
         }
     }
 
+    async fn tasks_are_listed_counted_and_told_of_in_their_own_realm_alone(world: &World) {
+        fill(&world.client, "home").await;
+        let mut principals = Vec::new();
+        for (org, mode, name) in [("umbrella", "test", "orgs"), ("acme", "live", "live")] {
+            let client = world.client(org, mode, SCOPES);
+            let theirs = fill(&client, name).await;
+            let task = client.call("BulkDeleteService/GetTask", json!({"task_id": theirs.task})).await.unwrap();
+            principals.push(task.get("created_by").clone());
+        }
+        world.call_until("BulkDeleteService/CountTaskHistory", json!({}), |history| history["total"] == 1).await;
+        let listed = world.call("BulkDeleteService/ListTaskHistory", json!({})).await.unwrap();
+        assert_eq!(listed.get("tasks").as_array().unwrap().len(), 1);
+        for principal in principals.iter().chain([&json!("0190a1b2-0000-7000-8000-000000000003")]) {
+            for (list, count) in [("ListTasks", "CountTasks"), ("ListTaskHistory", "CountTaskHistory")] {
+                let call = async |method: &str| world.call(&format!("BulkDeleteService/{method}"), json!({"created_by": principal})).await.unwrap().json;
+                assert_eq!((call(list).await, call(count).await), (json!({"tasks": []}), json!({"total": 0})), "{list} of {principal}");
+            }
+        }
+        for method in ["ListTasks", "CountTasks", "ListTaskHistory", "CountTaskHistory"] {
+            let refused = world.call(&format!("BulkDeleteService/{method}"), json!({"tenant": "umbrella"})).await.unwrap_err();
+            assert_eq!(refused.code, "not_found", "{method}");
+        }
+    }
+
     async fn an_item_of_a_batch_of_another_realm_is_like_one_that_never_was(world: &World) {
         let own = fill(&world.client, "home").await;
         for (org, mode, name) in [("umbrella", "test", "orgs"), ("acme", "live", "live")] {

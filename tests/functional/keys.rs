@@ -52,11 +52,17 @@ pub const METHODS: &[(&str, &str, &str)] = &[
     ("AttributeIndexService/GetAttributeIndex", r#"{"attribute": "a"}"#, "entities:read"),
     ("AttributeIndexService/ListAttributeIndexes", "{}", "entities:read"),
     ("BulkDeleteService/GetTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    ("BulkDeleteService/CheckConsistency", r#"{"fix": false}"#, "entities:delete"),
+    ("BulkDeleteService/ListTasks", r#"{}"#, "entities:read"),
+    ("BulkDeleteService/CountTasks", r#"{}"#, "entities:read"),
+    ("BulkDeleteService/ListTaskHistory", r#"{}"#, "entities:read"),
+    ("BulkDeleteService/CountTaskHistory", r#"{}"#, "entities:read"),
+    ("BulkDeleteService/WatchTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
     ("BulkDeleteService/PauseTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:delete"),
     ("BulkDeleteService/ResumeTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:delete"),
     ("BulkDeleteService/StopTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:delete"),
     ("BulkDeleteService/UpdateTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:delete"),
-    ("BulkDeleteService/WatchTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    ("BulkDeleteService/ListTaskFindings", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
     ("BulkDeleteService/ListTaskFailures", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
     ("EventService/ListEvents", "{}", "events:read"),
     ("EventService/WatchEvents", "{}", "events:read"),
@@ -114,8 +120,11 @@ scenario! {
 
     async fn a_hard_delete_asks_for_a_scope_of_its_own(world: &World) {
         let client = world.client("acme", "test", &["entities:delete"]);
-        let refused = client.call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "T", "mode": "hard"})).await.unwrap_err();
-        assert_eq!((refused.code.as_str(), &refused.members["required_scope"]), ("permission_denied", &json!("entities:delete_hard")));
+        for dry_run in [false, true] {
+            let request = json!({"entity_type": "T", "mode": "hard", "dry_run": dry_run});
+            let refused = client.call("BulkDeleteService/StartBulkDelete", request).await.unwrap_err();
+            assert_eq!((refused.code.as_str(), &refused.members["required_scope"]), ("permission_denied", &json!("entities:delete_hard")));
+        }
         assert_eq!(world.database.count("SELECT count(*) FROM bulk_delete"), 0);
     }
 

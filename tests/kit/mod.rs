@@ -27,6 +27,7 @@ mod nats;
 mod postgres;
 pub mod rest;
 mod server;
+mod smtp;
 pub mod spelling;
 pub mod stream;
 mod world;
@@ -36,7 +37,8 @@ pub use http::{Reply, curl, grpcurl, http};
 pub use nats::{NatsServer, Stored};
 pub use postgres::{Database, database, empty_database};
 pub use serde_json::{Value, json};
-pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run};
+pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run, spawn};
+pub use smtp::{Mail, SmtpSink};
 pub use stream::MessageStream;
 pub use world::{World, until};
 

@@ -114,6 +114,17 @@ pub const ROUTES: &[Route] = &[
     camel("BulkDeleteService/UpdateTask", "PATCH", "/api/{tenant}/tasks/{task_id}", Body::Rest),
     camel("BulkDeleteService/WatchTask", "GET", "/api/{tenant}/tasks/{task_id}/_watch", Body::None),
     camel("BulkDeleteService/GetTask", "GET", "/api/{tenant}/tasks/{task_id}", Body::None),
+    camel("BulkDeleteService/CheckConsistency", "POST", "/api/{tenant}/_checkConsistency", Body::None),
+    camel("BulkDeleteService/ListTasks", "GET", "/api/{tenant}/tasks", Body::None).answering("tasks"),
+    camel("BulkDeleteService/CountTasks", "GET", "/api/{tenant}/tasks/_total", Body::None),
+    camel("BulkDeleteService/ListTaskHistory", "GET", "/api/{tenant}/tasks/history", Body::None).answering("tasks"),
+    camel("BulkDeleteService/CountTaskHistory", "GET", "/api/{tenant}/tasks/history/_total", Body::None),
+    camel("BulkDeleteService/WatchTask", "GET", "/api/{tenant}/tasks/{task_id}/_watch", Body::None),
+    camel("BulkDeleteService/PauseTask", "PUT", "/api/{tenant}/tasks/{task_id}/_pause", Body::None),
+    camel("BulkDeleteService/ResumeTask", "PUT", "/api/{tenant}/tasks/{task_id}/_resume", Body::None),
+    camel("BulkDeleteService/StopTask", "PUT", "/api/{tenant}/tasks/{task_id}/_stop", Body::None),
+    camel("BulkDeleteService/UpdateTask", "PATCH", "/api/{tenant}/tasks/{task_id}", Body::Rest),
+    camel("BulkDeleteService/ListTaskFindings", "GET", "/api/{tenant}/tasks/{task_id}/findings", Body::None),
     camel("BulkDeleteService/ListTaskFailures", "GET", "/api/{tenant}/tasks/{task_id}/failures", Body::None),
     snake("EventService/ListEvents", "GET", "/v1/events", Body::None),
     snake("EventService/WatchEvents", "GET", "/v1/events:watch", Body::None).answering("event"),
@@ -287,7 +298,11 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
         return Ok(Answer { json: Value::Object(Map::new()), http: Some(reply.status), headers: reply.headers.clone() });
     }
     if reply.status < 300 {
-        let json = if reply.status == 204 { Value::Object(Map::new()) } else { reply.json() };
+        let route = ROUTES.iter().find(|route| route.rpc == rpc.trim_start_matches("offboard.v1."));
+        let json = match route.and_then(|route| route.answer) {
+            Some(member) => Value::Object(Map::from_iter([(member.to_owned(), reply.json())])),
+            None => reply.json(),
+        };
         let json = spelling::from_door(&json, &spelling::method(rpc).output());
         return Ok(Answer { json, http: Some(reply.status), headers: reply.headers.clone() });
     }

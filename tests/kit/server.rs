@@ -66,6 +66,11 @@ pub fn run(arguments: &[&str]) -> Ended {
     Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
+/// Starts the binary with arguments, to be dealt with while it runs.
+pub fn spawn(arguments: &[&str]) -> Child {
+    command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 /// An API key.
 #[derive(Clone, Debug)]
 pub struct Key {

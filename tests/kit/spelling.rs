@@ -113,9 +113,16 @@ fn milliseconds(value: &Value) -> Value {
     }
 }
 
-/// A request in the JSON of gRPC, from the one spelling: enum values get their full names. What is unknown stays as it is.
+/// A time in milliseconds as RFC 3339 text, where the field holds a time.
+fn to_time(field: &FieldDescriptor, value: Value) -> Value {
+    let is_time = field.kind().as_message().is_some_and(|message| message.full_name() == "google.protobuf.Timestamp");
+    let time = value.as_i64().filter(|_| is_time).and_then(chrono::DateTime::from_timestamp_millis);
+    time.map_or(value, |time| json!(time.to_rfc3339()))
+}
+
+/// A request in the JSON of gRPC, from the one spelling: enum values get their full names, and times are text. What is unknown stays as it is.
 pub fn to_grpc(value: &Value, message: &MessageDescriptor) -> Value {
-    translate(value, message, &|field, value| (field.name().to_owned(), value), &|value, kind| {
+    translate(value, message, &|field, value| (field.name().to_owned(), to_time(field, value)), &|value, kind| {
         let plain = value.as_str().unwrap_or_default();
         if number_of(kind, plain).is_some() { json!(format!("{}{}", prefix(kind), plain.to_ascii_uppercase())) } else { value.clone() }
     })

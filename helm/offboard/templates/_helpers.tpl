@@ -176,6 +176,21 @@ there is no existing one.
 {{- end }}
 {{- end }}
 
+{{/* Where mails are given to. The migration sends none. */}}
+{{- define "offboard.mail" -}}
+{{- with .Values.mail }}
+{{- if .existingSecret -}}
+- name: OFFBOARD_SMTP_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .existingSecretKey }}
+- name: OFFBOARD_MAIL_FROM
+  value: {{ .from | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* What every pod shares: who it runs as, and that it gets neither a token nor the variables of other Services. */}}
 {{- define "offboard.podSecurity" -}}
 automountServiceAccountToken: false

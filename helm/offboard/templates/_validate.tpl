@@ -17,6 +17,11 @@ once.
 {{- if and .Values.nats.credentialsKey (not .Values.nats.existingSecret) }}
 {{- $faults = append $faults "nats.credentialsKey: is a key of `existingSecret`, which is not given" }}
 {{- end }}
+{{- if and .Values.mail.existingSecret (not .Values.mail.from) }}
+{{- $faults = append $faults "mail.from: must be given with `existingSecret`" }}
+{{- else if and .Values.mail.from (not .Values.mail.existingSecret) }}
+{{- $faults = append $faults "mail.from: needs `existingSecret`, with the URL of an SMTP server" }}
+{{- end }}
 {{- with .Values.service }}
 {{- if and .headless (or (ne (int64 .ports.grpc) 50051) (ne (int64 .ports.http) 8080)) }}
 {{- $faults = append $faults "service.ports: a headless Service cannot map ports; they must be 50051 for grpc and 8080 for http" }}
@@ -28,7 +33,7 @@ once.
 {{- $faults = append $faults (printf "terminationGracePeriodSeconds: %d is too short; preStopSeconds, delaySeconds and timeoutSeconds of `drain` are %d together, and it must exceed them" $grace $drain) }}
 {{- end }}
 {{- $names := list }}
-{{- range (concat (include "offboard.environment" . | fromYamlArray) (include "offboard.nats" . | fromYamlArray) (include "offboard.databaseUrl" (dict "root" . "made" "any") | fromYamlArray)) }}
+{{- range (concat (include "offboard.environment" . | fromYamlArray) (include "offboard.nats" . | fromYamlArray) (include "offboard.mail" . | fromYamlArray) (include "offboard.databaseUrl" (dict "root" . "made" "any") | fromYamlArray)) }}
 {{- $names = append $names .name }}
 {{- end }}
 {{- range .Values.extraEnv }}

@@ -1,0 +1,153 @@
+//! What a bulk delete is held to before it starts. Pure.
+
+use std::time::Duration;
+
+use crate::error::{Code, Error, Result, Violations};
+use crate::proto::v1;
+
+/// The oldest report that may be asked for: older tasks are not kept.
+const MAX_REPORT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What must hold, or a task does not start; and how fast it may go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guards {
+    /// How many entities it must select.
+    pub expected_count: Option<i64>,
+    /// How many entities it may select.
+    pub max_objects: Option<i64>,
+    /// How many entities it may take up a second.
+    pub max_objects_per_second: Option<i32>,
+    /// How long ago a check of consistency that found nothing, or mended all, may have begun.
+    pub clean_report_within: Option<Duration>,
+}
+
+impl Guards {
+    /// Reads the guards, from the request and from its body.
+    pub fn check(request: &v1::StartBulkDeleteRequest, faults: &mut Violations) -> Guards {
+        let (expected_in_body, max_in_body) = request.spec.as_ref().map(|spec| (spec.expected_count, spec.max_objects)).unwrap_or_default();
+        let expected_count = one_number("expected_count", request.expected_count, expected_in_body, faults);
+        let max_objects = one_number("max_objects", request.max_objects, max_in_body, faults);
+        let max_objects_per_second = check_pace(request.max_objects_per_second, faults);
+        let clean_report_within = request.clean_report_within.and_then(|given| {
+            let age = Duration::try_from(given).ok().filter(|age| !age.is_zero() && *age <= MAX_REPORT_AGE);
+            if age.is_none() {
+                faults.add("clean_report_within", "out_of_range", "must be above 0s and at most 2592000s (30 days)");
+            }
+            age
+        });
+        Guards { expected_count, max_objects, max_objects_per_second, clean_report_within }
+    }
+
+    /// Whether it has to be known how many entities are selected.
+    pub fn need_a_count(&self) -> bool {
+        self.expected_count.is_some() || self.max_objects.is_some()
+    }
+
+    /// Fails with `count_mismatch` if that many selected entities are not what the caller expects or allows.
+    pub fn hold(&self, matched: i64) -> Result<()> {
+        let mismatch = |message: String| Error::new(Code::CountMismatch, message).with("matched_count", matched);
+        match (self.expected_count, self.max_objects) {
+            (Some(expected), _) if expected != matched => {
+                Err(mismatch(format!("The selection holds {matched} entities, not {expected}. Nothing was started."))
+                    .with("expected_count", expected))
+            }
+            (_, Some(max)) if matched > max => {
+                Err(mismatch(format!("The selection holds {matched} entities, more than {max}. Nothing was started."))
+                    .with("max_objects", max))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The guards that were given, as the contract shows them among the parameters of a task.
+    pub fn parameters(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let Guards { expected_count, max_objects, max_objects_per_second, clean_report_within } = self;
+        let given = [
+            ("expectedCount", expected_count.map(|count| count.to_string())),
+            ("maxObjects", max_objects.map(|max| max.to_string())),
+            ("maxObjectsPerSecond", max_objects_per_second.map(|pace| pace.to_string())),
+            ("cleanReportWithin", clean_report_within.map(|age| format!("{}s", age.as_secs_f64()))),
+        ];
+        given.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
+/// The refusal of a task for which no clean report is young enough.
+pub fn report_required(within: Duration) -> Error {
+    let seconds = within.as_secs_f64();
+    let message = format!(
+        "No check of consistency that began within the last {seconds} seconds has ended and left nothing unmended. Run `CheckConsistency` first."
+    );
+    Error::new(Code::ReportRequired, message).with("clean_report_within", format!("{seconds}s"))
+}
+
+/// How many objects a task may take up a second.
+pub fn check_pace(given: Option<i32>, faults: &mut Violations) -> Option<i32> {
+    if given.is_some_and(|pace| pace < 1) {
+        faults.add("max_objects_per_second", "out_of_range", "must be at least 1");
+    }
+    given
+}
+
+/// A number that may be given in two places, in which it must be the same.
+fn one_number(name: &str, given: Option<i64>, in_body: Option<i64>, faults: &mut Violations) -> Option<i64> {
+    let in_spec = format!("spec.{name}");
+    for (field, value) in [(name, given), (&in_spec, in_body)] {
+        if value.is_some_and(|number| number < 0) {
+            faults.add(field, "out_of_range", "must be at least 0");
+        }
+    }
+    if given.is_some() && in_body.is_some() && given != in_body {
+        faults.add(in_spec, "invalid", format!("must be the same as `{name}`, where both are given"));
+    }
+    given.or(in_body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(request: v1::StartBulkDeleteRequest) -> Result<Guards> {
+        let mut faults = Violations::new();
+        let guards = Guards::check(&request, &mut faults);
+        faults.check().map(|()| guards)
+    }
+
+    #[test]
+    fn guards_may_stand_in_the_request_in_its_body_or_in_both_alike() {
+        let spec = |expected_count, max_objects| Some(v1::BulkDeleteSpec { expected_count, max_objects, ..Default::default() });
+        let expected = Guards { expected_count: Some(3), max_objects: Some(5), ..Guards::default() };
+        for request in [
+            v1::StartBulkDeleteRequest { expected_count: Some(3), max_objects: Some(5), ..Default::default() },
+            v1::StartBulkDeleteRequest { spec: spec(Some(3), Some(5)), ..Default::default() },
+            v1::StartBulkDeleteRequest { expected_count: Some(3), spec: spec(Some(3), Some(5)), ..Default::default() },
+        ] {
+            assert_eq!(check(request).unwrap(), expected);
+        }
+        let differing = v1::StartBulkDeleteRequest { max_objects: Some(4), spec: spec(None, Some(5)), ..Default::default() };
+        assert_eq!(check(differing).unwrap_err().violations()[0].field, "spec.max_objects");
+    }
+
+    #[test]
+    fn a_count_is_held_to_what_is_expected_and_to_what_is_allowed() {
+        let guards = Guards { expected_count: Some(3), max_objects: Some(5), ..Guards::default() };
+        assert!(guards.hold(3).is_ok());
+        let refused = guards.hold(4).unwrap_err();
+        assert_eq!((refused.member("expected_count"), refused.member("matched_count")), (Some("3"), Some("4")));
+        let capped = Guards { max_objects: Some(5), ..Guards::default() };
+        assert!(capped.hold(5).is_ok() && Guards::default().hold(i64::MAX).is_ok());
+        assert_eq!(capped.hold(6).unwrap_err().member("max_objects"), Some("5"));
+    }
+
+    #[test]
+    fn a_report_may_be_as_old_as_tasks_are_kept() {
+        let request = |seconds| v1::StartBulkDeleteRequest {
+            clean_report_within: Some(prost_types::Duration { seconds, nanos: 0 }),
+            ..Default::default()
+        };
+        assert_eq!(check(request(3600)).unwrap().clean_report_within, Some(Duration::from_secs(3600)));
+        for bad in [0, -1, 30 * 24 * 3600 + 1] {
+            assert_eq!(check(request(bad)).unwrap_err().violations()[0].field, "clean_report_within");
+        }
+    }
+}

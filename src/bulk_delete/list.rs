@@ -1,0 +1,174 @@
+//! How lists of tasks are asked for. Pure.
+
+use chrono::{DateTime, Utc};
+use prost_types::Timestamp;
+use uuid::Uuid;
+
+use crate::db::text_enum;
+use crate::error::{Result, Violations};
+use crate::proto::v1;
+
+const DEFAULT_SIZE: i32 = 50;
+const MAX_SIZE: i32 = 1_000;
+
+/// Which tasks a list is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Those that are not over.
+    Active,
+    /// Those that ended within the last 30 days.
+    Ended,
+}
+
+text_enum! {
+    /// What a list is ordered by, in the words of the contract.
+    pub enum Order {
+        /// When it was asked for.
+        CreatedTime = "createdTime",
+        /// When it first started; what has not comes last.
+        StartTime = "startTime",
+        /// When it ended; what has not comes last.
+        EndTime = "endTime",
+        /// When it was last asked for, started, paused or ended.
+        UpdatedTime = "updatedTime",
+        /// Its name, by byte.
+        Name = "name",
+        /// Its status, by byte.
+        Status = "status",
+        /// The principal that started it.
+        CreatedBy = "createdBy",
+    }
+}
+
+/// A page of a list of tasks, or what is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// How many.
+    pub limit: i64,
+    /// How many are left out before.
+    pub offset: i64,
+    /// The order.
+    pub order: Order,
+    /// From the least to the greatest.
+    pub ascending: bool,
+    /// Who started them.
+    pub created_by: Option<Uuid>,
+    /// They were asked for then or later.
+    pub since: Option<DateTime<Utc>>,
+    /// They were asked for before.
+    pub before: Option<DateTime<Utc>>,
+}
+
+impl Listing {
+    /// Checks a request for a page.
+    pub fn check(request: v1::ListTasksRequest) -> Result<Listing> {
+        let mut faults = Violations::new();
+        let limit = match request.max {
+            0 => DEFAULT_SIZE,
+            max if (1..=MAX_SIZE).contains(&max) => max,
+            _ => {
+                faults.add("max", "out_of_range", "must be from 1 to 1,000");
+                DEFAULT_SIZE
+            }
+        };
+        if request.offset < 0 {
+            faults.add("offset", "out_of_range", "must be at least 0");
+        }
+        let order = match request.order_by.trim() {
+            "" => Some(Order::CreatedTime),
+            given => Order::parse(given),
+        };
+        if order.is_none() {
+            let words: Vec<_> = Order::ALL.iter().map(|order| format!("`{order}`")).collect();
+            faults.add("order_by", "invalid", format!("must be one of {}", words.join(", ")));
+        }
+        let listing = Listing {
+            limit: limit.into(),
+            offset: request.offset.into(),
+            order: order.unwrap_or(Order::CreatedTime),
+            ascending: request.ascending,
+            ..Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults)
+        };
+        faults.check().map(|()| listing)
+    }
+
+    /// Checks a request for a number of tasks.
+    pub fn check_count(request: v1::CountTasksRequest) -> Result<Listing> {
+        let mut faults = Violations::new();
+        let listing = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
+        faults.check().map(|()| listing)
+    }
+
+    fn narrowed(created_by: &str, since: Option<Timestamp>, before: Option<Timestamp>, faults: &mut Violations) -> Listing {
+        let principal = (!created_by.is_empty()).then(|| Uuid::try_parse(created_by).ok());
+        if principal == Some(None) {
+            faults.add("created_by", "invalid", "must be the id of a principal, a UUID");
+        }
+        Listing {
+            limit: 0,
+            offset: 0,
+            order: Order::CreatedTime,
+            ascending: false,
+            created_by: principal.flatten(),
+            since: moment(since, "created_since", faults),
+            before: moment(before, "created_before", faults),
+        }
+    }
+}
+
+/// A time that the database can hold.
+fn moment(given: Option<Timestamp>, field: &str, faults: &mut Violations) -> Option<DateTime<Utc>> {
+    let Timestamp { seconds, nanos } = given?;
+    let years = -62_135_596_800..=253_402_300_799;
+    let moment = u32::try_from(nanos).ok().and_then(|nanos| DateTime::from_timestamp(seconds, nanos));
+    let moment = moment.filter(|_| years.contains(&seconds));
+    if moment.is_none() {
+        faults.add(field, "out_of_range", "must be a time of the years 1 to 9999");
+    }
+    moment
+}
+
+// The two lists are asked for alike.
+impl From<v1::ListTaskHistoryRequest> for v1::ListTasksRequest {
+    fn from(request: v1::ListTaskHistoryRequest) -> Self {
+        let v1::ListTaskHistoryRequest { tenant, max, offset, order_by, ascending, created_by, created_since, created_before } = request;
+        v1::ListTasksRequest { tenant, max, offset, order_by, ascending, created_by, created_since, created_before }
+    }
+}
+
+impl From<v1::CountTaskHistoryRequest> for v1::CountTasksRequest {
+    fn from(request: v1::CountTaskHistoryRequest) -> Self {
+        let v1::CountTaskHistoryRequest { tenant, created_by, created_since, created_before } = request;
+        v1::CountTasksRequest { tenant, created_by, created_since, created_before }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_of_the_latest_fifty_unless_it_is_said() {
+        let listing = Listing::check(v1::ListTasksRequest::default()).unwrap();
+        assert_eq!((listing.limit, listing.offset, listing.order, listing.ascending), (50, 0, Order::CreatedTime, false));
+        let request = v1::ListTasksRequest { max: 1000, offset: 3, order_by: "name".to_owned(), ascending: true, ..Default::default() };
+        let listing = Listing::check(request).unwrap();
+        assert_eq!((listing.limit, listing.offset, listing.order, listing.ascending), (1000, 3, Order::Name, true));
+    }
+
+    #[test]
+    fn every_fault_of_a_list_is_told() {
+        let request = v1::ListTasksRequest {
+            max: 1001,
+            offset: -1,
+            order_by: "colour".to_owned(),
+            created_by: "me".to_owned(),
+            created_since: Some(Timestamp { seconds: i64::MAX, nanos: 0 }),
+            created_before: Some(Timestamp { seconds: 0, nanos: -1 }),
+            ..Default::default()
+        };
+        let error = Listing::check(request).unwrap_err();
+        let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["max", "offset", "order_by", "created_by", "created_since", "created_before"]);
+    }
+}

@@ -1,0 +1,184 @@
+//! The SQL of looking at what a bulk delete would do, before it is started.
+
+use std::marker::PhantomData;
+
+use diesel::pg::{Pg, PgConnection};
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text};
+use serde_json::Value as Json;
+
+use crate::bulk_delete::model::{Mode, NewTask, Target};
+use crate::bulk_delete::selector::{OBSTACLE, Selector};
+use crate::db::statement::{Segment, segments};
+use crate::db::{Realm, Work, statement};
+
+/// How many ids a preview shows.
+pub const SAMPLE: i64 = 100;
+
+/// What a task would do, at one moment.
+#[derive(Clone, Debug, diesel::Queryable)]
+pub struct Look {
+    /// How many entities are selected.
+    pub matched: i64,
+    /// How many of them are excluded.
+    pub excluded: i64,
+    /// How many of the others could not be deleted, by reason: an object.
+    pub failing: Json,
+    /// The first ids of those that would be deleted.
+    pub sample: Vec<String>,
+}
+
+/// Looks at what a task would do. One statement, so that all of it is of one moment; it reads all that is selected and keeps none of it.
+pub fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Look> {
+    let selection = Selection::new(realm, task);
+    let text = selection.look_text();
+    Ok(Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(&selection, text).get_result(connection)?)
+}
+
+/// Counts what a task would select.
+pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<i64> {
+    if let Target::Listed(ids) = &task.target {
+        return Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX));
+    }
+    let selection = Selection::new(realm, task);
+    let text = format!("SELECT count(*) {}", selection.from());
+    let (matched,): (i64,) = Over::<(BigInt,)>::new(&selection, text).get_result(connection)?;
+    Ok(matched)
+}
+
+/// What a task that is not there yet selects.
+struct Selection<'a> {
+    realm: &'a Realm,
+    task: &'a NewTask,
+    selector: Selector,
+    /// Empty where it is no list.
+    ids: &'a [String],
+}
+
+impl<'a> Selection<'a> {
+    fn new(realm: &'a Realm, task: &'a NewTask) -> Self {
+        let (ids, filter, entity_type) = match &task.target {
+            Target::Matching { filter, entity_type } => (None, filter.as_ref().map(|(_, filter)| filter), entity_type.as_deref()),
+            Target::Listed(ids) => (Some(ids.as_slice()), None, None),
+        };
+        let selector = Selector::new(task.mode, ids.is_some(), filter, entity_type);
+        Selection { realm, task, selector, ids: ids.unwrap_or_default() }
+    }
+
+    fn is_listed(&self) -> bool {
+        !self.ids.is_empty()
+    }
+
+    /// The rows: those of a list also where there is no such entity. What is there now is what a task would be asked for.
+    fn from(&self) -> String {
+        if self.is_listed() {
+            let live = if self.task.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+            return format!(
+                "FROM unnest({{ids}}) AS u(id) LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\"{live}"
+            );
+        }
+        let condition = self.selector.condition().replace("{as_of}", "now()");
+        format!("FROM entity e WHERE e.realm_id = {{realm}}{condition}")
+    }
+
+    fn look_text(&self) -> String {
+        let (id, from) = (if self.is_listed() { "u.id COLLATE \"C\"" } else { "e.id" }, self.from());
+        format!(
+            "WITH spared AS (SELECT s.id COLLATE \"C\" AS id FROM unnest({{excluded}}) AS s(id)),
+     -- Read twice rather than kept: what is selected may be as large as the realm. The second time ends with the sample.
+     judged AS NOT MATERIALIZED (
+        SELECT r.id, r.spared, {OBSTACLE} AS obstacle
+        FROM (
+            SELECT {id} AS id, e.version, e.state, e.hold_reason IS NOT NULL AS held, {id} IN (SELECT s.id FROM spared s) AS spared
+            {from}
+        ) r
+     )
+     SELECT t.matched, t.excluded, t.failing,
+            ARRAY(SELECT j.id FROM judged j WHERE NOT j.spared AND j.obstacle IS NULL ORDER BY j.id LIMIT {{sample}})
+     FROM (SELECT coalesce(sum(g.entities), 0)::int8 AS matched, coalesce(sum(g.entities) FILTER (WHERE g.spared), 0)::int8 AS excluded,
+                  coalesce(jsonb_object_agg(g.obstacle, g.entities) FILTER (WHERE g.obstacle IS NOT NULL), '{{}}') AS failing
+           FROM (SELECT j.spared, j.obstacle, count(*) AS entities FROM judged j GROUP BY 1, 2) g) t"
+        )
+    }
+}
+
+/// A query over a selection, whose row has the SQL type `R`.
+struct Over<'a, R> {
+    selection: &'a Selection<'a>,
+    text: String,
+    row: PhantomData<R>,
+}
+
+impl<'a, R> Over<'a, R> {
+    fn new(selection: &'a Selection<'a>, text: String) -> Self {
+        Over { selection, text, row: PhantomData }
+    }
+}
+
+impl<R> QueryFragment<Pg> for Over<'_, R> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.unsafe_to_cache_prepared();
+        for segment in segments(&self.text) {
+            match segment {
+                Segment::Sql(sql) => out.push_sql(sql),
+                Segment::Parameter("realm") => out.push_bind_param::<Integer, _>(self.selection.realm.id_ref())?,
+                Segment::Parameter("ids") => out.push_bind_param::<Array<Text>, _>(&self.selection.ids)?,
+                Segment::Parameter("excluded") => out.push_bind_param::<Array<Text>, _>(&self.selection.task.excluded)?,
+                Segment::Parameter("sample") => out.push_bind_param::<BigInt, _>(&SAMPLE)?,
+                Segment::Parameter(name) => self.selection.selector.push(name, &mut out)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R> QueryId for Over<'_, R> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<R> Query for Over<'_, R> {
+    type SqlType = R;
+}
+
+impl<R> RunQueryDsl<PgConnection> for Over<'_, R> {}
+
+/// How many entities a second recent tasks of this mode have deleted: those of the realm, or else those of any. None if there were none of a
+/// size that tells something.
+pub fn measured_rate(connection: &mut PgConnection, realm: &Realm, mode: Mode) -> Work<Option<f64>> {
+    let (own, any): (Option<f64>, Option<f64>) = Rates { realm: realm.id(), mode: mode.as_str() }.get_result(connection)?;
+    Ok(own.or(any))
+}
+
+/// The rate of the latest tasks that one condition picks. Small tasks tell more of what comes before the first chunk than of chunks.
+macro_rules! rate {
+    ($of:literal) => {
+        concat!(
+            "(SELECT sum(t.processed)::float8 / nullif(sum(t.seconds), 0)::float8
+              FROM (SELECT s.processed, extract(epoch FROM b.ended_at - b.started_at) AS seconds
+                    FROM (SELECT b.realm_id, b.id, b.started_at, b.ended_at
+                          FROM bulk_delete b
+                          WHERE ",
+            $of,
+            " AND b.ended_at IS NOT NULL AND b.started_at IS NOT NULL AND b.mode = {mode}
+                          ORDER BY b.ended_at DESC
+                          LIMIT 100) b,
+                         LATERAL (SELECT sum(s.processed) AS processed
+                                  FROM bulk_delete_slice s
+                                  WHERE s.realm_id = b.realm_id AND s.bulk_delete_id = b.id) s
+                    WHERE s.processed >= 1000
+                    ORDER BY b.ended_at DESC
+                    LIMIT 10) t)"
+        )
+    };
+}
+
+statement! {
+    /// What tasks have deleted in a second.
+    pub struct Rates<'a> {
+        realm: i32 as Integer,
+        mode: &'a str as Text,
+    } -> (Nullable<Double>, Nullable<Double>),
+    concat!("SELECT ", rate!("b.realm_id = {realm}"), ", ", rate!("true"))
+}

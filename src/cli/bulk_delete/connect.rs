@@ -1,0 +1,71 @@
+//! The way to a running service.
+
+use clap::Args;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_types::StatusExt;
+
+use crate::error::{Code, Error, Result, Violation};
+use crate::proto::v1::bulk_delete_service_client::BulkDeleteServiceClient;
+
+/// A page of a thousand tasks, each with a hundred ids of what failed.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// Which service, and who asks.
+#[derive(Args, Clone, Debug)]
+pub struct Connection {
+    /// Where the service answers gRPC
+    #[arg(long, env = "OFFBOARD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    server: String,
+
+    /// Secret of a key with the scopes `entities:read` and `entities:delete`, and `entities:delete_hard` for --hard
+    #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
+    key: String,
+}
+
+/// A connected service.
+#[derive(Clone)]
+pub struct Service {
+    /// Its client.
+    pub client: BulkDeleteServiceClient<Channel>,
+    credential: MetadataValue<Ascii>,
+}
+
+impl Connection {
+    /// Connects.
+    pub async fn open(&self) -> Result<Service> {
+        let server = &self.server;
+        let unreachable = |error: tonic::transport::Error| Error::unavailable(format!("{server} cannot be reached.")).caused_by(error);
+        let channel = Endpoint::from_shared(server.clone()).map_err(unreachable)?.connect().await.map_err(unreachable)?;
+        let credential =
+            format!("Bearer {}", self.key).parse().map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))?;
+        Ok(Service { client: BulkDeleteServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER), credential })
+    }
+}
+
+impl Service {
+    /// A request of whoever has the key.
+    pub fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.credential.clone());
+        request
+    }
+}
+
+/// What the service refused, in its own words.
+pub fn refused(status: Status) -> Error {
+    let details = status.get_error_details();
+    let faults = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
+    if !faults.is_empty() {
+        let violation = |fault: &tonic_types::FieldViolation| Violation {
+            field: fault.field.clone(),
+            code: "invalid",
+            description: fault.description.clone(),
+        };
+        return Error::validation(faults.iter().map(violation).collect());
+    }
+    let code = details.error_info().and_then(|info| Code::from_reason(&info.reason)).unwrap_or_else(|| Code::from_grpc(status.code()));
+    let message = if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() };
+    Error::new(code, message)
+}

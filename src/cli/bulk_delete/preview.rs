@@ -1,0 +1,74 @@
+//! `offboard bulk-delete preview`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::connect::{Connection, Service, refused};
+use super::selection::Selection;
+use super::show::{about, entities, grouped, preview as to_json, to_std};
+use crate::error::{Error, Result};
+use crate::proto::v1;
+
+/// How many ids are shown to people.
+const IDS_SHOWN: usize = 10;
+
+/// Arguments of `preview`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
+
+    #[command(flatten)]
+    selection: Selection,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows what a task would do.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let hard = arguments.selection.is_hard();
+    let request = arguments.selection.request()?;
+    let service = arguments.connection.open().await?;
+    let preview = ask(&service, &request).await?;
+    if arguments.json {
+        println!("{}", to_json(&preview));
+    } else {
+        print!("{}", describe(&preview, hard));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the service what a request would do.
+pub async fn ask(service: &Service, request: &v1::StartBulkDeleteRequest) -> Result<v1::BulkDeletePreview> {
+    let request = v1::StartBulkDeleteRequest { dry_run: true, ..request.clone() };
+    let answer = service.client.clone().start_bulk_delete(service.request(request)).await.map_err(refused)?.into_inner();
+    answer.preview.ok_or_else(|| Error::internal("a dry run has a preview"))
+}
+
+/// What a task would do, for people.
+pub fn describe(preview: &v1::BulkDeletePreview, hard: bool) -> String {
+    let how = if hard { "erased" } else { "marked as deleted" };
+    let mut text = format!("{} selected.\n", entities(preview.matched_count));
+    text.push_str(&format!("  {:>13} would be {how}", grouped(preview.deletable_count)));
+    if let Some(duration) = preview.estimated_duration.filter(|_| preview.deletable_count > 0) {
+        text.push_str(&format!(", in about {}", about(to_std(duration))));
+    }
+    text.push('\n');
+    let mut reasons: Vec<_> = preview.failing_by_reason.iter().collect();
+    reasons.sort_by_key(|(reason, count)| (-**count, *reason));
+    for (reason, count) in reasons {
+        text.push_str(&format!("  {:>13} would fail: {}\n", grouped(*count), reason.replace('_', " ")));
+    }
+    if preview.excluded_count > 0 {
+        text.push_str(&format!("  {:>13} excluded\n", grouped(preview.excluded_count)));
+    }
+    if !preview.sample.is_empty() {
+        let shown: Vec<&str> = preview.sample.iter().take(IDS_SHOWN).map(String::as_str).collect();
+        let more = if preview.deletable_count > shown.len() as i64 { ", …" } else { "" };
+        text.push_str(&format!("First of them: {}{more}\n", shown.join(", ")));
+    }
+    text
+}

@@ -1,0 +1,103 @@
+//! What to delete and under which guards, as the command line says it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+
+use crate::error::{Error, Result};
+use crate::proto::v1;
+
+/// What to delete and under which guards.
+#[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("selection").required(true).multiple(true).args(["filter", "entity_type", "uris", "uris_from", "all"]))]
+pub struct Selection {
+    /// Filter expression; with --type, both must hold
+    #[arg(long, value_name = "EXPRESSION", conflicts_with_all = ["uris", "uris_from", "all"])]
+    filter: Option<String>,
+
+    /// Type, in full or by its last part
+    #[arg(long = "type", id = "entity_type", value_name = "TYPE", conflicts_with_all = ["uris", "uris_from", "all"])]
+    entity_type: Option<String>,
+
+    /// URI (entities/ID) or id; repeat it for more
+    #[arg(long = "uri", id = "uris", value_name = "URI", conflicts_with = "all")]
+    uris: Vec<String>,
+
+    /// File of URIs or ids, one a line; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "all")]
+    uris_from: Option<PathBuf>,
+
+    /// Everything, but for what is excluded
+    #[arg(long)]
+    all: bool,
+
+    /// URI or id that is spared whatever selects it; repeat it for more
+    #[arg(long = "exclude", value_name = "URI")]
+    excluded: Vec<String>,
+
+    /// File of URIs or ids that are spared, one a line
+    #[arg(long, value_name = "FILE")]
+    exclude_from: Option<PathBuf>,
+
+    /// Erase, so that nothing but tombstones is left; without it entities are marked as deleted
+    #[arg(long)]
+    hard: bool,
+
+    /// Refuse to start unless exactly so many entities are selected
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(0..))]
+    expected_count: Option<i64>,
+
+    /// Refuse to start if more entities than this are selected
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(0..))]
+    max_objects: Option<i64>,
+
+    /// Entities that the task may take up a second [default: no limit]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
+    max_objects_per_second: Option<i32>,
+
+    /// Refuse to start unless a check of consistency that began within so many seconds has left nothing that should not be
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
+    clean_report_within: Option<u64>,
+}
+
+impl Selection {
+    /// Whether everything of an entity goes.
+    pub fn is_hard(&self) -> bool {
+        self.hard
+    }
+
+    /// The request, with files read.
+    pub fn request(self) -> Result<v1::StartBulkDeleteRequest> {
+        let mut uri_list = self.uris;
+        uri_list.extend(self.uris_from.as_deref().map(|file| read(file, "--uris-from")).transpose()?.unwrap_or_default());
+        let mut exclude_list = self.excluded;
+        exclude_list.extend(self.exclude_from.as_deref().map(|file| read(file, "--exclude-from")).transpose()?.unwrap_or_default());
+        if !self.all && self.filter.is_none() && self.entity_type.is_none() && uri_list.is_empty() {
+            return Err(Error::invalid("--uris-from", "invalid", "names a file without a URI"));
+        }
+        let objects = v1::Selection {
+            filter: self.filter.unwrap_or_default(),
+            entity_type: self.entity_type.unwrap_or_default(),
+            uri_list,
+            exclude_list,
+        };
+        let report_age = self.clean_report_within.map(|seconds| prost_types::Duration::try_from(Duration::from_secs(seconds)));
+        Ok(v1::StartBulkDeleteRequest {
+            mode: if self.hard { v1::DeleteMode::Hard } else { v1::DeleteMode::Soft }.into(),
+            spec: Some(v1::BulkDeleteSpec { objects: Some(objects), match_all: self.all, ..Default::default() }),
+            expected_count: self.expected_count,
+            max_objects: self.max_objects,
+            max_objects_per_second: self.max_objects_per_second,
+            clean_report_within: report_age.transpose().map_err(Error::internal)?,
+            ..Default::default()
+        })
+    }
+}
+
+/// The lines of a file that are not blank.
+fn read(file: &Path, flag: &str) -> Result<Vec<String>> {
+    let text = if file.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = text.map_err(|error| Error::invalid(flag, "invalid", format!("{} cannot be read: {error}", file.display())))?;
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}

@@ -1,0 +1,216 @@
+//! Pages as tables: CSV (RFC 4180) for those who ask for `text/csv`.
+//!
+//! It is there for every `GET` that answers with a page of rows and nothing else: one list of messages whose fields are single values, and
+//! maybe `next_page_token`. The first line has the names of the columns; a header `Link` with `rel="next"` (RFC 8288) leads to the next page.
+//! Values are written as in JSON, without their quotes; `null` is an empty cell.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header, request};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use prost_reflect::{DynamicMessage, Value};
+
+use super::binding::{Binding, BodyRule, Rpc};
+use super::json::{self, Cardinality, Field, Schema, Shape};
+use super::percent::{self, Place};
+use crate::error::Error;
+
+/// The media type, with what a reader must know to read it.
+pub const MEDIA_TYPE: &str = "text/csv; charset=utf-8; header=present";
+
+const NEXT_PAGE_TOKEN: &str = "next_page_token";
+const PAGE_TOKEN: &str = "page_token";
+
+/// How the answer to one request is written as a table.
+#[derive(Debug)]
+pub struct Table {
+    /// The list of rows, by its place in the answer.
+    rows: usize,
+    /// The type of a row, by its place in the schema.
+    row: usize,
+    /// Where the request went.
+    path: String,
+    /// The arguments of the request without its page token, and how the contract spells that. None if there are no other pages.
+    paging: Option<(Vec<String>, String)>,
+}
+
+/// A page that is written.
+pub struct Page {
+    /// The table.
+    pub text: String,
+    /// Headers that belong to it.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Table {
+    /// The table that a request asks for; none if it asks for no table, or if its answer is none.
+    pub fn asked_for(request: &request::Parts, binding: &Binding) -> Option<Table> {
+        if !prefers_csv(&request.headers)
+            || binding.body != BodyRule::None
+            || binding.rpc.server_streaming
+            || binding.response_body.is_some()
+        {
+            return None;
+        }
+        let schema = &binding.rpc.schema;
+        let mut found = None;
+        for (place, field) in schema.message(binding.rpc.output).fields.iter().enumerate() {
+            match (&field.cardinality, &field.shape) {
+                (Cardinality::List, Shape::Message(row)) if found.is_none() && is_flat(schema, *row) => found = Some((place, *row)),
+                (Cardinality::Single { .. }, Shape::String) if field.descriptor.name() == NEXT_PAGE_TOKEN => {}
+                _ => return None,
+            }
+        }
+        let (rows, row) = found?;
+        let token = schema.message(binding.rpc.input).find(PAGE_TOKEN).map(|(_, field)| field.name.clone());
+        let paging = token.map(|token| (others(request.uri.query().unwrap_or_default(), &token), token));
+        Some(Table { rows, row, path: request.uri.path().to_owned(), paging })
+    }
+
+    /// Writes an answer.
+    pub fn write(&self, rpc: &Rpc, answer: &DynamicMessage) -> Result<Page, Error> {
+        let (schema, field) = (&*rpc.schema, &rpc.schema.message(rpc.output).fields[self.rows]);
+        let columns = &schema.message(self.row).fields;
+        let mut text = String::new();
+        line(&mut text, columns.iter().map(|column| Cow::Borrowed(column.name.as_str())));
+        let rows = answer.get_field(&field.descriptor);
+        for row in rows.as_list().unwrap_or_default().iter().filter_map(Value::as_message) {
+            let cells = columns.iter().map(|column| cell(schema, column, row)).collect::<Result<Vec<_>, _>>()?;
+            line(&mut text, cells.into_iter().map(Cow::Owned));
+        }
+        let file = format!("attachment; filename=\"{}.csv\"", field.descriptor.name());
+        let mut headers = vec![(header::CONTENT_DISPOSITION, header_value(file)?), (header::VARY, HeaderValue::from_static("accept"))];
+        let token = answer.get_field_by_name(NEXT_PAGE_TOKEN).and_then(|token| token.as_str().map(str::to_owned)).unwrap_or_default();
+        if let (Some((arguments, name)), false) = (&self.paging, token.is_empty()) {
+            let token = format!("{name}={}", utf8_percent_encode(&token, NON_ALPHANUMERIC));
+            let query: Vec<&str> = arguments.iter().map(String::as_str).chain([token.as_str()]).collect();
+            headers.push((header::LINK, header_value(format!("<{}?{}>; rel=\"next\"", self.path, query.join("&")))?));
+        }
+        Ok(Page { text, headers })
+    }
+}
+
+fn header_value(text: String) -> Result<HeaderValue, Error> {
+    HeaderValue::try_from(text).map_err(Error::internal)
+}
+
+/// Whether every field of a message type holds one value.
+fn is_flat(schema: &Schema, message: usize) -> bool {
+    let single = |field: &Field| {
+        let is_value = !matches!(field.shape, Shape::Message(_) | Shape::Struct(_) | Shape::Value(_) | Shape::ListValue(_));
+        is_value && matches!(field.cardinality, Cardinality::Single { .. })
+    };
+    schema.message(message).fields.iter().all(single)
+}
+
+/// The arguments of a query but for one of this name.
+fn others(query: &str, name: &str) -> Vec<String> {
+    let is_it = |argument: &str| {
+        let given = argument.split('=').next().unwrap_or_default();
+        percent::decode(given, Place::Query).is_ok_and(|given| given == name || given == PAGE_TOKEN)
+    };
+    query.split('&').filter(|argument| !argument.is_empty() && !is_it(argument)).map(str::to_owned).collect()
+}
+
+/// Whether CSV is asked for, and more so than JSON (RFC 9110, section 12.5.1).
+fn prefers_csv(headers: &HeaderMap) -> bool {
+    let accepted: Vec<&str> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
+    let quality = |types: &[&str]| {
+        types.iter().find_map(|media_type| accepted.iter().find_map(|range| quality_of(range, media_type))).unwrap_or_default()
+    };
+    quality(&["text/csv"]) > quality(&["application/json", "application/*", "*/*"])
+}
+
+/// The quality of a range, from 0 to 1, where it is the one that is looked for.
+fn quality_of(range: &str, media_type: &str) -> Option<f32> {
+    let mut parts = range.split(';').map(str::trim);
+    if !parts.next()?.eq_ignore_ascii_case(media_type) {
+        return None;
+    }
+    let given = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    Some(given.map_or(1.0, |quality| quality.parse().unwrap_or_default()))
+}
+
+/// The text of a cell.
+fn cell(schema: &Schema, column: &Field, row: &DynamicMessage) -> Result<String, Error> {
+    let mut written = Vec::new();
+    json::encode_field(schema, column, row, &mut written).map_err(Error::internal)?;
+    Ok(match serde_json::from_slice(&written).map_err(Error::internal)? {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::String(text) => harmless(text),
+        other => other.to_string(),
+    })
+}
+
+/// Text that a spreadsheet would take for a formula, behind an apostrophe: an id such as `-1+cmd|…` must not run on the machine of whoever opens
+/// the file. Numbers are written as such and stay as they are.
+fn harmless(text: String) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
+}
+
+/// A line of cells; in quotes where their text would be taken apart.
+fn line<'c>(text: &mut String, cells: impl Iterator<Item = Cow<'c, str>>) {
+    for (count, cell) in cells.enumerate() {
+        if count > 0 {
+            text.push(',');
+        }
+        if cell.contains(['"', ',', '\r', '\n']) || cell.starts_with(' ') || cell.ends_with(' ') {
+            text.push('"');
+            text.push_str(&cell.replace('"', "\"\""));
+            text.push('"');
+        } else {
+            text.push_str(&cell);
+        }
+    }
+    text.push_str("\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepts(value: &'static str) -> bool {
+        prefers_csv(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))]))
+    }
+
+    #[test]
+    fn csv_is_for_those_who_want_it_more_than_json() {
+        for wanted in [
+            "text/csv",
+            "TEXT/CSV;charset=utf-8",
+            "text/csv, */*;q=0.1",
+            "application/json;q=0.5, text/csv;q=0.8",
+            "text/csv, application/json;q=0",
+        ] {
+            assert!(accepts(wanted), "{wanted}");
+        }
+        for not in
+            ["*/*", "", "text/*", "application/json", "application/json, text/csv", "text/csv;q=0", "text/csv;q=0.5, */*", "text/csv;q=x"]
+        {
+            assert!(!accepts(not), "{not}");
+        }
+        assert!(!prefers_csv(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn text_that_could_be_a_formula_is_not_one() {
+        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"] {
+            assert_eq!(harmless(formula.to_owned()), format!("'{formula}"));
+        }
+        assert_eq!(harmless("a=1".to_owned()), "a=1");
+    }
+
+    #[test]
+    fn cells_are_quoted_where_they_need_it() {
+        let mut text = String::new();
+        line(&mut text, ["a", "b,c", "say \"x\"", "two\r\nlines", "", " edge"].into_iter().map(Cow::Borrowed));
+        assert_eq!(text, "a,\"b,c\",\"say \"\"x\"\"\",\"two\r\nlines\",,\" edge\"\r\n");
+    }
+
+    #[test]
+    fn the_other_arguments_of_a_query_stay_as_they_are() {
+        assert_eq!(others("pageSize=2&pageToken=x&a=%20b&page%54oken=y", "pageToken"), ["pageSize=2", "a=%20b"]);
+        assert!(others("", "pageToken").is_empty());
+    }
+}
