@@ -154,7 +154,6 @@ async fn a_task_is_printed_as_the_rest_door_shows_it() {
 
 /// Ctrl-C leaves; the task goes on.
 #[tokio::test]
-#[ignore = "asks for WatchTask"]
 async fn whoever_leaves_does_not_stop_the_task() {
     let world = given().await;
     let task = world.bulk_delete(json!({"uris": ["e-000001"]})).await;
@@ -175,7 +174,6 @@ async fn whoever_leaves_does_not_stop_the_task() {
 
 /// Runs to the end with the code of the end.
 #[tokio::test]
-#[ignore = "asks for WatchTask"]
 async fn watching_ends_as_the_task_does() {
     let world = given().await;
     let ended = bulk_delete(&world, &["start", "--filter", "in(attributes.n, '1,2')", "--yes"]);
