@@ -272,6 +272,8 @@ pub struct Task {
     pub first_failures: Vec<String>,
     /// How many of its events a publisher has tried and could not deliver so far.
     pub unpublished: i64,
+    /// What a check has found so far: an object with `[found, mended]` for each kind.
+    pub findings: serde_json::Value,
 }
 
 #[cfg(test)]

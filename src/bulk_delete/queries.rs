@@ -101,7 +101,7 @@ statement! {
     } -> (
         SqlUuid, Text, Text, Text, Nullable<Text>, Jsonb, SqlUuid, SqlUuid, Nullable<BigInt>, Array<Text>, Timestamptz,
         Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Timestamptz>, Timestamptz, BigInt, BigInt, BigInt, BigInt, BigInt, Array<Text>,
-        BigInt
+        BigInt, Jsonb
     ),
     "SELECT b.id, b.kind, b.status, b.name, b.entity_type, b.parameters, b.principal_id, b.updated_by, b.selected, b.instances,
             b.created_at, b.started_at, b.paused_at, b.ended_at, now(), s.matched, s.processed, s.failed, s.excluded, s.skipped,
@@ -112,7 +112,12 @@ statement! {
                   LIMIT {shown}),
             (SELECT coalesce(sum(p.events), 0)::int8
              FROM publisher_failure p
-             WHERE p.realm_id = {realm} AND p.bulk_delete_id = {id})
+             WHERE p.realm_id = {realm} AND p.bulk_delete_id = {id}),
+            (SELECT coalesce(jsonb_object_agg(k.kind, jsonb_build_array(k.found, k.mended)), '{}')
+             FROM (SELECT c.kind, sum(c.found) AS found, sum(c.mended) AS mended
+                   FROM bulk_delete_finding_count c
+                   WHERE c.realm_id = {realm} AND c.bulk_delete_id = {id}
+                   GROUP BY c.kind) k)
      FROM bulk_delete b,
           LATERAL (SELECT sum(s.matched)::int8 AS matched, sum(s.processed)::int8 AS processed, sum(s.failed)::int8 AS failed,
                           sum(s.excluded)::int8 AS excluded, sum(s.skipped)::int8 AS skipped

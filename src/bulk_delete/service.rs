@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::{Caller, Once, Scope};
+use crate::bulk_delete::consistency;
 use crate::bulk_delete::model::{Mode, NewTask, Task, full_type};
 use crate::bulk_delete::queries::{self, Failure, Starter};
 use crate::db::{Db, Page, PageSize, Realm, Work};
@@ -51,8 +52,8 @@ impl Service for BulkDeleteService {
         Ok(self.db.run(move |connection| get(connection, &realm, &task_id)).await?)
     }
 
-    async fn check_consistency(&self, _request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
-        Err(Status::unimplemented("check_consistency"))
+    async fn check_consistency(&self, request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
+        consistency::service::start(&self.db, request).await
     }
 
     async fn list_tasks(&self, _request: Request<v1::ListTasksRequest>) -> Result<Response<v1::ListTasksResponse>, Status> {
@@ -95,9 +96,9 @@ impl Service for BulkDeleteService {
 
     async fn list_task_findings(
         &self,
-        _request: Request<v1::ListTaskFindingsRequest>,
+        request: Request<v1::ListTaskFindingsRequest>,
     ) -> Result<Response<v1::ListTaskFindingsResponse>, Status> {
-        Err(Status::unimplemented("list_task_findings"))
+        consistency::service::list_findings(&self.db, request).await
     }
 
     type WatchTaskStream = tokio_stream::wrappers::ReceiverStream<Result<v1::Task, Status>>;
@@ -130,22 +131,22 @@ impl Service for BulkDeleteService {
     }
 }
 
-fn get(connection: &mut diesel::PgConnection, realm: &Realm, id: &str) -> Work<Response<v1::Task>> {
+pub(super) fn get(connection: &mut diesel::PgConnection, realm: &Realm, id: &str) -> Work<Response<v1::Task>> {
     let found = queries::get(connection, realm, parse_id(id)?)?;
     Ok(Response::new(to_proto(found.ok_or_else(|| no_task(id))?, realm)))
 }
 
 /// The tenant of the path is the caller's own organisation; any other looks like one that is not there.
-fn check_tenant(tenant: &str, realm: &Realm) -> Result<()> {
+pub(super) fn check_tenant(tenant: &str, realm: &Realm) -> Result<()> {
     if tenant.is_empty() || tenant == realm.org() { Ok(()) } else { Err(Error::not_found("tenant", tenant)) }
 }
 
-fn no_task(id: &str) -> Error {
+pub(super) fn no_task(id: &str) -> Error {
     Error::not_found("task", id)
 }
 
 /// An id that is no UUID is the id of nothing.
-fn parse_id(id: &str) -> Result<Uuid> {
+pub(super) fn parse_id(id: &str) -> Result<Uuid> {
     Uuid::try_parse(id).map_err(|_| no_task(id))
 }
 
@@ -163,6 +164,7 @@ fn to_proto(task: Task, realm: &Realm) -> v1::Task {
     let worked = task.started_at.map(|started| (until - started).max(chrono::TimeDelta::zero())).unwrap_or_default();
     let seconds = worked.as_seconds_f64();
     let throughput = if seconds > 0.0 { task.processed as f64 / seconds } else { 0.0 };
+    let (findings, mended) = consistency::model::tally(&task.findings);
     let recent = (task.now - until) < chrono::TimeDelta::hours(1);
     let current_state = v1::TaskProgress {
         objects_failed_to_delete: task.first_failures,
@@ -180,8 +182,8 @@ fn to_proto(task: Task, realm: &Realm) -> v1::Task {
         current_throughput: 0.0,
         estimated_remaining: None,
         max_objects_per_second: None,
-        findings: Default::default(),
-        number_of_mended_findings: 0,
+        findings: findings.into_iter().collect(),
+        number_of_mended_findings: mended,
     };
     let parameters = match task.parameters {
         serde_json::Value::Object(members) => {
