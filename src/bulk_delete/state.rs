@@ -112,7 +112,9 @@ impl TaskState {
             (S::Pausing | S::Processing, A::Resume) => Some(S::Processing),
             (S::Scheduled | S::WaitingForResource | S::ScheduledPoll, A::Resume) => Some(self),
             (S::Scheduled | S::Canceled, A::Stop) => Some(S::Canceled),
-            (S::Processing | S::Pausing | S::Paused | S::WaitingForResource | S::ScheduledPoll | S::Canceling, A::Stop) => Some(S::Canceling),
+            (S::Processing | S::Pausing | S::Paused | S::WaitingForResource | S::ScheduledPoll | S::Canceling, A::Stop) => {
+                Some(S::Canceling)
+            }
             (S::Canceling, A::Stopped) => Some(S::Canceled),
             (state, A::Update) => (!matches!(state, S::Canceled | S::Completed | S::CompletedWithErrors | S::Failed)).then_some(state),
             (S::Processing, A::Wait) => Some(S::WaitingForResource),

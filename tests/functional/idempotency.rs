@@ -204,6 +204,7 @@ fn changes() -> Vec<(&'static str, Value)> {
         ("OffboardingService/RequestOffboarding", json!({"entity_id": "asked", "grace_period": "3600s"})),
         ("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": ""})),
         ("BulkDeleteService/StartBulkDelete", json!({"spec": {"objects": {"filter": "equals(type, 'Nothing')"}}})),
+        ("BulkDeleteService/CheckConsistency", json!({"fix": false})),
     ]
 }
 

@@ -62,6 +62,7 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
         ("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": request})),
         ("BulkDeleteService/GetTask", json!({"task_id": task})),
         ("BulkDeleteService/ListTaskFailures", json!({"task_id": task})),
+        ("BulkDeleteService/ListTaskFindings", json!({"task_id": task})),
     ]
 }
 

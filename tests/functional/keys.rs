@@ -50,6 +50,8 @@ pub const METHODS: &[(&str, &str, &str)] = &[
     ),
     ("BulkDeleteService/StartBulkDelete", r#"{"entity_type": "T"}"#, "entities:delete"),
     ("BulkDeleteService/GetTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    ("BulkDeleteService/CheckConsistency", r#"{}"#, "entities:delete"),
+    ("BulkDeleteService/ListTaskFindings", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
     ("BulkDeleteService/ListTaskFailures", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
     ("EventService/ListEvents", "{}", "events:read"),
     ("EventService/WatchEvents", "{}", "events:read"),

@@ -105,6 +105,8 @@ pub const ROUTES: &[Route] = &[
     camel("BulkDeleteService/StartBulkDelete", "POST", "/api/{tenant}/entities/_deleteByUris", Body::Member("uris")),
     camel("BulkDeleteService/StartBulkDelete", "DELETE", "/api/{tenant}/entities", Body::None),
     camel("BulkDeleteService/GetTask", "GET", "/api/{tenant}/tasks/{task_id}", Body::None),
+    camel("BulkDeleteService/CheckConsistency", "POST", "/api/{tenant}/_checkConsistency", Body::None),
+    camel("BulkDeleteService/ListTaskFindings", "GET", "/api/{tenant}/tasks/{task_id}/findings", Body::None),
     camel("BulkDeleteService/ListTaskFailures", "GET", "/api/{tenant}/tasks/{task_id}/failures", Body::None),
     snake("EventService/ListEvents", "GET", "/v1/events", Body::None),
     snake("EventService/WatchEvents", "GET", "/v1/events:watch", Body::None).answering("event"),

@@ -8,6 +8,8 @@ mod kit;
 mod bulk_delete;
 mod bulk_delete_accounts;
 mod bulk_delete_refusals;
+mod consistency;
+mod consistency_races;
 mod crashes;
 mod detach_cost;
 mod entity_races;

@@ -71,8 +71,7 @@ pub fn mend(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work
     let kinds: Vec<&str> = places().map(|(_, kind, _)| kind).collect();
     let ids: Vec<&str> = places().map(|(.., id)| id).collect();
     LockDependents { realm: realm.id(), entities: &entities, kinds: &kinds, ids: &ids }.execute(connection)?;
-    let deleted: Vec<(String,)> =
-        DeleteOrphans { realm: realm.id(), entities: &entities, kinds: &kinds, ids: &ids }.load(connection)?;
+    let deleted: Vec<(String,)> = DeleteOrphans { realm: realm.id(), entities: &entities, kinds: &kinds, ids: &ids }.load(connection)?;
     Ok(deleted.into_iter().map(|(key,)| key).collect())
 }
 

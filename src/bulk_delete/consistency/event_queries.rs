@@ -97,7 +97,8 @@ fn event_place(key: &str) -> Result<(DateTime<Utc>, i64)> {
     if key.is_empty() {
         return Ok((DateTime::UNIX_EPOCH, 0));
     }
-    let place = key.split_once('/').and_then(|(micros, seq)| Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, seq.parse().ok()?)));
+    let place =
+        key.split_once('/').and_then(|(micros, seq)| Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, seq.parse().ok()?)));
     place.ok_or_else(|| Error::internal(format!("`{key}` is no place among events")))
 }
 

@@ -4,11 +4,11 @@
 //! does not is a finding; no lock is needed to look. A mend locks what it is about to change, looks again in a later snapshot, and changes it
 //! with its event: what has come right meanwhile is no finding.
 
-mod dependent_queries;
-mod event_queries;
+pub mod dependent_queries;
+pub mod event_queries;
 pub mod model;
-mod offboarding_queries;
-mod portfolio_queries;
+pub mod offboarding_queries;
+pub mod portfolio_queries;
 pub mod queries;
 pub(super) mod service;
 mod work;

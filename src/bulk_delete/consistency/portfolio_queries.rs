@@ -15,8 +15,7 @@ const MEMBERS: i64 = 200_000;
 
 /// Looks at the next portfolios. Their members are counted from the index of members; nothing is locked.
 pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
-    let statement =
-        LookAtPortfolios { realm: realm.id(), cursor: span.cursor, until: span.until, limit: span.limit, members: MEMBERS };
+    let statement = LookAtPortfolios { realm: realm.id(), cursor: span.cursor, until: span.until, limit: span.limit, members: MEMBERS };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
