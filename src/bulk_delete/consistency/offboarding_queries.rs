@@ -135,20 +135,13 @@ statement! {
         SELECT p.id::text AS key, p.id::text AS subject, p.live AS mendable,
                CASE WHEN p.live THEN format('The request is `%s`, and the entity `%s` that it is for is not on its way out.', p.status, p.entity_id)
                     ELSE format('The request has removed the entity `%s` and left no tombstone.', p.entity_id) END AS detail
-        FROM page p, kept k
-        WHERE CASE WHEN p.live THEN
-                       NOT EXISTS (SELECT
-                                   FROM entity e
-                                   WHERE e.realm_id = {realm} AND e.id = p.entity_id AND e.incarnation = p.incarnation
-                                     AND e.state = 'offboarding' AND e.deleted_at IS NULL)
-                   WHEN p.status = 'succeeded' AND p.finished_at > k.since THEN
-                       NOT EXISTS (SELECT
-                                   FROM tombstone t
-                                   WHERE t.realm_id = {realm} AND t.entity_id = p.entity_id AND t.incarnation = p.incarnation)
-                       AND NOT EXISTS (SELECT
-                                       FROM entity e
-                                       WHERE e.realm_id = {realm} AND e.id = p.entity_id AND e.incarnation = p.incarnation)
-                   ELSE false END
+        FROM page p
+        CROSS JOIN kept k
+        -- Joined, since a condition inside of CASE would be looked up in a hash of all entities.
+        LEFT JOIN entity e ON e.realm_id = {realm} AND e.id = p.entity_id AND e.incarnation = p.incarnation
+        LEFT JOIN tombstone t ON t.realm_id = {realm} AND t.entity_id = p.entity_id AND t.incarnation = p.incarnation
+        WHERE CASE WHEN p.live THEN (e.state = 'offboarding' AND e.deleted_at IS NULL) IS NOT TRUE
+                   ELSE p.status = 'succeeded' AND p.finished_at > k.since AND e.id IS NULL AND t.entity_id IS NULL END
      )")
 }
 
