@@ -24,18 +24,18 @@ async fn busy(client: Client, number: usize, stop: &AtomicBool) -> usize {
         let _ = client.call("PortfolioService/AttachEntity", json!({"portfolio_id": "q", "entity_id": entity})).await;
         let put = json!({"entity_id": entity, "kind": "note", "dependent_id": "n", "data": {"n": rounds}});
         let _ = client.call("EntityService/PutDependent", put).await;
-        match rounds % 4 {
-            0 => drop(client.call("RemovalService/RemoveEntity", json!({"entity_id": entity})).await),
-            1 => {
+        match rounds % 8 {
+            0 | 4 => drop(client.call("RemovalService/RemoveEntity", json!({"entity_id": entity})).await),
+            1 | 5 => {
                 let asked = client.call("OffboardingService/RequestOffboarding", json!({"entity_id": entity, "grace_period": "5s"})).await;
                 if let Ok(asked) = asked {
                     let cancel = json!({"offboarding_request_id": id(&asked)});
                     let _ = client.call("OffboardingService/CancelOffboardingRequest", cancel).await;
                 }
             }
-            2 => drop(client.call("PortfolioService/DetachEntity", json!({"portfolio_id": "q", "entity_id": entity})).await),
+            2 | 3 | 6 => drop(client.call("PortfolioService/DetachEntity", json!({"portfolio_id": "q", "entity_id": entity})).await),
             _ => {
-                let mode = if rounds % 8 == 3 { "soft" } else { "hard" };
+                let mode = if rounds % 16 == 7 { "soft" } else { "hard" };
                 let request = json!({"entity_type": format!("T{number}"), "mode": mode});
                 drop(client.call("BulkDeleteService/StartBulkDelete", request).await);
             }
@@ -57,7 +57,7 @@ async fn a_busy_realm_has_no_findings() {
     let stop = AtomicBool::new(false);
     let others = join_all((0..6).map(|number| busy(world.through(Door::Grpc), number, &stop)));
     let checks = async {
-        for round in 0..12 {
+        for round in 0..8 {
             let task = world.check(json!({"fix": round % 2 == 0})).await;
             let findings = world.findings(&task).await;
             if !findings.is_empty() {
@@ -69,7 +69,7 @@ async fn a_busy_realm_has_no_findings() {
         stop.store(true, Ordering::Relaxed);
     };
     let (rounds, ()) = tokio::join!(others, checks);
-    println!("{} rounds went on beside 12 checks", rounds.iter().sum::<usize>());
+    println!("{} rounds went on beside 8 checks", rounds.iter().sum::<usize>());
     let database = &world.database;
     assert!(database.rows("tombstone") > 10 && database.rows("entity WHERE deleted_at IS NOT NULL") > 0, "that is no busy realm");
     until("all is done", || {
@@ -174,12 +174,12 @@ async fn what_stays_locked_is_told_of_and_mended_another_time() {
 /// Each row is looked at once, each finding counted and mended once, however often workers die.
 #[tokio::test]
 async fn a_check_survives_the_death_of_its_workers() {
-    const COUNT: i64 = 10_000;
+    const COUNT: i64 = 6_000;
     let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: None });
     world.database.sql("DELETE FROM entity WHERE right(id, 1) = '7'; UPDATE entity SET state = 'offboarding' WHERE right(id, 1) = '3'");
     let task = id(&world.done(CHECK, json!({})).await);
-    let arguments = ["--lease", "1", "--poll-interval", "0.05", "--bulk-chunk-size", "40"];
+    let arguments = ["--lease", "1", "--poll-interval", "0.05", "--bulk-chunk-size", "100"];
     let processed = "SELECT coalesce(sum(processed), 0) FROM bulk_delete_slice";
     let mut in_the_middle = 0;
     for _ in 0..4 {

@@ -1,7 +1,6 @@
 //! The SQL of checks: starting one, cutting it, keeping what it found.
 
 use chrono::{DateTime, Utc};
-use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
@@ -143,9 +142,25 @@ statement! {
     "SELECT e.id FROM entity e TABLESAMPLE BERNOULLI ({percent}::float4) WHERE e.realm_id = {realm} ORDER BY e.id"
 }
 
-/// Has every later statement of the transaction wait for others no longer than a moment.
-pub fn hurry(connection: &mut PgConnection) -> Work<()> {
-    Ok(connection.batch_execute("SET LOCAL lock_timeout = '50ms'")?)
+/// Does `work` with statements that wait for others no longer than a moment.
+pub fn hurry<T>(connection: &mut PgConnection, work: impl FnOnce(&mut PgConnection) -> Work<T>) -> Work<T> {
+    let (patience,): (String,) = ReadPatience {}.get_result(connection)?;
+    SetPatience { patience: "50ms" }.execute(connection)?;
+    let done = work(connection)?;
+    SetPatience { patience: &patience }.execute(connection)?;
+    Ok(done)
+}
+
+statement! {
+    /// How long a statement waits for a lock.
+    struct ReadPatience {} -> (Text,),
+    "SELECT current_setting('lock_timeout')"
+}
+
+statement! {
+    /// The same from now on, until the transaction ends.
+    struct SetPatience<'a> { patience: &'a str as Text } -> (Text,),
+    "SELECT set_config('lock_timeout', {patience}, true)"
 }
 
 /// Something that should not be, and whether that was mended.

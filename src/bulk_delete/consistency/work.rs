@@ -70,17 +70,18 @@ impl Check {
 
     /// Mends these one by one. What others hold is left as it is, and costs itself alone.
     fn mend_each(self, connection: &mut PgConnection, claim: &Claimed, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
-        queries::hurry(connection)?;
-        let mut found = Vec::new();
-        for suspect in suspects {
-            let alone = vec![suspect.clone()];
-            match connection.transaction(|connection| self.mend_all(connection, claim, alone)) {
-                Ok(mended) => found.extend(mended),
-                Err(Fail::Database(error)) if fault(&error) == Fault::Locked => found.push(Found { suspect, mended: false }),
-                Err(fail) => return Err(fail),
+        queries::hurry(connection, |connection| {
+            let mut found = Vec::new();
+            for suspect in suspects {
+                let alone = vec![suspect.clone()];
+                match connection.transaction(|connection| self.mend_all(connection, claim, alone)) {
+                    Ok(mended) => found.extend(mended),
+                    Err(Fail::Database(error)) if fault(&error) == Fault::Locked => found.push(Found { suspect, mended: false }),
+                    Err(fail) => return Err(fail),
+                }
             }
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 }
 
