@@ -161,7 +161,8 @@ statement! {
                           WHERE t.realm_id = {realm} AND t.entity_id = s.id COLLATE \"C\"
                             AND CASE WHEN v.type = 'entity.offboarded' THEN t.incarnation::text = v.data ->> 'incarnation'
                                      WHEN v.data ->> 'mode' = 'hard' THEN t.job_id::text = v.data ->> 'bulk_delete_id'
-                                     ELSE t.removed_at >= v.occurred_at END)
+                                     -- A moment is the start of a transaction, and the one that waited for the other may have started first.
+                                     ELSE t.removed_at > v.occurred_at - interval '1 hour' END)
      )")
 }
 
