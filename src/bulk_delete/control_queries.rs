@@ -114,13 +114,16 @@ fn survey(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Surv
 }
 
 statement! {
-    /// Whether slices are open, whether workers hold any of those, and how many objects failed. A lease that ran out holds until the slice is freed
-    /// of it.
+    /// Whether slices are open, whether workers hold any of those, and how many objects failed or were found and not mended. A lease that ran out
+    /// holds until the slice is freed of it.
     struct SurveySlices {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
     } -> (Bool, Bool, BigInt),
-    "SELECT bool_or(NOT s.done), bool_or(NOT s.done AND s.lease_owner IS NOT NULL), sum(s.failed)::int8
+    "SELECT bool_or(NOT s.done), bool_or(NOT s.done AND s.lease_owner IS NOT NULL),
+            sum(s.failed)::int8 + (SELECT COALESCE(sum(c.found - c.mended), 0)::int8
+                                   FROM bulk_delete_finding_count c
+                                   WHERE c.realm_id = {realm} AND c.bulk_delete_id = {task})
      FROM bulk_delete_slice s
      WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task}"
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use diesel::pg::PgConnection;
 
 use crate::bulk_delete::chunk::Chunks;
+use crate::bulk_delete::consistency::Check;
 use crate::bulk_delete::model::{Kind, parse_filter};
 use crate::bulk_delete::selector::{Locked, Selector};
 use crate::bulk_delete::task_queries::Claimed;
@@ -33,6 +34,7 @@ pub fn work_of(claim: &Claimed) -> Result<Arc<dyn TaskWork>> {
             let filter = claim.filter.clone().map(parse_filter).transpose()?.map(|(_, filter)| filter);
             Ok(Arc::new(Chunks::new(Selector::new(mode, claim.listed, filter.as_ref(), claim.entity_type.as_deref()))))
         }
+        (Kind::CheckConsistency, None) => Ok(Arc::new(Check::of(claim)?)),
         (kind, _) => Err(Error::internal(format!("this version has no worker for `{kind}`"))),
     }
 }

@@ -188,6 +188,8 @@ statement! {
     "WITH old AS (SELECT t.realm_id, t.id FROM unnest({realms}, {tasks}) AS t(realm_id, id)),
      slices AS (DELETE FROM bulk_delete_slice s USING old o WHERE s.realm_id = o.realm_id AND s.bulk_delete_id = o.id),
      samples AS (DELETE FROM bulk_delete_sample k USING old o WHERE k.realm_id = o.realm_id AND k.bulk_delete_id = o.id),
+     findings AS (DELETE FROM bulk_delete_finding f USING old o WHERE f.realm_id = o.realm_id AND f.bulk_delete_id = o.id),
+     counts AS (DELETE FROM bulk_delete_finding_count c USING old o WHERE c.realm_id = o.realm_id AND c.bulk_delete_id = o.id),
      mails AS (DELETE FROM bulk_delete_mail m USING old o WHERE m.realm_id = o.realm_id AND m.bulk_delete_id = o.id)
      DELETE FROM bulk_delete b USING old o WHERE b.realm_id = o.realm_id AND b.id = o.id"
 }

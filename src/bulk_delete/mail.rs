@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
 use crate::access::queries::key_email;
+use crate::bulk_delete::consistency::model::tally;
 use crate::bulk_delete::mail_queries::{self, Claimed, Outcome};
 use crate::bulk_delete::model::Task;
 use crate::bulk_delete::queries::{self, Failure};
@@ -147,6 +148,13 @@ fn write(task: &Task, failures: &[Failure], realm: &Realm, to: &str, public_url:
             let _ = writeln!(text, "  {}: {}", failure.entity_id, failure.reason.message());
         }
     }
+    let (findings, mended) = tally(&task.findings);
+    if !findings.is_empty() {
+        let _ = writeln!(text, "\nWhat should not be ({mended} mended):\n");
+        for (kind, found) in &findings {
+            let _ = writeln!(text, "  {kind}: {found}");
+        }
+    }
     let _ = write!(text, "\n{}", how_to_see_more(task, realm, public_url));
     let subject = format!("{}: {status}", one_line(&task.name));
     Letter { to: to.to_owned(), subject, text, id: task.id.to_string() }
@@ -161,6 +169,9 @@ fn how_to_see_more(task: &Task, realm: &Realm, public_url: Option<&str>) -> Stri
             "\nEverything that failed, with its reason; with `Accept: text/csv` as a table:\n\n  GET {path}/failures\n  offboard bulk-delete failures {}\n",
             task.id
         );
+    }
+    if !tally(&task.findings).0.is_empty() {
+        let _ = write!(text, "\nEverything that was found:\n\n  GET {path}/findings\n");
     }
     text
 }

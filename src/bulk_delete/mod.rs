@@ -1,6 +1,7 @@
 //! Deletion of many entities, as a task; and whatever else is done to many, slice by slice.
 
 pub mod chunk;
+pub mod consistency;
 mod control;
 mod control_queries;
 mod executor;

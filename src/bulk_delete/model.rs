@@ -327,6 +327,8 @@ pub struct Task {
     pub met_lately: i64,
     /// How many objects were processed within the last hour.
     pub processed_in_hour: i64,
+    /// What a check has found so far: an object with `[found, mended]` for each kind.
+    pub findings: serde_json::Value,
 }
 
 #[cfg(test)]

@@ -111,7 +111,12 @@ macro_rules! account {
              FROM publisher_failure p
              WHERE p.realm_id = b.realm_id AND p.bulk_delete_id = b.id),
             extract(epoch FROM b.worked + COALESCE(greatest(now() - b.working_since, '0'), '0'))::float8, b.working_since,
-            b.max_objects_per_second, k.met_lately, k.processed_in_hour"
+            b.max_objects_per_second, k.met_lately, k.processed_in_hour,
+            (SELECT coalesce(jsonb_object_agg(k.kind, jsonb_build_array(k.found, k.mended)), '{}')
+             FROM (SELECT c.kind, sum(c.found) AS found, sum(c.mended) AS mended
+                   FROM bulk_delete_finding_count c
+                   WHERE c.realm_id = b.realm_id AND c.bulk_delete_id = b.id
+                   GROUP BY c.kind) k)"
     };
 }
 pub(super) use account;
@@ -163,6 +168,7 @@ pub(super) type AccountRow = (
     Nullable<Integer>,
     BigInt,
     BigInt,
+    Jsonb,
 );
 
 statement! {

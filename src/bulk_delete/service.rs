@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::Caller;
+use crate::bulk_delete::consistency;
 use crate::bulk_delete::control;
 use crate::bulk_delete::list::{Listing, Which};
 use crate::bulk_delete::list_queries;
@@ -67,8 +68,8 @@ impl Service for BulkDeleteService {
         Ok(self.db.run(move |connection| get(connection, &realm, &task_id)).await?)
     }
 
-    async fn check_consistency(&self, _request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
-        Err(Status::unimplemented("check_consistency"))
+    async fn check_consistency(&self, request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
+        consistency::service::start(&self.db, self.sends_mail, request).await
     }
 
     async fn list_tasks(&self, request: Request<v1::ListTasksRequest>) -> Result<Response<v1::ListTasksResponse>, Status> {
@@ -115,9 +116,9 @@ impl Service for BulkDeleteService {
 
     async fn list_task_findings(
         &self,
-        _request: Request<v1::ListTaskFindingsRequest>,
+        request: Request<v1::ListTaskFindingsRequest>,
     ) -> Result<Response<v1::ListTaskFindingsResponse>, Status> {
-        Err(Status::unimplemented("list_task_findings"))
+        consistency::service::list_findings(&self.db, request).await
     }
 
     type WatchTaskStream = BoxStream<'static, Result<v1::Task, Status>>;
@@ -195,6 +196,7 @@ fn whole_seconds(seconds: f64) -> prost_types::Duration {
 
 fn to_proto(task: Task, realm: &Realm) -> v1::Task {
     let rates = Rates::of(&task);
+    let (findings, mended) = consistency::model::tally(&task.findings);
     let current_state = v1::TaskProgress {
         objects_failed_to_delete: task.first_failures,
         entity_type: task.entity_type.as_deref().map(full_type).unwrap_or_default(),
@@ -211,8 +213,8 @@ fn to_proto(task: Task, realm: &Realm) -> v1::Task {
         current_throughput: rates.now,
         estimated_remaining: rates.remaining.map(whole_seconds),
         max_objects_per_second: task.max_objects_per_second,
-        findings: Default::default(),
-        number_of_mended_findings: 0,
+        findings: findings.into_iter().collect(),
+        number_of_mended_findings: mended,
     };
     let parameters = match task.parameters {
         serde_json::Value::Object(members) => {

@@ -86,6 +86,8 @@ statement! {
         ON CONFLICT (realm_id) DO UPDATE
         SET default_grace = excluded.default_grace, max_grace = excluded.max_grace,
             tombstone_retention = excluded.tombstone_retention, request_retention = excluded.request_retention,
+            -- Those that the policy so far may have had removed do not come back.
+            tombstones_kept_since = greatest(removal_policy.tombstones_kept_since, now() - removal_policy.tombstone_retention),
             updated_at = now(), updated_by = excluded.updated_by
         RETURNING 1
      )

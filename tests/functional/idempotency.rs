@@ -213,6 +213,7 @@ fn changes() -> Vec<(&'static str, Value)> {
         ("BulkDeleteService/PauseTask", json!({"task_id": TASK})),
         ("BulkDeleteService/ResumeTask", json!({"task_id": TASK})),
         ("BulkDeleteService/StopTask", json!({"task_id": TASK})),
+        ("BulkDeleteService/CheckConsistency", json!({"fix": false})),
     ]
 }
 

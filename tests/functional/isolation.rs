@@ -66,6 +66,7 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
         ("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": attribute})),
         ("BulkDeleteService/GetTask", json!({"task_id": task})),
         ("BulkDeleteService/ListTaskFailures", json!({"task_id": task})),
+        ("BulkDeleteService/ListTaskFindings", json!({"task_id": task})),
     ]
 }
 

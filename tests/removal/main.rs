@@ -14,6 +14,8 @@ mod bulk_delete_lists;
 mod bulk_delete_mail;
 mod bulk_delete_previews;
 mod bulk_delete_refusals;
+mod consistency;
+mod consistency_races;
 mod crashes;
 mod detach_cost;
 mod entity_races;

@@ -1,0 +1,138 @@
+//! The work of a check: a look at the next rows, mends of what should not be, and the account of both.
+
+use std::collections::HashSet;
+
+use diesel::Connection;
+use diesel::pg::PgConnection;
+
+use crate::bulk_delete::consistency::model::{Look, Part, Suspect};
+use crate::bulk_delete::consistency::queries::{self, Found};
+use crate::bulk_delete::consistency::{dependent_queries, event_queries, offboarding_queries, portfolio_queries};
+use crate::bulk_delete::kind::{Moved, Plan, Range, Span, TaskWork};
+use crate::bulk_delete::selector::{ID_END, Locked};
+use crate::bulk_delete::slice_queries::{self, Advance};
+use crate::bulk_delete::task_queries::Claimed;
+use crate::db::{Fail, Fault, Work, fault};
+use crate::error::{Error, Result};
+
+/// Above this many entities what goes by their ids is cut into slices, so that several workers can share it.
+const CUT_ABOVE: i64 = 50_000;
+const SLICES: usize = 4;
+
+/// The check of one slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    part: Part,
+}
+
+impl Check {
+    /// The check of a claimed slice. A slice that was claimed before the task was planned is the first.
+    pub fn of(claim: &Claimed) -> Result<Check> {
+        let part = claim.part.as_deref().map_or(Some(Part::FIRST), Part::parse);
+        part.map(|part| Check { part }).ok_or_else(|| Error::internal(format!("this version does not know the part {:?}", claim.part)))
+    }
+
+    fn look(self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Look> {
+        let realm = &claim.realm;
+        match self.part {
+            Part::Dependents => dependent_queries::look(connection, realm, span),
+            Part::Portfolios => portfolio_queries::look(connection, realm, span),
+            Part::Entities => offboarding_queries::look_at_entities(connection, realm, span),
+            Part::Requests => offboarding_queries::look_at_requests(connection, realm, span),
+            Part::Tombstones => event_queries::look_at_tombstones(connection, realm, span),
+            Part::RemovalEvents => event_queries::look_at_events(connection, realm, span),
+        }
+    }
+
+    /// Mends what has these keys, and returns the keys of what it mended. The others have come right.
+    fn mend(self, connection: &mut PgConnection, claim: &Claimed, keys: &[&str]) -> Work<HashSet<String>> {
+        let mended = match self.part {
+            Part::Dependents => dependent_queries::mend(connection, &claim.realm, keys)?,
+            Part::Portfolios => portfolio_queries::mend(connection, &claim.realm, claim.task_id, keys)?,
+            Part::Entities => offboarding_queries::mend_entities(connection, &claim.realm, claim.task_id, keys)?,
+            Part::Requests => offboarding_queries::mend_requests(connection, &claim.realm, claim.task_id, keys)?,
+            // What was told cannot be untold, and what was not told is not told late: see `docs/consistency.md`.
+            Part::Tombstones | Part::RemovalEvents => Vec::new(),
+        };
+        Ok(mended.into_iter().collect())
+    }
+
+    /// Mends all of these at once. If others hold some of it for too long, the chunk is done again with [`Check::mend_each`].
+    fn mend_all(self, connection: &mut PgConnection, claim: &Claimed, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
+        let keys: Vec<&str> = suspects.iter().filter(|suspect| suspect.mendable).map(|suspect| suspect.key.as_str()).collect();
+        let mended = if keys.is_empty() { HashSet::new() } else { self.mend(connection, claim, &keys)? };
+        let found = suspects.into_iter().filter_map(|suspect| match (suspect.mendable, mended.contains(&suspect.key)) {
+            (true, false) => None,
+            (_, mended) => Some(Found { suspect, mended }),
+        });
+        Ok(found.collect())
+    }
+
+    /// Mends these one by one. What others hold is left as it is, and costs itself alone.
+    fn mend_each(self, connection: &mut PgConnection, claim: &Claimed, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
+        queries::hurry(connection, |connection| {
+            let mut found = Vec::new();
+            for suspect in suspects {
+                let alone = vec![suspect.clone()];
+                match connection.transaction(|connection| self.mend_all(connection, claim, alone)) {
+                    Ok(mended) => found.extend(mended),
+                    Err(Fail::Database(error)) if fault(&error) == Fault::Locked => found.push(Found { suspect, mended: false }),
+                    Err(fail) => return Err(fail),
+                }
+            }
+            Ok(found)
+        })
+    }
+}
+
+impl TaskWork for Check {
+    fn plan(&self, connection: &mut PgConnection, claim: &Claimed) -> Work<Plan> {
+        let extent = queries::extent(connection, &claim.realm)?;
+        let cuts = match extent.entities > CUT_ABOVE {
+            true => queries::cuts(connection, &claim.realm, extent.entities, SLICES)?,
+            false => Vec::new(),
+        };
+        let slices = Part::ALL.iter().flat_map(|part| ranges(*part, if part.is_cut_like_entities() { &cuts } else { &[] }));
+        Ok(Plan { selected: extent.rows, slices: slices.collect() })
+    }
+
+    fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Moved> {
+        let Look { met, cursor, more, suspects } = self.look(connection, claim, span)?;
+        let found = match (claim.fix, span.locked) {
+            (false, _) => suspects.into_iter().map(|suspect| Found { suspect, mended: false }).collect(),
+            (true, Locked::Await) => self.mend_all(connection, claim, suspects)?,
+            (true, Locked::Pass) => self.mend_each(connection, claim, suspects)?,
+        };
+        if !found.is_empty() {
+            queries::record(connection, claim, self.part.kind(), &found)?;
+        }
+        slice_queries::advance(connection, claim, span.lease, &Advance { cursor, done: !more, processed: met, ..Advance::default() })?;
+        Ok(Moved { met, processed: met, done: !more })
+    }
+}
+
+/// A part, cut behind each of these keys.
+fn ranges(part: Part, cuts: &[String]) -> Vec<Range> {
+    let starts = std::iter::once(String::new()).chain(cuts.iter().cloned());
+    let ends = cuts.iter().cloned().chain(std::iter::once(ID_END.to_owned()));
+    starts.zip(ends).map(|(after, until)| Range { part: Some(part.to_string()), after, until }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_cut_without_gap_or_overlap() {
+        let cuts = ["b".to_owned(), "d".to_owned()];
+        let ranges: Vec<_> = ranges(Part::Entities, &cuts).into_iter().map(|range| (range.after, range.until)).collect();
+        let text = |text: &str| text.to_owned();
+        assert_eq!(ranges, [(text(""), text("b")), (text("b"), text("d")), (text("d"), text(ID_END))]);
+        assert_eq!(super::ranges(Part::Requests, &[]).len(), 1);
+    }
+
+    #[test]
+    fn the_first_slice_walks_the_first_part() {
+        assert_eq!(Part::ALL[0], Part::FIRST);
+    }
+}
