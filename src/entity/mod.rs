@@ -1,13 +1,13 @@
 //! The registry of entities.
 
 mod batch;
-mod bounded;
+pub(crate) mod bounded;
 mod change_queries;
 mod changes;
 pub mod dependent;
 pub mod dependent_queries;
 mod dependents;
-mod fields;
+pub(crate) mod fields;
 mod import;
 pub mod index;
 pub mod list;

@@ -15,6 +15,7 @@ mod bulk_delete_mail;
 mod bulk_delete_previews;
 mod bulk_delete_refusals;
 mod consistency;
+mod consistency_index;
 mod consistency_races;
 mod crashes;
 mod detach_cost;

@@ -6,6 +6,7 @@
 
 pub mod dependent_queries;
 pub mod event_queries;
+pub mod index_queries;
 pub mod model;
 pub mod offboarding_queries;
 pub mod portfolio_queries;

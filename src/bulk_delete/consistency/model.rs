@@ -48,6 +48,10 @@ text_enum! {
         Tombstones = "tombstones",
         /// Events that tell of removals, by time.
         RemovalEvents = "removal_events",
+        /// Rows of indexes over attributes, by attribute, value and entity.
+        IndexRows = "index_rows",
+        /// Entities as far as they are indexed, by id; none where no index is in use.
+        IndexedEntities = "indexed_entities",
     }
 }
 
@@ -63,12 +67,13 @@ impl Part {
             Part::Entities => FindingKind::StuckOffboarding,
             Part::Requests => FindingKind::OrphanRequest,
             Part::Tombstones | Part::RemovalEvents => FindingKind::EventMismatch,
+            Part::IndexRows | Part::IndexedEntities => FindingKind::AttributeIndex,
         }
     }
 
     /// Whether its keys begin with the id of an entity that is there, so that it can be cut like the entities.
     pub fn is_cut_like_entities(self) -> bool {
-        matches!(self, Part::Dependents | Part::Entities)
+        matches!(self, Part::Dependents | Part::Entities | Part::IndexedEntities)
     }
 }
 

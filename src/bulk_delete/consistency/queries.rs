@@ -116,7 +116,9 @@ statement! {
                 + (SELECT count(*) FROM portfolio p WHERE p.realm_id = {realm})
                 + (SELECT count(*) FROM offboarding_request r WHERE r.realm_id = {realm})
                 + (SELECT count(*) FROM tombstone t WHERE t.realm_id = {realm})
-                + (SELECT count(*) FROM event v WHERE v.realm_id = {realm} AND v.type IN ('entity.offboarded', 'entity.deleted')),
+                + (SELECT count(*) FROM event v WHERE v.realm_id = {realm} AND v.type IN ('entity.offboarded', 'entity.deleted'))
+                + (SELECT count(*) FROM attribute_index a WHERE a.realm_id = {realm})
+                + CASE WHEN EXISTS (SELECT FROM attribute_declaration d WHERE d.realm_id = {realm} AND d.state = 'ready') THEN e.count ELSE 0 END,
             e.count
      FROM (SELECT count(*) AS count FROM entity e WHERE e.realm_id = {realm}) e"
 }

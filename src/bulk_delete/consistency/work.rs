@@ -7,7 +7,7 @@ use diesel::pg::PgConnection;
 
 use crate::bulk_delete::consistency::model::{Look, Part, Suspect};
 use crate::bulk_delete::consistency::queries::{self, Found};
-use crate::bulk_delete::consistency::{dependent_queries, event_queries, offboarding_queries, portfolio_queries};
+use crate::bulk_delete::consistency::{dependent_queries, event_queries, index_queries, offboarding_queries, portfolio_queries};
 use crate::bulk_delete::kind::{Moved, Plan, Range, Span, TaskWork};
 use crate::bulk_delete::selector::{ID_END, Locked};
 use crate::bulk_delete::slice_queries::{self, Advance};
@@ -41,6 +41,8 @@ impl Check {
             Part::Requests => offboarding_queries::look_at_requests(connection, realm, span),
             Part::Tombstones => event_queries::look_at_tombstones(connection, realm, span),
             Part::RemovalEvents => event_queries::look_at_events(connection, realm, span),
+            Part::IndexRows => index_queries::look_at_rows(connection, realm, span),
+            Part::IndexedEntities => index_queries::look_at_entities(connection, realm, span),
         }
     }
 
@@ -51,6 +53,8 @@ impl Check {
             Part::Portfolios => portfolio_queries::mend(connection, &claim.realm, claim.task_id, keys)?,
             Part::Entities => offboarding_queries::mend_entities(connection, &claim.realm, claim.task_id, keys)?,
             Part::Requests => offboarding_queries::mend_requests(connection, &claim.realm, claim.task_id, keys)?,
+            Part::IndexRows => index_queries::mend_rows(connection, &claim.realm, keys)?,
+            Part::IndexedEntities => index_queries::mend_entities(connection, &claim.realm, claim.task_id, keys)?,
             // What was told cannot be untold, and what was not told is not told late: see `docs/consistency.md`.
             Part::Tombstones | Part::RemovalEvents => Vec::new(),
         };
