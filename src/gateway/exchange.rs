@@ -19,7 +19,7 @@ use super::request::Target;
 use super::route::Found;
 use super::stream::Framing;
 use super::version::{self, Conditions};
-use super::{MatchedRoute, Shared, compression, headers, json, raw, request_id};
+use super::{MatchedRoute, Shared, compression, headers, json, pages, raw, request_id};
 use crate::error::{Code, Error};
 
 /// What one request is answered with: the settings, and the id and rule of the request as far as they are known.
@@ -54,7 +54,12 @@ impl Exchange {
         let (parts, body) = request.into_parts();
         let shared = Arc::clone(&self.shared);
         let target = match shared.router.find(&parts.method, parts.uri.path()) {
-            Found::Nothing => return self.refuse(Error::new(Code::NotFound, "No route has this path.")),
+            Found::Nothing => {
+                return match shared.pages.find(parts.uri.path(), &parts.headers) {
+                    Some(found) => self.page(&found, &parts),
+                    None => self.refuse(Error::new(Code::NotFound, "No route has this path.")),
+                };
+            }
             Found::OtherMethods(allowed) => return self.wrong_method(&parts.method, &allowed),
             Found::Route { target, variables } => Target {
                 binding: Arc::clone(target),
@@ -203,6 +208,23 @@ impl Exchange {
     /// The answer to a failure that the gateway found.
     pub fn refuse(&self, error: Error) -> Response<Body> {
         self.problem(&error.into())
+    }
+
+    /// The answer to a reader of a page.
+    fn page(&self, found: &pages::Found<'_>, parts: &request::Parts) -> Response<Body> {
+        let mut response = match parts.method {
+            Method::GET | Method::HEAD => {
+                let (status, headers, body) = found.page.answer(&parts.headers);
+                let body = if parts.method == Method::HEAD { Body::empty() } else { body };
+                self.respond(status, headers, None, body)
+            }
+            _ => self.wrong_method(&parts.method, &[Method::GET, Method::HEAD, Method::OPTIONS]),
+        };
+        if found.varies {
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+        }
+        response.extensions_mut().insert(MatchedRoute(found.route.to_owned()));
+        response
     }
 
     fn wrong_method(&self, method: &Method, allowed: &[Method]) -> Response<Body> {

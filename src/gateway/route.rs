@@ -78,6 +78,11 @@ impl<T> Router<T> {
         Ok(())
     }
 
+    /// What the routes lead to, in the order in which they were added.
+    pub fn targets(&self) -> impl Iterator<Item = &T> {
+        self.routes.iter().map(|route| &route.target)
+    }
+
     /// Finds the route of a path, still percent-encoded and without its query. `HEAD` goes where `GET` goes.
     pub fn find<'p>(&self, method: &Method, path: &'p str) -> Found<'_, 'p, T> {
         let method = if method == Method::HEAD { &Method::GET } else { method };

@@ -220,7 +220,7 @@ impl Door {
         let pool = pool(&["sample.proto"]);
         let seen = Arc::default();
         let sample = Sample { pool: pool.clone(), seen: Arc::clone(&seen) };
-        let options = Options { public_url: None, max_body_bytes: 4096 };
+        let options = Options { max_body_bytes: 4096, ..Options::default() };
         Door { gateway: Gateway::new(pool, sample, options).unwrap(), seen }
     }
 
