@@ -107,7 +107,8 @@ impl Exchange {
         });
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
         if binding.rpc.server_streaming {
-            let answer = called.map_err(|status| self.problem(fault.get().unwrap_or(&status)))?;
+            let told = |status: Status| fault.get().map_or_else(|| status.clone(), |fault| with_metadata_of(fault, &status));
+            let answer = called.map_err(|status| self.problem(&told(status)))?;
             return if binding.gives_bytes {
                 self.stream_of_bytes(answer, fault).await
             } else {
@@ -120,7 +121,8 @@ impl Exchange {
         };
         // What is wrong with the request is told whatever the service, or a layer before it, made of it.
         match (fault.get(), answered) {
-            (Some(fault), _) => Err(self.problem(fault)),
+            (Some(fault), Err(status)) => Err(self.problem(&with_metadata_of(fault, &status))),
+            (Some(fault), Ok(_)) => Err(self.problem(fault)),
             (None, Err(status)) => Err(self.problem(&status)),
             (None, Ok((metadata, message))) => Ok(self.document(&binding, &conditions, &metadata, &message)),
         }
@@ -303,6 +305,13 @@ fn messages(target: Target, form: Form, content_type: String, body: Body, limit:
     });
     // A stream ends with its first fault.
     messages.take_while(move |message: &Result<_, Status>| std::future::ready(!std::mem::replace(&mut failed, message.is_err()))).boxed()
+}
+
+/// A fault that was found here, with what the layers told the caller beside it, such as what is left of its rate limit.
+fn with_metadata_of(fault: &Status, status: &Status) -> Status {
+    let mut fault = fault.clone();
+    *fault.metadata_mut() = status.metadata().clone();
+    fault
 }
 
 /// The headers and the status of an answer of many messages.

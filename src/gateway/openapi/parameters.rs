@@ -138,7 +138,7 @@ pub fn shared(versions: &[String]) -> Value {
         "RequestId": header(
             "X-Request-Id",
             "The id under which the log has the call; a new one is made if it is missing or not 1 to 128 characters from `A-Z a-z 0-9 . _ ~ -`.",
-            json!({"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"}),
+            json!({"type": "string"}),
         ),
         "IdempotencyKey": header(
             "Idempotency-Key",

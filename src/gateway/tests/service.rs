@@ -217,7 +217,11 @@ pub struct Answer {
 
 impl Door {
     pub fn new() -> Door {
-        let pool = pool(&["sample.proto"]);
+        Door::of(pool(&["sample.proto"]))
+    }
+
+    /// A gateway with all services of these descriptors.
+    pub fn of(pool: DescriptorPool) -> Door {
         let seen = Arc::default();
         let sample = Sample { pool: pool.clone(), seen: Arc::clone(&seen) };
         let options = Options { max_body_bytes: 4096, ..Options::default() };
