@@ -3,6 +3,11 @@
 use super::Code;
 
 impl Code {
+    /// When the code is given, in Markdown, as one paragraph.
+    pub fn description_in_one_line(self) -> String {
+        self.description().lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    }
+
     /// What a caller can do about it, in Markdown.
     pub const fn advice(self) -> &'static str {
         match self {

@@ -120,7 +120,9 @@ fn content(binding: &Binding, schemas: &mut Schemas<'_>) -> Value {
     let text = |description: &str| json!({"schema": {"type": "string", "description": description}, "x-itemSchema": item});
     json!({
         JSON_LINES: text("One JSON document a line. A failure is a last line `{\"error\": problem}`."),
-        "text/event-stream": text("Server-sent events, each with one JSON document as its data. A failure is a last event named `error`, with the problem as its data."),
+        "text/event-stream": text(
+            "Server-sent events, each with one JSON document as its data. A failure is a last event named `error`, with the problem as its data.",
+        ),
         "application/json": {"schema": {"type": "array", "items": item}},
     })
 }
@@ -136,8 +138,7 @@ fn stream_failure() -> Value {
 
 /// The answer of a status whose problem has one of these codes.
 fn failure(status: u16, codes: &[Code]) -> Value {
-    let description: Vec<String> =
-        codes.iter().map(|code| format!("`{code}`: {}", code.description().lines().map(str::trim).collect::<Vec<_>>().join(" "))).collect();
+    let description: Vec<String> = codes.iter().map(|code| format!("`{code}`: {}", code.description_in_one_line())).collect();
     let names: Vec<&str> = codes.iter().map(|code| code.name()).collect();
     let examples: Map<String, Value> =
         names.iter().map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/examples/{name}")}))).collect();
@@ -150,7 +151,8 @@ fn failure(status: u16, codes: &[Code]) -> Value {
         "allOf": [{"$ref": "#/components/schemas/Problem"}],
         "properties": {"status": {"const": status}, "code": {"enum": names}},
     });
-    json!({"description": description.join("\n\n"), "headers": headers(more), "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}}})
+    let content = json!({MEDIA_TYPE: {"schema": schema, "examples": examples}});
+    json!({"description": description.join("\n\n"), "headers": headers(more), "content": content})
 }
 
 fn headers(more: &[&str]) -> Value {
@@ -171,7 +173,10 @@ pub fn shared_headers() -> Value {
         "X-RateLimit-Limit": header("How many calls the key may make at once, and again in each second.", count()),
         "X-RateLimit-Remaining": header("How many of them are left.", count()),
         "X-RateLimit-Reset": header("In how many seconds all of them are there again.", count()),
-        "Idempotent-Replayed": header("`true` if this is the first answer to the idempotency key over again.", json!({"type": "string", "enum": ["true"]})),
+        "Idempotent-Replayed": header(
+            "`true` if this is the first answer to the idempotency key over again.",
+            json!({"type": "string", "enum": ["true"]}),
+        ),
         "ETag": header("The version of the resource, for `If-Match` and `If-None-Match`.", text()),
         "Location": header("Where the thing is.", json!({"type": "string", "format": "uri-reference"})),
         "Retry-After": header("In how many seconds to look, or to try, again.", count()),
@@ -182,10 +187,18 @@ pub fn shared_headers() -> Value {
 /// The schema of problem documents, with the members of every code.
 pub fn problem_schema() -> Value {
     let mut properties = json!({
-        "type": {"type": "string", "format": "uri-reference", "description": "Where the code is explained: a page for people, JSON for programs."},
+        "type": {
+            "type": "string",
+            "format": "uri-reference",
+            "description": "Where the code is explained: a page for people, JSON for programs.",
+        },
         "title": {"type": "string", "description": "A short name of the code."},
         "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status."},
-        "code": {"type": "string", "enum": Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>(), "description": "What went wrong, for programs."},
+        "code": {
+            "type": "string",
+            "enum": Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>(),
+            "description": "What went wrong, for programs.",
+        },
         "detail": {"type": "string", "description": "What went wrong this time, for people."},
         "doc_url": {"type": "string", "format": "uri-reference", "description": "The place of the code in the list of all."},
         "request_id": {"type": "string", "description": "The id under which the log has the call."},
@@ -215,7 +228,10 @@ pub fn fault_schema() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "field": {"type": "string", "description": "Where in the request, in the spelling of the contract; absent if it is the request as a whole."},
+            "field": {
+                "type": "string",
+                "description": "Where in the request, in the spelling of the contract; absent if it is the request as a whole.",
+            },
             "code": {"type": "string", "description": "What kind of fault."},
             "message": {"type": "string", "description": "The field and what is wrong with it, or the title of the failure."},
             "description": {"type": "string", "description": "What is wrong."},
@@ -236,13 +252,13 @@ pub fn examples(base: &str) -> Value {
             ((*member).to_owned(), value.to_owned())
         });
         let mut details = ErrorDetails::with_error_info(code.reason(), DOMAIN, metadata.collect::<HashMap<_, _>>());
-        let mut message = code.description().lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        let mut message = code.description_in_one_line();
         if *code == Code::ValidationFailed {
             details.set_bad_request(vec![FieldViolation { reason: "REQUIRED".to_owned(), ..FieldViolation::new("name", "must be given") }]);
             message = "name: must be given".to_owned();
         }
         // Not by way of `Error`, which would log what has not happened.
-        let status = Status::with_error_details(code.grpc(), message.trim(), details);
+        let status = Status::with_error_details(code.grpc(), message, details);
         let problem = Problem::new(&status, "req_01a20145ad49729fa3de1d1288dc1d47", base, str::to_owned);
         (code.name().to_owned(), json!({"summary": code.title(), "value": problem.document}))
     });

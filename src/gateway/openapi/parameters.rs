@@ -134,7 +134,11 @@ pub fn shared(versions: &[String]) -> Value {
         version["enum"] = json!(versions);
     }
     json!({
-        "ApiVersion": header("Api-Version", "The version of the API that the call speaks, `YYYY-MM-DD`; without it, the one that the key is pinned to.", version),
+        "ApiVersion": header(
+            "Api-Version",
+            "The version of the API that the call speaks, `YYYY-MM-DD`; without it, the one that the key is pinned to.",
+            version,
+        ),
         "RequestId": header(
             "X-Request-Id",
             "The id under which the log has the call; a new one is made if it is missing or not 1 to 128 characters from `A-Z a-z 0-9 . _ ~ -`.",
@@ -145,8 +149,16 @@ pub fn shared(versions: &[String]) -> Value {
             "Makes the call take effect once: the same call again within 24 hours has the first answer, another one under the same key is refused.",
             json!({"type": "string", "pattern": "^[!-~]{1,255}$"}),
         ),
-        "IfMatch": header("If-Match", "The version that the resource must be at: the `ETag` of an answer, or `*`.", json!({"type": "string", "pattern": r#"^(\*|"[1-9][0-9]{0,17}")$"#})),
-        "IfNoneMatch": header("If-None-Match", "The `ETag` that the caller has: an answer of the same is 304, without a body.", json!({"type": "string", "pattern": r#"^(\*|(W/)?"[1-9][0-9]{0,17}")$"#})),
+        "IfMatch": header(
+            "If-Match",
+            "The version that the resource must be at: the `ETag` of an answer, or `*`.",
+            json!({"type": "string", "pattern": r#"^(\*|"[1-9][0-9]{0,17}")$"#}),
+        ),
+        "IfNoneMatch": header(
+            "If-None-Match",
+            "The `ETag` that the caller has: an answer of the same is 304, without a body.",
+            json!({"type": "string"}),
+        ),
     })
 }
 

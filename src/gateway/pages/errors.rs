@@ -19,7 +19,7 @@ fn json_of(code: Code, base: &str) -> Value {
         "type": format!("{base}/errors/{code}"),
         "code": code.name(),
         "title": code.title(),
-        "description": description(code),
+        "description": code.description_in_one_line(),
         "advice": code.advice(),
         "http_status": code.http(),
         "grpc_status": grpc_name(code.grpc()),
@@ -33,10 +33,6 @@ fn kind_name(kind: MemberKind) -> &'static str {
         MemberKind::Integer => "integer",
         MemberKind::List => "array of strings",
     }
-}
-
-fn description(code: Code) -> String {
-    code.description().lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 fn html_of(code: Code) -> String {
@@ -67,7 +63,11 @@ fn account(code: Code) -> String {
         let members = code.members().iter().map(|(name, kind)| format!("<code>{name}</code> ({})", kind_name(*kind)));
         rows.push_str(&format!("<dt>Members</dt><dd>{}</dd>\n", members.collect::<Vec<_>>().join(", ")));
     }
-    format!("<p>{}</p>\n<p><strong>What to do:</strong> {}</p>\n{rows}</dl>\n", marked(&description(code)), marked(code.advice()))
+    format!(
+        "<p>{}</p>\n<p><strong>What to do:</strong> {}</p>\n{rows}</dl>\n",
+        marked(&code.description_in_one_line()),
+        marked(code.advice())
+    )
 }
 
 /// `top` leads from the page to the root of the service.
