@@ -244,8 +244,9 @@ pub struct Nats {
 
 /// An origin as browsers send it, or a star.
 fn origin(text: &str) -> Result<String, String> {
-    let is_origin =
-        text == "*" || url::Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text);
+    let is_origin = text == "*"
+        || !text.contains('*')
+            && url::Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text);
     is_origin.then(|| text.to_owned()).ok_or_else(|| "must be `*` or as https://app.example.com, without a path".to_owned())
 }
 

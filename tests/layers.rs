@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use offboard::server::layers::{AroundLayer, Deadline, LoadLayer, Methods, PanicLayer, RequestIdLayer, StatusLayer, TraceLayer};
+use offboard::server::layers::{AroundLayer, Deadline, Failures, Load, Methods, Panics, RequestIds, Trace};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic_health::pb::HealthCheckRequest;
@@ -15,11 +15,11 @@ async fn one_stack_fits_the_listener_and_the_gateway() {
     let methods = Methods::served();
     let closing = CancellationToken::new();
     let stack = ServiceBuilder::new()
-        .layer(RequestIdLayer)
-        .layer(TraceLayer::new(methods.clone()))
-        .layer(StatusLayer::new(4 << 20))
-        .layer(PanicLayer)
-        .layer(LoadLayer::new(8, closing.clone()))
+        .layer(AroundLayer(RequestIds))
+        .layer(AroundLayer(Trace::new(methods.clone())))
+        .layer(AroundLayer(Failures::new(4 << 20)))
+        .layer(AroundLayer(Panics))
+        .layer(AroundLayer(Load::new(8, closing.clone())))
         .layer(AroundLayer(Deadline::new(methods, Duration::from_secs(60))));
     let (_reporter, health) = tonic_health::server::health_reporter();
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use offboard::server::layers::{Methods, TraceLayer, refuse};
+use offboard::server::layers::{AroundLayer, Methods, Trace, refuse};
 use offboard::telemetry::{self, LogFormat, Options, PoolState, PublisherLag, Telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -72,7 +72,7 @@ async fn do_everything_once() {
         .header("authorization", "Bearer hunter2")
         .body(Body::empty())
         .expect("a request");
-    TraceLayer::new(Methods::served()).layer(service).oneshot(request).await.expect("infallible");
+    AroundLayer(Trace::new(Methods::served())).layer(service).oneshot(request).await.expect("infallible");
 }
 
 fn every_metric_is_scraped(telemetry: &Telemetry) {

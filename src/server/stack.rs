@@ -13,8 +13,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::layers::{
-    AroundLayer, Auth, Deadline, Idempotency, LoadLayer, Methods, PanicLayer, RateLimit, RequestIdLayer, Scopes, StatusLayer, TraceLayer,
-    Version,
+    AroundLayer, Auth, Deadline, Failures, Idempotency, Load, Methods, Panics, RateLimit, RequestIds, Scopes, Trace, Version,
 };
 use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
@@ -103,11 +102,11 @@ pub fn layers(
 ) -> impl Layer<Routes, Service = Stack> + Clone + Send + Sync + 'static {
     let methods = Methods::served();
     let layers = ServiceBuilder::new()
-        .layer(RequestIdLayer)
-        .layer(TraceLayer::new(methods.clone()))
-        .layer(StatusLayer::new(limits.message_bytes))
-        .layer(PanicLayer)
-        .layer(LoadLayer::new(limits.concurrent_calls, closing))
+        .layer(AroundLayer(RequestIds))
+        .layer(AroundLayer(Trace::new(methods.clone())))
+        .layer(AroundLayer(Failures::new(limits.message_bytes)))
+        .layer(AroundLayer(Panics))
+        .layer(AroundLayer(Load::new(limits.concurrent_calls, closing)))
         .layer(AroundLayer(Deadline::new(methods, limits.request_timeout)))
         .layer(AroundLayer(Auth::new(authenticator, Scopes::declared(descriptors))))
         .layer(AroundLayer(limits.calls.clone()))

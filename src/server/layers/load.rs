@@ -1,17 +1,14 @@
 //! Refuses calls that are too many, or too late.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tower::{Layer, Service};
 
+use super::around::{Around, Inner};
 use super::refuse;
 use crate::error::Error;
 
@@ -25,75 +22,39 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 /// Answers `unavailable` to calls past a number at once, and to every new call once the listeners close. A call counts until the last byte of
 /// its answer. Clones share one count, so both doors do.
 #[derive(Clone, Debug)]
-pub struct LoadLayer {
+pub struct Load {
     slots: Arc<Semaphore>,
     closing: CancellationToken,
 }
 
-impl LoadLayer {
+impl Load {
     /// At most `limit` calls at once, and none after `closing`, which is [`Drain::listeners`](crate::server::drain::Drain::listeners): calls
     /// still come in over connections that were open before.
     pub fn new(limit: usize, closing: CancellationToken) -> Self {
-        LoadLayer { slots: Arc::new(Semaphore::new(limit)), closing }
+        Load { slots: Arc::new(Semaphore::new(limit)), closing }
     }
 }
 
-impl<S> Layer<S> for LoadLayer {
-    type Service = LoadService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        LoadService { inner, load: self.clone() }
-    }
-}
-
-/// See [`LoadLayer`].
-#[derive(Clone, Debug)]
-pub struct LoadService<S> {
-    inner: S,
-    load: LoadLayer,
-}
-
-impl<S> Service<Request<Body>> for LoadService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Error: Send + 'static,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+impl Around for Load {
+    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         if request.uri().path().starts_with(HEALTH) {
-            return self.inner.call(request).boxed();
+            return inner.call(request).await;
         }
-        if self.load.closing.is_cancelled() {
-            return refused("This replica is shutting down; another one will answer.");
+        if self.closing.is_cancelled() {
+            return Ok(refuse(Error::unavailable("This replica is shutting down; another one will answer.")));
         }
-        let Ok(slot) = Arc::clone(&self.load.slots).try_acquire_owned() else {
-            return refused("Too many calls at once; try again in a moment.");
+        let Ok(slot) = self.slots.try_acquire_owned() else {
+            return Ok(refuse(Error::unavailable("Too many calls at once; try again in a moment.")));
         };
-        let answer = self.inner.call(request);
-        async move {
-            let answer = answer.await?;
-            Ok(answer.map(|body| {
-                Body::new(body.map_frame(move |frame| {
-                    // Holds the slot until the body is dropped.
-                    let _ = &slot;
-                    frame
-                }))
+        let answer = inner.call(request).await?;
+        Ok(answer.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                // Holds the slot until the body is dropped.
+                let _ = &slot;
+                frame
             }))
-        }
-        .boxed()
+        }))
     }
-}
-
-fn refused<E: Send + 'static>(message: &str) -> BoxFuture<'static, Result<Response<Body>, E>> {
-    std::future::ready(Ok(refuse(Error::unavailable(message)))).boxed()
 }
 
 #[cfg(test)]
@@ -101,11 +62,11 @@ mod tests {
     use http_body_util::BodyExt;
     use tonic::{Code, Status};
     use tonic_types::StatusExt;
-    use tower::ServiceExt;
+    use tower::{Layer, Service, ServiceExt};
 
     use super::*;
-    use crate::server::layers::code_of;
     use crate::server::layers::testing::{answering, ok, request};
+    use crate::server::layers::{AroundLayer, code_of};
 
     async fn call<S>(service: &S, path: &str) -> Response<Body>
     where
@@ -116,7 +77,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_past_the_limit_are_refused_until_an_answer_has_ended() {
-        let layer = LoadLayer::new(1, CancellationToken::new());
+        let layer = AroundLayer(Load::new(1, CancellationToken::new()));
         let (one_door, other_door) = (layer.layer(answering(ok)), layer.layer(answering(ok)));
         let first = call(&one_door, "/a.B/C").await;
         assert_eq!(code_of(first.headers()), None, "served; its status is in the trailers");
@@ -133,7 +94,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_served_once_the_listeners_close_but_health() {
         let closing = CancellationToken::new();
-        let service = LoadLayer::new(8, closing.clone()).layer(answering(ok));
+        let service = AroundLayer(Load::new(8, closing.clone())).layer(answering(ok));
         assert_eq!(code_of(call(&service, "/a.B/C").await.headers()), None);
         closing.cancel();
         assert_eq!(code_of(call(&service, "/a.B/C").await.headers()), Some(Code::Unavailable));

@@ -39,13 +39,13 @@ pub use around::AroundLayer;
 pub use auth::{Auth, Scopes};
 pub use deadline::Deadline;
 pub use idempotency::Idempotency;
-pub use load::LoadLayer;
+pub use load::Load;
 pub use methods::Methods;
-pub use panic::PanicLayer;
+pub use panic::Panics;
 pub use rate_limit::RateLimit;
-pub use request_id::{RequestId, RequestIdLayer};
-pub use status::StatusLayer;
-pub use trace::TraceLayer;
+pub use request_id::{RequestId, RequestIds};
+pub use status::Failures;
+pub use trace::Trace;
 
 /// The answer that a layer gives in place of the service: the error as a gRPC response without a message.
 pub fn refuse(error: Error) -> Response<Body> {

@@ -7,62 +7,27 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
-use tower::{Layer, Service};
 
+use super::around::{Around, Inner};
 use super::refuse;
 use crate::error::Error;
 
 /// Answers `internal` when the service panics: before its answer, or in the middle of a stream.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PanicLayer;
+pub struct Panics;
 
-impl<S> Layer<S> for PanicLayer {
-    type Service = PanicService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        PanicService { inner }
-    }
-}
-
-/// See [`PanicLayer`].
-#[derive(Clone, Debug)]
-pub struct PanicService<S> {
-    inner: S,
-}
-
-impl<S> Service<Request<Body>> for PanicService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Error: Send + 'static,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+impl Around for Panics {
+    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         // What a panic leaves behind is dropped with the call; what calls share is behind locks and transactions, which know of panics.
-        let answer = match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
-            Ok(answer) => answer,
-            Err(panic) => return std::future::ready(Ok(refuse(error_of(&*panic)))).boxed(),
-        };
-        async move {
-            match AssertUnwindSafe(answer).catch_unwind().await {
-                Ok(Ok(answer)) => Ok(answer.map(|inner| Body::new(GuardedBody { inner }))),
-                Ok(Err(error)) => Err(error),
-                Err(panic) => Ok(refuse(error_of(&*panic))),
-            }
+        match AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind().await {
+            Ok(Ok(answer)) => Ok(answer.map(|inner| Body::new(GuardedBody { inner }))),
+            Ok(Err(error)) => Err(error),
+            Err(panic) => Ok(refuse(error_of(&*panic))),
         }
-        .boxed()
     }
 }
 
@@ -106,11 +71,11 @@ mod tests {
 
     use http_body_util::{BodyExt, StreamBody};
     use tonic_types::StatusExt;
-    use tower::ServiceExt;
+    use tower::{Layer, Service, ServiceExt};
 
     use super::*;
     use crate::server::layers::testing::{answering, ended_by, ok, request};
-    use crate::server::layers::{RequestIdLayer, StatusLayer, code_of};
+    use crate::server::layers::{AroundLayer, Failures, RequestIds, code_of};
     use crate::telemetry::LogFormat;
     use crate::telemetry::testing::Capture;
 
@@ -121,7 +86,7 @@ mod tests {
             assert!(request.uri().path() != "/a.B/Panic", "table hunter2 is on fire");
             Ok::<_, Infallible>(ok())
         });
-        let mut service = RequestIdLayer.layer(StatusLayer::new(4).layer(PanicLayer.layer(service)));
+        let mut service = AroundLayer(RequestIds).layer(AroundLayer(Failures::new(4)).layer(AroundLayer(Panics).layer(service)));
 
         let answer = service.ready().await.expect("ready").call(request("/a.B/Panic")).await.expect("infallible");
         let status = Status::from_header_map(answer.headers()).expect("a status");
@@ -140,7 +105,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_before_the_first_await_is_caught_too() {
-        let service = PanicLayer.layer(answering(|| panic!("at once")));
+        let service = AroundLayer(Panics).layer(answering(|| panic!("at once")));
         let answer = service.oneshot(request("/a.B/C")).await.expect("infallible");
         assert_eq!(code_of(answer.headers()), Some(tonic::Code::Internal));
     }
@@ -157,7 +122,7 @@ mod tests {
             answer
         };
         use futures::StreamExt;
-        let answer = PanicLayer.layer(answering(broken)).oneshot(request("/a.B/C")).await.expect("infallible");
+        let answer = AroundLayer(Panics).layer(answering(broken)).oneshot(request("/a.B/C")).await.expect("infallible");
         let body = answer.into_body().collect().await.expect("a body that ends");
         let trailers = body.trailers().expect("trailers").clone();
         assert_eq!(code_of(&trailers), Some(tonic::Code::Internal));

@@ -1,13 +1,9 @@
 //! Gives every call an id: the caller's own if it is sane, and else a new one.
 
-use std::task::{Context, Poll};
-
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Request, Response};
 use tonic::body::Body;
-use tower::{Layer, Service};
 
+use super::around::{Around, Inner};
 use crate::gateway::request_id::sane_or_new;
 
 /// Where the id is, in requests and in answers.
@@ -19,48 +15,18 @@ pub struct RequestId(pub String);
 
 /// Puts a [`RequestId`] among the extensions of each request, and `x-request-id` into each answer.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RequestIdLayer;
+pub struct RequestIds;
 
-impl<S> Layer<S> for RequestIdLayer {
-    type Service = RequestIdService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        RequestIdService { inner }
-    }
-}
-
-/// See [`RequestIdLayer`].
-#[derive(Clone, Debug)]
-pub struct RequestIdService<S> {
-    inner: S,
-}
-
-impl<S> Service<Request<Body>> for RequestIdService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+impl Around for RequestIds {
+    async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         let id = sane_or_new(request.headers().get(HEADER).and_then(|given| given.to_str().ok()));
         let header = HeaderValue::try_from(&id).expect("an id is ASCII letters, digits and marks");
         // The header too, so that nothing below can read another id than the extension's.
         request.headers_mut().insert(HEADER, header.clone());
         request.extensions_mut().insert(RequestId(id));
-        let answer = self.inner.call(request);
-        async move {
-            let mut answer = answer.await?;
-            answer.headers_mut().insert(HEADER, header);
-            Ok(answer)
-        }
-        .boxed()
+        let mut answer = inner.call(request).await?;
+        answer.headers_mut().insert(HEADER, header);
+        Ok(answer)
     }
 }
 
@@ -68,9 +34,10 @@ where
 mod tests {
     use std::convert::Infallible;
 
-    use tower::ServiceExt;
+    use tower::{Layer, ServiceExt};
 
     use super::*;
+    use crate::server::layers::AroundLayer;
     use crate::server::layers::testing::request;
 
     async fn ask(request: Request<Body>) -> (String, String) {
@@ -80,7 +47,7 @@ mod tests {
             answer.headers_mut().insert("x-seen", HeaderValue::try_from(id).expect("ASCII"));
             Ok::<_, Infallible>(answer)
         });
-        let answer = RequestIdLayer.layer(echo).oneshot(request).await.expect("infallible");
+        let answer = AroundLayer(RequestIds).layer(echo).oneshot(request).await.expect("infallible");
         let header = |name: &str| answer.headers()[name].to_str().expect("ASCII").to_owned();
         (header("x-seen"), header("x-request-id"))
     }

@@ -1,17 +1,13 @@
 //! Completes every failure to what the error catalogue promises, whoever it is from.
 
-use std::task::{Context, Poll};
-
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
-use tower::{Layer, Service};
 
+use super::around::{Around, Inner};
 use super::code_of;
 use super::request_id::RequestId;
 use crate::error::{self, Error};
@@ -33,71 +29,40 @@ const FAULT_BYTES: usize = 4 << 10;
 /// a method that does not exist, the `google.rpc.ErrorInfo` of the catalogue, and a message that tells nothing of our insides. Over a network,
 /// of very many faults as many are told as fit.
 #[derive(Clone, Copy, Debug)]
-pub struct StatusLayer {
+pub struct Failures {
     message_limit: usize,
 }
 
-impl StatusLayer {
+impl Failures {
     /// `message_limit` is the size of the largest message that the services take, in bytes.
     pub fn new(message_limit: usize) -> Self {
-        StatusLayer { message_limit }
+        Failures { message_limit }
     }
 }
 
-impl<S> Layer<S> for StatusLayer {
-    type Service = StatusService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        StatusService { inner, message_limit: self.message_limit }
-    }
-}
-
-/// See [`StatusLayer`].
-#[derive(Clone, Debug)]
-pub struct StatusService<S> {
-    inner: S,
-    message_limit: usize,
-}
-
-impl<S> Service<Request<Body>> for StatusService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+impl Around for Failures {
+    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         let completion = Completion {
             request_id: request.extensions().get().cloned(),
             message_limit: self.message_limit,
             // The gateway calls in process.
             is_from_network: request.extensions().get::<TcpConnectInfo>().is_some(),
         };
-        let answer = self.inner.call(request);
-        async move {
-            let mut answer = answer.await?;
-            if code_of(answer.headers()).is_some() {
-                completion.complete(answer.headers_mut());
-                // The gRPC library leaves the status here as well, as it was.
-                answer.extensions_mut().remove::<Status>();
-                return Ok(answer);
-            }
-            Ok(answer.map(|body| {
-                Body::new(body.map_frame(move |mut frame| {
-                    if let Some(trailers) = frame.trailers_mut() {
-                        completion.complete(trailers);
-                    }
-                    frame
-                }))
-            }))
+        let mut answer = inner.call(request).await?;
+        if code_of(answer.headers()).is_some() {
+            completion.complete(answer.headers_mut());
+            // The gRPC library leaves the status here as well, as it was.
+            answer.extensions_mut().remove::<Status>();
+            return Ok(answer);
         }
-        .boxed()
+        Ok(answer.map(|body| {
+            Body::new(body.map_frame(move |mut frame| {
+                if let Some(trailers) = frame.trailers_mut() {
+                    completion.complete(trailers);
+                }
+                frame
+            }))
+        }))
     }
 }
 
@@ -181,20 +146,20 @@ mod tests {
     use tonic::service::Routes;
     use tonic_health::pb::health_server::HealthServer;
     use tonic_types::ErrorDetails;
-    use tower::ServiceExt;
+    use tower::{Layer, ServiceExt};
 
     use super::*;
     use crate::server::layers::testing::{answering, ended_by, health, ok, request};
-    use crate::server::layers::{RequestIdLayer, refuse};
+    use crate::server::layers::{AroundLayer, RequestIds, refuse};
 
     const LIMIT: usize = 64;
 
     async fn call<S>(service: S, mut request: Request<Body>) -> Response<Body>
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = std::convert::Infallible, Future: Send + 'static>,
+        S: Inner<Error = std::convert::Infallible> + Clone,
     {
         request.headers_mut().insert("x-request-id", HeaderValue::from_static("req-1"));
-        RequestIdLayer.layer(StatusLayer::new(LIMIT).layer(service)).oneshot(request).await.expect("infallible")
+        AroundLayer(RequestIds).layer(AroundLayer(Failures::new(LIMIT)).layer(service)).oneshot(request).await.expect("infallible")
     }
 
     fn status(headers: &HeaderMap) -> (Status, ErrorDetails) {

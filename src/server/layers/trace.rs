@@ -5,16 +5,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::{Layer, Service};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use super::around::{Around, Inner};
 use super::code_of;
 use super::methods::Methods;
 use super::request_id::RequestId;
@@ -26,52 +24,24 @@ const OTHER: &str = "_OTHER";
 /// Follows each call to the last byte of its answer, and tells how it went: in a span, in the metric `rpc.server.call.duration`, and in a line
 /// of the log, at `debug` for probes and at `info` for all else. Never reads metadata but the trace context.
 #[derive(Clone, Debug)]
-pub struct TraceLayer {
+pub struct Trace {
     methods: Methods,
 }
 
-impl TraceLayer {
+impl Trace {
     /// Of the calls to these methods; a call to any other is told as `_OTHER`.
     pub fn new(methods: Methods) -> Self {
-        TraceLayer { methods }
+        Trace { methods }
     }
 }
 
-impl<S> Layer<S> for TraceLayer {
-    type Service = TraceService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        TraceService { inner, methods: self.methods.clone() }
-    }
-}
-
-/// See [`TraceLayer`].
-#[derive(Clone, Debug)]
-pub struct TraceService<S> {
-    inner: S,
-    methods: Methods,
-}
-
-impl<S> Service<Request<Body>> for TraceService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+impl Around for Trace {
+    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         let call = Call::start(&self.methods, &request);
         let span = call.span.clone();
-        let answer = span.in_scope(|| self.inner.call(request));
-        async move {
+        let traced = async move {
             let mut call = InFlight(Some(call));
-            let answer = match answer.await {
+            let answer = match inner.call(request).await {
                 Ok(answer) => answer,
                 Err(error) => {
                     call.finish(Code::Unknown);
@@ -83,9 +53,8 @@ where
                 return Ok(answer);
             }
             Ok(answer.map(|inner| Body::new(TracedBody { inner, call })))
-        }
-        .instrument(span)
-        .boxed()
+        };
+        traced.instrument(span).await
     }
 }
 
@@ -234,12 +203,12 @@ mod tests {
     use http_body_util::BodyExt;
     use opentelemetry_sdk::trace::SpanData;
     use serde_json::Value;
-    use tower::ServiceExt;
+    use tower::{Layer, ServiceExt};
 
     use super::*;
     use crate::error::Error;
     use crate::server::layers::testing::{answering, health, ok, request};
-    use crate::server::layers::{RequestIdLayer, refuse};
+    use crate::server::layers::{AroundLayer, RequestIds, refuse};
     use crate::telemetry::LogFormat;
     use crate::telemetry::testing::{Capture, SPAN_ID, TRACE_ID, traceparent};
 
@@ -251,7 +220,7 @@ mod tests {
     }
 
     async fn trace(request: Request<Body>, answer: impl Fn() -> Response<Body> + Clone + Send + 'static) -> Response<Body> {
-        let service = RequestIdLayer.layer(TraceLayer::new(Methods::served()).layer(answering(answer)));
+        let service = AroundLayer(RequestIds).layer(AroundLayer(Trace::new(Methods::served())).layer(answering(answer)));
         service.oneshot(request).await.expect("infallible")
     }
 
@@ -310,7 +279,7 @@ mod tests {
     async fn a_probe_is_told_at_debug_and_makes_no_span() {
         let (_, health) = health().await;
         let probe = async |capture: &Capture| {
-            let service = TraceLayer::new(Methods::served()).layer(health.clone());
+            let service = AroundLayer(Trace::new(Methods::served())).layer(health.clone());
             tonic_health::pb::health_client::HealthClient::new(service)
                 .check(tonic_health::pb::HealthCheckRequest::default())
                 .await
