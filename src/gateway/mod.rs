@@ -1,9 +1,9 @@
 //! HTTP and JSON to gRPC by the `google.api.http` rules of a descriptor set.
 //!
 //! The gateway knows no service by name. A new RPC that has a rule, in a service that declares a spelling (`offboard.v1.json_style`), has
-//! its REST route, its place in the published document ([`openapi`]) and on the page that shows it, and its problem documents (RFC 9457) with no Rust written. Calls go to the same tower stack that gRPC callers meet, in
-//! process. One request takes this way: [`route`] finds its rule, [`request`] makes its message, [`call`] calls the service, and [`exchange`]
-//! holds the ends together and makes the answer.
+//! its REST route, its place in the published document ([`openapi`]) and on the page that shows it, and its problem documents (RFC 9457),
+//! with no Rust written. Calls go to the same tower stack that gRPC callers meet, in process. One request takes this way: [`route`] finds its
+//! rule, [`request`] makes its message, [`call`] calls the service, and [`exchange`] holds the ends together and makes the answer.
 
 mod accept;
 mod binding;
@@ -95,7 +95,7 @@ impl<S> Gateway<S> {
     pub fn new(descriptors: DescriptorPool, stack: S, options: Options) -> Result<Self, BuildError> {
         let router = binding::routes(&descriptors)?;
         let base = options.public_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
-        let pages = Pages::new(&openapi::document(&descriptors, &base, &options.api_versions)?, &base);
+        let pages = Pages::new(&openapi::of_routes(&descriptors, &router, &base, &options.api_versions), &base);
         Ok(Gateway { shared: Arc::new(Shared { router, pages, options, base }), stack })
     }
 }

@@ -21,20 +21,19 @@ use self::comments::{Comments, codes, summary};
 use self::schemas::{Direction, Schemas, describe};
 use super::binding::{self, Binding, BodyRule, BuildError};
 use super::json::Shape;
+use super::route::Router;
 
 /// What is the same for all requests.
 const INTRODUCTION: &str = include_str!("introduction.md");
 
-/// The document of all routes that the descriptors have rules for. `base` is where the service is reached from outside, and empty where that is
-/// not known; `versions` are those that the header `Api-Version` may name.
+/// The document of all routes that the descriptors have rules for. `base` is where the service is reached from outside, and empty where that
+/// is not known; `versions` are those that the header `Api-Version` may name.
 pub fn document(pool: &DescriptorPool, base: &str, versions: &[String]) -> Result<Value, BuildError> {
-    let router = binding::routes(pool)?;
-    let bindings: Vec<Arc<Binding>> = router.targets().cloned().collect();
-    Ok(of_bindings(pool, &bindings, base, versions))
+    Ok(of_routes(pool, &binding::routes(pool)?, base, versions))
 }
 
 /// The document of these routes.
-fn of_bindings(pool: &DescriptorPool, bindings: &[Arc<Binding>], base: &str, versions: &[String]) -> Value {
+pub(super) fn of_routes(pool: &DescriptorPool, router: &Router<Arc<Binding>>, base: &str, versions: &[String]) -> Value {
     let (comments, annotations) = (Comments::of(pool), Annotations::of(pool));
     let mut writer = Writer {
         pool,
@@ -43,11 +42,11 @@ fn of_bindings(pool: &DescriptorPool, bindings: &[Arc<Binding>], base: &str, ver
         schemas: Schemas::new(&comments, &annotations),
         responses: BTreeMap::new(),
     };
-    bindings.iter().for_each(|binding| writer.note(binding));
+    router.targets().for_each(|binding| writer.note(binding));
     let mut services: Vec<ServiceDescriptor> = Vec::new();
     let mut paths: Map<String, Value> = Map::new();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for binding in bindings {
+    for binding in router.targets() {
         let count = counts.entry(&binding.rpc.name).or_default();
         *count += 1;
         let Some(method) = writer.method(binding) else { continue };

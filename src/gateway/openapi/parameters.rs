@@ -8,8 +8,8 @@ use crate::gateway::body::JSON_LINES;
 use crate::gateway::json::{Cardinality, FieldPath, Shape};
 use crate::gateway::template::{Segment, Template};
 
-/// The path of a rule as OpenAPI has it, and the parameters in it. A variable that spans several segments is one parameter for each segment that
-/// is open.
+/// The path of a rule as OpenAPI has it, and the parameters in it. A variable that spans several segments is one parameter for each segment
+/// that is open.
 pub fn path(binding: &Binding, schemas: &mut Schemas<'_>) -> (String, Vec<Value>) {
     let template = Template::parse(&binding.path).expect("the path of a route was read before");
     let schema = &binding.rpc.schema;

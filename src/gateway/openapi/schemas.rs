@@ -36,8 +36,8 @@ impl<'p> Schemas<'p> {
         Schemas { comments, annotations, uses: BTreeSet::new(), made: BTreeMap::new() }
     }
 
-    /// Notes that a value is used, with all that it holds. The name of a schema depends on how else its message is used, so that all uses must be
-    /// known before the first is made.
+    /// Notes that a value is used, with all that it holds. The name of a schema depends on how else its message is used, so that all uses must
+    /// be known before the first is made.
     pub fn note(&mut self, schema: &Schema, shape: &Shape, direction: Direction) {
         match shape {
             Shape::Message(place) => {
