@@ -39,7 +39,8 @@ def test_it_is_sent_compressed_and_once(service):
     def read(*arguments):
         command = ["curl", "--silent", "--dump-header", "-", "--output", "/dev/null", *arguments, f"{service.url}/openapi.json"]
         status, *lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().splitlines()
-        return int(status.split()[1]), dict(line.lower().split(": ", 1) for line in lines)
+        pairs = (line.split(": ", 1) for line in lines)
+        return int(status.split()[1]), {name.lower(): value for name, value in pairs}
 
     status, headers = read("-H", "Accept-Encoding: gzip")
     assert (status, headers["content-type"], headers["content-encoding"]) == (200, "application/json", "gzip")
