@@ -147,7 +147,7 @@ pub fn shared(versions: &[String]) -> Value {
         "IdempotencyKey": header(
             "Idempotency-Key",
             "Makes the call take effect once: the same call again within 24 hours has the first answer, another one under the same key is refused.",
-            json!({"type": "string", "pattern": "^[!-~]{1,255}$"}),
+            json!({"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}),
         ),
         "IfMatch": header(
             "If-Match",
