@@ -171,3 +171,14 @@ async fn an_rpc_that_is_added_to_a_proto_has_everything_with_no_other_change() {
     assert!(start.contains("url: \"openapi.json\""), "the page shows the document");
     assert_eq!(door.request("GET", "/new/x?other=1", "").await.faults(), ["other: unknown_parameter"]);
 }
+
+#[test]
+fn no_two_paths_of_the_project_differ_in_the_names_of_their_variables_alone() {
+    let descriptors = DescriptorPool::decode(crate::proto::DESCRIPTOR_SET).unwrap();
+    let document = document(&descriptors, "", &[]).unwrap();
+    let nameless =
+        |path: &String| path.split('{').map(|part| part.split_once('}').map_or(part, |(_, rest)| rest)).collect::<Vec<_>>().join("*");
+    let paths = document["paths"].as_object().unwrap();
+    let shapes: std::collections::BTreeSet<_> = paths.keys().map(nameless).collect();
+    assert_eq!(shapes.len(), paths.len());
+}
