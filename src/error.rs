@@ -3,6 +3,8 @@
 //! A `tonic::Status` made from an [`Error`] holds all of it as `google.rpc` details, so that gRPC callers, and the gateway, which makes
 //! problem documents (RFC 9457) of nothing else, read one and the same thing. The cause stays here: it is logged, and never sent.
 
+mod advice;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;

@@ -7,11 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command};
+use offboard::access::ApiVersion;
 use offboard::bulk_delete::state::{TaskAction, TaskState};
 use offboard::entity::model::{Action, State};
 use offboard::error::{Code, MemberKind};
 use offboard::filter::{Kind, Property};
+use offboard::gateway::openapi::{self, grpc_name};
 use offboard::offboarding::model::{OffboardingAction, OffboardingState};
+use prost_reflect::DescriptorPool;
 
 const BEGIN: &str = "<!-- begin: settings -->";
 const END: &str = "<!-- end: settings -->";
@@ -32,6 +35,14 @@ fn check(name: &str, due: &str) {
 }
 
 #[test]
+fn the_document_of_the_api_is_what_the_service_answers() {
+    let descriptors = DescriptorPool::decode(offboard::proto::DESCRIPTOR_SET).unwrap();
+    let versions: Vec<String> = ApiVersion::all().map(|version| version.to_string()).collect();
+    let document = openapi::document(&descriptors, "", &versions).unwrap();
+    check("docs/openapi.json", &(serde_json::to_string_pretty(&document).unwrap() + "\n"));
+}
+
+#[test]
 fn the_page_of_errors_is_the_catalogue() {
     let mut page = String::from(
         "# Errors\n\nEvery failure has one of these codes, whichever door the call came through. The page is made of `src/error.rs`.\n\n\
@@ -42,11 +53,12 @@ fn the_page_of_errors_is_the_catalogue() {
          worth trying again.\n\nA member is there when it has something to say.\n\n| code | HTTP | gRPC |\n| --- | --- | --- |\n",
     );
     for code in Code::ALL {
-        writeln!(page, "| [`{0}`](#{0}) | {1} | {2} |", code.name(), code.http(), grpc_name(*code)).unwrap();
+        writeln!(page, "| [`{0}`](#{0}) | {1} | `{2}` |", code.name(), code.http(), grpc_name(code.grpc())).unwrap();
     }
     for code in Code::ALL {
         let description: Vec<_> = code.description().lines().map(str::trim).collect();
         write!(page, "\n## {}\n\n*{}*: {}\n", code.name(), code.title(), description.join(" ").trim()).unwrap();
+        write!(page, "\nWhat to do: {}\n", code.advice()).unwrap();
         if !code.members().is_empty() {
             page.push('\n');
         }
@@ -60,18 +72,6 @@ fn the_page_of_errors_is_the_catalogue() {
         }
     }
     check("docs/errors.md", &page);
-}
-
-/// The status code as the gRPC specification spells it.
-fn grpc_name(code: Code) -> String {
-    let mut name = String::new();
-    for letter in format!("{:?}", code.grpc()).chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    format!("`{name}`")
 }
 
 /// What does an action, in the words of the API.

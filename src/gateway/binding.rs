@@ -77,6 +77,8 @@ pub struct Rpc {
 pub struct Binding {
     /// The RPC.
     pub rpc: Arc<Rpc>,
+    /// The HTTP method.
+    pub method: Method,
     /// The path of the rule, such as `/v1/entities/{entity_id}`.
     pub path: String,
     /// The fields that the variables of the path are read into, in the order of the path.
@@ -225,6 +227,7 @@ fn add_rule(router: &mut Router<Arc<Binding>>, rpc: &Arc<Rpc>, rule: &DynamicMes
 
     let shape = template.shape();
     let binding = Arc::new(Binding {
+        method: method.clone(),
         path,
         variables,
         body,

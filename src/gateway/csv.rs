@@ -45,23 +45,11 @@ pub struct Page {
 impl Table {
     /// The table that a request asks for; none if it asks for no table, or if its answer is none.
     pub fn asked_for(request: &request::Parts, binding: &Binding) -> Option<Table> {
-        if !prefers_csv(&request.headers)
-            || binding.body != BodyRule::None
-            || binding.rpc.server_streaming
-            || binding.response_body.is_some()
-        {
+        if !prefers_csv(&request.headers) {
             return None;
         }
+        let (rows, row) = rows(binding)?;
         let schema = &binding.rpc.schema;
-        let mut found = None;
-        for (place, field) in schema.message(binding.rpc.output).fields.iter().enumerate() {
-            match (&field.cardinality, &field.shape) {
-                (Cardinality::List, Shape::Message(row)) if found.is_none() && is_flat(schema, *row) => found = Some((place, *row)),
-                (Cardinality::Single { .. }, Shape::String) if field.descriptor.name() == NEXT_PAGE_TOKEN => {}
-                _ => return None,
-            }
-        }
-        let (rows, row) = found?;
         let token = schema.message(binding.rpc.input).find(PAGE_TOKEN).map(|(_, field)| field.name.clone());
         let paging = token.map(|token| (others(request.uri.query().unwrap_or_default(), &token), token));
         Some(Table { rows, row, path: request.uri.path().to_owned(), paging })
@@ -92,6 +80,28 @@ impl Table {
 
 fn header_value(text: String) -> Result<HeaderValue, Error> {
     HeaderValue::try_from(text).map_err(Error::internal)
+}
+
+/// Whether the answers of a route can be written as tables.
+pub fn is_table(binding: &Binding) -> bool {
+    rows(binding).is_some()
+}
+
+/// The list of rows and the type of a row, by their places, where an answer is a page of them and nothing else.
+fn rows(binding: &Binding) -> Option<(usize, usize)> {
+    if binding.body != BodyRule::None || binding.rpc.server_streaming || binding.response_body.is_some() {
+        return None;
+    }
+    let schema = &binding.rpc.schema;
+    let mut found = None;
+    for (place, field) in schema.message(binding.rpc.output).fields.iter().enumerate() {
+        match (&field.cardinality, &field.shape) {
+            (Cardinality::List, Shape::Message(row)) if found.is_none() && is_flat(schema, *row) => found = Some((place, *row)),
+            (Cardinality::Single { .. }, Shape::String) if field.descriptor.name() == NEXT_PAGE_TOKEN => {}
+            _ => return None,
+        }
+    }
+    found
 }
 
 /// Whether every field of a message type holds one value.

@@ -20,7 +20,7 @@ use super::request::Target;
 use super::route::Found;
 use super::stream::Framing;
 use super::version::{self, Conditions};
-use super::{MatchedRoute, Shared, compression, headers, json, raw, request_id};
+use super::{MatchedRoute, Shared, compression, headers, json, pages, raw, request_id};
 use crate::error::{Code, Error};
 
 /// What one request is answered with: the settings, and the id and rule of the request as far as they are known.
@@ -55,7 +55,12 @@ impl Exchange {
         let (parts, body) = request.into_parts();
         let shared = Arc::clone(&self.shared);
         let target = match shared.router.find(&parts.method, parts.uri.path()) {
-            Found::Nothing => return self.refuse(Error::new(Code::NotFound, "No route has this path.")),
+            Found::Nothing => {
+                return match shared.pages.find(parts.uri.path(), &parts.headers) {
+                    Some(found) => self.page(&found, &parts),
+                    None => self.refuse(Error::new(Code::NotFound, "No route has this path.")),
+                };
+            }
             Found::OtherMethods(allowed) => return self.wrong_method(&parts.method, &allowed),
             Found::Route { target, variables } => Target {
                 binding: Arc::clone(target),
@@ -104,7 +109,8 @@ impl Exchange {
         let table = Table::asked_for(&parts, &binding);
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
         if binding.rpc.server_streaming {
-            let answer = called.map_err(|status| self.problem(fault.get().unwrap_or(&status)))?;
+            let told = |status: Status| fault.get().map_or_else(|| status.clone(), |fault| with_metadata_of(fault, &status));
+            let answer = called.map_err(|status| self.problem(&told(status)))?;
             return if binding.gives_bytes {
                 self.stream_of_bytes(answer, fault).await
             } else {
@@ -117,7 +123,8 @@ impl Exchange {
         };
         // What is wrong with the request is told whatever the service, or a layer before it, made of it.
         match (fault.get(), answered) {
-            (Some(fault), _) => Err(self.problem(fault)),
+            (Some(fault), Err(status)) => Err(self.problem(&with_metadata_of(fault, &status))),
+            (Some(fault), Ok(_)) => Err(self.problem(fault)),
             (None, Err(status)) => Err(self.problem(&status)),
             (None, Ok((metadata, message))) => Ok(match table {
                 Some(table) => self.table(&table, &binding, &metadata, &message),
@@ -227,6 +234,23 @@ impl Exchange {
         self.problem(&error.into())
     }
 
+    /// The answer to a reader of a page.
+    fn page(&self, found: &pages::Found<'_>, parts: &request::Parts) -> Response<Body> {
+        let mut response = match parts.method {
+            Method::GET | Method::HEAD => {
+                let (status, headers, body) = found.page.answer(&parts.headers);
+                let body = if parts.method == Method::HEAD { Body::empty() } else { body };
+                self.respond(status, headers, None, body)
+            }
+            _ => self.wrong_method(&parts.method, &[Method::GET, Method::HEAD, Method::OPTIONS]),
+        };
+        if found.varies {
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+        }
+        response.extensions_mut().insert(MatchedRoute(found.route.to_owned()));
+        response
+    }
+
     fn wrong_method(&self, method: &Method, allowed: &[Method]) -> Response<Body> {
         let list = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         let mut response = if method == Method::OPTIONS {
@@ -303,6 +327,13 @@ fn messages(target: Target, form: Form, content_type: String, body: Body, limit:
     });
     // A stream ends with its first fault.
     messages.take_while(move |message: &Result<_, Status>| std::future::ready(!std::mem::replace(&mut failed, message.is_err()))).boxed()
+}
+
+/// A fault that was found here, with what the layers told the caller beside it, such as what is left of its rate limit.
+fn with_metadata_of(fault: &Status, status: &Status) -> Status {
+    let mut fault = fault.clone();
+    *fault.metadata_mut() = status.metadata().clone();
+    fault
 }
 
 /// The headers and the status of an answer of many messages.

@@ -1,9 +1,9 @@
 //! HTTP and JSON to gRPC by the `google.api.http` rules of a descriptor set.
 //!
 //! The gateway knows no service by name. A new RPC that has a rule, in a service that declares a spelling (`offboard.v1.json_style`), has
-//! its REST route and its problem documents (RFC 9457) with no Rust written. Calls go to the same tower stack that gRPC callers meet, in
-//! process. One request takes this way: [`route`] finds its rule, [`request`] makes its message, [`call`] calls the service, and [`exchange`]
-//! holds the ends together and makes the answer.
+//! its REST route, its place in the published document ([`openapi`]) and on the page that shows it, and its problem documents (RFC 9457),
+//! with no Rust written. Calls go to the same tower stack that gRPC callers meet, in process. One request takes this way: [`route`] finds its
+//! rule, [`request`] makes its message, [`call`] calls the service, and [`exchange`] holds the ends together and makes the answer.
 
 mod accept;
 mod binding;
@@ -15,6 +15,8 @@ mod csv;
 mod exchange;
 mod headers;
 mod json;
+pub mod openapi;
+mod pages;
 mod percent;
 mod problem;
 mod raw;
@@ -44,6 +46,7 @@ use tower::Service;
 use self::binding::Binding;
 pub use self::binding::BuildError;
 use self::exchange::Exchange;
+use self::pages::Pages;
 use self::route::Router;
 use crate::error::Error;
 
@@ -55,11 +58,13 @@ pub struct Options {
     pub public_url: Option<String>,
     /// How large the body of a request may be and, where the body is a stream, how large a line of it, in bytes.
     pub max_body_bytes: usize,
+    /// The versions of the API that the header `Api-Version` may name, for the published document; any, if there are none.
+    pub api_versions: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { public_url: None, max_body_bytes: 4 * 1024 * 1024 }
+        Options { public_url: None, max_body_bytes: 4 * 1024 * 1024, api_versions: Vec::new() }
     }
 }
 
@@ -79,6 +84,7 @@ pub struct Gateway<S> {
 #[derive(Debug)]
 struct Shared {
     router: Router<Arc<Binding>>,
+    pages: Pages,
     options: Options,
     /// `public_url` without a slash at its end.
     base: String,
@@ -90,7 +96,8 @@ impl<S> Gateway<S> {
     pub fn new(descriptors: DescriptorPool, stack: S, options: Options) -> Result<Self, BuildError> {
         let router = binding::routes(&descriptors)?;
         let base = options.public_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
-        Ok(Gateway { shared: Arc::new(Shared { router, options, base }), stack })
+        let pages = Pages::new(&openapi::of_routes(&descriptors, &router, &base, &options.api_versions), &base);
+        Ok(Gateway { shared: Arc::new(Shared { router, pages, options, base }), stack })
     }
 }
 

@@ -78,6 +78,11 @@ impl<T> Router<T> {
         Ok(())
     }
 
+    /// What the routes lead to, in the order in which they were added.
+    pub fn targets(&self) -> impl Iterator<Item = &T> {
+        self.routes.iter().map(|route| &route.target)
+    }
+
     /// Finds the route of a path, still percent-encoded and without its query. `HEAD` goes where `GET` goes.
     pub fn find<'p>(&self, method: &Method, path: &'p str) -> Found<'_, 'p, T> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
@@ -85,13 +90,16 @@ impl<T> Router<T> {
         let mut segments: Vec<&str> = path.split('/').collect();
         let mut search = Search { method, verb: None, others: Vec::new() };
 
-        // `a:b` is a verb where some route has it, and else text like any other.
+        // `a:b` is a verb where some route has it, be it for another method, and else text like any other.
         let last = segments.len() - 1;
         if let Some((text, verb)) = segments[last].rsplit_once(':') {
             let whole = std::mem::replace(&mut segments[last], text);
             search.verb = Some(verb);
             if let Some(route) = search.descend(&self.root, &segments) {
                 return self.found(route, &segments);
+            }
+            if !search.others.is_empty() {
+                return search.nothing();
             }
             segments[last] = whole;
             search.verb = None;
@@ -207,6 +215,14 @@ mod tests {
         assert_eq!(find(&router, Method::POST, "/e/x:undo"), r#"/e/{id}:undo ["x"]"#);
         assert_eq!(find(&router, Method::POST, "/e/x:other"), r#"/e/{id} ["x:other"]"#);
         assert_eq!(find(&router, Method::POST, "/e/:undo"), r#"/e/{id} [":undo"]"#);
+    }
+
+    #[test]
+    fn a_verb_is_no_text_for_another_method() {
+        let router = router(&[("GET", "/e/{id}"), ("POST", "/e/{id}:undo")]);
+        assert_eq!(find(&router, Method::GET, "/e/x:undo"), "[OPTIONS, POST]");
+        assert_eq!(find(&router, Method::GET, "/e/x:redo"), r#"/e/{id} ["x:redo"]"#);
+        assert_eq!(find(&router, Method::POST, "/e/x"), "[GET, HEAD, OPTIONS]");
     }
 
     #[test]

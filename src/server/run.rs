@@ -19,7 +19,7 @@ use super::http::HttpDoor;
 use super::layers::RateLimit;
 use super::stack::{Limits, Streams, layers, reflection, services};
 use super::{admin, health, http};
-use crate::access::{Authenticator, KEYS_TOPIC, idempotency_queries};
+use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, idempotency_queries};
 use crate::bulk_delete::{self, BulkDeleteExecutor, MailExecutor, Pace};
 use crate::config::{Grpc, Mail, Nats, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
@@ -185,7 +185,11 @@ async fn open_doors(
     let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners(), sends_mail };
     let layers = layers(&limits, authenticator, &descriptors, drain.listeners());
     if let Some(listener) = http {
-        let options = gateway::Options { public_url: settings.public_url.clone(), max_body_bytes: settings.max_body_bytes };
+        let options = gateway::Options {
+            public_url: settings.public_url.clone(),
+            max_body_bytes: settings.max_body_bytes,
+            api_versions: ApiVersion::all().map(|version| version.to_string()).collect(),
+        };
         // The gateway has held the body to the limit; as a message it is larger.
         let routes = services(db, &streams, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
         let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options).map_err(Error::internal)?;

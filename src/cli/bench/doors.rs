@@ -75,6 +75,9 @@ pub enum Caller {
     },
 }
 
+/// What a caller by gRPC calls with.
+type Clients<'c> = (EntityServiceClient<Channel>, PortfolioServiceClient<Channel>, &'c MetadataValue<Ascii>);
+
 /// What an entity's JSON has for its users.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "what a user would read is read")]
@@ -180,7 +183,7 @@ impl Caller {
         entities.create_entity(with_key(CreateEntityRequest { entity: Some(entity) }, bearer)).await.map(drop)
     }
 
-    fn clients(&self) -> Result<(EntityServiceClient<Channel>, PortfolioServiceClient<Channel>, &MetadataValue<Ascii>), Status> {
+    fn clients(&self) -> Result<Clients<'_>, Status> {
         match self {
             Caller::Grpc { entities, portfolios, bearer } => Ok((entities.clone(), portfolios.clone(), bearer)),
             Caller::Rest { .. } => Err(Status::unimplemented("only gRPC does this here")),

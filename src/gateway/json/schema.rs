@@ -325,6 +325,11 @@ impl FieldPath {
     pub fn first(&self) -> usize {
         self.0[0].1
     }
+
+    /// Whether the field is one of the message at the top.
+    pub fn is_top(&self) -> bool {
+        self.0.len() == 1
+    }
 }
 
 fn is_wrapper(name: &str) -> bool {

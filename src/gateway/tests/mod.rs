@@ -4,6 +4,7 @@ mod answers;
 mod build;
 mod bytes;
 mod conditions;
+mod published;
 mod requests;
 pub(super) mod service;
 mod streams;

@@ -217,10 +217,14 @@ pub struct Answer {
 
 impl Door {
     pub fn new() -> Door {
-        let pool = pool(&["sample.proto"]);
+        Door::of(pool(&["sample.proto"]))
+    }
+
+    /// A gateway with all services of these descriptors.
+    pub fn of(pool: DescriptorPool) -> Door {
         let seen = Arc::default();
         let sample = Sample { pool: pool.clone(), seen: Arc::clone(&seen) };
-        let options = Options { public_url: None, max_body_bytes: 4096 };
+        let options = Options { max_body_bytes: 4096, ..Options::default() };
         Door { gateway: Gateway::new(pool, sample, options).unwrap(), seen }
     }
 

@@ -1,0 +1,53 @@
+//! What a caller can do about a failure.
+
+use super::Code;
+
+impl Code {
+    /// When the code is given, in Markdown, as one paragraph.
+    pub fn description_in_one_line(self) -> String {
+        self.description().lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What a caller can do about it, in Markdown.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Code::AuthenticationRequired => "Send a key, as `Authorization: Bearer KEY` or as `apikey: KEY`.",
+            Code::InvalidCredentials => {
+                "Look whether the key is whole, still valid and of the mode that is meant. Sending the same key again does not help."
+            }
+            Code::AddressNotAllowed => "Call from an address that is on the key's allow list, or have the list changed.",
+            Code::PermissionDenied => "Use a key that holds the scope `required_scope`.",
+            Code::NotFound => {
+                "Check the path and every id in it, and that the key is of the organisation and of the mode (`test`, `live`) that they belong to."
+            }
+            Code::MethodNotAllowed => "Use one of the methods in the header `Allow`.",
+            Code::ValidationFailed => "Mend every fault in `errors`, then send the request again. The idempotency key is still free.",
+            Code::InvalidFilter => "Mend the filter at `position`, counted in characters from 0; `expected` lists what could stand there.",
+            Code::NotCancelable => "Nothing: the request has started or ended. `current_state` says which.",
+            Code::InvalidStateTransition => {
+                "Bring the thing into a state that allows the act; `allowed_transitions` lists what can be done as it is."
+            }
+            Code::StateConflict => "Read the thing again, decide anew, and send the request with what it is like now.",
+            Code::AlreadyExists => "Use the thing that is there, or another id. The ids of what was soft-deleted stay taken.",
+            Code::PortfolioNotEmpty => "Detach the members first, or move them to another portfolio.",
+            Code::CountMismatch => "Look at what the selection matches now, then start again with another selection or other guards.",
+            Code::ReportRequired => "Run `CheckConsistency`, see to what it could not mend, and start again when it is over.",
+            Code::LimitReached => "Remove what is not needed any more, or use another thing. `limit` is how many it may hold.",
+            Code::IdempotencyKeyReused => {
+                "Use a new key for a new request. To learn what the first one did, send exactly the first one again."
+            }
+            Code::PayloadTooLarge => "Send, or ask for, less at once: at most `limit_bytes` where that is given.",
+            Code::UnsupportedMediaType => {
+                "Send JSON as `application/json`, and compress it by gzip, zstd or not at all. The answer's headers list what is taken."
+            }
+            Code::RateLimitExceeded => "Wait for `retry_after` seconds, then send the request again. It was not done.",
+            Code::DeadlineExceeded => {
+                "Send the request again with the same idempotency key, and give it more time or less to do. It may or may not have taken effect."
+            }
+            Code::Unavailable => "Wait for `retry_after` seconds, then send the request again with the same idempotency key.",
+            Code::Internal => {
+                "Send the request again with the same idempotency key. If it fails again, tell the operator the request id: the log has the cause."
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What annotations say that only the published document tells: limits of fields, statuses of success, scopes.
+
+use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MethodDescriptor, Value};
+use serde_json::{Value as Json, json};
+
+/// The annotations of a descriptor set, as far as it has them.
+#[derive(Debug)]
+pub struct Annotations {
+    limits: Option<ExtensionDescriptor>,
+    behaviour: Option<ExtensionDescriptor>,
+    success_status: Option<ExtensionDescriptor>,
+    required_scope: Option<ExtensionDescriptor>,
+}
+
+/// The number of `REQUIRED` in `google.api.FieldBehavior`.
+const REQUIRED: i32 = 2;
+
+impl Annotations {
+    /// Finds the annotations.
+    pub fn of(pool: &DescriptorPool) -> Annotations {
+        let extension = |name| pool.get_extension_by_name(name);
+        Annotations {
+            limits: extension("offboard.v1.limits"),
+            behaviour: extension("google.api.field_behavior"),
+            success_status: extension("offboard.v1.success_status"),
+            required_scope: extension("offboard.v1.required_scope"),
+        }
+    }
+
+    /// Whether a field must be given.
+    pub fn is_required(&self, field: &FieldDescriptor) -> bool {
+        let Some(extension) = &self.behaviour else { return false };
+        let options = field.options();
+        let behaviours = options.get_extension(extension);
+        behaviours.as_list().is_some_and(|list| list.contains(&Value::EnumNumber(REQUIRED)))
+    }
+
+    /// What the value of a field must be.
+    pub fn limits(&self, field: &FieldDescriptor) -> Limits {
+        let Some(extension) = &self.limits else { return Limits::default() };
+        let options = field.options();
+        if !options.has_extension(extension) {
+            return Limits::default();
+        }
+        options.get_extension(extension).as_message().map(Limits::read).unwrap_or_default()
+    }
+
+    /// The HTTP statuses of a success, in order.
+    pub fn statuses(&self, method: &MethodDescriptor) -> Vec<u16> {
+        let options = method.options();
+        let declared = self.success_status.as_ref().map(|extension| options.get_extension(extension));
+        let declared = declared.as_deref().and_then(Value::as_list).unwrap_or_default().iter();
+        let mut statuses: Vec<u16> = declared.filter_map(|status| status.as_i32()?.try_into().ok()).collect();
+        statuses.sort_unstable();
+        if statuses.is_empty() { vec![200] } else { statuses }
+    }
+
+    /// The scope that a key must hold.
+    pub fn scope(&self, method: &MethodDescriptor) -> String {
+        let options = method.options();
+        let declared = self.required_scope.as_ref().map(|extension| options.get_extension(extension));
+        declared.and_then(|scope| scope.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+}
+
+/// What the value of a field must be, in the words of JSON Schema.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// Of the value, or of each element of a list.
+    pub value: Vec<(&'static str, Json)>,
+    /// Of the list.
+    pub list: Vec<(&'static str, Json)>,
+    /// A value, or an element.
+    pub example: Option<Json>,
+}
+
+impl Limits {
+    fn read(message: &DynamicMessage) -> Limits {
+        let number = |name: &str| {
+            let value = message.has_field_by_name(name).then(|| message.get_field_by_name(name)).flatten()?;
+            value.as_i64().or_else(|| value.as_i32().map(i64::from))
+        };
+        let text = |name: &str| {
+            let value = message.get_field_by_name(name);
+            value.and_then(|value| value.as_str().map(str::to_owned)).filter(|text| !text.is_empty())
+        };
+        let numbers = [("minLength", "min_length"), ("maxLength", "max_length"), ("minimum", "minimum"), ("maximum", "maximum")];
+        let texts = [("pattern", "pattern"), ("format", "format")];
+        let lists = [("minItems", "min_items"), ("maxItems", "max_items")];
+        let mut value: Vec<_> = numbers.iter().filter_map(|(word, name)| Some((*word, json!(number(name)?)))).collect();
+        value.extend(texts.iter().filter_map(|(word, name)| Some((*word, json!(text(name)?)))));
+        Limits {
+            value,
+            list: lists.iter().filter_map(|(word, name)| Some((*word, json!(number(name)?)))).collect(),
+            example: text("example").and_then(|example| serde_json::from_str(&example).ok()),
+        }
+    }
+}

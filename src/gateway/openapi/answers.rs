@@ -1,0 +1,271 @@
+//! What a request is answered with: by status, with headers and media types.
+
+use std::collections::{BTreeMap, HashMap};
+
+use http::Method;
+use serde_json::{Map, Value, json};
+use tonic::Status;
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use super::schemas::{Direction, Schemas};
+use crate::error::{Code, DOMAIN, MemberKind};
+use crate::gateway::binding::{Binding, BodyRule};
+use crate::gateway::body::JSON_LINES;
+use crate::gateway::csv;
+use crate::gateway::problem::{MEDIA_TYPE, Problem};
+
+/// What every call may fail with.
+const ALWAYS: [Code; 9] = [
+    Code::ValidationFailed,
+    Code::AuthenticationRequired,
+    Code::InvalidCredentials,
+    Code::AddressNotAllowed,
+    Code::PermissionDenied,
+    Code::RateLimitExceeded,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DeadlineExceeded,
+];
+
+/// The headers of the answers to all callers who have shown a key.
+const TOLD: [&str; 4] = ["Api-Version", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+
+/// The codes that a request may fail with: those that every one may, those that follow from its rule, and those that its comment names.
+pub fn codes(binding: &Binding, named: &[Code], changes: bool) -> Vec<Code> {
+    let mut codes = ALWAYS.to_vec();
+    codes.extend_from_slice(named);
+    if !binding.variables.is_empty() {
+        codes.push(Code::NotFound);
+    }
+    if changes {
+        codes.push(Code::IdempotencyKeyReused);
+    }
+    if binding.body != BodyRule::None {
+        codes.extend([Code::PayloadTooLarge, Code::UnsupportedMediaType]);
+    }
+    codes.sort_by_key(|code| Code::ALL.iter().position(|other| other == code));
+    codes.dedup();
+    codes
+}
+
+/// The answers to a request, by status. The problems are made once and stand among `shared`.
+pub fn answers(
+    binding: &Binding,
+    statuses: &[u16],
+    codes: &[Code],
+    changes: bool,
+    schemas: &mut Schemas<'_>,
+    shared: &mut BTreeMap<String, Value>,
+) -> Map<String, Value> {
+    let mut answers = BTreeMap::new();
+    for status in statuses {
+        answers.insert(*status, success(binding, *status, statuses, changes, schemas));
+    }
+    if binding.version.is_some() && binding.method == Method::GET {
+        let answer = json!({"description": "The caller has this version already.", "headers": headers(&["ETag"])});
+        answers.insert(304, answer);
+    }
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    codes.iter().for_each(|code| by_status.entry(code.http()).or_default().push(*code));
+    for (status, codes) in by_status {
+        let name = codes.iter().map(|code| code.name()).collect::<Vec<_>>().join("-or-");
+        shared.entry(name.clone()).or_insert_with(|| failure(status, &codes));
+        answers.insert(status, json!({"$ref": format!("#/components/responses/{name}")}));
+    }
+    answers.into_iter().map(|(status, answer)| (status.to_string(), answer)).collect()
+}
+
+fn success(binding: &Binding, status: u16, statuses: &[u16], changes: bool, schemas: &mut Schemas<'_>) -> Value {
+    let mut names: Vec<&str> = Vec::new();
+    if statuses.contains(&202) || status == 201 {
+        names.push("Location");
+    }
+    if status == 202 {
+        names.push("Retry-After");
+    }
+    if binding.version.is_some() {
+        names.push("ETag");
+    }
+    if changes {
+        names.push("Idempotent-Replayed");
+    }
+    let description = match status {
+        201 => "Created.",
+        202 => "Taken up; `Location` tells how it goes.",
+        204 => "Done.",
+        _ => "Success.",
+    };
+    let mut answer = json!({"description": description, "headers": headers(&names)});
+    if status != 204 {
+        answer["content"] = content(binding, schemas);
+    }
+    answer
+}
+
+fn content(binding: &Binding, schemas: &mut Schemas<'_>) -> Value {
+    let (rpc, schema) = (&binding.rpc, &binding.rpc.schema);
+    if binding.gives_bytes {
+        return json!({"*/*": {"schema": {}}});
+    }
+    let value = match binding.response_body {
+        None => schemas.value(schema, &rpc.output_shape, Direction::Answer),
+        // Of a stream, a message without it is not told.
+        Some(place) if rpc.server_streaming => schemas.value(schema, &schema.message(rpc.output).fields[place].shape, Direction::Answer),
+        Some(place) => schemas.field(schema, &schema.message(rpc.output).fields[place], Direction::Answer),
+    };
+    if csv::is_table(binding) {
+        let table = "A line with the names of the columns, and one for each row. A next page is the header `Link` with `rel=\"next\"`.";
+        return json!({"application/json": {"schema": value}, "text/csv": {"schema": {"type": "string", "description": table}}});
+    }
+    if !rpc.server_streaming {
+        return json!({"application/json": {"schema": value}});
+    }
+    schemas.add("StreamFailure", stream_failure());
+    let item = json!({"anyOf": [value, {"$ref": "#/components/schemas/StreamFailure"}]});
+    let text = |description: &str| json!({"schema": {"type": "string", "description": description}, "x-itemSchema": item});
+    json!({
+        JSON_LINES: text("One JSON document a line. A failure is a last line `{\"error\": problem}`."),
+        "text/event-stream": text(
+            "Server-sent events, each with one JSON document as its data. A failure is a last event named `error`, with the problem as its data.",
+        ),
+        "application/json": {"schema": {"type": "array", "items": item}},
+    })
+}
+
+fn stream_failure() -> Value {
+    json!({
+        "type": "object",
+        "description": "How a stream ends that fails.",
+        "properties": {"error": {"$ref": "#/components/schemas/Problem"}},
+        "required": ["error"],
+    })
+}
+
+/// The answer of a status whose problem has one of these codes.
+fn failure(status: u16, codes: &[Code]) -> Value {
+    let description: Vec<String> = codes.iter().map(|code| format!("`{code}`: {}", code.description_in_one_line())).collect();
+    let names: Vec<&str> = codes.iter().map(|code| code.name()).collect();
+    let examples: Map<String, Value> =
+        names.iter().map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/examples/{name}")}))).collect();
+    let more: &[&str] = match status {
+        401 => &["WWW-Authenticate"],
+        429 | 503 => &["Retry-After"],
+        _ => &[],
+    };
+    let schema = json!({
+        "allOf": [{"$ref": "#/components/schemas/Problem"}],
+        "properties": {"status": {"const": status}, "code": {"enum": names}},
+    });
+    let content = json!({MEDIA_TYPE: {"schema": schema, "examples": examples}});
+    json!({"description": description.join("\n\n"), "headers": headers(more), "content": content})
+}
+
+fn headers(more: &[&str]) -> Value {
+    let names = ["X-Request-Id"].iter().chain(&TOLD).chain(more);
+    names.map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")}))).collect::<Map<_, _>>().into()
+}
+
+/// The headers of answers.
+pub fn shared_headers() -> Value {
+    let header = |description: &str, schema: Value| json!({"description": description, "schema": schema});
+    let text = || json!({"type": "string"});
+    let count = || json!({"type": "integer", "minimum": 0});
+    let mut request_id = header("The id under which the log has the call.", text());
+    request_id["required"] = json!(true);
+    json!({
+        "X-Request-Id": request_id,
+        "Api-Version": header("The version that the answer speaks.", json!({"type": "string", "format": "date"})),
+        "X-RateLimit-Limit": header("How many calls the key may make at once, and again in each second.", count()),
+        "X-RateLimit-Remaining": header("How many of them are left.", count()),
+        "X-RateLimit-Reset": header("In how many seconds all of them are there again.", count()),
+        "Idempotent-Replayed": header(
+            "`true` if this is the first answer to the idempotency key over again.",
+            json!({"type": "string", "enum": ["true"]}),
+        ),
+        "ETag": header("The version of the resource, for `If-Match` and `If-None-Match`.", text()),
+        "Location": header("Where the thing is.", json!({"type": "string", "format": "uri-reference"})),
+        "Retry-After": header("In how many seconds to look, or to try, again.", count()),
+        "WWW-Authenticate": header("How to show a key.", text()),
+    })
+}
+
+/// The schema of problem documents, with the members of every code.
+pub fn problem_schema() -> Value {
+    let mut properties = json!({
+        "type": {
+            "type": "string",
+            "format": "uri-reference",
+            "description": "Where the code is explained: a page for people, JSON for programs.",
+        },
+        "title": {"type": "string", "description": "A short name of the code."},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status."},
+        "code": {
+            "type": "string",
+            "enum": Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>(),
+            "description": "What went wrong, for programs.",
+        },
+        "detail": {"type": "string", "description": "What went wrong this time, for people."},
+        "doc_url": {"type": "string", "format": "uri-reference", "description": "The place of the code in the list of all."},
+        "request_id": {"type": "string", "description": "The id under which the log has the call."},
+        "errors": {
+            "type": "array",
+            "items": {"$ref": "#/components/schemas/ProblemFault"},
+            "description": "Every fault of the request; on every answer with a status below 500.",
+        },
+    });
+    for (member, kind) in Code::ALL.iter().flat_map(|code| code.members()) {
+        properties[*member] = match kind {
+            MemberKind::Text => json!({"type": "string"}),
+            MemberKind::Integer => json!({"type": "integer"}),
+            MemberKind::List => json!({"type": "array", "items": {"type": "string"}}),
+        };
+    }
+    json!({
+        "type": "object",
+        "description": "A failure (RFC 9457). Members that are not listed as required are there when they have something to say.",
+        "properties": properties,
+        "required": ["type", "title", "status", "code", "detail", "doc_url", "request_id"],
+    })
+}
+
+/// The schema of one of a problem's `errors`.
+pub fn fault_schema() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "field": {
+                "type": "string",
+                "description": "Where in the request, in the spelling of the contract; absent if it is the request as a whole.",
+            },
+            "code": {"type": "string", "description": "What kind of fault."},
+            "message": {"type": "string", "description": "The field and what is wrong with it, or the title of the failure."},
+            "description": {"type": "string", "description": "What is wrong."},
+        },
+        "required": ["code", "message", "description"],
+    })
+}
+
+/// A problem of each code, as the gateway writes it.
+pub fn examples(base: &str) -> Value {
+    let examples = Code::ALL.iter().map(|code| {
+        let metadata = code.members().iter().map(|(member, kind)| {
+            let value = match kind {
+                MemberKind::Text => "...",
+                MemberKind::Integer => "1",
+                MemberKind::List => "[\"...\"]",
+            };
+            ((*member).to_owned(), value.to_owned())
+        });
+        let mut details = ErrorDetails::with_error_info(code.reason(), DOMAIN, metadata.collect::<HashMap<_, _>>());
+        let mut message = code.description_in_one_line();
+        if *code == Code::ValidationFailed {
+            details.set_bad_request(vec![FieldViolation { reason: "REQUIRED".to_owned(), ..FieldViolation::new("name", "must be given") }]);
+            message = "name: must be given".to_owned();
+        }
+        // Not by way of `Error`, which would log what has not happened.
+        let status = Status::with_error_details(code.grpc(), message, details);
+        let problem = Problem::new(&status, "req_01a20145ad49729fa3de1d1288dc1d47", base, str::to_owned);
+        (code.name().to_owned(), json!({"summary": code.title(), "value": problem.document}))
+    });
+    examples.collect::<Map<_, _>>().into()
+}
