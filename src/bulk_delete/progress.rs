@@ -96,6 +96,7 @@ mod tests {
             max_objects_per_second: None,
             met_lately: 4_000,
             processed_in_hour: 3_000,
+            findings: serde_json::Value::Null,
         }
     }
 
