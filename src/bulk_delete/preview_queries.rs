@@ -29,19 +29,19 @@ pub struct Look {
     pub sample: Vec<String>,
 }
 
-/// Looks at what a task would do. One statement, so that all of it is of one moment; it reads all that is selected and keeps none of it.
+/// Looks at what a task would do. Call it in a transaction. One statement, so that all of it is of one moment; it reads all that is selected and keeps none of it.
 pub fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Look> {
-    let selection = Selection::new(realm, task);
+    let selection = Selection::new(connection, realm, task)?;
     let text = selection.look_text();
     Ok(Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(&selection, text).get_result(connection)?)
 }
 
-/// Counts what a task would select.
+/// Counts what a task would select. Call it in a transaction.
 pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<i64> {
     if let Target::Listed(ids) = &task.target {
         return Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX));
     }
-    let selection = Selection::new(realm, task);
+    let selection = Selection::new(connection, realm, task)?;
     let text = format!("SELECT count(*) {}", selection.from());
     let (matched,): (i64,) = Over::<(BigInt,)>::new(&selection, text).get_result(connection)?;
     Ok(matched)
@@ -57,13 +57,15 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    fn new(realm: &'a Realm, task: &'a NewTask) -> Self {
+    /// By indexes, where they tell that there are few.
+    fn new(connection: &mut PgConnection, realm: &'a Realm, task: &'a NewTask) -> Work<Self> {
         let (ids, filter, entity_type) = match &task.target {
             Target::Matching { filter, entity_type } => (None, filter.as_ref().map(|(_, filter)| filter), entity_type.as_deref()),
             Target::Listed(ids) => (Some(ids.as_slice()), None, None),
         };
         let selector = Selector::new(task.mode, ids.is_some(), filter, entity_type);
-        Selection { realm, task, selector, ids: ids.unwrap_or_default() }
+        let selector = selector.narrowed(connection, realm)?.unwrap_or(selector);
+        Ok(Selection { realm, task, selector, ids: ids.unwrap_or_default() })
     }
 
     fn is_listed(&self) -> bool {
@@ -79,7 +81,7 @@ impl<'a> Selection<'a> {
             );
         }
         let condition = self.selector.condition().replace("{as_of}", "now()");
-        format!("FROM entity e WHERE e.realm_id = {{realm}}{condition}")
+        format!("FROM {} WHERE e.realm_id = {{realm}}{condition}", self.selector.source(""))
     }
 
     fn look_text(&self) -> String {

@@ -54,7 +54,7 @@ impl Selector {
     }
 
     /// What is read to find the rows: all entities, or the candidates for which `bounds` hold.
-    fn source(&self, bounds: &str) -> String {
+    pub(super) fn source(&self, bounds: &str) -> String {
         match self.candidates {
             None => "entity e".to_owned(),
             Some(_) => format!(

@@ -13,7 +13,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::layers::{
-    AroundLayer, Auth, Deadline, Failures, Idempotency, Load, Methods, Panics, RateLimit, RequestIds, Scopes, Trace, Version,
+    AroundLayer, Auth, Authorize, Deadline, Failures, Idempotency, Load, Methods, Panics, RateLimit, RequestIds, Scopes, Trace, Version,
 };
 use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
@@ -115,6 +115,7 @@ pub fn layers(
         .layer(AroundLayer(Auth::new(authenticator, Scopes::declared(descriptors))))
         .layer(AroundLayer(limits.calls.clone()))
         .layer(AroundLayer(Version))
+        .layer(AroundLayer(Authorize))
         .layer(AroundLayer(Idempotency::default()))
         .into_inner();
     layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes).map_err(BoxError::from)))

@@ -44,7 +44,7 @@ impl Scopes {
 }
 
 /// Puts a [`Caller`] among the extensions of each request to our own services, or refuses it. Health and reflection
-/// need no key; a method that is not there is left to be answered as such.
+/// need no key; a method that is not there is left to be answered as such. What the key may do is for [`Authorize`] to say.
 #[derive(Clone)]
 pub struct Auth {
     authenticator: Authenticator,
@@ -58,10 +58,8 @@ impl Auth {
     }
 
     async fn admit(&self, presented: Result<String, Error>, address: Option<IpAddr>, scope: Option<Scope>) -> Result<Caller, Error> {
-        let scope = scope.ok_or_else(|| Error::new(Code::PermissionDenied, "Nobody may call this method."))?;
-        let caller = self.authenticator.authenticate(&presented?, address).await?;
-        caller.require(scope)?;
-        Ok(caller)
+        scope.ok_or_else(|| Error::new(Code::PermissionDenied, "Nobody may call this method."))?;
+        self.authenticator.authenticate(&presented?, address).await
     }
 }
 
@@ -73,9 +71,30 @@ impl Around for Auth {
         match self.admit(presented, address, scope).await {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
+                request.extensions_mut().insert(Asked(scope));
                 inner.call(request).await
             }
             Err(error) => Ok(refuse(error)),
+        }
+    }
+}
+
+/// The scope that the method of a request asks for.
+#[derive(Clone, Copy)]
+struct Asked(Option<Scope>);
+
+/// Refuses callers whose key does not hold the scope that the method asks for. It stands behind the limit of calls, so that what it refuses
+/// counts, and tells the caller the same as every other answer.
+#[derive(Clone, Copy)]
+pub struct Authorize;
+
+impl Around for Authorize {
+    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+        let asked = request.extensions().get::<Asked>().and_then(|asked| asked.0);
+        let refusal = asked.zip(request.extensions().get::<Caller>()).and_then(|(scope, caller)| caller.require(scope).err());
+        match refusal {
+            Some(error) => Ok(refuse(error)),
+            None => inner.call(request).await,
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::error::Error;
 
 pub use api_version::Version;
 pub use around::AroundLayer;
-pub use auth::{Auth, Scopes};
+pub use auth::{Auth, Authorize, Scopes};
 pub use deadline::Deadline;
 pub use idempotency::Idempotency;
 pub use load::Load;
