@@ -270,7 +270,7 @@ scenario! {
             assert_eq!((&again.json, again.http, again.header("location")), (&first.json, first.http, first.header("location")), "{method}");
             assert_eq!(scheduled(events(&world.database)), before, "{method}");
         }
-        assert_eq!(world.database.count("SELECT count(*) FROM bulk_delete"), 2);
+        assert_eq!(world.database.count("SELECT count(*) FROM bulk_delete"), 3);
     }
 }
 
