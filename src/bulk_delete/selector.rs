@@ -187,12 +187,16 @@ impl Selector {
         {lock}
      ),
      {gone},
+     short AS (
+        -- As a rule all that were to go are gone, which their numbers tell at once.
+        SELECT (SELECT count(*) FROM gone) <> (SELECT count(*) FROM picked p WHERE NOT p.spared AND p.obstacle IS NULL) AS is_so
+     ),
      missed AS (
         -- What others changed or took after this statement began. It is looked at again, not deleted blindly.
         -- EXCEPT hashes or sorts; an anti-join of two CTEs, whose rows the planner cannot count, would compare all with all.
-        SELECT p.id FROM picked p WHERE NOT p.spared AND p.obstacle IS NULL
+        SELECT p.id FROM picked p WHERE (SELECT s.is_so FROM short s) AND NOT p.spared AND p.obstacle IS NULL
         EXCEPT
-        SELECT g.id FROM gone g
+        SELECT g.id FROM gone g WHERE (SELECT s.is_so FROM short s)
      ),
      failures AS (
         INSERT INTO bulk_delete_failure (realm_id, bulk_delete_id, entity_id, reason)
@@ -257,9 +261,12 @@ const HARD: &str = "gone AS (
         WHERE d.realm_id = {realm} AND d.entity_id = g.id
      ),
      unindexed AS (
+        -- Nothing is looked for where nothing is declared. The builder of an index that is declared meanwhile waits for this chunk and takes
+        -- away what it leaves.
         DELETE FROM attribute_index a
         USING gone g
         WHERE a.realm_id = {realm} AND a.entity_id = g.id
+          AND EXISTS (SELECT FROM attribute_declaration d WHERE d.realm_id = {realm})
      ),
      stones AS (
         INSERT INTO tombstone
