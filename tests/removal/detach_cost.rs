@@ -133,6 +133,8 @@ scenario! {
     }
 
     async fn a_batch_is_three_statements_of_any_number_of_entities(world: &World) {
+        // Workers that look for work make statements of their own.
+        let world = &World::start_with(world.door, &["--poll-interval", "600"]).await;
         world.given_portfolio("p").await;
         world.given_portfolio("q").await;
         world.database.given_many(Many { prefix: "e", count: 1_000, dependents: 0, portfolio: None });
