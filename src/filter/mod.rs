@@ -105,4 +105,6 @@ impl fmt::Display for Filter {
 }
 
 #[cfg(test)]
+mod random_tests;
+#[cfg(test)]
 mod tests;
