@@ -103,10 +103,17 @@ impl Selector {
         )
     }
 
-    /// Some of the keys of what is selected, in order.
-    pub fn sample_text(&self, percent: f64) -> String {
+    /// The ids that come last in each of `slices` about equal parts of what is selected but the last, told from whole pages of so many percent
+    /// of the table.
+    pub fn sampled_cuts_text(&self, slices: usize, percent: f64) -> String {
         let condition = self.condition();
-        format!("SELECT e.id FROM entity e TABLESAMPLE BERNOULLI ({percent}) WHERE e.realm_id = {{realm}}{condition} ORDER BY e.id")
+        let shares: Vec<String> = (1..slices).map(|n| format!("{n}::float8 / {slices}")).collect();
+        format!(
+            "SELECT unnest(percentile_disc(ARRAY[{}]) WITHIN GROUP (ORDER BY e.id))
+             FROM entity e TABLESAMPLE SYSTEM ({percent})
+             WHERE e.realm_id = {{realm}}{condition}",
+            shares.join(", ")
+        )
     }
 
     /// Pushes a parameter of the condition.
@@ -173,30 +180,35 @@ impl Selector {
      ),
      picked AS MATERIALIZED (
         -- The next entities by key, judged on the row itself.
-        SELECT r.id, r.version, r.portfolio_id, r.spared, {OBSTACLE} AS obstacle
+        SELECT r.id, r.place, r.version, r.portfolio_id, r.spared, {OBSTACLE} AS obstacle
         FROM (
-            SELECT {id} AS id, e.version, e.portfolio_id, e.state, e.hold_reason IS NOT NULL AS held,
+            SELECT {id} AS id, e.ctid AS place, e.version, e.portfolio_id, e.state, e.hold_reason IS NOT NULL AS held,
                    -- As a subplan the list is hashed, however the planner misjudges its length.
                    {id} IN (SELECT s.id FROM spared s) AS spared
             {picked}
         ) r
      ),
      doomed AS (
-        SELECT p.id, p.version, p.portfolio_id
+        SELECT p.id, p.place, p.version, p.portfolio_id
         {doomed} NOT p.spared AND p.obstacle IS NULL
         {lock}
      ),
      {gone},
-     short AS (
-        -- As a rule all that were to go are gone, which their numbers tell at once.
-        SELECT (SELECT count(*) FROM gone) <> (SELECT count(*) FROM picked p WHERE NOT p.spared AND p.obstacle IS NULL) AS is_so
+     ids AS (SELECT count(*) AS gone, array_agg(g.id) AS gone_ids FROM gone g),
+     counted AS (
+        SELECT count(*) AS picked, count(*) FILTER (WHERE p.spared) AS spared, count(*) FILTER (WHERE p.obstacle IS NOT NULL) AS failed,
+               max(p.id) AS last, (SELECT i.gone FROM ids i) AS gone
+        FROM picked p
      ),
      missed AS (
-        -- What others changed or took after this statement began. It is looked at again, not deleted blindly.
+        -- What others changed or took after this statement began. It is looked at again, not deleted blindly. As a rule there is none, which
+        -- the numbers tell at once.
         -- EXCEPT hashes or sorts; an anti-join of two CTEs, whose rows the planner cannot count, would compare all with all.
-        SELECT p.id FROM picked p WHERE (SELECT s.is_so FROM short s) AND NOT p.spared AND p.obstacle IS NULL
+        SELECT p.id
+        FROM picked p
+        WHERE (SELECT c.gone < c.picked - c.spared - c.failed FROM counted c) AND NOT p.spared AND p.obstacle IS NULL
         EXCEPT
-        SELECT g.id FROM gone g WHERE (SELECT s.is_so FROM short s)
+        SELECT g.id FROM gone g WHERE (SELECT c.gone < c.picked - c.spared - c.failed FROM counted c)
      ),
      failures AS (
         INSERT INTO bulk_delete_failure (realm_id, bulk_delete_id, entity_id, reason)
@@ -229,18 +241,14 @@ impl Selector {
         -- One event for the chunk: readers unfold it.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {{realm}}, t.type, t.subjects, b.principal_id, t.data || jsonb_build_object('bulk_delete_id', b.id, 'mode', b.mode)
-        FROM (SELECT 'entity.deleted' AS type, array_agg(g.id) AS subjects, '{{}}'::jsonb AS data FROM gone g HAVING count(*) > 0
+        FROM (SELECT 'entity.deleted' AS type, i.gone_ids AS subjects, '{{}}'::jsonb AS data FROM ids i WHERE i.gone > 0
               UNION ALL
               SELECT 'portfolio.entity_detached', ARRAY[f.id], jsonb_build_object('entity_ids', f.entity_ids, 'version', f.version)
               FROM folio f) t,
              bulk_delete b
         WHERE b.realm_id = {{realm}} AND b.id = {{task}}
      ),
-     tally AS (
-        SELECT count(*) AS picked, count(*) FILTER (WHERE p.spared) AS spared, count(*) FILTER (WHERE p.obstacle IS NOT NULL) AS failed,
-               max(p.id) AS last, (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM missed) AS missed
-        FROM picked p
-     ),
+     tally AS (SELECT c.*, (SELECT count(*) FROM missed) AS missed FROM counted c),
      {moved}
      SELECT EXISTS (SELECT FROM moved), t.picked < {{limit}}, t.gone, ARRAY(SELECT m.id FROM missed m), t.picked
      FROM tally t"
@@ -248,11 +256,12 @@ impl Selector {
     }
 }
 
-/// Erases the rows and all that hangs on them; a tombstone stays.
+/// Erases the rows and all that hangs on them; a tombstone stays. Rows are found again by their place, which the statement's snapshot keeps: by
+/// key every one would be searched for twice. One that others have changed is elsewhere now, with another version, and stays.
 const HARD: &str = "gone AS (
         DELETE FROM entity e
         USING doomed p
-        WHERE e.realm_id = {realm} AND e.id = p.id AND e.version = p.version
+        WHERE e.ctid = p.place AND e.realm_id = {realm} AND e.id = p.id AND e.version = p.version
         RETURNING e.id, e.incarnation, e.type, e.version, e.created_at, e.updated_at, p.portfolio_id
      ),
      parts AS (
@@ -271,9 +280,10 @@ const HARD: &str = "gone AS (
      stones AS (
         INSERT INTO tombstone
             (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_by, job_kind, job_id)
-        SELECT {realm}, g.id, g.incarnation, g.type, g.version, g.created_at, g.updated_at, b.principal_id, 'bulk_delete', b.id
-        FROM gone g, bulk_delete b
-        WHERE b.realm_id = {realm} AND b.id = {task}
+        -- As a subquery the task is read once, not once for each row.
+        SELECT {realm}, g.id, g.incarnation, g.type, g.version, g.created_at, g.updated_at,
+               (SELECT b.principal_id FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}), 'bulk_delete', {task}
+        FROM gone g
      )";
 
 /// Marks the rows and clears their links to portfolios. The row of an entity that is in none stays on its page: the columns that change are in
@@ -282,7 +292,7 @@ const SOFT: &str = "gone AS (
         UPDATE entity e
         SET deleted_at = now(), deleted_by = {task}, portfolio_id = NULL, attached_at = NULL, version = e.version + 1, updated_at = now()
         FROM doomed p
-        WHERE e.realm_id = {realm} AND e.id = p.id AND e.version = p.version AND e.deleted_at IS NULL
+        WHERE e.ctid = p.place AND e.realm_id = {realm} AND e.id = p.id AND e.version = p.version AND e.deleted_at IS NULL
         RETURNING e.id, p.portfolio_id
      )";
 

@@ -221,8 +221,8 @@ statement! {
 /// Above this many selected entities a task is cut into slices, so that several workers can share it.
 const CUT_ABOVE: i64 = 50_000;
 const SLICES: usize = 4;
-/// About how many keys are looked at to find where to cut.
-const SAMPLE: f64 = 4_000.0;
+/// About how many keys are looked at to find where to cut. Those of a page were made about the same time, so it takes many.
+const SAMPLE: f64 = 40_000.0;
 
 /// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes tell that few may
 /// be selected.
@@ -233,10 +233,9 @@ pub fn plan_of(connection: &mut PgConnection, claim: &Claimed, selector: &Select
     let mut cuts = Vec::new();
     if selected > CUT_ABOVE {
         let percent = (100.0 * SAMPLE / selected as f64).min(100.0);
-        let text = if claim.listed { Selector::listed_cuts_text(SLICES) } else { selector.sample_text(percent) };
+        let text = if claim.listed { Selector::listed_cuts_text(SLICES) } else { selector.sampled_cuts_text(SLICES, percent) };
         let keys: Vec<(String,)> = Selected::<Text>::new(selector, claim, text).load(connection)?;
-        let keys: Vec<String> = keys.into_iter().map(|(key,)| key).collect();
-        cuts = if claim.listed { keys } else { (1..SLICES).filter_map(|n| keys.get(keys.len() * n / SLICES).cloned()).collect() };
+        cuts.extend(keys.into_iter().map(|(key,)| key));
         cuts.dedup();
     }
     let starts = std::iter::once(String::new()).chain(cuts.iter().cloned());
