@@ -332,6 +332,9 @@ fn the_properties_in_the_guide_of_filters_are_those_of_the_lists() {
         ("`ListPortfolios`", &offboard::portfolio::registry_queries::PORTFOLIO),
         ("`ListOffboardingRequests`, `ListRemovalJobs`", &offboard::offboarding::queries::OFFBOARDING),
         ("`ListEvents`", &offboard::events::EVENT),
+        ("`ListTasks`, `ListTaskHistory`, `CountTasks`, `CountTaskHistory`", &offboard::bulk_delete::list::TASK),
+        ("`ListTaskFailures`", &offboard::bulk_delete::queries::FAILURE),
+        ("`ListTaskFindings`", &offboard::bulk_delete::consistency::queries::FINDING),
     ];
     let mut table = String::from("| lists | properties |\n| --- | --- |\n");
     for (list, vocabulary) in lists {

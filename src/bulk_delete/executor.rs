@@ -1,11 +1,12 @@
 //! The worker that walks the slices of tasks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::Connection;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use crate::bulk_delete::kind::{Moved, TaskWork, work_of};
 use crate::bulk_delete::pace::{ChunkSize, Reservation};
@@ -40,6 +41,8 @@ pub struct BulkDeleteExecutor {
     db: Db,
     lease: Lease,
     pace: Pace,
+    /// How large chunks had become in the slice that was left last, and of which task that was.
+    learned: Mutex<Option<(Uuid, ChunkSize)>>,
 }
 
 /// What a worker does next.
@@ -55,7 +58,7 @@ enum Next {
 impl BulkDeleteExecutor {
     /// A worker on this database.
     pub fn new(db: Db, lease: Lease, pace: Pace) -> Self {
-        BulkDeleteExecutor { db, lease, pace }
+        BulkDeleteExecutor { db, lease, pace, learned: Mutex::new(None) }
     }
 
     async fn walk(&self, claim: &mut Claimed, stop: &CancellationToken) -> Result<()> {
@@ -67,7 +70,7 @@ impl BulkDeleteExecutor {
                 return self.leave(claim, Leave::Rest, Duration::ZERO).await;
             }
         }
-        let mut size = ChunkSize::new(self.pace.chunk_size, self.pace.chunk_target);
+        let mut size = self.known_size(claim.task_id);
         let mut since = Instant::now();
         loop {
             if stop.is_cancelled() {
@@ -79,6 +82,7 @@ impl BulkDeleteExecutor {
                 Next::Chunk(Moved { done: true, .. }, _) => return Ok(()),
                 Next::Chunk(moved, took) => {
                     size.learn(moved.met, took);
+                    *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some((claim.task_id, size));
                     Duration::ZERO
                 }
             };
@@ -95,6 +99,13 @@ impl BulkDeleteExecutor {
                 }
             }
         }
+    }
+
+    /// How large the first chunk of a slice is: as large as those of the same task have become.
+    fn known_size(&self, task: Uuid) -> ChunkSize {
+        let learned = *self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = learned.filter(|(of, _)| *of == task).map(|(_, size)| size);
+        known.unwrap_or_else(|| ChunkSize::new(self.pace.chunk_size, self.pace.chunk_target))
     }
 
     /// Reserves what the next chunk may take up, where the task's pace is limited, and does it.

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::db::text_enum;
 use crate::error::{Result, Violations};
+use crate::filter::{Filter, Kind, Property, Vocabulary, check_filter};
 use crate::proto::v1;
 
 const DEFAULT_SIZE: i32 = 50;
@@ -40,8 +41,23 @@ text_enum! {
     }
 }
 
+/// What the filter of a list of tasks may look at.
+pub static TASK: Vocabulary = Vocabulary {
+    properties: &[
+        Property::new(&["id"], Kind::Text, "CAST(b.id AS text)"),
+        Property::new(&["name"], Kind::Text, "b.name"),
+        Property::new(&["status"], Kind::Text, "b.status"),
+        Property::nullable(&["mode"], Kind::Text, "b.mode"),
+        Property::nullable(&["entityType", "entity_type"], Kind::Text, "b.entity_type"),
+        Property::new(&["createdBy", "created_by"], Kind::Text, "CAST(b.principal_id AS text)"),
+        Property::new(&["createdTime", "created_time"], Kind::Time, "b.created_at"),
+        Property::nullable(&["startTime", "start_time"], Kind::Time, "b.started_at"),
+        Property::nullable(&["endTime", "end_time"], Kind::Time, "b.ended_at"),
+    ],
+};
+
 /// A page of a list of tasks, or what is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Listing {
     /// How many.
     pub limit: i64,
@@ -57,6 +73,8 @@ pub struct Listing {
     pub since: Option<DateTime<Utc>>,
     /// They were asked for before.
     pub before: Option<DateTime<Utc>>,
+    /// What holds for them.
+    pub filter: Option<Filter>,
 }
 
 impl Listing {
@@ -87,6 +105,7 @@ impl Listing {
             offset: request.offset.into(),
             order: order.unwrap_or(Order::CreatedTime),
             ascending: request.ascending,
+            filter: check_filter(&TASK, &request.filter, &mut faults)?,
             ..Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults)
         };
         faults.check().map(|()| listing)
@@ -95,7 +114,9 @@ impl Listing {
     /// Checks a request for a number of tasks.
     pub fn check_count(request: v1::CountTasksRequest) -> Result<Listing> {
         let mut faults = Violations::new();
-        let listing = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
+        let filter = check_filter(&TASK, &request.filter, &mut faults)?;
+        let listing =
+            Listing { filter, ..Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults) };
         faults.check().map(|()| listing)
     }
 
@@ -112,6 +133,7 @@ impl Listing {
             created_by: principal.flatten(),
             since: moment(since, "created_since", faults),
             before: moment(before, "created_before", faults),
+            filter: None,
         }
     }
 }
@@ -131,15 +153,16 @@ fn moment(given: Option<Timestamp>, field: &str, faults: &mut Violations) -> Opt
 // The two lists are asked for alike.
 impl From<v1::ListTaskHistoryRequest> for v1::ListTasksRequest {
     fn from(request: v1::ListTaskHistoryRequest) -> Self {
-        let v1::ListTaskHistoryRequest { tenant, max, offset, order_by, ascending, created_by, created_since, created_before } = request;
-        v1::ListTasksRequest { tenant, max, offset, order_by, ascending, created_by, created_since, created_before }
+        let v1::ListTaskHistoryRequest { tenant, max, offset, order_by, ascending, created_by, created_since, created_before, filter } =
+            request;
+        v1::ListTasksRequest { tenant, max, offset, order_by, ascending, created_by, created_since, created_before, filter }
     }
 }
 
 impl From<v1::CountTaskHistoryRequest> for v1::CountTasksRequest {
     fn from(request: v1::CountTaskHistoryRequest) -> Self {
-        let v1::CountTaskHistoryRequest { tenant, created_by, created_since, created_before } = request;
-        v1::CountTasksRequest { tenant, created_by, created_since, created_before }
+        let v1::CountTaskHistoryRequest { tenant, created_by, created_since, created_before, filter } = request;
+        v1::CountTasksRequest { tenant, created_by, created_since, created_before, filter }
     }
 }
 

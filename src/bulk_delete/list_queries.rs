@@ -9,25 +9,34 @@ use uuid::Uuid;
 use crate::bulk_delete::list::{Listing, Which};
 use crate::bulk_delete::model::{FAILURES_SHOWN, Task};
 use crate::bulk_delete::queries::{AccountRow, account, sums};
+use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement};
+use crate::filter::Filter;
 
 /// The tasks of a page, each with its account.
 pub fn list(connection: &mut PgConnection, realm: &Realm, which: Which, listing: &Listing) -> Work<Vec<Task>> {
     let (realm, shown) = (realm.id(), FAILURES_SHOWN);
-    let Listing { limit, offset, order, ascending, created_by, since, before } = *listing;
+    let Listing { limit, offset, order, ascending, created_by, since, before, ref filter } = *listing;
+    let filter = filter.as_ref().map(Filter::predicate);
     let key = order.as_str();
     Ok(match which {
-        Which::Active => ListActive { realm, shown, limit, offset, key, ascending, created_by, since, before }.load(connection)?,
-        Which::Ended => ListEnded { realm, shown, limit, offset, key, ascending, created_by, since, before }.load(connection)?,
+        Which::Active => {
+            ListActive { realm, shown, limit, offset, key, ascending, created_by, since, before }.filtered(filter).load(connection)?
+        }
+        Which::Ended => {
+            ListEnded { realm, shown, limit, offset, key, ascending, created_by, since, before }.filtered(filter).load(connection)?
+        }
     })
 }
 
 /// How many tasks there are.
 pub fn count(connection: &mut PgConnection, realm: &Realm, which: Which, listing: &Listing) -> Work<i64> {
-    let (realm, Listing { created_by, since, before, .. }) = (realm.id(), *listing);
+    let realm = realm.id();
+    let Listing { created_by, since, before, ref filter, .. } = *listing;
+    let filter = filter.as_ref().map(Filter::predicate);
     let (total,): (i64,) = match which {
-        Which::Active => CountActive { realm, created_by, since, before }.get_result(connection)?,
-        Which::Ended => CountEnded { realm, created_by, since, before }.get_result(connection)?,
+        Which::Active => CountActive { realm, created_by, since, before }.filtered(filter).get_result(connection)?,
+        Which::Ended => CountEnded { realm, created_by, since, before }.filtered(filter).get_result(connection)?,
     };
     Ok(total)
 }
@@ -53,7 +62,7 @@ macro_rules! narrowed {
             "b.realm_id = {realm} AND ",
             $which,
             " AND ({created_by}::uuid IS NULL OR b.principal_id = {created_by})
-               AND ({since}::timestamptz IS NULL OR b.created_at >= {since}) AND ({before}::timestamptz IS NULL OR b.created_at < {before})"
+               AND ({since}::timestamptz IS NULL OR b.created_at >= {since}) AND ({before}::timestamptz IS NULL OR b.created_at < {before}){filter}"
         )
     };
 }

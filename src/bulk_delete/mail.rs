@@ -74,7 +74,7 @@ impl MailExecutor {
         let (realm, id) = (claim.realm.clone(), claim.task_id);
         let found = self.db.run(move |connection| {
             let task = queries::get(connection, &realm, id)?;
-            let failures = queries::failures(connection, &realm, id, "", FAILURES_SHOWN)?;
+            let failures = queries::failures(connection, &realm, (id, None), "", FAILURES_SHOWN)?;
             Ok(task.zip(failures))
         });
         let (task, failures) = found.await?.ok_or_else(|| Error::internal("the task of a mail is there"))?;

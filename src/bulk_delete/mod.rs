@@ -7,7 +7,7 @@ mod control_queries;
 mod executor;
 mod guards;
 pub mod kind;
-mod list;
+pub mod list;
 pub mod list_queries;
 mod mail;
 mod mail_queries;

@@ -7,8 +7,9 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::bulk_delete::model::{FAILURES_SHOWN, NewTask, Reason, Target, Task};
-use crate::db::schema::bulk_delete_failure as failure;
+use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, id, listen, statement};
+use crate::filter::{self, Filter, Property, Vocabulary};
 
 /// The topic that wakes the workers.
 pub const TOPIC: &str = "bulk_delete";
@@ -192,18 +193,43 @@ pub struct Failure {
     pub occurred_at: chrono::DateTime<chrono::Utc>,
 }
 
-/// The failures of a task behind this entity id, in the order of ids. None if there is no such task.
-pub fn failures(connection: &mut PgConnection, realm: &Realm, task_id: Uuid, after: &str, limit: i64) -> Work<Option<Vec<Failure>>> {
-    if get(connection, realm, task_id)?.is_none() {
+/// What the filter of a list of failures may look at.
+pub static FAILURE: Vocabulary = Vocabulary {
+    properties: &[
+        Property::new(&["uri", "entityId", "entity_id"], filter::Kind::Uri, "f.entity_id"),
+        Property::new(&["reason"], filter::Kind::Text, "f.reason"),
+        Property::new(&["time"], filter::Kind::Time, "f.occurred_at"),
+    ],
+};
+
+/// The failures of a task behind this entity id for which the filter holds, in the order of ids. None if there is no such task.
+pub fn failures(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    (task, filter): (Uuid, Option<&Filter>),
+    after: &str,
+    limit: i64,
+) -> Work<Option<Vec<Failure>>> {
+    if get(connection, realm, task)?.is_none() {
         return Ok(None);
     }
-    let page = failure::table
-        .filter(failure::realm_id.eq(realm.id()).and(failure::bulk_delete_id.eq(task_id)).and(failure::entity_id.gt(after)))
-        .order(failure::entity_id)
-        .limit(limit)
-        .select((failure::entity_id, failure::reason, failure::occurred_at))
-        .load(connection)?;
-    Ok(Some(page))
+    let statement = ListFailures { realm: realm.id(), task, after, limit };
+    Ok(Some(statement.filtered(filter.map(Filter::predicate)).load(connection)?))
+}
+
+statement! {
+    /// A page of failures.
+    struct ListFailures<'a> {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+        after: &'a str as Text,
+        limit: i64 as BigInt,
+    } -> (Text, Text, Timestamptz),
+    "SELECT f.entity_id, f.reason, f.occurred_at
+     FROM bulk_delete_failure f
+     WHERE f.realm_id = {realm} AND f.bulk_delete_id = {task} AND f.entity_id > {after}{filter}
+     ORDER BY f.entity_id
+     LIMIT {limit}"
 }
 
 /// Removes samples that no rate is made of any more. See [`crate::db::sweep`].

@@ -134,13 +134,21 @@ impl Selector {
         let condition = self.condition();
         let live = if self.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
         match (self.listed, again) {
-            (false, false) => format!(
-                "FROM {}
-        WHERE e.realm_id = {{realm}} AND e.id > {{cursor}} AND e.id <= {{until}}{condition}
+            (false, false) => {
+                let (cursor, until, limit) = match self.candidates {
+                    Some(_) => ("{cursor}", "{until}", "{limit}"),
+                    // In subqueries, which the planner does not look into: knowing them, and believing that few match, it would read and sort
+                    // all up to the end instead of going along the key.
+                    None => ("(SELECT {cursor})", "(SELECT {until})", "(SELECT {limit})"),
+                };
+                format!(
+                    "FROM {}
+        WHERE e.realm_id = {{realm}} AND e.id > {cursor} AND e.id <= {until}{condition}
         ORDER BY e.id
-        LIMIT {{limit}}",
-                self.source(" WHERE x.entity_id > {cursor} AND x.entity_id <= {until}")
-            ),
+        LIMIT {limit}",
+                    self.source(" WHERE x.entity_id > {cursor} AND x.entity_id <= {until}")
+                )
+            }
             // Without the list's own rows: what has gone since is skipped.
             (_, true) => format!(
                 "FROM entity e

@@ -16,6 +16,7 @@ use crate::bulk_delete::watch::watch;
 use crate::db::{Db, Page, PageSize, Realm, Work};
 use crate::error::{Error, Result, Violations};
 use crate::events::Watching;
+use crate::filter::check_filter;
 use crate::proto::v1::bulk_delete_service_server::BulkDeleteService as Service;
 use crate::proto::{convert, v1};
 
@@ -152,9 +153,10 @@ impl Service for BulkDeleteService {
         let mut faults = Violations::new();
         let seal = self.db.seal().await?;
         let page: Page<String> = Page::check(seal, &realm, "TaskFailures", &request, (size, &token), FAILURES, &mut faults);
+        let filter = check_filter(&queries::FAILURE, &request.filter, &mut faults)?;
         faults.check()?;
         let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
-        let found = self.db.run(move |connection| queries::failures(connection, &realm, id, &after, limit)).await?;
+        let found = self.db.run(move |connection| queries::failures(connection, &realm, (id, filter.as_ref()), &after, limit)).await?;
         let mut failures = found.ok_or_else(|| no_task(&request.task_id))?;
         let next_page_token = page.cut(&mut failures, |failure| failure.entity_id.clone())?;
         let failures = failures.into_iter().map(failure_to_proto).collect();

@@ -47,7 +47,8 @@ pub enum Found<'r, 'p, T> {
         /// The text of its variables.
         variables: Vec<Cow<'p, str>>,
     },
-    /// The path has routes, but none for the method. Those that it has, sorted.
+    /// The path has routes, but none for the method. Those of the most literal one, sorted: what a path of variables would take as well is not
+    /// advertised there.
     OtherMethods(Vec<Method>),
     /// The path has no route.
     Nothing,
@@ -150,7 +151,7 @@ impl Search<'_> {
     fn end(&mut self, node: &Node) -> Option<usize> {
         let mut ends = node.ends.iter().filter(|end| end.verb.as_deref() == self.verb);
         let found = ends.clone().find(|end| end.method == *self.method).map(|end| end.route);
-        if found.is_none() {
+        if found.is_none() && self.others.is_empty() {
             self.others.extend(ends.by_ref().map(|end| end.method.clone()));
         }
         found
@@ -236,7 +237,9 @@ mod tests {
     #[test]
     fn other_methods_are_told() {
         let router = router(&[("GET", "/t/{id}"), ("DELETE", "/t/{id}"), ("POST", "/t/x")]);
-        assert_eq!(find(&router, Method::PUT, "/t/x"), "[DELETE, GET, HEAD, OPTIONS, POST]");
+        assert_eq!(find(&router, Method::PUT, "/t/x"), "[OPTIONS, POST]");
+        assert_eq!(find(&router, Method::DELETE, "/t/x"), r#"/t/{id} ["x"]"#);
+        assert_eq!(find(&router, Method::PUT, "/t/y"), "[DELETE, GET, HEAD, OPTIONS]");
         assert_eq!(find(&router, Method::HEAD, "/t/y"), r#"/t/{id} ["y"]"#);
         assert_eq!(find(&router, Method::PUT, "/t/"), "nothing");
         assert_eq!(find(&router, Method::PUT, "/t/x/"), "nothing");

@@ -12,6 +12,8 @@ const LISTS: &[(&str, &str, &str)] = &[
     ("OffboardingService/ListOffboardingRequests", "data", "/data/id"),
     ("RemovalService/ListRemovalJobs", "jobs", "/entity_id"),
     ("EventService/ListEvents", "events", "/subject"),
+    ("BulkDeleteService/ListTasks", "tasks", "/name"),
+    ("BulkDeleteService/ListTaskHistory", "tasks", "/name"),
 ];
 
 fn request(list: &str, filter: &str) -> Value {
@@ -151,5 +153,47 @@ scenario! {
         }
         let refused = world.call("PortfolioService/ListPortfolios", json!({"filter": "exists(attributes.Name)", "page_size": 1})).await.unwrap_err();
         assert_eq!(refused.code, "invalid_filter");
+    }
+}
+
+scenario! {
+    async fn tasks_are_listed_and_counted_by_everything_that_they_have(world: &World) {
+        given(world).await;
+        world.call("EntityService/PlaceHold", json!({"entity_id": "a", "reason": "audit"})).await.unwrap();
+        let started = world.call("BulkDeleteService/StartBulkDelete", json!({"uris": ["a", "b", "none"]})).await.unwrap();
+        let id = started.get("id").as_str().unwrap().to_owned();
+        let over = |task: &Value| task["status"].as_str().unwrap().starts_with("completed");
+        world.call_until("BulkDeleteService/GetTask", json!({"task_id": id}), over).await;
+        world.database.sql("INSERT INTO dependent (realm_id, entity_id, kind, id) SELECT id, 'gone', 'task', 't' FROM realm WHERE org = 'acme' AND mode = 'test'");
+        let check = world.call("BulkDeleteService/CheckConsistency", json!({"fix": false})).await.unwrap().get("id").as_str().unwrap().to_owned();
+        world.call_until("BulkDeleteService/GetTask", json!({"task_id": check}), over).await;
+
+        let name = started.get("name").as_str().unwrap().to_owned();
+        shows(world, "BulkDeleteService/ListTasks", &[("exists(id)", &[])]).await;
+        shows(world, "BulkDeleteService/ListTaskHistory", &[
+            ("exists(mode)", &[&name]),
+            ("equals(mode, soft) and equals(status, COMPLETED_WITH_ERRORS) and missing(entityType)", &[&name]),
+            (&format!("equals(id, {id}) and exists(endTime)"), &[&name]),
+            ("lt(createdTime, '2024-01-01')", &[]),
+        ]).await;
+        for (filter, total) in [("", 2), ("exists(mode)", 1), ("gt(start_time, '2024-01-01')", 2), ("missing(created_by)", 0)] {
+            let counted = world.call("BulkDeleteService/CountTaskHistory", json!({"filter": filter})).await.unwrap();
+            assert_eq!(counted.json["total"], total, "{filter}");
+        }
+        for (list, task, rows, column, filter, expected) in [
+            ("ListTaskFailures", &id, "failures", "entity_id", "", vec!["a", "b", "none"]),
+            ("ListTaskFailures", &id, "failures", "entity_id", "equals(reason, on_hold)", vec!["a"]),
+            ("ListTaskFailures", &id, "failures", "entity_id", "not equals(uri, 'entities/a') and gt(time, 0)", vec!["b", "none"]),
+            ("ListTaskFindings", &check, "findings", "subject", "equals(kind, orphan_dependent) and equals(mended, false)", vec!["gone"]),
+            ("ListTaskFindings", &check, "findings", "subject", "equals(kind, portfolio_count)", vec![]),
+        ] {
+            let page = world.call(&format!("BulkDeleteService/{list}"), json!({"task_id": task, "filter": filter})).await.unwrap();
+            let found: Vec<_> = page.get(rows).as_array().unwrap().iter().map(|row| row[column].as_str().unwrap()).collect();
+            assert_eq!(found, expected, "{list} {filter}");
+        }
+        for list in ["ListTaskFailures", "ListTaskFindings"] {
+            let refused = world.call(&format!("BulkDeleteService/{list}"), json!({"task_id": id, "filter": "equals(colour, red)"})).await.unwrap_err();
+            assert_eq!(refused.code, "invalid_filter", "{list}");
+        }
     }
 }

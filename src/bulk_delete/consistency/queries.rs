@@ -9,7 +9,9 @@ use uuid::Uuid;
 use crate::bulk_delete::consistency::model::{Finding, FindingKind, Look, MOST_KEPT, NAME, NewCheck, Suspect};
 use crate::bulk_delete::queries::{Starter, TOPIC};
 use crate::bulk_delete::task_queries::Claimed;
+use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, id, listen, statement};
+use crate::filter::{self, Filter, Property, Vocabulary};
 
 /// The columns of a [`Look`].
 pub type LookRow = (BigInt, Nullable<Text>, Bool, Array<Text>, Array<Text>, Array<Text>, Array<Bool>);
@@ -235,11 +237,22 @@ statement! {
      SET found = k.found + excluded.found, mended = k.mended + excluded.mended, kept = k.kept + excluded.kept"
 }
 
-/// The findings of a task behind this one, in the order of slices. None if there is no such task.
+/// What the filter of a list of findings may look at.
+pub static FINDING: Vocabulary = Vocabulary {
+    properties: &[
+        Property::new(&["kind"], filter::Kind::Text, "f.kind"),
+        Property::new(&["subject"], filter::Kind::Text, "f.subject"),
+        Property::new(&["detail"], filter::Kind::Text, "f.detail"),
+        Property::new(&["mended"], filter::Kind::Text, "CAST(f.mended AS text)"),
+        Property::new(&["time"], filter::Kind::Time, "f.occurred_at"),
+    ],
+};
+
+/// The findings of a task behind this one for which the filter holds, in the order of slices. None if there is no such task.
 pub fn findings(
     connection: &mut PgConnection,
     realm: &Realm,
-    task: Uuid,
+    (task, filter): (Uuid, Option<&Filter>),
     (slice, number): (i32, i64),
     limit: i64,
 ) -> Work<Option<Vec<Finding>>> {
@@ -247,7 +260,8 @@ pub fn findings(
     if is_there.is_none() {
         return Ok(None);
     }
-    Ok(Some(ListFindings { realm: realm.id(), task, slice, number, limit }.load(connection)?))
+    let statement = ListFindings { realm: realm.id(), task, slice, number, limit };
+    Ok(Some(statement.filtered(filter.map(Filter::predicate)).load(connection)?))
 }
 
 statement! {
@@ -270,7 +284,7 @@ statement! {
     } -> (Integer, BigInt, Text, Text, Text, Bool, Timestamptz),
     "SELECT f.slice, f.n, f.kind, f.subject, f.detail, f.mended, f.occurred_at
      FROM bulk_delete_finding f
-     WHERE f.realm_id = {realm} AND f.bulk_delete_id = {task} AND (f.slice, f.n) > ({slice}, {number})
+     WHERE f.realm_id = {realm} AND f.bulk_delete_id = {task} AND (f.slice, f.n) > ({slice}, {number}){filter}
      ORDER BY f.slice, f.n
      LIMIT {limit}"
 }

@@ -10,6 +10,7 @@ use crate::bulk_delete::service::{check_tenant, get, no_task, parse_id};
 use crate::bulk_delete::{mail, mail_queries};
 use crate::db::{Db, Page, PageSize};
 use crate::error::Violations;
+use crate::filter::check_filter;
 use crate::proto::{convert, v1};
 
 const FINDINGS: PageSize = PageSize { default: 100, max: 1_000 };
@@ -49,9 +50,10 @@ pub async fn list_findings(
     let mut faults = Violations::new();
     let seal = db.seal().await?;
     let page: Page<(i32, i64)> = Page::check(seal, &realm, "TaskFindings", &request, (size, &token), FINDINGS, &mut faults);
+    let filter = check_filter(&queries::FINDING, &request.filter, &mut faults)?;
     faults.check()?;
     let (after, limit) = (page.after().copied().unwrap_or_default(), page.limit());
-    let found = db.run(move |connection| queries::findings(connection, &realm, id, after, limit)).await?;
+    let found = db.run(move |connection| queries::findings(connection, &realm, (id, filter.as_ref()), after, limit)).await?;
     let mut findings = found.ok_or_else(|| no_task(&request.task_id))?;
     let next_page_token = page.cut(&mut findings, |finding| (finding.slice, finding.number))?;
     let findings = findings.into_iter().map(finding_to_proto).collect();

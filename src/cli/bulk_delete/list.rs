@@ -96,8 +96,13 @@ pub struct FailuresArguments {
 /// Lists all that a task could not delete, page by page.
 pub async fn failures(arguments: FailuresArguments) -> Result<ExitCode> {
     let service = arguments.connection.open().await?;
-    let mut request =
-        v1::ListTaskFailuresRequest { tenant: String::new(), task_id: arguments.task, page_size: PAGE, page_token: String::new() };
+    let mut request = v1::ListTaskFailuresRequest {
+        tenant: String::new(),
+        task_id: arguments.task,
+        page_size: PAGE,
+        page_token: String::new(),
+        filter: String::new(),
+    };
     loop {
         let page = service.client.clone().list_task_failures(service.request(request.clone())).await.map_err(refused)?.into_inner();
         for failure in &page.failures {
