@@ -166,16 +166,19 @@ fn ordered_range((path, ends): (String, Vec<String>)) -> String {
 pub fn call() -> impl Strategy<Value = Call> {
     let function_and_class =
         (select(names()), select(CLASSES)).prop_filter("it makes sense", |(function, class)| possible(function, class));
-    function_and_class.prop_flat_map(|(function, class)| {
-        // Some texts have no character that the function could look for.
-        call_text(function, class).prop_filter_map("it is admitted", move |text| {
-            let filter = Filter::parse(&text);
-            let expected = |message: &str| {
-                ["needs at least one", "nothing lies in this range", "a list in a file"].iter().any(|part| message.contains(part))
-            };
-            assert!(filter.as_ref().err().is_none_or(|error| expected(&error.message)), "{text}: {filter:?}");
-            Some(Call { function, class, filter: filter.ok()? })
-        })
+    function_and_class.prop_flat_map(|(function, class)| call_of(function, class))
+}
+
+/// A filter of this function.
+pub fn call_of(function: &'static str, class: &'static str) -> impl Strategy<Value = Call> {
+    // Some texts have no character that the function could look for.
+    call_text(function, class).prop_filter_map("it is admitted", move |text| {
+        let filter = Filter::parse(&text);
+        let expected = |message: &str| {
+            ["needs at least one", "nothing lies in this range", "a list in a file"].iter().any(|part| message.contains(part))
+        };
+        assert!(filter.as_ref().err().is_none_or(|error| expected(&error.message)), "{text}: {filter:?}");
+        Some(Call { function, class, filter: filter.ok()? })
     })
 }
 

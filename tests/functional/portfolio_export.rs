@@ -33,13 +33,16 @@ fn given_members(database: &Database, portfolio: &str, count: i64) {
     ));
 }
 
-/// Members of long ids, so many that no buffer on the way holds them all.
+/// How many members do not find room in the buffers on the way to a reader.
+const CROWD: u32 = 60_000;
+
+/// That many members, of long ids.
 fn given_a_crowd(database: &Database, portfolio: &str) {
     database.sql(&format!(
         "INSERT INTO entity (realm_id, id, incarnation, type, state, portfolio_id, attached_at)
          SELECT p.realm_id, rpad('m' || n, 128, '_'), gen_random_uuid(), 'T', 'active', p.id, now()
-         FROM portfolio p, generate_series(1, 150000) n WHERE p.id = '{portfolio}';
-         UPDATE portfolio SET entity_count = 150000, version = version + 1 WHERE id = '{portfolio}';
+         FROM portfolio p, generate_series(1, {CROWD}) n WHERE p.id = '{portfolio}';
+         UPDATE portfolio SET entity_count = {CROWD}, version = version + 1 WHERE id = '{portfolio}';
          ANALYZE"
     ));
 }
@@ -190,11 +193,11 @@ scenario! {
         }
         let Err(refused) = world.client.stream(EXPORT, json!({"portfolio_id": "p"}), &[]).await else { panic!("there was room for a third") };
         assert_eq!((refused.code.as_str(), refused.header("retry-after").is_some()), ("unavailable", world.door == Door::Rest));
-        assert_eq!(world.portfolio("p").await["entity_count"], 150_000, "others are served");
+        assert_eq!(world.portfolio("p").await["entity_count"], CROWD, "others are served");
         open.pop();
         let mut stream = world.export("p").await;
         stream.message().await;
-        assert_eq!(to_the_end(&mut stream).await.1["entity_count"], 150_000);
+        assert_eq!(to_the_end(&mut stream).await.1["entity_count"], CROWD);
     }
 
     async fn what_is_not_there_or_may_not_be_seen_is_not_told(world: &World) {

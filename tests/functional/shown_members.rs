@@ -23,15 +23,15 @@ fn assert_shows(world: &World, answer: &Answer, portfolio: &str, after: &str) {
 scenario! {
     async fn a_change_shows_the_first_members_as_they_are(world: &World) {
         world.portfolios(&["large", "small"]).await;
-        let entities: Vec<Value> = (0..1060)
-            .map(|n| json!({"entity_id": format!("e{n:04}"), "type": "T", "portfolio_id": if n < 1030 { "large" } else { "small" }}))
+        let entities: Vec<Value> = (0..1045)
+            .map(|n| json!({"entity_id": format!("e{n:04}"), "type": "T", "portfolio_id": if n < 1015 { "large" } else { "small" }}))
             .collect();
         world.client.import(&entities).await.unwrap();
         let second = Server::start_with(&world.database, &[], &[]).await;
         let clients = [world.client.clone(), Client::new(&second, &world.key, world.door)];
         let mut random = rand::rng();
         // Around the edge of what is shown: members come into view, and the last that there is leaves.
-        for n in 0..150 {
+        for n in 0..80 {
             let portfolio = if random.random_bool(0.9) { "large" } else { "small" };
             let members = first_members(&world.database, portfolio);
             let member = match n % 3 {
