@@ -17,7 +17,7 @@ async fn one_stack_fits_the_listener_and_the_gateway() {
     let stack = ServiceBuilder::new()
         .layer(AroundLayer(RequestIds))
         .layer(AroundLayer(Trace::new(methods.clone())))
-        .layer(AroundLayer(Failures::new(4 << 20)))
+        .layer(AroundLayer(Failures::new(4 << 20, None)))
         .layer(AroundLayer(Panics))
         .layer(AroundLayer(Load::new(8, closing.clone())))
         .layer(AroundLayer(Deadline::new(methods, Duration::from_secs(60))));

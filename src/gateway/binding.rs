@@ -8,6 +8,7 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value,
 };
 
+use super::annotations::Annotations;
 use super::json::{Cardinality, Field, FieldPath, Schema, Shape, Style};
 use super::percent::Place;
 use super::raw::is_http_body;
@@ -142,6 +143,7 @@ impl Binding {
 /// Makes the routes of every RPC that has a rule, in every service that declares a spelling.
 pub fn routes(pool: &DescriptorPool) -> Result<Router<Arc<Binding>>, BuildError> {
     let mut router = Router::default();
+    let annotations = Annotations::of(pool);
     let extension = |name| pool.get_extension_by_name(name);
     let (Some(http), Some(json_style)) = (extension("google.api.http"), extension("offboard.v1.json_style")) else {
         return Ok(router);
@@ -172,10 +174,10 @@ pub fn routes(pool: &DescriptorPool) -> Result<Router<Arc<Binding>>, BuildError>
                 server_streaming: method.is_server_streaming(),
             });
             if let Some(rule) = method.options().get_extension(&http).as_message() {
-                add_rule(&mut router, &rpc, rule)?;
+                add_rule(&mut router, &annotations, &rpc, rule)?;
                 let additional = rule.get_field_by_name("additional_bindings");
                 for rule in additional.as_deref().and_then(Value::as_list).unwrap_or_default().iter().filter_map(Value::as_message) {
-                    add_rule(&mut router, &rpc, rule)?;
+                    add_rule(&mut router, &annotations, &rpc, rule)?;
                 }
             }
         }
@@ -192,7 +194,7 @@ fn path_of(method: &MethodDescriptor) -> PathAndQuery {
     path.parse().expect("names of protobuf are fit for a path")
 }
 
-fn add_rule(router: &mut Router<Arc<Binding>>, rpc: &Arc<Rpc>, rule: &DynamicMessage) -> Result<(), BuildError> {
+fn add_rule(router: &mut Router<Arc<Binding>>, annotations: &Annotations, rpc: &Arc<Rpc>, rule: &DynamicMessage) -> Result<(), BuildError> {
     let fault = |fault: String| BuildError::Rule { rpc: rpc.name.clone(), fault };
     let (method, path) = pattern(rule).ok_or_else(|| fault("the rule has no path".to_owned()))?;
     let method: Method = method.parse().map_err(|_| fault(format!("`{method}` is no HTTP method")))?;
@@ -206,6 +208,9 @@ fn add_rule(router: &mut Router<Arc<Binding>>, rpc: &Arc<Rpc>, rule: &DynamicMes
         found.map(|path| (path, place)).ok_or_else(|| fault(format!("`{}` is no field that a path can give", variable.field)))
     });
     let variables = variables.collect::<Result<Vec<_>, _>>()?;
+    let is_uuid = |path| annotations.is_uuid(&rpc.schema.field_at(path).descriptor);
+    let uuids =
+        template.variables.iter().zip(&variables).filter(|(_, (path, _))| is_uuid(path)).map(|(variable, _)| variable.start).collect();
     let top_level = |schema_place: usize, name: &str| {
         let found = rpc.schema.message(schema_place).find(name).map(|(place, _)| place);
         found.ok_or_else(|| fault(format!("`{name}` is no field that a body can be")))
@@ -246,7 +251,7 @@ fn add_rule(router: &mut Router<Arc<Binding>>, rpc: &Arc<Rpc>, rule: &DynamicMes
         version: version(rpc, response_body),
         rpc: Arc::clone(rpc),
     });
-    router.add(method.clone(), template, binding).map_err(|other| {
+    router.add(method.clone(), template, uuids, binding).map_err(|other| {
         let other = other.rpc.name.clone();
         BuildError::Taken { rpc: rpc.name.clone(), method, path: shape, other }
     })

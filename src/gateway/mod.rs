@@ -6,6 +6,7 @@
 //! rule, [`request`] makes its message, [`call`] calls the service, and [`exchange`] holds the ends together and makes the answer.
 
 mod accept;
+mod annotations;
 mod binding;
 mod body;
 mod call;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use http::Method;
+use uuid::Uuid;
 
 use super::percent::{self, Place};
 use super::template::{Segment, Template};
@@ -34,7 +35,15 @@ struct Node {
 struct End {
     verb: Option<String>,
     method: Method,
+    /// The segments whose text is a UUID.
+    uuids: Vec<usize>,
     route: usize,
+}
+
+impl End {
+    fn takes(&self, segments: &[&str]) -> bool {
+        self.uuids.iter().all(|place| segments.get(*place).is_some_and(|text| Uuid::try_parse(text).is_ok()))
+    }
 }
 
 /// What a router finds.
@@ -62,7 +71,10 @@ impl<T> Default for Router<T> {
 
 impl<T> Router<T> {
     /// Adds a route. Fails with the target that has the same method and matches the same paths already.
-    pub fn add(&mut self, method: Method, template: Template, target: T) -> Result<(), &T> {
+    ///
+    /// The segments at `uuids` hold UUIDs. A path with another text there still has this route, so that its caller learns what is wrong with the
+    /// id; but not where a more literal route has the path: what stands there is a name, and no id.
+    pub fn add(&mut self, method: Method, template: Template, uuids: Vec<usize>, target: T) -> Result<(), &T> {
         let mut node = &mut self.root;
         for segment in &template.segments {
             node = match segment {
@@ -74,7 +86,7 @@ impl<T> Router<T> {
         if let Some(taken) = node.ends.iter().find(|end| end.verb == template.verb && end.method == method) {
             return Err(&self.routes[taken.route].target);
         }
-        node.ends.push(End { verb: template.verb.clone(), method, route: self.routes.len() });
+        node.ends.push(End { verb: template.verb.clone(), method, uuids, route: self.routes.len() });
         self.routes.push(Route { template, target });
         Ok(())
     }
@@ -96,7 +108,7 @@ impl<T> Router<T> {
         if let Some((text, verb)) = segments[last].rsplit_once(':') {
             let whole = std::mem::replace(&mut segments[last], text);
             search.verb = Some(verb);
-            if let Some(route) = search.descend(&self.root, &segments) {
+            if let Some(route) = search.descend(&self.root, &segments, 0) {
                 return self.found(route, &segments);
             }
             if !search.others.is_empty() {
@@ -105,7 +117,7 @@ impl<T> Router<T> {
             segments[last] = whole;
             search.verb = None;
         }
-        match search.descend(&self.root, &segments) {
+        match search.descend(&self.root, &segments, 0) {
             Some(route) => self.found(route, &segments),
             None => search.nothing(),
         }
@@ -132,25 +144,27 @@ struct Search<'s> {
 }
 
 impl Search<'_> {
-    fn descend(&mut self, node: &Node, segments: &[&str]) -> Option<usize> {
-        let Some((first, later)) = segments.split_first() else {
-            return self.end(node).or_else(|| node.rest.as_deref().and_then(|rest| self.end(rest)));
+    /// Finds the route of the path whose first `depth` segments led to the node.
+    fn descend(&mut self, node: &Node, segments: &[&str], depth: usize) -> Option<usize> {
+        let Some(first) = segments.get(depth) else {
+            return self.end(node, segments).or_else(|| node.rest.as_deref().and_then(|rest| self.end(rest, segments)));
         };
         let literal = percent::decode(first, Place::Segment).ok().and_then(|text| node.literals.get(text.as_ref()));
-        if let Some(route) = literal.and_then(|child| self.descend(child, later)) {
+        if let Some(route) = literal.and_then(|child| self.descend(child, segments, depth + 1)) {
             return Some(route);
         }
         if !first.is_empty()
-            && let Some(route) = node.one.as_deref().and_then(|child| self.descend(child, later))
+            && let Some(route) = node.one.as_deref().and_then(|child| self.descend(child, segments, depth + 1))
         {
             return Some(route);
         }
-        node.rest.as_deref().and_then(|rest| self.end(rest))
+        node.rest.as_deref().and_then(|rest| self.end(rest, segments))
     }
 
-    fn end(&mut self, node: &Node) -> Option<usize> {
+    fn end(&mut self, node: &Node, segments: &[&str]) -> Option<usize> {
         let mut ends = node.ends.iter().filter(|end| end.verb.as_deref() == self.verb);
-        let found = ends.clone().find(|end| end.method == *self.method).map(|end| end.route);
+        let found = ends.clone().find(|end| end.method == *self.method);
+        let found = found.filter(|end| self.others.is_empty() || end.takes(segments)).map(|end| end.route);
         if found.is_none() && self.others.is_empty() {
             self.others.extend(ends.by_ref().map(|end| end.method.clone()));
         }
@@ -180,7 +194,9 @@ mod tests {
         let mut router = Router::default();
         for (method, path) in routes {
             let method: Method = method.parse().unwrap();
-            router.add(method, Template::parse(path).unwrap(), (*path).to_owned()).unwrap();
+            let template = Template::parse(path).unwrap();
+            let uuids = template.variables.iter().filter(|variable| variable.field == "uuid").map(|variable| variable.start);
+            router.add(method, template.clone(), uuids.collect(), (*path).to_owned()).unwrap();
         }
         router
     }
@@ -247,9 +263,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_no_id() {
+        let router = router(&[("GET", "/t/_total"), ("PATCH", "/t/{uuid}"), ("GET", "/t/{uuid}"), ("GET", "/t/{uuid}/f")]);
+        assert_eq!(find(&router, Method::PATCH, "/t/_total"), "[GET, HEAD, OPTIONS]");
+        assert_eq!(find(&router, Method::PATCH, "/t/x"), r#"/t/{uuid} ["x"]"#, "no name, so the caller learns what is wrong with it");
+        assert_eq!(find(&router, Method::GET, "/t/_total/f"), r#"/t/{uuid}/f ["_total"]"#);
+        let id = "019a0000-0000-7000-8000-000000000000";
+        assert_eq!(find(&router, Method::PATCH, &format!("/t/{id}")), format!(r#"/t/{{uuid}} ["{id}"]"#));
+    }
+
+    #[test]
     fn a_route_that_is_taken_is_refused() {
         let mut router = router(&[("GET", "/t/{id}")]);
-        let taken = router.add(Method::GET, Template::parse("/t/{other}").unwrap(), "other".to_owned());
+        let taken = router.add(Method::GET, Template::parse("/t/{other}").unwrap(), Vec::new(), "other".to_owned());
         assert_eq!(taken.unwrap_err(), "/t/{id}");
     }
 }

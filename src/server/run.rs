@@ -178,6 +178,7 @@ async fn open_doors(
         message_bytes: settings.max_body_bytes,
         concurrent_calls: settings.max_concurrent_calls,
         request_timeout: settings.request_timeout,
+        public_url: settings.public_url.clone(),
     };
     let hub = Hub::new(db.clone());
     keepers.spawn(hub.clone().run());

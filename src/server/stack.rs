@@ -34,7 +34,7 @@ use crate::proto::v1::removal_service_server::RemovalServiceServer;
 /// The stack as a service.
 pub type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
-/// The limits that the stack keeps.
+/// The limits that the stack keeps, and where it refers those to who go past them.
 #[derive(Clone)]
 pub struct Limits {
     /// The largest message, in bytes.
@@ -45,6 +45,8 @@ pub struct Limits {
     pub concurrent_calls: usize,
     /// The longest a call may take.
     pub request_timeout: Duration,
+    /// Where callers reach the REST door, for links to what a failure means.
+    pub public_url: Option<String>,
 }
 
 /// What services need besides the database: the streams that do not end by themselves, most of it.
@@ -108,7 +110,7 @@ pub fn layers(
     let layers = ServiceBuilder::new()
         .layer(AroundLayer(RequestIds))
         .layer(AroundLayer(Trace::new(methods.clone())))
-        .layer(AroundLayer(Failures::new(limits.message_bytes)))
+        .layer(AroundLayer(Failures::new(limits.message_bytes, limits.public_url.as_deref())))
         .layer(AroundLayer(Panics))
         .layer(AroundLayer(Load::new(limits.concurrent_calls, closing)))
         .layer(AroundLayer(Deadline::new(methods, limits.request_timeout)))

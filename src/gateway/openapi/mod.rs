@@ -3,7 +3,6 @@
 //! It tells what the gateway does, from the same [`Binding`]s that requests are answered by, and so cannot promise another API. The same
 //! descriptors give the same document, byte for byte.
 
-mod annotations;
 mod answers;
 mod comments;
 mod parameters;
@@ -16,9 +15,9 @@ use http::Method;
 use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
 use serde_json::{Map, Value, json};
 
-use self::annotations::Annotations;
 use self::comments::{Comments, codes, summary};
 use self::schemas::{Direction, Schemas, describe};
+use super::annotations::Annotations;
 use super::binding::{self, Binding, BodyRule, BuildError};
 use super::json::Shape;
 use super::route::Router;

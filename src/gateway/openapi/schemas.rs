@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost_reflect::{Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
-use super::annotations::{Annotations, Limits};
 use super::comments::Comments;
+use crate::gateway::annotations::{Annotations, Limits};
 use crate::gateway::json::{Cardinality, Enum, Field, Schema, Shape, Style};
 
 /// Which way a message goes. The two have different schemas: an answer has every member, a request those that it is about.

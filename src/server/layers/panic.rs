@@ -86,7 +86,7 @@ mod tests {
             assert!(request.uri().path() != "/a.B/Panic", "table hunter2 is on fire");
             Ok::<_, Infallible>(ok())
         });
-        let mut service = AroundLayer(RequestIds).layer(AroundLayer(Failures::new(4)).layer(AroundLayer(Panics).layer(service)));
+        let mut service = AroundLayer(RequestIds).layer(AroundLayer(Failures::new(4, None)).layer(AroundLayer(Panics).layer(service)));
 
         let answer = service.ready().await.expect("ready").call(request("/a.B/Panic")).await.expect("infallible");
         let status = Status::from_header_map(answer.headers()).expect("a status");

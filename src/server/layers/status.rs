@@ -1,11 +1,13 @@
 //! Completes every failure to what the error catalogue promises, whoever it is from.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, HelpLink, StatusExt};
 
 use super::around::{Around, Inner};
 use super::code_of;
@@ -25,18 +27,21 @@ const UNREADABLE: &[&str] = &[
 /// that some give up the whole connection. Base64 makes what is told a third longer.
 const FAULT_BYTES: usize = 4 << 10;
 
-/// Adds `google.rpc.RequestInfo` to every failure, in headers and in trailers, and gives those that the gRPC library makes itself, such as for
-/// a method that does not exist, the `google.rpc.ErrorInfo` of the catalogue, and a message that tells nothing of our insides. Over a network,
-/// of very many faults as many are told as fit.
-#[derive(Clone, Copy, Debug)]
+/// Adds `google.rpc.RequestInfo` to every failure, in headers and in trailers, and a `google.rpc.Help` that links to what its code means, where
+/// the service knows how it is reached. Gives those that the gRPC library makes itself, such as for a method that does not exist, the
+/// `google.rpc.ErrorInfo` of the catalogue, and a message that tells nothing of our insides. Over a network, of very many faults as many are
+/// told as fit.
+#[derive(Clone, Debug)]
 pub struct Failures {
     message_limit: usize,
+    public_url: Option<Arc<str>>,
 }
 
 impl Failures {
-    /// `message_limit` is the size of the largest message that the services take, in bytes.
-    pub fn new(message_limit: usize) -> Self {
-        Failures { message_limit }
+    /// `message_limit` is the size of the largest message that the services take, in bytes; `public_url` is where callers reach the REST door,
+    /// which has a page of every code.
+    pub fn new(message_limit: usize, public_url: Option<&str>) -> Self {
+        Failures { message_limit, public_url: public_url.map(|url| url.trim_end_matches('/').into()) }
     }
 }
 
@@ -45,6 +50,7 @@ impl Around for Failures {
         let completion = Completion {
             request_id: request.extensions().get().cloned(),
             message_limit: self.message_limit,
+            public_url: self.public_url,
             // The gateway calls in process.
             is_from_network: request.extensions().get::<TcpConnectInfo>().is_some(),
         };
@@ -70,6 +76,7 @@ impl Around for Failures {
 struct Completion {
     request_id: Option<RequestId>,
     message_limit: usize,
+    public_url: Option<Arc<str>>,
     is_from_network: bool,
 }
 
@@ -83,6 +90,9 @@ impl Completion {
         if let Some(RequestId(id)) = &self.request_id {
             details.set_request_info(id, "");
         }
+        if let Some(link) = self.help(&details) {
+            details.set_help(vec![link]);
+        }
         if self.is_from_network {
             shorten(&mut details);
         }
@@ -92,6 +102,12 @@ impl Completion {
         if complete.add_header(headers).is_err() {
             tracing::error!(code = ?complete.code(), "the details of a failure do not fit into a header");
         }
+    }
+
+    fn help(&self, details: &ErrorDetails) -> Option<HelpLink> {
+        let code = error::Code::from_reason(&details.error_info()?.reason)?;
+        let url = self.public_url.as_deref()?;
+        Some(HelpLink::new(format!("What `{code}` means, and what to do about it"), format!("{url}/errors/{code}")))
     }
 
     /// Makes a status of the catalogue of one that is not.
@@ -159,7 +175,11 @@ mod tests {
         S: Inner<Error = std::convert::Infallible> + Clone,
     {
         request.headers_mut().insert("x-request-id", HeaderValue::from_static("req-1"));
-        AroundLayer(RequestIds).layer(AroundLayer(Failures::new(LIMIT)).layer(service)).oneshot(request).await.expect("infallible")
+        AroundLayer(RequestIds)
+            .layer(AroundLayer(Failures::new(LIMIT, Some("https://api.example.com/"))).layer(service))
+            .oneshot(request)
+            .await
+            .expect("infallible")
     }
 
     fn status(headers: &HeaderMap) -> (Status, ErrorDetails) {
@@ -191,6 +211,7 @@ mod tests {
         assert_eq!(status.code(), Code::NotFound);
         assert_eq!(reason(&details), "NOT_FOUND");
         assert_eq!(details.resource_info().expect("kept").resource_name, "e-1");
+        assert_eq!(details.help().expect("a link").links[0].url, "https://api.example.com/errors/not_found");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What annotations say that only the published document tells: limits of fields, statuses of success, scopes.
+//! What annotations say of fields and methods: limits of values, statuses of success, scopes. Most of it is for the published document alone.
 
 use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MethodDescriptor, Value};
 use serde_json::{Value as Json, json};
@@ -43,6 +43,11 @@ impl Annotations {
             return Limits::default();
         }
         options.get_extension(extension).as_message().map(Limits::read).unwrap_or_default()
+    }
+
+    /// Whether the value of a field is a UUID.
+    pub fn is_uuid(&self, field: &FieldDescriptor) -> bool {
+        self.limits(field).value.iter().any(|(word, value)| *word == "format" && value == "uuid")
     }
 
     /// The HTTP statuses of a success, in order.
