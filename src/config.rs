@@ -213,6 +213,10 @@ pub struct Worker {
     #[arg(long, env = "OFFBOARD_BULK_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub bulk_workers: u32,
 
+    /// Slices more that it works on at once while hardly anyone calls it
+    #[arg(long, env = "OFFBOARD_BULK_IDLE_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub bulk_idle_workers: u32,
+
     /// Most entities that a bulk delete deletes in one transaction
     #[arg(long, env = "OFFBOARD_BULK_CHUNK_SIZE", default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     pub bulk_chunk_size: i64,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use offboard::jobs::Traffic;
 use offboard::server::layers::{AroundLayer, Deadline, Failures, Load, Methods, Panics, RequestIds, Trace};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ async fn one_stack_fits_the_listener_and_the_gateway() {
         .layer(AroundLayer(Trace::new(methods.clone())))
         .layer(AroundLayer(Failures::new(4 << 20, None)))
         .layer(AroundLayer(Panics))
-        .layer(AroundLayer(Load::new(8, closing.clone())))
+        .layer(AroundLayer(Load::new(8, closing.clone(), Traffic::default())))
         .layer(AroundLayer(Deadline::new(methods, Duration::from_secs(60))));
     let (_reporter, health) = tonic_health::server::health_reporter();
 

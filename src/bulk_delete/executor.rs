@@ -16,7 +16,7 @@ use crate::bulk_delete::step::{Progress, Stride, step};
 use crate::bulk_delete::task_queries::{self, Claimed};
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::jobs::{Executor, Lease};
+use crate::jobs::{Executor, Lease, Traffic};
 use crate::telemetry;
 
 /// How often a slice that does not move is tried before its task fails.
@@ -36,11 +36,30 @@ pub struct Pace {
     pub turn: Duration,
 }
 
+/// When a worker works.
+#[derive(Clone, Debug)]
+pub enum Hours {
+    /// Whenever there is work.
+    Always,
+    /// While hardly anyone calls this process. When that changes, it leaves what it has in hand at the end of the chunk.
+    Quiet(Traffic),
+}
+
+impl Hours {
+    fn are_now(&self) -> bool {
+        match self {
+            Hours::Always => true,
+            Hours::Quiet(traffic) => traffic.is_quiet(),
+        }
+    }
+}
+
 /// Takes up slices and does a chunk a transaction.
 pub struct BulkDeleteExecutor {
     db: Db,
     lease: Lease,
     pace: Pace,
+    hours: Hours,
     /// How large chunks had become in the slice that was left last, and of which task that was.
     learned: Mutex<Option<(Uuid, ChunkSize)>>,
 }
@@ -57,8 +76,8 @@ enum Next {
 
 impl BulkDeleteExecutor {
     /// A worker on this database.
-    pub fn new(db: Db, lease: Lease, pace: Pace) -> Self {
-        BulkDeleteExecutor { db, lease, pace, learned: Mutex::new(None) }
+    pub fn new(db: Db, lease: Lease, pace: Pace, hours: Hours) -> Self {
+        BulkDeleteExecutor { db, lease, pace, hours, learned: Mutex::new(None) }
     }
 
     async fn walk(&self, claim: &mut Claimed, stop: &CancellationToken) -> Result<()> {
@@ -75,6 +94,9 @@ impl BulkDeleteExecutor {
         loop {
             if stop.is_cancelled() {
                 return self.leave(claim, Leave::End, Duration::ZERO).await;
+            }
+            if !self.hours.are_now() {
+                return self.leave(claim, Leave::Turn, Duration::ZERO).await;
             }
             let pause = match self.next(claim, &work, size.get()).await? {
                 Next::Leave => return self.leave(claim, Leave::Rest, Duration::ZERO).await,
@@ -186,6 +208,9 @@ impl Executor for BulkDeleteExecutor {
     }
 
     async fn claim(&self) -> Result<Option<Claimed>> {
+        if !self.hours.are_now() {
+            return Ok(None);
+        }
         let Lease { owner, duration } = self.lease.clone();
         let claimed = self.db.run(move |connection| task_queries::claim(connection, &owner, duration)).await?;
         claimed.iter().for_each(|_| telemetry::job_claimed(TOPIC));

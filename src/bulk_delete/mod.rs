@@ -26,6 +26,6 @@ mod step;
 pub mod task_queries;
 mod watch;
 
-pub use executor::{BulkDeleteExecutor, Pace, rescue};
+pub use executor::{BulkDeleteExecutor, Hours, Pace, rescue};
 pub use mail::MailExecutor;
 pub use service::BulkDeleteService;

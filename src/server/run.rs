@@ -20,7 +20,7 @@ use super::layers::RateLimit;
 use super::stack::{Limits, Streams, layers, reflection, services};
 use super::{admin, health, http};
 use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, idempotency_queries};
-use crate::bulk_delete::{self, BulkDeleteExecutor, MailExecutor, Pace};
+use crate::bulk_delete::{self, BulkDeleteExecutor, Hours, MailExecutor, Pace};
 use crate::config::{Grpc, Mail, Nats, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::{Db, partitions, sweep};
@@ -29,7 +29,7 @@ use crate::error::{Code, Error, Result};
 use crate::events::nats::{NatsPublisher, NatsSettings};
 use crate::events::{Hub, publish};
 use crate::gateway::{self, Gateway};
-use crate::jobs::{self, Executor, Lease};
+use crate::jobs::{self, Executor, Lease, Traffic};
 use crate::mail::{MailSettings, Mailer};
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
@@ -101,10 +101,11 @@ pub async fn start(
     keepers.spawn(bulk_delete::rescue(db.clone(), settings.worker.poll_interval));
 
     let mut doors = JoinSet::new();
-    open_doors(settings, &db, authenticator, &drain, (grpc, http), &mut doors, &mut keepers).await?;
+    let traffic = Traffic::default();
+    open_doors(settings, &db, authenticator, &drain, &traffic, (grpc, http), (&mut doors, &mut keepers)).await?;
     let mut workers = JoinSet::new();
     if has(Role::Worker) {
-        hire(&settings.worker, &db, instance.clone(), &topics, &drain, &mut workers);
+        hire(&settings.worker, &db, instance.clone(), &traffic, &topics, &drain, &mut workers);
         if let Some(mailer) = mailer {
             let lease = Lease { owner: instance.clone(), duration: settings.worker.lease };
             let mails = MailExecutor::new(db.clone(), mailer, lease, settings.public_url.clone());
@@ -166,9 +167,9 @@ async fn open_doors(
     db: &Db,
     authenticator: Authenticator,
     drain: &Drain,
+    traffic: &Traffic,
     (grpc, http): (Option<TcpListener>, Option<TcpListener>),
-    doors: &mut JoinSet<()>,
-    keepers: &mut JoinSet<()>,
+    (doors, keepers): (&mut JoinSet<()>, &mut JoinSet<()>),
 ) -> Result<()> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
     let calls = RateLimit::new(NonZeroU32::new(settings.rate_limit));
@@ -184,7 +185,7 @@ async fn open_doors(
     keepers.spawn(hub.clone().run());
     let sends_mail = settings.mail.smtp_url.is_some();
     let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners(), sends_mail };
-    let layers = layers(&limits, authenticator, &descriptors, drain.listeners());
+    let layers = layers(&limits, authenticator, &descriptors, drain.listeners(), traffic.clone());
     if let Some(listener) = http {
         let options = gateway::Options {
             public_url: settings.public_url.clone(),
@@ -229,15 +230,17 @@ where
     }
 }
 
-fn hire(settings: &Worker, db: &Db, instance: String, topics: &Topics, drain: &Drain, workers: &mut JoinSet<()>) {
+fn hire(settings: &Worker, db: &Db, instance: String, traffic: &Traffic, topics: &Topics, drain: &Drain, workers: &mut JoinSet<()>) {
     let lease = Lease { owner: instance, duration: settings.lease };
     let offboarding = OffboardingExecutor::new(db.clone(), lease.clone());
     workers.spawn(jobs::run(offboarding, topics.clone(), settings.poll_interval, drain.workers()));
     let indexes = IndexExecutor::new(db.clone(), lease.clone());
     workers.spawn(jobs::run(indexes, topics.clone(), settings.poll_interval, drain.workers()));
-    for _ in 0..settings.bulk_workers {
-        let pace = Pace { chunk_size: settings.bulk_chunk_size, chunk_target: settings.bulk_chunk_target, turn: settings.bulk_turn };
-        let bulk = BulkDeleteExecutor::new(db.clone(), lease.clone(), pace);
+    let pace = Pace { chunk_size: settings.bulk_chunk_size, chunk_target: settings.bulk_chunk_target, turn: settings.bulk_turn };
+    let steady = (0..settings.bulk_workers).map(|_| Hours::Always);
+    let idle = (0..settings.bulk_idle_workers).map(|_| Hours::Quiet(traffic.clone()));
+    for hours in steady.chain(idle) {
+        let bulk = BulkDeleteExecutor::new(db.clone(), lease.clone(), pace, hours);
         tracing::debug!(topic = bulk.topic(), "worker starts");
         workers.spawn(jobs::run(bulk, topics.clone(), settings.poll_interval, drain.workers()));
     }

@@ -20,6 +20,7 @@ use crate::bulk_delete::BulkDeleteService;
 use crate::db::Db;
 use crate::entity::{AttributeIndexService, EntityService};
 use crate::events::{EventService, Hub, Watching};
+use crate::jobs::Traffic;
 use crate::offboarding::{OffboardingService, RemovalService};
 use crate::portfolio::PortfolioService;
 use crate::proto::DESCRIPTOR_SET;
@@ -105,6 +106,7 @@ pub fn layers(
     authenticator: Authenticator,
     descriptors: &DescriptorPool,
     closing: CancellationToken,
+    traffic: Traffic,
 ) -> impl Layer<Routes, Service = Stack> + Clone + Send + Sync + 'static {
     let methods = Methods::served();
     let layers = ServiceBuilder::new()
@@ -112,7 +114,7 @@ pub fn layers(
         .layer(AroundLayer(Trace::new(methods.clone())))
         .layer(AroundLayer(Failures::new(limits.message_bytes, limits.public_url.as_deref())))
         .layer(AroundLayer(Panics))
-        .layer(AroundLayer(Load::new(limits.concurrent_calls, closing)))
+        .layer(AroundLayer(Load::new(limits.concurrent_calls, closing, traffic)))
         .layer(AroundLayer(Deadline::new(methods, limits.request_timeout)))
         .layer(AroundLayer(Auth::new(authenticator, Scopes::declared(descriptors))))
         .layer(AroundLayer(limits.calls.clone()))

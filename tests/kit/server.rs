@@ -158,7 +158,8 @@ impl Server {
                 command.args([listener, "127.0.0.1:0"]);
             }
         }
-        command.args(arguments).envs(environment.iter().copied());
+        // How many workers there are is the test's to say, and not how often it happens to call.
+        command.env("OFFBOARD_BULK_IDLE_WORKERS", "0").args(arguments).envs(environment.iter().copied());
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (sender, mut lines) = mpsc::unbounded_channel();

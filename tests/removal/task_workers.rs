@@ -106,6 +106,29 @@ async fn two_processes_share_the_slices_of_a_task() {
     world.database.assert_sound();
 }
 
+/// One worker works at any time, another one when nobody is kept waiting by it.
+#[tokio::test]
+async fn a_second_worker_helps_while_hardly_anyone_calls() {
+    const COUNT: i64 = 60_000;
+    let world = World::start_with(Door::Grpc, &["--bulk-idle-workers", "1", "--poll-interval", "0.05"]).await;
+    world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 0, portfolio: None });
+    let task = world.schedule(json!({"entity_type": "HCP", "mode": "soft", "max_objects_per_second": 400})).await;
+    let at_work = || world.database.rows("bulk_delete_slice WHERE NOT done AND lease_owner IS NOT NULL");
+    until("two slices are worked on", || at_work() == 2).await;
+    for _ in 0..100 {
+        world.done(GET, json!({"task_id": task})).await;
+    }
+    until("one of them is given back", || at_work() == 1).await;
+    let halfway = world.done(GET, json!({"task_id": task})).await;
+    assert_eq!(halfway.get("status"), &json!("processing"), "the other one is worked on");
+    until("two slices are worked on again", || at_work() == 2).await;
+    world.database.sql("UPDATE bulk_delete SET max_objects_per_second = NULL");
+    let ended = world.task_ended(&task).await;
+    assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
+    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is told of once");
+    world.database.assert_sound();
+}
+
 /// A long list is cut like any other selection.
 #[tokio::test]
 async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {

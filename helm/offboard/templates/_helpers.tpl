@@ -139,6 +139,10 @@ there is no existing one.
 - name: OFFBOARD_BULK_WORKERS
   value: {{ . | int64 | quote }}
 {{- end }}
+{{- if not (kindIs "invalid" $bulk.idleWorkers) }}
+- name: OFFBOARD_BULK_IDLE_WORKERS
+  value: {{ $bulk.idleWorkers | int64 | quote }}
+{{- end }}
 {{- with $bulk.chunkTargetSeconds }}
 - name: OFFBOARD_BULK_CHUNK_TARGET
   value: {{ . | toString | quote }}

@@ -1,4 +1,4 @@
-//! Refuses calls that are too many, or too late.
+//! Counts calls, and refuses those that are too many, or too late.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use tonic::body::Body;
 use super::around::{Around, Inner};
 use super::refuse;
 use crate::error::Error;
+use crate::jobs::Traffic;
 
 /// The number of calls at once that suits most deployments: many times what a pool of connections can work on, so that only a queue
 /// without an end is refused.
@@ -25,13 +26,14 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 pub struct Load {
     slots: Arc<Semaphore>,
     closing: CancellationToken,
+    traffic: Traffic,
 }
 
 impl Load {
     /// At most `limit` calls at once, and none after `closing`, which is [`Drain::listeners`](crate::server::drain::Drain::listeners): calls
-    /// still come in over connections that were open before.
-    pub fn new(limit: usize, closing: CancellationToken) -> Self {
-        Load { slots: Arc::new(Semaphore::new(limit)), closing }
+    /// still come in over connections that were open before. All are counted in `traffic`.
+    pub fn new(limit: usize, closing: CancellationToken, traffic: Traffic) -> Self {
+        Load { slots: Arc::new(Semaphore::new(limit)), closing, traffic }
     }
 }
 
@@ -40,6 +42,7 @@ impl Around for Load {
         if request.uri().path().starts_with(HEALTH) {
             return inner.call(request).await;
         }
+        self.traffic.note();
         if self.closing.is_cancelled() {
             return Ok(refuse(Error::unavailable("This replica is shutting down; another one will answer.")));
         }
@@ -77,7 +80,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_past_the_limit_are_refused_until_an_answer_has_ended() {
-        let layer = AroundLayer(Load::new(1, CancellationToken::new()));
+        let layer = AroundLayer(Load::new(1, CancellationToken::new(), Traffic::default()));
         let (one_door, other_door) = (layer.layer(answering(ok)), layer.layer(answering(ok)));
         let first = call(&one_door, "/a.B/C").await;
         assert_eq!(code_of(first.headers()), None, "served; its status is in the trailers");
@@ -94,7 +97,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_served_once_the_listeners_close_but_health() {
         let closing = CancellationToken::new();
-        let service = AroundLayer(Load::new(8, closing.clone())).layer(answering(ok));
+        let service = AroundLayer(Load::new(8, closing.clone(), Traffic::default())).layer(answering(ok));
         assert_eq!(code_of(call(&service, "/a.B/C").await.headers()), None);
         closing.cancel();
         assert_eq!(code_of(call(&service, "/a.B/C").await.headers()), Some(Code::Unavailable));
