@@ -79,9 +79,18 @@ impl TaskWork for Chunks {
     fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Moved> {
         let statements = self.statements(connection, claim)?;
         let texts = if span.locked == Locked::Await { &statements.awaiting } else { &statements.passing };
-        let chunk =
-            Chunk { selector: &statements.selector, claim, text: &texts.onward, span, lease: span.lease.as_secs_f64(), missed: &[] };
-        let (moved, done, mut deleted, mut missed, met): (bool, bool, i64, Vec<String>, i64) = chunk.get_result(connection)?;
+        let selector = &statements.selector;
+        let brink = match span.reach {
+            Some(reach) if selector.walks() => {
+                Brink { realm: claim.realm.id(), cursor: span.cursor, until: span.until, reach }.get_result(connection).optional()?
+            }
+            _ => None,
+        };
+        let is_end = brink.is_none();
+        let until = brink.as_ref().map_or(span.until, |(key,): &(String,)| key);
+        let span = &Span { until, ..*span };
+        let chunk = Chunk { selector, claim, text: &texts.onward, span, is_end, lease: span.lease.as_secs_f64(), missed: &[] };
+        let (moved, exhausted, mut deleted, mut missed, met): (bool, bool, i64, Vec<String>, i64) = chunk.get_result(connection)?;
         for _ in 0..ROUNDS {
             if !moved || missed.is_empty() {
                 break;
@@ -97,7 +106,7 @@ impl TaskWork for Chunks {
         if !missed.is_empty() {
             GiveUp { realm: claim.realm.id(), task: claim.task_id, slice: claim.slice, missed: &missed }.execute(connection)?;
         }
-        Ok(Moved { met, processed: deleted, done })
+        Ok(Moved { met, processed: deleted, done: exhausted && is_end, reached: exhausted && !is_end })
     }
 
     fn committed(&self, moved: Moved) {
@@ -111,6 +120,8 @@ struct Chunk<'a> {
     claim: &'a Claimed,
     text: &'a str,
     span: &'a Span<'a>,
+    /// Whether the slice ends where the span does.
+    is_end: bool,
     lease: f64,
     missed: &'a [String],
 }
@@ -128,6 +139,7 @@ impl QueryFragment<Pg> for Chunk<'_> {
                 Segment::Parameter("cursor") => out.push_bind_param::<Text, _>(&self.span.cursor)?,
                 Segment::Parameter("until") => out.push_bind_param::<Text, _>(&self.span.until)?,
                 Segment::Parameter("limit") => out.push_bind_param::<BigInt, _>(&self.span.limit)?,
+                Segment::Parameter("is_end") => out.push_bind_param::<Bool, _>(&self.is_end)?,
                 Segment::Parameter("lease") => out.push_bind_param::<Double, _>(&self.lease)?,
                 Segment::Parameter("missed") => out.push_bind_param::<Array<Text>, _>(&self.missed)?,
                 Segment::Parameter(name) => self.selector.push(name, &mut out)?,
@@ -148,6 +160,22 @@ impl Query for Chunk<'_> {
 }
 
 impl RunQueryDsl<PgConnection> for Chunk<'_> {}
+
+statement! {
+    /// The key behind which a chunk does not look; none if there are not so many left.
+    struct Brink<'a> {
+        realm: i32 as Integer,
+        cursor: &'a str as Text,
+        until: &'a str as Text,
+        reach: i64 as BigInt,
+    } -> (Text,),
+    "SELECT e.id
+     FROM entity e
+     WHERE e.realm_id = {realm} AND e.id > {cursor} AND e.id <= {until}
+     ORDER BY e.id
+     OFFSET {reach}
+     LIMIT 1"
+}
 
 statement! {
     /// Counts what others would not let go of.

@@ -98,12 +98,12 @@ impl BulkDeleteExecutor {
             if !self.hours.are_now() {
                 return self.leave(claim, Leave::Turn, Duration::ZERO).await;
             }
-            let pause = match self.next(claim, &work, size.get()).await? {
+            let pause = match self.next(claim, &work, size).await? {
                 Next::Leave => return self.leave(claim, Leave::Rest, Duration::ZERO).await,
                 Next::Wait(pause) => pause,
                 Next::Chunk(Moved { done: true, .. }, _) => return Ok(()),
                 Next::Chunk(moved, took) => {
-                    size.learn(moved.met, took);
+                    size.learn(moved, took);
                     *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some((claim.task_id, size));
                     Duration::ZERO
                 }
@@ -131,8 +131,9 @@ impl BulkDeleteExecutor {
     }
 
     /// Reserves what the next chunk may take up, where the task's pace is limited, and does it.
-    async fn next(&self, claim: &mut Claimed, work: &Arc<dyn TaskWork>, wanted: i64) -> Result<Next> {
+    async fn next(&self, claim: &mut Claimed, work: &Arc<dyn TaskWork>, size: ChunkSize) -> Result<Next> {
         let (claimed, worker, lease) = (claim.clone(), work.clone(), self.lease.duration);
+        let (wanted, reach) = (size.get(), size.reach());
         let (progress, limited, took) = self
             .db
             .run(move |connection| {
@@ -146,7 +147,7 @@ impl BulkDeleteExecutor {
                     Reservation::Unlimited => (wanted, false),
                 };
                 let started = Instant::now();
-                let progress = step(connection, &*worker, &claimed, Stride { limit, reserved, lease })?;
+                let progress = step(connection, &*worker, &claimed, Stride { limit, reach, reserved, lease })?;
                 Ok((Ok(progress), reserved, started.elapsed()))
             })
             .await?;

@@ -68,6 +68,8 @@ pub struct Span<'a> {
     pub until: &'a str,
     /// It takes up at most so many objects.
     pub limit: i64,
+    /// It looks at about so many, where it looks at more than it takes up; at as many as it takes if there is no number.
+    pub reach: Option<i64>,
     /// For how long the slice is to be held from now on.
     pub lease: Duration,
     /// What to do about rows that others have locked.
@@ -83,4 +85,6 @@ pub struct Moved {
     pub processed: i64,
     /// Whether the slice is done.
     pub done: bool,
+    /// Whether it ended because it had looked at as many as it may.
+    pub reached: bool,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::bulk_delete::kind::Moved;
+
 /// Chunks begin at this size, unless they must be smaller.
 const FIRST: i64 = 500;
 /// Below this size a chunk costs as much as its commit, so making it smaller gains nothing.
@@ -9,18 +11,24 @@ const LEAST: i64 = 100;
 /// How many chunks, at least, what may be taken up in a second is spread over.
 const SHARES: i64 = 4;
 
+/// Where few are selected, chunks begin to look at so many.
+const FIRST_REACH: i64 = 50_000;
+/// They look at no fewer: finding out where to end costs as much.
+const LEAST_REACH: i64 = 1_000;
+
 /// The size of the next chunk. It begins small and moves to where a chunk takes the target time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkSize {
     now: i64,
     most: i64,
     target: Duration,
+    reach: Option<i64>,
 }
 
 impl ChunkSize {
     /// For chunks of at most `most` objects that shall take `target`.
     pub fn new(most: i64, target: Duration) -> Self {
-        ChunkSize { now: FIRST.min(most), most, target }
+        ChunkSize { now: FIRST.min(most), most, target, reach: Some(FIRST_REACH) }
     }
 
     /// How many objects the next chunk may take up.
@@ -28,12 +36,27 @@ impl ChunkSize {
         self.now
     }
 
-    /// Learns of a chunk that met `met` objects and took `took`: at most twice the size follows, and at least half. A chunk that met fewer than it
-    /// might have tells nothing of larger ones.
-    pub fn learn(&mut self, met: i64, took: Duration) {
-        let fitting = self.now as f64 * self.target.as_secs_f64() / took.as_secs_f64().max(1e-6);
-        let next = (fitting as i64).clamp(self.now / 2, self.now * 2).clamp(LEAST.min(self.most), self.most);
-        if next < self.now || met >= self.now {
+    /// How many it may look at to find them. Where it finds enough in time there is no limit, which spares finding out where it is.
+    pub fn reach(&self) -> Option<i64> {
+        self.reach
+    }
+
+    /// Learns what a chunk came to and how long it took: at most twice the size follows, and at least half. A chunk that met fewer than it might
+    /// have tells nothing of larger ones; one that had looked at all it may tells how much that is to be.
+    pub fn learn(&mut self, moved: Moved, took: Duration) {
+        let share = self.target.as_secs_f64() / took.as_secs_f64().max(1e-6);
+        let fitting = |now: i64| ((now as f64 * share) as i64).clamp(now / 2, now * 2);
+        if moved.reached {
+            self.reach = self.reach.map(|reach| fitting(reach).max(LEAST_REACH));
+            return;
+        }
+        if share > 0.5 {
+            self.reach = None;
+        } else if share < 0.25 {
+            self.reach = self.reach.or(Some(FIRST_REACH));
+        }
+        let next = fitting(self.now).clamp(LEAST.min(self.most), self.most);
+        if next < self.now || moved.met >= self.now {
             self.now = next;
         }
     }
@@ -75,12 +98,16 @@ mod tests {
 
     const TARGET: Duration = Duration::from_millis(100);
 
+    fn full(met: i64) -> Moved {
+        Moved { met, processed: met, ..Moved::default() }
+    }
+
     /// The sizes of chunks of which each object takes so many microseconds.
     fn sizes(most: i64, micros: u64, count: usize) -> Vec<i64> {
         let mut size = ChunkSize::new(most, TARGET);
         let chunk = |_| {
             let now = size.get();
-            size.learn(now, Duration::from_micros(now.unsigned_abs() * micros));
+            size.learn(full(now), Duration::from_micros(now.unsigned_abs() * micros));
             now
         };
         (0..count).map(chunk).collect()
@@ -98,10 +125,43 @@ mod tests {
     #[test]
     fn a_chunk_that_met_little_does_not_make_the_next_one_larger() {
         let mut size = ChunkSize::new(10_000, TARGET);
-        size.learn(3, Duration::from_millis(1));
+        size.learn(full(3), Duration::from_millis(1));
         assert_eq!(size.get(), FIRST);
-        size.learn(3, Duration::from_secs(1));
+        size.learn(full(3), Duration::from_secs(1));
         assert_eq!(size.get(), FIRST / 2, "one that took long makes it smaller, whatever it met");
+    }
+
+    /// Where one in so many is selected, and looking at one takes a microsecond: how long the chunks of a while take.
+    fn times(one_in: i64) -> Vec<Duration> {
+        let mut size = ChunkSize::new(10_000, TARGET);
+        let chunk = |_| {
+            let looked_at = (size.get() * one_in).min(size.reach().unwrap_or(i64::MAX));
+            let took = Duration::from_micros(looked_at.unsigned_abs());
+            size.learn(Moved { reached: looked_at < size.get() * one_in, ..full(looked_at / one_in) }, took);
+            took
+        };
+        (0..100).map(chunk).collect()
+    }
+
+    #[test]
+    fn a_chunk_looks_no_further_than_it_may_take_long() {
+        for one_in in [1, 10, 100, 1_000, 1_000_000, 1_000_000_000] {
+            let times = times(one_in);
+            assert!(times.iter().all(|took| *took <= 4 * TARGET), "one in {one_in}: {times:?}");
+            let late = &times[10..];
+            let fits = |took: &Duration| *took <= 2 * TARGET && (*took >= TARGET / 2 || one_in < 10);
+            assert!(late.iter().all(fits), "one in {one_in}: {late:?}");
+        }
+        assert_eq!(ChunkSize::new(10, TARGET).reach(), Some(FIRST_REACH), "nothing is known before the first one");
+    }
+
+    #[test]
+    fn where_enough_is_found_in_time_nothing_is_counted_ahead() {
+        let mut size = ChunkSize::new(10_000, TARGET);
+        size.learn(full(FIRST), Duration::from_millis(10));
+        assert_eq!(size.reach(), None);
+        size.learn(full(1_000), Duration::from_secs(2));
+        assert_eq!(size.reach(), Some(FIRST_REACH), "until a chunk takes too long");
     }
 
     proptest! {

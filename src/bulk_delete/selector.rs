@@ -64,6 +64,11 @@ impl Selector {
         }
     }
 
+    /// Whether it goes along the keys of all entities, of which few may be selected.
+    pub fn walks(&self) -> bool {
+        !self.listed && self.candidates.is_none()
+    }
+
     /// How thoroughly it is deleted.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -307,7 +312,8 @@ const SOFT: &str = "gone AS (
 /// Moves the cursor behind the chunk. What was missed is counted when it is looked at again.
 const ONWARD: &str = "moved AS (
         UPDATE bulk_delete_slice s
-        SET cursor_id = COALESCE(t.last, s.cursor_id), done = t.picked < {limit}, attempts = 0,
+        SET cursor_id = CASE WHEN t.picked < {limit} AND NOT {is_end} THEN {until} ELSE COALESCE(t.last, s.cursor_id) END,
+            done = t.picked < {limit} AND {is_end}, attempts = 0,
             due_at = now() + make_interval(secs => {lease}),
             matched = s.matched + t.picked - t.missed, processed = s.processed + t.gone, failed = s.failed + t.failed,
             excluded = s.excluded + t.spared

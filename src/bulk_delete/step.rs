@@ -28,6 +28,8 @@ pub enum Progress {
 pub struct Stride {
     /// It takes up at most so many objects.
     pub limit: i64,
+    /// It looks at about so many, if that is limited.
+    pub reach: Option<i64>,
     /// Whether that many were reserved, where a task may go only so fast.
     pub reserved: bool,
     /// For how long the slice is to be held from now on.
@@ -55,7 +57,7 @@ fn attempt(connection: &mut PgConnection, work: &dyn TaskWork, claim: &Claimed, 
     }
     let limit = held.max_objects_per_second.map_or(stride.limit, |most| stride.limit.min(most.into()));
     let until = held.until.as_deref().unwrap_or(ID_END);
-    let span = Span { cursor: &held.cursor, until, limit, lease: stride.lease, locked };
+    let span = Span { cursor: &held.cursor, until, limit, reach: stride.reach, lease: stride.lease, locked };
     let moved = work.chunk(connection, claim, &span)?;
     if moved.done {
         control_queries::complete(connection, &claim.realm, claim.task_id)?;

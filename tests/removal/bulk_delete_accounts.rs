@@ -164,3 +164,29 @@ async fn each_chunk_is_one_event() {
     assert_eq!((folio.get("entity_count"), folio.get("version")), (&json!(0), &json!(4)), "one step for each chunk");
     world.database.assert_sound();
 }
+
+/// Of many entities a chunk looks at so many and no more, so that it ends soon where few are selected, and loses none at its ends.
+#[tokio::test]
+async fn a_chunk_that_finds_little_ends_all_the_same() {
+    let world = World::start_with(Door::Grpc, &["--db-lock-timeout", "60"]).await;
+    world.database.given_many(Many { prefix: "e", count: 120_000, dependents: 0, portfolio: None });
+    // The first and the last that the first chunk looks at, the next one, and the last of all.
+    let few = "id IN ('e-000001', 'e-050001', 'e-050002', 'e-120000')";
+    world.database.sql(&format!("UPDATE entity SET type = 'HCO' WHERE {few}"));
+    let mut other = world.database.connection();
+    other.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-120000' FOR UPDATE").unwrap();
+    let task = world.schedule(json!({"entity_type": "HCO", "mode": "hard"})).await;
+    until("the last is waited for", || world.database.waiting() > 0).await;
+    let slice = "SELECT cursor_id || ' ' || processed FROM bulk_delete_slice";
+    let before = world.database.text(slice).unwrap();
+    let (cursor, processed) = before.split_once(' ').unwrap();
+    assert!(("e-050001".."e-120000").contains(&cursor) && ["2", "3"].contains(&processed), "{before}");
+    let told =
+        world.database.text("SELECT subjects[1] || ' ' || subjects[2] FROM event WHERE type = 'entity.deleted' ORDER BY seq LIMIT 1");
+    assert_eq!(told.unwrap(), "e-000001 e-050001", "what is at the end belongs to the chunk");
+    other.batch_execute("ROLLBACK").unwrap();
+    let ended = world.task_ended(&task).await;
+    assert_eq!(Account::of(&ended), Account { matched: 4, processed: 4, ..Account::default() });
+    assert_eq!(world.database.rows(&format!("entity WHERE {few}")), 0);
+    world.database.assert_sound();
+}

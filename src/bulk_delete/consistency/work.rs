@@ -111,7 +111,7 @@ impl TaskWork for Check {
             queries::record(connection, claim, self.part.kind(), &found)?;
         }
         slice_queries::advance(connection, claim, span.lease, &Advance { cursor, done: !more, processed: met, ..Advance::default() })?;
-        Ok(Moved { met, processed: met, done: !more })
+        Ok(Moved { met, processed: met, done: !more, reached: false })
     }
 }
 
