@@ -42,6 +42,8 @@ shared_buffers = 128MB
 fsync = on
 synchronous_commit = on
 full_page_writes = on
+# A checkpoint in the middle of a large delete holds up every commit.
+max_wal_size = 4GB
 password_encryption = scram-sha-256
 unix_socket_permissions = 0700
 log_line_prefix = '%m [%p] '
