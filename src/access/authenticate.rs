@@ -10,7 +10,7 @@ use chrono::Utc;
 use crate::access::key::{Caller, Key, Secret, invalid_credentials};
 use crate::access::queries;
 use crate::db::Db;
-use crate::db::listen::Topics;
+use crate::db::listen::WakeUps;
 use crate::error::Result;
 
 /// The topic that wakes when a key is revoked.
@@ -71,10 +71,10 @@ impl Authenticator {
         key.ok_or_else(invalid_credentials)?.check(Utc::now())
     }
 
-    /// Forgets every key whenever one was revoked. Runs until it is dropped.
-    pub async fn watch_revocations(&self, topics: Topics) {
+    /// Forgets every key whenever one was revoked, which wakes it. Runs until it is dropped.
+    pub async fn watch_revocations(&self, mut wake_ups: WakeUps) {
         loop {
-            topics.wait(KEYS_TOPIC).await;
+            wake_ups.next().await;
             self.known().clear();
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::pool::{Options, connect};
@@ -23,31 +23,45 @@ const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
 /// Topics and who waits on them. A wake-up is a hint: it may come for nothing, and a lost one is made good by polling.
 #[derive(Clone, Default)]
-pub struct Topics(Arc<HashMap<&'static str, Notify>>);
+pub struct Topics(Arc<HashMap<&'static str, watch::Sender<()>>>);
 
 impl Topics {
     /// These topics.
     pub fn new(names: impl IntoIterator<Item = &'static str>) -> Self {
-        Topics(Arc::new(names.into_iter().map(|name| (name, Notify::new())).collect()))
+        Topics(Arc::new(names.into_iter().map(|name| (name, watch::Sender::new(()))).collect()))
     }
 
-    /// Waits for the next wake-up of a topic; one that came since the last wait counts. A topic that is not listened to never wakes.
-    pub async fn wait(&self, topic: &str) {
-        match self.0.get(topic) {
-            Some(notify) => notify.notified().await,
-            None => std::future::pending().await,
-        }
+    /// The wake-ups of a topic from now on. Each subscriber has every one: one of them may have no use for it. A topic that is not listened to
+    /// never wakes.
+    pub fn subscribe(&self, topic: &str) -> WakeUps {
+        WakeUps(self.0.get(topic).map(watch::Sender::subscribe))
     }
 
     fn wake(&self, topic: &str) {
-        if let Some(notify) = self.0.get(topic) {
-            notify.notify_one();
+        if let Some(sender) = self.0.get(topic) {
+            sender.send_replace(());
         }
     }
 
     /// Wakes every topic: after a reconnect nobody knows what was missed.
     fn wake_all(&self) {
-        self.0.values().for_each(Notify::notify_one);
+        self.0.values().for_each(|sender| sender.send_replace(()));
+    }
+}
+
+/// The wake-ups of a topic.
+pub struct WakeUps(Option<watch::Receiver<()>>);
+
+impl WakeUps {
+    /// Waits for the next one; those that came since the last wait count as one.
+    pub async fn next(&mut self) {
+        let woken = match &mut self.0 {
+            Some(receiver) => receiver.changed().await.is_ok(),
+            None => false,
+        };
+        if !woken {
+            std::future::pending().await
+        }
     }
 }
 
@@ -95,5 +109,24 @@ fn pause(duration: Duration, stop: &CancellationToken) {
             return;
         }
         std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn each_subscriber_has_every_wake_up() {
+        let topics = Topics::new(["work"]);
+        let (mut one, mut other) = (topics.subscribe("work"), topics.subscribe("work"));
+        assert!(one.next().now_or_never().is_none());
+        topics.wake("work");
+        topics.wake("work");
+        assert!(one.next().now_or_never().is_some() && other.next().now_or_never().is_some());
+        assert!(one.next().now_or_never().is_none(), "those that came meanwhile were one");
+        assert!(topics.subscribe("play").next().now_or_never().is_none());
     }
 }

@@ -25,7 +25,7 @@ impl Traffic {
     }
 }
 
-/// Rises by one with each call and falls by [`FEW`] a second.
+/// Rises by one with each call, just above [`AT_ONCE`] at most, and falls by [`FEW`] a second.
 #[derive(Debug, Default)]
 struct Level {
     height: f64,
@@ -37,7 +37,7 @@ struct Level {
 impl Level {
     fn rise(&mut self, now: Instant) {
         let fallen = self.risen.map_or(0.0, |risen| now.saturating_duration_since(risen).as_secs_f64() * FEW);
-        self.height = (self.height - fallen).max(0.0) + 1.0;
+        self.height = (self.height - fallen).clamp(0.0, AT_ONCE) + 1.0;
         self.risen = Some(now);
         if self.height > AT_ONCE {
             self.high = Some(now);
@@ -87,8 +87,7 @@ mod tests {
         let (mut level, end) = after(200, 10);
         assert!(!level.is_quiet(end + PATIENCE / 2));
         assert!(level.is_quiet(end + PATIENCE));
-        level.rise(end + PATIENCE);
-        assert!(!level.is_quiet(end + PATIENCE), "the calls of before are not forgotten at once");
-        assert!(level.is_quiet(end + 10 * PATIENCE));
+        (0..20).for_each(|call| level.rise(end + PATIENCE + Duration::from_millis(500) * call));
+        assert!(level.is_quiet(end + 6 * PATIENCE), "two calls a second do not prolong it, however many there were before");
     }
 }

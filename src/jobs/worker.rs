@@ -46,6 +46,7 @@ pub trait Executor: Send + Sync + 'static {
 /// Runs an executor until `stop`. A wake-up or, behind it, the poll interval ends a wait; the first wait after work is short.
 pub async fn run<E: Executor>(executor: E, topics: Topics, poll: Duration, stop: CancellationToken) {
     let topic = executor.topic();
+    let mut wake_ups = topics.subscribe(topic);
     let mut worked = false;
     while !stop.is_cancelled() {
         let outcome = match executor.claim().await {
@@ -57,7 +58,7 @@ pub async fn run<E: Executor>(executor: E, topics: Topics, poll: Duration, stop:
                 let patience = if std::mem::take(&mut worked) { poll.min(AFTER_WORK) } else { poll };
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = topics.wait(topic) => {}
+                    () = wake_ups.next() => {}
                     () = tokio::time::sleep(patience) => {}
                 }
                 Ok(())

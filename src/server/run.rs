@@ -90,7 +90,7 @@ pub async fn start(
 
     let authenticator = Authenticator::new(db.clone());
     let mut keepers = JoinSet::new();
-    let (keys, revocations) = (authenticator.clone(), topics.clone());
+    let (keys, revocations) = (authenticator.clone(), topics.subscribe(KEYS_TOPIC));
     keepers.spawn(async move { keys.watch_revocations(revocations).await });
     keepers.spawn(partitions::keep(db.clone()));
     keepers.spawn(sweep(db.clone(), "idempotency keys", idempotency_queries::sweep));

@@ -129,6 +129,20 @@ async fn a_second_worker_helps_while_hardly_anyone_calls() {
     world.database.assert_sound();
 }
 
+/// The one that does not work now leaves the wake-ups to the other, which has nothing else to go by.
+#[tokio::test]
+async fn a_worker_that_does_not_work_keeps_none_from_working() {
+    let world = World::start_with(Door::Grpc, &["--bulk-idle-workers", "1", "--poll-interval", "600"]).await;
+    for round in 1..=4 {
+        world.database.given_many(Many { prefix: &format!("r{round}"), count: 5, dependents: 0, portfolio: None });
+        for _ in 0..30 {
+            world.done("EntityService/ListEntities", json!({"page_size": 1})).await;
+        }
+        let ended = world.bulk_delete(json!({"entity_type": "HCP", "mode": "hard"})).await;
+        assert_eq!(Account::of(&ended), Account { matched: 5, processed: 5, ..Account::default() });
+    }
+}
+
 /// A long list is cut like any other selection.
 #[tokio::test]
 async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {
