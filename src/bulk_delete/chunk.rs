@@ -163,7 +163,7 @@ impl RunQueryDsl<PgConnection> for Chunk<'_> {}
 
 statement! {
     /// The key behind which a chunk does not look; none if there are not so many left.
-    struct Brink<'a> {
+    pub struct Brink<'a> {
         realm: i32 as Integer,
         cursor: &'a str as Text,
         until: &'a str as Text,

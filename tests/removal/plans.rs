@@ -3,7 +3,7 @@
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::Json;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
-use offboard::bulk_delete::chunk::Chunks;
+use offboard::bulk_delete::chunk::{Brink, Chunks};
 use offboard::bulk_delete::model::Mode;
 use offboard::bulk_delete::selector::Selector;
 use offboard::entity::dependent_queries::{Delete, ListDependents, Put, ReadSpot};
@@ -161,8 +161,11 @@ async fn hot_statements_find_their_rows_by_key() {
         ("until", "text", "'~'"),
         ("as_of", "timestamptz", "now()"),
         ("limit", "int8", "500"),
+        ("is_end", "bool", "true"),
         ("lease", "float8", "15"),
     ];
+    let ahead = [REALM, ("cursor", "text", "''"), ("until", "text", "'~'"), ("reach", "int8", "20000")];
+    check("where a chunk ends", Brink::TEXT, &ahead, &["entity_pkey"]);
     let by_type = [task.as_slice(), &[("types", "text[]", "'{HCP}'")]].concat();
     for mode in [Mode::Hard, Mode::Soft] {
         let hard = ["entity_pkey", "dependent_pkey", "attribute_index_entity"];
