@@ -45,7 +45,7 @@ fn the_document_of_the_api_is_what_the_service_answers() {
 #[test]
 fn the_page_of_errors_is_the_catalogue() {
     let mut page = String::from(
-        "# Errors\n\nEvery failure has one of these codes, whichever door the call came through. The page is made of `src/error.rs`.\n\n\
+        "# Errors\n\nEvery failure has one of these codes, whichever door the call came through. The page is made of `src/error/code.rs`.\n\n\
          By REST a failure is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), `application/problem+json`) with `type`, `title`, `status`, \
          `code`, `detail`, `doc_url`, `request_id`, `errors` and the members that the code lists below. By gRPC it is a status with \
          [`google.rpc`](https://google.aip.dev/193) details: `ErrorInfo` with the domain `offboard`, the code in upper case as its `reason` and the same members, \

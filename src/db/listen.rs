@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::pool::{Options, connect};
+use crate::error::one_line;
 
 /// The one channel; the payload names the topic.
 pub const CHANNEL: &str = "offboard";
@@ -72,10 +73,10 @@ pub fn spawn(options: Options, topics: Topics, stop: CancellationToken) -> std::
             match connect(&options) {
                 Ok(mut connection) => {
                     if let Err(error) = listen(&mut connection, &topics, &stop) {
-                        tracing::warn!(cause = %error, "lost the connection that listens for wake-ups");
+                        tracing::warn!(cause = one_line(&error.to_string()), "lost the connection that listens for wake-ups");
                     }
                 }
-                Err(error) => tracing::warn!(cause = %error, "cannot listen for wake-ups"),
+                Err(error) => tracing::warn!(cause = one_line(&error.to_string()), "cannot listen for wake-ups"),
             }
             pause(RECONNECT_AFTER, &stop);
         }

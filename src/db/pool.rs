@@ -1,7 +1,7 @@
 //! Connections: how one is made, when it is tested, and how many calls may wait for one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
@@ -12,11 +12,13 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use crate::db::deadline;
 use crate::db::fault::{Fault, fault};
 use crate::db::seal::{self, Seal};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_line};
 use crate::telemetry;
 
 /// A connection that was idle for longer than this is tested before it is used again.
 const IDLE_BEFORE_TEST: Duration = Duration::from_secs(5);
+/// The least time between two warnings that the database cannot be reached.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How often work that lost a race is done again before its caller hears of it.
 const ATTEMPTS: u32 = 5;
 
@@ -109,7 +111,7 @@ impl r2d2::ManageConnection for Manager {
     type Error = Failure;
 
     fn connect(&self) -> Result<Pooled, Failure> {
-        let connection = connect(&self.options).map_err(|error| Failure(error.to_string()))?;
+        let connection = connect(&self.options).map_err(Failure::new)?;
         Ok(Pooled { connection, used: Instant::now(), allowance: self.options.statement_timeout })
     }
 
@@ -119,7 +121,7 @@ impl r2d2::ManageConnection for Manager {
             return Ok(());
         }
         // Not the empty statement, which diesel takes for an error.
-        pooled.connection.batch_execute("SELECT 1").map_err(|error| Failure(error.to_string()))
+        pooled.connection.batch_execute("SELECT 1").map_err(Failure::new)
     }
 
     fn has_broken(&self, pooled: &mut Pooled) -> bool {
@@ -132,6 +134,12 @@ impl r2d2::ManageConnection for Manager {
 #[derive(Debug)]
 struct Failure(String);
 
+impl Failure {
+    fn new(error: impl std::error::Error) -> Self {
+        Failure(one_line(&error.to_string()))
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
@@ -140,13 +148,18 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// r2d2 tells of every failed attempt to connect; the log has them as warnings.
-#[derive(Debug)]
-struct LogFailures;
+/// r2d2 tells of every failed attempt of every connection; the log warns of one in a while, with how many there were.
+#[derive(Debug, Default)]
+struct LogFailures(Mutex<(Option<Instant>, u64)>);
 
 impl r2d2::HandleError<Failure> for LogFailures {
     fn handle_error(&self, error: Failure) {
-        tracing::warn!(cause = %error, "cannot connect to the database");
+        let (warned, attempts) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *attempts += 1;
+        if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            tracing::warn!(cause = %error, attempts, "cannot connect to the database");
+            (*warned, *attempts) = (Some(Instant::now()), 0);
+        }
     }
 }
 
@@ -170,7 +183,7 @@ impl Db {
             .min_idle(Some(0))
             .test_on_check_out(true)
             .connection_timeout(options.acquire_timeout)
-            .error_handler(Box::new(LogFailures))
+            .error_handler(Box::new(LogFailures::default()))
             .build_unchecked(Manager { options: options.clone() });
         let permits = Arc::new(Semaphore::new(options.pool_size as usize));
         Db(Arc::new(Inner { pool, permits, waiting: AtomicUsize::new(0), options, seal: OnceCell::new() }))

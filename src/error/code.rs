@@ -1,0 +1,146 @@
+//! The catalogue: every code of a failure, what it is over gRPC and over HTTP, and what its problem document has besides.
+
+use std::fmt;
+
+/// How an extension member of a problem document is written, where `ErrorInfo.metadata` has only text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberKind {
+    /// A JSON string.
+    Text,
+    /// A JSON number; decimal in the metadata.
+    Integer,
+    /// A JSON array of strings; in the metadata as the text of that array.
+    List,
+}
+
+macro_rules! catalogue {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $title:literal, $grpc:ident, $http:literal, [$($member:literal: $kind:ident),*];)+) => {
+        /// The code of a failure. Its doc comment says when it is given.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Code {
+            /// Every code, in the order of the catalogue.
+            pub const ALL: &[Code] = &[$(Code::$variant),+];
+
+            /// The code as problem documents spell it, in lower snake case.
+            pub const fn name(self) -> &'static str {
+                match self { $(Code::$variant => $name),+ }
+            }
+
+            /// A short name for people; the `title` of a problem document.
+            pub const fn title(self) -> &'static str {
+                match self { $(Code::$variant => $title),+ }
+            }
+
+            /// The gRPC status code.
+            pub const fn grpc(self) -> tonic::Code {
+                match self { $(Code::$variant => tonic::Code::$grpc),+ }
+            }
+
+            /// The HTTP status.
+            pub const fn http(self) -> u16 {
+                match self { $(Code::$variant => $http),+ }
+            }
+
+            /// The extension members of the problem document and how each is written. Their values are in `ErrorInfo.metadata`.
+            pub const fn members(self) -> &'static [(&'static str, MemberKind)] {
+                match self { $(Code::$variant => &[$(($member, MemberKind::$kind)),*]),+ }
+            }
+
+            /// When the code is given, in Markdown.
+            pub const fn description(self) -> &'static str {
+                match self { $(Code::$variant => concat!($($doc, "\n"),+)),+ }
+            }
+        }
+    };
+}
+
+catalogue! {
+    /// The request carries no credential.
+    AuthenticationRequired = "authentication_required", "Authentication required", Unauthenticated, 401, [];
+    /// The credential is unknown, revoked, expired, malformed or of the wrong mode.
+    InvalidCredentials = "invalid_credentials", "Invalid credentials", Unauthenticated, 401, [];
+    /// The caller's address is not on the key's allow list.
+    AddressNotAllowed = "address_not_allowed", "Address not allowed", Unauthenticated, 401, [];
+    /// The key lacks the scope that the call needs.
+    PermissionDenied = "permission_denied", "Permission denied", PermissionDenied, 403, ["required_scope": Text];
+    /// There is no such thing, or it is not visible to the caller: the two look the same. Also an unknown route.
+    NotFound = "not_found", "Not found", NotFound, 404, [];
+    /// The route exists, but not with this method. `Allow` lists those that it has.
+    MethodNotAllowed = "method_not_allowed", "Method not allowed", Unimplemented, 405, [];
+    /// The request has faults. `errors` names every one of them.
+    ValidationFailed = "validation_failed", "Validation failed", InvalidArgument, 400, [];
+    /// The filter expression cannot be read. `position` counts characters from 0; `expected` says what could stand there.
+    InvalidFilter = "invalid_filter", "Invalid filter", InvalidArgument, 400, ["position": Integer, "expected": List];
+    /// The offboarding request is not pending any more.
+    NotCancelable = "not_cancelable", "Not cancelable", FailedPrecondition, 400, ["current_state": Text, "allowed_transitions": List];
+    /// The state of the thing does not allow the act: an entity that is onboarding or on hold, a task in a wrong status.
+    InvalidStateTransition = "invalid_state_transition", "Invalid state transition", FailedPrecondition, 409,
+        ["current_state": Text, "attempted_transition": Text, "allowed_transitions": List];
+    /// The thing is not as the caller believed: in another portfolio, or at another version.
+    StateConflict = "state_conflict", "State conflict", Aborted, 409,
+        ["current_portfolio_id": Text, "expected_version": Integer, "current_version": Integer];
+    /// The id is taken.
+    AlreadyExists = "already_exists", "Already exists", AlreadyExists, 409, [];
+    /// The portfolio still has members.
+    PortfolioNotEmpty = "portfolio_not_empty", "Portfolio not empty", FailedPrecondition, 409, ["entity_count": Integer];
+    /// A bulk delete matched another number of entities than its guards allow.
+    CountMismatch = "count_mismatch", "Count mismatch", FailedPrecondition, 409,
+        ["expected_count": Integer, "max_objects": Integer, "matched_count": Integer];
+    /// A bulk delete asks for a clean report of consistency, and none is young enough.
+    ReportRequired = "report_required", "Report required", FailedPrecondition, 409, ["clean_report_within": Text];
+    /// The thing holds as many others as it may.
+    LimitReached = "limit_reached", "Limit reached", FailedPrecondition, 409, ["limit": Integer];
+    /// The idempotency key was used for another request before.
+    IdempotencyKeyReused = "idempotency_key_reused", "Idempotency key reused", Aborted, 409, [];
+    /// The request is larger than the service takes.
+    PayloadTooLarge = "payload_too_large", "Payload too large", ResourceExhausted, 413, ["limit_bytes": Integer];
+    /// The body is of a media type that the route does not take.
+    UnsupportedMediaType = "unsupported_media_type", "Unsupported media type", InvalidArgument, 415, [];
+    /// Too many requests. `retry_after` is in seconds.
+    RateLimitExceeded = "rate_limit_exceeded", "Rate limit exceeded", ResourceExhausted, 429, ["retry_after": Integer];
+    /// The caller's deadline, or the service's own, has passed.
+    DeadlineExceeded = "deadline_exceeded", "Deadline exceeded", DeadlineExceeded, 504, [];
+    /// The service cannot answer for now: database away, queue full, shutting down. `retry_after` is in seconds.
+    Unavailable = "unavailable", "Unavailable", Unavailable, 503, ["retry_after": Integer];
+    /// Something unexpected. The cause is in the service's log under the request id.
+    Internal = "internal", "Internal error", Internal, 500, [];
+}
+
+impl Code {
+    /// The code as `ErrorInfo.reason` spells it, in upper snake case.
+    pub fn reason(self) -> String {
+        self.name().to_ascii_uppercase()
+    }
+
+    /// The code whose `ErrorInfo.reason` this is.
+    pub fn from_reason(reason: &str) -> Option<Code> {
+        Code::ALL.iter().copied().find(|code| code.name().eq_ignore_ascii_case(reason))
+    }
+
+    /// The code that says best what a status of a foreign origin, such as a failure of the gRPC library, means.
+    pub fn from_grpc(code: tonic::Code) -> Code {
+        match code {
+            tonic::Code::InvalidArgument => Code::ValidationFailed,
+            tonic::Code::NotFound | tonic::Code::Unimplemented => Code::NotFound,
+            tonic::Code::AlreadyExists => Code::AlreadyExists,
+            tonic::Code::PermissionDenied => Code::PermissionDenied,
+            tonic::Code::Unauthenticated => Code::InvalidCredentials,
+            tonic::Code::FailedPrecondition => Code::InvalidStateTransition,
+            tonic::Code::Aborted => Code::StateConflict,
+            tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => Code::PayloadTooLarge,
+            tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => Code::DeadlineExceeded,
+            tonic::Code::Unavailable => Code::Unavailable,
+            _ => Code::Internal,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
