@@ -4,9 +4,8 @@ use diesel::pg::PgConnection;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use crate::access::Once;
-use crate::bulk_delete::control_queries::{self, Actor};
-use crate::bulk_delete::guards::check_pace;
+use crate::access::{Caller, Once};
+use crate::bulk_delete::control_queries;
 use crate::bulk_delete::service::{check_tenant, get, no_task, parse_id};
 use crate::bulk_delete::state::TaskAction;
 use crate::db::Db;
@@ -43,10 +42,10 @@ async fn act<M: Message, A: Message + Default + Clone + 'static>(
 ) -> Result<Response<A>, Status> {
     let once = Once::of(&request)?;
     let (tenant, id) = place(request.into_inner());
-    let actor = actor(&once, &tenant)?;
+    let caller = caller(&once, &tenant)?;
     let task = parse_id(&id)?;
     let act = move |connection: &mut PgConnection| {
-        control_queries::act(connection, &actor, task, action)?.ok_or_else(|| no_task(&id))?;
+        control_queries::act(connection, &caller, task, action)?.ok_or_else(|| no_task(&id))?;
         Ok(Response::new(answer.clone()))
     };
     once.transaction(db, act).await
@@ -56,20 +55,25 @@ async fn act<M: Message, A: Message + Default + Clone + 'static>(
 pub async fn update(db: &Db, request: Request<v1::UpdateTaskRequest>) -> Result<Response<v1::Task>, Status> {
     let once = Once::of(&request)?;
     let v1::UpdateTaskRequest { tenant, task_id: id, max_objects_per_second: most } = request.into_inner();
-    let actor = actor(&once, &tenant)?;
+    let caller = caller(&once, &tenant)?;
     let mut faults = Violations::new();
-    check_pace(most, &mut faults);
+    match most {
+        None => faults.add("max_objects_per_second", "required", "must be given; 0 lifts the limit"),
+        Some(..0) => faults.add("max_objects_per_second", "out_of_range", "must be at least 0"),
+        Some(_) => {}
+    }
     faults.check()?;
+    let most = most.filter(|pace| *pace > 0);
     let task = parse_id(&id)?;
     let update = move |connection: &mut PgConnection| {
-        control_queries::set_pace(connection, &actor, task, most)?.ok_or_else(|| no_task(&id))?;
-        get(connection, &actor.realm, &id)
+        control_queries::set_pace(connection, &caller, task, most)?.ok_or_else(|| no_task(&id))?;
+        get(connection, &caller.realm, &id)
     };
     once.transaction(db, update).await
 }
 
-fn actor(once: &Once, tenant: &str) -> Result<Actor> {
-    let caller = once.caller();
+fn caller(once: &Once, tenant: &str) -> Result<Caller> {
+    let caller = once.caller().clone();
     check_tenant(tenant, &caller.realm)?;
-    Ok(Actor { realm: caller.realm.clone(), principal_id: caller.principal_id })
+    Ok(caller)
 }

@@ -5,30 +5,29 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use crate::access::{Caller, Scope};
+use crate::bulk_delete::guards;
+use crate::bulk_delete::model::Mode;
 use crate::bulk_delete::queries::TOPIC;
 use crate::bulk_delete::state::{TaskAction, TaskState};
+use crate::bulk_delete::task_queries::{self, Due};
 use crate::db::{Realm, Work, listen, statement};
-use crate::error::Error;
-
-/// Who acts on which task.
-#[derive(Clone, Debug)]
-pub struct Actor {
-    /// Whose world.
-    pub realm: Realm,
-    /// Who.
-    pub principal_id: Uuid,
-}
+use crate::error::{Error, Result};
 
 /// Has a task pause, go on or stop, and returns where it then stands. Where no worker has a slice of it, it pauses or stops at once. None if
-/// there is no such task; `invalid_state_transition` where that cannot be done. Call it in a transaction.
-pub fn act(connection: &mut PgConnection, actor: &Actor, task: Uuid, action: TaskAction) -> Work<Option<TaskState>> {
-    let realm = &actor.realm;
-    let Some(state) = lock(connection, realm, task)? else { return Ok(None) };
+/// there is no such task; `invalid_state_transition` where that cannot be done; `permission_denied` for whoever may not delete for good and would
+/// have that go on. Call it in a transaction.
+pub fn act(connection: &mut PgConnection, caller: &Caller, task: Uuid, action: TaskAction) -> Work<Option<TaskState>> {
+    let realm = &caller.realm;
+    let Some((state, mode)) = lock(connection, realm, task)? else { return Ok(None) };
     let to = state.transition(action)?;
+    if action == TaskAction::Resume {
+        may_go_on(caller, mode)?;
+    }
     if to == state {
         return Ok(Some(state));
     }
-    change(connection, realm, task, Move { from: state, to, by: Some(actor.principal_id), error: None })?;
+    change(connection, realm, task, Move { from: state, to, by: Some(caller.principal_id), error: None })?;
     if action == TaskAction::Resume {
         Wake { channel: listen::CHANNEL, topic: TOPIC }.execute(connection)?;
     }
@@ -36,18 +35,24 @@ pub fn act(connection: &mut PgConnection, actor: &Actor, task: Uuid, action: Tas
 }
 
 /// Changes how fast a task may go. None if there is no such task; `invalid_state_transition` if it is over. Call it in a transaction.
-pub fn set_pace(connection: &mut PgConnection, actor: &Actor, task: Uuid, most: Option<i32>) -> Work<Option<()>> {
-    let Some(state) = lock(connection, &actor.realm, task)? else { return Ok(None) };
+pub fn set_pace(connection: &mut PgConnection, caller: &Caller, task: Uuid, most: Option<i32>) -> Work<Option<()>> {
+    let Some((state, mode)) = lock(connection, &caller.realm, task)? else { return Ok(None) };
     state.transition(TaskAction::Update)?;
-    SetPace { realm: actor.realm.id(), task, most, principal: actor.principal_id }.execute(connection)?;
+    may_go_on(caller, mode)?;
+    SetPace { realm: caller.realm.id(), task, most, principal: caller.principal_id }.execute(connection)?;
     Ok(Some(()))
+}
+
+/// Holding a task back takes less than having it go on.
+fn may_go_on(caller: &Caller, mode: Option<Mode>) -> Result<()> {
+    if mode == Some(Mode::Hard) { caller.require(Scope::EntitiesDeleteHard) } else { Ok(()) }
 }
 
 /// Has a task that no worker holds a slice of any more become what it then becomes: paused or stopped if that was asked for, else by `unless_held`,
 /// if it was at work. Returns where it stands. Call it in a transaction; of two that give back the last two slices at once, the later one to lock
 /// the task sees both.
 pub fn settle(connection: &mut PgConnection, realm: &Realm, task: Uuid, unless_held: Option<TaskAction>) -> Work<TaskState> {
-    let state = lock(connection, realm, task)?.ok_or_else(|| Error::internal("a task has gone that was at work"))?;
+    let (state, _) = lock(connection, realm, task)?.ok_or_else(|| Error::internal("a task has gone that was at work"))?;
     let action = match state {
         TaskState::Pausing => TaskAction::Paused,
         TaskState::Canceling => TaskAction::Stopped,
@@ -68,37 +73,59 @@ pub fn settle(connection: &mut PgConnection, realm: &Realm, task: Uuid, unless_h
 /// Ends a task whose slices are all done, in the transaction that did the last. Of two workers that do the last two slices at once the later
 /// one to lock the task sees both.
 pub fn complete(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<()> {
-    let Some(state) = lock(connection, realm, task)? else { return Ok(()) };
+    let Some((state, _)) = lock(connection, realm, task)? else { return Ok(()) };
     let Survey { open, failed, .. } = survey(connection, realm, task)?;
     let end = if failed == 0 { TaskAction::Complete } else { TaskAction::CompleteWithErrors };
     match state.after(end) {
         Some(to) if !open => change(connection, realm, task, Move { from: state, to, by: None, error: None }),
-        _ => settle(connection, realm, task, None).map(drop),
+        _ => {
+            // Where nobody else waits, it goes on at once.
+            let others = task_queries::is_any_due(connection, realm, task, Due::Any)?;
+            settle(connection, realm, task, others.then_some(TaskAction::Wait)).map(drop)
+        }
     }
 }
 
-/// Ends a task that cannot go on, unless it is to pause or to stop: then it does that. Call it in a transaction.
+/// Holds a task to how many objects it may take up, in the transaction of the chunk that took up the last of them. What others changed or took
+/// meanwhile does not count.
+pub fn hold_to_cap(connection: &mut PgConnection, realm: &Realm, task: Uuid, cap: i64) -> Work<()> {
+    // Each of two workers that do a chunk at once sees that of the other, or is seen by it.
+    lock(connection, realm, task)?;
+    let (taken_up,): (i64,) = TakenUp { realm: realm.id(), task }.get_result(connection)?;
+    if taken_up > cap { Err(guards::cap_exceeded(cap).into()) } else { Ok(()) }
+}
+
+statement! {
+    /// How many objects a task has met that were there.
+    struct TakenUp {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+    } -> (BigInt,),
+    "SELECT sum(s.matched - s.skipped)::int8 FROM bulk_delete_slice s WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task}"
+}
+
+/// Ends a task that cannot go on, unless it is to pause or to stop: then it does that. Chunks that other workers have in hand come first. Call it
+/// in a transaction.
 pub fn fail(connection: &mut PgConnection, realm: &Realm, task: Uuid, code: &str, message: &str) -> Work<()> {
-    let Some(state) = lock(connection, realm, task)? else { return Ok(()) };
+    let Some((state, _)) = lock(connection, realm, task)? else { return Ok(()) };
     match state.after(TaskAction::Fail) {
         Some(to) => change(connection, realm, task, Move { from: state, to, by: None, error: Some((code, message)) }),
         None => settle(connection, realm, task, None).map(drop),
     }
 }
 
-/// Where the task stands, which stays so until the transaction ends.
-fn lock(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Option<TaskState>> {
-    let found: Option<(TaskState,)> = LockTask { realm: realm.id(), task }.get_result(connection).optional()?;
-    Ok(found.map(|(state,)| state))
+/// Where the task stands, which stays so until the transaction ends, and how thoroughly it deletes, if it does.
+fn lock(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Option<(TaskState, Option<Mode>)>> {
+    Ok(LockTask { realm: realm.id(), task }.get_result(connection).optional()?)
 }
 
 statement! {
-    /// The task's state.
+    /// The task's state and mode.
     struct LockTask {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
-    } -> (Text,),
-    "SELECT b.status FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task} FOR NO KEY UPDATE"
+    } -> (Text, Nullable<Text>),
+    "SELECT b.status, b.mode FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task} FOR NO KEY UPDATE"
 }
 
 /// The slices of a task, at a glance.

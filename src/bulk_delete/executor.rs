@@ -13,14 +13,21 @@ use crate::bulk_delete::pace::{ChunkSize, Reservation};
 use crate::bulk_delete::queries::TOPIC;
 use crate::bulk_delete::slice_queries::{self, Leave};
 use crate::bulk_delete::step::{Progress, Stride, step};
-use crate::bulk_delete::task_queries::{self, Claimed};
+use crate::bulk_delete::task_queries::{self, Claimed, Due};
 use crate::db::Db;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::jobs::{Executor, Lease, Traffic};
 use crate::telemetry;
 
 /// How often a slice that does not move is tried before its task fails.
 const MAX_ATTEMPTS: i32 = 10;
+
+/// How long a worker of an unlimited task goes on before it looks whether one waits that may go only so fast; and how long a worker waits for an
+/// allowance before it looks whether anyone else has work for it.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// A chunk waits for a lock for so many times as long as it shall take.
+const LOCK_WAIT: u32 = 2;
 
 /// The least time between two looks for workers that were lost.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
@@ -34,6 +41,8 @@ pub struct Pace {
     pub chunk_target: Duration,
     /// After how long a worker turns to another task that waits.
     pub turn: Duration,
+    /// For how long a chunk is tried again that ran into what others have locked.
+    pub lock_patience: Duration,
 }
 
 /// When a worker works.
@@ -90,7 +99,7 @@ impl BulkDeleteExecutor {
             }
         }
         let mut size = self.known_size(claim.task_id);
-        let mut since = Instant::now();
+        let (mut since, mut glanced) = (Instant::now(), Instant::now());
         loop {
             if stop.is_cancelled() {
                 return self.leave(claim, Leave::End, Duration::ZERO).await;
@@ -98,26 +107,37 @@ impl BulkDeleteExecutor {
             if !self.hours.are_now() {
                 return self.leave(claim, Leave::Turn, Duration::ZERO).await;
             }
-            let pause = match self.next(claim, &work, size).await? {
+            match self.next(claim, &work, size).await? {
                 Next::Leave => return self.leave(claim, Leave::Rest, Duration::ZERO).await,
-                Next::Wait(pause) => pause,
                 Next::Chunk(Moved { done: true, .. }, _) => return Ok(()),
                 Next::Chunk(moved, took) => {
                     size.learn(moved, took);
-                    *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some((claim.task_id, size));
-                    Duration::ZERO
+                    // One of limited pace tells nothing of others.
+                    if !claim.limited {
+                        *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some((claim.task_id, size));
+                    }
                 }
-            };
-            if since.elapsed() + pause >= self.pace.turn {
-                since = Instant::now();
-                if self.others_wait(claim).await? {
-                    return self.leave(claim, Leave::Turn, pause).await;
+                Next::Wait(pause) => {
+                    // Whoever waits for an allowance is of use elsewhere.
+                    if !pause.is_zero() && self.is_any_due(claim, Due::Any).await? {
+                        return self.leave(claim, Leave::Rest, pause).await;
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(pause.min(GLANCE)) => {}
+                        () = stop.cancelled() => {}
+                    }
                 }
             }
-            if !pause.is_zero() {
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = stop.cancelled() => {}
+            if since.elapsed() >= self.pace.turn {
+                since = Instant::now();
+                if self.others_wait(claim).await? {
+                    return self.leave(claim, Leave::Turn, Duration::ZERO).await;
+                }
+            }
+            if !claim.limited && glanced.elapsed() >= GLANCE {
+                glanced = Instant::now();
+                if self.is_any_due(claim, Due::Limited).await? {
+                    return self.leave(claim, Leave::Rest, Duration::ZERO).await;
                 }
             }
         }
@@ -134,11 +154,12 @@ impl BulkDeleteExecutor {
     async fn next(&self, claim: &mut Claimed, work: &Arc<dyn TaskWork>, size: ChunkSize) -> Result<Next> {
         let (claimed, worker, lease) = (claim.clone(), work.clone(), self.lease.duration);
         let (wanted, reach) = (size.get(), size.reach());
+        let (lock_wait, patience) = (self.pace.chunk_target * LOCK_WAIT, self.pace.lock_patience);
         let (progress, limited, took) = self
             .db
             .run(move |connection| {
                 let reservation = match claimed.limited {
-                    true => slice_queries::reserve(connection, &claimed, wanted)?,
+                    true => slice_queries::reserve(connection, &claimed, wanted, lease)?,
                     false => Reservation::Unlimited,
                 };
                 let (limit, reserved) = match reservation {
@@ -147,7 +168,8 @@ impl BulkDeleteExecutor {
                     Reservation::Unlimited => (wanted, false),
                 };
                 let started = Instant::now();
-                let progress = step(connection, &*worker, &claimed, Stride { limit, reach, reserved, lease })?;
+                let stride = Stride { limit, reach, reserved, lease, lock_wait, patience };
+                let progress = step(connection, &*worker, &claimed, stride)?;
                 Ok((Ok(progress), reserved, started.elapsed()))
             })
             .await?;
@@ -177,6 +199,11 @@ impl BulkDeleteExecutor {
         self.db.run(move |connection| task_queries::others_wait(connection, &claim)).await
     }
 
+    async fn is_any_due(&self, claim: &Claimed, due: Due) -> Result<bool> {
+        let claim = claim.clone();
+        self.db.run(move |connection| task_queries::is_any_due(connection, &claim.realm, claim.task_id, due)).await
+    }
+
     async fn leave(&self, claim: &Claimed, leave: Leave, delay: Duration) -> Result<()> {
         let claim = claim.clone();
         let released = self.db.run(move |connection| slice_queries::release(connection, &claim, leave, delay)).await?;
@@ -189,14 +216,14 @@ impl BulkDeleteExecutor {
     /// After a failure: tries again later, or ends the task when it has not moved for long.
     async fn give_back(&self, claim: &Claimed, error: &Error) -> Result<()> {
         tracing::warn!(%error, cause = error.cause_chain(), task = %claim.task_id, slice = claim.slice, attempts = claim.attempts, "slice failed");
-        let hopeless = matches!(error.code(), crate::error::Code::InvalidFilter);
+        let hopeless = matches!(error.code(), Code::InvalidFilter | Code::CountMismatch);
         if !hopeless && claim.attempts < MAX_ATTEMPTS {
             let delay = Duration::from_secs(1 << claim.attempts.clamp(1, 6).unsigned_abs()) / 2;
             return self.leave(claim, Leave::Failure, delay).await;
         }
         let (claim, code) = (claim.clone(), error.code().name());
-        let message = "The task could not go on; the service's log tells why.";
-        self.db.run(move |connection| slice_queries::fail(connection, &claim, code, message)).await
+        let message = if hopeless { error.message() } else { "The task could not go on; the service's log tells why." }.to_owned();
+        self.db.run(move |connection| slice_queries::fail(connection, &claim, code, &message)).await
     }
 }
 

@@ -48,15 +48,20 @@ impl Guards {
         let mismatch = |message: String| Error::new(Code::CountMismatch, message).with("matched_count", matched);
         match (self.expected_count, self.max_objects) {
             (Some(expected), _) if expected != matched => {
-                Err(mismatch(format!("The selection holds {matched} entities, not {expected}. Nothing was started."))
+                Err(mismatch(format!("The selection holds {}, not {expected}. Nothing was started.", entities(matched)))
                     .with("expected_count", expected))
             }
             (_, Some(max)) if matched > max => {
-                Err(mismatch(format!("The selection holds {matched} entities, more than {max}. Nothing was started."))
+                Err(mismatch(format!("The selection holds {}, more than {max}. Nothing was started.", entities(matched)))
                     .with("max_objects", max))
             }
             _ => Ok(()),
         }
+    }
+
+    /// How many entities the task may take up while it runs, whatever comes to be selected meanwhile.
+    pub fn cap(&self) -> Option<i64> {
+        self.expected_count.into_iter().chain(self.max_objects).min()
     }
 
     /// The guards that were given, as the contract shows them among the parameters of a task.
@@ -72,11 +77,21 @@ impl Guards {
     }
 }
 
+/// What ends a task that would take up more entities than it may.
+pub fn cap_exceeded(cap: i64) -> Error {
+    let message = format!("Others changed entities while the task ran, so that it selects more than {}.", entities(cap));
+    Error::new(Code::CountMismatch, message).with("max_objects", cap)
+}
+
+fn entities(count: i64) -> String {
+    if count == 1 { "1 entity".to_owned() } else { format!("{count} entities") }
+}
+
 /// The refusal of a task for which no clean report is young enough.
 pub fn report_required(within: Duration) -> Error {
     let seconds = within.as_secs_f64();
     let message = format!(
-        "No check of consistency that began within the last {seconds} seconds has ended and left nothing unmended. Run `CheckConsistency` first."
+        "No check of consistency that began within the last {seconds} seconds has ended and left nothing unmended. Run a check of consistency first."
     );
     Error::new(Code::ReportRequired, message).with("clean_report_within", format!("{seconds}s"))
 }
@@ -137,6 +152,7 @@ mod tests {
         let capped = Guards { max_objects: Some(5), ..Guards::default() };
         assert!(capped.hold(5).is_ok() && Guards::default().hold(i64::MAX).is_ok());
         assert_eq!(capped.hold(6).unwrap_err().member("max_objects"), Some("5"));
+        assert_eq!([guards.cap(), capped.cap(), Guards::default().cap()], [Some(3), Some(5), None]);
     }
 
     #[test]

@@ -100,24 +100,26 @@ impl Listing {
             let words: Vec<_> = Order::ALL.iter().map(|order| format!("`{order}`")).collect();
             faults.add("order_by", "invalid", format!("must be one of {}", words.join(", ")));
         }
-        let listing = Listing {
+        let narrowed = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
+        let filter = check_filter(&TASK, &request.filter, &mut faults);
+        faults.check()?;
+        Ok(Listing {
             limit: limit.into(),
             offset: request.offset.into(),
             order: order.unwrap_or(Order::CreatedTime),
             ascending: request.ascending,
-            filter: check_filter(&TASK, &request.filter, &mut faults)?,
-            ..Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults)
-        };
-        faults.check().map(|()| listing)
+            filter: filter?,
+            ..narrowed
+        })
     }
 
     /// Checks a request for a number of tasks.
     pub fn check_count(request: v1::CountTasksRequest) -> Result<Listing> {
         let mut faults = Violations::new();
-        let filter = check_filter(&TASK, &request.filter, &mut faults)?;
-        let listing =
-            Listing { filter, ..Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults) };
-        faults.check().map(|()| listing)
+        let narrowed = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
+        let filter = check_filter(&TASK, &request.filter, &mut faults);
+        faults.check()?;
+        Ok(Listing { filter: filter?, ..narrowed })
     }
 
     fn narrowed(created_by: &str, since: Option<Timestamp>, before: Option<Timestamp>, faults: &mut Violations) -> Listing {
@@ -188,6 +190,7 @@ mod tests {
             created_by: "me".to_owned(),
             created_since: Some(Timestamp { seconds: i64::MAX, nanos: 0 }),
             created_before: Some(Timestamp { seconds: 0, nanos: -1 }),
+            filter: "equals(".to_owned(),
             ..Default::default()
         };
         let error = Listing::check(request).unwrap_err();

@@ -95,9 +95,13 @@ impl Executor for MailExecutor {
         self.db.run(move |connection| mail_queries::claim(connection, &owner, duration)).await
     }
 
-    async fn execute(&self, claim: Claimed, _stop: &CancellationToken) -> Result<()> {
+    async fn execute(&self, claim: Claimed, stop: &CancellationToken) -> Result<()> {
         let letter = self.letter(&claim).await?;
-        let outcome = match self.mailer.send(&letter).await {
+        let sent = tokio::select! {
+            sent = self.mailer.send(&letter) => sent,
+            () = stop.cancelled() => Err(Refusal::ForNow("the service shut down".to_owned())),
+        };
+        let outcome = match sent {
             Ok(()) => Outcome::Sent,
             Err(Refusal::ForNow(error)) if claim.attempts < MAX_ATTEMPTS => Outcome::Again(backoff(claim.attempts), error),
             Err(Refusal::ForNow(error) | Refusal::ForGood(error)) => Outcome::Failed(error),

@@ -124,23 +124,25 @@ impl NewTask {
         let list = if at.is_empty() { "uris".to_owned() } else { format!("{at}uri_list") };
         let listed = check_uris(&selection.uri_list, &list, &mut faults);
         let excluded = check_uris(&selection.exclude_list, &format!("{at}exclude_list"), &mut faults);
-        let has_filter = !selection.filter.trim().is_empty();
-        let is_matching = has_filter || !selection.entity_type.is_empty();
+        let v1::Selection { filter, entity_type, .. } = selection;
+        // A blank filter holds for everything, so it stands beside `match_all` alone; elsewhere reading it tells what is wrong with it.
+        let filter = filter.filter(|filter| !(match_all && filter.trim().is_empty()));
+        let is_matching = filter.is_some() || entity_type.is_some();
         if !selection.uri_list.is_empty() && is_matching {
             faults.add(&list, "invalid", "must not be given together with `filter` or `entity_type`");
         }
         if match_all && (is_matching || !selection.uri_list.is_empty()) {
             faults.add("spec.match_all", "invalid", "must not be given together with `filter`, `entity_type` or `uri_list`");
         }
-        check_type(&selection.entity_type, &format!("{at}entity_type"), &mut faults);
-        if selection.filter.len() > MAX_FILTER_BYTES || selection.filter.contains('\0') {
+        if let Some(entity_type) = &entity_type {
+            check_type(entity_type, &format!("{at}entity_type"), &mut faults);
+        }
+        if filter.as_ref().is_some_and(|filter| filter.len() > MAX_FILTER_BYTES || filter.contains('\0')) {
             faults.add(format!("{at}filter"), "invalid", "must be at most 64 KiB and must not hold the character U+0000");
         }
         faults.check()?;
         let target = if listed.is_empty() {
-            let entity_type = (!selection.entity_type.is_empty()).then_some(selection.entity_type);
-            let filter = if has_filter { Some(parse_filter(selection.filter)?) } else { None };
-            Target::Matching { filter, entity_type }
+            Target::Matching { filter: filter.map(parse_filter).transpose()?, entity_type }
         } else {
             Target::Listed(listed)
         };
@@ -204,12 +206,14 @@ impl Asked {
     fn of(request: v1::StartBulkDeleteRequest, faults: &mut Violations) -> Asked {
         let v1::StartBulkDeleteRequest { spec, entity_type, uris, .. } = request;
         match (spec, entity_type.is_empty(), uris.is_empty()) {
-            (None, false, true) => Asked { selection: v1::Selection { entity_type, ..Default::default() }, ..Asked::default() },
+            (None, false, true) => {
+                Asked { selection: v1::Selection { entity_type: Some(entity_type), ..Default::default() }, ..Asked::default() }
+            }
             (None, true, false) => Asked { selection: v1::Selection { uri_list: uris, ..Default::default() }, ..Asked::default() },
             (Some(spec), true, true) => Asked::of_spec(spec, faults),
             (None, true, true) => {
-                let message = "one of `spec.objects`, `entity_type` and `uris` must be given and must not be empty";
-                faults.add("spec.objects", "required", message);
+                let message = "must be given and must not be empty, or else `spec.objects` or `uris`";
+                faults.add("entity_type", "required", message);
                 Asked::default()
             }
             _ => {
@@ -224,7 +228,7 @@ impl Asked {
         match &objects {
             None if !match_all => faults.add("spec.objects", "required", "must be given"),
             Some(v1::Selection { filter, entity_type, uri_list, .. })
-                if !match_all && filter.trim().is_empty() && entity_type.is_empty() && uri_list.is_empty() =>
+                if !match_all && filter.is_none() && entity_type.is_none() && uri_list.is_empty() =>
             {
                 let message = "`filter`, `entity_type` or `uri_list` must be given and must not be empty; `match_all` selects everything";
                 faults.add("spec.objects.filter", "required", message);
@@ -247,15 +251,15 @@ pub fn full_type(entity_type: &str) -> String {
 }
 
 fn check_type(entity_type: &str, field: &str, faults: &mut Violations) {
-    if entity_type.chars().count() > 256 || entity_type.contains('\0') {
-        faults.add(field, "invalid", "must be at most 256 characters, none of them U+0000");
+    if entity_type.is_empty() || entity_type.chars().count() > 256 || entity_type.contains('\0') {
+        faults.add(field, "invalid", "must be 1 to 256 characters, none of them U+0000");
     }
 }
 
 /// Ids of a list of URIs or ids, in order and each once.
 fn check_uris(uris: &[String], field: &str, faults: &mut Violations) -> Vec<String> {
     if uris.len() > MAX_LISTED {
-        faults.add(field, "too_many", "must be at most 100,000");
+        faults.add(field, "too_many", "must have at most 100,000 members");
         return Vec::new();
     }
     let mut ids = BTreeSet::new();
@@ -327,6 +331,10 @@ pub struct Task {
     pub met_lately: i64,
     /// How many objects were processed within the last hour.
     pub processed_in_hour: i64,
+    /// The code of what ended it, if it failed.
+    pub error_code: Option<String>,
+    /// The same as a sentence.
+    pub error_message: Option<String>,
     /// What a check has found so far: an object with `[found, mended]` for each kind.
     pub findings: serde_json::Value,
 }
@@ -346,14 +354,20 @@ mod tests {
 
     #[test]
     fn what_would_match_everything_is_refused() {
-        for request in [Default::default(), by(Default::default()), by(v1::Selection { filter: "  ".to_owned(), ..Default::default() })] {
+        for request in [Default::default(), by(Default::default())] {
             assert_eq!(check(request).unwrap_err().code(), Code::ValidationFailed);
         }
+        for blank in ["", "  "] {
+            let blank = v1::Selection { filter: Some(blank.to_owned()), entity_type: Some("T".to_owned()), ..Default::default() };
+            assert_eq!(check(by(blank)).unwrap_err().code(), Code::InvalidFilter, "a blank filter beside a type is no filter left out");
+        }
+        let untyped = v1::Selection { entity_type: Some(String::new()), filter: Some("exists(uri)".to_owned()), ..Default::default() };
+        assert_eq!(check(by(untyped)).unwrap_err().violations()[0].field, "spec.objects.entity_type");
     }
 
     #[test]
     fn a_list_and_a_filter_exclude_each_other() {
-        let both = v1::Selection { filter: "exists(uri)".to_owned(), uri_list: vec!["a".to_owned()], ..Default::default() };
+        let both = v1::Selection { filter: Some("exists(uri)".to_owned()), uri_list: vec!["a".to_owned()], ..Default::default() };
         assert_eq!(check(by(both)).unwrap_err().code(), Code::ValidationFailed);
         let twice = v1::StartBulkDeleteRequest { entity_type: "HCP".to_owned(), uris: vec!["a".to_owned()], ..Default::default() };
         assert_eq!(check(twice).unwrap_err().code(), Code::ValidationFailed);
@@ -370,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_filter_fault_tells_where_and_what_was_expected() {
-        let wrong = v1::Selection { filter: "equals(nosuch, 'x')".to_owned(), ..Default::default() };
+        let wrong = v1::Selection { filter: Some("equals(nosuch, 'x')".to_owned()), ..Default::default() };
         let error = check(by(wrong)).unwrap_err();
         assert_eq!(error.code(), Code::InvalidFilter);
         assert!(error.message().contains('^'));
@@ -379,7 +393,7 @@ mod tests {
     #[test]
     fn a_mix_of_and_and_or_needs_parentheses() {
         let mixed = "exists(uri) AND exists(type) OR missing(type)";
-        let selection = |filter: &str| v1::Selection { filter: filter.to_owned(), ..Default::default() };
+        let selection = |filter: &str| v1::Selection { filter: Some(filter.to_owned()), ..Default::default() };
         assert_eq!(check(by(selection(mixed))).unwrap_err().code(), Code::InvalidFilter);
         assert!(check(by(selection("(exists(uri) AND exists(type)) OR missing(type)"))).is_ok());
     }
@@ -391,14 +405,15 @@ mod tests {
             ..Default::default()
         };
         let spared = v1::Selection { exclude_list: vec!["entities/a".to_owned()], ..Default::default() };
-        for objects in [None, Some(v1::Selection::default()), Some(spared)] {
+        let blank = v1::Selection { filter: Some(" ".to_owned()), ..Default::default() };
+        for objects in [None, Some(v1::Selection::default()), Some(spared), Some(blank)] {
             let task = check(all(objects)).unwrap();
             assert!(task.matches_all());
             assert_eq!((task.name().as_str(), task.parameters("acme")["matchAll"].as_str()), ("Soft Delete All Entities", "true"));
         }
         for objects in [
-            v1::Selection { filter: "exists(uri)".to_owned(), ..Default::default() },
-            v1::Selection { entity_type: "T".to_owned(), ..Default::default() },
+            v1::Selection { filter: Some("exists(uri)".to_owned()), ..Default::default() },
+            v1::Selection { entity_type: Some("T".to_owned()), ..Default::default() },
             v1::Selection { uri_list: vec!["a".to_owned()], ..Default::default() },
         ] {
             assert_eq!(check(all(Some(objects))).unwrap_err().violations()[0].field, "spec.match_all");

@@ -153,17 +153,18 @@ pub fn measured_rate(connection: &mut PgConnection, realm: &Realm, mode: Mode) -
     Ok(own.or(any))
 }
 
-/// The rate of the latest tasks that one condition picks. Small tasks tell more of what comes before the first chunk than of chunks.
+/// The rate at work of the latest tasks that one condition picks, but for those of limited pace. Small tasks tell more of what comes before the first chunk than of chunks.
 macro_rules! rate {
     ($of:literal) => {
         concat!(
             "(SELECT sum(t.processed)::float8 / nullif(sum(t.seconds), 0)::float8
-              FROM (SELECT s.processed, extract(epoch FROM b.ended_at - b.started_at) AS seconds
-                    FROM (SELECT b.realm_id, b.id, b.started_at, b.ended_at
+              FROM (SELECT s.processed, extract(epoch FROM b.worked) AS seconds
+                    FROM (SELECT b.realm_id, b.id, b.worked, b.ended_at
                           FROM bulk_delete b
                           WHERE ",
             $of,
             " AND b.ended_at IS NOT NULL AND b.started_at IS NOT NULL AND b.mode = {mode}
+                            AND b.max_objects_per_second IS NULL AND NOT b.parameters ? 'maxObjectsPerSecond'
                           ORDER BY b.ended_at DESC
                           LIMIT 100) b,
                          LATERAL (SELECT sum(s.processed) AS processed

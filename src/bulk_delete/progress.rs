@@ -27,7 +27,10 @@ impl Rates {
     /// The rates of a task.
     pub fn of(task: &Task) -> Rates {
         let at_work = task.state.is_at_work();
-        let lately = task.working_since.map_or(0.0, |since| seconds(task.now - since.max(lately_from(task.now))));
+        let lately = task.working_since.zip(task.started_at).map_or(0.0, |(since, started)| {
+            // A sample counts as a whole, with what it held before a pause.
+            seconds(task.now - sample_of(since).max(started).max(lately_from(task.now)))
+        });
         let now = if at_work { per_second(task.met_lately, lately) } else { 0.0 };
         let until = task.ended_at.unwrap_or(task.now);
         let in_hour = task.started_at.map_or(0.0, |started| seconds(until - started.max(task.now - TimeDelta::hours(1))).min(HOUR));
@@ -36,15 +39,20 @@ impl Rates {
             now,
             last_hour: per_second(task.processed_in_hour, in_hour),
             throughput: per_second(task.processed, task.worked),
-            remaining: left.filter(|_| now > 0.0).map(|left| left / now),
+            // A rate that is limited was limited otherwise, or not at all, a moment ago.
+            remaining: left.filter(|_| now > 0.0).map(|left| left / now.min(task.max_objects_per_second.map_or(f64::INFINITY, f64::from))),
         }
     }
 }
 
 /// Where the samples of lately begin.
 fn lately_from(now: DateTime<Utc>) -> DateTime<Utc> {
-    let this_sample = now.timestamp().div_euclid(SAMPLE) * SAMPLE;
-    DateTime::from_timestamp(this_sample - LATELY * SAMPLE, 0).unwrap_or(now)
+    sample_of(now) - TimeDelta::seconds(LATELY * SAMPLE)
+}
+
+/// Where the sample begins that a moment is in.
+fn sample_of(moment: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp(moment.timestamp().div_euclid(SAMPLE) * SAMPLE, 0).unwrap_or(moment)
 }
 
 fn seconds(span: TimeDelta) -> f64 {
@@ -96,6 +104,8 @@ mod tests {
             max_objects_per_second: None,
             met_lately: 4_000,
             processed_in_hour: 3_000,
+            error_code: None,
+            error_message: None,
             findings: serde_json::Value::Null,
         }
     }
@@ -119,8 +129,15 @@ mod tests {
         let paused = Task { state: TaskState::Paused, worked: 10.0, working_since: None, ..task(1_000) };
         assert_eq!(Rates::of(&paused), Rates { now: 0.0, last_hour: 3.0, throughput: 300.0, remaining: None });
         let resumed = task(1_000);
+        // Five seconds into the sample: what it holds may be of before the pause.
         let resumed = Task { working_since: Some(resumed.now - TimeDelta::seconds(2)), met_lately: 500, ..resumed };
-        assert_eq!((Rates::of(&resumed).now, Rates::of(&resumed).remaining), (250.0, Some(24.0)));
+        assert_eq!((Rates::of(&resumed).now, Rates::of(&resumed).remaining), (100.0, Some(60.0)));
+    }
+
+    #[test]
+    fn the_rest_takes_as_long_as_the_limit_has_it() {
+        let limited = Task { max_objects_per_second: Some(100), ..task(4) };
+        assert_eq!((Rates::of(&limited).now, Rates::of(&limited).remaining), (1_000.0, Some(60.0)));
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub fn start(connection: &mut PgConnection, starter: &Starter, task: &NewTask) -
         ids,
         match_all: task.matches_all(),
         max_objects_per_second: task.guards.max_objects_per_second,
+        max_objects: task.guards.cap(),
         excluded: &task.excluded,
         parameters: parameters.collect(),
         principal: starter.principal_id,
@@ -65,6 +66,7 @@ statement! {
         ids: Option<&'a [String]> as Nullable<Array<Text>>,
         match_all: bool as Bool,
         max_objects_per_second: Option<i32> as Nullable<Integer>,
+        max_objects: Option<i64> as Nullable<BigInt>,
         excluded: &'a [String] as Array<Text>,
         parameters: Json as Jsonb,
         principal: Uuid as SqlUuid,
@@ -74,10 +76,10 @@ statement! {
     } -> (SqlUuid,),
     "WITH task AS (
         INSERT INTO bulk_delete
-            (realm_id, id, name, mode, status, filter, entity_type, entity_ids, match_all, excluded_ids, max_objects_per_second, parameters,
-             principal_id, api_key_id, updated_by)
+            (realm_id, id, name, mode, status, filter, entity_type, entity_ids, match_all, excluded_ids, max_objects_per_second, max_objects,
+             parameters, principal_id, api_key_id, updated_by)
         VALUES ({realm}, {id}, {name}, {mode}, 'scheduled', {filter}, {entity_type}, {ids}, {match_all}, {excluded}, {max_objects_per_second},
-                {parameters}, {principal}, {key}, {principal})
+                {max_objects}, {parameters}, {principal}, {key}, {principal})
         RETURNING id
      ),
      whole AS (
@@ -112,7 +114,7 @@ macro_rules! account {
              FROM publisher_failure p
              WHERE p.realm_id = b.realm_id AND p.bulk_delete_id = b.id),
             extract(epoch FROM b.worked + COALESCE(greatest(now() - b.working_since, '0'), '0'))::float8, b.working_since,
-            b.max_objects_per_second, k.met_lately, k.processed_in_hour,
+            b.max_objects_per_second, k.met_lately, k.processed_in_hour, b.error_code, b.error_message,
             (SELECT coalesce(jsonb_object_agg(k.kind, jsonb_build_array(k.found, k.mended)), '{}')
              FROM (SELECT c.kind, sum(c.found) AS found, sum(c.mended) AS mended
                    FROM bulk_delete_finding_count c
@@ -169,6 +171,8 @@ pub(super) type AccountRow = (
     Nullable<Integer>,
     BigInt,
     BigInt,
+    Nullable<Text>,
+    Nullable<Text>,
     Jsonb,
 );
 

@@ -174,16 +174,15 @@ impl Selector {
     pub fn chunk_text(&self, again: bool, locked: Locked) -> String {
         let picked = self.picked(again);
         let id = if self.listed && !again { "u.id COLLATE \"C\"" } else { "e.id" };
-        let gone = match self.mode {
-            Mode::Hard => HARD,
-            Mode::Soft => SOFT,
+        let gone = match (self.mode, locked) {
+            (Mode::Hard, Locked::Await) => format!("{HARD})"),
+            (Mode::Hard, Locked::Pass) => format!("{HARD}\n        ON CONFLICT DO NOTHING)"),
+            (Mode::Soft, _) => SOFT.to_owned(),
         };
         let doomed = match locked {
-            Locked::Await => "FROM picked p WHERE",
-            // Locking before deleting costs a quarter, so only where a lock was waited for in vain.
-            Locked::Pass => "FROM picked p JOIN entity e ON e.realm_id = {realm} AND e.id = p.id WHERE",
+            Locked::Await => DOOMED,
+            Locked::Pass => DOOMED_UNLESS_LOCKED,
         };
-        let lock = if locked == Locked::Pass { "FOR UPDATE OF e SKIP LOCKED" } else { "" };
         let moved = if again { AGAIN } else { ONWARD };
         format!(
             "WITH spared AS (
@@ -201,11 +200,7 @@ impl Selector {
             {picked}
         ) r
      ),
-     doomed AS (
-        SELECT p.id, p.place, p.version, p.portfolio_id
-        {doomed} NOT p.spared AND p.obstacle IS NULL
-        {lock}
-     ),
+     {doomed},
      {gone},
      ids AS (SELECT count(*) AS gone, array_agg(g.id) AS gone_ids FROM gone g),
      counted AS (
@@ -269,7 +264,35 @@ impl Selector {
     }
 }
 
-/// Erases the rows and all that hangs on them; a tombstone stays. Rows are found again by their place, which the statement's snapshot keeps: by
+/// What is to be deleted. Whoever deletes it waits for those who have it locked.
+const DOOMED: &str = "doomed AS (
+        SELECT p.id, p.place, p.version, p.portfolio_id FROM picked p WHERE NOT p.spared AND p.obstacle IS NULL
+     )";
+
+/// The same without what others have locked, be it the entity or its portfolio. Locking before deleting costs a quarter, so this is only where a
+/// lock was waited for in vain.
+const DOOMED_UNLESS_LOCKED: &str = "free AS (
+        SELECT p.id, p.place, p.version, p.portfolio_id
+        FROM picked p
+        JOIN entity e ON e.realm_id = {realm} AND e.id = p.id
+        WHERE NOT p.spared AND p.obstacle IS NULL
+        FOR UPDATE OF e SKIP LOCKED
+     ),
+     loose AS (
+        SELECT p.id
+        FROM portfolio p
+        WHERE p.realm_id = {realm} AND p.id IN (SELECT f.portfolio_id FROM free f)
+        ORDER BY p.id
+        FOR NO KEY UPDATE OF p SKIP LOCKED
+     ),
+     doomed AS (
+        SELECT f.id, f.place, f.version, f.portfolio_id
+        FROM free f
+        WHERE f.portfolio_id IS NULL OR f.portfolio_id IN (SELECT l.id FROM loose l)
+     )";
+
+/// Erases the rows and all that hangs on them; a tombstone stays. The last parenthesis is open. An incarnation that has a tombstone was removed
+/// before and is here again, as when a table was restored and another was not. Rows are found again by their place, which the statement's snapshot keeps: by
 /// key every one would be searched for twice. One that others have changed is elsewhere now, with another version, and stays.
 const HARD: &str = "gone AS (
         DELETE FROM entity e
@@ -296,8 +319,7 @@ const HARD: &str = "gone AS (
         -- As a subquery the task is read once, not once for each row.
         SELECT {realm}, g.id, g.incarnation, g.type, g.version, g.created_at, g.updated_at,
                (SELECT b.principal_id FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}), 'bulk_delete', {task}
-        FROM gone g
-     )";
+        FROM gone g";
 
 /// Marks the rows and clears their links to portfolios. The row of an entity that is in none stays on its page: the columns that change are in
 /// no index.
@@ -354,6 +376,6 @@ const AGAIN: &str = "moved AS (
 pub enum Locked {
     /// Wait until they are free, which fails when it takes too long.
     Await,
-    /// Leave them, and count them as failed.
+    /// Leave them, and count them as failed. Also lets pass an incarnation that has a tombstone already.
     Pass,
 }

@@ -153,8 +153,9 @@ impl Service for BulkDeleteService {
         let mut faults = Violations::new();
         let seal = self.db.seal().await?;
         let page: Page<String> = Page::check(seal, &realm, "TaskFailures", &request, (size, &token), FAILURES, &mut faults);
-        let filter = check_filter(&queries::FAILURE, &request.filter, &mut faults)?;
+        let filter = check_filter(&queries::FAILURE, &request.filter, &mut faults);
         faults.check()?;
+        let filter = filter?;
         let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
         let found = self.db.run(move |connection| queries::failures(connection, &realm, (id, filter.as_ref()), &after, limit)).await?;
         let mut failures = found.ok_or_else(|| no_task(&request.task_id))?;
@@ -243,5 +244,7 @@ fn to_proto(task: Task, realm: &Realm) -> v1::Task {
         created_by: task.principal_id.to_string(),
         updated_by: task.updated_by.to_string(),
         preview: None,
+        error_code: task.error_code,
+        error_message: task.error_message,
     }
 }

@@ -28,15 +28,19 @@ pub struct Held {
     pub state: TaskState,
     /// How many objects the task may take up a second.
     pub max_objects_per_second: Option<i32>,
+    /// How many objects the task may take up in all.
+    pub cap: Option<i64>,
 }
 
-/// Locks the slice until the transaction ends, which may take as long as it needs; none if the lease is lost.
-pub fn hold(connection: &mut PgConnection, claim: &Claimed, lease: Duration) -> Work<Option<Held>> {
+/// Locks the slice until the transaction ends, which may take as long as it needs, but for waiting for locks; none if the lease is lost.
+pub fn hold(connection: &mut PgConnection, claim: &Claimed, lease: Duration, lock_wait: Duration) -> Work<Option<Held>> {
     let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
     let patience = lease.max(LEAST_PATIENCE).as_millis().to_string();
-    type Row = (String, Option<String>, TaskState, Option<i32>, String);
-    let row: Option<Row> = HoldSlice { realm, task, slice, token, patience }.get_result(connection).optional()?;
-    Ok(row.map(|(cursor, until, state, max_objects_per_second, _)| Held { cursor, until, state, max_objects_per_second }))
+    // 0 would be without end.
+    let lock_wait = lock_wait.as_millis().max(1).to_string();
+    type Row = (String, Option<String>, TaskState, Option<i32>, Option<i64>, String);
+    let row: Option<Row> = HoldSlice { realm, task, slice, token, patience, lock_wait }.get_result(connection).optional()?;
+    Ok(row.map(|(cursor, until, state, max_objects_per_second, cap, _)| Held { cursor, until, state, max_objects_per_second, cap }))
 }
 
 statement! {
@@ -49,10 +53,12 @@ statement! {
         slice: i32 as Integer,
         token: i64 as BigInt,
         patience: String as Text,
-    } -> (Text, Nullable<Text>, Text, Nullable<Integer>, Text),
-    "SELECT s.cursor_id, s.until_id, b.status, b.max_objects_per_second,
+        lock_wait: String as Text,
+    } -> (Text, Nullable<Text>, Text, Nullable<Integer>, Nullable<BigInt>, Text),
+    "SELECT s.cursor_id, s.until_id, b.status, b.max_objects_per_second, b.max_objects,
             set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)
                 || set_config('statement_timeout', '0', true) || set_config('idle_in_transaction_session_timeout', {patience}, true)
+                || set_config('lock_timeout', {lock_wait}, true)
      FROM bulk_delete_slice s
      JOIN bulk_delete b ON b.realm_id = s.realm_id AND b.id = s.bulk_delete_id
      WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token} AND NOT s.done
@@ -132,9 +138,14 @@ statement! {
      SELECT true FROM moved"
 }
 
-/// Reserves what a task may take up now, of at most `wanted`. All workers of all replicas reserve from the same allowance.
-pub fn reserve(connection: &mut PgConnection, claim: &Claimed, wanted: i64) -> Work<Reservation> {
+/// Reserves what a task may take up now, of at most `wanted`. All workers of all replicas reserve from the same allowance. The lease is renewed
+/// before: who waits for an allowance holds the slice.
+pub fn reserve(connection: &mut PgConnection, claim: &Claimed, wanted: i64, lease: Duration) -> Work<Reservation> {
     let (realm, task) = (claim.realm.id(), claim.task_id);
+    let renew = Renew { realm, task, slice: claim.slice, token: claim.token, lease: lease.as_secs_f64() };
+    if renew.execute(connection)? == 0 {
+        return Err(lease_lost().into());
+    }
     connection.transaction(|connection| {
         let found: Option<(Option<i32>, f64)> = LockPace { realm, task }.get_result(connection).optional()?;
         let Some((Some(most), ahead)) = found else { return Ok(Reservation::Unlimited) };
@@ -144,6 +155,20 @@ pub fn reserve(connection: &mut PgConnection, claim: &Claimed, wanted: i64) -> W
         }
         Ok(reservation)
     })
+}
+
+statement! {
+    /// A slice that is still held.
+    struct Renew {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+        slice: i32 as Integer,
+        token: i64 as BigInt,
+        lease: f64 as Double,
+    } -> (Bool,),
+    "UPDATE bulk_delete_slice
+     SET due_at = now() + make_interval(secs => {lease})
+     WHERE realm_id = {realm} AND bulk_delete_id = {task} AND slice = {slice} AND lease_token = {token}"
 }
 
 statement! {
@@ -201,11 +226,22 @@ pub fn release(connection: &mut PgConnection, claim: &Claimed, leave: Leave, del
 /// Ends a task that cannot go on; a worker that lost its lease ends nothing.
 pub fn fail(connection: &mut PgConnection, claim: &Claimed, code: &str, message: &str) -> Work<()> {
     connection.transaction(|connection| {
+        // A chunk locks its slice, and the task behind that.
+        LockSlices { realm: claim.realm.id(), task: claim.task_id }.execute(connection)?;
         if give_back(connection, claim, Leave::Failure, Duration::ZERO)? {
             control_queries::fail(connection, &claim.realm, claim.task_id, code, message)?;
         }
         Ok(())
     })
+}
+
+statement! {
+    /// The slices of a task, none of which has a chunk in hand then.
+    struct LockSlices {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+    } -> (Integer,),
+    "SELECT s.slice FROM bulk_delete_slice s WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} ORDER BY s.slice FOR UPDATE"
 }
 
 fn give_back(connection: &mut PgConnection, claim: &Claimed, leave: Leave, delay: Duration) -> Work<bool> {

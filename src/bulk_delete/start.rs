@@ -29,7 +29,8 @@ impl BulkDeleteService {
         }
         let starter = Starter { realm: caller.realm, principal_id: caller.principal_id, key_id: caller.key_id };
         if dry_run {
-            return once.transaction(&self.db, move |connection| look(connection, &starter.realm, &task)).await;
+            // It changes nothing, so it takes no idempotency key.
+            return Ok(self.db.transaction(move |connection| look(connection, &starter.realm, &task)).await?);
         }
         let start = move |connection: &mut PgConnection| {
             guard(connection, &starter.realm, &task)?;

@@ -66,8 +66,10 @@ impl TaskState {
     /// The state that an action leads to, or `invalid_state_transition`.
     pub fn transition(self, action: TaskAction) -> Result<TaskState> {
         self.after(action).ok_or_else(|| {
-            Error::new(Code::InvalidStateTransition, format!("The task is `{self}`, so `{action}` is not possible."))
-                .with("current_state", self)
+            // As the contract spells a status.
+            let status = self.as_str().to_ascii_uppercase();
+            Error::new(Code::InvalidStateTransition, format!("The task is `{status}`, so `{action}` is not possible."))
+                .with("current_state", status)
                 .with("attempted_transition", action)
                 .with_list("allowed_transitions", self.allowed())
         })

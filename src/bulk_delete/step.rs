@@ -1,6 +1,6 @@
 //! One step of a worker along a slice: a chunk of any kind of work, in a transaction that holds the slice and knows that its lease holds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::Connection;
 use diesel::pg::PgConnection;
@@ -34,21 +34,33 @@ pub struct Stride {
     pub reserved: bool,
     /// For how long the slice is to be held from now on.
     pub lease: Duration,
+    /// How long a chunk may wait for what others have locked before it lets go of all that it has locked itself.
+    pub lock_wait: Duration,
+    /// For how long that is tried again before the step leaves to others what they have locked.
+    pub patience: Duration,
 }
 
-/// Does the next chunk in a transaction of its own. An object that stays locked costs itself and not the chunk.
+/// Does the next chunk in a transaction of its own. Where something is locked it comes back with less, until the chunk ends before that or waits
+/// for nothing else; an object that stays locked costs itself and not the chunk.
 pub fn step(connection: &mut PgConnection, work: &dyn TaskWork, claim: &Claimed, stride: Stride) -> Work<Progress> {
-    match connection.transaction(|connection| attempt(connection, work, claim, stride, Locked::Await)) {
-        Err(Fail::Database(error)) if fault(&error) == Fault::Locked => {
-            connection.transaction(|connection| attempt(connection, work, claim, stride, Locked::Pass))
+    let until = Instant::now() + stride.patience;
+    let mut limit = stride.limit;
+    loop {
+        let outcome = connection.transaction(|connection| attempt(connection, work, claim, Stride { limit, ..stride }, Locked::Await));
+        let Err(Fail::Database(error)) = &outcome else { return outcome };
+        match fault(error) {
+            Fault::Locked if Instant::now() < until => limit = (limit / 2).max(1),
+            Fault::Locked | Fault::Duplicate => {
+                return connection.transaction(|connection| attempt(connection, work, claim, stride, Locked::Pass));
+            }
+            _ => return outcome,
         }
-        outcome => outcome,
     }
 }
 
 /// The slice's row stays locked, so that nobody takes it over meanwhile.
 fn attempt(connection: &mut PgConnection, work: &dyn TaskWork, claim: &Claimed, stride: Stride, locked: Locked) -> Work<Progress> {
-    let held = slice_queries::hold(connection, claim, stride.lease)?.ok_or_else(lease_lost)?;
+    let held = slice_queries::hold(connection, claim, stride.lease, stride.lock_wait)?.ok_or_else(lease_lost)?;
     if !held.state.is_at_work() {
         return Ok(Progress::Halt);
     }
@@ -59,6 +71,9 @@ fn attempt(connection: &mut PgConnection, work: &dyn TaskWork, claim: &Claimed, 
     let until = held.until.as_deref().unwrap_or(ID_END);
     let span = Span { cursor: &held.cursor, until, limit, reach: stride.reach, lease: stride.lease, locked };
     let moved = work.chunk(connection, claim, &span)?;
+    if let Some(cap) = held.cap {
+        control_queries::hold_to_cap(connection, &claim.realm, claim.task_id, cap)?;
+    }
     if moved.done {
         control_queries::complete(connection, &claim.realm, claim.task_id)?;
     }

@@ -182,6 +182,40 @@ statement! {
      )"
 }
 
+/// Which slices of other tasks count as due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// All.
+    Any,
+    /// Those of tasks that may go only so fast. They take up little and are late soon.
+    Limited,
+}
+
+/// Whether a slice of another task, of any realm, could be taken up.
+pub fn is_any_due(connection: &mut PgConnection, realm: &Realm, task: Uuid, due: Due) -> Work<bool> {
+    let statement = OthersDue { realm: realm.id(), task, any: due == Due::Any, startable: TaskState::startable() };
+    let (is_any,): (bool,) = statement.get_result(connection)?;
+    Ok(is_any)
+}
+
+statement! {
+    /// Whether others wait for a worker.
+    pub struct OthersDue {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+        any: bool as Bool,
+        startable: Vec<&'static str> as Array<Text>,
+    } -> (Bool,),
+    "SELECT EXISTS (
+        SELECT
+        FROM bulk_delete b
+        JOIN bulk_delete_slice s ON s.realm_id = b.realm_id AND s.bulk_delete_id = b.id
+        WHERE b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed') AND b.status = ANY({startable})
+          AND (b.realm_id, b.id) <> ({realm}, {task}) AND ({any} OR b.max_objects_per_second IS NOT NULL)
+          AND NOT s.done AND s.due_at <= now()
+     )"
+}
+
 /// Frees the slices whose workers were lost, and has their tasks become what they become when nobody works on them any more. Tells how many
 /// there were. Call it in a transaction.
 pub fn rescue(connection: &mut PgConnection) -> Work<usize> {
@@ -246,7 +280,7 @@ pub fn plan_of(connection: &mut PgConnection, claim: &Claimed, selector: &Select
 /// Plans a task: its count and its slices. False if it is to pause or to stop, or is over. Call it in a transaction.
 pub fn plan(connection: &mut PgConnection, claim: &Claimed, work: &dyn TaskWork, lease: Duration) -> Work<bool> {
     // Held, so that nobody else plans it however long this takes.
-    let held = slice_queries::hold(connection, claim, lease)?.ok_or_else(lease_lost)?;
+    let held = slice_queries::hold(connection, claim, lease, lease)?.ok_or_else(lease_lost)?;
     if !held.state.is_at_work() {
         return Ok(false);
     }

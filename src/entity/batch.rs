@@ -41,7 +41,7 @@ fn check(requests: Vec<v1::CreateEntityRequest>) -> Result<Vec<NewEntity>> {
         faults.add("requests", "required", "must have at least one member");
     }
     if requests.len() > MAX_BATCH {
-        faults.add("requests", "too_many", "must be at most 1,000");
+        faults.add("requests", "too_many", "must have at most 1,000 members");
         faults.check()?;
         return Ok(Vec::new());
     }

@@ -106,7 +106,7 @@ fn check_ids(ids: &[String]) -> Result<()> {
         faults.add("entity_ids", "required", "must be given");
     }
     if ids.len() > MAX_BATCH {
-        faults.add("entity_ids", "too_many", "must be at most 1,000");
+        faults.add("entity_ids", "too_many", "must have at most 1,000 members");
         return faults.check();
     }
     let mut seen = std::collections::HashSet::new();

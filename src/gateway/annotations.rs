@@ -50,6 +50,11 @@ impl Annotations {
         self.limits(field).value.iter().any(|(word, value)| *word == "format" && value == "uuid")
     }
 
+    /// Whether a list must have at least one element.
+    pub fn takes_some(&self, field: &FieldDescriptor) -> bool {
+        self.limits(field).list.iter().any(|(word, value)| *word == "minItems" && value.as_i64() > Some(0))
+    }
+
     /// The HTTP statuses of a success, in order.
     pub fn statuses(&self, method: &MethodDescriptor) -> Vec<u16> {
         let options = method.options();

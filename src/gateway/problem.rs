@@ -64,7 +64,8 @@ fn detail(code: Code, status: &Status, details: &ErrorDetails, spell: impl Fn(&s
         _ => None,
     };
     match sentence {
-        Some((field, rest)) => format!("{}: {rest}", spell(field)),
+        Some((field, rest)) => format!("{}: {}", spell(field), spell_names(rest, &spell)),
+        None if !violations.is_empty() => spell_names(status.message(), &spell),
         None if status.message().is_empty() => format!("{}.", code.title()),
         None => status.message().to_owned(),
     }
@@ -94,10 +95,22 @@ fn errors(code: Code, detail: &str, details: &ErrorDetails, spell: impl Fn(&str)
     let errors = violations.iter().map(|violation| {
         let field = spell(&violation.field);
         let code = if violation.reason.is_empty() { "invalid".to_owned() } else { violation.reason.to_ascii_lowercase() };
-        let message = format!("{field}: {}", violation.description);
-        json!({"field": field, "code": code, "message": message, "description": violation.description})
+        let description = spell_names(&violation.description, &spell);
+        let message = format!("{field}: {description}");
+        json!({"field": field, "code": code, "message": message, "description": description})
     });
     Value::Array(errors.collect())
+}
+
+/// A sentence with the fields that stand in backticks in the spelling of the caller.
+fn spell_names(sentence: &str, spell: impl Fn(&str) -> String) -> String {
+    let is_path =
+        |text: &str| text.contains(['_', '.']) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.'));
+    let parts = sentence.split('`').enumerate().map(|(count, part)| match count % 2 {
+        1 if is_path(part) => spell(part),
+        _ => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("`")
 }
 
 fn headers(status: StatusCode, details: &ErrorDetails) -> HeaderMap {
@@ -167,6 +180,8 @@ mod tests {
         assert_eq!(document["errors"].as_array().unwrap().len(), 2);
         let document = problem(&Error::validation(vec![fault("a_b")]).into()).document;
         assert_eq!(document["detail"], "<a_b>: must be short");
+        let error = Error::invalid("a", "invalid", "not with `b_c`, `d` or `E_f`");
+        assert_eq!(problem(&error.into()).document["detail"], "<a>: not with `<b_c>`, `d` or `E_f`");
     }
 
     #[test]

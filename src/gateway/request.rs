@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
-use super::json::{Cardinality, Decoder, FieldPath, Shape, from_text};
+use super::json::{Cardinality, Decoder, Fault, FieldPath, Shape, from_text};
 use super::percent::{Place, decode};
 use super::raw;
 use crate::error::{Error, Violations};
@@ -57,11 +57,17 @@ impl Target {
     /// Reads the body, and tells the members that it had, by their proto names.
     fn read_body(&self, body: &[u8], message: &mut DynamicMessage, violations: &mut Violations) -> Vec<String> {
         let body = body.trim_ascii();
-        if body.is_empty() {
-            return Vec::new();
-        }
         let rpc = &self.binding.rpc;
         let schema = &*rpc.schema;
+        if body.is_empty() {
+            if let BodyRule::Field(place) = self.binding.body
+                && schema.message(rpc.input).fields[place].filled
+            {
+                let Fault { code, description } = Fault::empty();
+                violations.add("body", code, description);
+            }
+            return Vec::new();
+        }
         let (members, found) = match self.binding.body {
             BodyRule::None => {
                 if body != b"{}" {
@@ -182,15 +188,10 @@ impl Target {
     fn parameter(&self, name: &str) -> Option<FieldPath> {
         let binding = &self.binding;
         let path = binding.rpc.schema.resolve(binding.rpc.input, name)?;
-        let is_in_body = match binding.body {
-            BodyRule::None => false,
-            BodyRule::Whole => true,
-            BodyRule::Field(place) => path.first() == place,
-        };
         let is_in_path = binding.variables.iter().any(|(variable, _)| *variable == path);
         let field = binding.rpc.schema.field_at(&path);
         let has_text_form = !matches!(field.cardinality, Cardinality::Map(_)) && !field.shape.is_document();
-        (!is_in_body && !is_in_path && has_text_form).then_some(path)
+        (!binding.is_of_a_body(path.first()) && !is_in_path && has_text_form).then_some(path)
     }
 
     fn fill_mask(&self, members: &[String], message: &mut DynamicMessage) {

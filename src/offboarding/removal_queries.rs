@@ -117,6 +117,8 @@ statement! {
             (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_by, job_kind, job_id)
         SELECT g.realm_id, g.id, g.incarnation, g.type, g.version, g.created_at, g.updated_at, g.principal_id, 'offboarding', g.request_id
         FROM gone g
+        -- What was removed before may be here again, as when a table was restored and another was not.
+        ON CONFLICT DO NOTHING
      ),
      held AS (
         -- The portfolios that lose members, locked in the order of their keys, as all do who change several.

@@ -48,7 +48,7 @@ impl Batch {
                 let wrong = entity_ids.iter().enumerate().filter(|(_, entity_id)| !id::is_id(entity_id)).take(FAULTS_TOLD);
                 wrong.for_each(|(n, entity_id)| id::check_id(entity_id, &format!("entity_ids[{n}]"), &mut faults));
             }
-            _ => faults.add("entity_ids", "too_many", "must be at most 1,000"),
+            _ => faults.add("entity_ids", "too_many", "must have at most 1,000 members"),
         }
         faults.check()?;
         Ok(Batch { act, portfolio_id, entity_ids, view })

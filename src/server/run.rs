@@ -236,7 +236,12 @@ fn hire(settings: &Worker, db: &Db, instance: String, traffic: &Traffic, topics:
     workers.spawn(jobs::run(offboarding, topics.clone(), settings.poll_interval, drain.workers()));
     let indexes = IndexExecutor::new(db.clone(), lease.clone());
     workers.spawn(jobs::run(indexes, topics.clone(), settings.poll_interval, drain.workers()));
-    let pace = Pace { chunk_size: settings.bulk_chunk_size, chunk_target: settings.bulk_chunk_target, turn: settings.bulk_turn };
+    let pace = Pace {
+        chunk_size: settings.bulk_chunk_size,
+        chunk_target: settings.bulk_chunk_target,
+        turn: settings.bulk_turn,
+        lock_patience: db.options().lock_timeout,
+    };
     let steady = (0..settings.bulk_workers).map(|_| Hours::Always);
     let idle = (0..settings.bulk_idle_workers).map(|_| Hours::Quiet(traffic.clone()));
     for hours in steady.chain(idle) {

@@ -76,12 +76,7 @@ impl Selection {
         if !self.all && self.filter.is_none() && self.entity_type.is_none() && uri_list.is_empty() {
             return Err(Error::invalid("--uris-from", "invalid", "names a file without a URI"));
         }
-        let objects = v1::Selection {
-            filter: self.filter.unwrap_or_default(),
-            entity_type: self.entity_type.unwrap_or_default(),
-            uri_list,
-            exclude_list,
-        };
+        let objects = v1::Selection { filter: self.filter, entity_type: self.entity_type, uri_list, exclude_list };
         let report_age = self.clean_report_within.map(|seconds| prost_types::Duration::try_from(Duration::from_secs(seconds)));
         Ok(v1::StartBulkDeleteRequest {
             mode: if self.hard { v1::DeleteMode::Hard } else { v1::DeleteMode::Soft }.into(),

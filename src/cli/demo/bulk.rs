@@ -31,7 +31,7 @@ pub async fn wrong_filter(caller: &Caller) -> Result<(), Surprise> {
 /// Erases what a filter selects, but for an exclude list.
 pub async fn hard(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let exclude_list: Vec<_> = cast.spared.iter().map(|id| format!("entities/{id}")).collect();
-    let objects = v1::Selection { filter: CLOUDS.to_owned(), exclude_list: exclude_list.clone(), ..v1::Selection::default() };
+    let objects = v1::Selection { filter: Some(CLOUDS.to_owned()), exclude_list: exclude_list.clone(), ..v1::Selection::default() };
     let request = v1::StartBulkDeleteRequest {
         mode: v1::DeleteMode::Hard.into(),
         spec: Some(v1::BulkDeleteSpec { objects: Some(objects), ..Default::default() }),

@@ -146,7 +146,13 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 Ok(None)
             }
             Cardinality::Single { .. } => self.value(&field.shape, peek),
-            Cardinality::List => self.list(peek, |decoder, peek| decoder.element(&field.shape, peek)).map(|list| list.map(Value::List)),
+            Cardinality::List => {
+                let list = self.list(peek, |decoder, peek| decoder.element(&field.shape, peek))?;
+                if field.filled && list.as_ref().is_some_and(Vec::is_empty) {
+                    self.fault(Fault::empty());
+                }
+                Ok(list.map(Value::List))
+            }
             Cardinality::Map(keys) => {
                 let Peek::Object = peek else {
                     return self.refuse(peek, Fault::new("invalid_type", "must be an object"));

@@ -15,7 +15,7 @@ mod schema;
 pub use decode::Decoder;
 pub use encode::{encode_field, encode_value};
 pub use enumeration::Enum;
-pub use scalar::from_text;
+pub use scalar::{Fault, from_text};
 pub use schema::{Cardinality, Field, FieldPath, Message, Schema, Shape, Style};
 
 #[cfg(test)]

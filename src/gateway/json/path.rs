@@ -39,6 +39,21 @@ impl Schema {
         }
         spelled
     }
+
+    /// Spells the name of a field that the message has, or a message in it; none if there is no such field.
+    pub fn spell_name(&self, message: usize, name: &str) -> Option<&str> {
+        let (mut seen, mut next) = (vec![message], 0);
+        while let Some(place) = seen.get(next).copied() {
+            for field in &self.message(place).fields {
+                if field.descriptor.name() == name {
+                    return Some(&field.name);
+                }
+                seen.extend(message_of(&field.shape).filter(|inner| !seen.contains(inner)));
+            }
+            next += 1;
+        }
+        None
+    }
 }
 
 fn message_of(shape: &Shape) -> Option<usize> {

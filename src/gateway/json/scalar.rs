@@ -24,6 +24,11 @@ impl Fault {
         Fault { code, description: description.into() }
     }
 
+    /// A list is empty that must not be.
+    pub fn empty() -> Self {
+        Fault::new("required", "must have at least one member")
+    }
+
     /// The value is of another kind than is wanted.
     pub(super) fn kind(shape: &Shape) -> Self {
         Fault::new("invalid_type", format!("must be {}", shape.wanted()))

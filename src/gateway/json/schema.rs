@@ -7,6 +7,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescrip
 
 use super::enumeration::Enum;
 use super::scalar::Fault;
+use crate::gateway::annotations::Annotations;
 
 /// The spelling of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +93,8 @@ pub struct Field {
     pub null_when_empty: bool,
     /// Whether it is the id of a server-sent event.
     pub sse_id: bool,
+    /// Whether an empty list is refused, where one is given: it may be what is left of a longer one.
+    pub filled: bool,
 }
 
 /// How often the value of a field may stand.
@@ -263,7 +266,8 @@ impl Schema {
         };
         let shape = self.shape(&value, epoch_millis);
         let key = format!("\"{name}\":");
-        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id }
+        let filled = matches!(cardinality, Cardinality::List) && Annotations::of(descriptor.parent_pool()).takes_some(&descriptor);
+        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, filled }
     }
 
     fn shape(&mut self, field: &FieldDescriptor, epoch_millis: bool) -> Shape {

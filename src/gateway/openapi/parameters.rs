@@ -51,9 +51,7 @@ fn wire_name(binding: &Binding, path: &FieldPath) -> String {
 /// The parameters of the query: what neither the path nor the body gives, and text can.
 pub fn query(binding: &Binding, schemas: &mut Schemas<'_>) -> Vec<Value> {
     let mut parameters = Vec::new();
-    if binding.body != BodyRule::Whole {
-        walk(binding, binding.rpc.input, &mut Vec::new(), schemas, &mut parameters);
-    }
+    walk(binding, binding.rpc.input, &mut Vec::new(), schemas, &mut parameters);
     parameters
 }
 
@@ -61,7 +59,7 @@ pub fn query(binding: &Binding, schemas: &mut Schemas<'_>) -> Vec<Value> {
 fn walk(binding: &Binding, message: usize, way: &mut Vec<(usize, String)>, schemas: &mut Schemas<'_>, found: &mut Vec<Value>) {
     let schema = &binding.rpc.schema;
     for (place, field) in schema.message(message).fields.iter().enumerate() {
-        if way.is_empty() && binding.body == BodyRule::Field(place) {
+        if way.is_empty() && binding.is_of_a_body(place) {
             continue;
         }
         let name = field.descriptor.name();
