@@ -154,7 +154,8 @@ impl BulkDeleteExecutor {
     async fn next(&self, claim: &mut Claimed, work: &Arc<dyn TaskWork>, size: ChunkSize) -> Result<Next> {
         let (claimed, worker, lease) = (claim.clone(), work.clone(), self.lease.duration);
         let (wanted, reach) = (size.get(), size.reach());
-        let (lock_wait, patience) = (self.pace.chunk_target * LOCK_WAIT, self.pace.lock_patience);
+        let patience = self.pace.lock_patience;
+        let lock_wait = (self.pace.chunk_target * LOCK_WAIT).min(patience);
         let (progress, limited, took) = self
             .db
             .run(move |connection| {

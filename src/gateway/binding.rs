@@ -86,8 +86,6 @@ pub struct Binding {
     pub variables: Vec<(FieldPath, Place)>,
     /// What the body of the request is.
     pub body: BodyRule,
-    /// The fields of the request message that are the body by any rule of the RPC, by their places. None of them is given by a query.
-    pub bodies: Arc<[usize]>,
     /// The field of the response message that is the body of the answer, by its place; the whole message if there is none.
     pub response_body: Option<usize>,
     /// For a `PATCH` whose request message has an `update_mask`: the field, by its place. A mask that is not given is made of the members of
@@ -129,7 +127,7 @@ impl Rpc {
 impl Binding {
     /// Whether a field of the request message, by its place, is given by a body alone, be it by that of another rule.
     pub fn is_of_a_body(&self, place: usize) -> bool {
-        self.body == BodyRule::Whole || self.bodies.contains(&place)
+        self.body == BodyRule::Field(place) || self.rpc.schema.message(self.rpc.input).fields[place].body_only
     }
 
     /// Spells the path of a fault as the caller knows it: a path within the body where the body is a field. A name alone may be that of a field
@@ -188,14 +186,10 @@ pub fn routes(pool: &DescriptorPool) -> Result<Router<Arc<Binding>>, BuildError>
                 server_streaming: method.is_server_streaming(),
             });
             if let Some(rule) = method.options().get_extension(&http).as_message() {
+                add_rule(&mut router, &annotations, &rpc, rule)?;
                 let additional = rule.get_field_by_name("additional_bindings");
-                let additional = additional.as_deref().and_then(Value::as_list).unwrap_or_default();
-                let rules: Vec<_> = std::iter::once(rule).chain(additional.iter().filter_map(Value::as_message)).collect();
-                let request = rpc.schema.message(rpc.input);
-                let bodies: Arc<[usize]> =
-                    rules.iter().filter_map(|rule| request.find(&text(rule, "body"))).map(|(place, _)| place).collect();
-                for rule in rules {
-                    add_rule(&mut router, &annotations, &rpc, &bodies, rule)?;
+                for rule in additional.as_deref().and_then(Value::as_list).unwrap_or_default().iter().filter_map(Value::as_message) {
+                    add_rule(&mut router, &annotations, &rpc, rule)?;
                 }
             }
         }
@@ -212,13 +206,7 @@ fn path_of(method: &MethodDescriptor) -> PathAndQuery {
     path.parse().expect("names of protobuf are fit for a path")
 }
 
-fn add_rule(
-    router: &mut Router<Arc<Binding>>,
-    annotations: &Annotations,
-    rpc: &Arc<Rpc>,
-    bodies: &Arc<[usize]>,
-    rule: &DynamicMessage,
-) -> Result<(), BuildError> {
+fn add_rule(router: &mut Router<Arc<Binding>>, annotations: &Annotations, rpc: &Arc<Rpc>, rule: &DynamicMessage) -> Result<(), BuildError> {
     let fault = |fault: String| BuildError::Rule { rpc: rpc.name.clone(), fault };
     let (method, path) = pattern(rule).ok_or_else(|| fault("the rule has no path".to_owned()))?;
     let method: Method = method.parse().map_err(|_| fault(format!("`{method}` is no HTTP method")))?;
@@ -260,7 +248,6 @@ fn add_rule(
         path,
         variables,
         body,
-        bodies: Arc::clone(bodies),
         response_body,
         update_mask,
         takes_bytes: match body {

@@ -191,7 +191,8 @@ impl Target {
         let is_in_path = binding.variables.iter().any(|(variable, _)| *variable == path);
         let field = binding.rpc.schema.field_at(&path);
         let has_text_form = !matches!(field.cardinality, Cardinality::Map(_)) && !field.shape.is_document();
-        (!binding.is_of_a_body(path.first()) && !is_in_path && has_text_form).then_some(path)
+        let is_in_body = binding.body == BodyRule::Whole || binding.is_of_a_body(path.first());
+        (!is_in_body && !is_in_path && has_text_form).then_some(path)
     }
 
     fn fill_mask(&self, members: &[String], message: &mut DynamicMessage) {

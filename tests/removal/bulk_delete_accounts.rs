@@ -147,6 +147,61 @@ async fn an_entity_that_stays_locked_fails_alone() {
     }
 }
 
+/// Neither does a portfolio: only its members are left.
+#[tokio::test]
+async fn the_members_of_a_portfolio_that_stays_locked_fail_alone() {
+    for mode in ["soft", "hard"] {
+        let world = World::start_with(Door::Grpc, &["--db-lock-timeout", "0.3"]).await;
+        for portfolio in ["p", "q"] {
+            world.given_portfolio(portfolio).await;
+        }
+        world.database.given_many(Many { prefix: "e", count: 10, dependents: 1, portfolio: None });
+        world.database.given_many(Many { prefix: "f", count: 2, dependents: 1, portfolio: Some("p") });
+        world.database.given_many(Many { prefix: "g", count: 10, dependents: 1, portfolio: Some("q") });
+        let mut other = world.database.connection();
+        other.batch_execute("BEGIN; SELECT FROM portfolio WHERE id = 'p' FOR UPDATE").unwrap();
+        let task = world.schedule(json!({"entity_type": "HCP", "mode": mode})).await;
+        let ended = world.task_ended(&task).await;
+        other.batch_execute("ROLLBACK").unwrap();
+        assert_eq!(Account::of(&ended), Account { matched: 22, processed: 20, failed: 2, ..Account::default() });
+        assert_eq!(world.failures(&task).await, ["f-000001: locked", "f-000002: locked"]);
+        world.database.assert_sound();
+    }
+}
+
+/// A chunk that waits for what others have locked lets go of its own every now and then.
+#[tokio::test]
+async fn whoever_wants_a_row_of_a_chunk_does_not_wait_for_what_the_chunk_waits_for() {
+    let world = World::start_with(Door::Rest, &["--db-lock-timeout", "60", "--bulk-chunk-target", "0.05"]).await;
+    world.database.given_many(Many { prefix: "e", count: 100, dependents: 0, portfolio: None });
+    let mut other = world.database.connection();
+    other.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000090' FOR UPDATE").unwrap();
+    let task = world.schedule(json!({"entity_type": "HCP", "mode": "soft"})).await;
+    until("the chunk waits", || world.database.waiting() > 0).await;
+    // It is done by then, or is let go of: before the other session lets go of anything.
+    let wanted = "UPDATE entity SET version = version + 1 WHERE id = 'e-000010'";
+    world.database.connection().batch_execute(&format!("SET lock_timeout = '20s'; {wanted}")).unwrap();
+    assert_eq!(world.database.rows("bulk_delete WHERE ended_at IS NULL"), 1);
+    other.batch_execute("ROLLBACK").unwrap();
+    let ended = world.task_ended(&task).await;
+    assert_eq!((ended.get("status"), Account::of(&ended).failed), (&json!("completed"), 0));
+    world.database.assert_sound();
+}
+
+/// An entity whose very incarnation was removed before, as when a table was restored and another was not, is removed again and holds nothing up.
+#[tokio::test]
+async fn what_has_a_tombstone_already_goes_all_the_same() {
+    let world = World::start(Door::Rest).await;
+    world.database.given_many(Many { prefix: "e", count: 20, dependents: 1, portfolio: None });
+    world.database.sql("CREATE TABLE kept AS SELECT * FROM entity WHERE id = 'e-000007'");
+    world.bulk_delete(json!({"uris": ["e-000007"], "mode": "hard"})).await;
+    world.database.sql("INSERT INTO entity SELECT * FROM kept; DROP TABLE kept");
+    let ended = world.bulk_delete(json!({"entity_type": "HCP", "mode": "hard"})).await;
+    assert_eq!(ended.get("status"), "completed");
+    assert_eq!(Account::of(&ended), Account { matched: 20, processed: 20, ..Account::default() });
+    assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (0, 20));
+}
+
 /// Chunks are cut by key and each is one event with all its ids.
 #[tokio::test]
 async fn each_chunk_is_one_event() {

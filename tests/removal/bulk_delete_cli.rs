@@ -84,7 +84,7 @@ async fn what_the_service_refuses_is_one_clear_sentence() {
         (&["start", "--all", "--yes", "--expected-count", "5"], "The selection holds 12 entities, not 5."),
         (&["preview", "--filter", "exists(nothing)"], "nothing"),
         (&["preview", "--uri", "a b"], "uri_list[0] must be"),
-        (&["start", "--all", "--yes", "--clean-report-within", "60"], "CheckConsistency"),
+        (&["start", "--all", "--yes", "--clean-report-within", "60"], "Run a check of consistency first"),
         (&["start", "--all", "--yes", "--no-preview", "--send-mail", "true"], "send_mail must be left out"),
         (&["failures", "0190a1b2-0000-7000-8000-000000000001"], "No task with id"),
         (&["list", "--order-by", "colour"], "order_by must be one of"),

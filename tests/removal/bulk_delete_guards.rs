@@ -1,6 +1,6 @@
 //! What keeps a bulk delete from starting: guards that the selection is held to.
 
-use crate::given::{Account, Many, assert_status, id};
+use crate::given::{Account, Many, assert_status, id, text};
 use crate::kit::*;
 
 const START: &str = "BulkDeleteService/StartBulkDelete";
@@ -95,7 +95,7 @@ scenario! {
 
     async fn every_fault_of_a_start_is_told_at_once(world: &World) {
         let request = json!({
-            "spec": {"objects": {"filter": " ", "exclude_list": ["a b"]}}, "expected_count": -1, "max_objects": -1, "max_objects_per_second": 0,
+            "spec": {"objects": {"exclude_list": ["a b"]}}, "expected_count": -1, "max_objects": -1, "max_objects_per_second": 0,
             "clean_report_within": "0s", "send_mail": "nobody",
         });
         let refusal = world.refused(START, request).await;
@@ -114,6 +114,47 @@ scenario! {
         let started = world.done(START, json!({"entity_type": "Nothing", "max_objects_per_second": 250})).await;
         assert_eq!(started.get("parameters.maxObjectsPerSecond"), "250");
         assert_eq!(world.database.count("SELECT max_objects_per_second FROM bulk_delete"), 250);
+    }
+
+    /// Whatever comes to be selected while a task runs, it takes up no more than it was said to.
+    async fn a_task_takes_up_no_more_than_it_may(world: &World) {
+        given(world);
+        let flagged = |ids: &str| {
+            world.database.sql(&format!("UPDATE entity SET attributes = attributes || jsonb_build_object('Flag', 'y'), version = version + 1 WHERE id IN ({ids})"));
+        };
+        flagged("'e-000001', 'e-000002', 'e-000003', 'e-000004'");
+        for guard in [json!({"expected_count": 4}), json!({"max_objects": 5})] {
+            let mut request = json!({"mode": "soft", "spec": {"objects": {"filter": "equals(attributes.Flag, y)"}}, "max_objects_per_second": 1});
+            request.as_object_mut().unwrap().extend(guard.as_object().unwrap().clone());
+            let task = world.schedule(request).await;
+            let begun = |task: &Value| task["current_state"]["number_of_processed_objects"] != 0;
+            world.call_until("BulkDeleteService/GetTask", json!({"task_id": task}), begun).await;
+            flagged("'e-000005', 'e-000006', 'e-000007', 'e-000008'");
+            let ended = world.task_ended(&task).await;
+            assert_eq!((ended.get("status"), ended.get("error_code")), (&json!("failed"), &json!("count_mismatch")), "{guard}");
+            let most = guard.as_object().unwrap().values().next().unwrap().as_i64().unwrap();
+            assert_eq!(Account::of(&ended).processed, most, "{guard}");
+            assert!(text(ended.get("error_message")).contains(&format!("more than {most} entities")), "{:#}", ended.json);
+            assert_eq!(world.database.rows("entity WHERE deleted_at IS NOT NULL"), most);
+            world.database.sql(
+                "UPDATE entity SET deleted_at = NULL, deleted_by = NULL, attributes = CASE WHEN id > 'e-000004' THEN attributes - 'Flag' ELSE attributes END",
+            );
+        }
+    }
+
+    /// It changes nothing, so it is no answer to be kept.
+    async fn a_dry_run_takes_no_idempotency_key(world: &World) {
+        given(world);
+        let key = [("idempotency-key", "start-once")];
+        let looked = async || {
+            let looked = world.client.call_with(START, json!({"entity_type": "HCP", "dry_run": true}), &key).await.unwrap();
+            looked.get("preview.matched_count").clone()
+        };
+        assert_eq!(looked().await, 12);
+        world.database.sql("DELETE FROM entity WHERE id = 'e-000001'");
+        assert_eq!(looked().await, 11);
+        let started = world.client.call_with(START, json!({"entity_type": "HCP"}), &key).await.unwrap();
+        assert_eq!(world.task_ended(&id(&started)).await.get("status"), "completed");
     }
 
     async fn a_report_is_asked_for_that_is_young_and_clean(world: &World) {

@@ -111,12 +111,14 @@ scenario! {
     async fn the_time_that_it_takes_is_told_from_what_others_took(world: &World) {
         world.database.given_many(Many { prefix: "e", count: 40, dependents: 0, portfolio: None });
         world.client("umbrella", "test", SCOPES);
-        let ended = |org: &str, mode: &str, processed: i64, seconds: i64| {
+        let ended = |org: &str, mode: &str, processed: i64, seconds: i64, more: &str| {
+            let more = if more.is_empty() { "{}" } else { more };
             world.database.sql(&format!(
                 "WITH task AS (
-                    INSERT INTO bulk_delete (realm_id, id, name, mode, status, entity_type, principal_id, api_key_id, updated_by, started_at, ended_at)
+                    INSERT INTO bulk_delete (realm_id, id, name, mode, status, entity_type, principal_id, api_key_id, updated_by, started_at, ended_at,
+                                             worked, parameters)
                     SELECT r.id, gen_random_uuid(), 'x', '{mode}', 'completed', 'T', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(),
-                           now() - interval '{seconds} seconds', now()
+                           now() - interval '1 day', now(), interval '{seconds} seconds', '{more}'
                     FROM realm r WHERE r.org = '{org}' AND r.mode = 'test'
                     RETURNING realm_id, id)
                  INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice, done, matched, processed)
@@ -130,14 +132,15 @@ scenario! {
             answer.get("preview.estimated_duration").as_str().unwrap().to_owned()
         };
         assert_ne!(estimate("hard", None).await, "0s", "without any task, by how long the look took");
-        ended("umbrella", "hard", 2_000, 100);
-        ended("acme", "hard", 5, 500);
-        assert_eq!(estimate("hard", None).await, "2s", "by another realm's 20 a second; a task of five tells nothing");
-        ended("acme", "hard", 1_000, 100);
-        ended("acme", "hard", 7_000, 100);
+        ended("umbrella", "hard", 2_000, 100, "");
+        ended("acme", "hard", 5, 500, "");
+        ended("acme", "hard", 1_000, 100_000, r#"{"maxObjectsPerSecond": "1"}"#);
+        assert_eq!(estimate("hard", None).await, "2s", "by another realm's 20 a second at work; a task of five tells nothing, nor does one that might go only so fast");
+        ended("acme", "hard", 1_000, 100, "");
+        ended("acme", "hard", 7_000, 100, "");
         assert_eq!(estimate("hard", None).await, "1s", "by the realm's own 40 a second");
         assert_eq!(estimate("hard", Some(10)).await, "4s", "no faster than is allowed");
-        ended("acme", "soft", 1_000, 100);
+        ended("acme", "soft", 1_000, 100, "");
         assert_eq!(estimate("soft", None).await, "4s", "by tasks of the same mode");
     }
 }

@@ -1,5 +1,6 @@
 //! Requests for a bulk delete that are refused before anything is touched.
 
+use crate::given::Many;
 use crate::kit::*;
 
 const START: &str = "BulkDeleteService/StartBulkDelete";
@@ -18,8 +19,7 @@ scenario! {
         let list = json!(["e"]);
         for (objects, field) in [
             (json!({}), "spec.objects.filter"),
-            (json!({"filter": ""}), "spec.objects.filter"),
-            (json!({"filter": " \n"}), "spec.objects.filter"),
+            (json!({"filter": "exists(attributes.n)", "entity_type": ""}), "spec.objects.entity_type"),
             (json!({"exclude_list": ["x"]}), "spec.objects.filter"),
             (json!({"filter": "exists(attributes.n)", "uri_list": list}), "spec.objects.uri_list"),
             (json!({"entity_type": "HCP", "uri_list": list}), "spec.objects.uri_list"),
@@ -44,6 +44,8 @@ scenario! {
             ("exists(attributes.a) and equals(attributes.b, 'x') or exists(attributes.c)", 51, ""),
             ("equals(attributes.a, 'x'", 24, ""),
             ("equals(attributes.a", 19, ""),
+            ("", 0, ""),
+            ("  ", 2, ""),
         ] {
             let refusal = world.refused(START, by_filter(filter)).await;
             assert_eq!((refusal.code.as_str(), refusal.http.unwrap_or(400)), ("invalid_filter", 400), "{filter}");
@@ -66,6 +68,26 @@ scenario! {
         assert_eq!((refusal.code.as_str(), &refusal.members["required_scope"]), ("permission_denied", &json!("entities:delete")));
         assert_nothing_started(world);
         soft.call(START, json!({"uris": ["e"], "mode": "soft"})).await.unwrap();
+    }
+
+    async fn who_may_not_delete_for_good_does_not_have_it_go_on(world: &World) {
+        world.database.given_many(Many { prefix: "e", count: 20, dependents: 0, portfolio: None });
+        let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard", "max_objects_per_second": 1})).await;
+        let soft = world.client("acme", "test", &["entities:read", "entities:delete"]);
+        soft.call("BulkDeleteService/PauseTask", json!({"task_id": task})).await.unwrap();
+        world.call_until("BulkDeleteService/GetTask", json!({"task_id": task}), |task| task["status"] == "paused").await;
+        for (method, request) in [
+            ("BulkDeleteService/ResumeTask", json!({"task_id": task})),
+            ("BulkDeleteService/UpdateTask", json!({"task_id": task, "max_objects_per_second": 1000})),
+        ] {
+            let refusal = soft.call(method, request).await.unwrap_err();
+            assert_eq!((refusal.code.as_str(), &refusal.members["required_scope"]), ("permission_denied", &json!("entities:delete_hard")), "{method}");
+        }
+        assert_eq!(world.done("BulkDeleteService/GetTask", json!({"task_id": task})).await.get("status"), "paused");
+        soft.call("BulkDeleteService/StopTask", json!({"task_id": task})).await.unwrap();
+        let gentle = world.schedule(json!({"entity_type": "HCP", "mode": "soft", "max_objects_per_second": 1})).await;
+        soft.call("BulkDeleteService/UpdateTask", json!({"task_id": gentle, "max_objects_per_second": 0})).await.unwrap();
+        world.task_ended(&gentle).await;
     }
 
     async fn another_tenant_looks_like_one_that_is_not_there(world: &World) {
@@ -108,4 +130,34 @@ scenario! {
         }
         assert_nothing_started(world);
     }
+}
+
+/// A list that came out empty selects nothing, whatever stands beside it.
+#[tokio::test]
+async fn an_empty_list_never_comes_to_mean_something_else() {
+    let world = World::start(Door::Rest).await;
+    world.database.given_many(Many { prefix: "e", count: 3, dependents: 0, portfolio: None });
+    let bearer = format!("Bearer {}", world.key.secret);
+    let asked = async |method: &str, path: &str, body: &str| {
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let answer = http(world.server.addresses.http, method, &format!("/api/acme/entities{path}"), &headers, body.to_owned()).await;
+        let faults = answer.json()["errors"].as_array().cloned().unwrap_or_default();
+        let fields: Vec<_> = faults.iter().map(|fault| fault["field"].as_str().unwrap_or_default().to_owned()).collect();
+        (answer.status, fields.join(" "))
+    };
+    for (method, path, body, field) in [
+        ("POST", "/_deleteByUris?entityType=HCP", "[]", "body"),
+        ("POST", "/_deleteByUris?entityType=HCP", "", "body"),
+        ("POST", "/_deleteByUris?spec.matchAll=true", r#"["x"]"#, "spec.matchAll"),
+        ("POST", "/_delete", r#"{"objects":{"entityType":"HCP","uriList":[]}}"#, "objects.uriList"),
+        ("POST", "/_delete", r#"{"objects":{"uriList":[]},"matchAll":true}"#, "objects.uriList"),
+        ("POST", "/_delete", r#"{"objects":{}}"#, "objects.filter"),
+        ("POST", "/_delete?uris=e-000001", "", "uris"),
+        ("DELETE", "?spec.matchAll=true", "", "spec.matchAll"),
+        ("DELETE", "", "", "entityType"),
+        ("DELETE", "?entityType=", "", "entityType"),
+    ] {
+        assert_eq!(asked(method, path, body).await, (400, field.to_owned()), "{method} {path} {body}");
+    }
+    assert_nothing_started(&world);
 }

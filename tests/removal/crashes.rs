@@ -220,11 +220,11 @@ async fn a_task_that_moves_again_has_all_its_tries_before_it() {
     let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "a", count: 10, dependents: 0, portfolio: None });
-    world.database.given_many(Many { prefix: "b", count: 10, dependents: 0, portfolio: Some("p") });
+    world.database.given_many(Many { prefix: "b", count: 10, dependents: 1, portfolio: Some("p") });
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
     world.database.sql("UPDATE bulk_delete_slice SET attempts = 9");
     let mut other = world.database.connection();
-    other.batch_execute("BEGIN; SELECT FROM portfolio FOR UPDATE").unwrap();
+    other.batch_execute("BEGIN; SELECT FROM dependent FOR UPDATE").unwrap();
     let arguments = eager(&["--bulk-chunk-size", "10", "--db-lock-timeout", "0.2"]);
     world.server = Server::start_with(&world.database, &arguments, &[]).await;
     world.client = world.through(Door::Grpc);

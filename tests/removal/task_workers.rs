@@ -60,6 +60,35 @@ async fn the_ten_of_one_tenant_do_not_wait_for_the_many_of_another() {
     world.database.assert_sound();
 }
 
+/// One worker, which would stay with a task for a minute.
+#[tokio::test]
+async fn a_task_of_limited_pace_neither_keeps_a_worker_nor_waits_long_for_one() {
+    let world = World::start_with(Door::Rest, &["--bulk-chunk-size", "5", "--bulk-turn", "60"]).await;
+    let other = given_others(&world, 1_000);
+    world.database.given_many(Many { prefix: "e", count: 30_000, dependents: 0, portfolio: None });
+    let slow = json!({"entity_type": "HCP", "mode": "soft", "max_objects_per_second": 2});
+    let slow = id(&other.call("BulkDeleteService/StartBulkDelete", slow).await.unwrap());
+    let processed = |task: &Value| task["current_state"]["number_of_processed_objects"].as_i64().unwrap();
+    until("it is at work", || world.database.rows("event WHERE type = 'entity.deleted'") > 0).await;
+
+    // While the one waits for its allowance, the other is served; and the one has its allowance all the same.
+    let many = world.schedule(json!({"entity_type": "HCP", "mode": "soft"})).await;
+    let meanwhile = world.call_until(GET, json!({"task_id": many}), |task| processed(task) > 1_000).await;
+    let before = processed(&other.call(GET, json!({"task_id": slow})).await.unwrap().json);
+    let gone = "SELECT count(*) FROM entity e JOIN realm r ON r.id = e.realm_id WHERE r.org = 'umbrella' AND e.deleted_at IS NOT NULL";
+    until("the slow one has moved", || world.database.count(gone) > before + 1).await;
+    assert!(meanwhile.get("end_time").is_null());
+    let many_now = world.done(GET, json!({"task_id": many})).await;
+    assert!(many_now.get("end_time").is_null(), "the many were finished first: {:#}", many_now.json);
+    let slow_now = other.call(GET, json!({"task_id": slow})).await.unwrap();
+    assert!(slow_now.get("end_time").is_null() && processed(&slow_now.json) < 500, "{:#}", slow_now.json);
+    for (client, task) in [(&world.client, &many), (&other, &slow)] {
+        client.call("BulkDeleteService/StopTask", json!({"task_id": task})).await.unwrap();
+        assert_eq!(ended(client, task).await.get("status"), "canceled");
+    }
+    world.database.assert_sound();
+}
+
 /// Cuts a task that is planned by nobody yet into four slices, and says that it selects so many.
 fn cut(database: &Database, task: &str, prefix: &str, count: i64) {
     let at = |n: i64| format!("{prefix}-{:06}", count * n / 4);
@@ -81,7 +110,7 @@ fn cut(database: &Database, task: &str, prefix: &str, count: i64) {
 #[tokio::test]
 async fn two_processes_share_the_slices_of_a_task() {
     const COUNT: i64 = 2_000;
-    let arguments = ["--bulk-chunk-size", "50", "--db-lock-timeout", "60", "--poll-interval", "0.05"];
+    let arguments = ["--bulk-chunk-size", "50", "--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--poll-interval", "0.05"];
     let mut world = World::start_with(Door::Rest, &["--roles", "grpc,gateway"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });
@@ -163,7 +192,8 @@ async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {
 #[tokio::test]
 async fn a_worker_that_is_late_changes_nothing() {
     const COUNT: i64 = 500;
-    let arguments = ["--bulk-chunk-size", "10", "--db-lock-timeout", "60", "--lease", "1", "--poll-interval", "0.05"];
+    let arguments =
+        ["--bulk-chunk-size", "10", "--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--lease", "1", "--poll-interval", "0.05"];
     let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway", "--poll-interval", "600"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });

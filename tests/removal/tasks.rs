@@ -15,7 +15,8 @@ const GET: &str = "BulkDeleteService/GetTask";
 const WATCH: &str = "BulkDeleteService/WatchTask";
 
 /// A worker goes ten by ten, looks for work often and takes over after a second what was lost.
-const TEN_BY_TEN: [&str; 8] = ["--bulk-chunk-size", "10", "--db-lock-timeout", "60", "--lease", "1", "--poll-interval", "0.05"];
+const TEN_BY_TEN: [&str; 10] =
+    ["--bulk-chunk-size", "10", "--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--lease", "1", "--poll-interval", "0.05"];
 /// A server that does no work.
 const IDLE: [&str; 4] = ["--roles", "grpc,gateway", "--poll-interval", "0.05"];
 /// As many as are done when the chunk in which a worker was held up is done.
@@ -130,7 +131,7 @@ async fn a_paused_task_goes_on_where_it_stopped(door: Door) {
     midst.assert_each_went_once();
     assert_eq!(midst.history(), "scheduled started pausing paused resumed continued ended");
     let refusal = midst.world.refused(PAUSE, json!({"task_id": midst.task})).await;
-    assert_eq!((refusal.code.as_str(), &refusal.members["current_state"]), ("invalid_state_transition", &json!("completed")));
+    assert_eq!((refusal.code.as_str(), &refusal.members["current_state"]), ("invalid_state_transition", &json!("COMPLETED")));
 }
 
 #[tokio::test]
@@ -150,7 +151,7 @@ async fn a_task_that_is_stopped_leaves_the_rest(door: Door) {
     midst.told(STOP).await;
     for method in [PAUSE, RESUME] {
         let refusal = midst.world.refused(method, json!({"task_id": midst.task})).await;
-        assert_eq!((refusal.code.as_str(), &refusal.members["current_state"]), ("invalid_state_transition", &json!("canceling")));
+        assert_eq!((refusal.code.as_str(), &refusal.members["current_state"]), ("invalid_state_transition", &json!("CANCELING")));
         assert_eq!(refusal.http.unwrap_or(409), 409);
     }
     midst.let_go();
@@ -264,12 +265,17 @@ scenario! {
         let task = world.schedule(json!({"uris": ["nowhere"]})).await;
         world.task_ended(&task).await;
         let others = [world.client("acme", "live", SCOPES), world.client("umbrella", "test", SCOPES)];
-        for method in [PAUSE, RESUME, STOP, UPDATE] {
+        for (method, more) in [(PAUSE, json!({})), (RESUME, json!({})), (STOP, json!({})), (UPDATE, json!({"max_objects_per_second": 1}))] {
+            let request = |id: &str| {
+                let mut request = more.clone();
+                request["task_id"] = json!(id);
+                request
+            };
             for id in ["nothing", "0190aaaa-0000-7000-8000-000000000001"] {
-                assert_eq!(world.refused(method, json!({"task_id": id})).await.code, "not_found");
+                assert_eq!(world.refused(method, request(id)).await.code, "not_found");
             }
             for other in &others {
-                assert_eq!(other.call(method, json!({"task_id": task})).await.unwrap_err().code, "not_found");
+                assert_eq!(other.call(method, request(&task)).await.unwrap_err().code, "not_found");
             }
         }
         for other in &others {
@@ -291,14 +297,11 @@ scenario! {
         let ended = world.task_ended(&task).await;
         assert_eq!(ended.get("current_state.max_objects_per_second"), 1000);
         assert_eq!(ended.get("parameters.maxObjectsPerSecond"), "1000");
-        for most in [0, -1] {
-            for (method, request) in [
-                (UPDATE, json!({"task_id": task, "max_objects_per_second": most})),
-                ("BulkDeleteService/StartBulkDelete", json!({"uris": ["nowhere"], "max_objects_per_second": most})),
-            ] {
-                let refusal = world.refused(method, request).await;
-                assert_eq!((refusal.code.as_str(), refusal.faults[0].field.as_str()), ("validation_failed", "max_objects_per_second"));
-            }
+        let start = |most: i32| ("BulkDeleteService/StartBulkDelete", json!({"uris": ["nowhere"], "max_objects_per_second": most}));
+        let update = |most: Value| (UPDATE, json!({"task_id": task, "max_objects_per_second": most}));
+        for (method, request) in [start(0), start(-1), update(json!(-1)), (UPDATE, json!({"task_id": task}))] {
+            let refusal = world.refused(method, request).await;
+            assert_eq!((refusal.code.as_str(), refusal.faults[0].field.as_str()), ("validation_failed", "max_objects_per_second"));
         }
         let refusal = world.refused(UPDATE, json!({"task_id": task, "max_objects_per_second": 5})).await;
         assert_eq!((refusal.code.as_str(), &refusal.members["attempted_transition"]), ("invalid_state_transition", &json!("update")));
@@ -336,7 +339,7 @@ async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
         until("it goes on slower", || chunks() > before + 1).await;
         let last = "SELECT cardinality(subjects) FROM event WHERE type = 'entity.deleted' ORDER BY seq DESC LIMIT 1";
         assert_eq!(world.database.count(last), 1);
-        let free = world.done(UPDATE, json!({"task_id": task})).await;
+        let free = world.done(UPDATE, json!({"task_id": task, "max_objects_per_second": 0})).await;
         assert!(free.get("current_state.max_objects_per_second").is_null());
         let ended = world.task_ended(&task).await;
         assert_eq!(Account::of(&ended), Account { matched: 2_000, processed: 2_000, ..Account::default() });

@@ -15,6 +15,7 @@ pub fn task(task: &v1::Task) -> Value {
         "currentState": progress, "started": millis(task.started), "current": millis(task.current), "throughput": task.throughput,
         "duration": seconds(task.duration), "createdTime": millis(task.created_time), "startTime": millis(task.start_time),
         "endTime": millis(task.end_time), "pausedTime": millis(task.paused_time), "createdBy": task.created_by, "updatedBy": task.updated_by,
+        "errorCode": task.error_code, "errorMessage": task.error_message,
     })
 }
 

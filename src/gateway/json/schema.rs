@@ -93,6 +93,8 @@ pub struct Field {
     pub null_when_empty: bool,
     /// Whether it is the id of a server-sent event.
     pub sse_id: bool,
+    /// Whether a body alone gives it, never a query.
+    pub body_only: bool,
     /// Whether an empty list is refused, where one is given: it may be what is left of a longer one.
     pub filled: bool,
 }
@@ -256,7 +258,8 @@ impl Schema {
             Style::SnakeCase => descriptor.name().to_owned(),
             Style::CamelCase => descriptor.json_name().to_owned(),
         };
-        let [null_when_empty, epoch_millis, sse_id] = json_field_options(&descriptor, ["null_when_empty", "epoch_millis", "sse_id"]);
+        let [null_when_empty, epoch_millis, sse_id, body_only] =
+            json_field_options(&descriptor, ["null_when_empty", "epoch_millis", "sse_id", "body_only"]);
         let (cardinality, value) = match descriptor.kind() {
             Kind::Message(entry) if descriptor.is_map() => {
                 (Cardinality::Map(entry.map_entry_key_field().kind()), entry.map_entry_value_field())
@@ -267,7 +270,7 @@ impl Schema {
         let shape = self.shape(&value, epoch_millis);
         let key = format!("\"{name}\":");
         let filled = matches!(cardinality, Cardinality::List) && Annotations::of(descriptor.parent_pool()).takes_some(&descriptor);
-        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, filled }
+        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, body_only, filled }
     }
 
     fn shape(&mut self, field: &FieldDescriptor, epoch_millis: bool) -> Shape {

@@ -51,7 +51,9 @@ fn wire_name(binding: &Binding, path: &FieldPath) -> String {
 /// The parameters of the query: what neither the path nor the body gives, and text can.
 pub fn query(binding: &Binding, schemas: &mut Schemas<'_>) -> Vec<Value> {
     let mut parameters = Vec::new();
-    walk(binding, binding.rpc.input, &mut Vec::new(), schemas, &mut parameters);
+    if binding.body != BodyRule::Whole {
+        walk(binding, binding.rpc.input, &mut Vec::new(), schemas, &mut parameters);
+    }
     parameters
 }
 
