@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 
 use super::database::Opened;
+use super::output::{note, print};
 use crate::access::Scope;
 use crate::access::queries::NewKey;
 use crate::config::{Database, Serve};
@@ -163,28 +164,29 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         (Some(org), true) => offline(&arguments, org, input).await?,
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
-    tell(&account, &bad, arguments.json);
+    tell(&account, &bad, arguments.json)?;
     Ok(if account.summary.failed == 0 && bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(Account { summary, failures }: &Account, bad: &BadLines, json: bool) {
+fn tell(Account { summary, failures }: &Account, bad: &BadLines, json: bool) -> Result<()> {
     let received = summary.received + bad.len() as i64;
     let failed = summary.failed + bad.len() as i64;
     if json {
         let counts = serde_json::json!({
             "received": received, "created": summary.created, "existing": summary.existing, "failed": failed,
         });
-        println!("{counts}");
+        print(counts)?;
     } else {
-        println!("{received} read, {} created, {} there before, {failed} refused.", summary.created, summary.existing);
+        print(format_args!("{received} read, {} created, {} there before, {failed} refused.", summary.created, summary.existing))?;
     }
     for (line, fault) in bad.iter().take(FAILURES_SHOWN) {
-        eprintln!("line {line}: {fault}");
+        note(format_args!("line {line}: {fault}"));
     }
     for failure in failures {
         let why = failure.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
-        eprintln!("line {} ({}): {why}", failure.line, failure.entity_id);
+        note(format_args!("line {} ({}): {why}", failure.line, failure.entity_id));
     }
+    Ok(())
 }
 
 /// Imports over a service of its own, with a key that ends with it: the one way in, also without a server.

@@ -135,6 +135,32 @@ async fn tasks_and_failures_are_listed_line_by_line() {
     assert_eq!((&json["id"], &json["currentState"]["objectsFailedToDeleteCount"]), (&json!(task), &json!(1100)));
 }
 
+/// As in `offboard … | head -1`: whoever leaves early breaks nothing.
+#[tokio::test]
+async fn a_reader_that_is_gone_changes_no_exit_code() {
+    let world = given().await;
+    let server = format!("http://{}", world.server.addresses.grpc);
+    let unread = |arguments: &[&str]| {
+        run_unread(&[["bulk-delete"].as_slice(), arguments, &["--server", &server, "--key", &world.key.secret]].concat())
+    };
+    assert_eq!(unread(&["preview", "--all"]), Some(0));
+    assert_eq!(unread(&["preview", "--all", "--json"]), Some(0));
+    assert_eq!(unread(&["start", "--uri", "e-000001", "--yes"]), Some(0));
+    assert_eq!(unread(&["start", "--uri", "e-000002", "--yes", "--detach"]), Some(0));
+    assert_eq!(unread(&["start", "--all", "--yes", "--json"]), Some(3), "e-000003 is on hold");
+    let task = text(
+        &serde_json::from_str::<Value>(bulk_delete(&world, &["list", "--history", "--max", "1", "--json"]).stdout.trim()).unwrap()["id"],
+    );
+    for arguments in [["watch", &task].as_slice(), &["watch", &task, "--json"]] {
+        assert_eq!(unread(arguments), Some(3), "{arguments:?}");
+    }
+    assert_eq!((unread(&["list", "--history"]), unread(&["failures", &task])), (Some(0), Some(0)));
+    assert_eq!(unread(&["failures", "0190a1b2-0000-7000-8000-000000000001"]), Some(1), "a failure stays one");
+    assert_eq!(unread(&["start", "--all"]), Some(2), "and so does wrong usage");
+    world.database.sql(&format!("UPDATE bulk_delete SET status = 'paused', ended_at = NULL, paused_at = now() WHERE id = '{task}'"));
+    assert_eq!((unread(&["resume", &task]), unread(&["pause", &task]), unread(&["stop", &task])), (Some(0), Some(0), Some(0)));
+}
+
 /// The JSON of a task is that of the REST door.
 #[tokio::test]
 async fn a_task_is_printed_as_the_rest_door_shows_it() {

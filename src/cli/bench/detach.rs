@@ -16,6 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use tonic::Request;
 use tonic::transport::Channel;
 
+use crate::cli::output::print;
 use crate::error::{Error, Result};
 use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
 use crate::proto::v1::{AttachEntityRequest, DetachEntityRequest, PortfolioView};
@@ -108,7 +109,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     for portfolio in &mut portfolios {
         portfolio.rates.sort_by(f64::total_cmp);
-        println!("{} {:.0}", portfolio.id, portfolio.rates[portfolio.rates.len() / 2]);
+        print(format_args!("{} {:.0}", portfolio.id, portfolio.rates[portfolio.rates.len() / 2]))?;
     }
     Ok(ExitCode::SUCCESS)
 }

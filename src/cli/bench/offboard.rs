@@ -10,6 +10,7 @@ use futures::future::try_join_all;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::cli::output::print;
 use crate::error::{Error, Result};
 use crate::proto::v1::RequestOffboardingRequest;
 use crate::proto::v1::offboarding_service_client::OffboardingServiceClient;
@@ -59,7 +60,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     for ended in try_join_all(callers).await.map_err(Error::internal)? {
         ended?;
     }
-    println!("{:.3} {:.3}", since.as_secs_f64(), started.elapsed().as_secs_f64());
+    print(format_args!("{:.3} {:.3}", since.as_secs_f64(), started.elapsed().as_secs_f64()))?;
     Ok(ExitCode::SUCCESS)
 }
 

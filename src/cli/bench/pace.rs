@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::cli::output::print;
 use crate::error::{Error, Result};
 use crate::proto::v1::DetachEntityRequest;
 use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
@@ -47,7 +48,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut times = try_join_all(calls).await.map_err(Error::internal)?.into_iter().collect::<Result<Vec<_>>>()?;
     times.sort();
     let percentile = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1_000.0;
-    println!("{} {:.2} {:.2}", times.len(), percentile(50), percentile(99));
+    print(format_args!("{} {:.2} {:.2}", times.len(), percentile(50), percentile(99)))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use super::connect::{Connection, Service, refused};
 use super::selection::Selection;
 use super::show::{about, entities, grouped, preview as to_json, to_std};
+use crate::cli::output::print;
 use crate::error::{Error, Result};
 use crate::proto::v1;
 
@@ -33,11 +34,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let request = arguments.selection.request()?;
     let service = arguments.connection.open().await?;
     let preview = ask(&service, &request).await?;
-    if arguments.json {
-        println!("{}", to_json(&preview));
-    } else {
-        print!("{}", describe(&preview, hard));
-    }
+    let text = if arguments.json { to_json(&preview).to_string() } else { describe(&preview, hard) };
+    print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -48,7 +46,7 @@ pub async fn ask(service: &Service, request: &v1::StartBulkDeleteRequest) -> Res
     answer.preview.ok_or_else(|| Error::internal("a dry run has a preview"))
 }
 
-/// What a task would do, for people.
+/// What a task would do, for people; the last line is not ended.
 pub fn describe(preview: &v1::BulkDeletePreview, hard: bool) -> String {
     let how = if hard { "erased" } else { "marked as deleted" };
     let mut text = format!("{} selected.\n", entities(preview.matched_count));
@@ -68,7 +66,7 @@ pub fn describe(preview: &v1::BulkDeletePreview, hard: bool) -> String {
     if !preview.sample.is_empty() {
         let shown: Vec<&str> = preview.sample.iter().take(IDS_SHOWN).map(String::as_str).collect();
         let more = if preview.deletable_count > shown.len() as i64 { ", …" } else { "" };
-        text.push_str(&format!("First of them: {}{more}\n", shown.join(", ")));
+        text.push_str(&format!("First of them: {}{more}", shown.join(", ")));
     }
-    text
+    text.trim_end().to_owned()
 }

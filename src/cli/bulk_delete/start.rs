@@ -9,6 +9,7 @@ use super::connect::{Connection, refused};
 use super::selection::Selection;
 use super::show::{entities, task as to_json};
 use super::{USAGE, preview, watch};
+use crate::cli::output::{note, print};
 use crate::error::{Error, Result};
 
 /// Arguments of `start`.
@@ -49,7 +50,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if !arguments.yes && !can_ask {
-        eprintln!("offboard: nobody can be asked here; --yes starts the task without asking");
+        note("offboard: nobody can be asked here; --yes starts the task without asking");
         return Ok(USAGE.into());
     }
     let hard = arguments.selection.is_hard();
@@ -58,10 +59,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     if !arguments.no_preview {
         let preview = preview::ask(&service, &request).await?;
         if !arguments.json {
-            eprint!("{}", preview::describe(&preview, hard));
+            note(preview::describe(&preview, hard));
         }
         if !arguments.yes && !confirmed(preview.deletable_count, hard)? {
-            eprintln!("Nothing was started.");
+            note("Nothing was started.");
             return Ok(ExitCode::FAILURE);
         }
         // What is deleted is what was shown.
@@ -75,15 +76,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let task = service.client.clone().start_bulk_delete(call).await.map_err(refused)?.into_inner();
     if arguments.detach {
-        if arguments.json {
-            println!("{}", to_json(&task))
-        } else {
-            println!("{}", task.id)
-        }
+        print(if arguments.json { to_json(&task).to_string() } else { task.id })?;
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.json {
-        eprintln!("Task {} has started.", task.id);
+        note(format_args!("Task {} has started.", task.id));
     }
     watch::follow(&arguments.connection, task.id, arguments.json).await
 }
@@ -91,8 +88,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 /// Asks whoever sits at the terminal.
 fn confirmed(count: i64, hard: bool) -> Result<bool> {
     let what = if hard { "Erase" } else { "Delete" };
-    eprint!("{what} {}? [y/N] ", entities(count));
     let mut line = String::new();
-    std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut line)).map_err(Error::internal)?;
+    let asked = write!(std::io::stderr(), "{what} {}? [y/N] ", entities(count)).and_then(|()| std::io::stderr().flush());
+    asked.and_then(|()| std::io::stdin().lock().read_line(&mut line)).map_err(Error::internal)?;
     Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

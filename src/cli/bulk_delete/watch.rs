@@ -9,6 +9,7 @@ use tonic::Code;
 use super::connect::{Connection, refused};
 use super::progress::Display;
 use super::{DETACHED, outcome};
+use crate::cli::output::note;
 use crate::error::{Error, Result};
 use crate::proto::v1;
 
@@ -42,7 +43,7 @@ pub async fn follow(connection: &Connection, task_id: String, json: bool) -> Res
         watched = to_the_end(connection, &task_id, &mut display) => watched,
         _ = tokio::signal::ctrl_c() => {
             display.leave();
-            eprintln!("The task goes on. `offboard bulk-delete watch {task_id}` shows it again, `offboard bulk-delete stop {task_id}` ends it.");
+            note(format_args!("The task goes on. `offboard bulk-delete watch {task_id}` shows it again, `offboard bulk-delete stop {task_id}` ends it."));
             return Ok(DETACHED.into());
         }
     };
@@ -82,7 +83,7 @@ async fn watch(connection: &Connection, task_id: &str, display: &mut Display, at
             Err(status) => return Err(refused(status)),
         };
         *attempts = 0;
-        display.show(&task);
+        display.show(&task)?;
         if let Some(code) = outcome(&task) {
             return Ok(Some(code));
         }
