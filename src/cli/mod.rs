@@ -2,6 +2,7 @@
 
 mod bench;
 mod bulk_delete;
+mod client;
 mod database;
 mod demo;
 mod healthcheck;

@@ -11,18 +11,19 @@ use futures::future::try_join_all;
 use tonic::Code;
 
 use super::doors::{Caller, Door, Meter};
+use crate::cli::client::plain_url;
 use crate::cli::output::print;
 use crate::error::{Error, Result};
 
 /// Arguments of `bench gateway`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Where the service answers gRPC
-    #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    /// Where the service answers gRPC, without TLS, so that the bytes are those of the messages
+    #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL", value_parser = plain_url)]
     grpc: String,
 
-    /// Where the service answers REST
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    /// Where the service answers REST, without TLS
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = plain_url)]
     rest: String,
 
     /// Secret of a key with the scopes `entities:read`, `entities:write` and `portfolios:write`

@@ -8,8 +8,9 @@ use clap::Args;
 use futures::future::try_join_all;
 use tokio::time::Instant;
 use tonic::Request;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
+use crate::cli::client::{Server, credential};
 use crate::cli::output::print;
 use crate::error::{Error, Result};
 use crate::proto::v1::DetachEntityRequest;
@@ -18,9 +19,8 @@ use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
 /// Arguments of `bench pace`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Where the service answers gRPC
-    #[arg(long, env = "OFFBOARD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
-    server: String,
+    #[command(flatten)]
+    server: Server,
 
     /// Secret of a key with the scope `portfolios:write`
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
@@ -36,10 +36,7 @@ pub struct Arguments {
 /// calls that it keeps from being made.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let members = members()?;
-    let unreachable = |error: tonic::transport::Error| Error::unavailable("The service cannot be reached.").caused_by(error);
-    let channel = Endpoint::from_shared(arguments.server).map_err(unreachable)?.connect().await.map_err(unreachable)?;
-    let wrong_key = |_| Error::invalid("--key", "invalid", "must be the secret of a key");
-    let bearer: tonic::metadata::MetadataValue<_> = format!("Bearer {}", arguments.key).parse().map_err(wrong_key)?;
+    let (channel, bearer) = (arguments.server.connect().await?, credential(&arguments.key)?);
     let (start, gap) = (Instant::now(), Duration::from_secs(1) / arguments.rate);
     let calls = (0_u32..).zip(members).map(|(n, message)| {
         let (client, bearer) = (PortfolioServiceClient::new(channel.clone()), bearer.clone());
