@@ -83,11 +83,11 @@ async fn what_the_service_refuses_is_one_clear_sentence() {
         (["start", "--all", "--yes", "--max-objects", "5"].as_slice(), "The selection holds 12 entities, more than 5."),
         (&["start", "--all", "--yes", "--expected-count", "5"], "The selection holds 12 entities, not 5."),
         (&["preview", "--filter", "exists(nothing)"], "nothing"),
-        (&["preview", "--uri", "a b"], "uri_list[0] must be"),
+        (&["preview", "--uri", "a b"], "value 1 of --uri and --uris-from must be"),
         (&["start", "--all", "--yes", "--clean-report-within", "60"], "CheckConsistency"),
-        (&["start", "--all", "--yes", "--no-preview", "--send-mail", "true"], "send_mail must be left out"),
+        (&["start", "--all", "--yes", "--no-preview", "--send-mail", "true"], "--send-mail must be left out"),
         (&["failures", "0190a1b2-0000-7000-8000-000000000001"], "No task with id"),
-        (&["list", "--order-by", "colour"], "order_by must be one of"),
+        (&["list", "--order-by", "colour"], "--order-by must be one of"),
         (&["preview", "--uris-from", "/nowhere/at-all"], "--uris-from /nowhere/at-all cannot be read"),
     ] {
         let ended = bulk_delete(&world, arguments);

@@ -1,13 +1,12 @@
 //! A running service as `bulk-delete` speaks to it.
 
 use clap::Args;
+use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Request, Status};
-use tonic_types::StatusExt;
 
 use crate::cli::client::{Server, credential};
-use crate::error::{Code, Error, Result, Violation};
+use crate::error::Result;
 use crate::proto::v1::bulk_delete_service_client::BulkDeleteServiceClient;
 
 /// A page of a thousand tasks, each with a hundred ids of what failed.
@@ -48,21 +47,4 @@ impl Service {
         request.metadata_mut().insert("authorization", self.credential.clone());
         request
     }
-}
-
-/// What the service refused, in its own words.
-pub fn refused(status: Status) -> Error {
-    let details = status.get_error_details();
-    let faults = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
-    if !faults.is_empty() {
-        let violation = |fault: &tonic_types::FieldViolation| Violation {
-            field: fault.field.clone(),
-            code: "invalid",
-            description: fault.description.clone(),
-        };
-        return Error::validation(faults.iter().map(violation).collect());
-    }
-    let code = details.error_info().and_then(|info| Code::from_reason(&info.reason)).unwrap_or_else(|| Code::from_grpc(status.code()));
-    let message = if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() };
-    Error::new(code, message)
 }

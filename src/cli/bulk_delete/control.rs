@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::connect::{Connection, refused};
+use super::connect::Connection;
+use super::refusal::refused;
 use crate::cli::output::print;
 use crate::error::Result;
 use crate::proto::v1;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use chrono::{DateTime, SecondsFormat};
 use clap::Args;
 
-use super::connect::{Connection, refused};
+use super::connect::Connection;
+use super::refusal::refused;
 use super::show::{self, grouped};
 use crate::cli::output::print;
 use crate::error::Result;

@@ -8,6 +8,7 @@ mod control;
 mod list;
 mod preview;
 mod progress;
+mod refusal;
 mod selection;
 mod show;
 mod start;

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::connect::{Connection, Service, refused};
+use super::connect::{Connection, Service};
+use super::refusal::refused;
 use super::selection::Selection;
 use super::show::{about, entities, grouped, preview as to_json, to_std};
 use crate::cli::output::print;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::connect::{Connection, refused};
+use super::connect::Connection;
+use super::refusal::refused;
 use super::selection::Selection;
 use super::show::{entities, task as to_json};
 use super::{USAGE, preview, watch};

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use tonic::Code;
 
-use super::connect::{Connection, refused};
+use super::connect::Connection;
 use super::progress::Display;
+use super::refusal::refused;
 use super::{DETACHED, outcome};
 use crate::cli::output::note;
 use crate::error::{Error, Result};
