@@ -68,6 +68,9 @@ async fn a_start_without_anyone_to_ask_is_wrong_usage() {
         &["preview", "--uri", "e", "--filter", "exists(uri)"],
         &["start", "--all", "--no-preview"],
         &["start", "--all", "--yes", "--max-objects-per-second", "0"],
+        &["start", "--all", "--yes", "--send-mail", ""],
+        &["preview", "--uris-from", "-", "--exclude-from", "-"],
+        &["start", "--yes", "--uris-from", "/dev/stdin", "--exclude-from", "-"],
         &["list", "--max", "1001"],
         &["watch"],
     ] {
@@ -133,6 +136,24 @@ async fn tasks_and_failures_are_listed_line_by_line() {
     assert!(line.starts_with(&task) && line.contains("COMPLETED_WITH_ERRORS") && line.contains("1,100 failed"), "{line}");
     let json: Value = serde_json::from_str(&bulk_delete(&world, &["list", "--history", "--json"]).stdout).unwrap();
     assert_eq!((&json["id"], &json["currentState"]["objectsFailedToDeleteCount"]), (&json!(task), &json!(1100)));
+}
+
+/// A variable of the shell that is not set leaves an empty argument.
+#[tokio::test]
+async fn a_blank_selection_is_wrong_usage_and_the_flag_is_named() {
+    let world = given().await;
+    for flag in ["--filter", "--type", "--uri", "--exclude"] {
+        for blank in ["", "  "] {
+            for command in ["preview", "start"] {
+                let other = if flag == "--exclude" { "--all" } else { "--hard" };
+                let more = if command == "start" { ["--yes", "--no-preview"].as_slice() } else { &[] };
+                let ended = bulk_delete(&world, &[[command, other, flag, blank].as_slice(), more].concat());
+                assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{command} {flag}: {ended:?}");
+                assert!(ended.stderr.contains(flag) && ended.stderr.contains("must not be blank"), "{command} {flag}: {}", ended.stderr);
+            }
+        }
+    }
+    assert_eq!(world.database.rows("bulk_delete"), 0);
 }
 
 /// As in `offboard … | head -1`: whoever leaves early breaks nothing.

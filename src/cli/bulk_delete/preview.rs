@@ -8,6 +8,7 @@ use super::connect::{Connection, Service};
 use super::refusal::refused;
 use super::selection::Selection;
 use super::show::{about, entities, grouped, preview as to_json, to_std};
+use super::wrong_usage;
 use crate::cli::output::print;
 use crate::error::{Error, Result};
 use crate::proto::v1;
@@ -31,6 +32,9 @@ pub struct Arguments {
 
 /// Shows what a task would do.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    if let Some(fault) = arguments.selection.misuse() {
+        return Ok(wrong_usage(fault));
+    }
     let hard = arguments.selection.is_hard();
     let request = arguments.selection.request()?;
     let service = arguments.connection.open().await?;

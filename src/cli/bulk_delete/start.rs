@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::connect::Connection;
 use super::refusal::refused;
-use super::selection::Selection;
+use super::selection::{Selection, not_blank};
 use super::show::{entities, task as to_json};
-use super::{USAGE, preview, watch};
+use super::{preview, watch, wrong_usage};
 use crate::cli::output::{note, print};
 use crate::error::{Error, Result};
 
@@ -35,11 +35,11 @@ pub struct Arguments {
     detach: bool,
 
     /// Where a mail goes when the task is over: an address, or `true` for that of the key
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = not_blank)]
     send_mail: Option<String>,
 
     /// Key by which the service knows the call again, so that it starts one task however often it is sent; only with --no-preview, since what is shown may differ each time
-    #[arg(long, value_name = "KEY", requires = "no_preview")]
+    #[arg(long, value_name = "KEY", requires = "no_preview", value_parser = not_blank)]
     idempotency_key: Option<String>,
 
     /// Print JSON: the task whenever it has moved, one a line
@@ -51,8 +51,10 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if !arguments.yes && !can_ask {
-        note("offboard: nobody can be asked here; --yes starts the task without asking");
-        return Ok(USAGE.into());
+        return Ok(wrong_usage("nobody can be asked here; --yes starts the task without asking"));
+    }
+    if let Some(fault) = arguments.selection.misuse() {
+        return Ok(wrong_usage(fault));
     }
     let hard = arguments.selection.is_hard();
     let mut request = arguments.selection.request()?;
