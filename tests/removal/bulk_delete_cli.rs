@@ -30,7 +30,7 @@ async fn a_preview_tells_what_would_go_and_why_not() {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     let lines: Vec<_> = ended.stdout.lines().collect();
     assert_eq!(lines[0], "12 entities selected.");
-    assert!(lines[1].starts_with("             10 would be marked as deleted, in about "), "{}", lines[1]);
+    assert!(lines[1].starts_with("             10 would be marked as deleted, in "), "{}", lines[1]);
     assert_eq!(lines[2..4], ["              1 would fail: on hold", "              1 excluded"]);
     assert!(lines[4].starts_with("First of them: e-000002, e-000004, ") && lines[4].ends_with("e-000012"), "{}", lines[4]);
     let ended = bulk_delete(&world, &["preview", "--all", "--hard", "--json"]);

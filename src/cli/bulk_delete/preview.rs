@@ -7,7 +7,7 @@ use clap::Args;
 use super::connect::{Connection, Service};
 use super::refusal::refused;
 use super::selection::Selection;
-use super::show::{about, entities, grouped, preview as to_json, to_std};
+use super::show::{entities, grouped, preview as to_json, roughly, to_std};
 use super::wrong_usage;
 use crate::cli::output::print;
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ pub fn describe(preview: &v1::BulkDeletePreview, hard: bool) -> String {
     let mut text = format!("{} selected.\n", entities(preview.matched_count));
     text.push_str(&format!("  {:>13} would be {how}", grouped(preview.deletable_count)));
     if let Some(duration) = preview.estimated_duration.filter(|_| preview.deletable_count > 0) {
-        text.push_str(&format!(", in about {}", about(to_std(duration))));
+        text.push_str(&format!(", in {}", roughly(to_std(duration))));
     }
     text.push('\n');
     let mut reasons: Vec<_> = preview.failing_by_reason.iter().collect();
@@ -74,4 +74,21 @@ pub fn describe(preview: &v1::BulkDeletePreview, hard: bool) -> String {
         text.push_str(&format!("First of them: {}{more}", shown.join(", ")));
     }
     text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preview_tells_how_long_a_task_would_take() {
+        let line = |seconds, deletable_count| {
+            let estimated_duration = Some(prost_types::Duration { seconds, nanos: 5_000_000 });
+            let preview = v1::BulkDeletePreview { matched_count: 2, deletable_count, estimated_duration, ..Default::default() };
+            describe(&preview, true).lines().nth(1).map(|line| line.trim().to_owned())
+        };
+        assert_eq!(line(0, 2).as_deref(), Some("2 would be erased, in less than a second"));
+        assert_eq!(line(90, 2).as_deref(), Some("2 would be erased, in about 90 seconds"));
+        assert_eq!(line(90, 0).as_deref(), Some("0 would be erased"));
+    }
 }
