@@ -219,6 +219,58 @@ async fn whoever_leaves_does_not_stop_the_task() {
     assert_eq!(world.database.rows("bulk_delete WHERE status = 'paused'"), 1);
 }
 
+/// A service that was never there is not waited for.
+#[test]
+fn a_first_connection_that_fails_ends_the_watching() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Nobody here speaks TLS, so that no connection comes about.
+    let server = format!("https://{}", listener.local_addr().unwrap());
+    let attempts = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = attempts.clone();
+    std::thread::spawn(move || {
+        while listener.accept().is_ok() {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    let ended = run(&[
+        "bulk-delete",
+        "watch",
+        "0190a1b2-0000-7000-8000-000000000001",
+        "--server",
+        &server,
+        "--server-ca-file",
+        TlsFront::CA_FILE,
+        "--key",
+        "k",
+    ]);
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(1), "", 1), "{ended:?}");
+    assert_eq!(attempts.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+/// A service that restarts is found again, and one line tells of it.
+#[tokio::test]
+async fn a_connection_that_is_lost_is_tried_again() {
+    let mut world = given().await;
+    let task = world.bulk_delete(json!({"uris": ["e-000001"]})).await;
+    let task = text(task.get("id"));
+    world.database.sql(&format!("UPDATE bulk_delete SET status = 'paused', ended_at = NULL, paused_at = now() WHERE id = '{task}'"));
+    let address = world.server.addresses.grpc.to_string();
+    let mut watching = spawn(&["bulk-delete", "watch", &task, "--server", &format!("http://{address}"), "--key", &world.key.secret]);
+    let mut told = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let (first, told) = tokio::task::spawn_blocking(move || (told.next().unwrap().unwrap(), told)).await.unwrap();
+    assert!(first.contains("paused"), "{first}");
+    world.server.kill();
+    // Long enough for it to be tried more than once.
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    world.database.sql(&format!("UPDATE bulk_delete SET status = 'canceled', paused_at = NULL, ended_at = now() WHERE id = '{task}'"));
+    let _again = Server::start_with(&world.database, &["--grpc-addr", &address], &[]).await;
+    let ended = tokio::task::spawn_blocking(move || (told.last(), watching.wait_with_output())).await.unwrap();
+    let (last, ended) = (ended.0.unwrap().unwrap(), ended.1.unwrap());
+    assert!(last.starts_with("canceled: "), "{last}");
+    assert_eq!(ended.status.code(), Some(4));
+    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "The connection to the service was lost; it is tried again.\n");
+}
+
 /// Runs to the end with the code of the end.
 #[tokio::test]
 async fn watching_ends_as_the_task_does() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::show::{self, about, entities, grouped, to_std};
-use crate::cli::output::print;
+use crate::cli::output::{note, print};
 use crate::error::Result;
 use crate::proto::v1;
 
@@ -72,6 +72,14 @@ impl Display {
             }
         }
         Ok(())
+    }
+
+    /// Tells of something else on standard error.
+    pub fn tell(&self, text: &str) {
+        match self {
+            Display::Bar(bar) => bar.suspend(|| note(text)),
+            Display::Json | Display::Lines { .. } => note(text),
+        }
     }
 
     /// Gives the terminal back.

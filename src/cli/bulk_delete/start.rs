@@ -9,7 +9,8 @@ use super::connect::Connection;
 use super::refusal::refused;
 use super::selection::{Selection, not_blank};
 use super::show::{entities, task as to_json};
-use super::{preview, watch, wrong_usage};
+use super::watch::{self, Answered};
+use super::{preview, wrong_usage};
 use crate::cli::output::{note, print};
 use crate::error::{Error, Result};
 
@@ -85,7 +86,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     if !arguments.json {
         note(format_args!("Task {} has started.", task.id));
     }
-    watch::follow(&arguments.connection, task.id, arguments.json).await
+    watch::follow(&arguments.connection, &task.id, arguments.json, Answered::Before).await
 }
 
 /// Asks whoever sits at the terminal.
