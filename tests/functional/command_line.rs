@@ -60,6 +60,7 @@ fn wrong_usage_is_told_and_ends_with_2() {
         (&["serve", "--grpc-addr=here"], "--grpc-addr"),
         (&["serve", "--roles=grpc,cook"], "gateway"),
         (&["serve", "--lease=-1"], "seconds"),
+        (&["serve", "--data-dir=/dev/null", "--mail-from=someone@example.com"], "--smtp-url"),
         (&["serve", "--data-dir=/dev/null", "--smtp-url=smtp://mail"], "--mail-from"),
         (&["import", "x.ndjson"], "--key"),
         (&["import", "x.ndjson", "--offline"], "--org"),
