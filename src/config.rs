@@ -242,7 +242,7 @@ pub struct Mail {
     pub smtp_ca_file: Option<PathBuf>,
 
     /// Whom mails are from, such as `Offboard <offboard@example.com>`
-    #[arg(long, env = "OFFBOARD_MAIL_FROM", value_name = "ADDRESS")]
+    #[arg(long, env = "OFFBOARD_MAIL_FROM", requires = "smtp_url", value_name = "ADDRESS")]
     pub mail_from: Option<String>,
 }
 

@@ -22,6 +22,7 @@ use self::caller::Caller;
 use self::cast::Cast;
 use self::stage::Stage;
 use super::database::Opened;
+use super::output::note;
 use crate::access::Scope;
 use crate::access::queries::NewKey;
 use crate::config::{Database, Serve};
@@ -90,11 +91,11 @@ pub async fn run(arguments: Arguments, instance: String, metrics: impl Fn() -> S
             ExitCode::SUCCESS
         }
         Ok(Ending::Interrupted) => {
-            eprintln!("demo: interrupted");
+            note("demo: interrupted");
             ExitCode::from(INTERRUPTED)
         }
         Err(Surprise(what)) => {
-            eprintln!("demo: failed: {what}");
+            note(format_args!("demo: failed: {what}"));
             ExitCode::FAILURE
         }
     })

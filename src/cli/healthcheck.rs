@@ -8,6 +8,7 @@ use clap::Args;
 use http::Method;
 
 use super::http::send;
+use super::output::print;
 use crate::error::Result;
 
 /// Arguments of `healthcheck`.
@@ -31,6 +32,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let path = if arguments.live { "livez" } else { "readyz" };
     let answer = send(Method::GET, &format!("http://{address}/{path}"), &[], Bytes::new()).await?;
-    println!("{}", String::from_utf8_lossy(&answer.body).trim_end());
+    print(String::from_utf8_lossy(&answer.body).trim_end())?;
     Ok(if answer.status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

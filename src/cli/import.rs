@@ -11,9 +11,10 @@ use serde_json::{Map, Value};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
 
+use super::client::{Server, credential};
 use super::database::Opened;
+use super::output::{note, print};
 use crate::access::Scope;
 use crate::access::queries::NewKey;
 use crate::config::{Database, Serve};
@@ -32,9 +33,8 @@ pub struct Arguments {
     /// File of entities, one JSON object a line, in the form of `POST /v1/entities`; `-` is standard input
     file: PathBuf,
 
-    /// Where the service answers gRPC
-    #[arg(long, env = "OFFBOARD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
-    server: String,
+    #[command(flatten)]
+    server: Server,
 
     /// Secret of a key with the scope `entities:write`
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true, required_unless_present = "offline")]
@@ -163,28 +163,29 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         (Some(org), true) => offline(&arguments, org, input).await?,
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
-    tell(&account, &bad, arguments.json);
+    tell(&account, &bad, arguments.json)?;
     Ok(if account.summary.failed == 0 && bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(Account { summary, failures }: &Account, bad: &BadLines, json: bool) {
+fn tell(Account { summary, failures }: &Account, bad: &BadLines, json: bool) -> Result<()> {
     let received = summary.received + bad.len() as i64;
     let failed = summary.failed + bad.len() as i64;
     if json {
         let counts = serde_json::json!({
             "received": received, "created": summary.created, "existing": summary.existing, "failed": failed,
         });
-        println!("{counts}");
+        print(counts)?;
     } else {
-        println!("{received} read, {} created, {} there before, {failed} refused.", summary.created, summary.existing);
+        print(format_args!("{received} read, {} created, {} there before, {failed} refused.", summary.created, summary.existing))?;
     }
     for (line, fault) in bad.iter().take(FAILURES_SHOWN) {
-        eprintln!("line {line}: {fault}");
+        note(format_args!("line {line}: {fault}"));
     }
     for failure in failures {
         let why = failure.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
-        eprintln!("line {} ({}): {why}", failure.line, failure.entity_id);
+        note(format_args!("line {} ({}): {why}", failure.line, failure.entity_id));
     }
+    Ok(())
 }
 
 /// Imports over a service of its own, with a key that ends with it: the one way in, also without a server.
@@ -205,7 +206,7 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
         };
         let (key_id, secret) = super::key::issue(&database, new).await?;
         let address = running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC door is open"))?;
-        let sent = send(&format!("http://{address}"), secret.reveal(), input).await;
+        let sent = send(&Server::here(address), secret.reveal(), input).await;
         running.drain().await;
         database.with_connection(move |connection| Ok(crate::access::queries::revoke_key(connection, key_id)?)).await?;
         sent
@@ -216,13 +217,12 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
 }
 
 /// Streams the lines to the service.
-pub async fn send(server: &str, secret: &str, input: impl AsyncBufRead + Send + Unpin + 'static) -> Result<(Account, BadLines)> {
-    let unreachable = |error: tonic::transport::Error| Error::unavailable(format!("{server} cannot be reached.")).caused_by(error);
-    let channel = Endpoint::from_shared(server.to_owned()).map_err(unreachable)?.connect().await.map_err(unreachable)?;
+pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send + Unpin + 'static) -> Result<(Account, BadLines)> {
+    let credential = credential(secret)?;
+    let channel = server.connect().await?;
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let reading = tokio::spawn(read(input, sender));
     let mut request = tonic::Request::new(ReceiverStream::new(receiver));
-    let credential = format!("Bearer {secret}").parse().map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))?;
     request.metadata_mut().insert("authorization", credential);
     let refused = |status: tonic::Status| Error::unavailable(format!("The service refused: {}", status.message()));
     let mut answers = EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?.into_inner();

@@ -9,6 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::database::Opened;
+use super::output::print;
 use crate::access::queries::{self, KeySummary, NewKey};
 use crate::access::{Scope, Secret};
 use crate::config::Database;
@@ -142,10 +143,10 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
         let key = json!({
             "id": id, "org": new.org, "mode": mode.as_str(), "scopes": scopes, "expires_at": new.expires_at, "secret": secret.reveal(),
         });
-        println!("{key}");
+        print(key)?;
     } else {
-        println!("Key {id} of {} ({mode}), scopes {}.", new.org, scopes.join(", "));
-        println!("Its secret is shown only now:\n\n  {}\n", secret.reveal());
+        let (org, scopes, secret) = (&new.org, scopes.join(", "), secret.reveal());
+        print(format_args!("Key {id} of {org} ({mode}), scopes {scopes}.\nIts secret is shown only now:\n\n  {secret}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -165,12 +166,12 @@ async fn show(database: &Opened, list: List) -> Result<ExitCode> {
     let keys = database.with_connection(move |connection| Ok(queries::list_keys(connection, list.org.as_deref())?)).await?;
     for key in keys {
         let KeySummary { id, org, mode, name, secret_prefix, scopes, created_at, expires_at, revoked_at } = key;
-        if list.json {
+        let line = if list.json {
             let key = json!({
                 "id": id, "org": org, "mode": mode.as_str(), "name": name, "secret_prefix": secret_prefix, "scopes": scopes,
                 "created_at": created_at, "expires_at": expires_at, "revoked_at": revoked_at,
             });
-            println!("{key}");
+            key.to_string()
         } else {
             let state = if revoked_at.is_some() {
                 "revoked"
@@ -179,7 +180,10 @@ async fn show(database: &Opened, list: List) -> Result<ExitCode> {
             } else {
                 "active"
             };
-            println!("{id}  {secret_prefix}…  {state:7}  {org} ({mode})  {}  {name}", scopes.join(","));
+            format!("{id}  {secret_prefix}…  {state:7}  {org} ({mode})  {}  {name}", scopes.join(","))
+        };
+        if !print(line)? {
+            break;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -189,6 +193,6 @@ async fn revoke(database: &Opened, id: Uuid) -> Result<ExitCode> {
     if !database.with_connection(move |connection| Ok(queries::revoke_key(connection, id)?)).await? {
         return Err(Error::new(crate::error::Code::NotFound, format!("There is no key {id} that is not revoked already.")));
     }
-    println!("Key {id} is revoked.");
+    print(format_args!("Key {id} is revoked."))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::database::Opened;
+use super::output::print;
 use crate::config::Database;
 use crate::error::Result;
 
@@ -22,9 +23,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     database.close().await?;
     let applied = applied?;
     if applied.is_empty() {
-        println!("The schema is up to date.");
+        print("The schema is up to date.")?;
     } else {
-        println!("Applied {}.", applied.join(", "));
+        print(format_args!("Applied {}.", applied.join(", ")))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bulk_delete;
+mod client;
 mod database;
 mod demo;
 mod healthcheck;
@@ -9,6 +10,7 @@ mod http;
 mod import;
 mod key;
 mod migrate;
+mod output;
 mod serve;
 mod wait_for_db;
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::output::{note, print};
 use crate::config::{LogFormat, Logging};
 use crate::error::{Error, Result};
 use crate::telemetry::{self, StatementTracer, Telemetry};
@@ -76,7 +79,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("offboard: cannot start: {error}");
+            note(format_args!("offboard: cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -85,7 +88,7 @@ pub fn main() -> ExitCode {
     // end, or after a second signal, is left behind.
     runtime.shutdown_timeout(LAST_GRACE);
     outcome.unwrap_or_else(|error| {
-        eprintln!("offboard: {}", sentence(&error));
+        note(format_args!("offboard: {}", sentence(&error)));
         ExitCode::FAILURE
     })
 }
@@ -116,10 +119,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::BulkDelete(arguments) => bulk_delete::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments, instance, telemetry.prometheus()).await,
-        Command::Version => {
-            println!("offboard {}", env!("CARGO_PKG_VERSION"));
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Version => print(format_args!("offboard {}", env!("CARGO_PKG_VERSION"))).map(|_| ExitCode::SUCCESS),
     };
     telemetry.shutdown().await;
     outcome

@@ -60,6 +60,8 @@ fn wrong_usage_is_told_and_ends_with_2() {
         (&["serve", "--grpc-addr=here"], "--grpc-addr"),
         (&["serve", "--roles=grpc,cook"], "gateway"),
         (&["serve", "--lease=-1"], "seconds"),
+        (&["serve", "--data-dir=/dev/null", "--mail-from=someone@example.com"], "--smtp-url"),
+        (&["serve", "--data-dir=/dev/null", "--smtp-url=smtp://mail"], "--mail-from"),
         (&["import", "x.ndjson"], "--key"),
         (&["import", "x.ndjson", "--offline"], "--org"),
     ] {
@@ -67,6 +69,34 @@ fn wrong_usage_is_told_and_ends_with_2() {
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}: {ended:?}");
         assert!(ended.stderr.contains(told), "{arguments:?}: {}", ended.stderr);
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_is_gone_changes_no_exit_code() {
+    let world = World::start(Door::Grpc).await;
+    let database = ["--database-url", world.database.url.as_str()];
+    let (server, admin) = (format!("http://{}", world.server.addresses.grpc), world.server.addresses.admin.to_string());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let import = |more: &[&str]| run_unread(&[["import", path, "--server", &server, "--key", &world.key.secret].as_slice(), more].concat());
+    assert_eq!((import(&[]), import(&["--json"])), (Some(0), Some(0)));
+    std::fs::write(file.path(), "no JSON\n").unwrap();
+    assert_eq!(import(&[]), Some(1), "a failure stays one");
+    let key = ["key", "create", "--org", "acme", "--scope", "entities:read"];
+    for arguments in [
+        [key.as_slice(), &database].concat(),
+        [key.as_slice(), &["--json"], &database].concat(),
+        [["key", "list"].as_slice(), &database].concat(),
+        [["key", "list", "--json"].as_slice(), &database].concat(),
+        [["key", "revoke", &world.key.id].as_slice(), &database].concat(),
+        [["migrate"].as_slice(), &database].concat(),
+        vec!["healthcheck", "--admin-addr", &admin],
+        vec!["version"],
+    ] {
+        assert_eq!(run_unread(&arguments), Some(0), "{arguments:?}");
+    }
+    assert_eq!(run_unread(&["serve", "--grpc-adr=x"]), Some(2));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod attribute_index_plans;
 mod attribute_index_races;
 mod attribute_indexes;
 mod browsers;
+mod client_tls;
 mod command_line;
 mod contracts;
 mod deadlines;

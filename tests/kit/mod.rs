@@ -30,6 +30,7 @@ mod server;
 mod smtp;
 pub mod spelling;
 pub mod stream;
+mod tls;
 mod world;
 
 pub use client::{Answer, Client, Door, Failure, Fault};
@@ -37,9 +38,10 @@ pub use http::{Reply, curl, grpcurl, http};
 pub use nats::{NatsServer, Stored};
 pub use postgres::{Database, database, empty_database};
 pub use serde_json::{Value, json};
-pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run, spawn};
+pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run, run_unread, spawn};
 pub use smtp::{Mail, SmtpSink};
 pub use stream::MessageStream;
+pub use tls::TlsFront;
 pub use world::{World, until};
 
 /// Runs the body of a test once through each door: as the tests `NAME::grpc` and `NAME::rest`.

@@ -66,6 +66,14 @@ pub fn run(arguments: &[&str]) -> Ended {
     Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
+/// Runs the binary with arguments to its end, where nobody reads what it prints: both of its outputs lead to a reader that is gone. Returns
+/// its exit code.
+pub fn run_unread(arguments: &[&str]) -> Option<i32> {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command().args(arguments).stdout(writer.try_clone().unwrap()).stderr(writer).status().unwrap().code()
+}
+
 /// Starts the binary with arguments, to be dealt with while it runs.
 pub fn spawn(arguments: &[&str]) -> Child {
     command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

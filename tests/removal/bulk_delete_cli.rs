@@ -30,7 +30,7 @@ async fn a_preview_tells_what_would_go_and_why_not() {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     let lines: Vec<_> = ended.stdout.lines().collect();
     assert_eq!(lines[0], "12 entities selected.");
-    assert!(lines[1].starts_with("             10 would be marked as deleted, in about "), "{}", lines[1]);
+    assert!(lines[1].starts_with("             10 would be marked as deleted, in "), "{}", lines[1]);
     assert_eq!(lines[2..4], ["              1 would fail: on hold", "              1 excluded"]);
     assert!(lines[4].starts_with("First of them: e-000002, e-000004, ") && lines[4].ends_with("e-000012"), "{}", lines[4]);
     let ended = bulk_delete(&world, &["preview", "--all", "--hard", "--json"]);
@@ -68,6 +68,9 @@ async fn a_start_without_anyone_to_ask_is_wrong_usage() {
         &["preview", "--uri", "e", "--filter", "exists(uri)"],
         &["start", "--all", "--no-preview"],
         &["start", "--all", "--yes", "--max-objects-per-second", "0"],
+        &["start", "--all", "--yes", "--send-mail", ""],
+        &["preview", "--uris-from", "-", "--exclude-from", "-"],
+        &["start", "--yes", "--uris-from", "/dev/stdin", "--exclude-from", "-"],
         &["list", "--max", "1001"],
         &["watch"],
     ] {
@@ -83,11 +86,11 @@ async fn what_the_service_refuses_is_one_clear_sentence() {
         (["start", "--all", "--yes", "--max-objects", "5"].as_slice(), "The selection holds 12 entities, more than 5."),
         (&["start", "--all", "--yes", "--expected-count", "5"], "The selection holds 12 entities, not 5."),
         (&["preview", "--filter", "exists(nothing)"], "nothing"),
-        (&["preview", "--uri", "a b"], "uri_list[0] must be"),
+        (&["preview", "--uri", "a b"], "value 1 of --uri and --uris-from must be"),
         (&["start", "--all", "--yes", "--clean-report-within", "60"], "Run a check of consistency first"),
-        (&["start", "--all", "--yes", "--no-preview", "--send-mail", "true"], "send_mail must be left out"),
+        (&["start", "--all", "--yes", "--no-preview", "--send-mail", "true"], "--send-mail must be left out"),
         (&["failures", "0190a1b2-0000-7000-8000-000000000001"], "No task with id"),
-        (&["list", "--order-by", "colour"], "order_by must be one of"),
+        (&["list", "--order-by", "colour"], "--order-by must be one of"),
         (&["preview", "--uris-from", "/nowhere/at-all"], "--uris-from /nowhere/at-all cannot be read"),
     ] {
         let ended = bulk_delete(&world, arguments);
@@ -135,6 +138,50 @@ async fn tasks_and_failures_are_listed_line_by_line() {
     assert_eq!((&json["id"], &json["currentState"]["objectsFailedToDeleteCount"]), (&json!(task), &json!(1100)));
 }
 
+/// A variable of the shell that is not set leaves an empty argument.
+#[tokio::test]
+async fn a_blank_selection_is_wrong_usage_and_the_flag_is_named() {
+    let world = given().await;
+    for flag in ["--filter", "--type", "--uri", "--exclude"] {
+        for blank in ["", "  "] {
+            for command in ["preview", "start"] {
+                let other = if flag == "--exclude" { "--all" } else { "--hard" };
+                let more = if command == "start" { ["--yes", "--no-preview"].as_slice() } else { &[] };
+                let ended = bulk_delete(&world, &[[command, other, flag, blank].as_slice(), more].concat());
+                assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{command} {flag}: {ended:?}");
+                assert!(ended.stderr.contains(flag) && ended.stderr.contains("must not be blank"), "{command} {flag}: {}", ended.stderr);
+            }
+        }
+    }
+    assert_eq!(world.database.rows("bulk_delete"), 0);
+}
+
+/// As in `offboard … | head -1`: whoever leaves early breaks nothing.
+#[tokio::test]
+async fn a_reader_that_is_gone_changes_no_exit_code() {
+    let world = given().await;
+    let server = format!("http://{}", world.server.addresses.grpc);
+    let unread = |arguments: &[&str]| {
+        run_unread(&[["bulk-delete"].as_slice(), arguments, &["--server", &server, "--key", &world.key.secret]].concat())
+    };
+    assert_eq!(unread(&["preview", "--all"]), Some(0));
+    assert_eq!(unread(&["preview", "--all", "--json"]), Some(0));
+    assert_eq!(unread(&["start", "--uri", "e-000001", "--yes"]), Some(0));
+    assert_eq!(unread(&["start", "--uri", "e-000002", "--yes", "--detach"]), Some(0));
+    assert_eq!(unread(&["start", "--all", "--yes", "--json"]), Some(3), "e-000003 is on hold");
+    let task = text(
+        &serde_json::from_str::<Value>(bulk_delete(&world, &["list", "--history", "--max", "1", "--json"]).stdout.trim()).unwrap()["id"],
+    );
+    for arguments in [["watch", &task].as_slice(), &["watch", &task, "--json"]] {
+        assert_eq!(unread(arguments), Some(3), "{arguments:?}");
+    }
+    assert_eq!((unread(&["list", "--history"]), unread(&["failures", &task])), (Some(0), Some(0)));
+    assert_eq!(unread(&["failures", "0190a1b2-0000-7000-8000-000000000001"]), Some(1), "a failure stays one");
+    assert_eq!(unread(&["start", "--all"]), Some(2), "and so does wrong usage");
+    world.database.sql(&format!("UPDATE bulk_delete SET status = 'paused', ended_at = NULL, paused_at = now() WHERE id = '{task}'"));
+    assert_eq!((unread(&["resume", &task]), unread(&["pause", &task]), unread(&["stop", &task])), (Some(0), Some(0), Some(0)));
+}
+
 /// The JSON of a task is that of the REST door.
 #[tokio::test]
 async fn a_task_is_printed_as_the_rest_door_shows_it() {
@@ -170,6 +217,58 @@ async fn whoever_leaves_does_not_stop_the_task() {
     let told = String::from_utf8(ended.stderr).unwrap();
     assert!(told.contains("The task goes on.") && told.contains(&format!("offboard bulk-delete watch {task}")), "{told}");
     assert_eq!(world.database.rows("bulk_delete WHERE status = 'paused'"), 1);
+}
+
+/// A service that was never there is not waited for.
+#[test]
+fn a_first_connection_that_fails_ends_the_watching() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Nobody here speaks TLS, so that no connection comes about.
+    let server = format!("https://{}", listener.local_addr().unwrap());
+    let attempts = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = attempts.clone();
+    std::thread::spawn(move || {
+        while listener.accept().is_ok() {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    let ended = run(&[
+        "bulk-delete",
+        "watch",
+        "0190a1b2-0000-7000-8000-000000000001",
+        "--server",
+        &server,
+        "--server-ca-file",
+        TlsFront::CA_FILE,
+        "--key",
+        "k",
+    ]);
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(1), "", 1), "{ended:?}");
+    assert_eq!(attempts.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+/// A service that restarts is found again, and one line tells of it.
+#[tokio::test]
+async fn a_connection_that_is_lost_is_tried_again() {
+    let mut world = given().await;
+    let task = world.bulk_delete(json!({"uris": ["e-000001"]})).await;
+    let task = text(task.get("id"));
+    world.database.sql(&format!("UPDATE bulk_delete SET status = 'paused', ended_at = NULL, paused_at = now() WHERE id = '{task}'"));
+    let address = world.server.addresses.grpc.to_string();
+    let mut watching = spawn(&["bulk-delete", "watch", &task, "--server", &format!("http://{address}"), "--key", &world.key.secret]);
+    let mut told = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let (first, told) = tokio::task::spawn_blocking(move || (told.next().unwrap().unwrap(), told)).await.unwrap();
+    assert!(first.contains("paused"), "{first}");
+    world.server.kill();
+    // Long enough for it to be tried more than once.
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    world.database.sql(&format!("UPDATE bulk_delete SET status = 'canceled', paused_at = NULL, ended_at = now() WHERE id = '{task}'"));
+    let _again = Server::start_with(&world.database, &["--grpc-addr", &address], &[]).await;
+    let ended = tokio::task::spawn_blocking(move || (told.last(), watching.wait_with_output())).await.unwrap();
+    let (last, ended) = (ended.0.unwrap().unwrap(), ended.1.unwrap());
+    assert!(last.starts_with("canceled: "), "{last}");
+    assert_eq!(ended.status.code(), Some(4));
+    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "The connection to the service was lost; it is tried again.\n");
 }
 
 /// Runs to the end with the code of the end.

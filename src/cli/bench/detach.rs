@@ -14,8 +14,11 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
+use crate::cli::client::{Server, credential};
+use crate::cli::output::print;
 use crate::error::{Error, Result};
 use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
 use crate::proto::v1::{AttachEntityRequest, DetachEntityRequest, PortfolioView};
@@ -23,13 +26,12 @@ use crate::proto::v1::{AttachEntityRequest, DetachEntityRequest, PortfolioView};
 /// Arguments of `bench detach`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Through which door
+    /// Through which door; --server is where that is
     #[arg(long, default_value = "grpc")]
     door: Door,
 
-    /// Where the service answers, such as http://127.0.0.1:50051
-    #[arg(long, env = "OFFBOARD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
-    server: String,
+    #[command(flatten)]
+    server: Server,
 
     /// Secret of a key with the scope `portfolios:write`
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
@@ -108,7 +110,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     for portfolio in &mut portfolios {
         portfolio.rates.sort_by(f64::total_cmp);
-        println!("{} {:.0}", portfolio.id, portfolio.rates[portfolio.rates.len() / 2]);
+        print(format_args!("{} {:.0}", portfolio.id, portfolio.rates[portfolio.rates.len() / 2]))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -150,20 +152,25 @@ impl Portfolio {
 
 #[derive(Clone)]
 enum Caller {
-    Grpc { client: PortfolioServiceClient<Channel>, bearer: String, view: View },
+    Grpc { client: PortfolioServiceClient<Channel>, bearer: MetadataValue<Ascii>, view: View },
     Rest { client: Client<HttpConnector, Full<Bytes>>, server: String, bearer: String, view: View },
 }
 
 impl Caller {
     fn connect(arguments: &Arguments) -> Result<Caller> {
-        let (bearer, server) = (format!("Bearer {}", arguments.key), arguments.server.clone());
+        let (server, view) = (&arguments.server, arguments.view);
         Ok(match arguments.door {
-            Door::Grpc => Caller::Grpc {
-                client: PortfolioServiceClient::new(Channel::from_shared(server).map_err(Error::internal)?.connect_lazy()),
-                bearer,
-                view: arguments.view,
-            },
-            Door::Rest => Caller::Rest { client: Client::builder(TokioExecutor::new()).build_http(), server, bearer, view: arguments.view },
+            Door::Grpc => {
+                let client = PortfolioServiceClient::new(server.endpoint()?.connect_lazy());
+                Caller::Grpc { client, bearer: credential(&arguments.key)?, view }
+            }
+            Door::Rest if server.is_tls() => {
+                return Err(Error::invalid("--server", "invalid", "must be http://HOST:PORT with --door rest"));
+            }
+            Door::Rest => {
+                let (client, bearer) = (Client::builder(TokioExecutor::new()).build_http(), format!("Bearer {}", arguments.key));
+                Caller::Rest { client, server: server.server.clone(), bearer, view }
+            }
         })
     }
 
@@ -171,7 +178,7 @@ impl Caller {
         match self {
             Caller::Grpc { client, bearer, view } => {
                 let message = DetachEntityRequest { portfolio_id: portfolio.to_owned(), entity_id: entity.to_owned(), view: view.wanted() };
-                client.detach_entity(with_key(message, bearer)?).await.map_err(refused)?;
+                client.detach_entity(with_key(message, bearer)).await.map_err(refused)?;
                 Ok(())
             }
             Caller::Rest { view, .. } => {
@@ -185,7 +192,7 @@ impl Caller {
         match self {
             Caller::Grpc { client, bearer, view } => {
                 let message = AttachEntityRequest { portfolio_id: portfolio.to_owned(), entity_id: entity.to_owned(), view: view.wanted() };
-                client.attach_entity(with_key(message, bearer)?).await.map_err(refused)?;
+                client.attach_entity(with_key(message, bearer)).await.map_err(refused)?;
                 Ok(())
             }
             Caller::Rest { .. } => {
@@ -215,12 +222,10 @@ impl Caller {
     }
 }
 
-fn with_key<T>(message: T, bearer: &str) -> Result<Request<T>> {
+fn with_key<T>(message: T, bearer: &MetadataValue<Ascii>) -> Request<T> {
     let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", bearer.clone());
     request
-        .metadata_mut()
-        .insert("authorization", bearer.parse().map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))?);
-    Ok(request)
 }
 
 fn wrong(description: String) -> Error {

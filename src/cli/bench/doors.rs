@@ -22,6 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tower::Service;
 
+use crate::cli::client::credential;
 use crate::error::{Error, Result};
 use crate::proto::v1::entity_service_client::EntityServiceClient;
 use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
@@ -110,21 +111,22 @@ struct Portfolio {
 impl Caller {
     /// Connects.
     pub async fn connect(door: Door, server: String, key: &str, meter: Meter) -> Result<Caller> {
-        let bearer = format!("Bearer {key}");
         let connector = Connector(meter);
         Ok(match door {
             Door::Grpc => {
                 let endpoint = Endpoint::from_shared(server).map_err(Error::internal)?;
                 let channel = endpoint.connect_with_connector(connector).await;
                 let channel = channel.map_err(|error| Error::unavailable("The service cannot be reached.").caused_by(error))?;
-                let bearer = bearer.parse().map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))?;
+                let bearer = credential(key)?;
                 Caller::Grpc {
                     entities: EntityServiceClient::new(channel.clone()),
                     portfolios: PortfolioServiceClient::new(channel),
                     bearer,
                 }
             }
-            Door::Rest => Caller::Rest { client: Client::builder(TokioExecutor::new()).build(connector), server, bearer },
+            Door::Rest => {
+                Caller::Rest { client: Client::builder(TokioExecutor::new()).build(connector), server, bearer: format!("Bearer {key}") }
+            }
         })
     }
 

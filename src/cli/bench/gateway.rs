@@ -11,17 +11,19 @@ use futures::future::try_join_all;
 use tonic::Code;
 
 use super::doors::{Caller, Door, Meter};
+use crate::cli::client::plain_url;
+use crate::cli::output::print;
 use crate::error::{Error, Result};
 
 /// Arguments of `bench gateway`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Where the service answers gRPC
-    #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    /// Where the service answers gRPC, without TLS, so that the bytes are those of the messages
+    #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL", value_parser = plain_url)]
     grpc: String,
 
-    /// Where the service answers REST
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    /// Where the service answers REST, without TLS
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = plain_url)]
     rest: String,
 
     /// Secret of a key with the scopes `entities:read`, `entities:write` and `portfolios:write`
@@ -77,11 +79,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         let many = bench.compare(act, arguments.connections, arguments.rounds, arguments.calls).await?;
         let one = bench.compare(act, 1, arguments.rounds, arguments.calls * 2).await?;
         let [grpc, rest] = [0, 1].map(|door| median(many.iter().map(|turns| turns[door].rate)));
-        println!("{name}: {grpc:.0} a second by gRPC, {rest:.0} by REST, on {} connections", arguments.connections);
-        println!("rest_over_grpc_{name}_ratio {:.2}", median(many.iter().map(|[grpc, rest]| rest.rate / grpc.rate)));
-        println!("{name}_added_bytes {:.0}", median(one.iter().map(|[grpc, rest]| rest.bytes - grpc.bytes)));
+        print(format_args!("{name}: {grpc:.0} a second by gRPC, {rest:.0} by REST, on {} connections", arguments.connections))?;
+        print(format_args!("rest_over_grpc_{name}_ratio {:.2}", median(many.iter().map(|[grpc, rest]| rest.rate / grpc.rate))))?;
+        print(format_args!("{name}_added_bytes {:.0}", median(one.iter().map(|[grpc, rest]| rest.bytes - grpc.bytes))))?;
         let micros = one.iter().map(|[grpc, rest]| (rest.call.as_secs_f64() - grpc.call.as_secs_f64()) * 1e6);
-        println!("{name}_added_microseconds {:.0}", median(micros));
+        print(format_args!("{name}_added_microseconds {:.0}", median(micros)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

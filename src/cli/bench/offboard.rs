@@ -8,8 +8,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use futures::future::try_join_all;
 use tonic::Request;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
+use crate::cli::client::{Server, credential};
+use crate::cli::output::print;
 use crate::error::{Error, Result};
 use crate::proto::v1::RequestOffboardingRequest;
 use crate::proto::v1::offboarding_service_client::OffboardingServiceClient;
@@ -20,9 +22,8 @@ const CALLERS_A_CONNECTION: usize = 16;
 /// Arguments of `bench offboard`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Where the service answers gRPC
-    #[arg(long, env = "OFFBOARD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
-    server: String,
+    #[command(flatten)]
+    server: Server,
 
     /// Secret of a key with the scope `entities:offboard`
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
@@ -43,10 +44,8 @@ pub struct Arguments {
 
 /// Prints when the first request was sent, in seconds since 1970, and how many seconds all of them took.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let unreachable = |error: tonic::transport::Error| Error::unavailable("The service cannot be reached.").caused_by(error);
-    let endpoint = Endpoint::from_shared(arguments.server.clone()).map_err(unreachable)?;
-    let connections = (0..arguments.callers.div_ceil(CALLERS_A_CONNECTION)).map(|_| endpoint.connect());
-    let connections = try_join_all(connections).await.map_err(unreachable)?;
+    let connections = (0..arguments.callers.div_ceil(CALLERS_A_CONNECTION)).map(|_| arguments.server.connect());
+    let connections = try_join_all(connections).await?;
     let callers = arguments.callers;
     let (arguments, next) = (Arc::new(arguments), Arc::new(AtomicUsize::new(1)));
 
@@ -59,14 +58,13 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     for ended in try_join_all(callers).await.map_err(Error::internal)? {
         ended?;
     }
-    println!("{:.3} {:.3}", since.as_secs_f64(), started.elapsed().as_secs_f64());
+    print(format_args!("{:.3} {:.3}", since.as_secs_f64(), started.elapsed().as_secs_f64()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// One caller: sends the next request as soon as the last is answered.
 async fn call(mut client: OffboardingServiceClient<Channel>, arguments: Arc<Arguments>, next: Arc<AtomicUsize>) -> Result<()> {
-    let wrong_key = |_| Error::invalid("--key", "invalid", "must be the secret of a key");
-    let bearer: tonic::metadata::MetadataValue<_> = format!("Bearer {}", arguments.key).parse().map_err(wrong_key)?;
+    let bearer = credential(&arguments.key)?;
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number > arguments.entities {

@@ -8,8 +8,10 @@ use clap::Args;
 use futures::future::try_join_all;
 use tokio::time::Instant;
 use tonic::Request;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
+use crate::cli::client::{Server, credential};
+use crate::cli::output::print;
 use crate::error::{Error, Result};
 use crate::proto::v1::DetachEntityRequest;
 use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
@@ -17,9 +19,8 @@ use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
 /// Arguments of `bench pace`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Where the service answers gRPC
-    #[arg(long, env = "OFFBOARD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
-    server: String,
+    #[command(flatten)]
+    server: Server,
 
     /// Secret of a key with the scope `portfolios:write`
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
@@ -35,10 +36,7 @@ pub struct Arguments {
 /// calls that it keeps from being made.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let members = members()?;
-    let unreachable = |error: tonic::transport::Error| Error::unavailable("The service cannot be reached.").caused_by(error);
-    let channel = Endpoint::from_shared(arguments.server).map_err(unreachable)?.connect().await.map_err(unreachable)?;
-    let wrong_key = |_| Error::invalid("--key", "invalid", "must be the secret of a key");
-    let bearer: tonic::metadata::MetadataValue<_> = format!("Bearer {}", arguments.key).parse().map_err(wrong_key)?;
+    let (channel, bearer) = (arguments.server.connect().await?, credential(&arguments.key)?);
     let (start, gap) = (Instant::now(), Duration::from_secs(1) / arguments.rate);
     let calls = (0_u32..).zip(members).map(|(n, message)| {
         let (client, bearer) = (PortfolioServiceClient::new(channel.clone()), bearer.clone());
@@ -47,7 +45,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut times = try_join_all(calls).await.map_err(Error::internal)?.into_iter().collect::<Result<Vec<_>>>()?;
     times.sort();
     let percentile = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1_000.0;
-    println!("{} {:.2} {:.2}", times.len(), percentile(50), percentile(99));
+    print(format_args!("{} {:.2} {:.2}", times.len(), percentile(50), percentile(99)))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,12 +1,12 @@
-//! The way to a running service.
+//! A running service as `bulk-delete` speaks to it.
 
 use clap::Args;
+use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
-use tonic_types::StatusExt;
+use tonic::transport::Channel;
 
-use crate::error::{Code, Error, Result, Violation};
+use crate::cli::client::{Server, credential};
+use crate::error::Result;
 use crate::proto::v1::bulk_delete_service_client::BulkDeleteServiceClient;
 
 /// A page of a thousand tasks, each with a hundred ids of what failed.
@@ -15,9 +15,8 @@ const LARGEST_ANSWER: usize = 64 << 20;
 /// Which service, and who asks.
 #[derive(Args, Clone, Debug)]
 pub struct Connection {
-    /// Where the service answers gRPC
-    #[arg(long, env = "OFFBOARD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
-    server: String,
+    #[command(flatten)]
+    server: Server,
 
     /// Secret of a key with the scopes `entities:read` and `entities:delete`, and `entities:delete_hard` for --hard
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
@@ -35,12 +34,9 @@ pub struct Service {
 impl Connection {
     /// Connects.
     pub async fn open(&self) -> Result<Service> {
-        let server = &self.server;
-        let unreachable = |error: tonic::transport::Error| Error::unavailable(format!("{server} cannot be reached.")).caused_by(error);
-        let channel = Endpoint::from_shared(server.clone()).map_err(unreachable)?.connect().await.map_err(unreachable)?;
-        let credential =
-            format!("Bearer {}", self.key).parse().map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))?;
-        Ok(Service { client: BulkDeleteServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER), credential })
+        let credential = credential(&self.key)?;
+        let client = BulkDeleteServiceClient::new(self.server.connect().await?);
+        Ok(Service { client: client.max_decoding_message_size(LARGEST_ANSWER), credential })
     }
 }
 
@@ -51,21 +47,4 @@ impl Service {
         request.metadata_mut().insert("authorization", self.credential.clone());
         request
     }
-}
-
-/// What the service refused, in its own words.
-pub fn refused(status: Status) -> Error {
-    let details = status.get_error_details();
-    let faults = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
-    if !faults.is_empty() {
-        let violation = |fault: &tonic_types::FieldViolation| Violation {
-            field: fault.field.clone(),
-            code: "invalid",
-            description: fault.description.clone(),
-        };
-        return Error::validation(faults.iter().map(violation).collect());
-    }
-    let code = details.error_info().and_then(|info| Code::from_reason(&info.reason)).unwrap_or_else(|| Code::from_grpc(status.code()));
-    let message = if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() };
-    Error::new(code, message)
 }

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::connect::{Connection, refused};
+use super::connect::Connection;
+use super::refusal::refused;
+use crate::cli::output::print;
 use crate::error::Result;
 use crate::proto::v1;
 
@@ -38,13 +40,10 @@ pub async fn run(arguments: Arguments, act: Act) -> Result<ExitCode> {
         Act::Resume => drop(client.resume_task(service.request(v1::ResumeTaskRequest { tenant, task_id })).await.map_err(refused)?),
         Act::Stop => drop(client.stop_task(service.request(v1::StopTaskRequest { tenant, task_id })).await.map_err(refused)?),
     }
-    println!(
-        "{}",
-        match act {
-            Act::Pause => "The task pauses at the end of the chunk in hand.",
-            Act::Resume => "The task goes on.",
-            Act::Stop => "The task stops at the end of the chunk in hand.",
-        }
-    );
+    print(match act {
+        Act::Pause => "The task pauses at the end of the chunk in hand.",
+        Act::Resume => "The task goes on.",
+        Act::Stop => "The task stops at the end of the chunk in hand.",
+    })?;
     Ok(ExitCode::SUCCESS)
 }

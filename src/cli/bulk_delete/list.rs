@@ -1,14 +1,15 @@
 //! `offboard bulk-delete list` and `failures`.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat};
 use clap::Args;
 
-use super::connect::{Connection, refused};
+use super::connect::Connection;
+use super::refusal::refused;
 use super::show::{self, grouped};
-use crate::error::{Error, Result};
+use crate::cli::output::print;
+use crate::error::Result;
 use crate::proto::v1;
 
 const PAGE: i32 = 1_000;
@@ -119,14 +120,5 @@ pub async fn failures(arguments: FailuresArguments) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         request.page_token = page.next_page_token;
-    }
-}
-
-/// Writes a line; false if whoever reads has read enough, as `head` does.
-fn print(line: &str) -> Result<bool> {
-    match writeln!(std::io::stdout().lock(), "{line}") {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::internal(error)),
     }
 }

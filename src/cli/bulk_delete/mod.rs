@@ -8,6 +8,7 @@ mod control;
 mod list;
 mod preview;
 mod progress;
+mod refusal;
 mod selection;
 mod show;
 mod start;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::output::note;
 use crate::error::Result;
 use crate::proto::v1;
 
@@ -70,6 +72,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Action::List(arguments) => list::run(arguments).await,
         Action::Failures(arguments) => list::failures(arguments).await,
     }
+}
+
+/// Tells what is wrong with a command line that the parser of arguments let through.
+fn wrong_usage(fault: &str) -> ExitCode {
+    note(format_args!("offboard: {fault}"));
+    USAGE.into()
 }
 
 /// The exit code of a task that is over; none while it is not.

@@ -4,9 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::connect::{Connection, Service, refused};
+use super::connect::{Connection, Service};
+use super::refusal::refused;
 use super::selection::Selection;
-use super::show::{about, entities, grouped, preview as to_json, to_std};
+use super::show::{entities, grouped, preview as to_json, roughly, to_std};
+use super::wrong_usage;
+use crate::cli::output::print;
 use crate::error::{Error, Result};
 use crate::proto::v1;
 
@@ -29,15 +32,15 @@ pub struct Arguments {
 
 /// Shows what a task would do.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    if let Some(fault) = arguments.selection.misuse() {
+        return Ok(wrong_usage(fault));
+    }
     let hard = arguments.selection.is_hard();
     let request = arguments.selection.request()?;
     let service = arguments.connection.open().await?;
     let preview = ask(&service, &request).await?;
-    if arguments.json {
-        println!("{}", to_json(&preview));
-    } else {
-        print!("{}", describe(&preview, hard));
-    }
+    let text = if arguments.json { to_json(&preview).to_string() } else { describe(&preview, hard) };
+    print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -48,13 +51,13 @@ pub async fn ask(service: &Service, request: &v1::StartBulkDeleteRequest) -> Res
     answer.preview.ok_or_else(|| Error::internal("a dry run has a preview"))
 }
 
-/// What a task would do, for people.
+/// What a task would do, for people; the last line is not ended.
 pub fn describe(preview: &v1::BulkDeletePreview, hard: bool) -> String {
     let how = if hard { "erased" } else { "marked as deleted" };
     let mut text = format!("{} selected.\n", entities(preview.matched_count));
     text.push_str(&format!("  {:>13} would be {how}", grouped(preview.deletable_count)));
     if let Some(duration) = preview.estimated_duration.filter(|_| preview.deletable_count > 0) {
-        text.push_str(&format!(", in about {}", about(to_std(duration))));
+        text.push_str(&format!(", in {}", roughly(to_std(duration))));
     }
     text.push('\n');
     let mut reasons: Vec<_> = preview.failing_by_reason.iter().collect();
@@ -68,7 +71,24 @@ pub fn describe(preview: &v1::BulkDeletePreview, hard: bool) -> String {
     if !preview.sample.is_empty() {
         let shown: Vec<&str> = preview.sample.iter().take(IDS_SHOWN).map(String::as_str).collect();
         let more = if preview.deletable_count > shown.len() as i64 { ", …" } else { "" };
-        text.push_str(&format!("First of them: {}{more}\n", shown.join(", ")));
+        text.push_str(&format!("First of them: {}{more}", shown.join(", ")));
     }
-    text
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preview_tells_how_long_a_task_would_take() {
+        let line = |seconds, deletable_count| {
+            let estimated_duration = Some(prost_types::Duration { seconds, nanos: 5_000_000 });
+            let preview = v1::BulkDeletePreview { matched_count: 2, deletable_count, estimated_duration, ..Default::default() };
+            describe(&preview, true).lines().nth(1).map(|line| line.trim().to_owned())
+        };
+        assert_eq!(line(0, 2).as_deref(), Some("2 would be erased, in less than a second"));
+        assert_eq!(line(90, 2).as_deref(), Some("2 would be erased, in about 90 seconds"));
+        assert_eq!(line(90, 0).as_deref(), Some("0 would be erased"));
+    }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::show::{self, about, entities, grouped, to_std};
+use crate::cli::output::{note, print};
+use crate::error::Result;
 use crate::proto::v1;
 
 /// How often a line is written where there is no terminal.
@@ -39,11 +41,13 @@ impl Display {
         Display::Bar(bar)
     }
 
-    /// Shows how far a task has come.
-    pub fn show(&mut self, task: &v1::Task) {
+    /// Shows how far a task has come. That nobody reads any more does not end the watching.
+    pub fn show(&mut self, task: &v1::Task) -> Result<()> {
         let is_over = super::outcome(task).is_some();
         match self {
-            Display::Json => println!("{}", show::task(task)),
+            Display::Json => {
+                print(show::task(task))?;
+            }
             Display::Bar(bar) => {
                 let progress = task.current_state.clone().unwrap_or_default();
                 if progress.number_of_selected_objects > 0 {
@@ -53,17 +57,28 @@ impl Display {
                 bar.set_message(words(task));
                 if is_over {
                     bar.finish_and_clear();
-                    println!("{}", end(task));
+                    print(end(task))?;
                 }
             }
-            Display::Lines { .. } if is_over => println!("{}", end(task)),
+            Display::Lines { .. } if is_over => {
+                print(end(task))?;
+            }
             Display::Lines { last } => {
                 let said = last.is_some_and(|(status, at)| status == task.status && at.elapsed() < LINE_EVERY);
                 if !said {
                     *last = Some((task.status, Instant::now()));
-                    println!("{}", line(task));
+                    print(line(task))?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Tells of something else on standard error.
+    pub fn tell(&self, text: &str) {
+        match self {
+            Display::Bar(bar) => bar.suspend(|| note(text)),
+            Display::Json | Display::Lines { .. } => note(text),
         }
     }
 

@@ -13,15 +13,15 @@ use crate::proto::v1;
 #[command(group = ArgGroup::new("selection").required(true).multiple(true).args(["filter", "entity_type", "uris", "uris_from", "all"]))]
 pub struct Selection {
     /// Filter expression; with --type, both must hold
-    #[arg(long, value_name = "EXPRESSION", conflicts_with_all = ["uris", "uris_from", "all"])]
+    #[arg(long, value_name = "EXPRESSION", value_parser = not_blank, conflicts_with_all = ["uris", "uris_from", "all"])]
     filter: Option<String>,
 
     /// Type, in full or by its last part
-    #[arg(long = "type", id = "entity_type", value_name = "TYPE", conflicts_with_all = ["uris", "uris_from", "all"])]
+    #[arg(long = "type", id = "entity_type", value_name = "TYPE", value_parser = not_blank, conflicts_with_all = ["uris", "uris_from", "all"])]
     entity_type: Option<String>,
 
     /// URI (entities/ID) or id; repeat it for more
-    #[arg(long = "uri", id = "uris", value_name = "URI", conflicts_with = "all")]
+    #[arg(long = "uri", id = "uris", value_name = "URI", value_parser = not_blank, conflicts_with = "all")]
     uris: Vec<String>,
 
     /// File of URIs or ids, one a line; `-` is standard input
@@ -33,10 +33,10 @@ pub struct Selection {
     all: bool,
 
     /// URI or id that is spared whatever selects it; repeat it for more
-    #[arg(long = "exclude", value_name = "URI")]
+    #[arg(long = "exclude", value_name = "URI", value_parser = not_blank)]
     excluded: Vec<String>,
 
-    /// File of URIs or ids that are spared, one a line
+    /// File of URIs or ids that are spared, one a line; `-` is standard input
     #[arg(long, value_name = "FILE")]
     exclude_from: Option<PathBuf>,
 
@@ -67,6 +67,13 @@ impl Selection {
         self.hard
     }
 
+    /// What is wrong with the flags together.
+    pub fn misuse(&self) -> Option<&'static str> {
+        let files = [&self.uris_from, &self.exclude_from];
+        let is_read_twice = files.iter().all(|file| file.as_deref().is_some_and(is_standard_input));
+        is_read_twice.then_some("--uris-from and --exclude-from cannot both read standard input")
+    }
+
     /// The request, with files read.
     pub fn request(self) -> Result<v1::StartBulkDeleteRequest> {
         let mut uri_list = self.uris;
@@ -90,9 +97,18 @@ impl Selection {
     }
 }
 
+fn is_standard_input(file: &Path) -> bool {
+    file.as_os_str() == "-" || file == Path::new("/dev/stdin")
+}
+
+/// Reads a value that is there: a variable of the shell that is not set leaves an empty one, which would select more, or spare less.
+pub fn not_blank(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("must not be blank".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 /// The lines of a file that are not blank.
 fn read(file: &Path, flag: &str) -> Result<Vec<String>> {
-    let text = if file.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = if is_standard_input(file) { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
     let text = text.map_err(|error| Error::invalid(flag, "invalid", format!("{} cannot be read: {error}", file.display())))?;
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }

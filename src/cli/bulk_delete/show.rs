@@ -78,6 +78,12 @@ pub fn about(duration: Duration) -> String {
     }
 }
 
+/// An estimated duration for people.
+pub fn roughly(duration: Duration) -> String {
+    let text = about(duration);
+    if duration.as_secs() == 0 { text } else { format!("about {text}") }
+}
+
 /// A number with its thousands apart.
 pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();

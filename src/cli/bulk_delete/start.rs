@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::connect::{Connection, refused};
-use super::selection::Selection;
+use super::connect::Connection;
+use super::refusal::refused;
+use super::selection::{Selection, not_blank};
 use super::show::{entities, task as to_json};
-use super::{USAGE, preview, watch};
+use super::watch::{self, Answered};
+use super::{preview, wrong_usage};
+use crate::cli::output::{note, print};
 use crate::error::{Error, Result};
 
 /// Arguments of `start`.
@@ -33,11 +36,11 @@ pub struct Arguments {
     detach: bool,
 
     /// Where a mail goes when the task is over: an address, or `true` for that of the key
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = not_blank)]
     send_mail: Option<String>,
 
     /// Key by which the service knows the call again, so that it starts one task however often it is sent; only with --no-preview, since what is shown may differ each time
-    #[arg(long, value_name = "KEY", requires = "no_preview")]
+    #[arg(long, value_name = "KEY", requires = "no_preview", value_parser = not_blank)]
     idempotency_key: Option<String>,
 
     /// Print JSON: the task whenever it has moved, one a line
@@ -49,8 +52,10 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if !arguments.yes && !can_ask {
-        eprintln!("offboard: nobody can be asked here; --yes starts the task without asking");
-        return Ok(USAGE.into());
+        return Ok(wrong_usage("nobody can be asked here; --yes starts the task without asking"));
+    }
+    if let Some(fault) = arguments.selection.misuse() {
+        return Ok(wrong_usage(fault));
     }
     let hard = arguments.selection.is_hard();
     let mut request = arguments.selection.request()?;
@@ -58,10 +63,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     if !arguments.no_preview {
         let preview = preview::ask(&service, &request).await?;
         if !arguments.json {
-            eprint!("{}", preview::describe(&preview, hard));
+            note(preview::describe(&preview, hard));
         }
         if !arguments.yes && !confirmed(preview.deletable_count, hard)? {
-            eprintln!("Nothing was started.");
+            note("Nothing was started.");
             return Ok(ExitCode::FAILURE);
         }
         // What is deleted is what was shown.
@@ -75,24 +80,20 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let task = service.client.clone().start_bulk_delete(call).await.map_err(refused)?.into_inner();
     if arguments.detach {
-        if arguments.json {
-            println!("{}", to_json(&task))
-        } else {
-            println!("{}", task.id)
-        }
+        print(if arguments.json { to_json(&task).to_string() } else { task.id })?;
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.json {
-        eprintln!("Task {} has started.", task.id);
+        note(format_args!("Task {} has started.", task.id));
     }
-    watch::follow(&arguments.connection, task.id, arguments.json).await
+    watch::follow(&arguments.connection, &task.id, arguments.json, Answered::Before).await
 }
 
 /// Asks whoever sits at the terminal.
 fn confirmed(count: i64, hard: bool) -> Result<bool> {
     let what = if hard { "Erase" } else { "Delete" };
-    eprint!("{what} {}? [y/N] ", entities(count));
     let mut line = String::new();
-    std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut line)).map_err(Error::internal)?;
+    let asked = write!(std::io::stderr(), "{what} {}? [y/N] ", entities(count)).and_then(|()| std::io::stderr().flush());
+    asked.and_then(|()| std::io::stdin().lock().read_line(&mut line)).map_err(Error::internal)?;
     Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

@@ -11,6 +11,7 @@ use super::cast::Cast;
 use super::stage::count;
 use super::witness::Witness;
 use super::{Surprise, same};
+use crate::cli::client::Server;
 use crate::cli::import;
 use crate::proto::v1;
 
@@ -24,8 +25,7 @@ pub async fn import(caller: &Caller, cast: &Cast, file: Vec<u8>) -> Result<(), S
     let number = cast.all.len();
     caller.stage.call("gRPC", format_args!("EntityService/ImportEntities (a stream of {} entities)", count(number)));
     let begun = Instant::now();
-    let (import::Account { summary, .. }, bad) =
-        import::send(&format!("http://{}", caller.grpc_addr), &caller.secret, Cursor::new(file)).await?;
+    let (import::Account { summary, .. }, bad) = import::send(&Server::here(caller.grpc_addr), &caller.secret, Cursor::new(file)).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let shown = format!("{} created, {} there before, {} refused", count(summary.created), count(summary.existing), count(summary.failed));
     caller.stage.answer("OK", format_args!("{shown}, in {seconds:.2} s, with {} dependents", count(cast.dependents)));

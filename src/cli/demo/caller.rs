@@ -1,18 +1,19 @@
 //! A caller of the service: what any client does through either door, with the same key, and shown on the stage.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
 use super::Surprise;
 use super::stage::Stage;
+use crate::cli::client::{Server, credential};
 use crate::cli::http::{Answer, send};
-use crate::error::Error;
 use crate::proto::v1::bulk_delete_service_client::BulkDeleteServiceClient;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
 use crate::proto::v1::event_service_client::EventServiceClient;
@@ -35,7 +36,7 @@ pub struct Caller {
     /// Where REST is, as a URL.
     pub http_url: String,
     /// Where gRPC is, as host and port.
-    pub grpc_addr: String,
+    pub grpc_addr: SocketAddr,
     channel: Channel,
     credential: MetadataValue<Ascii>,
 }
@@ -43,11 +44,10 @@ pub struct Caller {
 impl Caller {
     /// Connects to both doors of a service.
     pub async fn connect(stage: Stage, addresses: Addresses, org: &str, secret: &str) -> Result<Caller, Surprise> {
-        let grpc_addr = addresses.grpc.ok_or_else(|| Surprise::new("the service has no gRPC door"))?.to_string();
+        let grpc_addr = addresses.grpc.ok_or_else(|| Surprise::new("the service has no gRPC door"))?;
         let http_addr = addresses.http.ok_or_else(|| Surprise::new("the service has no REST door"))?;
-        let endpoint = Endpoint::from_shared(format!("http://{grpc_addr}")).map_err(Error::internal)?;
-        let channel = endpoint.connect().await.map_err(|cause| Error::unavailable("The gRPC door cannot be reached.").caused_by(cause))?;
-        let credential = format!("Bearer {secret}").parse().map_err(Error::internal)?;
+        let channel = Server::here(grpc_addr).connect().await?;
+        let credential = credential(secret)?;
         let (org, secret) = (org.to_owned(), secret.to_owned());
         Ok(Caller { stage, org, secret, http_url: format!("http://{http_addr}"), grpc_addr, channel, credential })
     }

@@ -1,10 +1,12 @@
 //! What the demo prints: numbered acts, the calls in them and what came back. Colours and a moving bar only on a terminal.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
+
+use crate::cli::output::print;
 
 /// Where the demo prints to: standard output.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +43,7 @@ impl Stage {
     /// Prints a line as it is.
     pub fn line(self, text: impl Display) {
         // Whoever reads may have gone; the demo still cleans up after itself.
-        let _ = writeln!(std::io::stdout(), "{text}");
+        let _ = print(text);
     }
 
     /// Begins an act.

@@ -1,0 +1,74 @@
+//! What the service refused, in the words of the command line.
+
+use tonic::Status;
+use tonic_types::{FieldViolation, StatusExt};
+
+use crate::error::{Code, Error, Violation};
+
+/// The fields of requests, as they are given on the command line.
+const FLAGS: &[(&str, &str)] = &[
+    ("clean_report_within", "--clean-report-within"),
+    ("expected_count", "--expected-count"),
+    ("max", "--max"),
+    ("max_objects", "--max-objects"),
+    ("max_objects_per_second", "--max-objects-per-second"),
+    ("offset", "--offset"),
+    ("order_by", "--order-by"),
+    ("send_mail", "--send-mail"),
+    ("spec.objects.entity_type", "--type"),
+    ("spec.objects.exclude_list", "--exclude and --exclude-from"),
+    ("spec.objects.filter", "--filter"),
+    ("spec.objects.uri_list", "--uri and --uris-from"),
+    ("task_id", "TASK"),
+];
+
+/// What the service refused.
+pub fn refused(status: Status) -> Error {
+    let details = status.get_error_details();
+    let faults = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
+    if !faults.is_empty() {
+        return Error::validation(faults.iter().map(violation).collect());
+    }
+    let code = details.error_info().and_then(|info| Code::from_reason(&info.reason)).unwrap_or_else(|| Code::from_grpc(status.code()));
+    let message = if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() };
+    Error::new(code, message)
+}
+
+fn violation(fault: &FieldViolation) -> Violation {
+    Violation { field: flag(&fault.field), code: "invalid", description: fault.description.clone() }
+}
+
+/// The flag that a field was given by; a field that has none stays as it is.
+fn flag(field: &str) -> String {
+    let (list, place) = match field.strip_suffix(']').and_then(|rest| rest.split_once('[')) {
+        Some((list, place)) => (list, place.parse::<usize>().ok()),
+        None => (field, None),
+    };
+    match (FLAGS.iter().find(|(known, _)| *known == list), place) {
+        (Some((_, flags)), Some(place)) => format!("value {} of {flags}", place + 1),
+        (Some((_, flags)), None) => (*flags).to_owned(),
+        (None, _) => field.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_told_as_flags() {
+        for (field, told) in [
+            ("spec.objects.filter", "--filter"),
+            ("spec.objects.entity_type", "--type"),
+            ("spec.objects.uri_list", "--uri and --uris-from"),
+            ("spec.objects.uri_list[0]", "value 1 of --uri and --uris-from"),
+            ("spec.objects.exclude_list[41]", "value 42 of --exclude and --exclude-from"),
+            ("max_objects", "--max-objects"),
+            ("order_by", "--order-by"),
+            ("created_by", "created_by"),
+            ("spec.findings[3]", "spec.findings[3]"),
+        ] {
+            assert_eq!(flag(field), told);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The way to a running service.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use http::Uri;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+
+use crate::error::{Error, Result};
+
+/// How long a service may take to answer a connection, and again to agree on TLS.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a service is, and how its certificate is checked.
+#[derive(Args, Clone, Debug)]
+pub struct Server {
+    /// Where the service answers gRPC; at an https URL by TLS
+    #[arg(long, env = "OFFBOARD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL", value_parser = url)]
+    pub server: String,
+
+    /// File with root certificates that the service is checked by at an https URL, instead of those of the system
+    #[arg(long, env = "OFFBOARD_SERVER_CA_FILE", value_name = "FILE")]
+    server_ca_file: Option<PathBuf>,
+}
+
+impl Server {
+    /// A service of this process.
+    pub fn here(address: SocketAddr) -> Server {
+        Server { server: format!("http://{address}"), server_ca_file: None }
+    }
+
+    /// Whether it is reached by TLS.
+    pub fn is_tls(&self) -> bool {
+        has_scheme(&self.server, &["https"])
+    }
+
+    /// Connects.
+    pub async fn connect(&self) -> Result<Channel> {
+        self.endpoint()?.connect().await.map_err(|error| self.unreachable(error))
+    }
+
+    /// What to connect to. An https URL has TLS, and another has none.
+    pub fn endpoint(&self) -> Result<Endpoint> {
+        let endpoint = Endpoint::from_shared(self.server.clone()).map_err(|error| self.unreachable(error))?.connect_timeout(PATIENCE);
+        if !self.is_tls() {
+            return match &self.server_ca_file {
+                Some(_) => Err(Error::invalid("--server-ca-file", "invalid", format!("needs an https URL, which {} is not", self.server))),
+                None => Ok(endpoint),
+            };
+        }
+        let tls = ClientTlsConfig::new().timeout(PATIENCE);
+        let tls = match &self.server_ca_file {
+            Some(file) => tls.ca_certificate(certificates(file)?),
+            None => tls.with_native_roots(),
+        };
+        endpoint.tls_config(tls).map_err(|error| self.unreachable(error))
+    }
+
+    /// The failure of a connection.
+    pub fn unreachable(&self, error: tonic::transport::Error) -> Error {
+        Error::unavailable(format!("{} cannot be reached.", self.server)).caused_by(error)
+    }
+}
+
+/// What a caller shows with each call.
+pub fn credential(secret: &str) -> Result<MetadataValue<Ascii>> {
+    format!("Bearer {secret}").parse().map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))
+}
+
+/// Reads the URL of a service.
+fn url(text: &str) -> Result<String, String> {
+    if has_scheme(text, &["http", "https"]) { Ok(text.to_owned()) } else { Err("must be http://HOST:PORT or https://HOST:PORT".to_owned()) }
+}
+
+/// Reads the URL of a service that is reached without TLS.
+pub fn plain_url(text: &str) -> Result<String, String> {
+    if has_scheme(text, &["http"]) { Ok(text.to_owned()) } else { Err("must be http://HOST:PORT".to_owned()) }
+}
+
+fn has_scheme(url: &str, known: &[&str]) -> bool {
+    url.parse().is_ok_and(|uri: Uri| uri.host().is_some() && uri.scheme_str().is_some_and(|scheme| known.contains(&scheme)))
+}
+
+fn certificates(file: &Path) -> Result<Certificate> {
+    let wrong = |fault: String| Error::invalid("--server-ca-file", "invalid", format!("{} {fault}", file.display()));
+    let pem = std::fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+        return Err(wrong("has no certificate in PEM".to_owned()));
+    }
+    Ok(Certificate::from_pem(pem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_a_scheme_that_is_known_and_a_host() {
+        for good in ["http://127.0.0.1:50051", "https://api.example.com", "http://[::1]:50051", "HTTPS://api.example.com:443/"] {
+            assert_eq!(url(good).as_deref(), Ok(good));
+        }
+        for bad in ["", " ", "127.0.0.1:50051", "localhost:50051", "grpc://host:1", "ftp://host", "https:host", "https://"] {
+            assert!(url(bad).is_err(), "{bad}");
+        }
+        assert!(plain_url("http://host:1").is_ok() && plain_url("https://host:1").is_err());
+    }
+
+    #[test]
+    fn roots_are_for_tls_alone() {
+        let server = |url: &str| Server { server: url.to_owned(), server_ca_file: Some("/nowhere/roots.pem".into()) };
+        let told = |url: &str| server(url).endpoint().unwrap_err().violations()[0].description.clone();
+        assert_eq!(told("http://host:1"), "needs an https URL, which http://host:1 is not");
+        assert!(told("https://host:1").starts_with("/nowhere/roots.pem cannot be read: "));
+        assert!(server("HTTPS://host").is_tls() && !server("http://host").is_tls());
+    }
+}
