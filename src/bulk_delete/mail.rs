@@ -127,6 +127,9 @@ fn backoff(attempts: i32) -> Duration {
 fn write(task: &Task, failures: &[Failure], realm: &Realm, to: &str, public_url: Option<&str>) -> Letter {
     let status = task.state.as_str().replace('_', " ");
     let mut text = format!("{}\n\nThe task is over: {status}.\n\n", one_line(&task.name));
+    if let Some(message) = &task.error_message {
+        let _ = writeln!(text, "{}\n", one_line(message));
+    }
     let mut row = |name: &str, value: &dyn std::fmt::Display| {
         let _ = writeln!(text, "  {name:<22} {value}");
     };

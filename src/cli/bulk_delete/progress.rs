@@ -133,6 +133,9 @@ fn end(task: &v1::Task) -> String {
             text.push_str(&format!(", {} {what}", grouped(count)));
         }
     }
+    if let Some(message) = &task.error_message {
+        text.push_str(&format!(". {message}"));
+    }
     if progress.objects_failed_to_delete_count > 0 {
         text.push_str(&format!("; `offboard bulk-delete failures {}` lists what failed", task.id));
     }
