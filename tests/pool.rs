@@ -58,3 +58,14 @@ async fn a_statement_ends_when_its_caller_stops_waiting_and_the_next_has_its_tim
     let passed = deadline::until(std::time::Instant::now(), db.run(|_| -> offboard::db::Work<()> { panic!("nobody waits for it") })).await;
     assert_eq!(passed.unwrap_err().code(), Code::DeadlineExceeded);
 }
+
+#[tokio::test]
+async fn the_database_speaks_english_to_us() {
+    let database = database().await;
+    database.sql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET lc_messages = ''POSIX''', current_database()); END $$");
+    assert_eq!(database.text("SELECT current_setting('lc_messages')").unwrap(), "POSIX");
+    let db = Db::new(Options { pool_size: 1, ..Options::new(&database.url) });
+    let query = "SELECT current_setting('lc_messages') AS value";
+    let language = db.run(move |connection| Ok(sql_query(query).get_result::<Setting>(connection)?.value)).await.unwrap();
+    assert_eq!(language, "C");
+}

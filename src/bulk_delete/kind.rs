@@ -6,7 +6,7 @@ use std::time::Duration;
 use diesel::pg::PgConnection;
 
 use crate::bulk_delete::chunk::Chunks;
-use crate::bulk_delete::consistency::Check;
+use crate::bulk_delete::consistency::{Check, Part};
 use crate::bulk_delete::model::{Kind, parse_filter};
 use crate::bulk_delete::selector::{Locked, Selector};
 use crate::bulk_delete::task_queries::Claimed;
@@ -27,7 +27,17 @@ pub trait TaskWork: Send + Sync {
     fn committed(&self, _moved: Moved) {}
 }
 
-/// The work of a claimed slice.
+/// The kinds of tasks that this version has workers for.
+pub fn known_kinds() -> Vec<&'static str> {
+    Kind::ALL.iter().map(|kind| kind.as_str()).collect()
+}
+
+/// The parts of tasks that this version has workers for.
+pub fn known_parts() -> Vec<&'static str> {
+    Part::ALL.iter().map(|part| part.as_str()).collect()
+}
+
+/// The work of a claimed slice, which is of a kind and a part that are known.
 pub fn work_of(claim: &Claimed) -> Result<Arc<dyn TaskWork>> {
     match (claim.kind, claim.mode) {
         (Kind::Delete, Some(mode)) => {

@@ -250,22 +250,29 @@ statement! {
      WHERE ctid IN (SELECT k.ctid FROM bulk_delete_sample k WHERE k.at < now() - interval '61 minutes' LIMIT {limit})"
 }
 
-/// Whether a check of consistency that began within this time has ended and left nothing that should not be.
+/// Whether a check of consistency that began within this time has left nothing that should not be, and none that was at work since has left
+/// something. What was stopped or could not go on tells nothing.
 pub fn has_clean_report(connection: &mut PgConnection, realm: &Realm, within: std::time::Duration) -> Work<bool> {
     let (is_there,): (bool,) = CleanReport { realm: realm.id(), within: within.as_secs_f64() }.get_result(connection)?;
     Ok(is_there)
 }
 
 statement! {
-    /// A check whose every finding was mended.
+    /// A check whose every finding was mended, and no later one with a finding that was not.
     struct CleanReport {
         realm: i32 as Integer,
         within: f64 as Double,
     } -> (Bool,),
-    "SELECT EXISTS (
-        SELECT
+    "WITH report AS (
+        SELECT b.status, b.started_at, b.ended_at
         FROM bulk_delete b
-        WHERE b.realm_id = {realm} AND b.ended_at IS NOT NULL AND b.kind = 'check_consistency' AND b.status = 'completed'
-          AND b.started_at >= now() - make_interval(secs => {within})
+        WHERE b.realm_id = {realm} AND b.ended_at IS NOT NULL AND b.kind = 'check_consistency'
+          AND b.status IN ('completed', 'completed_with_errors') AND b.ended_at >= now() - make_interval(secs => {within})
+     )
+     SELECT EXISTS (
+        SELECT
+        FROM report r
+        WHERE r.status = 'completed' AND r.started_at >= now() - make_interval(secs => {within})
+          AND NOT EXISTS (SELECT FROM report o WHERE o.status = 'completed_with_errors' AND o.ended_at > r.started_at)
      )"
 }

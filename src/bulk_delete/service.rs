@@ -135,7 +135,7 @@ impl Service for BulkDeleteService {
         let world = realm.clone();
         let found = self.db.run(move |connection| queries::get(connection, &world, task_id)).await?;
         let first = found.ok_or_else(|| no_task(&id))?;
-        let tasks = watch(self.watching.clone(), caller, wake_up, first);
+        let tasks = watch(&self.watching, caller, wake_up, first);
         Ok(Response::new(tasks.map_ok(move |task| to_proto(task, &realm)).boxed()))
     }
 

@@ -11,7 +11,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Ti
 use uuid::Uuid;
 
 use crate::bulk_delete::control_queries;
-use crate::bulk_delete::kind::{Plan, Range, TaskWork};
+use crate::bulk_delete::kind::{self, Plan, Range, TaskWork};
 use crate::bulk_delete::model::{Kind, Mode};
 use crate::bulk_delete::queries::TOPIC;
 use crate::bulk_delete::selector::{ID_END, Selector};
@@ -55,10 +55,11 @@ pub struct Claimed {
     pub limited: bool,
 }
 
-/// Claims a slice that is open and due, also one whose worker was lost. The realm with the fewest slices at work comes first, and of these the one
+/// Claims a slice that is open and due, also one whose worker was lost, of a kind that this version knows. The realm with the fewest slices at work comes first, and of these the one
 /// that was served least lately; so it is with the tasks of a realm.
 pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
-    let claim = Claim { owner, lease: lease.as_secs_f64(), startable: TaskState::startable() };
+    let (startable, kinds, parts) = (TaskState::startable(), kind::known_kinds(), kind::known_parts());
+    let claim = Claim { owner, lease: lease.as_secs_f64(), startable, kinds, parts };
     Ok(claim.get_result::<ClaimedRow>(connection).optional()?.map(Claimed::from))
 }
 
@@ -85,6 +86,8 @@ statement! {
         owner: &'a str as Text,
         lease: f64 as Double,
         startable: Vec<&'static str> as Array<Text>,
+        kinds: Vec<&'static str> as Array<Text>,
+        parts: Vec<&'static str> as Array<Text>,
     } -> (
         (Integer, Text, Text), (SqlUuid, Integer, BigInt, Integer, Nullable<Text>), (Text, Nullable<Text>, Bool, Bool, Timestamptz, Bool),
         (Nullable<Text>, Nullable<Text>, Bool)
@@ -105,6 +108,8 @@ statement! {
         JOIN bulk_delete b ON b.realm_id = s.realm_id AND b.id = s.bulk_delete_id
         LEFT JOIN bulk_delete_turn t ON t.realm_id = s.realm_id
         WHERE b.status = ANY({startable}) AND NOT s.done AND s.due_at <= now()
+          -- What a later version has brought is left to its workers.
+          AND b.kind = ANY({kinds}) AND (s.part IS NULL OR s.part = ANY({parts}))
         ORDER BY w.in_realm, t.served_at NULLS FIRST, w.in_task, b.served_at NULLS FIRST, b.created_at, s.slice
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
@@ -150,7 +155,8 @@ statement! {
 /// Whether a slice is due that has more of a claim to this worker than the one it has: of a realm with fewer slices at work, or of another task
 /// of the realm with fewer.
 pub fn others_wait(connection: &mut PgConnection, claim: &Claimed) -> Work<bool> {
-    let statement = OthersWait { realm: claim.realm.id(), task: claim.task_id, startable: TaskState::startable() };
+    let (startable, kinds, parts) = (TaskState::startable(), kind::known_kinds(), kind::known_parts());
+    let statement = OthersWait { realm: claim.realm.id(), task: claim.task_id, startable, kinds, parts };
     let (wait,): (bool,) = statement.get_result(connection)?;
     Ok(wait)
 }
@@ -161,11 +167,14 @@ statement! {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
         startable: Vec<&'static str> as Array<Text>,
+        kinds: Vec<&'static str> as Array<Text>,
+        parts: Vec<&'static str> as Array<Text>,
     } -> (Bool,),
     "WITH active AS (
         SELECT s.realm_id, s.bulk_delete_id,
                count(*) FILTER (WHERE s.lease_owner IS NOT NULL AND s.due_at > now()) AS at_work,
-               count(*) FILTER (WHERE s.due_at <= now() AND b.status = ANY({startable})) AS due
+               count(*) FILTER (WHERE s.due_at <= now() AND b.status = ANY({startable}) AND b.kind = ANY({kinds})
+                                  AND (s.part IS NULL OR s.part = ANY({parts}))) AS due
         FROM bulk_delete b
         JOIN bulk_delete_slice s ON s.realm_id = b.realm_id AND s.bulk_delete_id = b.id
         WHERE b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed') AND NOT s.done

@@ -9,8 +9,9 @@ use tonic::Status;
 use crate::access::Caller;
 use crate::bulk_delete::model::Task;
 use crate::bulk_delete::queries;
-use crate::error::{Error, Result};
-use crate::events::{WakeUp, Watching};
+use crate::db::Db;
+use crate::error::Result;
+use crate::events::{Admission, WakeUp, Watching};
 
 /// How often a task is told of while its status stays.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -18,8 +19,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const LOOK_AFTER: Duration = Duration::from_millis(200);
 
 struct Watch {
-    on: Watching,
-    caller: Caller,
+    db: Db,
+    admission: Admission,
     wake_up: WakeUp,
     /// What was told last, and when.
     told: Task,
@@ -27,8 +28,8 @@ struct Watch {
 }
 
 /// Tells of a task as it is, and whenever it has moved, until it is over.
-pub fn watch(on: Watching, caller: Caller, wake_up: WakeUp, first: Task) -> BoxStream<'static, Result<Task, Status>> {
-    let watch = Watch { on, caller, wake_up, told: first.clone(), told_at: Instant::now() };
+pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Task) -> BoxStream<'static, Result<Task, Status>> {
+    let watch = Watch { db: on.db.clone(), admission: on.admission(caller), wake_up, told: first.clone(), told_at: Instant::now() };
     let rest = stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         match watch.next().await {
@@ -45,10 +46,16 @@ impl Watch {
     async fn next(&mut self) -> Result<Option<Task>> {
         let mut looked_at = self.told_at;
         while !self.told.state.is_ended() {
-            self.wait(looked_at).await?;
+            let wake_up = &mut self.wake_up;
+            let news = async move {
+                // Not at once after the last look.
+                sleep_until(looked_at + LOOK_AFTER).await;
+                wake_up.wait().await;
+            };
+            self.admission.wait(news, looked_at + TELL_EVERY).await?;
             looked_at = Instant::now();
-            let (realm, id) = (self.caller.realm.clone(), self.told.id);
-            let found = self.on.db.run(move |connection| queries::get(connection, &realm, id)).await?;
+            let (realm, id) = (self.admission.caller().realm.clone(), self.told.id);
+            let found = self.db.run(move |connection| queries::get(connection, &realm, id)).await?;
             let Some(now) = found else { return Ok(None) };
             let is_due = self.told_at.elapsed() >= TELL_EVERY;
             if now.state != self.told.state || (is_due && has_moved(&self.told, &now)) {
@@ -57,22 +64,6 @@ impl Watch {
             }
         }
         Ok(None)
-    }
-
-    /// Until something has happened in the realm, though not at once after the last look; or for as long as a watcher may wait for news.
-    async fn wait(&mut self, looked_at: Instant) -> Result<()> {
-        let news = async {
-            sleep_until(looked_at + LOOK_AFTER).await;
-            self.wake_up.wait().await;
-        };
-        tokio::select! {
-            () = news => {}
-            () = self.on.closing.cancelled() => {
-                return Err(Error::unavailable("This replica is shutting down; watch again and another one will answer."));
-            }
-            () = sleep_until(looked_at + TELL_EVERY) => self.on.authenticator.check(&self.caller).await?,
-        }
-        Ok(())
     }
 }
 

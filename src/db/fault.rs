@@ -21,8 +21,8 @@ pub enum Fault {
     Other,
 }
 
-/// Sorts a failure. diesel does not hand on the SQLSTATE of every error, so the rest is told by the message, which is in English where
-/// `lc_messages` is, as it is in the embedded cluster; in another language it is `Other`.
+/// Sorts a failure. diesel does not hand on the SQLSTATE of every error, so the rest is told by the message, which is in English:
+/// each connection asks for that, and warns where it may not. In another language it is `Other`.
 pub fn fault(error: &Diesel) -> Fault {
     match error {
         Diesel::DatabaseError(kind, information) => match kind {

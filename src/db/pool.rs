@@ -1,12 +1,14 @@
 //! Connections: how one is made, when it is tested, and how many calls may wait for one.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
+use diesel::dsl::sql;
 use diesel::pg::PgConnection;
-use diesel::{Connection, ConnectionError};
+use diesel::sql_types::Text;
+use diesel::{Connection, ConnectionError, RunQueryDsl};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::db::deadline;
@@ -21,6 +23,9 @@ const IDLE_BEFORE_TEST: Duration = Duration::from_secs(5);
 const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How often work that lost a race is done again before its caller hears of it.
 const ATTEMPTS: u32 = 5;
+
+/// Whether the language of messages was looked at in this process.
+static MESSAGES_READ: Once = Once::new();
 
 /// How the service uses its database.
 #[derive(Clone, Debug)]
@@ -58,12 +63,32 @@ pub fn connect(options: &Options) -> Result<PgConnection, ConnectionError> {
     let mut connection = PgConnection::establish(&bounded(&options.database_url))?;
     let session = format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET TIME ZONE 'UTC'; \
-         SET application_name = 'offboard'; SET jit = off; SET client_min_messages = warning",
+         SET application_name = 'offboard'; SET jit = off; SET client_min_messages = warning; \
+         SELECT set_config('lc_messages', 'C', false) WHERE has_parameter_privilege('lc_messages', 'SET')",
         options.statement_timeout.as_millis(),
         options.lock_timeout.as_millis(),
     );
     connection.batch_execute(&session).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    MESSAGES_READ.call_once(|| warn_of_foreign_messages(&mut connection));
     Ok(connection)
+}
+
+/// Warns if the messages of the database are not in English and this role may not have them so: see [`fault`](crate::db::fault::fault).
+fn warn_of_foreign_messages(connection: &mut PgConnection) {
+    let language = diesel::select(sql::<Text>("current_setting('lc_messages')")).get_result::<String>(connection);
+    if let Some(language) = language.ok().filter(|language| !is_english(language)) {
+        tracing::warn!(
+            lc_messages = language,
+            "the messages of the database are not in English, so timeouts of locks and statements are not told from other failures; \
+             set lc_messages to C for the role or the database, or grant SET on it"
+        );
+    }
+}
+
+/// Whether a locale has messages in English, as those without a language do.
+fn is_english(locale: &str) -> bool {
+    let language = locale.split(['.', '_', '@']).next().unwrap_or_default();
+    ["", "C", "POSIX", "en", "English"].contains(&language)
 }
 
 /// The address with bounds on how long a peer may keep silent while we connect or after, unless it has bounds of its own: libpq would wait as
@@ -323,7 +348,7 @@ impl From<Error> for Fail {
 
 #[cfg(test)]
 mod tests {
-    use super::bounded;
+    use super::{bounded, is_english};
 
     #[test]
     fn an_address_gets_the_bounds_that_it_lacks() {
@@ -333,5 +358,11 @@ mod tests {
             "postgres://h/d?sslmode=require&connect_timeout=9&tcp_user_timeout=30000"
         );
         assert_eq!(bounded("host=h dbname=d"), "host=h dbname=d connect_timeout=5 tcp_user_timeout=30000");
+    }
+
+    #[test]
+    fn a_locale_without_a_language_is_english() {
+        assert!(["", "C", "C.UTF-8", "POSIX", "en_US.UTF-8", "en_GB", "English_United States.1252"].into_iter().all(is_english));
+        assert!(["de_DE.UTF-8", "fr_FR@euro", "ja_JP", "eo", "German_Germany.1252"].into_iter().all(|locale| !is_english(locale)));
     }
 }

@@ -187,7 +187,7 @@ impl Import {
             let outcome = queries::insert(connection, &realm, principal_id, &checked.batch)?;
             Ok(Response::new(checked.results(&outcome))) as Work<_>
         });
-        // One transaction, for the portfolios are locked first.
+        // One transaction: entities, memberships and the rows of their indexed attributes.
         self.writing.push_back(Box::pin(async move { Ok(once.transaction(&db, write).await?.into_inner()) }));
     }
 

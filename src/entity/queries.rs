@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::result::DatabaseErrorKind;
+use diesel::sql_types::{Array, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -39,9 +40,11 @@ pub struct Inserted {
 
 /// Creates entities with their dependents and memberships, and the rows of their indexed attributes; call it in a transaction. An entity that
 /// cannot be created changes nothing and the others are created. Of two with one id the first counts.
+///
+/// Portfolios are looked for without a lock, and locked once the entities are there. If one has gone in between, all is done again.
 pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, batch: &[NewEntity]) -> Work<Inserted> {
     let mut outcome = Inserted::default();
-    let portfolios = lock_portfolios(connection, realm, batch)?;
+    let portfolios = portfolios_of(connection, realm, batch)?;
     let mut seen = HashSet::new();
     let mut rows = Rows::default();
     let mut tried = Vec::with_capacity(batch.len());
@@ -60,7 +63,11 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
     }
     let mut created = HashSet::new();
     let mut declared = None;
-    for (id, created_at, indexed) in rows.statement(realm, principal_id).load::<(String, DateTime<Utc>, Option<Json>)>(connection)? {
+    for (id, created_at, joined, indexed) in rows.statement(realm, principal_id).load::<InsertedRow>(connection)? {
+        if !joined {
+            let gone = "a portfolio has gone before its members were in".to_owned();
+            return Err(diesel::result::Error::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(gone)).into());
+        }
         outcome.created_at = Some(created_at);
         created.insert(id);
         declared = indexed;
@@ -78,29 +85,23 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
     Ok(outcome)
 }
 
-/// Locks the portfolios that the batch names, in the order of their ids, so that none goes before its members are in.
-fn lock_portfolios(connection: &mut PgConnection, realm: &Realm, batch: &[NewEntity]) -> Work<HashSet<String>> {
-    let mut ids: Vec<&str> = batch.iter().filter_map(|new| new.portfolio_id.as_deref()).collect();
-    ids.sort_unstable();
-    ids.dedup();
+/// Those of the portfolios that the batch names that are there.
+fn portfolios_of(connection: &mut PgConnection, realm: &Realm, batch: &[NewEntity]) -> Work<HashSet<String>> {
+    let ids: HashSet<&str> = batch.iter().filter_map(|new| new.portfolio_id.as_deref()).collect();
     if ids.is_empty() {
         return Ok(HashSet::new());
     }
-    let locked: Vec<(String,)> = LockPortfolios { realm: realm.id(), ids }.load(connection)?;
-    Ok(locked.into_iter().map(|(id,)| id).collect())
+    let found: Vec<(String,)> = FindPortfolios { realm: realm.id(), ids: ids.into_iter().collect() }.load(connection)?;
+    Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
 statement! {
-    /// Locks portfolios for a change of their membership.
-    struct LockPortfolios<'a> {
+    /// Which of these portfolios are there.
+    struct FindPortfolios<'a> {
         realm: i32 as Integer,
         ids: Vec<&'a str> as Array<Text>,
     } -> (Text,),
-    "SELECT p.id
-     FROM portfolio p
-     WHERE p.realm_id = {realm} AND p.id = ANY({ids})
-     ORDER BY p.id
-     FOR NO KEY UPDATE"
+    "SELECT p.id FROM portfolio p WHERE p.realm_id = {realm} AND p.id = ANY({ids})"
 }
 
 /// The columns of a batch, each as an array.
@@ -158,8 +159,12 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// An id that was free, when its entity was created, whether every portfolio of the statement was still there, and what is indexed.
+type InsertedRow = (String, DateTime<Utc>, bool, Option<Json>);
+
 statement! {
-    /// Creates entities, what hangs on them, their memberships and the events; returns the ids that were free.
+    /// Creates entities, what hangs on them, their memberships and the events; returns the ids that were free. Like everyone else it locks entities
+    /// first and portfolios second, each in the order of their ids: an id may be one that is just being removed.
     struct InsertEntities<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,
@@ -175,18 +180,20 @@ statement! {
         dependent_kinds: Vec<&'a str> as Array<Text>,
         dependent_ids: Vec<&'a str> as Array<Text>,
         dependent_data: Vec<&'a Json> as Array<Jsonb>,
-    } -> (Text, Timestamptz, DeclaredColumn),
-    concat!("WITH fresh AS (
-        -- The entities whose id is free. clock_timestamp keeps the order in which members were attached.
+    } -> (Text, Timestamptz, Bool, DeclaredColumn),
+    concat!("WITH began AS MATERIALIZED (SELECT clock_timestamp() AS at),
+     fresh AS (
+        -- The entities whose id is free. Members are attached in the order of the lines, and behind all that was attached before.
         INSERT INTO entity (realm_id, id, incarnation, type, state, attributes, crosswalks, components, portfolio_id, attached_at)
         SELECT {realm}, i.id, i.incarnation, i.type, i.state, i.attributes, i.crosswalks,
                ARRAY(SELECT c::uuid FROM jsonb_array_elements_text(i.components) c),
-               i.portfolio_id, CASE WHEN i.portfolio_id IS NOT NULL THEN clock_timestamp() END
+               i.portfolio_id, CASE WHEN i.portfolio_id IS NOT NULL THEN b.at + i.line * interval '1 microsecond' END
         FROM unnest({ids}, {incarnations}, {types}, {states}, {attributes}, {crosswalks}, {components}, {portfolio_ids})
-             WITH ORDINALITY AS i(id, incarnation, type, state, attributes, crosswalks, components, portfolio_id, line)
-        ORDER BY i.line
+             WITH ORDINALITY AS i(id, incarnation, type, state, attributes, crosswalks, components, portfolio_id, line),
+             began b
+        ORDER BY i.id COLLATE \"C\"
         ON CONFLICT (realm_id, id) DO NOTHING
-        RETURNING id, portfolio_id, created_at
+        RETURNING id, portfolio_id, attached_at, created_at
      ),
      hung AS (
         -- What hangs on them.
@@ -196,18 +203,27 @@ statement! {
         JOIN fresh ON fresh.id = d.entity_id
      ),
      joined AS (
-        SELECT portfolio_id, count(*) AS members, jsonb_agg(id) AS entity_ids
+        SELECT portfolio_id, count(*) AS members, jsonb_agg(id ORDER BY attached_at) AS entity_ids
         FROM fresh
         WHERE portfolio_id IS NOT NULL
         GROUP BY portfolio_id
      ),
+     held AS (
+        -- The portfolios that gain members, locked once all entities are in.
+        SELECT p.id, j.members, j.entity_ids
+        FROM portfolio p
+        JOIN joined j ON j.portfolio_id = p.id
+        WHERE p.realm_id = {realm}
+        ORDER BY p.id
+        FOR NO KEY UPDATE OF p
+     ),
      folio AS (
-        -- One step for each portfolio that gains members.
+        -- One step for each.
         UPDATE portfolio p
-        SET entity_count = p.entity_count + j.members, version = p.version + 1, updated_at = now()
-        FROM joined j
-        WHERE p.realm_id = {realm} AND p.id = j.portfolio_id
-        RETURNING p.id, p.version, j.entity_ids
+        SET entity_count = p.entity_count + h.members, version = p.version + 1, updated_at = now()
+        FROM held h
+        WHERE p.realm_id = {realm} AND p.id = h.id
+        RETURNING p.id, p.version, h.entity_ids
      ),
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
@@ -217,6 +233,6 @@ statement! {
                jsonb_build_object('entity_ids', f.entity_ids, 'version', f.version)
         FROM folio f
      )
-     SELECT id, created_at, ", declared!(), "
+     SELECT id, created_at, (SELECT count(*) FROM joined) = (SELECT count(*) FROM folio), ", declared!(), "
      FROM fresh")
 }

@@ -90,7 +90,7 @@ catalogue! {
     /// A bulk delete matched another number of entities than its guards allow.
     CountMismatch = "count_mismatch", "Count mismatch", FailedPrecondition, 409,
         ["expected_count": Integer, "max_objects": Integer, "matched_count": Integer];
-    /// A bulk delete asks for a clean report of consistency, and none is young enough.
+    /// A bulk delete asks for a clean report of consistency, and none is young enough, or something was found since.
     ReportRequired = "report_required", "Report required", FailedPrecondition, 409, ["clean_report_within": Text];
     /// The thing holds as many others as it may.
     LimitReached = "limit_reached", "Limit reached", FailedPrecondition, 409, ["limit": Integer];

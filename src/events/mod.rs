@@ -18,4 +18,4 @@ pub use hub::{Hub, WakeUp};
 pub use model::EVENT;
 pub use model::{Batch, Event, EventType, Row};
 pub use service::EventService;
-pub use watching::Watching;
+pub use watching::{Admission, Watching};

@@ -3,15 +3,14 @@
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt, stream};
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::access::{Authenticator, Caller};
+use crate::access::Caller;
 use crate::db::id::check_id;
-use crate::db::{Db, Page, PageSize, Realm, Seal, binding};
+use crate::db::{Page, PageSize, Realm, Seal, binding};
 use crate::error::{Result, Violations};
+use crate::events::Watching;
 use crate::events::cursor::Cursor;
-use crate::events::hub::Hub;
 use crate::events::model::{EVENT, Event, EventType};
 use crate::events::queries::{self, Scope};
 use crate::events::watch::{News, Told, Watch, check_age};
@@ -27,16 +26,13 @@ const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Events, by page and as a stream.
 pub struct EventService {
-    db: Db,
-    hub: Hub,
-    authenticator: Authenticator,
-    closing: CancellationToken,
+    watching: Watching,
 }
 
 impl EventService {
-    /// The service on this database. Its streams are woken by `hub`, and end with their keys or when `closing` is cancelled.
-    pub fn new(db: Db, hub: Hub, authenticator: Authenticator, closing: CancellationToken) -> Self {
-        EventService { db, hub, authenticator, closing }
+    /// The service on this database, and what its streams need.
+    pub fn new(watching: Watching) -> Self {
+        EventService { watching }
     }
 }
 
@@ -48,7 +44,7 @@ impl Service for EventService {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-        let seal = self.db.seal().await?;
+        let seal = self.watching.db.seal().await?;
         let mut faults = Violations::new();
         let page: Page<Cursor> = Page::check(seal.clone(), &realm, "EventService/ListEvents", &request, (size, &token), SIZES, &mut faults);
         let scope = scope(&realm, request.types, request.subject, &mut faults);
@@ -66,7 +62,7 @@ impl Service for EventService {
             let (scope_of_read, from) = (scope.clone(), cursor.clone());
             // Of what a filter is tried on, few may be wanted.
             let limit = if filter.is_some() { i64::from(SIZES.max) } else { wanted as i64 };
-            let batch = self.db.run(move |connection| queries::read(connection, &scope_of_read, &from, limit)).await?;
+            let batch = self.watching.db.run(move |connection| queries::read(connection, &scope_of_read, &from, limit)).await?;
             let mut found = batch.rows.iter().flat_map(|row| row.events()).filter(&holds);
             for event in found.by_ref().take(wanted) {
                 cursor = event.cursor.clone();
@@ -90,7 +86,7 @@ impl Service for EventService {
         let last_event_id = request.metadata().get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or("unreadable").to_owned());
         let v1::WatchEventsRequest { cursor, from, types, subject } = request.into_inner();
         let realm = caller.realm.clone();
-        let seal = self.db.seal().await?;
+        let seal = self.watching.db.seal().await?;
         let mut faults = Violations::new();
         let scope = scope(&realm, types, subject, &mut faults);
         // A client that reconnects does so to the address that it began with, so its header is the later word.
@@ -104,17 +100,15 @@ impl Service for EventService {
         }
         faults.check()?;
 
-        let wake_up = self.hub.subscribe(Some(&realm));
+        let wake_up = self.watching.hub.subscribe(Some(&realm));
         let cursor = match resumed {
             Some(cursor) => cursor,
             None if from == v1::EventsFrom::Beginning as i32 => Cursor::beginning(),
-            None => self.db.run(queries::now).await?,
+            None => self.watching.db.run(queries::now).await?,
         };
         let watch = Watch {
-            db: self.db.clone(),
-            authenticator: self.authenticator.clone(),
-            closing: self.closing.clone(),
-            caller,
+            db: self.watching.db.clone(),
+            admission: self.watching.admission(caller),
             scope,
             wake_up,
             cursor,

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use chrono::Utc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::access::{Authenticator, Caller};
 use crate::db::Db;
 use crate::db::partitions::KEEP_EVENTS;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::events::Admission;
 use crate::events::cursor::Cursor;
 use crate::events::hub::WakeUp;
 use crate::events::model::{Event, Row};
@@ -20,8 +19,6 @@ use crate::events::queries::{self, Scope};
 const BATCH: i64 = 500;
 /// After this time without a word there is a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
-/// How often it is seen to that the caller's key is still good.
-const CHECK_KEY: Duration = Duration::from_secs(3);
 
 /// What is told next.
 #[derive(Debug)]
@@ -36,12 +33,8 @@ pub enum News {
 pub struct Watch {
     /// The database.
     pub db: Db,
-    /// Knows when the caller's key ends.
-    pub authenticator: Authenticator,
-    /// Cancelled when the process takes no more calls.
-    pub closing: CancellationToken,
-    /// The caller.
-    pub caller: Caller,
+    /// The caller's admission.
+    pub admission: Admission,
     /// What the caller wants to hear of.
     pub scope: Scope,
     /// Tells when there may be something new.
@@ -59,13 +52,11 @@ pub struct Told {
     caught_up: bool,
     greeted: bool,
     last_word: Instant,
-    key_checked: Instant,
 }
 
 impl Default for Told {
     fn default() -> Self {
-        let now = Instant::now();
-        Told { rows: VecDeque::new(), events: VecDeque::new(), caught_up: false, greeted: false, last_word: now, key_checked: now }
+        Told { rows: VecDeque::new(), events: VecDeque::new(), caught_up: false, greeted: false, last_word: Instant::now() }
     }
 }
 
@@ -77,7 +68,7 @@ impl Watch {
             return Ok(News::Nothing(self.cursor.clone()));
         }
         loop {
-            self.check().await?;
+            self.admission.check().await?;
             if let Some(event) = self.unfolded() {
                 self.told.last_word = Instant::now();
                 return Ok(News::Event(Box::new(event)));
@@ -91,23 +82,12 @@ impl Watch {
                     return Ok(News::Nothing(self.cursor.clone()));
                 }
             } else if self.told.caught_up {
-                self.wait(silent_since + SIGN_OF_LIFE).await;
+                let woken = self.admission.wait(self.wake_up.wait(), silent_since + SIGN_OF_LIFE).await?;
+                self.told.caught_up = !woken;
             } else {
                 self.read().await?;
             }
         }
-    }
-
-    /// Fails when the stream is to end.
-    async fn check(&mut self) -> Result<()> {
-        if self.closing.is_cancelled() {
-            return Err(Error::unavailable("This replica is shutting down; go on from the last cursor and another one will answer."));
-        }
-        if self.told.key_checked.elapsed() >= CHECK_KEY {
-            self.authenticator.check(&self.caller).await?;
-            self.told.key_checked = Instant::now();
-        }
-        Ok(())
     }
 
     /// The next event of what was read.
@@ -128,16 +108,6 @@ impl Watch {
         self.told.caught_up = batch.caught_up;
         self.cursor = batch.cursor;
         Ok(())
-    }
-
-    /// Waits until there may be something new, or something else is due.
-    async fn wait(&mut self, sign_of_life: Instant) {
-        let woken = tokio::select! {
-            () = self.wake_up.wait() => true,
-            () = self.closing.cancelled() => false,
-            () = tokio::time::sleep_until(sign_of_life.min(self.told.key_checked + CHECK_KEY)) => false,
-        };
-        self.told.caught_up = !woken;
     }
 }
 

@@ -1,10 +1,17 @@
-//! What those need who watch one thing until its end.
+//! What those need who watch, and what ends a watch before its time.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Authenticator;
+use crate::access::{Authenticator, Caller};
 use crate::db::Db;
+use crate::error::{Error, Result};
 use crate::events::Hub;
+
+/// How often it is seen to that a watcher's key is still good.
+const CHECK_KEY: Duration = Duration::from_secs(3);
 
 /// What every watch needs.
 #[derive(Clone)]
@@ -17,4 +24,51 @@ pub struct Watching {
     pub authenticator: Authenticator,
     /// Cancelled when the process takes no more calls.
     pub closing: CancellationToken,
+}
+
+impl Watching {
+    /// The admission of a caller who has just called.
+    pub fn admission(&self, caller: Caller) -> Admission {
+        Admission { authenticator: self.authenticator.clone(), closing: self.closing.clone(), caller, checked: Instant::now() }
+    }
+}
+
+/// What a caller may watch by: a key that is good, and a process that takes calls.
+pub struct Admission {
+    authenticator: Authenticator,
+    closing: CancellationToken,
+    caller: Caller,
+    /// When the key was last found good.
+    checked: Instant,
+}
+
+impl Admission {
+    /// Who is admitted.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Fails when the watch is to end. Looks at the key every few seconds, so it may be called as often as there is news.
+    pub async fn check(&mut self) -> Result<()> {
+        if self.closing.is_cancelled() {
+            let message = "This replica is shutting down; watch again, from the last cursor if there is one, and another one will answer.";
+            return Err(Error::unavailable(message));
+        }
+        if self.checked.elapsed() >= CHECK_KEY {
+            self.authenticator.check(&self.caller).await?;
+            self.checked = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Waits for news, though not for longer than `until`, and checks. Tells whether there was any.
+    pub async fn wait(&mut self, news: impl Future<Output = ()>, until: Instant) -> Result<bool> {
+        let is_news = tokio::select! {
+            () = news => true,
+            () = self.closing.cancelled() => false,
+            () = sleep_until(until.min(self.checked + CHECK_KEY)) => false,
+        };
+        self.check().await?;
+        Ok(is_news)
+    }
 }

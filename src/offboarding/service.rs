@@ -149,7 +149,7 @@ impl Service for OffboardingService {
         let realm = caller.realm.clone();
         let found = self.db.run(move |connection| queries::get(connection, &realm, request_id)).await?;
         let first = found.ok_or_else(|| no_request(&id))?;
-        let requests = watch(self.watching.clone(), caller, wake_up, first);
+        let requests = watch(&self.watching, caller, wake_up, first);
         Ok(Response::new(requests.map_ok(to_proto).boxed()))
     }
 

@@ -9,8 +9,9 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::access::Caller;
-use crate::error::{Error, Result};
-use crate::events::{WakeUp, Watching};
+use crate::db::Db;
+use crate::error::Result;
+use crate::events::{Admission, WakeUp, Watching};
 use crate::offboarding::model::{Offboarding, OffboardingState};
 use crate::offboarding::queries;
 
@@ -18,8 +19,8 @@ use crate::offboarding::queries;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 struct Watch {
-    on: Watching,
-    caller: Caller,
+    db: Db,
+    admission: Admission,
     request_id: Uuid,
     wake_up: WakeUp,
     /// What was told last.
@@ -29,8 +30,9 @@ struct Watch {
 }
 
 /// Tells of a request as it is, and of all that becomes of it.
-pub fn watch(on: Watching, caller: Caller, wake_up: WakeUp, first: Offboarding) -> BoxStream<'static, Result<Offboarding, Status>> {
-    let watch = Watch { on, caller, request_id: first.id, wake_up, told: first.clone(), ahead: VecDeque::new() };
+pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Offboarding) -> BoxStream<'static, Result<Offboarding, Status>> {
+    let (db, admission) = (on.db.clone(), on.admission(caller));
+    let watch = Watch { db, admission, request_id: first.id, wake_up, told: first.clone(), ahead: VecDeque::new() };
     let rest = stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         match watch.next().await {
@@ -53,25 +55,13 @@ impl Watch {
             if !self.told.state.is_live() {
                 return Ok(None);
             }
-            self.wait().await?;
-            let (realm, id) = (self.caller.realm.clone(), self.request_id);
-            let found = self.on.db.run(move |connection| queries::get(connection, &realm, id)).await?;
+            self.admission.wait(self.wake_up.wait(), Instant::now() + LOOK_EVERY).await?;
+            let (realm, id) = (self.admission.caller().realm.clone(), self.request_id);
+            let found = self.db.run(move |connection| queries::get(connection, &realm, id)).await?;
             // Gone by the realm's retention.
             let Some(now) = found else { return Ok(None) };
             self.ahead = between(&self.told, now).into();
         }
-    }
-
-    async fn wait(&mut self) -> Result<()> {
-        let until = Instant::now() + LOOK_EVERY;
-        tokio::select! {
-            () = self.wake_up.wait() => {}
-            () = self.on.closing.cancelled() => {
-                return Err(Error::unavailable("This replica is shutting down; watch again and another one will answer."));
-            }
-            () = tokio::time::sleep_until(until) => self.on.authenticator.check(&self.caller).await?,
-        }
-        Ok(())
     }
 }
 

@@ -66,8 +66,8 @@ pub struct Streams {
 /// The capabilities as gRPC services.
 pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
     let Streams { hub, authenticator, closing, sends_mail } = streams.clone();
-    let events = EventService::new(db.clone(), hub.clone(), authenticator.clone(), closing.clone());
     let watching = Watching { db: db.clone(), hub, authenticator, closing };
+    let events = EventService::new(watching.clone());
     macro_rules! limited {
         ($server:ident, $service:expr) => {
             $server::new($service)

@@ -178,8 +178,17 @@ scenario! {
         report(3, "acmetest", "failed", "1 minute", "now()");
         report(4, "acmelive", "completed", "1 minute", "now()");
         assert_eq!(world.refused(START, request.clone()).await.code, "report_required");
-        report(5, "acmetest", "completed", "59 minutes", "now()");
-        world.done(START, request).await;
+        report(5, "acmetest", "completed", "59 minutes", "now() - interval '50 minutes'");
+        world.done(START, request.clone()).await;
+        // What was found since is not undone by what was found before, nor by a check that was stopped.
+        report(6, "acmetest", "completed_with_errors", "40 minutes", "now() - interval '30 minutes'");
+        report(7, "acmetest", "canceled", "20 minutes", "now()");
+        assert_eq!(world.refused(START, request.clone()).await.code, "report_required");
+        report(8, "acmetest", "completed", "10 minutes", "now() - interval '5 minutes'");
+        world.done(START, request.clone()).await;
+        // One that was at work at the same time may have seen what the other did not.
+        report(9, "acmetest", "completed_with_errors", "15 minutes", "now() - interval '6 minutes'");
+        assert_eq!(world.refused(START, request).await.code, "report_required");
     }
 
     async fn a_guarded_start_is_answered_alike_however_often_it_is_sent(world: &World) {

@@ -48,7 +48,7 @@ pub fn told(task: &Answer) -> (Value, i64) {
 }
 
 /// All that a check may change.
-fn stored(database: &Database) -> String {
+pub fn stored(database: &Database) -> String {
     let tables = ["entity", "dependent", "portfolio", "offboarding_request", "tombstone"];
     let rows = tables.map(|table| format!("SELECT t::text AS row FROM {table} t")).join(" UNION ALL ");
     database.text(&format!("SELECT string_agg(row, E'\\n' ORDER BY row) FROM ({rows}) AS rows")).unwrap()

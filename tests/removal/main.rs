@@ -17,6 +17,7 @@ mod bulk_delete_refusals;
 mod consistency;
 mod consistency_index;
 mod consistency_races;
+mod consistency_removed;
 mod crashes;
 mod detach_cost;
 mod entity_races;

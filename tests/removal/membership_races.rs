@@ -174,3 +174,62 @@ async fn a_move_out_of_a_portfolio_that_is_newer_than_itself_is_counted() {
     }
     assert_eq!(world.database.count("SELECT entity_count FROM portfolio WHERE id = 'p'"), 2);
 }
+
+/// Creates one entity in a portfolio, in one of the ways there are.
+async fn create(client: Client, way: usize, entity: &str, portfolio: &str) -> Result<Answer, Failure> {
+    let new = json!({"entity_id": entity, "type": "HCP", "portfolio_id": portfolio});
+    match way {
+        0 => client.call("EntityService/CreateEntity", json!({"entity": new})).await,
+        1 => client.call("EntityService/BatchCreateEntities", json!({"requests": [{"entity": new}]})).await,
+        _ => client.import(&[new]).await,
+    }
+}
+
+/// Whoever adds an entity again waits for the chunk that removes it, and does not hold what the chunk wants next.
+#[tokio::test(flavor = "multi_thread")]
+async fn entities_that_are_added_again_while_they_are_removed_do_not_deadlock() {
+    let mut world = World::start_with(Door::Grpc, &["--db-lock-timeout", "60", "--poll-interval", "0.05"]).await;
+    for way in 0..3 {
+        let portfolio = format!("p{way}");
+        world.given_portfolio(&portfolio).await;
+        world.database.given_many(Many { prefix: &portfolio, count: 3, dependents: 1, portfolio: Some(&portfolio) });
+        let mut other = world.database.connection();
+        let held = format!("BEGIN; SELECT FROM entity WHERE id = '{portfolio}-000002' FOR UPDATE");
+        diesel::connection::SimpleConnection::batch_execute(&mut other, &held).unwrap();
+        let task = world.schedule(json!({"uris": names(&portfolio, 3), "mode": "hard"})).await;
+        until("the chunk is in the middle", || world.database.waiting() == 1).await;
+        let (client, entity) = (world.client.clone(), format!("{portfolio}-000001"));
+        let creating = tokio::spawn(async move { create(client, way, &entity, &portfolio).await });
+        until("the new one waits for the old one to go", || world.database.waiting() == 2).await;
+        diesel::connection::SimpleConnection::batch_execute(&mut other, "ROLLBACK").unwrap();
+        creating.await.unwrap().unwrap();
+        assert_eq!(world.task_ended(&task).await.get("current_state.number_of_processed_objects"), 3);
+    }
+    assert_counted(&world, &["p0", "p1", "p2"]).await;
+    assert_eq!(world.database.rows("entity WHERE version = 1 AND portfolio_id IS NOT NULL"), 3);
+    // A session tells of its deadlocks when it ends, if not before.
+    world.server.terminate().await;
+    let sessions = "pg_stat_activity WHERE datname = current_database() AND application_name = 'offboard'";
+    until("its sessions have ended", || world.database.rows(sessions) == 0).await;
+    assert_eq!(world.database.count("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"), 0);
+}
+
+/// A portfolio that goes after it was found, and before the members are in, is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portfolio_that_goes_meanwhile_gets_no_members() {
+    let world = World::start(Door::Grpc).await;
+    for way in 0..3 {
+        world.given_portfolio("p").await;
+        let mut other = world.database.connection();
+        diesel::connection::SimpleConnection::batch_execute(&mut other, "BEGIN; DELETE FROM portfolio WHERE id = 'p'").unwrap();
+        let client = world.client.clone();
+        let creating = tokio::spawn(async move { create(client, way, "e", "p").await });
+        until("the new one waits", || world.database.waiting() == 1).await;
+        diesel::connection::SimpleConnection::batch_execute(&mut other, "COMMIT").unwrap();
+        match creating.await.unwrap() {
+            Ok(import) => assert_eq!(import.get("results")[0]["error"]["code"], "not_found"),
+            Err(refused) => assert_eq!(refused.code, "not_found"),
+        }
+        assert_eq!((world.database.rows("entity"), world.database.history("e")), (0, String::new()));
+    }
+}

@@ -271,3 +271,25 @@ async fn a_task_survives_the_death_of_one_of_two_workers_at_any_instant() {
     println!("{kills} workers were killed, {in_the_middle} in the middle of a task; {taken_over} tasks were finished by another one");
     assert!(in_the_middle > 0, "no worker was killed in the middle of a task");
 }
+
+/// While replicas are replaced one by one, the older ones leave alone what they do not know.
+#[tokio::test]
+async fn what_a_later_version_has_brought_is_left_to_its_workers() {
+    let world = World::start_with(Door::Grpc, &["--poll-interval", "0.05"]).await;
+    world.database.sql(
+        "ALTER TABLE bulk_delete DROP CONSTRAINT bulk_delete_kind;
+         CREATE TEMP TABLE later AS
+         SELECT r.id AS realm_id, gen_random_uuid() AS id, k.*
+         FROM realm r, (VALUES ('check_consistency', true, 'tomorrow'), ('tomorrow', NULL, NULL)) AS k(kind, fix, part);
+         INSERT INTO bulk_delete (realm_id, id, name, kind, status, fix, selected, principal_id, api_key_id, updated_by)
+         SELECT realm_id, id, 'Later', kind, 'scheduled', fix, 0, gen_random_uuid(), gen_random_uuid(), gen_random_uuid() FROM later;
+         INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice, part) SELECT realm_id, id, 0, part FROM later",
+    );
+    for _ in 0..3 {
+        let task = world.done("BulkDeleteService/CheckConsistency", json!({})).await;
+        assert_eq!(world.task_ended(&id(&task)).await.get("status"), "completed");
+    }
+    let untouched = "bulk_delete b JOIN bulk_delete_slice s ON s.bulk_delete_id = b.id
+                     WHERE b.name = 'Later' AND b.status = 'scheduled' AND s.attempts = 0 AND s.lease_owner IS NULL AND NOT s.done";
+    assert_eq!(world.database.rows(untouched), 2);
+}

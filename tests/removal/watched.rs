@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::given::Many;
+use crate::given::{Many, id};
 use crate::kit::*;
 
 const COUNT: usize = 50_000;
@@ -44,5 +44,36 @@ scenario! {
         }
         assert_eq!((created.len(), deleted.len()), (COUNT / 100, COUNT));
         assert!(last_cursor.is_some());
+    }
+
+    async fn however_much_happens_a_watch_ends_with_its_key(world: &World) {
+        world.given_entity("kept", json!({})).await;
+        let request = id(&world.offboard("kept", "3600s").await);
+        world.database.given_many(Many { prefix: "e", count: 3_000, dependents: 0, portfolio: None });
+        // Several chunks a second, for half a minute.
+        let task = world.schedule(json!({"mode": "hard", "entity_type": "HCP", "max_objects_per_second": 100})).await;
+        let key = Key::create(&world.database, "acme", "test", &["entities:read", "events:read"]);
+        let client = Client::new(&world.server, &key, world.door);
+        let watched = [
+            ("BulkDeleteService/WatchTask", json!({"task_id": task})),
+            ("OffboardingService/WatchOffboardingRequest", json!({"offboarding_request_id": request})),
+            ("EventService/WatchEvents", json!({})),
+        ];
+        let mut streams = Vec::new();
+        for (method, request) in watched {
+            streams.push((method, client.stream(method, request, &[]).await.unwrap()));
+        }
+        until("the task is at work", || world.database.rows("tombstone") > 0).await;
+        offboard(&["key", "revoke", &key.id, "--database-url", &world.database.url]);
+        for (method, stream) in &mut streams {
+            let failure = loop {
+                match stream.next().await.expect("no stream ends without a word") {
+                    Ok(_) => {}
+                    Err(failure) => break failure,
+                }
+            };
+            assert_eq!(failure.code, "invalid_credentials", "{method}");
+            assert_eq!(world.database.rows("bulk_delete WHERE ended_at IS NULL"), 1, "{method} ended with the task");
+        }
     }
 }

@@ -53,7 +53,7 @@ statement! {
         FROM page
      ),
      suspects AS (
-        SELECT concat_ws('/', p.entity_id, p.kind, p.id) AS key, p.entity_id AS subject,
+        SELECT concat_ws('/', p.entity_id, p.kind, p.id) AS key, 'orphan_dependent' AS kind, p.entity_id AS subject,
                format('The dependent `%s/%s` hangs on no entity.', p.kind, p.id) AS detail, true AS mendable
         FROM page p
         WHERE NOT EXISTS (SELECT FROM entity e WHERE e.realm_id = {realm} AND e.id = p.entity_id)

@@ -18,52 +18,11 @@ use crate::error::{Error, Result};
 /// About how many removals one look at events takes up, unless an event alone tells of more.
 const REMOVALS: i64 = 5_000;
 
-/// Looks at the next tombstones.
-pub fn look_at_tombstones(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
-    let (entity, incarnation) = tombstone_place(span.cursor)?;
-    let keep = KEEP_EVENTS.as_seconds_f64();
-    let statement = LookAtTombstones { realm: realm.id(), entity, incarnation, until: span.until, keep, limit: span.limit };
-    Ok(statement.get_result::<LookValues>(connection)?.into())
-}
-
-/// The place of a key, `ENTITY/INCARNATION`. No incarnation is nil.
-fn tombstone_place(key: &str) -> Result<(&str, Uuid)> {
-    match key.split_once('/') {
-        Some((entity, incarnation)) => Ok((entity, Uuid::try_parse(incarnation).map_err(Error::internal)?)),
-        None => Ok((key, Uuid::nil())),
-    }
-}
-
-statement! {
-    /// The next tombstones by key, and those of them whose event must be there and is not. The events of a page are few, since a bulk delete goes
-    /// by key as well, and each is unfolded once; EXCEPT hashes or sorts.
-    pub struct LookAtTombstones<'a> {
-        realm: i32 as Integer,
-        entity: &'a str as Text,
-        incarnation: Uuid as SqlUuid,
-        until: &'a str as Text,
-        keep: f64 as Double,
-        limit: i64 as BigInt,
-    } -> LookRow,
-    look!("WITH page AS MATERIALIZED (
-        SELECT t.entity_id, t.incarnation, t.removed_at, t.job_id::text AS job_id
-        FROM tombstone t
-        WHERE t.realm_id = {realm} AND (t.entity_id, t.incarnation) > ({entity}, {incarnation}) AND t.entity_id <= {until}
-        ORDER BY t.entity_id, t.incarnation
-        LIMIT {limit}
-     ),
-     walked AS (
-        SELECT count(*) AS met, count(*) = {limit} AS more,
-               (SELECT concat_ws('/', p.entity_id, p.incarnation) FROM page p ORDER BY p.entity_id DESC, p.incarnation DESC LIMIT 1) AS cursor
-        FROM page
-     ),
-     due AS MATERIALIZED (
-        -- What is older may be told of by an event that was dropped; an hour is for those who drop meanwhile.
-        SELECT p.entity_id, p.removed_at, p.job_id
-        FROM page p
-        WHERE p.removed_at > now() - make_interval(secs => {keep}) + interval '1 hour'
-     ),
-     bounds AS (SELECT min(d.entity_id) AS first, max(d.entity_id) AS last FROM due d),
+/// The text of CTEs that tell which of the removals that are `due` no event tells of: those are `missing`, by `entity_id`, `removed_at` and
+/// `job_id`. Each event is unfolded once; EXCEPT hashes or sorts.
+macro_rules! untold {
+    () => {
+        "bounds AS (SELECT min(d.entity_id) AS first, max(d.entity_id) AS last FROM due d),
      told AS (
         SELECT s.id COLLATE \"C\" AS entity_id, v.occurred_at AS removed_at,
                COALESCE(v.data ->> 'offboarding_request_id', v.data ->> 'bulk_delete_id') AS job_id
@@ -83,12 +42,62 @@ statement! {
         SELECT d.entity_id, d.removed_at, d.job_id FROM due d
         EXCEPT
         SELECT t.entity_id, t.removed_at, t.job_id FROM told t
+     )"
+    };
+}
+pub(super) use untold;
+
+/// Looks at the next tombstones.
+pub fn look_at_tombstones(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+    let (entity, incarnation) = tombstone_place(span.cursor)?;
+    let keep = KEEP_EVENTS.as_seconds_f64();
+    let statement = LookAtTombstones { realm: realm.id(), entity, incarnation, until: span.until, keep, limit: span.limit };
+    Ok(statement.get_result::<LookValues>(connection)?.into())
+}
+
+/// The place of a key, `ENTITY/INCARNATION`. No incarnation is nil.
+fn tombstone_place(key: &str) -> Result<(&str, Uuid)> {
+    match key.split_once('/') {
+        Some((entity, incarnation)) => Ok((entity, Uuid::try_parse(incarnation).map_err(Error::internal)?)),
+        None => Ok((key, Uuid::nil())),
+    }
+}
+
+statement! {
+    /// The next tombstones by key, and those of them whose event must be there and is not. The events of a page are few, since a bulk delete goes
+    /// by key as well.
+    pub struct LookAtTombstones<'a> {
+        realm: i32 as Integer,
+        entity: &'a str as Text,
+        incarnation: Uuid as SqlUuid,
+        until: &'a str as Text,
+        keep: f64 as Double,
+        limit: i64 as BigInt,
+    } -> LookRow,
+    look!(concat!("WITH page AS MATERIALIZED (
+        SELECT t.entity_id, t.incarnation, t.removed_at, t.job_id::text AS job_id
+        FROM tombstone t
+        WHERE t.realm_id = {realm} AND (t.entity_id, t.incarnation) > ({entity}, {incarnation}) AND t.entity_id <= {until}
+        ORDER BY t.entity_id, t.incarnation
+        LIMIT {limit}
      ),
+     walked AS (
+        SELECT count(*) AS met, count(*) = {limit} AS more,
+               (SELECT concat_ws('/', p.entity_id, p.incarnation) FROM page p ORDER BY p.entity_id DESC, p.incarnation DESC LIMIT 1) AS cursor
+        FROM page
+     ),
+     due AS MATERIALIZED (
+        -- What is older may be told of by an event that was dropped; an hour is for those who drop meanwhile.
+        SELECT p.entity_id, p.removed_at, p.job_id
+        FROM page p
+        WHERE p.removed_at > now() - make_interval(secs => {keep}) + interval '1 hour'
+     ),
+     ", untold!(), ",
      suspects AS (
-        SELECT concat_ws('/', m.entity_id, m.removed_at, m.job_id) AS key, m.entity_id AS subject,
+        SELECT concat_ws('/', m.entity_id, m.removed_at, m.job_id) AS key, 'event_mismatch' AS kind, m.entity_id AS subject,
                format('The entity was removed by the job `%s`, and no event tells of it.', m.job_id) AS detail, false AS mendable
         FROM missing m
-     )")
+     )"))
 }
 
 /// Looks at the next events that tell of removals.
@@ -146,7 +155,7 @@ statement! {
         FROM picked
      ),
      suspects AS (
-        SELECT concat_ws('/', v.id, s.id) AS key, s.id AS subject,
+        SELECT concat_ws('/', v.id, s.id) AS key, 'event_mismatch' AS kind, s.id AS subject,
                format('The event `%s` tells of a removal that left neither a tombstone nor what is soft-deleted.', v.id) AS detail,
                false AS mendable
         FROM picked p

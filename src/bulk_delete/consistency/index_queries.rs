@@ -11,7 +11,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Uui
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use crate::bulk_delete::consistency::model::{Look, Suspect};
+use crate::bulk_delete::consistency::model::{FindingKind, Look, Suspect};
 use crate::bulk_delete::consistency::queries::{LookRow, LookValues, look};
 use crate::bulk_delete::kind::Span;
 use crate::db::{Realm, Work, statement};
@@ -94,6 +94,7 @@ pub fn look_at_entities(connection: &mut PgConnection, realm: &Realm, span: &Spa
     let suspects = page.rows.iter().map(|row| (&row.0, Difference::of(row))).filter(|(_, difference)| !difference.is_none());
     let suspect = |(id, Difference { missing, surplus }): (&String, Difference)| Suspect {
         key: id.clone(),
+        kind: FindingKind::AttributeIndex,
         subject: id.clone(),
         detail: format!("The indexes lack {} rows of the entity, and have {} that are not true.", missing.len(), surplus.len()),
         mendable: true,
@@ -251,7 +252,8 @@ statement! {
         FROM page
      ),
      suspects AS (
-        SELECT jsonb_build_array(p.attribute, p.value, p.entity_id)::text AS key, p.entity_id AS subject, true AS mendable,
+        SELECT jsonb_build_array(p.attribute, p.value, p.entity_id)::text AS key, 'attribute_index' AS kind, p.entity_id AS subject,
+               true AS mendable,
                CASE WHEN d.attribute IS NULL THEN format('The attribute `%s` is not declared, and a row of the entity is indexed.', p.attribute)
                     ELSE format('The index over `%s` has a row of an entity that is not there.', p.attribute) END AS detail
         FROM page p

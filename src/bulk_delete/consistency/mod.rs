@@ -5,6 +5,7 @@
 //! with its event: what has come right meanwhile is no finding.
 
 pub mod dependent_queries;
+pub mod entity_queries;
 pub mod event_queries;
 pub mod index_queries;
 pub mod model;
@@ -14,4 +15,5 @@ pub mod queries;
 pub(super) mod service;
 mod work;
 
+pub use model::Part;
 pub use work::Check;

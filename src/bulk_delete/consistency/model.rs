@@ -24,6 +24,8 @@ text_enum! {
         PortfolioCount = "portfolio_count",
         /// An entity is on its way out, and nothing is to remove it.
         StuckOffboarding = "stuck_offboarding",
+        /// An entity is there that was removed.
+        RemovedEntity = "removed_entity",
         /// A request is to remove an entity that is not on its way out, or removed one without a trace.
         OrphanRequest = "orphan_request",
         /// A removal is not told of, or one is told of that was none.
@@ -38,10 +40,10 @@ text_enum! {
     pub enum Part {
         /// Dependents, by entity, kind and id.
         Dependents = "dependents",
+        /// Entities, by id. Before portfolios: what is removed counts no more.
+        Entities = "entities",
         /// Portfolios, by id.
         Portfolios = "portfolios",
-        /// Entities, by id.
-        Entities = "entities",
         /// Offboarding requests, by id.
         Requests = "requests",
         /// Tombstones, by entity and incarnation.
@@ -58,18 +60,6 @@ text_enum! {
 impl Part {
     /// What the first slice of every check walks.
     pub const FIRST: Part = Part::Dependents;
-
-    /// What kind of thing may be found there.
-    pub fn kind(self) -> FindingKind {
-        match self {
-            Part::Dependents => FindingKind::OrphanDependent,
-            Part::Portfolios => FindingKind::PortfolioCount,
-            Part::Entities => FindingKind::StuckOffboarding,
-            Part::Requests => FindingKind::OrphanRequest,
-            Part::Tombstones | Part::RemovalEvents => FindingKind::EventMismatch,
-            Part::IndexRows | Part::IndexedEntities => FindingKind::AttributeIndex,
-        }
-    }
 
     /// Whether its keys begin with the id of an entity that is there, so that it can be cut like the entities.
     pub fn is_cut_like_entities(self) -> bool {
@@ -120,6 +110,8 @@ pub struct Look {
 pub struct Suspect {
     /// Tells it from the others of its part.
     pub key: String,
+    /// What kind of thing it is.
+    pub kind: FindingKind,
     /// The id of what it is about.
     pub subject: String,
     /// What it is, as a sentence.

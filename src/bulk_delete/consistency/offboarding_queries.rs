@@ -1,4 +1,4 @@
-//! The SQL of entities on their way out without a request, and of requests without an entity on its way out.
+//! The SQL of requests without an entity on its way out.
 //!
 //! A request and the move of its entity are one transaction, and so are the ends of both; one snapshot shows both or neither.
 
@@ -11,94 +11,11 @@ use crate::bulk_delete::consistency::model::Look;
 use crate::bulk_delete::consistency::queries::{LookRow, LookValues, look};
 use crate::bulk_delete::kind::Span;
 use crate::db::{Realm, Work, statement};
-use crate::entity::model::{Action, State};
 use crate::error::Error;
 
 /// Why a request ends that has no entity to remove: what its worker would find.
 const CODE: &str = "not_found";
 const MESSAGE: &str = "The entity is not there any more.";
-
-/// Looks at the next entities.
-pub fn look_at_entities(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
-    let statement = LookAtEntities { realm: realm.id(), cursor: span.cursor, until: span.until, limit: span.limit };
-    Ok(statement.get_result::<LookValues>(connection)?.into())
-}
-
-statement! {
-    /// The next entities by id, and those of them that are on their way out without a live request.
-    pub struct LookAtEntities<'a> {
-        realm: i32 as Integer,
-        cursor: &'a str as Text,
-        until: &'a str as Text,
-        limit: i64 as BigInt,
-    } -> LookRow,
-    look!("WITH page AS MATERIALIZED (
-        SELECT e.id, e.incarnation, e.state = 'offboarding' AND e.deleted_at IS NULL AS leaving
-        FROM entity e
-        WHERE e.realm_id = {realm} AND e.id > {cursor} AND e.id <= {until}
-        ORDER BY e.id
-        LIMIT {limit}
-     ),
-     walked AS (SELECT count(*) AS met, max(p.id) AS cursor, count(*) = {limit} AS more FROM page p),
-     suspects AS (
-        SELECT p.id AS key, p.id AS subject, 'The entity is `offboarding`, and there is no live request to remove it.' AS detail,
-               true AS mendable
-        FROM page p
-        WHERE p.leaving
-          AND NOT EXISTS (SELECT
-                          FROM offboarding_request r
-                          WHERE r.realm_id = {realm} AND r.entity_id = p.id AND r.incarnation = p.incarnation
-                            AND r.status IN ('pending', 'running'))
-     )")
-}
-
-/// Makes those of these entities active again that are on their way out without a live request, and returns their ids. They are locked first:
-/// whoever makes a request for one changes its row.
-pub fn mend_entities(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
-    let (from, to) = (State::Offboarding, State::Offboarding.transition(Action::Restore)?);
-    LockEntities { realm: realm.id(), keys }.execute(connection)?;
-    let statement = RestoreEntities { realm: realm.id(), task, keys, from: from.as_str(), to: to.as_str() };
-    let restored: Vec<(String,)> = statement.load(connection)?;
-    Ok(restored.into_iter().map(|(id,)| id).collect())
-}
-
-statement! {
-    /// Keeps these entities as they are until the transaction ends.
-    struct LockEntities<'a> {
-        realm: i32 as Integer,
-        keys: &'a [&'a str] as Array<Text>,
-    } -> (Text,),
-    "SELECT e.id FROM entity e WHERE e.realm_id = {realm} AND e.id = ANY({keys}) ORDER BY e.id FOR NO KEY UPDATE"
-}
-
-statement! {
-    /// The way back, and the events.
-    struct RestoreEntities<'a> {
-        realm: i32 as Integer,
-        task: Uuid as SqlUuid,
-        keys: &'a [&'a str] as Array<Text>,
-        from: &'a str as Text,
-        to: &'a str as Text,
-    } -> (Text,),
-    "WITH restored AS (
-        UPDATE entity e
-        SET state = {to}, version = e.version + 1, updated_at = now()
-        WHERE e.realm_id = {realm} AND e.id = ANY({keys}) AND e.state = {from} AND e.deleted_at IS NULL
-          AND NOT EXISTS (SELECT
-                          FROM offboarding_request r
-                          WHERE r.realm_id = {realm} AND r.entity_id = e.id AND r.incarnation = e.incarnation
-                            AND r.status IN ('pending', 'running'))
-        RETURNING e.id, e.version
-     ),
-     told AS (
-        INSERT INTO event (realm_id, type, subjects, principal_id, data)
-        SELECT {realm}, 'entity.offboarding_canceled', ARRAY[r.id], b.principal_id,
-               jsonb_build_object('version', r.version, 'bulk_delete_id', b.id)
-        FROM restored r, bulk_delete b
-        WHERE b.realm_id = {realm} AND b.id = {task}
-     )
-     SELECT r.id FROM restored r"
-}
 
 /// Looks at the next requests.
 pub fn look_at_requests(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
@@ -132,7 +49,7 @@ statement! {
         SELECT count(*) AS met, count(*) = {limit} AS more, (SELECT p.id::text FROM page p ORDER BY p.id DESC LIMIT 1) AS cursor FROM page
      ),
      suspects AS (
-        SELECT p.id::text AS key, p.id::text AS subject, p.live AS mendable,
+        SELECT p.id::text AS key, 'orphan_request' AS kind, p.id::text AS subject, p.live AS mendable,
                CASE WHEN p.live THEN format('The request is `%s`, and the entity `%s` that it is for is not on its way out.', p.status, p.entity_id)
                     ELSE format('The request has removed the entity `%s` and left no tombstone.', p.entity_id) END AS detail
         FROM page p

@@ -51,8 +51,8 @@ statement! {
         FROM picked p
      ),
      suspects AS (
-        SELECT c.id AS key, c.id AS subject, format('The portfolio counts %s members and has %s.', c.entity_count, c.members) AS detail,
-               true AS mendable
+        SELECT c.id AS key, 'portfolio_count' AS kind, c.id AS subject,
+               format('The portfolio counts %s members and has %s.', c.entity_count, c.members) AS detail, true AS mendable
         FROM counted c
         WHERE c.entity_count <> c.members
      )")

@@ -14,20 +14,21 @@ use crate::db::{Realm, Work, id, listen, statement};
 use crate::filter::{self, Filter, Property, Vocabulary};
 
 /// The columns of a [`Look`].
-pub type LookRow = (BigInt, Nullable<Text>, Bool, Array<Text>, Array<Text>, Array<Text>, Array<Bool>);
+pub type LookRow = (BigInt, Nullable<Text>, Bool, Array<Text>, Array<Text>, Array<Text>, Array<Text>, Array<Bool>);
 /// Their values.
-pub type LookValues = (i64, Option<String>, bool, Vec<String>, Vec<String>, Vec<String>, Vec<bool>);
+pub type LookValues = (i64, Option<String>, bool, Vec<String>, Vec<FindingKind>, Vec<String>, Vec<String>, Vec<bool>);
 
-/// The text of a look: CTEs of which `walked` has one row with `met`, `cursor` and `more`, and `suspects` a row with `key`, `subject`, `detail`
-/// and `mendable` for each thing that should not be.
+/// The text of a look: CTEs of which `walked` has one row with `met`, `cursor` and `more`, and `suspects` a row with `key`, `kind`, `subject`,
+/// `detail` and `mendable` for each thing that should not be.
 macro_rules! look {
-    ($ctes:literal) => {
+    ($ctes:expr) => {
         concat!(
             $ctes,
             "
-     SELECT w.met, w.cursor, w.more, f.keys, f.subjects, f.details, f.mendable
+     SELECT w.met, w.cursor, w.more, f.keys, f.kinds, f.subjects, f.details, f.mendable
      FROM walked w,
-          (SELECT COALESCE(array_agg(s.key ORDER BY s.key), '{}') AS keys, COALESCE(array_agg(s.subject ORDER BY s.key), '{}') AS subjects,
+          (SELECT COALESCE(array_agg(s.key ORDER BY s.key), '{}') AS keys, COALESCE(array_agg(s.kind ORDER BY s.key), '{}') AS kinds,
+                  COALESCE(array_agg(s.subject ORDER BY s.key), '{}') AS subjects,
                   COALESCE(array_agg(s.detail ORDER BY s.key), '{}') AS details,
                   COALESCE(array_agg(s.mendable ORDER BY s.key), '{}') AS mendable
            FROM suspects s) f"
@@ -37,9 +38,9 @@ macro_rules! look {
 pub(super) use look;
 
 impl From<LookValues> for Look {
-    fn from((met, cursor, more, keys, subjects, details, mendable): LookValues) -> Look {
-        let told = keys.into_iter().zip(subjects).zip(details.into_iter().zip(mendable));
-        let suspects = told.map(|((key, subject), (detail, mendable))| Suspect { key, subject, detail, mendable });
+    fn from((met, cursor, more, keys, kinds, subjects, details, mendable): LookValues) -> Look {
+        let told = keys.into_iter().zip(kinds).zip(subjects).zip(details.into_iter().zip(mendable));
+        let suspects = told.map(|(((key, kind), subject), (detail, mendable))| Suspect { key, kind, subject, detail, mendable });
         Look { met, cursor, more, suspects: suspects.collect() }
     }
 }
@@ -176,7 +177,7 @@ pub struct Found {
 }
 
 /// Counts what a chunk found, and keeps what there is room for, in the transaction of the chunk.
-pub fn record(connection: &mut PgConnection, claim: &Claimed, kind: FindingKind, found: &[Found]) -> Work<()> {
+pub fn record(connection: &mut PgConnection, claim: &Claimed, found: &[Found]) -> Work<()> {
     let (realm, task) = (claim.realm.id(), claim.task_id);
     // Other slices find things at the same time; the room is that of the task. The next statement sees what they have kept.
     LockTask { realm, task }.execute(connection)?;
@@ -184,7 +185,7 @@ pub fn record(connection: &mut PgConnection, claim: &Claimed, kind: FindingKind,
         realm,
         task,
         slice: claim.slice,
-        kind: kind.as_str(),
+        kinds: found.iter().map(|found| found.suspect.kind.as_str()).collect(),
         subjects: found.iter().map(|found| found.suspect.subject.as_str()).collect(),
         details: found.iter().map(|found| found.suspect.detail.as_str()).collect(),
         mended: found.iter().map(|found| found.mended).collect(),
@@ -209,7 +210,7 @@ statement! {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
         slice: i32 as Integer,
-        kind: &'a str as Text,
+        kinds: Vec<&'a str> as Array<Text>,
         subjects: Vec<&'a str> as Array<Text>,
         details: Vec<&'a str> as Array<Text>,
         mended: Vec<bool> as Array<Bool>,
@@ -222,17 +223,18 @@ statement! {
      ),
      fresh AS (
         SELECT f.*, f.n <= {most} - k.kept AS fits, k.before
-        FROM unnest({subjects}, {details}, {mended}) WITH ORDINALITY AS f(subject, detail, mended, n), known k
+        FROM unnest({kinds}, {subjects}, {details}, {mended}) WITH ORDINALITY AS f(kind, subject, detail, mended, n), known k
      ),
      kept AS (
         INSERT INTO bulk_delete_finding (realm_id, bulk_delete_id, slice, n, kind, subject, detail, mended)
-        SELECT {realm}, {task}, {slice}, f.before + f.n, {kind}, f.subject, f.detail, f.mended
+        SELECT {realm}, {task}, {slice}, f.before + f.n, f.kind, f.subject, f.detail, f.mended
         FROM fresh f
         WHERE f.fits
      )
      INSERT INTO bulk_delete_finding_count AS k (realm_id, bulk_delete_id, slice, kind, found, mended, kept)
-     SELECT {realm}, {task}, {slice}, {kind}, count(*), count(*) FILTER (WHERE f.mended), count(*) FILTER (WHERE f.fits)
+     SELECT {realm}, {task}, {slice}, f.kind, count(*), count(*) FILTER (WHERE f.mended), count(*) FILTER (WHERE f.fits)
      FROM fresh f
+     GROUP BY f.kind
      ON CONFLICT (realm_id, bulk_delete_id, slice, kind) DO UPDATE
      SET found = k.found + excluded.found, mended = k.mended + excluded.mended, kept = k.kept + excluded.kept"
 }

@@ -1,13 +1,15 @@
 //! The work of a check: a look at the next rows, mends of what should not be, and the account of both.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use diesel::Connection;
 use diesel::pg::PgConnection;
 
 use crate::bulk_delete::consistency::model::{Look, Part, Suspect};
 use crate::bulk_delete::consistency::queries::{self, Found};
-use crate::bulk_delete::consistency::{dependent_queries, event_queries, index_queries, offboarding_queries, portfolio_queries};
+use crate::bulk_delete::consistency::{
+    dependent_queries, entity_queries, event_queries, index_queries, offboarding_queries, portfolio_queries,
+};
 use crate::bulk_delete::kind::{Moved, Plan, Range, Span, TaskWork};
 use crate::bulk_delete::selector::{ID_END, Locked};
 use crate::bulk_delete::slice_queries::{self, Advance};
@@ -37,7 +39,7 @@ impl Check {
         match self.part {
             Part::Dependents => dependent_queries::look(connection, realm, span),
             Part::Portfolios => portfolio_queries::look(connection, realm, span),
-            Part::Entities => offboarding_queries::look_at_entities(connection, realm, span),
+            Part::Entities => entity_queries::look(connection, realm, span),
             Part::Requests => offboarding_queries::look_at_requests(connection, realm, span),
             Part::Tombstones => event_queries::look_at_tombstones(connection, realm, span),
             Part::RemovalEvents => event_queries::look_at_events(connection, realm, span),
@@ -46,28 +48,28 @@ impl Check {
         }
     }
 
-    /// Mends what has these keys, and returns the keys of what it mended. The others have come right.
-    fn mend(self, connection: &mut PgConnection, claim: &Claimed, keys: &[&str]) -> Work<HashSet<String>> {
+    /// Mends what has these keys, and tells by key whether it was mended. What is not told of has come right.
+    fn mend(self, connection: &mut PgConnection, claim: &Claimed, keys: &[&str]) -> Work<HashMap<String, bool>> {
         let mended = match self.part {
             Part::Dependents => dependent_queries::mend(connection, &claim.realm, keys)?,
+            Part::Entities => return Ok(entity_queries::mend(connection, &claim.realm, claim.task_id, keys)?.into_iter().collect()),
             Part::Portfolios => portfolio_queries::mend(connection, &claim.realm, claim.task_id, keys)?,
-            Part::Entities => offboarding_queries::mend_entities(connection, &claim.realm, claim.task_id, keys)?,
             Part::Requests => offboarding_queries::mend_requests(connection, &claim.realm, claim.task_id, keys)?,
             Part::IndexRows => index_queries::mend_rows(connection, &claim.realm, keys)?,
             Part::IndexedEntities => index_queries::mend_entities(connection, &claim.realm, claim.task_id, keys)?,
             // What was told cannot be untold, and what was not told is not told late: see `docs/consistency.md`.
             Part::Tombstones | Part::RemovalEvents => Vec::new(),
         };
-        Ok(mended.into_iter().collect())
+        Ok(mended.into_iter().map(|key| (key, true)).collect())
     }
 
     /// Mends all of these at once. If others hold some of it for too long, the chunk is done again with [`Check::mend_each`].
     fn mend_all(self, connection: &mut PgConnection, claim: &Claimed, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
         let keys: Vec<&str> = suspects.iter().filter(|suspect| suspect.mendable).map(|suspect| suspect.key.as_str()).collect();
-        let mended = if keys.is_empty() { HashSet::new() } else { self.mend(connection, claim, &keys)? };
-        let found = suspects.into_iter().filter_map(|suspect| match (suspect.mendable, mended.contains(&suspect.key)) {
-            (true, false) => None,
-            (_, mended) => Some(Found { suspect, mended }),
+        let mended = if keys.is_empty() { HashMap::new() } else { self.mend(connection, claim, &keys)? };
+        let found = suspects.into_iter().filter_map(|suspect| match (suspect.mendable, mended.get(&suspect.key)) {
+            (true, None) => None,
+            (_, mended) => Some(Found { mended: mended == Some(&true), suspect }),
         });
         Ok(found.collect())
     }
@@ -108,7 +110,7 @@ impl TaskWork for Check {
             (true, Locked::Pass) => self.mend_each(connection, claim, suspects)?,
         };
         if !found.is_empty() {
-            queries::record(connection, claim, self.part.kind(), &found)?;
+            queries::record(connection, claim, &found)?;
         }
         slice_queries::advance(connection, claim, span.lease, &Advance { cursor, done: !more, processed: met, ..Advance::default() })?;
         Ok(Moved { met, processed: met, done: !more, reached: false })
