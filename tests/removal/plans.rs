@@ -245,7 +245,12 @@ async fn each_chunk_of_a_bulk_delete_starts_where_the_last_one_ended() {
         world.server.terminate().await;
         for table in LARGE {
             let reads = full_reads(&world.database, table);
-            let planned = i64::from(table == "entity");
+            // The count before the first chunk, and what looks for old ones when a server starts.
+            let planned = match table {
+                "entity" => 1,
+                "tombstone" => 2,
+                _ => 0,
+            };
             assert!(reads <= planned, "{table} was read from end to end {reads} times");
         }
         let fetched = world.database.count("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'entity_pkey'");
