@@ -58,3 +58,11 @@ async fn a_statement_ends_when_its_caller_stops_waiting_and_the_next_has_its_tim
     let passed = deadline::until(std::time::Instant::now(), db.run(|_| -> offboard::db::Work<()> { panic!("nobody waits for it") })).await;
     assert_eq!(passed.unwrap_err().code(), Code::DeadlineExceeded);
 }
+
+#[tokio::test]
+async fn an_expression_that_postgres_cannot_use_is_a_fault_of_the_filter() {
+    let database = database().await;
+    let db = Db::new(Options::new(&database.url));
+    let refused = db.run(|connection| Ok(sql_query("SELECT 1 AS pid WHERE 'a' ~ '('").get_result::<Backend>(connection)?.pid)).await;
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidFilter);
+}
