@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::error::ParseError;
 use super::evaluate::uri_passes;
 use super::function::{FUNCTIONS, Function, Test, Values};
-use super::number;
+use super::number::{self, MAX_EXPONENT};
 use super::pattern::Pattern;
 use super::syntax::{Bounds, Call, Node, Path, Scale, Value};
 use super::vocabulary::{Kind, Property};
@@ -35,7 +35,7 @@ pub(super) fn call_of(
             _ => check_text(function, *position, text)?,
         }
         let value = Value::new(text);
-        check_scale(&path, *position, &value)?;
+        check_scale(function.test, &path, *position, &value)?;
         values.push(value);
     }
     let call = Call { function, path, values, pattern };
@@ -70,16 +70,24 @@ fn check_kind(function: &Function, position: usize, path: &Path) -> Result<(), P
 }
 
 /// Refuses a value that the property cannot be compared with.
-fn check_scale(path: &Path, position: usize, value: &Value) -> Result<(), ParseError> {
-    if path.counted || path.property.kind == Kind::Number {
-        if value.number.is_none() {
-            return Err(ParseError::new(position, format!("`{path}` is a number")).expecting(["a number"]));
-        }
-    } else if path.property.kind == Kind::Time && value.time().is_none() {
-        let message = format!("`{path}` is a time");
-        return Err(ParseError::new(position, message).expecting(["milliseconds since 1970", "`YYYY-MM-DD`", "`YYYY-MM-DDTHH:MM:SSZ`"]));
+fn check_scale(test: Test, path: &Path, position: usize, value: &Value) -> Result<(), ParseError> {
+    let is_number = path.counted || path.property.kind == Kind::Number;
+    if (is_number || test.is_order()) && number::is_beyond(&value.text) {
+        let message = format!("a number may have an exponent from -{MAX_EXPONENT} to {MAX_EXPONENT}");
+        return Err(ParseError::new(position, message).expecting(["a number"]));
     }
-    Ok(())
+    match path.property.kind {
+        _ if is_number && value.number.is_none() => Err(ParseError::new(position, format!("`{path}` is a number")).expecting(["a number"])),
+        Kind::Time if value.time().is_none() => {
+            let expected = ["milliseconds since 1970", "`YYYY-MM-DD`", "`YYYY-MM-DDTHH:MM:SSZ`"];
+            Err(ParseError::new(position, format!("`{path}` is a time")).expecting(expected))
+        }
+        Kind::Uri if test.is_order() && value.uri_id(true).text.is_empty() => {
+            let message = "an id is missing behind `entities/`, with which every uri begins";
+            Err(ParseError::new(position, message).expecting(["`entities/ID`", "an id"]))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a text of which the function could not make anything.

@@ -1,6 +1,8 @@
 //! What is refused because it would do harm without saying so.
 
-use super::tests::{parse, refused_at};
+use serde_json::json;
+
+use super::tests::{parse, refused_at, selects};
 
 #[test]
 fn the_expressions_of_a_filter_are_bounded_together() {
@@ -13,4 +15,32 @@ fn the_expressions_of_a_filter_are_bounded_together() {
     let many = |count: usize| vec!["regexp(type, a)"; count].join(" or ");
     parse(&many(24));
     refused_at(&many(25), 24 * 19, "more than 24 expressions");
+}
+
+#[test]
+fn a_number_that_is_too_large_is_not_put_in_the_order_of_texts() {
+    for (text, position) in [
+        ("gt(attributes.N, 1e2000)", 17),
+        ("lte(attributes.N, '-0.5E+1001')", 18),
+        ("range(attributes.N, 0, 1e1001)", 23),
+        ("range(attributes.N, 1e-2000, 0)", 20),
+        ("lt(type, 1e99999999999999999999)", 9),
+        ("equals(attributes.N.count, 1e2000)", 27),
+        ("in(crosswalks_count, '1,2e2000')", 21),
+        ("gte(createdTime, 1e2000)", 17),
+    ] {
+        refused_at(text, position, "an exponent from -1000 to 1000");
+    }
+    assert!(selects("gt(attributes.N, 1e1000) or lt(attributes.N, 1e-1000)", json!({"N": 0})));
+    assert!(!selects("gt(attributes.N, 1e1000)", json!({"N": "NaN"})));
+    // As a text it may well be meant: a part of a hash.
+    assert!(selects("equals(attributes.N, '12e4567')", json!({"N": "12E4567"})));
+}
+
+#[test]
+fn an_order_of_uris_needs_an_id() {
+    for text in ["gt(uri, 'entities/')", "gte(uri, 'Entities/')", "lt(uri, entities/)", "range(uri, 'entities/', x)"] {
+        refused_at(text, text.find(", ").unwrap_or_default() + 2, "an id is missing behind `entities/`");
+    }
+    assert!(selects("gte(uri, 'entities/e') and lt(uri, entities/f)", json!({})));
 }
