@@ -152,12 +152,15 @@ fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Refuses, where things are destroyed, what holds for every URI because it holds for `entities/`.
+/// Ids of the shapes that ids usually have.
+const USUAL_IDS: [&str; 6] = ["01a20223-122a-737b-bdc4-d069f65a2b80", "pypi.azure-core", "ACME_0042~b", "70419", "zZ", "i-9"];
+
+/// Refuses, where things are destroyed, what looks at the beginning or the whole of a URI and holds whatever the id is.
 fn refuse_every_uri(start: usize, call: Call) -> Result<Call, ParseError> {
-    let test = call.function.test;
-    let looks_at_beginning = test == Test::StartsWith || (call.looks_at_whole_uris() && test != Test::Matches);
-    if call.path.property.kind == Kind::Uri && looks_at_beginning && uri_passes(&call, "") {
-        let message = "this holds for every uri, since every uri begins with `entities/`; write `entities/` before the beginning of an id";
+    let is_of_uris = call.path.property.kind == Kind::Uri && !call.function.test.is_presence();
+    if is_of_uris && USUAL_IDS.iter().all(|id| uri_passes(&call, id)) {
+        let message = "this holds for the uris of all usual ids, and every uri begins with `entities/`; \
+                       write `entities/` before the beginning of an id";
         return Err(ParseError::new(start, message).expecting(["`startsWith(uri, 'entities/…')`"]));
     }
     Ok(call)

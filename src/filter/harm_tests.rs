@@ -3,6 +3,12 @@
 use serde_json::json;
 
 use super::tests::{parse, refused_at, selects};
+use super::*;
+
+fn refused_strictly(text: &str, position: usize) {
+    let error = Filter::parse_strict(text).expect_err(text);
+    assert_eq!(error.position, position, "{text}: {error}");
+}
 
 #[test]
 fn the_expressions_of_a_filter_are_bounded_together() {
@@ -43,4 +49,35 @@ fn an_order_of_uris_needs_an_id() {
         refused_at(text, text.find(", ").unwrap_or_default() + 2, "an id is missing behind `entities/`");
     }
     assert!(selects("gte(uri, 'entities/e') and lt(uri, entities/f)", json!({})));
+}
+
+#[test]
+fn a_destructive_call_does_not_take_what_holds_for_every_id() {
+    for text in [
+        "regexp(uri, 'entities/.*')",
+        "regexp(uri, '.*')",
+        "regexp(uri, 'entities/..{1,127}')",
+        "regexp(uri, 'entities/[A-Za-z0-9._~-]+')",
+        "regexp(uri, '(entities/)?[^/]*/.*(a|b|.)')",
+        "contains(uri, 'entities/?')",
+        "gte(uri, '-')",
+        "lt(uri, '~')",
+        "range(uri, 0, zzz)",
+    ] {
+        refused_strictly(text, 0);
+        refused_strictly(&format!("exists(type) and not {text}"), 21);
+        parse(text);
+    }
+    for text in [
+        "regexp(uri, 'entities/[a-z].*')",
+        r"regexp(uri, 'entities/\\d+')",
+        "regexp(uri, 'entities/.{36}')",
+        "gte(uri, 'entities/b')",
+        "range(uri, a, b)",
+        "exists(uri)",
+        "regexp(type, '.*')",
+        "gte(type, '0')",
+    ] {
+        assert!(Filter::parse_strict(text).is_ok(), "{text}");
+    }
 }
