@@ -120,8 +120,10 @@ fn check_expression(position: usize, text: &str) -> Result<Pattern, ParseError> 
 }
 
 fn refuse_file(position: usize, text: &str) -> Result<(), ParseError> {
-    let is_address = text.split_once("://").is_some_and(|(scheme, _)| scheme.starts_with(|c: char| c.is_ascii_alphabetic()));
-    if is_address {
+    let has_scheme = text.split_once("://").is_some_and(|(scheme, _)| scheme.starts_with(|c: char| c.is_ascii_alphabetic()));
+    // An address of a file may do with one slash (RFC 8089).
+    let is_file = text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("file:"));
+    if has_scheme || is_file {
         let message = "a list in a file is not read; give the values themselves, and an address that is a value with `equals`";
         return Err(ParseError::new(position, message).expecting(["values"]));
     }

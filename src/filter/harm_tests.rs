@@ -81,3 +81,13 @@ fn a_destructive_call_does_not_take_what_holds_for_every_id() {
         assert!(Filter::parse_strict(text).is_ok(), "{text}");
     }
 }
+
+#[test]
+fn the_address_of_a_file_is_refused_in_every_spelling() {
+    for value in ["file:/etc/x", "FILE:/etc/x", "File:x", "file:///etc/x"] {
+        refused_at(&format!("listEquals(type, '{value}')"), 17, "a list in a file is not read");
+    }
+    assert!(selects("listEquals(attributes.a, 'file')", json!({"a": "file"})));
+    assert!(selects("listEquals(attributes.a, 'file:/x', b) and equals(attributes.a, 'file:/x')", json!({"a": "file:/x"})));
+    assert!(selects("listEquals(attributes.a, 'filé')", json!({"a": "filé"})));
+}
