@@ -91,3 +91,13 @@ fn the_address_of_a_file_is_refused_in_every_spelling() {
     assert!(selects("listEquals(attributes.a, 'file:/x', b) and equals(attributes.a, 'file:/x')", json!({"a": "file:/x"})));
     assert!(selects("listEquals(attributes.a, 'filé')", json!({"a": "filé"})));
 }
+
+#[test]
+fn what_looks_like_a_quote_is_none_and_no_letter_either() {
+    for c in "ʹʺʻʼˮ‘’‚‛“”„‟‹›«»`´′″‵❛❜❝❞〝〞〟＂＇".chars() {
+        refused_at(&format!("equals(type, {c}X{c})"), 13, "straight quotes");
+        refused_at(&format!("equals(type, X{c})"), 14, "straight quotes");
+        refused_at(&format!("equals(attributes.{c}X{c}, 1)"), 18, "straight quotes");
+    }
+    assert!(selects("equals(attributes.a, 'Oʼahu')", json!({"a": "OʼAHU"})));
+}
