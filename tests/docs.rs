@@ -328,6 +328,7 @@ fn the_properties_in_the_guide_of_filters_are_those_of_the_lists() {
     let lists = [
         ("`ListEntities`, `ListPortfolioEntities`, bulk deletes", &offboard::filter::ENTITY),
         ("`ListDependents`", &offboard::entity::dependent_queries::DEPENDENT),
+        ("`ListAttributeIndexes`", &offboard::entity::index::queries::ATTRIBUTE_INDEX),
         ("`ListTombstones`", &offboard::entity::tombstone_queries::TOMBSTONE),
         ("`ListPortfolios`", &offboard::portfolio::registry_queries::PORTFOLIO),
         ("`ListOffboardingRequests`, `ListRemovalJobs`", &offboard::offboarding::queries::OFFBOARDING),

@@ -69,3 +69,11 @@ async fn the_database_speaks_english_to_us() {
     let language = db.run(move |connection| Ok(sql_query(query).get_result::<Setting>(connection)?.value)).await.unwrap();
     assert_eq!(language, "C");
 }
+
+#[tokio::test]
+async fn an_expression_that_postgres_cannot_use_is_a_fault_of_the_filter() {
+    let database = database().await;
+    let db = Db::new(Options::new(&database.url));
+    let refused = db.run(|connection| Ok(sql_query("SELECT 1 AS pid WHERE 'a' ~ '('").get_result::<Backend>(connection)?.pid)).await;
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidFilter);
+}

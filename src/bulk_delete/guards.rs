@@ -91,7 +91,7 @@ fn entities(count: i64) -> String {
 pub fn report_required(within: Duration) -> Error {
     let seconds = within.as_secs_f64();
     let message = format!(
-        "No check of consistency that began within the last {seconds} seconds has ended and left nothing unmended. Run a check of consistency first."
+        "The latest check of consistency must have begun within the last {seconds} seconds and have left nothing unmended. Run a check of consistency first."
     );
     Error::new(Code::ReportRequired, message).with("clean_report_within", format!("{seconds}s"))
 }

@@ -15,6 +15,8 @@ pub enum Fault {
     Locked,
     /// The connection is gone or could not be had.
     Away,
+    /// Cannot make anything of a regular expression that a filter has.
+    Expression,
     /// A key is there already; the constraint's name where the database told it.
     Duplicate,
     /// Everything else.
@@ -33,6 +35,10 @@ pub fn fault(error: &Diesel) -> Fault {
                 "deadlock detected" => Fault::Conflict,
                 "canceling statement due to statement timeout" => Fault::Timeout,
                 "canceling statement due to lock timeout" => Fault::Locked,
+                // SQLSTATE 2201B: when it is read, and when it is tried on a text.
+                message if message.starts_with("invalid regular expression") || message.starts_with("regular expression failed") => {
+                    Fault::Expression
+                }
                 message if is_gone(message) => Fault::Away,
                 _ => Fault::Other,
             },
@@ -60,7 +66,28 @@ impl From<Diesel> for Error {
             Fault::Timeout => Error::new(Code::DeadlineExceeded, "The database did not answer in time.").caused_by(error),
             Fault::Conflict | Fault::Locked => Error::unavailable("Others are at work on the same thing; try again.").caused_by(error),
             Fault::Away => Error::unavailable("The database cannot be reached.").caused_by(error),
+            Fault::Expression => {
+                let message = "The database cannot use a regular expression of the filter; write it shorter, with less that is repeated.";
+                Error::new(Code::InvalidFilter, message).caused_by(error)
+            }
             Fault::Duplicate | Fault::Other => Error::internal(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(message: &str) -> Error {
+        Error::from(Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new(message.to_owned())))
+    }
+
+    #[test]
+    fn an_expression_that_the_database_cannot_use_is_a_fault_of_the_filter() {
+        for message in ["invalid regular expression: regular expression is too complex", "regular expression failed: out of memory"] {
+            assert_eq!(error(message).code(), Code::InvalidFilter, "{message}");
+        }
+        assert_eq!(error("invalid input syntax for type json").code(), Code::Internal);
     }
 }

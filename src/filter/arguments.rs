@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::error::ParseError;
 use super::evaluate::uri_passes;
 use super::function::{FUNCTIONS, Function, Test, Values};
-use super::number;
+use super::number::{self, MAX_EXPONENT};
 use super::pattern::Pattern;
 use super::syntax::{Bounds, Call, Node, Path, Scale, Value};
 use super::vocabulary::{Kind, Property};
@@ -35,7 +35,7 @@ pub(super) fn call_of(
             _ => check_text(function, *position, text)?,
         }
         let value = Value::new(text);
-        check_scale(&path, *position, &value)?;
+        check_scale(function.test, &path, *position, &value)?;
         values.push(value);
     }
     let call = Call { function, path, values, pattern };
@@ -70,16 +70,24 @@ fn check_kind(function: &Function, position: usize, path: &Path) -> Result<(), P
 }
 
 /// Refuses a value that the property cannot be compared with.
-fn check_scale(path: &Path, position: usize, value: &Value) -> Result<(), ParseError> {
-    if path.counted || path.property.kind == Kind::Number {
-        if value.number.is_none() {
-            return Err(ParseError::new(position, format!("`{path}` is a number")).expecting(["a number"]));
-        }
-    } else if path.property.kind == Kind::Time && value.time().is_none() {
-        let message = format!("`{path}` is a time");
-        return Err(ParseError::new(position, message).expecting(["milliseconds since 1970", "`YYYY-MM-DD`", "`YYYY-MM-DDTHH:MM:SSZ`"]));
+fn check_scale(test: Test, path: &Path, position: usize, value: &Value) -> Result<(), ParseError> {
+    let is_number = path.counted || path.property.kind == Kind::Number;
+    if (is_number || test.is_order()) && number::is_beyond(&value.text) {
+        let message = format!("a number may have an exponent from -{MAX_EXPONENT} to {MAX_EXPONENT}");
+        return Err(ParseError::new(position, message).expecting(["a number"]));
     }
-    Ok(())
+    match path.property.kind {
+        _ if is_number && value.number.is_none() => Err(ParseError::new(position, format!("`{path}` is a number")).expecting(["a number"])),
+        Kind::Time if value.time().is_none() => {
+            let expected = ["milliseconds since 1970", "`YYYY-MM-DD`", "`YYYY-MM-DDTHH:MM:SSZ`"];
+            Err(ParseError::new(position, format!("`{path}` is a time")).expecting(expected))
+        }
+        Kind::Uri if test.is_order() && value.uri_id(true).text.is_empty() => {
+            let message = "an id is missing behind `entities/`, with which every uri begins";
+            Err(ParseError::new(position, message).expecting(["`entities/ID`", "an id"]))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a text of which the function could not make anything.
@@ -112,8 +120,10 @@ fn check_expression(position: usize, text: &str) -> Result<Pattern, ParseError> 
 }
 
 fn refuse_file(position: usize, text: &str) -> Result<(), ParseError> {
-    let is_address = text.split_once("://").is_some_and(|(scheme, _)| scheme.starts_with(|c: char| c.is_ascii_alphabetic()));
-    if is_address {
+    let has_scheme = text.split_once("://").is_some_and(|(scheme, _)| scheme.starts_with(|c: char| c.is_ascii_alphabetic()));
+    // An address of a file may do with one slash (RFC 8089).
+    let is_file = text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("file:"));
+    if has_scheme || is_file {
         let message = "a list in a file is not read; give the values themselves, and an address that is a value with `equals`";
         return Err(ParseError::new(position, message).expecting(["values"]));
     }
@@ -144,12 +154,15 @@ fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Refuses, where things are destroyed, what holds for every URI because it holds for `entities/`.
+/// Ids of the shapes that ids usually have.
+const USUAL_IDS: [&str; 6] = ["01a20223-122a-737b-bdc4-d069f65a2b80", "pypi.azure-core", "ACME_0042~b", "70419", "zZ", "i-9"];
+
+/// Refuses, where things are destroyed, what looks at the beginning or the whole of a URI and holds whatever the id is.
 fn refuse_every_uri(start: usize, call: Call) -> Result<Call, ParseError> {
-    let test = call.function.test;
-    let looks_at_beginning = test == Test::StartsWith || (call.looks_at_whole_uris() && test != Test::Matches);
-    if call.path.property.kind == Kind::Uri && looks_at_beginning && uri_passes(&call, "") {
-        let message = "this holds for every uri, since every uri begins with `entities/`; write `entities/` before the beginning of an id";
+    let is_of_uris = call.path.property.kind == Kind::Uri && !call.function.test.is_presence();
+    if is_of_uris && USUAL_IDS.iter().all(|id| uri_passes(&call, id)) {
+        let message = "this holds for the uris of all usual ids, and every uri begins with `entities/`; \
+                       write `entities/` before the beginning of an id";
         return Err(ParseError::new(start, message).expecting(["`startsWith(uri, 'entities/…')`"]));
     }
     Ok(call)

@@ -11,12 +11,16 @@ pub(super) struct Cursor {
 
 /// Whether the character may stand in a word: a name, an element of a path or a value without quotes.
 pub(super) fn is_word_character(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '$' | '+' | '~')
+    (c.is_alphanumeric() && !is_typographic_quote(c)) || matches!(c, '_' | '-' | '.' | ':' | '/' | '$' | '+' | '~')
 }
 
 /// Whether the character looks like a quote, but only `'` and `"` are.
 fn is_typographic_quote(c: char) -> bool {
-    matches!(c, '\u{2018}'..='\u{201F}' | '\u{2039}' | '\u{203A}' | '«' | '»' | '`' | '´' | '\u{2032}'..='\u{2037}' | '＂' | '＇')
+    matches!(
+        c,
+        '\u{2018}'..='\u{201F}' | '\u{2039}' | '\u{203A}' | '«' | '»' | '`' | '´' | '\u{2032}'..='\u{2037}' | '＂' | '＇'
+            | '\u{02B9}'..='\u{02BC}' | '\u{02EE}' | '\u{275B}'..='\u{275E}' | '\u{301D}'..='\u{301F}'
+    )
 }
 
 impl Cursor {

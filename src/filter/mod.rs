@@ -6,6 +6,7 @@
 //! `docs/filter.md` is the reference of the language and its semantics. This room is pure: it talks to no database.
 
 mod arguments;
+mod automaton;
 mod candidates;
 mod display;
 mod error;
@@ -48,6 +49,8 @@ pub const MAX_VALUE_CHARACTERS: usize = 256;
 pub const MAX_DEPTH: usize = 32;
 /// The most calls, NOTs, ANDs and ORs of one filter. A chain of ANDs counts as one.
 pub const MAX_NODES: usize = 256;
+/// The most regular expressions of one filter. Postgres keeps 32 of them ready for a connection; with more it would read each anew for every record.
+pub const MAX_EXPRESSIONS: usize = 24;
 /// The most values of one list.
 pub const MAX_LIST: usize = 5_000;
 
@@ -104,6 +107,8 @@ impl fmt::Display for Filter {
     }
 }
 
+#[cfg(test)]
+mod harm_tests;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 /// The largest exponent that is taken for a number: beyond every double, and within what Postgres' `numeric` holds.
-const MAX_EXPONENT: i64 = 1_000;
+pub(super) const MAX_EXPONENT: i64 = 1_000;
 
 /// The plain decimal of a JSON number: no exponent, no zeros that do not count, no sign at zero. Two numbers are equal if and only if their
 /// plain decimals are; it is what `trim_scale(…::numeric)::text` gives in Postgres. None if the text is not a JSON number (`007`, `+1`,
@@ -37,6 +37,14 @@ pub(super) fn plain(text: &str) -> Option<String> {
     let before = if before.is_empty() { "0" } else { before };
     let point = if after.is_empty() { "" } else { "." };
     Some(format!("{sign}{before}{point}{after}"))
+}
+
+/// Whether the text is a JSON number but for its exponent, which is too large.
+pub(super) fn is_beyond(text: &str) -> bool {
+    text.split_once(['e', 'E']).is_some_and(|(mantissa, exponent)| {
+        let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+        all_digits(digits) && parse_exponent(exponent).is_none() && plain(mantissa).is_some()
+    })
 }
 
 /// The most characters that a text may have which is taken for a number where numbers are put in order.
@@ -122,6 +130,16 @@ mod tests {
         assert_eq!(of_text("1e0001"), None);
         assert_eq!(of_text(&"1".repeat(64)), Some("1".repeat(64)));
         assert_eq!(of_text(&"1".repeat(65)), None);
+    }
+
+    #[test]
+    fn a_number_with_a_large_exponent_is_beyond() {
+        for text in ["1e1001", "-0.5E+2000", "1e-1001", "10e99999999999999999999"] {
+            assert!(is_beyond(text), "{text}");
+        }
+        for text in ["1e1000", "1e-1000", "1", "01e2000", "1.e2000", "1e2000x", "1e", "e2000", "1e2e2000", ""] {
+            assert!(!is_beyond(text), "{text}");
+        }
     }
 
     #[test]

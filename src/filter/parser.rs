@@ -5,9 +5,10 @@ use super::display::COUNT;
 use super::error::ParseError;
 use super::function::{FUNCTIONS, Function, Test, Values, nearest};
 use super::lexer::{Cursor, shorten};
+use super::pattern::{MAX_STEPS, Pattern, TOO_LARGE};
 use super::syntax::{Node, Path};
 use super::vocabulary::{Kind, Vocabulary};
-use super::{MAX_DEPTH, MAX_NODES};
+use super::{MAX_DEPTH, MAX_EXPRESSIONS, MAX_NODES};
 
 /// Whether what people misread is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub(super) enum Strictness {
 
 /// Reads the whole of a filter.
 pub(super) fn parse(vocabulary: &'static Vocabulary, text: &str, strictness: Strictness) -> Result<Node, ParseError> {
-    let mut parser = Parser { cursor: Cursor::new(text), vocabulary, strictness, nodes: 0 };
+    let mut parser = Parser { cursor: Cursor::new(text), vocabulary, strictness, nodes: 0, expressions: 0, steps: 0 };
     parser.cursor.skip_space();
     if parser.cursor.peek().is_none() {
         return Err(ParseError::new(parser.cursor.position(), "the filter is empty").expecting(CONDITION));
@@ -46,6 +47,9 @@ struct Parser {
     vocabulary: &'static Vocabulary,
     strictness: Strictness,
     nodes: usize,
+    /// How many expressions there are so far, and how many steps they have.
+    expressions: usize,
+    steps: u64,
 }
 
 impl Parser {
@@ -154,7 +158,22 @@ impl Parser {
         let path_start = self.cursor.position();
         let path = self.path()?;
         let given = self.values(function, opened)?;
-        call_of(function, (path_start, path), given, (self.strictness == Strictness::Strict).then_some(start)).map(Node::Call)
+        let call = call_of(function, (path_start, path), given, (self.strictness == Strictness::Strict).then_some(start))?;
+        call.pattern.iter().try_for_each(|pattern| self.count_expression(start, pattern))?;
+        Ok(Node::Call(call))
+    }
+
+    /// Counts an expression among those of the filter, which the database has to go through for one record.
+    fn count_expression(&mut self, start: usize, pattern: &Pattern) -> Result<(), ParseError> {
+        self.expressions += 1;
+        self.steps = self.steps.saturating_add(pattern.steps);
+        if self.expressions > MAX_EXPRESSIONS {
+            return Err(ParseError::new(start, format!("the filter has more than {MAX_EXPRESSIONS} expressions")));
+        }
+        if self.steps > MAX_STEPS {
+            return Err(ParseError::new(start, format!("this expression together with those before it {TOO_LARGE}")));
+        }
+        Ok(())
     }
 
     fn path(&mut self) -> Result<Path, ParseError> {

@@ -1,20 +1,24 @@
 //! Regular expressions that Postgres and Rust read alike and that no value can make slow.
 //!
 //! An expression is parsed here, and written anew with nothing but characters, sets of characters, groups, alternatives and repetitions, which
-//! mean the same to both. Neither engine backtracks over these: Postgres walks an automaton whose size is what `positions` counts, so that
-//! is what is bounded. Whatever would leave that ground (references back, looking around, anchors inside, classes that depend on a version
-//! of Unicode, flags) is refused.
+//! mean the same to both. Neither engine backtracks over these: Postgres walks an automaton, whose [size](super::automaton) is what is
+//! bounded. Whatever would leave that ground (references back, looking around, anchors inside, classes that depend on a version of Unicode,
+//! flags) is refused.
 
 use std::fmt::Write;
 
 use regex_syntax::ast::parse::ParserBuilder;
 use regex_syntax::ast::{
-    Assertion, AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSet, ClassSetItem, GroupKind, RepetitionKind, RepetitionRange,
+    Assertion, AssertionKind, Ast, ClassBracketed, ClassPerl, ClassPerlKind, ClassSet, ClassSetItem, GroupKind, RepetitionKind,
+    RepetitionRange, Visitor, visit,
 };
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
-/// The most characters and sets of characters that an expression may have, with what is repeated counted as often as it may be.
-pub(super) const MAX_POSITIONS: u64 = 1_000;
+use super::automaton::{Colours, Size};
+
+/// The most steps that the automatons of an expression, and of all expressions of a filter together, may have. Postgres builds a thousand in
+/// about a millisecond; going through 100,000 characters takes it 100 ms at the worst.
+pub(super) const MAX_STEPS: u64 = 1_000;
 /// The most often that something may be repeated by number; more is what Postgres refuses.
 const MAX_REPEAT: u32 = 255;
 const MAX_NESTING: u32 = 32;
@@ -24,6 +28,8 @@ const MAX_NESTING: u32 = 32;
 pub struct Pattern {
     /// The expression as Postgres takes it; it matches whole values.
     pub(super) sql: String,
+    /// The steps of its automaton.
+    pub(super) steps: u64,
     regex: regex::Regex,
 }
 
@@ -50,16 +56,15 @@ impl Pattern {
         let refusal = |message: String, at: usize| Refusal { message, position: text.get(..at).map_or(0, |before| before.chars().count()) };
         let mut parser = ParserBuilder::new().nest_limit(MAX_NESTING).build();
         let ast = parser.parse(text).map_err(|error| refusal(error.kind().to_string(), error.span().start.offset))?;
-        let mut writer = Writer { out: String::new() };
-        let positions = writer.write_whole(&ast).map_err(|(message, at)| refusal(message, at))?;
-        if positions > MAX_POSITIONS {
-            let message =
-                format!("the expression stands for more than {MAX_POSITIONS} characters, with what is repeated counted each time");
-            return Err(refusal(message, 0));
+        let sets = visit(&ast, Sets(Vec::new())).map_err(|(message, at)| refusal(message, at))?;
+        let mut writer = Writer { out: String::new(), colours: Colours::of(&sets) };
+        let steps = writer.write_whole(&ast).map_err(|(message, at)| refusal(message, at))?.total();
+        if steps > MAX_STEPS {
+            return Err(refusal(format!("it {TOO_LARGE}"), 0));
         }
         let body = writer.out;
         let regex = regex::Regex::new(&format!("^(?s:{body})$")).map_err(|_| refusal("the expression is too large".to_owned(), 0))?;
-        Ok(Pattern { sql: format!("^(?:{body})$"), regex })
+        Ok(Pattern { sql: format!("^(?:{body})$"), steps, regex })
     }
 
     /// Whether the whole of a text matches.
@@ -68,6 +73,11 @@ impl Pattern {
     }
 }
 
+/// What is wrong with expressions that are too large.
+pub(super) const TOO_LARGE: &str = "would take the database too long: with what is repeated counted each time there are more than 1000 ways from \
+                                    one character to the next; what may be left out, such as `a?`, adds one to each that may follow, and \
+                                    with `*`, `+` or `{n,}` all count three times";
+
 /// A fault, and the byte at which it is.
 type Fault = (String, usize);
 
@@ -75,13 +85,36 @@ fn refuse<T>(message: &str, ast: &Ast) -> Result<T, Fault> {
     Err((message.to_owned(), ast.span().start.offset))
 }
 
+/// Gathers what an expression is made of.
+struct Sets(Vec<ClassUnicode>);
+
+impl Visitor for Sets {
+    type Output = Vec<ClassUnicode>;
+    type Err = Fault;
+
+    fn finish(self) -> Result<Self::Output, Fault> {
+        Ok(self.0)
+    }
+
+    fn visit_pre(&mut self, ast: &Ast) -> Result<(), Fault> {
+        match ast {
+            Ast::Literal(literal) => self.0.push(ClassUnicode::new([ClassUnicodeRange::new(literal.c, literal.c)])),
+            Ast::ClassPerl(class) => self.0.push(perl(class)),
+            Ast::ClassBracketed(class) => self.0.push(bracketed(class)?),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 struct Writer {
     out: String,
+    colours: Colours,
 }
 
 impl Writer {
     /// Writes an expression that may begin with `^` and end with `$`, which say what is true anyway.
-    fn write_whole(&mut self, ast: &Ast) -> Result<u64, Fault> {
+    fn write_whole(&mut self, ast: &Ast) -> Result<Size, Fault> {
         let is = |ast: &Ast, wanted: &AssertionKind| matches!(ast, Ast::Assertion(assertion) if assertion.kind == *wanted);
         let Ast::Concat(concat) = ast else { return self.write(ast) };
         let mut parts = concat.asts.as_slice();
@@ -98,25 +131,26 @@ impl Writer {
         self.write_all(parts)
     }
 
-    fn write_all(&mut self, parts: &[Ast]) -> Result<u64, Fault> {
-        parts.iter().try_fold(0, |sum: u64, part| Ok(sum.saturating_add(self.write(part)?)))
+    fn write_all(&mut self, parts: &[Ast]) -> Result<Size, Fault> {
+        let mut whole: Option<Size> = None;
+        for part in parts {
+            let size = self.write(part)?;
+            whole = Some(whole.map_or(size, |before| before.then(size)));
+        }
+        Ok(whole.unwrap_or(Size::EMPTY))
     }
 
-    /// Writes a part, and tells how many positions it has.
-    fn write(&mut self, ast: &Ast) -> Result<u64, Fault> {
+    /// Writes a part, and tells how large it is.
+    fn write(&mut self, ast: &Ast) -> Result<Size, Fault> {
         match ast {
-            Ast::Empty(_) => Ok(0),
+            Ast::Empty(_) => Ok(Size::EMPTY),
             Ast::Literal(literal) => self.write_character(literal.c, ast),
             Ast::Dot(_) => {
                 self.out.push('.');
-                Ok(1)
+                Ok(Size::of_one(1))
             }
-            Ast::ClassPerl(class) => self.write_set(&perl(class), false, ast),
-            Ast::ClassBracketed(class) => {
-                let mut set = ClassUnicode::empty();
-                collect(&class.kind, &mut set)?;
-                self.write_set(&set, class.negated, ast)
-            }
+            Ast::ClassPerl(class) => self.write_set(&perl(class), ast),
+            Ast::ClassBracketed(class) => self.write_set(&bracketed(class)?, ast),
             Ast::Group(group) => match &group.kind {
                 GroupKind::NonCapturing(flags) if !flags.items.is_empty() => refuse("flags are not admitted; the case is always kept", ast),
                 _ => self.in_group(&group.ast),
@@ -124,18 +158,19 @@ impl Writer {
             Ast::Concat(concat) => self.write_all(&concat.asts),
             Ast::Alternation(alternation) => {
                 self.out.push_str("(?:");
-                let mut positions = 0_u64;
-                for (index, branch) in alternation.asts.iter().enumerate() {
-                    self.out.push_str(if index == 0 { "" } else { "|" });
-                    positions = positions.saturating_add(self.write(branch)?.saturating_add(1));
+                let mut whole: Option<Size> = None;
+                for branch in &alternation.asts {
+                    self.out.push_str(if whole.is_none() { "" } else { "|" });
+                    let size = self.write(branch)?;
+                    whole = Some(whole.map_or(size, |before| before.or(size)));
                 }
                 self.out.push(')');
-                Ok(positions)
+                Ok(whole.unwrap_or(Size::EMPTY))
             }
             Ast::Repetition(repetition) => {
-                let positions = self.in_group(&repetition.ast)?.max(1);
-                let times = self.write_repetition(&repetition.op.kind, ast)?;
-                Ok(positions.saturating_mul(times))
+                let size = self.in_group(&repetition.ast)?;
+                let (least, most) = self.write_repetition(&repetition.op.kind, ast)?;
+                Ok(size.repeated(least, most))
             }
             Ast::Flags(_) => refuse("flags are not admitted; the case is always kept", ast),
             Ast::ClassUnicode(_) => refuse("classes of Unicode are not admitted; name the characters in brackets", ast),
@@ -143,40 +178,38 @@ impl Writer {
         }
     }
 
-    fn in_group(&mut self, ast: &Ast) -> Result<u64, Fault> {
+    fn in_group(&mut self, ast: &Ast) -> Result<Size, Fault> {
         self.out.push_str("(?:");
-        let positions = self.write(ast)?;
+        let size = self.write(ast)?;
         self.out.push(')');
-        Ok(positions)
+        Ok(size)
     }
 
-    fn write_character(&mut self, c: char, ast: &Ast) -> Result<u64, Fault> {
+    fn write_character(&mut self, c: char, ast: &Ast) -> Result<Size, Fault> {
         match c {
-            '\0' => return refuse("a value cannot hold the character U+0000", ast),
+            '\0' => return refuse(NULL, ast),
             _ if c.is_ascii_alphanumeric() => self.out.push(c),
             _ => write_code(&mut self.out, c),
         }
-        Ok(1)
+        Ok(Size::of_one(1))
     }
 
-    fn write_set(&mut self, set: &ClassUnicode, negated: bool, ast: &Ast) -> Result<u64, Fault> {
+    fn write_set(&mut self, set: &ClassUnicode, ast: &Ast) -> Result<Size, Fault> {
         if set.ranges().is_empty() {
             return refuse("the set has no characters", ast);
         }
-        self.out.push_str(if negated { "[^" } else { "[" });
+        self.out.push('[');
         for range in set.ranges() {
-            // U+0000 is in no text, and Postgres does not know it.
-            let (start, end) = (range.start().max('\u{1}'), range.end().max('\u{1}'));
-            write_code(&mut self.out, start);
+            write_code(&mut self.out, range.start());
             self.out.push('-');
-            write_code(&mut self.out, end);
+            write_code(&mut self.out, range.end());
         }
         self.out.push(']');
-        Ok(1)
+        Ok(Size::of_one(self.colours.count(set)))
     }
 
-    /// Writes how often what stands before may come, and tells how often it counts.
-    fn write_repetition(&mut self, kind: &RepetitionKind, ast: &Ast) -> Result<u64, Fault> {
+    /// Writes how often what stands before may come, and tells it: at least and at most.
+    fn write_repetition(&mut self, kind: &RepetitionKind, ast: &Ast) -> Result<(u32, Option<u32>), Fault> {
         let (least, most) = match kind {
             RepetitionKind::ZeroOrOne => (0, Some(1)),
             RepetitionKind::ZeroOrMore => (0, None),
@@ -190,7 +223,7 @@ impl Writer {
         }
         let most_written = most.map(|most| most.to_string()).unwrap_or_default();
         let _ = write!(self.out, "{{{least},{most_written}}}");
-        Ok(u64::from(most.unwrap_or(least + 1)).max(1))
+        Ok((least, most))
     }
 }
 
@@ -215,11 +248,24 @@ fn perl(class: &ClassPerl) -> ClassUnicode {
         ClassPerlKind::Space => &[('\t', '\r'), (' ', ' ')],
         ClassPerlKind::Word => &[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')],
     };
-    let mut set = ClassUnicode::new(ranges.iter().map(|(start, end)| ClassUnicodeRange::new(*start, *end)));
-    if class.negated {
-        set.negate();
-    }
+    let set = ClassUnicode::new(ranges.iter().map(|(start, end)| ClassUnicodeRange::new(*start, *end)));
+    if class.negated { opposite(set) } else { set }
+}
+
+/// All characters that a set does not have. U+0000 is in no text, and Postgres does not know it.
+fn opposite(mut set: ClassUnicode) -> ClassUnicode {
+    set.push(ClassUnicodeRange::new('\0', '\0'));
+    set.negate();
     set
+}
+
+const NULL: &str = "a value cannot hold the character U+0000";
+
+/// The characters that brackets stand for.
+fn bracketed(class: &ClassBracketed) -> Result<ClassUnicode, Fault> {
+    let mut set = ClassUnicode::empty();
+    collect(&class.kind, &mut set)?;
+    Ok(if class.negated { opposite(set) } else { set })
 }
 
 /// Adds what stands between brackets to a set.
@@ -235,6 +281,8 @@ fn collect_item(item: &ClassSetItem, set: &mut ClassUnicode) -> Result<(), Fault
     let fault = |message: &str| Err((message.to_owned(), item.span().start.offset));
     match item {
         ClassSetItem::Empty(_) => {}
+        ClassSetItem::Literal(literal) if literal.c == '\0' => return fault(NULL),
+        ClassSetItem::Range(range) if range.start.c == '\0' => return fault(NULL),
         ClassSetItem::Literal(literal) => set.push(ClassUnicodeRange::new(literal.c, literal.c)),
         ClassSetItem::Range(range) => set.push(ClassUnicodeRange::new(range.start.c, range.end.c)),
         ClassSetItem::Perl(class) => set.union(&perl(class)),
@@ -297,11 +345,23 @@ mod tests {
     }
 
     #[test]
+    fn what_no_text_has_is_in_no_set() {
+        refused(r"[\x00]", 1, "U+0000");
+        refused(r"a[^b\x00-\x05]", 4, "U+0000");
+        refused(r"[\x01-\x{10FFFF}]|[^\x01-\x{10FFFF}]", 18, "no characters");
+        assert!(pattern(r"[^a]\D").matches("\u{1}\u{1}") && !pattern("[^a]").matches("\0") && !pattern(r"[\D]").matches("\0"));
+    }
+
+    #[test]
     fn what_is_repeated_is_bounded_however_it_is_nested() {
         pattern("(?:.{250}){4}");
-        refused("(?:.{250}){5}", 0, "more than 1000 characters");
-        refused("(((a{100}){100}){100}){100}", 0, "more than 1000 characters");
-        refused("((((a{0,99}){0,99}){0,99}){0,99}){0,99}", 0, "more than 1000 characters");
+        pattern(".*(?:.{165}){2}");
+        refused(".*(?:.{167}){2}", 0, "more than 1000 ways");
+        refused("(?:.{250}){5}", 0, "more than 1000 ways");
+        refused("(((a{100}){100}){100}){100}", 0, "more than 1000 ways");
+        refused("((((a{0,99}){0,99}){0,99}){0,99}){0,99}", 0, "more than 1000 ways");
+        refused("((((a|b){255}){255}){255}){255}", 0, "more than 1000 ways");
+        refused("((((){255}){255}){255}){255}", 0, "more than 1000 ways");
         refused("a{256}", 0, "255");
         refused("xa{0,300}", 1, "255");
         let deep = format!("{}a{}", "(".repeat(40), ")".repeat(40));
@@ -309,9 +369,51 @@ mod tests {
     }
 
     #[test]
+    fn a_run_of_what_may_be_left_out_counts_each_way_through_it() {
+        for expression in ["(.?){43}", "(a?b?c?){14}", "(a?){12}(b*){12}", "([ab]?[bc]?){14}", "(.{0,3}){14}"] {
+            pattern(expression);
+        }
+        for expression in [
+            "(.?){45}",
+            "(.?){30}(.*){2}",
+            "(.?){255}(.?){255}(.?){255}(.?){234}z",
+            "([a-z]?[b-z]?[c-z]?[d-z]?[e-z]?){9}z",
+            "((a?){20}){3}b",
+            "([ab]?[bc]?[cd]?){12}",
+            "(a?a?a?a?a?){9}b",
+            "(a*b*c*d*e*f*g*h*){0,6}z",
+            "(|a|b){20}",
+        ] {
+            refused(expression, 0, "more than 1000 ways");
+        }
+    }
+
+    #[test]
+    fn everyday_expressions_are_far_from_the_bound() {
+        for expression in [
+            ".*foo.*",
+            "(abc)?",
+            r"[A-Z]{2}\d{0,8}",
+            r"\w{1,64}@\w{1,64}\.com",
+            r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}",
+            r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+            r"\+?\d{1,3}[ -]?(\(\d{1,4}\))?[ -]?\d{3,12}",
+            r"(https?://)?([\w-]+\.)+[a-z]{2,}(/\S*)?",
+            r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])",
+            r"(25[0-5]|2[0-4]\d|1?\d{1,2})(\.(25[0-5]|2[0-4]\d|1?\d{1,2})){3}",
+            ".*(alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega).*",
+            "(monday|tuesday|wednesday|thursday|friday|saturday|sunday)( (morning|noon|evening|night))?",
+            ".{0,255}x",
+            "[^@]{1,64}@[^@]{1,255}",
+        ] {
+            assert!(pattern(expression).steps <= MAX_STEPS, "{expression}");
+        }
+    }
+
+    #[test]
     fn expressions_that_make_others_slow_end_quickly() {
         let text = "a".repeat(100_000);
-        for expression in ["(a+)+b", "(a|a)*b", "(a*)*b", "(a|aa)+b", "(.*a){9}b", "(a?){100}a{100}b", ".{255}x"] {
+        for expression in ["(a+)+b", "(a|a)*b", "(a*)*b", "(a|aa)+b", "(.*a){9}b", "(a?){30}a{100}b", ".{255}x"] {
             assert!(!pattern(expression).matches(&text), "{expression}");
         }
     }

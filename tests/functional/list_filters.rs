@@ -8,6 +8,7 @@ const LISTS: &[(&str, &str, &str)] = &[
     ("PortfolioService/ListPortfolioEntities", "entities", "/id"),
     ("EntityService/ListDependents", "dependents", "/id"),
     ("EntityService/ListTombstones", "tombstones", "/entity_id"),
+    ("AttributeIndexService/ListAttributeIndexes", "attribute_indexes", "/attribute"),
     ("PortfolioService/ListPortfolios", "portfolios", "/id"),
     ("OffboardingService/ListOffboardingRequests", "data", "/data/id"),
     ("RemovalService/ListRemovalJobs", "jobs", "/entity_id"),
@@ -107,6 +108,33 @@ scenario! {
         let rest = world.call("PortfolioService/ListPortfolios", json!({"filter": "exists(name)", "page_token": token})).await.unwrap();
         assert_eq!(rest.get("portfolios")[0]["id"], "q");
         let refused = world.call("PortfolioService/ListPortfolios", json!({"filter": "exists(id)", "page_token": token})).await.unwrap_err();
+        assert_eq!(refused.code, "validation_failed", "a token is of its filter");
+    }
+
+    async fn attribute_indexes_are_listed_by_what_has_become_of_them(world: &World) {
+        given(world).await;
+        world.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "Address.City"})).await.unwrap();
+        let ready = crate::attribute_indexes::indexed(world, "Name").await;
+        world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "Address.City"}), |index| index["state"] == "ready").await;
+        world.database.sql("UPDATE attribute_declaration SET created_at = '2024-05-01' WHERE attribute = 'Name'");
+        let then = format!("equals(readyTime, {})", ready.get("ready_at"));
+        shows(world, "AttributeIndexService/ListAttributeIndexes", &[
+            ("", &["Address.City", "Name"]),
+            ("equals(state, READY) and missing(errorCode)", &["Address.City", "Name"]),
+            ("not equals(state, ready)", &[]),
+            ("startsWith(attribute, name) or equals(attribute, 'Address')", &["Name"]),
+            ("gt(rowsWritten, 0) and equals(entities_done, 3) and equals(entitiesTotal, 3)", &["Name"]),
+            ("lt(createdTime, '2024-06-01')", &["Name"]),
+            (&format!("{then} and equals(attribute, Name)"), &["Name"]),
+            ("missing(readyTime)", &[]),
+        ]).await;
+        let request = |token: &Value| json!({"filter": "exists(attribute)", "page_size": 1, "page_token": token});
+        let page = world.call("AttributeIndexService/ListAttributeIndexes", request(&json!(""))).await.unwrap();
+        let token = page.get("next_page_token").clone();
+        let rest = world.call("AttributeIndexService/ListAttributeIndexes", request(&token)).await.unwrap();
+        assert_eq!((&rest.get("attribute_indexes")[0]["attribute"], rest.get("next_page_token")), (&json!("Name"), &json!("")));
+        let others = json!({"filter": "equals(state, ready)", "page_token": token});
+        let refused = world.call("AttributeIndexService/ListAttributeIndexes", others).await.unwrap_err();
         assert_eq!(refused.code, "validation_failed", "a token is of its filter");
     }
 

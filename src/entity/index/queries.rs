@@ -7,9 +7,10 @@ use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamp
 use serde_json::Value as Json;
 
 use crate::access::Caller;
+use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, listen, statement};
 use crate::entity::index::model::{AttributeIndex, Declared, IndexAction, IndexState, Rows};
-use crate::filter::AttributePath;
+use crate::filter::{AttributePath, Filter, Kind, Property, Vocabulary};
 
 /// The topic that wakes the worker.
 pub const TOPIC: &str = "attribute_indexes";
@@ -112,9 +113,24 @@ statement! {
      WHERE d.realm_id = {realm} AND d.attribute = {attribute}"
 }
 
-/// The indexes of a realm behind this attribute, in the order of attributes.
-pub fn list(connection: &mut PgConnection, realm: &Realm, after: &str, limit: i64) -> Work<Vec<AttributeIndex>> {
-    let rows: Vec<IndexValues> = ListIndexes { realm: realm.id(), after, limit }.load(connection)?;
+/// What the filter of a list of indexes may look at.
+pub static ATTRIBUTE_INDEX: Vocabulary = Vocabulary {
+    properties: &[
+        Property::new(&["attribute"], Kind::Text, "d.attribute"),
+        Property::new(&["state"], Kind::Text, "d.state"),
+        Property::new(&["entitiesDone", "entities_done"], Kind::Number, "d.entities_done"),
+        Property::nullable(&["entitiesTotal", "entities_total"], Kind::Number, "d.entities_total"),
+        Property::new(&["rowsWritten", "rows_written"], Kind::Number, "d.rows_written"),
+        Property::new(&["createdTime", "created_at"], Kind::Time, "d.created_at"),
+        Property::nullable(&["readyTime", "ready_at"], Kind::Time, "d.ready_at"),
+        Property::nullable(&["errorCode", "error_code"], Kind::Text, "d.error_code"),
+    ],
+};
+
+/// The indexes of a realm behind this attribute for which the filter holds, in the order of attributes.
+pub fn list(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filter>, after: &str, limit: i64) -> Work<Vec<AttributeIndex>> {
+    let statement = ListIndexes { realm: realm.id(), after, limit };
+    let rows: Vec<IndexValues> = statement.filtered(filter.map(Filter::predicate)).load(connection)?;
     Ok(rows.into_iter().map(AttributeIndex::from).collect())
 }
 
@@ -127,7 +143,7 @@ statement! {
     } -> IndexRow,
     "SELECT d.attribute, d.state, d.entities_done, d.entities_total, d.rows_written, d.created_at, d.ready_at, d.error_code, d.error_message
      FROM attribute_declaration d
-     WHERE d.realm_id = {realm} AND d.attribute > {after}
+     WHERE d.realm_id = {realm} AND d.attribute > {after}{filter}
      ORDER BY d.attribute
      LIMIT {limit}"
 }

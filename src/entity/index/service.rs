@@ -9,7 +9,7 @@ use crate::entity::index::model::{AttributeIndex, IndexState, MAX_INDEXES, check
 use crate::entity::index::queries;
 use crate::entity::service::PAGES;
 use crate::error::{Code, Error, Result, Violations};
-use crate::filter::AttributePath;
+use crate::filter::{AttributePath, check_filter};
 use crate::proto::v1::attribute_index_service_server::AttributeIndexService as Service;
 use crate::proto::{answer, convert, v1};
 
@@ -72,9 +72,10 @@ impl Service for AttributeIndexService {
         let mut faults = Violations::new();
         let seal = self.db.seal().await?;
         let page: Page<String> = Page::check(seal, &realm, "AttributeIndexes", &request, (size, &token), PAGES, &mut faults);
+        let filter = check_filter(&queries::ATTRIBUTE_INDEX, &request.filter, &mut faults)?;
         faults.check()?;
         let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
-        let mut found = self.db.run(move |connection| queries::list(connection, &realm, &after, limit)).await?;
+        let mut found = self.db.run(move |connection| queries::list(connection, &realm, filter.as_ref(), &after, limit)).await?;
         let next_page_token = page.cut(&mut found, |last| last.attribute.clone())?;
         let attribute_indexes = found.into_iter().map(to_proto).collect();
         Ok(Response::new(v1::ListAttributeIndexesResponse { attribute_indexes, next_page_token }))
