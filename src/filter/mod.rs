@@ -21,6 +21,7 @@ mod pattern;
 mod predicate;
 mod record;
 mod request;
+mod set;
 mod sql;
 mod sql_json;
 mod sql_text;

@@ -1,0 +1,59 @@
+//! The sets of characters of expressions: what stands between brackets, and the classes of Perl.
+
+use regex_syntax::ast::{ClassBracketed, ClassPerl, ClassPerlKind, ClassSet, ClassSetItem};
+use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
+
+use super::pattern::Fault;
+
+/// `\d`, `\s` and `\w` are of ASCII: what belongs to them beyond differs between versions of Unicode.
+pub(super) fn perl(class: &ClassPerl) -> ClassUnicode {
+    let ranges: &[(char, char)] = match class.kind {
+        ClassPerlKind::Digit => &[('0', '9')],
+        ClassPerlKind::Space => &[('\t', '\r'), (' ', ' ')],
+        ClassPerlKind::Word => &[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')],
+    };
+    let set = ClassUnicode::new(ranges.iter().map(|(start, end)| ClassUnicodeRange::new(*start, *end)));
+    if class.negated { opposite(set) } else { set }
+}
+
+/// All characters that a set does not have. U+0000 is in no text, and Postgres does not know it.
+fn opposite(mut set: ClassUnicode) -> ClassUnicode {
+    set.push(ClassUnicodeRange::new('\0', '\0'));
+    set.negate();
+    set
+}
+
+/// Why U+0000 is refused.
+pub(super) const NULL: &str = "a value cannot hold the character U+0000";
+
+/// The characters that brackets stand for.
+pub(super) fn bracketed(class: &ClassBracketed) -> Result<ClassUnicode, Fault> {
+    let mut set = ClassUnicode::empty();
+    collect(&class.kind, &mut set)?;
+    Ok(if class.negated { opposite(set) } else { set })
+}
+
+/// Adds what stands between brackets to a set.
+fn collect(class: &ClassSet, set: &mut ClassUnicode) -> Result<(), Fault> {
+    let fault = |message: &str| Err((message.to_owned(), class.span().start.offset));
+    match class {
+        ClassSet::Item(item) => collect_item(item, set),
+        ClassSet::BinaryOp(_) => fault("a set cannot be made of other sets; a `&`, `-` or `~` itself is written with a backslash"),
+    }
+}
+
+fn collect_item(item: &ClassSetItem, set: &mut ClassUnicode) -> Result<(), Fault> {
+    let fault = |message: &str| Err((message.to_owned(), item.span().start.offset));
+    match item {
+        ClassSetItem::Empty(_) => {}
+        ClassSetItem::Literal(literal) if literal.c == '\0' => return fault(NULL),
+        ClassSetItem::Range(range) if range.start.c == '\0' => return fault(NULL),
+        ClassSetItem::Literal(literal) => set.push(ClassUnicodeRange::new(literal.c, literal.c)),
+        ClassSetItem::Range(range) => set.push(ClassUnicodeRange::new(range.start.c, range.end.c)),
+        ClassSetItem::Perl(class) => set.union(&perl(class)),
+        ClassSetItem::Union(union) => union.items.iter().try_for_each(|item| collect_item(item, set))?,
+        ClassSetItem::Ascii(_) | ClassSetItem::Unicode(_) => return fault("classes by name are not admitted; name the characters"),
+        ClassSetItem::Bracketed(_) => return fault("a set cannot hold another; a `[` itself is written `\\[`"),
+    }
+    Ok(())
+}
