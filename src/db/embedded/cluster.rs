@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use super::binaries::{Binaries, Search};
 use super::failure;
 use super::home::{Home, random_name};
+use super::memory;
 use super::postmaster::{Postmaster, State, answers};
 use crate::error::Error;
 
@@ -38,7 +39,6 @@ const LEFTOVER_PATIENCE: Duration = Duration::from_secs(60);
 const SETTINGS: &str = "
 # Settings of the embedded cluster.
 max_connections = 100
-shared_buffers = 128MB
 fsync = on
 synchronous_commit = on
 full_page_writes = on
@@ -102,7 +102,8 @@ impl Cluster {
         let conf = unfinished.join("postgresql.conf");
         let problem = |cause| failure(format!("`{}` cannot be written", conf.display()), cause);
         let mut settings = OpenOptions::new().append(true).open(&conf).map_err(problem)?;
-        settings.write_all(SETTINGS.as_bytes()).and_then(|()| settings.sync_all()).map_err(problem)?;
+        let shared_buffers = format!("shared_buffers = {}MB\n", memory::shared_buffers());
+        settings.write_all((SETTINGS.to_owned() + &shared_buffers).as_bytes()).and_then(|()| settings.sync_all()).map_err(problem)?;
 
         let mut single = self.command("postgres");
         single.arg("--single").arg("-D").arg(&unfinished).args(["-c", "exit_on_error=on", "template1"]);

@@ -21,6 +21,7 @@ mod binaries;
 mod cluster;
 mod home;
 mod lock;
+mod memory;
 mod postmaster;
 
 use std::path::{Path, PathBuf};
