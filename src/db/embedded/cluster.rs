@@ -43,7 +43,7 @@ fsync = on
 synchronous_commit = on
 full_page_writes = on
 # A checkpoint in the middle of a large delete holds up every commit.
-max_wal_size = 4GB
+max_wal_size = 8GB
 password_encryption = scram-sha-256
 unix_socket_permissions = 0700
 log_line_prefix = '%m [%p] '
