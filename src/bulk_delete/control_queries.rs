@@ -86,8 +86,8 @@ pub fn complete(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Wor
     }
 }
 
-/// Holds a task to how many objects it may take up, in the transaction of the chunk that took up the last of them. What others changed or took
-/// meanwhile does not count.
+/// Holds a task to how many objects it may take up, in the transaction of the chunk that took up the last of them: `count_mismatch` where they
+/// are more. Those that were skipped do not count.
 pub fn hold_to_cap(connection: &mut PgConnection, realm: &Realm, task: Uuid, cap: i64) -> Work<()> {
     // Each of two workers that do a chunk at once sees that of the other, or is seen by it.
     lock(connection, realm, task)?;
