@@ -102,6 +102,7 @@ async fn the_first_start_makes_a_durable_and_private_cluster() {
         ("server_encoding", "UTF8"),
         ("listen_addresses", ""),
         ("max_connections", "100"),
+        ("wal_compression", "lz4"),
     ] {
         assert_eq!(setting(&mut connection, name), expected, "{name}");
     }

@@ -179,9 +179,10 @@ impl Selector {
             (Mode::Hard, Locked::Pass) => format!("{HARD}\n        ON CONFLICT DO NOTHING)"),
             (Mode::Soft, _) => SOFT.to_owned(),
         };
-        let doomed = match locked {
-            Locked::Await => DOOMED,
-            Locked::Pass => DOOMED_UNLESS_LOCKED,
+        let doomed = match (self.mode, locked) {
+            (_, Locked::Await) => DOOMED.to_owned(),
+            (Mode::Hard, Locked::Pass) => format!("{UNLOCKED},\n     {UNLOCKED_PARTS},\n     {DOOMED_OF_UNLOCKED}{WHOLE})"),
+            (Mode::Soft, Locked::Pass) => format!("{UNLOCKED},\n     {DOOMED_OF_UNLOCKED})"),
         };
         let moved = if again { AGAIN } else { ONWARD };
         format!(
@@ -269,9 +270,9 @@ const DOOMED: &str = "doomed AS (
         SELECT p.id, p.place, p.version, p.portfolio_id FROM picked p WHERE NOT p.spared AND p.obstacle IS NULL
      )";
 
-/// The same without what others have locked, be it the entity or its portfolio. Locking before deleting costs a quarter, so this is only where a
-/// lock was waited for in vain.
-const DOOMED_UNLESS_LOCKED: &str = "free AS (
+/// Of these what others have not locked, and the portfolios that they have not locked. Locking before deleting costs a quarter, so this is only
+/// where a lock was waited for in vain.
+const UNLOCKED: &str = "free AS (
         SELECT p.id, p.place, p.version, p.portfolio_id
         FROM picked p
         JOIN entity e ON e.realm_id = {realm} AND e.id = p.id
@@ -284,12 +285,28 @@ const DOOMED_UNLESS_LOCKED: &str = "free AS (
         WHERE p.realm_id = {realm} AND p.id IN (SELECT f.portfolio_id FROM free f)
         ORDER BY p.id
         FOR NO KEY UPDATE OF p SKIP LOCKED
-     ),
-     doomed AS (
+     )";
+
+/// A row for each dependent of these that others have not locked.
+const UNLOCKED_PARTS: &str = "free_part AS (
+        SELECT d.entity_id
+        FROM dependent d
+        WHERE d.realm_id = {realm} AND d.entity_id IN (SELECT f.id FROM free f)
+        FOR UPDATE SKIP LOCKED
+     )";
+
+/// What is to be deleted without what others have locked, be it the entity or its portfolio. The last parenthesis is open.
+const DOOMED_OF_UNLOCKED: &str = "doomed AS (
         SELECT f.id, f.place, f.version, f.portfolio_id
         FROM free f
-        WHERE f.portfolio_id IS NULL OR f.portfolio_id IN (SELECT l.id FROM loose l)
-     )";
+        WHERE (f.portfolio_id IS NULL OR f.portfolio_id IN (SELECT l.id FROM loose l))";
+
+/// Nor what has more dependents than were found free.
+const WHOLE: &str = "
+          AND f.id NOT IN (
+            SELECT d.entity_id FROM dependent d WHERE d.realm_id = {realm} AND d.entity_id IN (SELECT f.id FROM free f)
+            EXCEPT ALL
+            SELECT p.entity_id FROM free_part p)";
 
 /// Erases the rows and all that hangs on them; a tombstone stays. The last parenthesis is open. An incarnation that has a tombstone was removed
 /// before and is here again, as when a table was restored and another was not. Rows are found again by their place, which the statement's snapshot keeps: by

@@ -45,8 +45,9 @@ pub fn hold(connection: &mut PgConnection, claim: &Claimed, lease: Duration, loc
 
 statement! {
     /// The slice, locked, where the lease holds. The settings last until the transaction ends, and save a round trip here: rows are read by key,
-    /// whatever the planner believes of their number, where a hash join would read whole tables for every chunk; no statement times out, since
-    /// a chunk of a filter that matches little may have to read much; and a worker that falls asleep in between does not hold the slice for long.
+    /// whatever the planner believes of their number, where a hash join would read whole tables for every chunk; a worker takes one core of the
+    /// database and leaves the others to those who call; no statement times out, since a chunk of a filter that matches little may have to read
+    /// much; and a worker that falls asleep in between does not hold the slice for long.
     pub struct HoldSlice {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -58,7 +59,7 @@ statement! {
     "SELECT s.cursor_id, s.until_id, b.status, b.max_objects_per_second, b.max_objects,
             set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)
                 || set_config('statement_timeout', '0', true) || set_config('idle_in_transaction_session_timeout', {patience}, true)
-                || set_config('lock_timeout', {lock_wait}, true)
+                || set_config('lock_timeout', {lock_wait}, true) || set_config('max_parallel_workers_per_gather', '0', true)
      FROM bulk_delete_slice s
      JOIN bulk_delete b ON b.realm_id = s.realm_id AND b.id = s.bulk_delete_id
      WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token} AND NOT s.done

@@ -169,6 +169,24 @@ async fn the_members_of_a_portfolio_that_stays_locked_fail_alone() {
     }
 }
 
+/// Nor does what hangs on an entity.
+#[tokio::test]
+async fn an_entity_with_a_dependent_that_stays_locked_fails_alone() {
+    let world = World::start_with(Door::Grpc, &["--db-lock-timeout", "0.3"]).await;
+    world.given_portfolio("p").await;
+    world.database.given_many(Many { prefix: "e", count: 10, dependents: 2, portfolio: Some("p") });
+    world.database.given_many(Many { prefix: "f", count: 2, dependents: 0, portfolio: None });
+    let mut other = world.database.connection();
+    other.batch_execute("BEGIN; SELECT FROM dependent WHERE entity_id = 'e-000004' LIMIT 1 FOR UPDATE").unwrap();
+    let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
+    let ended = world.task_ended(&task).await;
+    other.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(Account::of(&ended), Account { matched: 12, processed: 11, failed: 1, ..Account::default() });
+    assert_eq!(world.failures(&task).await, ["e-000004: locked"]);
+    assert_eq!(world.database.rows("dependent WHERE entity_id = 'e-000004'"), 2);
+    world.database.assert_sound();
+}
+
 /// A chunk that waits for what others have locked lets go of its own every now and then.
 #[tokio::test]
 async fn whoever_wants_a_row_of_a_chunk_does_not_wait_for_what_the_chunk_waits_for() {

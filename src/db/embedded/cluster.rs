@@ -51,6 +51,9 @@ log_timezone = 'UTC'
 timezone = 'UTC'
 ";
 
+/// Less of the log to wait for at a commit. Not every build of Postgres can.
+const COMPRESSION: &str = "wal_compression=lz4";
+
 /// A cluster that exists, with the binaries of its version.
 #[derive(Debug)]
 pub(super) struct Cluster {
@@ -102,8 +105,12 @@ impl Cluster {
         let conf = unfinished.join("postgresql.conf");
         let problem = |cause| failure(format!("`{}` cannot be written", conf.display()), cause);
         let mut settings = OpenOptions::new().append(true).open(&conf).map_err(problem)?;
-        let shared_buffers = format!("shared_buffers = {}MB\n", memory::shared_buffers());
-        settings.write_all((SETTINGS.to_owned() + &shared_buffers).as_bytes()).and_then(|()| settings.sync_all()).map_err(problem)?;
+        let mut text = format!("{SETTINGS}shared_buffers = {}MB\n", memory::shared_buffers());
+        if self.takes(&unfinished, COMPRESSION).await {
+            text.push_str(COMPRESSION);
+            text.push('\n');
+        }
+        settings.write_all(text.as_bytes()).and_then(|()| settings.sync_all()).map_err(problem)?;
 
         let mut single = self.command("postgres");
         single.arg("--single").arg("-D").arg(&unfinished).args(["-c", "exit_on_error=on", "template1"]);
@@ -112,6 +119,14 @@ impl Cluster {
         fs::rename(&unfinished, self.home.pgdata())
             .and_then(|()| File::open(&self.home.folder)?.sync_all())
             .map_err(|cause| failure(format!("`{}` cannot be made", self.home.pgdata().display()), cause))
+    }
+
+    /// Whether these binaries know a setting, written `NAME=VALUE`.
+    async fn takes(&self, pgdata: &Path, setting: &str) -> bool {
+        let name = setting.split('=').next().unwrap_or(setting);
+        let mut asked = self.command("postgres");
+        asked.arg("-D").arg(pgdata).args(["-c", setting, "-C", name]);
+        run("postgres", asked, "").await.is_ok()
     }
 
     /// Removes what interrupted starts have left. A process of theirs may still write there, so that it may take another start to succeed.
