@@ -87,7 +87,7 @@ const PING: u8 = 6;
 async fn an_old_connection_is_closed_and_its_client_makes_another() {
     let world = World::start_with(
         Door::Grpc,
-        &["--grpc-max-connection-age=0.3", "--grpc-max-connection-age-grace=0.3", "--grpc-keepalive-interval=0"],
+        &["--grpc-max-connection-age=0.3", "--grpc-max-connection-age-grace=3", "--grpc-keepalive-interval=0"],
     )
     .await;
     let frames = frames_of_a_silent_client(world.server.addresses.grpc).await;

@@ -223,13 +223,15 @@ async fn a_task_that_moves_again_has_all_its_tries_before_it() {
     world.database.given_many(Many { prefix: "b", count: 10, dependents: 1, portfolio: Some("p") });
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
     world.database.sql("UPDATE bulk_delete_slice SET attempts = 9");
-    let mut other = world.database.connection();
-    other.batch_execute("BEGIN; SELECT FROM dependent FOR UPDATE").unwrap();
-    let arguments = eager(&["--bulk-chunk-size", "10", "--db-lock-timeout", "0.2"]);
+    world.database.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+         CREATE TRIGGER refuse BEFORE DELETE ON dependent FOR EACH ROW EXECUTE FUNCTION refuse()",
+    );
+    let arguments = eager(&["--bulk-chunk-size", "10"]);
     world.server = Server::start_with(&world.database, &arguments, &[]).await;
     world.client = world.through(Door::Grpc);
     until("the second chunk has failed", || world.server.log().contains("slice failed")).await;
-    other.batch_execute("ROLLBACK").unwrap();
+    world.database.sql("DROP FUNCTION refuse CASCADE");
     let ended = world.task_ended(&task).await;
     assert_eq!(Account::of(&ended), Account { matched: 20, processed: 20, ..Account::default() });
     assert_gone(&world.database, 20, "entity.deleted");
