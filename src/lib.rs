@@ -13,6 +13,7 @@ pub mod events;
 pub mod filter;
 pub mod gateway;
 pub mod jobs;
+pub mod limits;
 pub mod mail;
 pub mod offboarding;
 pub mod portfolio;

@@ -74,6 +74,33 @@ fn the_page_of_errors_is_the_catalogue() {
     check("docs/errors.md", &page);
 }
 
+#[test]
+fn the_page_of_limits_is_the_list_of_the_code() {
+    let root = offboard::cli::command();
+    let serve = root.find_subcommand("serve").unwrap();
+    let mut page = String::from(
+        "# Limits\n\nEverything has a bound. This page is made of `src/limits/`, and lists them all: what is bounded, by how much, where it is set, and what a \
+         caller sees past it. The counter `offboard_limit_reached_total` says how often each limit was reached, by its `offboard_limit_name`. A limit \
+         without a setting is fixed.\n",
+    );
+    for (heading, limits) in offboard::limits::ALL {
+        write!(page, "\n## {heading}\n\n| name | limit | default | setting | past it |\n| --- | --- | --- | --- | --- |\n").unwrap();
+        for limit in *limits {
+            let (default, setting) = match limit.value {
+                offboard::limits::Value::Fixed(number, unit) => (format!("{number} {unit}"), String::new()),
+                offboard::limits::Value::Setting(flag) => {
+                    let argument = serve.get_arguments().find(|argument| argument.get_long() == Some(flag));
+                    let argument = argument.unwrap_or_else(|| panic!("`--{flag}`, which sets `{}`, is no setting", limit.name));
+                    let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_str().unwrap()).collect();
+                    (format!("{}{}", default.join(","), value_name(argument).to_lowercase()), format!("`--{flag}`"))
+                }
+            };
+            writeln!(page, "| `{}` | {} | {default} | {setting} | {} |", limit.name, limit.bounds, limit.past).unwrap();
+        }
+    }
+    check("docs/limits.md", &page);
+}
+
 /// What does an action, in the words of the API.
 fn who_acts(action: Action) -> &'static str {
     match action {

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 
 use super::compression::Coding;
 use crate::error::{Code, Error};
+use crate::limits::requests::MESSAGE_BYTES;
 
 /// The form of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +130,7 @@ impl Lines {
     }
 
     fn line_too_large(&self) -> Error {
+        MESSAGE_BYTES.reached();
         let message = format!("Line {} of the body is larger than {} bytes.", self.number, self.limit);
         Error::new(Code::PayloadTooLarge, message).with("limit_bytes", self.limit)
     }
@@ -146,6 +148,7 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Error> {
 }
 
 fn too_large(limit: usize) -> Error {
+    MESSAGE_BYTES.reached();
     Error::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes.")).with("limit_bytes", limit)
 }
 

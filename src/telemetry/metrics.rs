@@ -32,6 +32,7 @@ struct Metrics {
     chunk_objects: Counter<u64>,
     events_published: Counter<u64>,
     publish_failures: Counter<u64>,
+    limits_reached: Counter<u64>,
 }
 
 impl Metrics {
@@ -55,6 +56,7 @@ impl Metrics {
             chunk_objects: count("offboard.chunk.objects", "{object}", "Objects that chunks of jobs went through"),
             events_published: count("offboard.publisher.events", "{event}", "Events that were published and acknowledged, by publisher"),
             publish_failures: count("offboard.publisher.failures", "{attempt}", "Attempts to publish that failed, by publisher and error"),
+            limits_reached: count("offboard.limit.reached", "{time}", "How often a limit of `docs/limits.md` was reached, by its name"),
         }
     }
 }
@@ -217,4 +219,9 @@ pub fn observe_publisher(publisher: &'static str, read: impl Fn() -> Option<Publ
         .with_description("For how long the oldest event that is not published has waited, by publisher")
         .with_callback(move |observer| read().into_iter().for_each(|lag| observer.observe(lag.seconds, &attributes)))
         .build();
+}
+
+/// A limit was reached; `name` is that of `docs/limits.md`.
+pub fn limit_reached(name: &'static str) {
+    METRICS.limits_reached.add(1, &[KeyValue::new("offboard.limit.name", name)]);
 }

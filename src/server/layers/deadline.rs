@@ -16,6 +16,7 @@ use super::methods::Methods;
 use super::refuse;
 use crate::db::deadline;
 use crate::error::{Code, Error};
+use crate::limits::requests::CALL_TIME;
 
 /// How much sooner than the caller gives up it is answered, so that the answer still finds it waiting.
 const MARGIN: Duration = Duration::from_millis(10);
@@ -60,6 +61,7 @@ impl Around for Deadline {
 }
 
 fn exceeded() -> Error {
+    CALL_TIME.reached();
     let message = "The call took longer than its deadline; what it did so far may or may not be done.";
     Error::new(Code::DeadlineExceeded, message)
 }

@@ -12,6 +12,7 @@ use super::around::{Around, Inner};
 use super::refuse;
 use crate::error::Error;
 use crate::jobs::Traffic;
+use crate::limits::requests::CALLS;
 
 /// The number of calls at once that suits most deployments: many times what a pool of connections can work on, so that only a queue
 /// without an end is refused.
@@ -47,6 +48,7 @@ impl Around for Load {
             return Ok(refuse(Error::unavailable("This replica is shutting down; another one will answer.")));
         }
         let Ok(slot) = self.slots.try_acquire_owned() else {
+            CALLS.reached();
             return Ok(refuse(Error::unavailable("Too many calls at once; try again in a moment.")));
         };
         let answer = inner.call(request).await?;

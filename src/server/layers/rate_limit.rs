@@ -19,6 +19,7 @@ use super::around::{Around, Inner};
 use super::refuse;
 use crate::access::Caller;
 use crate::error::{Code, Error};
+use crate::limits::requests::CALL_RATE;
 
 /// How often keys that have not called for long are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
@@ -58,6 +59,7 @@ impl Around for RateLimit {
         let (headers, mut response) = match buckets.check_key(&key) {
             Ok(state) => (told(&state), inner.call(request).await?),
             Err(not_until) => {
+                CALL_RATE.reached();
                 let wait = not_until.wait_time_from(DefaultClock::default().now());
                 let message = "This key makes too many calls; try again later.";
                 let error = Error::new(Code::RateLimitExceeded, message).retry_after(wait);

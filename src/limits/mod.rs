@@ -1,0 +1,53 @@
+//! Every limit of the service: its name, where it is set, and what a caller sees who goes past it. A file for each kind; `docs/limits.md` is made of
+//! this list, and one metric counts how often each limit was reached.
+
+use crate::telemetry;
+
+pub mod requests;
+
+/// One limit.
+#[derive(Debug)]
+pub struct Limit {
+    /// Its name, in snake case: the value of `offboard.limit.name` in `offboard.limit.reached`.
+    pub name: &'static str,
+    /// What it bounds, as the start of a sentence without a full stop: `Calls at once with a key, at one replica`.
+    pub bounds: &'static str,
+    /// Where its value comes from.
+    pub value: Value,
+    /// What a caller sees past it, or what is done with what is too much.
+    pub past: &'static str,
+}
+
+/// Where the value of a limit comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Value {
+    /// A setting of `offboard serve`, by its flag without the dashes.
+    Setting(&'static str),
+    /// Fixed: how much of what, such as 256 and `characters`. The number is the constant that the code obeys.
+    Fixed(u64, &'static str),
+}
+
+impl Limit {
+    /// Counts that the limit was reached.
+    pub fn reached(&self) {
+        telemetry::limit_reached(self.name);
+    }
+}
+
+/// All limits, by the heading that they stand under.
+pub const ALL: &[(&str, &[&Limit])] = &[("Calls and messages", requests::ALL)];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_snake_case_and_given_once() {
+        let mut names = BTreeSet::new();
+        for limit in super::ALL.iter().flat_map(|(_, limits)| *limits) {
+            assert!(limit.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", limit.name);
+            assert!(names.insert(limit.name), "{} is there twice", limit.name);
+            assert!(!limit.bounds.ends_with('.') && !limit.past.ends_with('.'), "{} ends in a full stop", limit.name);
+        }
+    }
+}
