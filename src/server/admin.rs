@@ -1,8 +1,12 @@
 //! The port for operators and their machines: probes and metrics. Neither needs a key, so it is to be reached from within alone.
+//!
+//! It is served by a thread of its own, so that a probe is answered at once however busy the threads of calls are. What takes time, such as
+//! asking the database, is done beside the probes, every second, and they answer from what was found last.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -12,15 +16,32 @@ use axum::routing::get;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// How long a check may take. Probes give up after a second or more of their own, and a database that hangs is as bad as one that is away.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause between two rounds of checks.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How often the threads of calls show that they run.
+const BEAT: Duration = Duration::from_secs(1);
+/// After this time without a sign of them the process is not alive: no load explains it, and a restart mends it.
+const STANDSTILL: Duration = Duration::from_secs(60);
 
 /// What must be right for this replica to be sent calls.
 #[derive(Clone, Default)]
 pub struct Readiness {
+    instant: Vec<InstantCheck>,
     checks: Vec<Check>,
+    found: watch::Sender<Option<Vec<Outcome>>>,
+}
+
+#[derive(Clone)]
+struct InstantCheck {
+    name: &'static str,
+    run: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
 #[derive(Clone)]
@@ -35,7 +56,14 @@ impl Readiness {
         Self::default()
     }
 
-    /// Adds a check. Its error is a sentence for operators, which is answered to whoever asks.
+    /// Adds a check that is made for every probe, so it must take no time. Its error is a sentence for operators, which is answered to whoever
+    /// asks.
+    pub fn with_instant(mut self, name: &'static str, run: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        self.instant.push(InstantCheck { name, run: Arc::new(run) });
+        self
+    }
+
+    /// Adds a check that is made every second, as long as [`Readiness::keep`] runs.
     pub fn with<F>(mut self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
@@ -44,15 +72,68 @@ impl Readiness {
         self
     }
 
-    /// Runs all checks at once; takes no longer than the timeout, whatever they do.
-    async fn report(&self) -> Report {
+    /// Makes the checks again and again, until it is dropped.
+    pub async fn keep(self) {
+        loop {
+            self.found.send_replace(Some(self.check().await));
+            tokio::time::sleep(CHECK_EVERY).await;
+        }
+    }
+
+    /// Makes all checks at once; takes no longer than the timeout, whatever they do.
+    async fn check(&self) -> Vec<Outcome> {
         let checks = self.checks.iter().map(async |check| {
             let result = timeout(CHECK_TIMEOUT, (check.run)()).await;
-            let detail = result.unwrap_or_else(|_| Err(format!("no answer within {} s", CHECK_TIMEOUT.as_secs()))).err();
-            Outcome { name: check.name, ok: detail.is_none(), detail }
+            let result = result.unwrap_or_else(|_| Err(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())));
+            Outcome::new(check.name, result)
         });
-        let checks = join_all(checks).await;
+        join_all(checks).await
+    }
+
+    /// What was found last, and what is so at this instant. Waits only for the first round of checks.
+    async fn report(&self) -> Report {
+        let mut found = self.found.subscribe();
+        let found = found.wait_for(Option::is_some).await.map(|found| found.clone().unwrap_or_default());
+        let instant = self.instant.iter().map(|check| Outcome::new(check.name, (check.run)()));
+        let checks: Vec<_> = instant.chain(found.unwrap_or_default()).collect();
         Report { ready: checks.iter().all(|check| check.ok), checks }
+    }
+}
+
+/// Shows that the threads of calls run. Clones are one and the same.
+#[derive(Clone, Debug)]
+pub struct Pulse {
+    begun: Instant,
+    /// Milliseconds after the beginning.
+    last: Arc<AtomicU64>,
+}
+
+impl Pulse {
+    /// A pulse that beats from now on.
+    pub fn new() -> Self {
+        Pulse { begun: Instant::now(), last: Arc::default() }
+    }
+
+    /// Beats until it is dropped; to be run by the threads that it is the pulse of.
+    pub async fn beat(self) {
+        loop {
+            self.last.store(self.now(), Ordering::Relaxed);
+            tokio::time::sleep(BEAT).await;
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn silence(&self) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(self.last.load(Ordering::Relaxed)))
+    }
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -62,12 +143,19 @@ struct Report {
     checks: Vec<Outcome>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Outcome {
     name: &'static str,
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+}
+
+impl Outcome {
+    fn new(name: &'static str, result: Result<(), String>) -> Self {
+        let detail = result.err();
+        Outcome { name, ok: detail.is_none(), detail }
+    }
 }
 
 impl IntoResponse for Report {
@@ -80,21 +168,73 @@ impl IntoResponse for Report {
 
 /// The routes of the port:
 ///
-/// - `/livez`: 200 for as long as the process answers at all; tells nothing of the database, since a restart would not mend that.
+/// - `/livez`: 200 for as long as the threads of calls run at all; tells nothing of the database, since a restart would not mend that.
 /// - `/readyz`: 200 or 503, with the outcome of every check as JSON.
 /// - `/metrics`: what `metrics` gives, as Prometheus text.
-pub fn router(readiness: Readiness, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
-    let scrape = async move || ([(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))], metrics());
+pub fn router(readiness: Readiness, pulse: Pulse, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
+    let scrape = async move || {
+        // There may be much to write, and a probe must not wait for it.
+        let text = tokio::task::spawn_blocking(metrics).await.unwrap_or_default();
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))], text)
+    };
+    let alive = async move || match pulse.silence() {
+        silence if silence < STANDSTILL => (StatusCode::OK, "ok\n".to_owned()),
+        silence => (StatusCode::SERVICE_UNAVAILABLE, format!("the threads of calls have stood still for {} s\n", silence.as_secs())),
+    };
     Router::new()
-        .route("/livez", get(async || "ok\n"))
+        .route("/livez", get(alive))
         .route("/readyz", get(async |State(readiness): State<Readiness>| readiness.report().await))
         .route("/metrics", get(scrape))
         .with_state(readiness)
 }
 
+/// The thread that serves the port.
+#[derive(Debug)]
+pub struct AdminThread {
+    stop: CancellationToken,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl AdminThread {
+    /// Serves the routes and makes the checks of `readiness`.
+    pub fn spawn(listener: TcpListener, router: Router, readiness: Readiness) -> std::io::Result<Self> {
+        let listener = listener.into_std()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    served = serve(listener, router) => if let Err(error) = served {
+                        tracing::error!(%error, "the admin listener ended");
+                    },
+                    () = readiness.keep() => {}
+                    () = stopped.cancelled() => {}
+                }
+            });
+            // A check that hangs in the database is left behind.
+            runtime.shutdown_background();
+        })?;
+        Ok(AdminThread { stop, thread })
+    }
+
+    /// Ends it.
+    pub fn stop(self) {
+        self.stop.cancel();
+        if self.thread.join().is_err() {
+            tracing::warn!("the admin thread did not end well");
+        }
+    }
+}
+
+async fn serve(listener: std::net::TcpListener, router: Router) -> std::io::Result<()> {
+    axum::serve(TcpListener::from_std(listener)?, router).await
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::io::{Read, Write};
 
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
@@ -104,8 +244,14 @@ mod tests {
     use super::*;
 
     async fn ask(readiness: Readiness, path: &str) -> (StatusCode, String) {
+        tokio::spawn(readiness.clone().keep());
+        tokio::task::yield_now().await;
+        ask_with(Pulse::new(), readiness, path).await
+    }
+
+    async fn ask_with(pulse: Pulse, readiness: Readiness, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).body(Body::empty()).expect("a path");
-        let answer = router(readiness, || "offboard_up 1\n".to_owned()).oneshot(request).await.expect("infallible");
+        let answer = router(readiness, pulse, || "offboard_up 1\n".to_owned()).oneshot(request).await.expect("infallible");
         let status = answer.status();
         let body = to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
         (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
@@ -143,6 +289,56 @@ mod tests {
     async fn a_replica_that_is_not_ready_is_alive() {
         let readiness = Readiness::new().with("database", async || Err("away".to_owned()));
         assert_eq!(ask(readiness, "/livez").await, (StatusCode::OK, "ok\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_process_whose_threads_stand_still_is_not_alive() {
+        let long_ago = Instant::now().checked_sub(STANDSTILL).expect("a machine that has run for a minute");
+        let pulse = Pulse { begun: long_ago, last: Arc::default() };
+        let (status, body) = ask_with(pulse.clone(), Readiness::new(), "/livez").await;
+        assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "the threads of calls have stood still for 60 s\n"));
+        tokio::spawn(pulse.clone().beat());
+        tokio::task::yield_now().await;
+        assert_eq!(ask_with(pulse, Readiness::new(), "/livez").await.0, StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_answers_from_what_was_found_last_and_what_is_so_now() {
+        let (drained, checked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (draining, checks) = (drained.clone(), checked.clone());
+        let readiness = Readiness::new()
+            .with_instant("draining", move || if draining.load(Ordering::Relaxed) == 0 { Ok(()) } else { Err("shutting down".to_owned()) })
+            .with("database", move || {
+                checks.fetch_add(1, Ordering::Relaxed);
+                async { Ok(()) }
+            });
+        let keeper = tokio::spawn(readiness.clone().keep());
+        tokio::time::sleep(CHECK_EVERY * 3 + CHECK_EVERY / 2).await;
+        keeper.abort();
+        for _ in 0..10 {
+            assert_eq!(ask_with(Pulse::new(), readiness.clone(), "/readyz").await.0, StatusCode::OK);
+        }
+        assert_eq!(checked.load(Ordering::Relaxed), 4, "once at first and then every second, however often it is probed");
+        drained.store(1, Ordering::Relaxed);
+        assert_eq!(ask_with(Pulse::new(), readiness, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn probes_are_answered_while_no_thread_of_calls_runs() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let readiness = Readiness::new().with("database", async || Ok(()));
+        let admin = AdminThread::spawn(listener, router(readiness.clone(), Pulse::new(), String::new), readiness).expect("a thread");
+        // From here on the only thread of this runtime waits for the answers and runs nothing else.
+        for path in ["/livez", "/readyz", "/metrics"] {
+            let mut connection = std::net::TcpStream::connect(address).expect("a listener");
+            connection.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout that is not zero");
+            write!(connection, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").expect("a connection");
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).expect("an answer");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        }
+        admin.stop();
     }
 
     #[tokio::test]

@@ -18,10 +18,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 pub fn readiness(db: &Db, drain: &Drain) -> Readiness {
     let (db, drain) = (db.clone(), drain.clone());
     Readiness::new()
-        .with("draining", move || {
-            let serving = drain.phase() == Phase::Serving;
-            async move { if serving { Ok(()) } else { Err("shutting down".to_owned()) } }
-        })
+        .with_instant("draining", move || if drain.phase() == Phase::Serving { Ok(()) } else { Err("shutting down".to_owned()) })
         .with("database", move || check_database(db.clone()))
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use prost_reflect::DescriptorPool;
 use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tower::Layer;
 
+use super::admin::{AdminThread, Pulse};
 use super::cors::Cors;
 use super::drain::{Drain, Grace};
 use super::health::Health;
@@ -59,7 +60,7 @@ pub struct Running {
     doors: JoinSet<()>,
     workers: JoinSet<()>,
     keepers: JoinSet<()>,
-    admin: JoinHandle<()>,
+    admin: AdminThread,
     stop_listening: CancellationToken,
     listening: std::thread::JoinHandle<()>,
 }
@@ -116,12 +117,9 @@ pub async fn start(
         let options = publish::Options { owner: instance, lease: settings.worker.lease, poll: settings.worker.poll_interval };
         workers.spawn(publish::run(db.clone(), publisher, options, drain.workers()));
     }
-    let router = admin::router(health::readiness(&db, &drain), metrics);
-    let admin = tokio::spawn(async move {
-        if let Err(error) = axum::serve(admin, router).await {
-            tracing::error!(%error, "the admin listener ended");
-        }
-    });
+    let (readiness, pulse) = (health::readiness(&db, &drain), Pulse::new());
+    keepers.spawn(pulse.clone().beat());
+    let admin = AdminThread::spawn(admin, admin::router(readiness.clone(), pulse, metrics), readiness).map_err(Error::internal)?;
     let grace = Grace { notice: settings.drain_delay, listeners: settings.drain_timeout, workers: settings.drain_timeout };
     Ok(Running { addresses, drain, grace, doors, workers, keepers, admin, stop_listening, listening })
 }
@@ -273,6 +271,6 @@ impl Running {
             Ok(_) => tracing::warn!("the listening thread did not end well"),
             Err(_) => tracing::warn!("the listening thread is left behind: the database does not answer"),
         }
-        self.admin.abort();
+        self.admin.stop();
     }
 }
