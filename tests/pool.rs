@@ -60,20 +60,124 @@ async fn a_statement_ends_when_its_caller_stops_waiting_and_the_next_has_its_tim
 }
 
 #[tokio::test]
-async fn the_database_speaks_english_to_us() {
-    let database = database().await;
-    database.sql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET lc_messages = ''POSIX''', current_database()); END $$");
-    assert_eq!(database.text("SELECT current_setting('lc_messages')").unwrap(), "POSIX");
-    let db = Db::new(Options { pool_size: 1, ..Options::new(&database.url) });
-    let query = "SELECT current_setting('lc_messages') AS value";
-    let language = db.run(move |connection| Ok(sql_query(query).get_result::<Setting>(connection)?.value)).await.unwrap();
-    assert_eq!(language, "C");
-}
-
-#[tokio::test]
 async fn an_expression_that_postgres_cannot_use_is_a_fault_of_the_filter() {
     let database = database().await;
     let db = Db::new(Options::new(&database.url));
     let refused = db.run(|connection| Ok(sql_query("SELECT 1 AS pid WHERE 'a' ~ '('").get_result::<Backend>(connection)?.pid)).await;
     assert_eq!(refused.unwrap_err().code(), Code::InvalidFilter);
+}
+
+/// Fails with this number, and a message that no reader of English knows.
+async fn raised(db: &Db, number: &'static str) -> offboard::error::Error {
+    let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'Verklemmung entdeckt' USING ERRCODE = '{number}'; END $$");
+    db.run(move |connection| Ok(sql_query(raise.clone()).execute(connection)?)).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn errors_are_told_by_their_number_in_any_language() {
+    let database = database().await;
+    let db = Db::new(Options { pool_size: 1, ..Options::new(&database.url) });
+    for (number, code) in [
+        ("40P01", Code::Unavailable),
+        ("55P03", Code::Unavailable),
+        ("57014", Code::DeadlineExceeded),
+        ("25006", Code::Unavailable),
+        ("57P01", Code::Unavailable),
+        ("08006", Code::Unavailable),
+        ("53100", Code::Unavailable),
+        ("2201B", Code::InvalidFilter),
+        ("22021", Code::ValidationFailed),
+        ("22012", Code::Internal),
+    ] {
+        let error = raised(&db, number).await;
+        assert_eq!(error.code(), code, "{number}");
+        assert!(error.cause_chain().unwrap().contains(number), "{number}: {:?}", error.cause_chain());
+    }
+}
+
+#[tokio::test]
+async fn the_session_says_what_it_needs_whatever_the_database_defaults_to() {
+    let database = database().await;
+    let name = database.text("SELECT current_database()").unwrap();
+    for setting in [
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "TimeZone = 'Asia/Kathmandu'",
+        "search_path = elsewhere",
+        "idle_session_timeout = 1000",
+        "idle_in_transaction_session_timeout = 1",
+        "DateStyle = 'German'",
+        "IntervalStyle = 'sql_standard'",
+        "bytea_output = 'escape'",
+        "client_encoding = 'LATIN1'",
+        "statement_timeout = 1",
+        "lock_timeout = 1",
+        "jit = on",
+    ] {
+        database.sql(&format!("ALTER DATABASE {name} SET {setting}"));
+    }
+    let db = Db::new(Options { pool_size: 1, ..Options::new(&database.url) });
+    for (setting, value) in [
+        ("transaction_isolation", "read committed"),
+        ("transaction_deferrable", "off"),
+        ("TimeZone", "UTC"),
+        ("search_path", "\"$user\", public"),
+        ("idle_session_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "1min"),
+        ("DateStyle", "ISO, MDY"),
+        ("IntervalStyle", "postgres"),
+        ("bytea_output", "hex"),
+        ("client_encoding", "UTF8"),
+        ("statement_timeout", "1min"),
+        ("lock_timeout", "5s"),
+        ("jit", "off"),
+    ] {
+        let query = format!("SELECT current_setting('{setting}') AS value");
+        let found = db.run(move |connection| Ok(sql_query(query.clone()).get_result::<Setting>(connection)?.value)).await.unwrap();
+        assert_eq!(found, value, "{setting}");
+    }
+}
+
+#[tokio::test]
+async fn work_that_lost_its_connection_is_done_again_unless_it_may_have_been_done() {
+    let database = database().await;
+    let db = Db::new(Options { pool_size: 1, ..Options::new(&database.url) });
+    database.sql("CREATE TABLE done (n int4)");
+    let attempts = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = |attempts: &std::sync::Arc<std::sync::atomic::AtomicU32>| {
+        let attempts = attempts.clone();
+        move || attempts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0
+    };
+    const END: &str = "SELECT 1 AS pid FROM pg_terminate_backend(pg_backend_pid())";
+
+    let first = count(&attempts);
+    let read = db.run(move |connection| {
+        let query = if first() { END } else { "SELECT 1 AS pid" };
+        Ok(sql_query(query).get_result::<Backend>(connection)?.pid)
+    });
+    assert_eq!(read.await.unwrap(), 1, "a read is done again");
+
+    attempts.store(0, std::sync::atomic::Ordering::SeqCst);
+    let first = count(&attempts);
+    let written = db.transaction(move |connection| {
+        sql_query("INSERT INTO done VALUES (1)").execute(connection)?;
+        if first() {
+            sql_query(END).get_result::<Backend>(connection)?;
+        }
+        Ok(())
+    });
+    written.await.unwrap();
+    assert_eq!(database.count("SELECT count(*) FROM done"), 1, "a transaction that was not committed is done again");
+
+    attempts.store(0, std::sync::atomic::Ordering::SeqCst);
+    let first = count(&attempts);
+    let alone = db.run(move |connection| {
+        sql_query("INSERT INTO done VALUES (2)").execute(connection)?;
+        if first() {
+            sql_query(END).get_result::<Backend>(connection)?;
+        }
+        Ok(())
+    });
+    assert_eq!(alone.await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(database.count("SELECT count(*) FROM done WHERE n = 2"), 1, "what may have been done is not done again");
 }

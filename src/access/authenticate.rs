@@ -5,12 +5,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
-
 use crate::access::key::{Caller, Key, Secret, invalid_credentials};
 use crate::access::queries;
-use crate::db::Db;
 use crate::db::listen::WakeUps;
+use crate::db::{Db, clock};
 use crate::error::Result;
 
 /// The topic that wakes when a key is revoked.
@@ -42,7 +40,7 @@ impl Authenticator {
     /// The caller who presents this secret from this address.
     pub async fn authenticate(&self, secret: &str, address: Option<IpAddr>) -> Result<Caller> {
         let secret = Secret::parse(secret).ok_or_else(invalid_credentials)?;
-        self.key(secret.sha256()).await?.admit(address, Utc::now())
+        self.key(secret.sha256()).await?.admit(address, clock::now())
     }
 
     async fn key(&self, sha256: [u8; 32]) -> Result<Arc<Key>> {
@@ -68,7 +66,7 @@ impl Authenticator {
     pub async fn check(&self, caller: &Caller) -> Result<()> {
         let (realm, key_id) = (caller.realm.clone(), caller.key_id);
         let key = self.db.run(move |connection| queries::get_key(connection, &realm, key_id)).await?;
-        key.ok_or_else(invalid_credentials)?.check(Utc::now())
+        key.ok_or_else(invalid_credentials)?.check(clock::now())
     }
 
     /// Forgets every key whenever one was revoked, which wakes it. Runs until it is dropped.

@@ -6,7 +6,7 @@ use diesel::PgConnection;
 
 use crate::config::{Database, Pool};
 use crate::db::embedded::EmbeddedPostgres;
-use crate::db::{self, Db, Options, migrations};
+use crate::db::{self, Db, Options, Refused, migrations};
 use crate::error::{Error, Result};
 
 /// A database in use.
@@ -20,7 +20,11 @@ impl Opened {
     /// Uses the given database, or joins or starts the embedded one.
     pub async fn open(settings: &Database) -> Result<Opened> {
         match &settings.database_url {
-            Some(url) => Ok(Opened { options: Options::new(url), embedded: None }),
+            Some(url) => {
+                let options = Options::new(url);
+                check_fitness(&options).await?;
+                Ok(Opened { options, embedded: None })
+            }
             None => {
                 let embedded = EmbeddedPostgres::start_or_join(&settings.data_dir).await?;
                 Ok(Opened { options: Options::new(embedded.database_url()), embedded: Some(embedded) })
@@ -55,8 +59,7 @@ impl Opened {
     ) -> Result<T> {
         let options = self.options.clone();
         let done = tokio::task::spawn_blocking(move || {
-            let mut connection =
-                db::connect(&options).map_err(|error| Error::unavailable("The database cannot be reached.").caused_by(error))?;
+            let mut connection = db::connect(&options)?;
             work(&mut connection)
         });
         done.await.map_err(Error::internal)?
@@ -75,12 +78,29 @@ impl Opened {
         Ok(())
     }
 
+    /// Keeps the embedded database running, if it is the one; runs until it is dropped.
+    pub async fn supervise(&self) {
+        match &self.embedded {
+            Some(embedded) => embedded.supervise().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Gives the embedded database back.
     pub async fn close(self) -> Result<()> {
         match self.embedded {
             Some(embedded) => embedded.stop().await,
             None => Ok(()),
         }
+    }
+}
+
+/// Fails if the database cannot be used as it is. One that cannot be reached is left to who wants something of it.
+async fn check_fitness(options: &Options) -> Result<()> {
+    let options = options.clone();
+    match tokio::task::spawn_blocking(move || db::check_fitness(&options)).await.map_err(Error::internal)? {
+        Err(unfit @ Refused::Unfit(_)) => Err(unfit.into()),
+        Err(Refused::Away(_)) | Ok(()) => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use serde_json::json;
@@ -13,7 +13,7 @@ use super::output::print;
 use crate::access::queries::{self, KeySummary, NewKey};
 use crate::access::{Scope, Secret};
 use crate::config::Database;
-use crate::db::{Mode, id};
+use crate::db::{Mode, clock, id};
 use crate::error::{Error, Result};
 use crate::mail;
 
@@ -135,7 +135,7 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
         email: create.email,
         scopes: create.scopes,
         allowed: create.allowed,
-        expires_at: create.expires_in_days.map(|days| Utc::now() + TimeDelta::days(days.into())),
+        expires_at: create.expires_in_days.map(|days| clock::now() + TimeDelta::days(days.into())),
     };
     let (id, secret) = issue(database, new.clone()).await?;
     let scopes: Vec<_> = new.scopes.iter().map(|scope| scope.as_str()).collect();
@@ -175,7 +175,7 @@ async fn show(database: &Opened, list: List) -> Result<ExitCode> {
         } else {
             let state = if revoked_at.is_some() {
                 "revoked"
-            } else if expires_at.is_some_and(|end| end <= Utc::now()) {
+            } else if expires_at.is_some_and(|end| end <= clock::now()) {
                 "expired"
             } else {
                 "active"

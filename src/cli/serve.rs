@@ -36,7 +36,10 @@ pub async fn run(settings: Serve, instance: String, metrics: impl Fn() -> String
         embedded_postgres = database.is_embedded(),
         "ready"
     );
-    signals.first_signal().await;
+    tokio::select! {
+        () = signals.first_signal() => {}
+        () = database.supervise() => {}
+    }
     let drained = async {
         running.drain().await;
         database.close().await

@@ -3,6 +3,7 @@
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
 
 use crate::error::{Code, Error};
+use crate::limits::database::{LOCK_TIME, STATEMENT_TIME};
 
 /// What a failed statement asks of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,79 +16,173 @@ pub enum Fault {
     Locked,
     /// The connection is gone or could not be had.
     Away,
+    /// The database takes no changes: it follows another one, or its operator has said so.
+    ReadOnly,
+    /// The database has no room: its disk is full, its memory or its connections are used up.
+    Exhausted,
     /// Cannot make anything of a regular expression that a filter has.
     Expression,
+    /// Cannot store a text as it is.
+    Text,
     /// A key is there already; the constraint's name where the database told it.
     Duplicate,
+    /// The role may not do this.
+    Denied,
     /// Everything else.
     Other,
 }
 
-/// Sorts a failure. diesel does not hand on the SQLSTATE of every error, so the rest is told by the message, which is in English:
-/// each connection asks for that, and warns where it may not. In another language it is `Other`.
+/// The SQLSTATE of a failure; `None` of one that the server has not told, such as a connection that broke.
+///
+/// diesel keeps it to itself. Our `pq-sys` hands it on where diesel asks libpq for the column, which makes this the only use of the column.
+pub fn sqlstate(error: &Diesel) -> Option<&str> {
+    match error {
+        Diesel::DatabaseError(_, information) => information.column_name(),
+        Diesel::RollbackErrorOnCommit { commit_error, .. } => sqlstate(commit_error),
+        _ => None,
+    }
+}
+
+/// Sorts a failure, by its number alone: messages are in the language of the server.
 pub fn fault(error: &Diesel) -> Fault {
     match error {
-        Diesel::DatabaseError(kind, information) => match kind {
-            DatabaseErrorKind::SerializationFailure => Fault::Conflict,
-            DatabaseErrorKind::UniqueViolation => Fault::Duplicate,
-            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => Fault::Away,
-            _ => match information.message() {
-                "deadlock detected" => Fault::Conflict,
-                "canceling statement due to statement timeout" => Fault::Timeout,
-                "canceling statement due to lock timeout" => Fault::Locked,
-                // SQLSTATE 2201B: when it is read, and when it is tried on a text.
-                message if message.starts_with("invalid regular expression") || message.starts_with("regular expression failed") => {
-                    Fault::Expression
-                }
-                message if is_gone(message) => Fault::Away,
-                _ => Fault::Other,
-            },
-        },
+        Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand, _) => Fault::Away,
+        // A server numbers every error. One without was made by libpq, which has lost the connection or its thread.
+        Diesel::DatabaseError(..) => sqlstate(error).map_or(Fault::Away, by_number),
+        Diesel::RollbackErrorOnCommit { commit_error, .. } => fault(commit_error),
         Diesel::BrokenTransactionManager => Fault::Away,
         _ => Fault::Other,
     }
 }
 
-fn is_gone(message: &str) -> bool {
-    [
-        "server closed the connection",
-        "terminating connection",
-        "the database system is",
-        "no connection to the server",
-        "SSL connection has been closed",
-    ]
-    .iter()
-    .any(|sign| message.contains(sign))
+/// Sorts a number of <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn by_number(sqlstate: &str) -> Fault {
+    match sqlstate {
+        "40001" | "40P01" => Fault::Conflict,
+        "57014" => Fault::Timeout,
+        "55P03" => Fault::Locked,
+        "25006" => Fault::ReadOnly,
+        "23505" => Fault::Duplicate,
+        "2201B" => Fault::Expression,
+        "22021" | "22P05" => Fault::Text,
+        "42501" => Fault::Denied,
+        // An error of the disk; a full one among others, by where it strikes.
+        "58030" => Fault::Exhausted,
+        // Shutdowns, timeouts of sessions, and statements that a pooler has prepared on another connection.
+        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04" | "40003" | "26000" => Fault::Away,
+        _ if sqlstate.starts_with("08") => Fault::Away,
+        _ if sqlstate.starts_with("53") => Fault::Exhausted,
+        _ => Fault::Other,
+    }
 }
+
+/// A failure and its number, for the log.
+#[derive(Debug)]
+struct Numbered(Diesel);
+
+impl std::fmt::Display for Numbered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match sqlstate(&self.0) {
+            Some(number) => write!(f, "SQLSTATE {number}: {}", self.0),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Numbered {}
 
 impl From<Diesel> for Error {
     fn from(error: Diesel) -> Error {
-        match fault(&error) {
-            Fault::Timeout => Error::new(Code::DeadlineExceeded, "The database did not answer in time.").caused_by(error),
-            Fault::Conflict | Fault::Locked => Error::unavailable("Others are at work on the same thing; try again.").caused_by(error),
-            Fault::Away => Error::unavailable("The database cannot be reached.").caused_by(error),
+        let (fault, cause) = (fault(&error), Numbered(error));
+        match fault {
+            Fault::Timeout => {
+                STATEMENT_TIME.reached();
+                Error::new(Code::DeadlineExceeded, "The database did not answer in time.").caused_by(cause)
+            }
+            Fault::Locked => {
+                LOCK_TIME.reached();
+                Error::unavailable("Others are at work on the same thing; try again.").caused_by(cause)
+            }
+            Fault::Conflict => Error::unavailable("Others are at work on the same thing; try again.").caused_by(cause),
+            Fault::Away => Error::unavailable("The database cannot be reached.").caused_by(cause),
+            Fault::ReadOnly => Error::unavailable("The database takes no changes for now.").caused_by(cause),
+            Fault::Exhausted => Error::unavailable("The database has no room for this now.").caused_by(cause),
             Fault::Expression => {
                 let message = "The database cannot use a regular expression of the filter; write it shorter, with less that is repeated.";
-                Error::new(Code::InvalidFilter, message).caused_by(error)
+                Error::new(Code::InvalidFilter, message).caused_by(cause)
             }
-            Fault::Duplicate | Fault::Other => Error::internal(error),
+            Fault::Text => {
+                Error::new(Code::ValidationFailed, "The request has a character that the database cannot store.").caused_by(cause)
+            }
+            Fault::Duplicate | Fault::Denied | Fault::Other => Error::internal(cause),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use diesel::result::DatabaseErrorInformation;
+
     use super::*;
 
-    fn error(message: &str) -> Error {
-        Error::from(Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new(message.to_owned())))
+    struct Told(&'static str);
+
+    impl DatabaseErrorInformation for Told {
+        fn message(&self) -> &str {
+            "Verklemmung entdeckt"
+        }
+        fn details(&self) -> Option<&str> {
+            None
+        }
+        fn hint(&self) -> Option<&str> {
+            None
+        }
+        fn table_name(&self) -> Option<&str> {
+            None
+        }
+        fn column_name(&self) -> Option<&str> {
+            Some(self.0)
+        }
+        fn constraint_name(&self) -> Option<&str> {
+            None
+        }
+        fn statement_position(&self) -> Option<i32> {
+            None
+        }
+    }
+
+    fn error(number: &'static str) -> Error {
+        Error::from(Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new(Told(number))))
     }
 
     #[test]
-    fn an_expression_that_the_database_cannot_use_is_a_fault_of_the_filter() {
-        for message in ["invalid regular expression: regular expression is too complex", "regular expression failed: out of memory"] {
-            assert_eq!(error(message).code(), Code::InvalidFilter, "{message}");
+    fn a_number_says_what_a_caller_is_told() {
+        for (number, code) in [
+            ("40001", Code::Unavailable),
+            ("40P01", Code::Unavailable),
+            ("55P03", Code::Unavailable),
+            ("57014", Code::DeadlineExceeded),
+            ("25006", Code::Unavailable),
+            ("57P01", Code::Unavailable),
+            ("57P03", Code::Unavailable),
+            ("08006", Code::Unavailable),
+            ("08P01", Code::Unavailable),
+            ("53100", Code::Unavailable),
+            ("53300", Code::Unavailable),
+            ("58030", Code::Unavailable),
+            ("2201B", Code::InvalidFilter),
+            ("22021", Code::ValidationFailed),
+            ("22P02", Code::Internal),
+            ("42501", Code::Internal),
+        ] {
+            assert_eq!(error(number).code(), code, "{number}");
         }
-        assert_eq!(error("invalid input syntax for type json").code(), Code::Internal);
+        assert_eq!(error("53100").cause_chain().unwrap(), "SQLSTATE 53100: Verklemmung entdeckt");
+    }
+
+    #[test]
+    fn what_has_no_number_is_a_connection_that_is_lost() {
+        let lost = Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new("la connexion est perdue".to_owned()));
+        assert_eq!(fault(&lost), Fault::Away);
     }
 }

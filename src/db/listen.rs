@@ -12,7 +12,8 @@ use diesel::pg::PgConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::pool::{Options, connect};
+use crate::db::pool::Options;
+use crate::db::session::connect;
 use crate::error::one_line;
 
 /// The one channel; the payload names the topic.
@@ -20,7 +21,10 @@ pub const CHANNEL: &str = "offboard";
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const TEST_EVERY: Duration = Duration::from_secs(5);
-const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+/// Pauses between attempts to connect, the first and the longest.
+const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How long the test of the connection may take.
+const TEST_TIME: Duration = Duration::from_secs(3);
 
 /// Topics and who waits on them. A wake-up is a hint: it may come for nothing, and a lost one is made good by polling.
 #[derive(Clone, Default)]
@@ -68,17 +72,21 @@ impl WakeUps {
 
 /// Listens in a thread of its own until `stop`; reconnects when the connection is lost.
 pub fn spawn(options: Options, topics: Topics, stop: CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let options = Options { statement_timeout: TEST_TIME, ..options };
     std::thread::Builder::new().name("listen".to_owned()).spawn(move || {
+        let mut after = RECONNECT_AFTER.0;
         while !stop.is_cancelled() {
             match connect(&options) {
                 Ok(mut connection) => {
+                    after = RECONNECT_AFTER.0;
                     if let Err(error) = listen(&mut connection, &topics, &stop) {
                         tracing::warn!(cause = one_line(&error.to_string()), "lost the connection that listens for wake-ups");
                     }
                 }
-                Err(error) => tracing::warn!(cause = one_line(&error.to_string()), "cannot listen for wake-ups"),
+                Err(error) => tracing::warn!(cause = %error, "cannot listen for wake-ups"),
             }
-            pause(RECONNECT_AFTER, &stop);
+            pause(after, &stop);
+            after = (after * 2).min(RECONNECT_AFTER.1);
         }
     })
 }
@@ -101,8 +109,9 @@ fn listen(connection: &mut PgConnection, topics: &Topics, stop: &CancellationTok
     Ok(())
 }
 
+/// Waits for this long, or until `stop`.
 #[expect(clippy::disallowed_methods, reason = "on a thread of its own, not on the runtime's")]
-fn pause(duration: Duration, stop: &CancellationToken) {
+pub(super) fn pause(duration: Duration, stop: &CancellationToken) {
     let until = Instant::now() + duration;
     while !stop.is_cancelled() {
         let left = until.saturating_duration_since(Instant::now());

@@ -1,27 +1,35 @@
 //! The way to Postgres: the pool and its timeouts, the schema and its migrations, wake-ups, and the embedded cluster.
 
+pub mod clock;
 pub mod deadline;
 pub mod embedded;
 mod fault;
 pub(crate) mod filtered;
+mod fitness;
 pub mod id;
 pub mod listen;
 pub mod migrations;
 mod page;
 pub mod partitions;
 mod pool;
+pub mod probe;
 mod realm;
 pub mod schema;
 mod seal;
+mod session;
 pub(crate) mod statement;
 mod sweep;
 mod text_enum;
+mod vitals;
+mod watchdog;
 
-pub use fault::{Fault, fault};
+pub use fault::{Fault, fault, sqlstate};
+pub use fitness::check as check_fitness;
 pub use page::{Page, PageSize, binding};
-pub use pool::{Db, Fail, Options, connect};
+pub use pool::{Db, Fail, Options};
 pub use realm::{Mode, Realm};
 pub use seal::Seal;
+pub use session::{Refused, connect};
 pub(crate) use statement::statement;
 pub use sweep::sweep;
 pub(crate) use text_enum::text_enum;

@@ -1,31 +1,43 @@
-//! Connections: how one is made, when it is tested, and how many calls may wait for one.
+//! Connections: when one is tested, when one is dropped, and how many calls may wait for one.
+//!
+//! A connection is used again only if nothing is known against it. Before each use its socket is looked at, which shows a connection that the
+//! server has ended without a round trip; one that was idle for a while, or that was opened before another was lost, is tested by a statement.
+//! After its first failure of the kind that tells of its end it is dropped.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use diesel::connection::SimpleConnection;
-use diesel::dsl::sql;
+use diesel::Connection;
+use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::pg::PgConnection;
-use diesel::sql_types::Text;
-use diesel::{Connection, ConnectionError, RunQueryDsl};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::db::deadline;
 use crate::db::fault::{Fault, fault};
 use crate::db::seal::{self, Seal};
-use crate::error::{Error, Result, one_line};
+use crate::db::session::{self, Refused, Session};
+use crate::db::vitals::Look;
+use crate::error::{Error, Result};
+use crate::limits::database::{QUEUE, QUEUE_TIME};
 use crate::telemetry;
 
 /// A connection that was idle for longer than this is tested before it is used again.
 const IDLE_BEFORE_TEST: Duration = Duration::from_secs(5);
+/// How long such a test may take.
+const TEST_TIME: Duration = Duration::from_secs(3);
+/// A connection that is older is closed after its use: its backend's memory grows with what it has seen, and a new one may lead to another server.
+const LONGEST_LIFE: Duration = Duration::from_secs(30 * 60);
+/// A connection that nobody has used for so long is closed.
+const LONGEST_IDLE: Duration = Duration::from_secs(10 * 60);
+/// The least time between two times that all idle connections are closed because the database takes no changes.
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// The least time between two warnings that the database cannot be reached.
 const WARN_EVERY: Duration = Duration::from_secs(10);
-/// How often work that lost a race is done again before its caller hears of it.
+/// How often work that lost a race, or its connection, is done again before its caller hears of it.
 const ATTEMPTS: u32 = 5;
-
-/// Whether the language of messages was looked at in this process.
-static MESSAGES_READ: Once = Once::new();
+/// Pauses between attempts to connect, the first and the longest.
+const CONNECT_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
 /// How the service uses its database.
 #[derive(Clone, Debug)]
@@ -58,131 +70,68 @@ impl Options {
     }
 }
 
-/// Opens a connection with the timeouts that every session of ours has.
-pub fn connect(options: &Options) -> Result<PgConnection, ConnectionError> {
-    let mut connection = PgConnection::establish(&bounded(&options.database_url))?;
-    let session = format!(
-        "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET TIME ZONE 'UTC'; \
-         SET application_name = 'offboard'; SET jit = off; SET client_min_messages = warning; \
-         SELECT set_config('lc_messages', 'C', false) WHERE has_parameter_privilege('lc_messages', 'SET')",
-        options.statement_timeout.as_millis(),
-        options.lock_timeout.as_millis(),
-    );
-    connection.batch_execute(&session).map_err(ConnectionError::CouldntSetupConfiguration)?;
-    MESSAGES_READ.call_once(|| warn_of_foreign_messages(&mut connection));
-    Ok(connection)
-}
-
-/// Warns if the messages of the database are not in English and this role may not have them so: see [`fault`](crate::db::fault::fault).
-fn warn_of_foreign_messages(connection: &mut PgConnection) {
-    let language = diesel::select(sql::<Text>("current_setting('lc_messages')")).get_result::<String>(connection);
-    if let Some(language) = language.ok().filter(|language| !is_english(language)) {
-        tracing::warn!(
-            lc_messages = language,
-            "the messages of the database are not in English, so timeouts of locks and statements are not told from other failures; \
-             set lc_messages to C for the role or the database, or grant SET on it"
-        );
-    }
-}
-
-/// Whether a locale has messages in English, as those without a language do.
-fn is_english(locale: &str) -> bool {
-    let language = locale.split(['.', '_', '@']).next().unwrap_or_default();
-    ["", "C", "POSIX", "en", "English"].contains(&language)
-}
-
-/// The address with bounds on how long a peer may keep silent while we connect or after, unless it has bounds of its own: libpq would wait as
-/// long as TCP does.
-fn bounded(database_url: &str) -> String {
-    let mut address = database_url.to_owned();
-    let is_url = address.starts_with("postgres://") || address.starts_with("postgresql://");
-    for (name, value) in [("connect_timeout", "5"), ("tcp_user_timeout", "30000")] {
-        if !database_url.contains(name) {
-            let joint = match (is_url, address.contains('?')) {
-                (true, true) => '&',
-                (true, false) => '?',
-                (false, _) => ' ',
-            };
-            address.push_str(&format!("{joint}{name}={value}"));
-        }
-    }
-    address
-}
-
 struct Pooled {
-    connection: PgConnection,
+    session: Session,
     used: Instant,
+    /// How many connections had been lost when this one was opened or last tested.
+    losses: u64,
     /// The `statement_timeout` of the session.
     allowance: Duration,
 }
 
 impl Pooled {
+    fn open(inner: &Inner) -> Result<Self, Refused> {
+        let losses = inner.losses.load(Ordering::Acquire);
+        let session = session::open(&inner.options)?;
+        Ok(Pooled { session, used: Instant::now(), losses, allowance: inner.options.statement_timeout })
+    }
+
     /// Gives the statements to come this much time.
     fn allow(&mut self, allowance: Duration) -> Result<(), Fail> {
         if allowance != self.allowance {
-            self.connection.batch_execute(&format!("SET statement_timeout = {}", allowance.as_millis()))?;
+            self.session.connection.batch_execute(&format!("SET statement_timeout = {}", allowance.as_millis()))?;
             self.allowance = allowance;
         }
+        self.session.vitals.allow(allowance);
         Ok(())
     }
-}
 
-struct Manager {
-    options: Options,
-}
-
-impl r2d2::ManageConnection for Manager {
-    type Connection = Pooled;
-    type Error = Failure;
-
-    fn connect(&self) -> Result<Pooled, Failure> {
-        let connection = connect(&self.options).map_err(Failure::new)?;
-        Ok(Pooled { connection, used: Instant::now(), allowance: self.options.statement_timeout })
-    }
-
-    /// Called on every check-out. A round trip each time would cost up to a fifth of the throughput, so only what was idle is tested.
-    fn is_valid(&self, pooled: &mut Pooled) -> Result<(), Failure> {
-        if pooled.used.elapsed() < IDLE_BEFORE_TEST {
-            return Ok(());
+    /// Whether it can be used again, as far as can be known before it is. A round trip each time would cost up to a fifth of the throughput, so
+    /// only what is doubtful makes one.
+    fn is_usable(&mut self, losses: u64) -> bool {
+        let doubtful = match self.session.vitals.look() {
+            Look::Closed => return false,
+            Look::Words => true,
+            Look::Quiet => self.losses != losses || self.used.elapsed() > IDLE_BEFORE_TEST,
+        };
+        if !doubtful {
+            return true;
         }
+        self.session.vitals.allow(TEST_TIME);
         // Not the empty statement, which diesel takes for an error.
-        pooled.connection.batch_execute("SELECT 1").map_err(Failure::new)
+        let usable = self.session.connection.batch_execute("SELECT 1").is_ok();
+        (self.losses, self.used) = (losses, Instant::now());
+        usable && self.session.vitals.ended().is_none()
     }
 
-    fn has_broken(&self, pooled: &mut Pooled) -> bool {
-        use diesel::connection::TransactionManager;
+    /// Whether it may be kept for the next call.
+    fn is_whole(&mut self) -> bool {
         type Manager = <PgConnection as Connection>::TransactionManager;
-        std::thread::panicking() || Manager::is_broken_transaction_manager(&mut pooled.connection)
+        let idle = matches!(Manager::transaction_manager_status_mut(&mut self.session.connection).transaction_depth(), Ok(None));
+        idle && self.session.vitals.ended().is_none() && self.session.vitals.age() < LONGEST_LIFE
     }
 }
 
-#[derive(Debug)]
-struct Failure(String);
-
-impl Failure {
-    fn new(error: impl std::error::Error) -> Self {
-        Failure(one_line(&error.to_string()))
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Failure {}
-
-/// r2d2 tells of every failed attempt of every connection; the log warns of one in a while, with how many there were.
+/// The log warns of one failure to connect in a while, with how many there were.
 #[derive(Debug, Default)]
-struct LogFailures(Mutex<(Option<Instant>, u64)>);
+struct Failures(Mutex<(Option<Instant>, u64)>);
 
-impl r2d2::HandleError<Failure> for LogFailures {
-    fn handle_error(&self, error: Failure) {
+impl Failures {
+    fn tell(&self, refused: &Refused) {
         let (warned, attempts) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *attempts += 1;
         if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-            tracing::warn!(cause = %error, attempts, "cannot connect to the database");
+            tracing::warn!(cause = %refused, attempts, "cannot connect to the database");
             (*warned, *attempts) = (Some(Instant::now()), 0);
         }
     }
@@ -193,7 +142,14 @@ impl r2d2::HandleError<Failure> for LogFailures {
 pub struct Db(Arc<Inner>);
 
 struct Inner {
-    pool: r2d2::Pool<Manager>,
+    /// Connections that nobody uses; the one that was used last is last. There are never more of them, with those in use, than permits.
+    idle: Mutex<Vec<Pooled>>,
+    used: AtomicU32,
+    /// How many connections were lost. One that was opened before the last of them is tested before its next use.
+    losses: AtomicU64,
+    /// When the idle connections were last closed because the database took no changes.
+    swept: Mutex<Option<Instant>>,
+    failures: Failures,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     options: Options,
@@ -203,15 +159,17 @@ struct Inner {
 impl Db {
     /// A pool for this database. Does not connect yet, so a service may start before its database does.
     pub fn new(options: Options) -> Self {
-        let pool = r2d2::Pool::builder()
-            .max_size(options.pool_size)
-            .min_idle(Some(0))
-            .test_on_check_out(true)
-            .connection_timeout(options.acquire_timeout)
-            .error_handler(Box::new(LogFailures::default()))
-            .build_unchecked(Manager { options: options.clone() });
-        let permits = Arc::new(Semaphore::new(options.pool_size as usize));
-        Db(Arc::new(Inner { pool, permits, waiting: AtomicUsize::new(0), options, seal: OnceCell::new() }))
+        Db(Arc::new(Inner {
+            idle: Mutex::default(),
+            used: AtomicU32::new(0),
+            losses: AtomicU64::new(0),
+            swept: Mutex::default(),
+            failures: Failures::default(),
+            permits: Arc::new(Semaphore::new(options.pool_size as usize)),
+            waiting: AtomicUsize::new(0),
+            options,
+            seal: OnceCell::new(),
+        }))
     }
 
     /// How the database is used.
@@ -222,19 +180,16 @@ impl Db {
     /// Has the pool's state measured. To be called once in a process.
     pub fn observe(&self) {
         let inner = self.0.clone();
-        telemetry::observe_pool(move || {
-            let state = inner.pool.state();
-            telemetry::PoolState {
-                used: state.connections.saturating_sub(state.idle_connections),
-                idle: state.idle_connections,
-                waiting: u32::try_from(inner.waiting.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
-                max: inner.options.pool_size,
-            }
+        telemetry::observe_pool(move || telemetry::PoolState {
+            used: inner.used.load(Ordering::Relaxed),
+            idle: u32::try_from(inner.idle().len()).unwrap_or(u32::MAX),
+            waiting: u32::try_from(inner.waiting.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
+            max: inner.options.pool_size,
         });
     }
 
-    /// Does `work` on a connection, off the runtime's threads. Work that lost a race against another transaction is done again, so it must
-    /// leave nothing behind but what its transaction holds.
+    /// Does `work` on a connection, off the runtime's threads. Work that lost a race against another transaction, or its connection before it can
+    /// have changed anything, is done again, so it must leave nothing behind but what its transaction holds.
     ///
     /// Calls wait in async code, not in blocked threads: a permit for each connection is taken first. Past the queue limit, or when none is
     /// free in time, the call fails with `unavailable`.
@@ -278,7 +233,11 @@ impl Db {
         }
         let _waiting = Waiting::enter(&inner.waiting, inner.options.queue_limit)?;
         let acquired = tokio::time::timeout(inner.options.acquire_timeout, inner.permits.clone().acquire_owned()).await;
-        acquired.map_err(|_| Error::unavailable("The service is busy; try again."))?.map_err(Error::internal)
+        let late = |_| {
+            QUEUE_TIME.reached();
+            Error::unavailable("The service is busy; try again.")
+        };
+        acquired.map_err(late)?.map_err(Error::internal)
     }
 }
 
@@ -289,6 +248,7 @@ impl<'a> Waiting<'a> {
     fn enter(count: &'a AtomicUsize, limit: usize) -> Result<Self> {
         let place = Waiting(count);
         if count.fetch_add(1, Ordering::Relaxed) >= limit {
+            QUEUE.reached();
             return Err(Error::unavailable("The service is busy; try again."));
         }
         Ok(place)
@@ -301,18 +261,132 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Counts a connection that is in use, also one whose work panics.
+struct InUse<'a>(&'a AtomicU32);
+
+impl<'a> InUse<'a> {
+    fn enter(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        InUse(count)
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    fn idle(&self) -> MutexGuard<'_, Vec<Pooled>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that can be used: an idle one, or a new one. While the database is away that is tried again for as long as a call may wait, so
+    /// that a restart costs nobody an error.
+    fn take(&self, deadline: Option<Instant>) -> Result<Pooled> {
+        let mut until = Instant::now() + self.options.acquire_timeout;
+        if let Some(deadline) = deadline {
+            until = until.min(deadline);
+        }
+        let mut pause = CONNECT_AGAIN.0;
+        loop {
+            // Apart from the loop's body, so that the lock is not held while a connection is tested or closed.
+            let next = || self.idle().pop();
+            while let Some(mut pooled) = next() {
+                if pooled.is_usable(self.losses.load(Ordering::Acquire)) {
+                    return Ok(pooled);
+                }
+                // The others are tested as well before they are used.
+                self.lost();
+            }
+            let refused = match Pooled::open(self) {
+                Ok(pooled) => return Ok(pooled),
+                Err(refused) => refused,
+            };
+            self.failures.tell(&refused);
+            if Instant::now() + pause >= until || matches!(refused, Refused::Unfit(_)) {
+                // Whatever it is, callers are told the same.
+                return Err(Error::unavailable("The database cannot be reached.").caused_by(refused));
+            }
+            wait(pause);
+            pause = (pause * 2).min(CONNECT_AGAIN.1);
+        }
+    }
+
+    fn lost(&self) {
+        self.losses.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes a connection back, or closes it. Returns whether it failed its work by what it is, so that another connection may do better.
+    fn give_back(&self, mut pooled: Pooled) -> bool {
+        let vitals = &pooled.session.vitals;
+        vitals.finish();
+        let another_may_do = match vitals.ended() {
+            Some(Fault::ReadOnly) => self.turned_read_only(vitals.age()),
+            Some(_) => {
+                self.lost();
+                true
+            }
+            None => false,
+        };
+        if pooled.is_whole() {
+            pooled.used = Instant::now();
+            let mut idle = self.idle();
+            idle.push(pooled);
+            let old = idle.iter().take_while(|pooled| pooled.used.elapsed() > LONGEST_IDLE).count();
+            let old: Vec<Pooled> = idle.drain(..old).collect();
+            drop(idle);
+            drop(old);
+        }
+        another_may_do
+    }
+
+    /// A connection of this age was told that the database takes no changes. It may lead to a server that was replaced, and so may the idle ones:
+    /// they are closed, since a test would find nothing. Where that was done a moment ago, the database is so.
+    fn turned_read_only(&self, age: Duration) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        match *swept {
+            Some(at) if at.elapsed() < SWEEP_EVERY => age > at.elapsed(),
+            _ => {
+                *swept = Some(Instant::now());
+                drop(swept);
+                let idle = std::mem::take(&mut *self.idle());
+                drop(idle);
+                true
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "on a thread for blocking work")]
+fn wait(pause: Duration) {
+    std::thread::sleep(pause);
+}
+
 fn run_blocking<T>(inner: &Inner, deadline: Option<Instant>, mut work: impl FnMut(&mut PgConnection) -> Result<T, Fail>) -> Result<T> {
     let mut attempt = 1;
     loop {
-        let mut pooled = inner.pool.get().map_err(|error| Error::unavailable("The database cannot be reached.").caused_by(error))?;
+        let mut pooled = inner.take(deadline)?;
+        let in_use = InUse::enter(&inner.used);
         let allowance = deadline::allowance(deadline, inner.options.statement_timeout)?;
-        let outcome = pooled.allow(allowance).and_then(|()| work(&mut pooled.connection));
-        pooled.used = Instant::now();
-        match outcome {
+        let allowed = pooled.allow(allowance);
+        // What was said to the session before leaves nothing.
+        pooled.session.vitals.begin();
+        // Work that panics leaves its connection in no known state, and takes it along.
+        let outcome = allowed.and_then(|()| work(&mut pooled.session.connection));
+        drop(in_use);
+        let left_nothing = pooled.session.vitals.left_nothing();
+        let another_may_do = inner.give_back(pooled);
+        let fail = match outcome {
             Ok(value) => return Ok(value),
-            Err(Fail::Database(error)) if fault(&error) == Fault::Conflict && attempt < ATTEMPTS => attempt += 1,
-            Err(fail) => return Err(fail.into()),
+            Err(fail) => fail,
+        };
+        let lost_a_race = matches!(&fail, Fail::Database(error) if fault(error) == Fault::Conflict);
+        if attempt >= ATTEMPTS || !(lost_a_race || another_may_do && left_nothing) {
+            return Err(fail.into());
         }
+        attempt += 1;
     }
 }
 
@@ -343,26 +417,5 @@ impl From<Fail> for Error {
 impl From<Error> for Fail {
     fn from(error: Error) -> Self {
         Fail::Answer(error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{bounded, is_english};
-
-    #[test]
-    fn an_address_gets_the_bounds_that_it_lacks() {
-        assert_eq!(bounded("postgresql://h/d"), "postgresql://h/d?connect_timeout=5&tcp_user_timeout=30000");
-        assert_eq!(
-            bounded("postgres://h/d?sslmode=require&connect_timeout=9"),
-            "postgres://h/d?sslmode=require&connect_timeout=9&tcp_user_timeout=30000"
-        );
-        assert_eq!(bounded("host=h dbname=d"), "host=h dbname=d connect_timeout=5 tcp_user_timeout=30000");
-    }
-
-    #[test]
-    fn a_locale_without_a_language_is_english() {
-        assert!(["", "C", "C.UTF-8", "POSIX", "en_US.UTF-8", "en_GB", "English_United States.1252"].into_iter().all(is_english));
-        assert!(["de_DE.UTF-8", "fr_FR@euro", "ja_JP", "eo", "German_Germany.1252"].into_iter().all(|locale| !is_english(locale)));
     }
 }

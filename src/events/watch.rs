@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use chrono::Utc;
 use tokio::time::Instant;
 
-use crate::db::Db;
 use crate::db::partitions::KEEP_EVENTS;
+use crate::db::{Db, clock};
 use crate::error::Result;
 use crate::events::Admission;
 use crate::events::cursor::Cursor;
@@ -113,7 +112,7 @@ impl Watch {
 
 /// Adds a fault if events behind a cursor may have been dropped.
 pub fn check_age(cursor: &Cursor, field: &str, faults: &mut crate::error::Violations) {
-    if cursor.is_expired(Utc::now(), KEEP_EVENTS) {
+    if cursor.is_expired(clock::now(), KEEP_EVENTS) {
         faults.add(field, "expired", "is older than the events that are kept; start from the beginning of what is");
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::telemetry;
 
+pub mod database;
 pub mod requests;
 
 /// One limit.
@@ -35,7 +36,7 @@ impl Limit {
 }
 
 /// All limits, by the heading that they stand under.
-pub const ALL: &[(&str, &[&Limit])] = &[("Calls and messages", requests::ALL)];
+pub const ALL: &[(&str, &[&Limit])] = &[("Calls and messages", requests::ALL), ("The database", database::ALL)];
 
 #[cfg(test)]
 mod tests {

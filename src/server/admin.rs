@@ -47,7 +47,7 @@ struct InstantCheck {
 #[derive(Clone)]
 struct Check {
     name: &'static str,
-    run: Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
+    run: Arc<dyn Fn() -> BoxFuture<'static, Result<Option<String>, String>> + Send + Sync>,
 }
 
 impl Readiness {
@@ -64,9 +64,20 @@ impl Readiness {
     }
 
     /// Adds a check that is made every second, as long as [`Readiness::keep`] runs.
-    pub fn with<F>(mut self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub fn with<F>(self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.with_note(name, move || {
+            let outcome = run();
+            async move { outcome.await.map(|()| None) }
+        })
+    }
+
+    /// Adds a check that may have something to say also when all is well.
+    pub fn with_note<F>(mut self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Option<String>, String>> + Send + 'static,
     {
         self.checks.push(Check { name, run: Arc::new(move || run().boxed()) });
         self
@@ -94,7 +105,7 @@ impl Readiness {
     async fn report(&self) -> Report {
         let mut found = self.found.subscribe();
         let found = found.wait_for(Option::is_some).await.map(|found| found.clone().unwrap_or_default());
-        let instant = self.instant.iter().map(|check| Outcome::new(check.name, (check.run)()));
+        let instant = self.instant.iter().map(|check| Outcome::new(check.name, (check.run)().map(|()| None)));
         let checks: Vec<_> = instant.chain(found.unwrap_or_default()).collect();
         Report { ready: checks.iter().all(|check| check.ok), checks }
     }
@@ -152,9 +163,8 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn new(name: &'static str, result: Result<(), String>) -> Self {
-        let detail = result.err();
-        Outcome { name, ok: detail.is_none(), detail }
+    fn new(name: &'static str, result: Result<Option<String>, String>) -> Self {
+        Outcome { name, ok: result.is_ok(), detail: result.unwrap_or_else(Some) }
     }
 }
 

@@ -8,29 +8,29 @@ use tonic_health::server::HealthReporter;
 
 use super::admin::Readiness;
 use super::drain::{Drain, Phase};
-use crate::db::Db;
-use crate::db::migrations::{SchemaState, schema_state};
+use crate::db::migrations::SchemaState;
+use crate::db::probe::{Probe, Standing};
 
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The checks of this replica: that it is not on its way out, and that the database answers with the schema that this binary needs.
-pub fn readiness(db: &Db, drain: &Drain) -> Readiness {
-    let (db, drain) = (db.clone(), drain.clone());
+pub fn readiness(probe: &Probe, drain: &Drain) -> Readiness {
+    let (probe, drain) = (probe.clone(), drain.clone());
     Readiness::new()
         .with_instant("draining", move || if drain.phase() == Phase::Serving { Ok(()) } else { Err("shutting down".to_owned()) })
-        .with("database", move || check_database(db.clone()))
+        .with_note("database", move || check_database(probe.clone()))
 }
 
-async fn check_database(db: Db) -> Result<(), String> {
-    let state = db.run(|connection| Ok(schema_state(connection)?)).await;
-    match state {
-        Ok(SchemaState::Current) => Ok(()),
-        Ok(SchemaState::Behind(missing)) => Err(format!("the schema lacks {} migrations: run `offboard migrate`", missing.len())),
-        Err(error) => {
-            tracing::warn!(cause = error.cause_chain(), "the database is not ready");
-            Err("cannot be reached".to_owned())
+/// Whether the database can be used, with what is to be known of it if it can.
+async fn check_database(probe: Probe) -> Result<Option<String>, String> {
+    match probe.check().await? {
+        Standing { schema: SchemaState::Behind(missing), .. } => {
+            Err(format!("the schema lacks {} migrations: run `offboard migrate`", missing.len()))
         }
+        Standing { standby: true, .. } => Ok(Some("a standby: reads are answered, changes are not".to_owned())),
+        Standing { read_only: true, .. } => Ok(Some("read only: reads are answered, changes are not".to_owned())),
+        Standing { .. } => Ok(None),
     }
 }
 
@@ -59,13 +59,13 @@ impl Health {
 }
 
 /// Keeps the health true until the process ends.
-pub async fn report(health: Health, db: Db, drain: Drain) {
+pub async fn report(health: Health, probe: Probe, drain: Drain) {
     loop {
         let checked = tokio::select! {
             () = drain.reached(Phase::Draining) => break,
-            checked = tokio::time::timeout(CHECK_TIMEOUT, check_database(db.clone())) => checked,
+            checked = tokio::time::timeout(CHECK_TIMEOUT, check_database(probe.clone())) => checked,
         };
-        health.set(if matches!(checked, Ok(Ok(()))) { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+        health.set(if matches!(checked, Ok(Ok(_))) { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
         tokio::select! {
             () = drain.reached(Phase::Draining) => break,
             () = tokio::time::sleep(CHECK_EVERY) => {}

@@ -24,6 +24,7 @@ use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, idempotency_queries};
 use crate::bulk_delete::{self, BulkDeleteExecutor, Hours, MailExecutor, Pace};
 use crate::config::{Grpc, Mail, Nats, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
+use crate::db::probe::Probe;
 use crate::db::{Db, partitions, sweep};
 use crate::entity::{self, IndexExecutor};
 use crate::error::{Code, Error, Result};
@@ -89,6 +90,8 @@ pub async fn start(
     let stop_listening = CancellationToken::new();
     let listening = listen::spawn(db.options().clone(), topics.clone(), stop_listening.clone()).map_err(Error::internal)?;
 
+    let probe = Probe::spawn(db.options().clone()).map_err(Error::internal)?;
+
     let authenticator = Authenticator::new(db.clone());
     let mut keepers = JoinSet::new();
     let (keys, revocations) = (authenticator.clone(), topics.subscribe(KEYS_TOPIC));
@@ -103,7 +106,7 @@ pub async fn start(
 
     let mut doors = JoinSet::new();
     let traffic = Traffic::default();
-    open_doors(settings, &db, authenticator, &drain, &traffic, (grpc, http), (&mut doors, &mut keepers)).await?;
+    open_doors(settings, (&db, &probe), authenticator, &drain, &traffic, (grpc, http), (&mut doors, &mut keepers)).await?;
     let mut workers = JoinSet::new();
     if has(Role::Worker) {
         hire(&settings.worker, &db, instance.clone(), &traffic, &topics, &drain, &mut workers);
@@ -117,7 +120,7 @@ pub async fn start(
         let options = publish::Options { owner: instance, lease: settings.worker.lease, poll: settings.worker.poll_interval };
         workers.spawn(publish::run(db.clone(), publisher, options, drain.workers()));
     }
-    let (readiness, pulse) = (health::readiness(&db, &drain), Pulse::new());
+    let (readiness, pulse) = (health::readiness(&probe, &drain), Pulse::new());
     keepers.spawn(pulse.clone().beat());
     let admin = AdminThread::spawn(admin, admin::router(readiness.clone(), pulse, metrics), readiness).map_err(Error::internal)?;
     let grace = Grace { notice: settings.drain_delay, listeners: settings.drain_timeout, workers: settings.drain_timeout };
@@ -162,7 +165,7 @@ async fn publisher(settings: &Nats, db: &Db) -> Result<Option<NatsPublisher>> {
 
 async fn open_doors(
     settings: &Serve,
-    db: &Db,
+    (db, probe): (&Db, &Probe),
     authenticator: Authenticator,
     drain: &Drain,
     traffic: &Traffic,
@@ -200,7 +203,7 @@ async fn open_doors(
     if let Some(listener) = grpc {
         let (reporter, service) = tonic_health::server::health_reporter();
         let health = Health::register(reporter, &descriptors).await;
-        keepers.spawn(health::report(health, db.clone(), drain.clone()));
+        keepers.spawn(health::report(health, probe.clone(), drain.clone()));
         let routes = reflection(services(db, &streams, settings.max_body_bytes).add_service(service)).map_err(Error::internal)?;
         doors.spawn(serve_grpc(listener, settings.grpc.clone(), layers, routes, drain.listeners()));
     }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 use opentelemetry::{KeyValue, global};
 use tracing::Instrument;
 
@@ -33,6 +33,7 @@ struct Metrics {
     events_published: Counter<u64>,
     publish_failures: Counter<u64>,
     limits_reached: Counter<u64>,
+    clock_ahead: Gauge<f64>,
 }
 
 impl Metrics {
@@ -57,6 +58,11 @@ impl Metrics {
             events_published: count("offboard.publisher.events", "{event}", "Events that were published and acknowledged, by publisher"),
             publish_failures: count("offboard.publisher.failures", "{attempt}", "Attempts to publish that failed, by publisher and error"),
             limits_reached: count("offboard.limit.reached", "{time}", "How often a limit of `docs/limits.md` was reached, by its name"),
+            clock_ahead: meter
+                .f64_gauge("offboard.clock.ahead")
+                .with_unit("s")
+                .with_description("How far the clock of this process is ahead of the database's, which is the one that counts")
+                .build(),
         }
     }
 }
@@ -224,4 +230,9 @@ pub fn observe_publisher(publisher: &'static str, read: impl Fn() -> Option<Publ
 /// A limit was reached; `name` is that of `docs/limits.md`.
 pub fn limit_reached(name: &'static str) {
     METRICS.limits_reached.add(1, &[KeyValue::new("offboard.limit.name", name)]);
+}
+
+/// The clock of this process is so many seconds ahead of the database's.
+pub fn clock_ahead(seconds: f64) {
+    METRICS.clock_ahead.record(seconds, &[]);
 }

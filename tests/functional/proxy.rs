@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -34,7 +35,8 @@ impl Way {
 pub struct Proxy {
     /// The database's URL by this way.
     pub url: String,
-    way: watch::Sender<Way>,
+    /// Of the connections to come, which is last, and of those that were left hanging.
+    ways: Arc<Mutex<Vec<watch::Sender<Way>>>>,
     runtime: Option<Runtime>,
 }
 
@@ -49,19 +51,26 @@ impl Proxy {
         let target = Url::parse(&database.url).unwrap();
         let (user, password) = (target.username(), target.password().unwrap());
         let url = format!("postgresql://{user}:{password}@{}{}", listener.local_addr().unwrap(), target.path());
-        let way = watch::Sender::new(Way::Open);
-        let passes = way.subscribe();
+        let ways = Arc::new(Mutex::new(vec![watch::Sender::new(Way::Open)]));
+        let current = ways.clone();
         runtime.spawn(async move {
             while let Ok((caller, _)) = listener.accept().await {
-                tokio::spawn(pass(caller, target.clone(), passes.clone()));
+                let way = current.lock().unwrap().last().unwrap().subscribe();
+                tokio::spawn(pass(caller, target.clone(), way));
             }
         });
-        Proxy { url, way, runtime: Some(runtime) }
+        Proxy { url, ways, runtime: Some(runtime) }
     }
 
     /// Changes how the way is, also for connections that are open.
     pub fn set(&self, way: Way) {
-        self.way.send_replace(way);
+        self.ways.lock().unwrap().last().unwrap().send_replace(way);
+    }
+
+    /// Lets nothing more pass on the connections that are open, for ever; later ones are open.
+    pub fn leave_hanging(&self) {
+        self.set(Way::Hangs);
+        self.ways.lock().unwrap().push(watch::Sender::new(Way::Open));
     }
 }
 

@@ -40,6 +40,9 @@ use crate::error::{Code, Error};
 /// How long to wait for another process that starts or stops the cluster.
 const GATE_PATIENCE: Duration = Duration::from_secs(600);
 
+/// How often a cluster in use is looked at, and the longest pause between attempts to bring it up again.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
 /// A use of the cluster of a data folder. As long as one lives, in any process, the cluster runs.
 #[derive(Debug)]
 pub struct EmbeddedPostgres {
@@ -87,6 +90,36 @@ impl EmbeddedPostgres {
     /// Whether no other process of ours used the cluster when this one came: it was started here, or found running without a user.
     pub fn is_owner(&self) -> bool {
         self.alone
+    }
+
+    /// Has the cluster come up again whenever it ended without being asked, for instance because its postmaster was killed. Runs until it is dropped.
+    pub async fn supervise(&self) {
+        let mut pause = LOOK_EVERY.0;
+        loop {
+            tokio::time::sleep(pause).await;
+            if self.cluster.postmaster().state() != State::Absent {
+                pause = LOOK_EVERY.0;
+                continue;
+            }
+            tracing::warn!(data_dir = %self.data_dir.display(), "embedded Postgres has ended; it is started again");
+            match self.bring_up_again().await {
+                Ok(()) => tracing::info!(data_dir = %self.data_dir.display(), "embedded Postgres is ready again"),
+                Err(error) => {
+                    tracing::error!(%error, cause = error.cause_chain(), "embedded Postgres cannot be started again");
+                    pause = (pause * 2).min(LOOK_EVERY.1);
+                }
+            }
+        }
+    }
+
+    /// Other processes may be about to do the same; who comes second finds it done.
+    async fn bring_up_again(&self) -> Result<(), Error> {
+        let _gate = Lock::exclusive(&self.data_dir.join("start.lock"), GATE_PATIENCE).await?;
+        let socket_dir = self.cluster.bring_up(false).await?;
+        if self.cluster.database_url(&socket_dir) != self.database_url {
+            return Err(failure("The embedded Postgres is elsewhere now", "its socket was removed; start again"));
+        }
+        self.check_connection().await
     }
 
     /// Gives the use back. The last to do so stops the cluster (a fast shutdown: open transactions are rolled back) and waits until it is

@@ -1,0 +1,224 @@
+//! Stands in for the crate of this name between diesel and libpq: `[patch.crates-io]` of the workspace puts it there.
+//!
+//! It declares what diesel calls, as the original does, and changes two functions:
+//!
+//! - [`PQresultErrorField`] answers a question for the *column* of an error with its *SQLSTATE*. diesel reads the SQLSTATE and keeps it to itself,
+//!   but hands on the column, which nobody here asks for. So the error itself carries its number, on whatever thread it is read.
+//! - [`PQconnectdb`] shows the socket of a new connection to whoever opens it by [`establish`], so that a wait on a peer that is silent can be
+//!   ended from outside: libpq itself waits for ever.
+//!
+//! All `unsafe` code of this repository is in this file. Why it is done this way: `docs/adr/0022-errors-are-told-by-their-number.md`.
+
+#![allow(non_camel_case_types, non_snake_case, reason = "the names are libpq's")]
+#![allow(missing_docs, reason = "what is declared is described in libpq's manual, https://www.postgresql.org/docs/current/libpq.html")]
+
+extern crate pq_src;
+
+use std::cell::RefCell;
+use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+pub type Oid = c_uint;
+
+/// A connection; only libpq knows what is in it.
+#[repr(C)]
+#[derive(Debug)]
+pub struct PGconn {
+    _private: [u8; 0],
+}
+
+/// A result; only libpq knows what is in it.
+#[repr(C)]
+#[derive(Debug)]
+pub struct PGresult {
+    _private: [u8; 0],
+}
+
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct pgNotify {
+    pub relname: *mut c_char,
+    pub be_pid: c_int,
+    pub extra: *mut c_char,
+    pub next: *mut pgNotify,
+}
+
+pub type PQnoticeProcessor = Option<unsafe extern "C" fn(arg: *mut c_void, message: *const c_char)>;
+
+#[repr(u32)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub enum ConnStatusType {
+    CONNECTION_OK = 0,
+    CONNECTION_BAD = 1,
+    CONNECTION_STARTED = 2,
+    CONNECTION_MADE = 3,
+    CONNECTION_AWAITING_RESPONSE = 4,
+    CONNECTION_AUTH_OK = 5,
+    CONNECTION_SETENV = 6,
+    CONNECTION_SSL_STARTUP = 7,
+    CONNECTION_NEEDED = 8,
+    CONNECTION_CHECK_WRITABLE = 9,
+    CONNECTION_CONSUME = 10,
+    CONNECTION_GSS_STARTUP = 11,
+    CONNECTION_CHECK_TARGET = 12,
+    CONNECTION_CHECK_STANDBY = 13,
+    CONNECTION_ALLOCATED = 14,
+    CONNECTION_AUTHENTICATING = 15,
+}
+
+#[repr(u32)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub enum ExecStatusType {
+    PGRES_EMPTY_QUERY = 0,
+    PGRES_COMMAND_OK = 1,
+    PGRES_TUPLES_OK = 2,
+    PGRES_COPY_OUT = 3,
+    PGRES_COPY_IN = 4,
+    PGRES_BAD_RESPONSE = 5,
+    PGRES_NONFATAL_ERROR = 6,
+    PGRES_FATAL_ERROR = 7,
+    PGRES_COPY_BOTH = 8,
+    PGRES_SINGLE_TUPLE = 9,
+    PGRES_PIPELINE_SYNC = 10,
+    PGRES_PIPELINE_ABORTED = 11,
+    PGRES_TUPLES_CHUNK = 12,
+}
+
+#[repr(u32)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub enum PGTransactionStatusType {
+    PQTRANS_IDLE = 0,
+    PQTRANS_ACTIVE = 1,
+    PQTRANS_INTRANS = 2,
+    PQTRANS_INERROR = 3,
+    PQTRANS_UNKNOWN = 4,
+}
+
+/// The codes of the fields of an error, from `postgres_ext.h`.
+const SQLSTATE: c_int = b'C' as c_int;
+const COLUMN_NAME: c_int = b'c' as c_int;
+
+/// libpq's own functions, of which this crate changes what they do.
+mod original {
+    use super::{PGconn, PGresult, c_char, c_int};
+
+    unsafe extern "C" {
+        pub fn PQconnectdb(conninfo: *const c_char) -> *mut PGconn;
+        pub fn PQsocket(conn: *const PGconn) -> c_int;
+        pub fn PQbackendPID(conn: *const PGconn) -> c_int;
+        pub fn PQresultErrorField(res: *const PGresult, fieldcode: c_int) -> *mut c_char;
+    }
+}
+
+unsafe extern "C" {
+    pub fn PQfinish(conn: *mut PGconn);
+    pub fn PQstatus(conn: *const PGconn) -> ConnStatusType;
+    pub fn PQtransactionStatus(conn: *const PGconn) -> PGTransactionStatusType;
+    pub fn PQerrorMessage(conn: *const PGconn) -> *mut c_char;
+    pub fn PQsetNoticeProcessor(conn: *mut PGconn, proc_: PQnoticeProcessor, arg: *mut c_void) -> PQnoticeProcessor;
+    pub fn PQexec(conn: *mut PGconn, query: *const c_char) -> *mut PGresult;
+    pub fn PQprepare(
+        conn: *mut PGconn,
+        stmtName: *const c_char,
+        query: *const c_char,
+        nParams: c_int,
+        paramTypes: *const Oid,
+    ) -> *mut PGresult;
+    pub fn PQsendQueryParams(
+        conn: *mut PGconn,
+        command: *const c_char,
+        nParams: c_int,
+        paramTypes: *const Oid,
+        paramValues: *const *const c_char,
+        paramLengths: *const c_int,
+        paramFormats: *const c_int,
+        resultFormat: c_int,
+    ) -> c_int;
+    pub fn PQsendQueryPrepared(
+        conn: *mut PGconn,
+        stmtName: *const c_char,
+        nParams: c_int,
+        paramValues: *const *const c_char,
+        paramLengths: *const c_int,
+        paramFormats: *const c_int,
+        resultFormat: c_int,
+    ) -> c_int;
+    pub fn PQsetSingleRowMode(conn: *mut PGconn) -> c_int;
+    pub fn PQgetResult(conn: *mut PGconn) -> *mut PGresult;
+    pub fn PQconsumeInput(conn: *mut PGconn) -> c_int;
+    pub fn PQnotifies(conn: *mut PGconn) -> *mut pgNotify;
+    pub fn PQputCopyData(conn: *mut PGconn, buffer: *const c_char, nbytes: c_int) -> c_int;
+    pub fn PQputCopyEnd(conn: *mut PGconn, errormsg: *const c_char) -> c_int;
+    pub fn PQgetCopyData(conn: *mut PGconn, buffer: *mut *mut c_char, async_: c_int) -> c_int;
+    pub fn PQresultStatus(res: *const PGresult) -> ExecStatusType;
+    pub fn PQresultErrorMessage(res: *const PGresult) -> *mut c_char;
+    pub fn PQntuples(res: *const PGresult) -> c_int;
+    pub fn PQnfields(res: *const PGresult) -> c_int;
+    pub fn PQfname(res: *const PGresult, field_num: c_int) -> *mut c_char;
+    pub fn PQftype(res: *const PGresult, field_num: c_int) -> Oid;
+    pub fn PQcmdTuples(res: *mut PGresult) -> *mut c_char;
+    pub fn PQgetvalue(res: *const PGresult, tup_num: c_int, field_num: c_int) -> *mut c_char;
+    pub fn PQgetlength(res: *const PGresult, tup_num: c_int, field_num: c_int) -> c_int;
+    pub fn PQgetisnull(res: *const PGresult, tup_num: c_int, field_num: c_int) -> c_int;
+    pub fn PQclear(res: *mut PGresult);
+    pub fn PQfreemem(ptr: *mut c_void);
+}
+
+/// A field of an error, as libpq has it; but for the column there is the SQLSTATE.
+///
+/// # Safety
+///
+/// As for libpq's function: `res` is a result that is not cleared yet, and what is returned lives as long as it.
+#[must_use]
+pub unsafe fn PQresultErrorField(res: *const PGresult, fieldcode: c_int) -> *mut c_char {
+    let fieldcode = if fieldcode == COLUMN_NAME { SQLSTATE } else { fieldcode };
+    // SAFETY: the caller's promise is the one that libpq asks for; any number may be asked for, an unknown one yields null.
+    unsafe { original::PQresultErrorField(res, fieldcode) }
+}
+
+/// Connects, as libpq does, and shows the connection to whoever waits for it in [`establish`].
+///
+/// # Safety
+///
+/// As for libpq's function: `conninfo` is a text that ends in a null byte.
+#[must_use]
+pub unsafe fn PQconnectdb(conninfo: *const c_char) -> *mut PGconn {
+    // SAFETY: the caller's promise is the one that libpq asks for.
+    let connection = unsafe { original::PQconnectdb(conninfo) };
+    let Some(shown) = WAITING.take() else { return connection };
+    // SAFETY: libpq allows both for a connection of any state, and for null.
+    let (socket, backend) = unsafe { (original::PQsocket(connection), original::PQbackendPID(connection)) };
+    if socket >= 0 {
+        // SAFETY: the descriptor is open for as long as the connection, which nobody else knows yet; it is borrowed to be duplicated.
+        let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+        if let Ok(socket) = socket.try_clone_to_owned() {
+            shown(Connected { socket, backend });
+        }
+    }
+    connection
+}
+
+/// A connection that libpq has just opened.
+#[derive(Debug)]
+pub struct Connected {
+    /// A descriptor of its socket, beside libpq's own: to look whether there is something to read, and to shut it down. Reading or writing here
+    /// would break the connection.
+    pub socket: OwnedFd,
+    /// The process id of the backend as it was told at the start: by the server itself, or made up by a pooler in between.
+    pub backend: c_int,
+}
+
+type Shown = Box<dyn FnOnce(Connected)>;
+
+thread_local! {
+    static WAITING: RefCell<Option<Shown>> = const { RefCell::new(None) };
+}
+
+/// Opens a connection by `open`, on this thread. `shown` is given what libpq has connected before anything is sent on it.
+pub fn establish<T>(shown: impl FnOnce(Connected) + 'static, open: impl FnOnce() -> T) -> T {
+    WAITING.set(Some(Box::new(shown)));
+    let opened = open();
+    // There is none any more, unless `open` did not get as far as libpq.
+    drop(WAITING.take());
+    opened
+}

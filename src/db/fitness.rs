@@ -1,0 +1,62 @@
+//! Whether a database can be used at all: its encoding, and what stands in between.
+//!
+//! A session of ours is more than its transactions: it has settings, prepared statements and a lock now and then. A pooler that gives each
+//! transaction another backend breaks all three, some without a word. So it is found out before anything is done.
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::result::Error as Diesel;
+use diesel::sql_types::Integer;
+
+use super::pool::Options;
+use super::session::{self, Refused, Session};
+use crate::error::Result;
+
+/// How many further sessions are opened, at most, to find two that share a backend. A pooler gives the second the backend that the first has just
+/// left, or the first another one at its next transaction, unless others happen to call at the same moment.
+const SESSIONS: usize = 4;
+
+/// What is said of a pooler that shares backends.
+const SHARED: &str = "The database is reached through a pooler that shares backends between sessions (transaction or statement mode); \
+                      use its session mode, or connect to Postgres itself.";
+
+/// Fails with [`Refused::Unfit`] if the database cannot be used as it is. Opens up to six connections, and one where no pooler is in between.
+pub fn check(options: &Options) -> Result<(), Refused> {
+    let first = session::open(options)?;
+    // A pooler makes up what it tells of the backend at the start, before there is one.
+    if first.told == first.backend { Ok(()) } else { check_pooler(options, first) }
+}
+
+/// Two sessions that live at the same time have two backends, each the same all the time. Where the second holds its own by a transaction, the first
+/// cannot have it unless they share.
+fn check_pooler(options: &Options, mut first: Session) -> Result<(), Refused> {
+    let away = |error| Refused::Away(diesel::ConnectionError::CouldntSetupConfiguration(error));
+    let unfit = || Refused::Unfit(SHARED.to_owned());
+    let mut others = Vec::new();
+    for _ in 0..SESSIONS {
+        let before = backend(&mut first).map_err(away)?;
+        let mut other = match session::open(options) {
+            Ok(other) => other,
+            Err(Refused::Unfit(sentence)) => return Err(Refused::Unfit(sentence)),
+            // No backend is free, or not in time: as far as could be found out.
+            Err(Refused::Away(_)) => return Ok(()),
+        };
+        match other.connection.batch_execute("BEGIN").and_then(|()| backend(&mut other)) {
+            Ok(theirs) if theirs == before => return Err(unfit()),
+            Ok(_) => {}
+            // Statement mode knows no transactions, and ends the session.
+            Err(Diesel::DatabaseError(..)) => return Err(unfit()),
+            Err(error) => return Err(away(error)),
+        }
+        others.push(other);
+        if backend(&mut first).map_err(away)? != before || first.backend != before {
+            return Err(unfit());
+        }
+    }
+    Ok(())
+}
+
+fn backend(session: &mut Session) -> QueryResult<i32> {
+    // Not a statement of ours: those are prepared, and a pooler may know them on another backend.
+    diesel::select(diesel::dsl::sql::<Integer>("pg_backend_pid()")).get_result(&mut session.connection)
+}

@@ -1,0 +1,110 @@
+//! What readiness and health are told of the database: a look every second, on a connection and a thread of its own, so that neither a pool that is
+//! used up nor a runtime that is busy makes a replica look dead.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::fitness;
+use super::listen::pause;
+use super::migrations::{SchemaState, schema_state};
+use super::pool::Options;
+use super::session::{self, Session};
+use crate::error::Error;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a statement of a look may take.
+const LOOK_TIME: Duration = Duration::from_secs(2);
+/// A look that is older tells nothing of now.
+const FRESH: Duration = Duration::from_secs(4);
+/// The least time between two warnings of the same.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// How the database stands to this replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its schema.
+    pub schema: SchemaState,
+    /// It follows another database, and takes no changes for that long.
+    pub standby: bool,
+    /// It takes no changes, for whatever reason.
+    pub read_only: bool,
+}
+
+/// The looks at a database. Cheap to clone; they end when the last clone goes.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    latest: watch::Receiver<Option<Look>>,
+    _stop: Arc<DropGuard>,
+}
+
+#[derive(Clone, Debug)]
+struct Look {
+    at: Instant,
+    found: Result<Standing, String>,
+}
+
+impl Probe {
+    /// Starts to look.
+    pub fn spawn(options: Options) -> std::io::Result<Probe> {
+        let (found, latest) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let options = Options { statement_timeout: LOOK_TIME, lock_timeout: LOOK_TIME, ..options };
+        std::thread::Builder::new().name("probe".to_owned()).spawn(move || look_on(&options, &found, &stopped))?;
+        Ok(Probe { latest, _stop: Arc::new(stop.drop_guard()) })
+    }
+
+    /// How the database stands, by a look of the last seconds; else a sentence for operators that says why that is not known. Waits for the first
+    /// look alone.
+    pub async fn check(&self) -> Result<Standing, String> {
+        let mut latest = self.latest.clone();
+        let gone = |_| "is not looked at any more".to_owned();
+        let look = latest.wait_for(Option::is_some).await.map_err(gone)?.clone();
+        match look {
+            Some(Look { at, found }) if at.elapsed() < FRESH => found,
+            _ => Err("does not answer".to_owned()),
+        }
+    }
+}
+
+fn look_on(options: &Options, latest: &watch::Sender<Option<Look>>, stop: &CancellationToken) {
+    let mut session = None;
+    let mut fit = false;
+    let mut warned: Option<Instant> = None;
+    while !stop.is_cancelled() {
+        let found = look(options, &mut session, &mut fit).map_err(|error| {
+            session = None;
+            if warned.is_none_or(|warned| warned.elapsed() > WARN_EVERY) {
+                tracing::warn!(%error, cause = error.cause_chain(), "the database is not ready");
+                warned = Some(Instant::now());
+            }
+            // A cause is nothing for probes, which need no key.
+            if error.cause_chain().is_some() { "cannot be reached".to_owned() } else { error.message().to_owned() }
+        });
+        latest.send_replace(Some(Look { at: Instant::now(), found }));
+        pause(LOOK_EVERY, stop);
+    }
+}
+
+fn look(options: &Options, session: &mut Option<Session>, fit: &mut bool) -> Result<Standing, Error> {
+    if !*fit {
+        fitness::check(options)?;
+        *fit = true;
+    }
+    // A connection that has ended says nothing of the database, but a new one does.
+    if let Some(open) = session
+        && let Ok(standing) = standing(open)
+    {
+        return Ok(standing);
+    }
+    standing(session.insert(session::open(options)?))
+}
+
+fn standing(session: &mut Session) -> Result<Standing, Error> {
+    let facts = session::ask(&mut session.connection)?;
+    let schema = schema_state(&mut session.connection)?;
+    Ok(Standing { schema, standby: facts.standby, read_only: facts.read_only })
+}

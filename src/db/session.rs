@@ -1,0 +1,200 @@
+//! How a connection is made, and what its session says that it needs, whatever its role and its database default to.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use diesel::connection::SimpleConnection;
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Bool, Integer, Text, Timestamptz};
+use diesel::{Connection, ConnectionError, sql_query};
+
+use super::pool::Options;
+use super::vitals::{Monitor, Vitals};
+use super::{clock, watchdog};
+use crate::error::{Code, Error, one_line};
+
+/// The one encoding in which every text can be stored that a caller may send.
+const ENCODING: &str = "UTF8";
+
+/// A connection, and what is known of it.
+pub(super) struct Session {
+    /// The connection.
+    pub(super) connection: PgConnection,
+    /// Its state, as others see it.
+    pub(super) vitals: Arc<Vitals>,
+    /// The backend's process id as it was told at the start of the connection: another one than the backend itself says if a pooler stands in
+    /// between.
+    pub(super) told: i32,
+    /// The backend's process id as it says itself.
+    pub(super) backend: i32,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum Refused {
+    /// The database cannot be reached, or does not let us in.
+    Away(ConnectionError),
+    /// The database cannot be used: a sentence for operators.
+    Unfit(String),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Away(error) => f.write_str(&one_line(&error.to_string())),
+            Refused::Unfit(sentence) => f.write_str(sentence),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl From<Refused> for Error {
+    /// For the person at the terminal and for the log; a caller of the service is told nothing but that the database is away.
+    fn from(refused: Refused) -> Error {
+        match refused {
+            Refused::Unfit(sentence) => Error::new(Code::Unavailable, sentence),
+            away => Error::unavailable("The database cannot be reached.").caused_by(away),
+        }
+    }
+}
+
+/// Opens a connection with the settings that every session of ours has.
+pub fn connect(options: &Options) -> Result<PgConnection, Refused> {
+    open(options).map(|session| session.connection)
+}
+
+/// The same, with what is known of it.
+pub(super) fn open(options: &Options) -> Result<Session, Refused> {
+    let seen: Arc<OnceLock<(Arc<Vitals>, i32)>> = Arc::default();
+    let (shown, watched) = (seen.clone(), options.clone());
+    let established = pq_sys::establish(
+        move |connected| {
+            let vitals = Arc::new(Vitals::new(connected.socket, connect_timeout(&watched)));
+            watchdog::watch(&vitals, &watched);
+            // Set once: the closure is called once.
+            let _ = shown.set((vitals, connected.backend));
+        },
+        || PgConnection::establish(&bounded(options)),
+    );
+    let mut connection = established.map_err(Refused::Away)?;
+    let Some((vitals, told)) = seen.get().cloned() else {
+        return Err(Refused::Away(ConnectionError::BadConnection("the connection has no socket".to_owned())));
+    };
+    let set_up = |error| Refused::Away(ConnectionError::CouldntSetupConfiguration(error));
+    connection.batch_execute(&settings(options)).map_err(set_up)?;
+    let facts = ask(&mut connection).map_err(set_up)?;
+    if facts.encoding != ENCODING {
+        return Err(Refused::Unfit(format!(
+            "The database has the encoding {} and must have {ENCODING}: make it by `createdb --encoding=UTF8 --template=template0`.",
+            facts.encoding
+        )));
+    }
+    vitals.established(facts.backend);
+    vitals.allow(options.statement_timeout);
+    connection.set_instrumentation(Monitor::new(vitals.clone()));
+    Ok(Session { connection, vitals, told, backend: facts.backend })
+}
+
+/// What a session of ours is set to. A session that may only read is left so: operators keep writers out that way.
+fn settings(options: &Options) -> String {
+    let mut text = format!(
+        "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET idle_session_timeout = 0; \
+         SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off; \
+         SET TIME ZONE 'UTC'; SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; \
+         SET bytea_output = 'hex'; SET extra_float_digits = 1; SET standard_conforming_strings = on; SET transform_null_equals = off; \
+         SET array_nulls = on; SET application_name = 'offboard'; SET jit = off; SET client_min_messages = warning; ",
+        options.statement_timeout.as_millis(),
+        options.lock_timeout.as_millis(),
+    );
+    // Where the tables are is said by the URL or not at all: an odd default of a role would hide them.
+    if !options.database_url.contains("search_path") {
+        text.push_str("SET search_path = \"$user\", public; ");
+    }
+    // Of Postgres 17 and later.
+    text.push_str("SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL");
+    text
+}
+
+/// What the database says of itself.
+#[derive(QueryableByName)]
+pub(super) struct Facts {
+    #[diesel(sql_type = Integer)]
+    backend: i32,
+    #[diesel(sql_type = Text)]
+    encoding: String,
+    #[diesel(sql_type = Timestamptz)]
+    clock: DateTime<Utc>,
+    /// Whether it follows another one.
+    #[diesel(sql_type = Bool)]
+    pub(super) standby: bool,
+    /// Whether it takes no changes.
+    #[diesel(sql_type = Bool)]
+    pub(super) read_only: bool,
+}
+
+/// Asks the database about itself, and sets our clock by its own.
+pub(super) fn ask(connection: &mut PgConnection) -> QueryResult<Facts> {
+    let asked = Instant::now();
+    let facts: Facts = sql_query(
+        "SELECT pg_backend_pid() AS backend, current_setting('server_encoding') AS encoding, clock_timestamp() AS clock,
+                pg_is_in_recovery() AS standby, current_setting('transaction_read_only')::boolean AS read_only",
+    )
+    .get_result(connection)?;
+    clock::set(facts.clock, asked);
+    Ok(facts)
+}
+
+/// How long connecting may take: no longer than a call may wait for a connection, in whole seconds of which libpq wants two.
+fn connect_timeout(options: &Options) -> Duration {
+    options.acquire_timeout.clamp(Duration::from_secs(2), Duration::from_secs(5))
+}
+
+/// The address with bounds on how long a peer may keep silent while we connect or after, unless it has bounds of its own: libpq would wait as
+/// long as TCP does.
+fn bounded(options: &Options) -> String {
+    let mut address = options.database_url.clone();
+    let is_url = address.starts_with("postgres://") || address.starts_with("postgresql://");
+    let connect_timeout = connect_timeout(options).as_secs().to_string();
+    for (name, value) in [
+        ("connect_timeout", connect_timeout.as_str()),
+        ("tcp_user_timeout", "30000"),
+        ("keepalives_idle", "10"),
+        ("keepalives_interval", "5"),
+        ("keepalives_count", "3"),
+    ] {
+        if !options.database_url.contains(name) {
+            let joint = match (is_url, address.contains('?')) {
+                (true, true) => '&',
+                (true, false) => '?',
+                (false, _) => ' ',
+            };
+            address.push_str(&format!("{joint}{name}={value}"));
+        }
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_gets_the_bounds_that_it_lacks() {
+        let all = "tcp_user_timeout=30000&keepalives_idle=10&keepalives_interval=5&keepalives_count=3";
+        let bounded = |url: &str| bounded(&Options::new(url));
+        assert_eq!(bounded("postgresql://h/d"), format!("postgresql://h/d?connect_timeout=5&{all}"));
+        let given = "postgres://h/d?sslmode=require&connect_timeout=9";
+        assert_eq!(bounded(given), format!("{given}&{all}"));
+        assert_eq!(bounded("host=h dbname=d"), format!("host=h dbname=d connect_timeout=5 {}", all.replace('&', " ")));
+    }
+
+    #[test]
+    fn a_search_path_of_the_address_stands() {
+        assert!(settings(&Options::new("postgresql://h/d")).contains("search_path"));
+        assert!(!settings(&Options::new("postgresql://h/d?options=-csearch_path%3Dmine")).contains("search_path"));
+    }
+}

@@ -1,0 +1,357 @@
+//! What is known of a connection from outside: whether a statement is under way on it and since when, what the work at hand has left in the
+//! database, and whether it may be used again.
+
+use std::fmt::{self, Write};
+use std::io::ErrorKind;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
+
+use crate::db::fault::{Fault, fault};
+use crate::limits::database::SILENCE;
+use crate::telemetry::StatementTracer;
+
+/// How much later than the database itself we end a statement, at least and at most; in between, as much later as it was given.
+const MARGIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(crate::limits::database::SILENCE_SECONDS));
+/// What diesel writes between the text of a query and its values.
+const BEFORE_BINDS: &str = " -- binds: ";
+/// The longest text of a statement that is read to learn whether it only reads.
+const TEXT_BYTES: usize = 64 << 10;
+
+/// The state of one connection, shared by who uses it and by the watchdog.
+pub(super) struct Vitals {
+    /// The connection's socket, to look at and to shut down. A Unix socket as well: what is called here does the same for both.
+    socket: Option<TcpStream>,
+    /// The process id of the backend; 0 until it is known.
+    backend: AtomicI32,
+    opened: Instant,
+    life: Mutex<Life>,
+}
+
+struct Life {
+    /// The statement timeout of the session; zero is none.
+    allowance: Duration,
+    statement: u64,
+    running: Option<Running>,
+    ended: Option<Fault>,
+    trace: Trace,
+}
+
+#[derive(Clone, Copy)]
+struct Running {
+    /// When the statement was sent, or its backend last said that it is at work.
+    alive: Instant,
+    asked: Instant,
+    doubts: u32,
+}
+
+/// What the work at hand may have left in the database.
+#[derive(Default)]
+struct Trace {
+    /// Within a transaction.
+    open: bool,
+    /// The transaction is being ended.
+    closing: bool,
+    /// Something was, or may have been, committed.
+    lasting: bool,
+}
+
+/// What a look at the socket shows of a connection that is not in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nothing has come.
+    Quiet,
+    /// Something has come that nobody asked for: the last words of a backend, most likely.
+    Words,
+    /// The peer has closed it.
+    Closed,
+}
+
+impl Vitals {
+    /// Of a connection that is just being made, with this long for each statement.
+    pub(super) fn new(socket: OwnedFd, allowance: Duration) -> Self {
+        let now = Instant::now();
+        // The session is not set up yet, and a peer that accepts and then keeps silent must not hold us up either.
+        let running = Some(Running { alive: now, asked: now, doubts: 0 });
+        let life = Life { allowance, statement: 0, running, ended: None, trace: Trace::default() };
+        Vitals { socket: Some(TcpStream::from(socket)), backend: AtomicI32::new(0), opened: now, life: Mutex::new(life) }
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session is set up, by the backend with this process id.
+    pub(super) fn established(&self, backend: i32) {
+        self.backend.store(backend, Ordering::Relaxed);
+        self.life().running = None;
+    }
+
+    /// The process id of the backend, once it is known.
+    pub(super) fn backend(&self) -> Option<i32> {
+        Some(self.backend.load(Ordering::Relaxed)).filter(|backend| *backend != 0)
+    }
+
+    /// How old the connection is.
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// Statements to come have this long.
+    pub(super) fn allow(&self, allowance: Duration) {
+        self.life().allowance = allowance;
+    }
+
+    /// The work at hand begins.
+    pub(super) fn begin(&self) {
+        self.life().trace = Trace::default();
+    }
+
+    /// The work at hand is over, and with it whatever statement it had under way.
+    pub(super) fn finish(&self) {
+        self.life().running = None;
+    }
+
+    /// Whether the work at hand can have left nothing in the database, so that it may be done again.
+    ///
+    /// That is certain of a transaction whose `COMMIT` was not sent, since a server that loses its client rolls back, and of a statement that
+    /// only reads. It is not of a statement on its own that writes, nor of a `COMMIT`: either may have been carried out when the connection
+    /// broke.
+    pub(super) fn left_nothing(&self) -> bool {
+        !self.life().trace.lasting
+    }
+
+    /// Why the connection must not be used again.
+    pub(super) fn ended(&self) -> Option<Fault> {
+        self.life().ended
+    }
+
+    /// Looks at the socket of a connection that is not in use. Costs a system call and no round trip.
+    pub(super) fn look(&self) -> Look {
+        let Some(socket) = &self.socket else { return Look::Quiet };
+        match socket.peek(&mut [0]) {
+            Ok(0) => Look::Closed,
+            Ok(_) => Look::Words,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Look::Quiet,
+            Err(_) => Look::Closed,
+        }
+    }
+
+    /// Ends the connection from outside: whoever waits in libpq for its peer is told at once that it is gone.
+    pub(super) fn give_up(&self, why: &str) {
+        {
+            let mut life = self.life();
+            if life.ended.is_none() {
+                life.ended = Some(Fault::Away);
+            }
+            life.running = None;
+        }
+        SILENCE.reached();
+        tracing::warn!(backend = self.backend(), why, "a connection to the database is given up");
+        if let Some(socket) = &self.socket {
+            // One that is closed already has nobody waiting.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Whether the statement under way should long have been ended by the database.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        let life = self.life();
+        let margin = life.allowance.clamp(MARGIN.0, MARGIN.1);
+        !life.allowance.is_zero() && life.running.is_some_and(|running| now.duration_since(running.alive) > life.allowance + margin)
+    }
+
+    /// The statement under way, if it has been for so long that its backend should be asked whether it is at work.
+    pub(super) fn silent_statement(&self, now: Instant, patience: Duration) -> Option<u64> {
+        let mut life = self.life();
+        let statement = life.statement;
+        let running = life.running.as_mut()?;
+        let patience = if running.doubts > 0 { patience / 5 } else { patience };
+        let due = now.duration_since(running.asked.max(running.alive)) > patience;
+        due.then(|| {
+            running.asked = now;
+            statement
+        })
+    }
+
+    /// What another connection was told of the backend: whether it is at work. A backend that is not, twice, has answered what we still wait for.
+    pub(super) fn told(&self, statement: u64, at_work: bool) {
+        let doubts = {
+            let mut life = self.life();
+            let same = life.statement == statement;
+            let Some(running) = life.running.as_mut().filter(|_| same) else { return };
+            if at_work {
+                *running = Running { alive: Instant::now(), asked: Instant::now(), doubts: 0 };
+            } else {
+                running.doubts += 1;
+            }
+            running.doubts
+        };
+        if doubts >= 2 {
+            self.give_up("its backend is not at work on what it was sent");
+        }
+    }
+
+    fn start(&self) {
+        let now = Instant::now();
+        let mut life = self.life();
+        life.statement += 1;
+        life.running = Some(Running { alive: now, asked: now, doubts: 0 });
+    }
+
+    fn done(&self, query: &dyn DebugQuery, error: Option<&diesel::result::Error>) {
+        let mut life = self.life();
+        life.running = None;
+        if life.trace.closing {
+            life.trace = Trace { lasting: life.trace.lasting, ..Trace::default() };
+        } else if !life.trace.open {
+            life.trace.lasting |= error.is_none() || !only_reads(query);
+        }
+        if let Some(fault @ (Fault::Away | Fault::ReadOnly)) = error.map(fault)
+            && life.ended.is_none()
+        {
+            life.ended = Some(fault);
+        }
+    }
+}
+
+/// Keeps the vitals of a connection true, and traces its statements.
+pub(super) struct Monitor {
+    vitals: std::sync::Arc<Vitals>,
+    tracer: StatementTracer,
+}
+
+impl Monitor {
+    /// Of a connection.
+    pub(super) fn new(vitals: std::sync::Arc<Vitals>) -> Self {
+        Monitor { vitals, tracer: StatementTracer::default() }
+    }
+}
+
+impl Instrumentation for Monitor {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        match &event {
+            InstrumentationEvent::StartQuery { .. } => self.vitals.start(),
+            InstrumentationEvent::FinishQuery { query, error, .. } => self.vitals.done(*query, *error),
+            InstrumentationEvent::BeginTransaction { depth, .. } if depth.get() == 1 => self.vitals.life().trace.open = true,
+            InstrumentationEvent::CommitTransaction { depth, .. } if depth.get() == 1 => {
+                let mut life = self.vitals.life();
+                (life.trace.closing, life.trace.lasting) = (true, true);
+            }
+            InstrumentationEvent::RollbackTransaction { depth, .. } if depth.get() == 1 => self.vitals.life().trace.closing = true,
+            _ => {}
+        }
+        self.tracer.on_connection_event(event);
+    }
+}
+
+/// Whether a statement reads and does nothing else, by its text. Where that is not plain it is taken to write.
+fn only_reads(query: &dyn DebugQuery) -> bool {
+    struct Text(String);
+
+    impl Write for Text {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let (text, more) = text.find(BEFORE_BINDS).map_or((text, true), |end| (&text[..end], false));
+            self.0.push_str(text);
+            // An error ends the formatting, before it comes to the values.
+            if more && self.0.len() <= TEXT_BYTES { Ok(()) } else { Err(fmt::Error) }
+        }
+    }
+
+    let mut text = Text(String::new());
+    let _ = write!(text, "{query}");
+    text.0.len() <= TEXT_BYTES && is_read(&text.0)
+}
+
+fn is_read(text: &str) -> bool {
+    let mut words = text.split(|character: char| !character.is_alphanumeric() && character != '_').filter(|word| !word.is_empty());
+    let writes = |word: &str| ["INSERT", "UPDATE", "DELETE", "MERGE", "INTO", "SHARE"].iter().any(|verb| word.eq_ignore_ascii_case(verb));
+    words.next().is_some_and(|first| first.eq_ignore_ascii_case("SELECT") || first.eq_ignore_ascii_case("WITH")) && !words.any(writes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (Vitals, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Vitals::new(ours.into(), Duration::from_secs(60)), theirs)
+    }
+
+    #[test]
+    fn a_look_tells_a_connection_that_is_quiet_from_one_that_has_ended() {
+        let (vitals, mut peer) = pair();
+        assert_eq!(vitals.look(), Look::Quiet);
+        peer.write_all(b"E").unwrap();
+        assert_eq!((vitals.look(), vitals.look()), (Look::Words, Look::Words), "what is looked at stays");
+        let (vitals, peer) = pair();
+        drop(peer);
+        assert_eq!(vitals.look(), Look::Closed);
+    }
+
+    #[test]
+    fn a_connection_that_is_given_up_is_closed_for_who_waits_on_it() {
+        let (vitals, peer) = pair();
+        vitals.give_up("of a test");
+        assert_eq!((vitals.look(), vitals.ended()), (Look::Closed, Some(Fault::Away)));
+        drop(peer);
+    }
+
+    #[test]
+    fn a_statement_is_overdue_when_the_database_should_long_have_ended_it() {
+        let (vitals, _peer) = pair();
+        vitals.established(7);
+        vitals.start();
+        let now = Instant::now();
+        assert!(!vitals.is_overdue(now + Duration::from_secs(64)) && vitals.is_overdue(now + Duration::from_secs(66)));
+        vitals.allow(Duration::ZERO);
+        assert!(!vitals.is_overdue(now + Duration::from_secs(6_000)), "one without a timeout never is");
+        vitals.allow(Duration::from_secs(60));
+        vitals.finish();
+        assert!(!vitals.is_overdue(now + Duration::from_secs(66)));
+    }
+
+    #[test]
+    fn a_backend_that_is_not_at_work_costs_its_connection_at_the_second_look() {
+        let (vitals, _peer) = pair();
+        vitals.established(7);
+        vitals.start();
+        let patience = Duration::from_secs(5);
+        let now = Instant::now() + Duration::from_secs(6);
+        let statement = vitals.silent_statement(now, patience).unwrap();
+        assert_eq!(vitals.silent_statement(now, patience), None, "it is not asked twice at once");
+        vitals.told(statement, false);
+        vitals.told(statement, true);
+        vitals.told(statement, false);
+        assert_eq!(vitals.ended(), None);
+        vitals.told(statement + 1, false);
+        assert_eq!(vitals.ended(), None, "that is another statement");
+        vitals.told(statement, false);
+        assert_eq!(vitals.ended(), Some(Fault::Away));
+    }
+
+    #[test]
+    fn what_only_reads_is_told_by_its_words() {
+        for read in ["SELECT 1", "  select updated_at from x", "WITH a AS (SELECT 1) SELECT * FROM a", "SELECT \"deleted\" FROM a"] {
+            assert!(is_read(read), "{read}");
+        }
+        for write in [
+            "INSERT INTO a VALUES (1)",
+            "WITH a AS (DELETE FROM b RETURNING *) SELECT * FROM a",
+            "SELECT * FROM a FOR UPDATE",
+            "SELECT 1 INTO a",
+            "SET x = 1",
+            "",
+        ] {
+            assert!(!is_read(write), "{write}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Sees to it that nobody waits on the database for ever: a thread that looks at every connection of this process a few times a second.
+//!
+//! libpq waits for an answer without a limit, and TCP notices a peer that vanished but not one that keeps its sockets and passes nothing on. So
+//!
+//! - a statement that has been under way for some seconds is asked after: a new connection looks whether its backend is at work. If it is, all is
+//!   well, however long it takes; if it is not, twice, the connection is given up;
+//! - a statement whose time is up by the session's own timeout, and a margin, is given up where nobody could be asked.
+//!
+//! A connection is given up by shutting its socket down, which ends the wait in libpq like any loss of a connection. So no thread is left behind.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Integer};
+
+use super::pool::Options;
+use super::session;
+use super::vitals::Vitals;
+use crate::db::statement;
+use crate::error::one_line;
+
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a statement is under way before its backend is asked after.
+const ASK_AFTER: Duration = Duration::from_secs(5);
+/// The statement timeout of who asks.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+static WATCHED: Mutex<Vec<Watched>> = Mutex::new(Vec::new());
+static STARTED: Once = Once::new();
+/// One connection asks at a time.
+static ASKING: AtomicBool = AtomicBool::new(false);
+
+struct Watched {
+    vitals: Weak<Vitals>,
+    options: Arc<Options>,
+}
+
+/// A statement that has been under way for long.
+struct Suspect {
+    vitals: Arc<Vitals>,
+    backend: i32,
+    statement: u64,
+}
+
+/// Watches a connection, from now until it is closed.
+pub(super) fn watch(vitals: &Arc<Vitals>, options: &Options) {
+    watched().push(Watched { vitals: Arc::downgrade(vitals), options: Arc::new(options.clone()) });
+    STARTED.call_once(|| {
+        let started = std::thread::Builder::new().name("watchdog".to_owned()).spawn(watch_all);
+        if let Err(error) = started {
+            tracing::error!(%error, "nobody watches the connections to the database");
+        }
+    });
+}
+
+fn watched() -> std::sync::MutexGuard<'static, Vec<Watched>> {
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[expect(clippy::disallowed_methods, reason = "on a thread of its own, not on the runtime's")]
+fn watch_all() {
+    loop {
+        std::thread::sleep(LOOK_EVERY);
+        let now = Instant::now();
+        let alive: Vec<(Arc<Vitals>, Arc<Options>)> = {
+            let mut watched = watched();
+            watched.retain(|watched| watched.vitals.strong_count() > 0);
+            watched.iter().filter_map(|watched| Some((watched.vitals.upgrade()?, watched.options.clone()))).collect()
+        };
+        for (vitals, _) in alive.iter().filter(|(vitals, _)| vitals.is_overdue(now)) {
+            vitals.give_up("the database keeps silent");
+        }
+        if !ASKING.load(Ordering::Acquire) {
+            ask_after(&alive, now);
+        }
+    }
+}
+
+/// Asks after the statements of one database that have been under way for long, if there are any, on a thread of its own.
+fn ask_after(alive: &[(Arc<Vitals>, Arc<Options>)], now: Instant) {
+    let mut of: Option<Arc<Options>> = None;
+    let mut suspects = Vec::new();
+    for (vitals, options) in alive {
+        if of.as_ref().is_some_and(|of| of.database_url != options.database_url) {
+            continue;
+        }
+        let Some(backend) = vitals.backend() else { continue };
+        if let Some(statement) = vitals.silent_statement(now, ASK_AFTER) {
+            suspects.push(Suspect { vitals: vitals.clone(), backend, statement });
+            of.get_or_insert_with(|| options.clone());
+        }
+    }
+    let Some(options) = of else { return };
+    ASKING.store(true, Ordering::Release);
+    let asked = std::thread::Builder::new().name("ask".to_owned()).spawn(move || {
+        ask(&options, &suspects);
+        ASKING.store(false, Ordering::Release);
+    });
+    if asked.is_err() {
+        ASKING.store(false, Ordering::Release);
+    }
+}
+
+fn ask(options: &Options, suspects: &[Suspect]) {
+    let options = Options { statement_timeout: ANSWER_WITHIN, lock_timeout: ANSWER_WITHIN, ..options.clone() };
+    let found = session::open(&options).map_err(|error| error.to_string()).and_then(|mut session| {
+        let backends: Vec<i32> = suspects.iter().map(|suspect| suspect.backend).collect();
+        AtWork { backends: &backends }.load::<(i32,)>(&mut session.connection).map_err(|error| error.to_string())
+    });
+    match found {
+        Ok(at_work) => {
+            let at_work: HashSet<i32> = at_work.into_iter().map(|(backend,)| backend).collect();
+            suspects.iter().for_each(|suspect| suspect.vitals.told(suspect.statement, at_work.contains(&suspect.backend)));
+        }
+        Err(error) => tracing::debug!(cause = one_line(&error), "nobody can be asked what became of a statement"),
+    }
+}
+
+statement! {
+    /// Which of these backends are at work, or do not let us know.
+    struct AtWork<'a> { backends: &'a [i32] as Array<Integer> } -> (Integer,),
+    "SELECT pid
+     FROM pg_stat_activity
+     WHERE pid = ANY ({backends})
+       AND state IS DISTINCT FROM 'idle' AND state IS DISTINCT FROM 'idle in transaction'
+       AND state IS DISTINCT FROM 'idle in transaction (aborted)'"
+}

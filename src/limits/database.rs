@@ -1,0 +1,67 @@
+//! Limits of the use of the database.
+
+use super::{Limit, Value};
+
+/// How much longer than its session allows the database may keep silent, in seconds.
+pub const SILENCE_SECONDS: u64 = 5;
+/// How long a statement of a migration waits for a lock, in milliseconds.
+pub const MIGRATION_LOCK_MILLIS: u64 = 500;
+
+/// Connections of one process.
+pub static CONNECTIONS: Limit = Limit {
+    name: "database_connections",
+    bounds: "Connections to the database of one process, besides one that listens and one of its probes",
+    value: Value::Setting("db-pool-size"),
+    past: "Calls wait for one",
+};
+
+/// Calls that wait for a connection.
+pub static QUEUE: Limit = Limit {
+    name: "database_queue",
+    bounds: "Calls of one process that wait for a connection to the database",
+    value: Value::Setting("db-queue-limit"),
+    past: "`unavailable` (503), at once",
+};
+
+/// How long a call waits for a connection.
+pub static QUEUE_TIME: Limit = Limit {
+    name: "database_queue_time",
+    bounds: "Time that a call waits for a connection, and that a database which is away is tried",
+    value: Value::Setting("db-acquire-timeout"),
+    past: "`unavailable` (503)",
+};
+
+/// How long a statement may run.
+pub static STATEMENT_TIME: Limit = Limit {
+    name: "database_statement_time",
+    bounds: "Time of one statement; less where the caller gives its call less",
+    value: Value::Setting("db-statement-timeout"),
+    past: "`deadline_exceeded` (504)",
+};
+
+/// How long a statement may wait for a lock.
+pub static LOCK_TIME: Limit = Limit {
+    name: "database_lock_time",
+    bounds: "Time that a statement waits for what others have locked",
+    value: Value::Setting("db-lock-timeout"),
+    past: "`unavailable` (503)",
+};
+
+/// How long the database may keep silent.
+pub static SILENCE: Limit = Limit {
+    name: "database_silence",
+    bounds: "Time past its own limit for which a statement is waited for; and that one is under way before its backend is asked after",
+    value: Value::Fixed(SILENCE_SECONDS, "seconds"),
+    past: "The connection is given up; what cannot have changed anything is done again on another, for the rest `unavailable` (503)",
+};
+
+/// How long a migration waits for a lock.
+pub static MIGRATION_LOCK: Limit = Limit {
+    name: "migration_lock_time",
+    bounds: "Time that a statement of a migration waits for a lock, and all others behind it",
+    value: Value::Fixed(MIGRATION_LOCK_MILLIS, "milliseconds"),
+    past: "The migration lets go, and is tried again after a pause",
+};
+
+/// All of them.
+pub const ALL: &[&Limit] = &[&CONNECTIONS, &QUEUE, &QUEUE_TIME, &STATEMENT_TIME, &LOCK_TIME, &SILENCE, &MIGRATION_LOCK];

@@ -1,0 +1,90 @@
+//! Connections to the database that end, or keep silent, and who notices.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use crate::kit::*;
+use crate::probes::{probe, readiness};
+use crate::proxy::Proxy;
+
+/// The backends of the server under test; the kit's own connections have no name.
+const ENDED: &str = "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'offboard') AS ended";
+
+/// Has the pool hold several connections.
+async fn warm(client: &Client) {
+    let calls = (0..30).map(|_| client.call("EntityService/GetEntity", json!({"entity_id": "e"})));
+    join_all(calls).await.into_iter().for_each(|answer| drop(answer.unwrap()));
+}
+
+scenario! {
+    async fn connections_that_the_database_ended_cost_no_call_an_error(world: &World) {
+        world.entities(&["e"]).await;
+        for round in 0..3 {
+            warm(&world.client).await;
+            assert!(world.database.count(ENDED) > 0);
+            for n in 0..20 {
+                world.call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
+                world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": format!("r{round}.{n}"), "type": "test"}})).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_wakes_workers_and_watches_is_heard_again_at_once_after_its_connection_ended() {
+    // Polls alone would take an hour.
+    let world = World::start_with(Door::Rest, &["--poll-interval=3600"]).await;
+    world.entities(&["a", "b"]).await;
+    world.call("RemovalService/RemoveEntity", json!({"entity_id": "a"})).await.unwrap();
+    until("the first is gone", || world.database.count("SELECT count(*) FROM entity") == 1).await;
+    let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    let before = world
+        .database
+        .text("SELECT max(backend_start) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'offboard'");
+    assert!(world.database.count(ENDED) > 0);
+    until("it listens again", || {
+        world.database.count(listening)
+            + world.database.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'SELECT 1'")
+            > 0
+    })
+    .await;
+    assert!(before.is_some());
+    world.call("RemovalService/RemoveEntity", json!({"entity_id": "b"})).await.unwrap();
+    until("the second is gone", || world.database.count("SELECT count(*) FROM entity") == 0).await;
+}
+
+#[tokio::test]
+async fn connections_that_pass_nothing_any_more_are_given_up_while_new_ones_work() {
+    let database = database().await;
+    let key = Key::create(&database, "acme", "test", SCOPES);
+    let proxy = Proxy::open(&database).await;
+    let server = Server::start_on(&proxy.url, &[], &[]).await;
+    let client = Client::new(&server, &key, Door::Rest);
+    client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "test"}})).await.unwrap();
+    warm(&client).await;
+    proxy.leave_hanging();
+    // Every connection of the pool is asked of; nothing ever comes back on them.
+    warm(&client).await;
+    client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "f", "type": "test"}})).await.unwrap();
+    readiness(&server, 200).await;
+    let metrics = probe(&server, "/metrics").await.text();
+    assert!(metrics.lines().any(|line| line.starts_with("offboard_limit_reached") && line.contains("database_silence")), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_its_time_is_left_alone() {
+    let world = World::start_with(Door::Rest, &["--db-lock-timeout=60"]).await;
+    world.entities(&["e"]).await;
+    let mut held = world.database.connection();
+    diesel::connection::SimpleConnection::batch_execute(&mut held, "BEGIN; SELECT FROM entity FOR UPDATE").unwrap();
+    let change = world.call("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": {"attributes": {"a": 1}}}));
+    let release = async {
+        // It is asked after in this time, more than once.
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        diesel::connection::SimpleConnection::batch_execute(&mut held, "ROLLBACK").unwrap();
+    };
+    let (changed, ()) = tokio::join!(change, release);
+    changed.unwrap();
+}

@@ -1,0 +1,221 @@
+//! Databases that cannot be used as they are, and what is said of them; and roles that may do less than others.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use diesel::connection::SimpleConnection;
+use url::Url;
+
+use crate::kit::*;
+use crate::probes::readiness;
+
+/// Ends badly, with one sentence that has this in it.
+fn assert_refused(arguments: &[&str], what: &str) {
+    let ended = run(arguments);
+    assert_eq!(ended.code, Some(1), "{arguments:?}: {ended:?}");
+    let sentences: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("offboard: ")).collect();
+    assert!(sentences.len() == 1 && sentences[0].contains(what), "{arguments:?}: {ended:?}");
+}
+
+#[tokio::test]
+async fn a_database_in_another_encoding_is_refused_by_every_command() {
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let database = empty_database(&format!("ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")).await;
+        let url = database.url.as_str();
+        for command in [
+            &["serve", "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"] as &[&str],
+            &["migrate"],
+            &["key", "list"],
+            &["wait-for-db"],
+        ] {
+            assert_refused(&[command, &["--database-url", url]].concat(), &format!("has the encoding {encoding} and must have UTF8"));
+        }
+        assert_eq!(database.count("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), 0, "nothing was begun");
+    }
+}
+
+/// A pooler in front of a database, stopped at the end.
+struct Pooler {
+    process: Child,
+    url: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Pooler {
+    async fn start(database: &Database, mode: &str) -> Pooler {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Url::parse(&database.url).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (user, password) = (target.username(), target.password().unwrap());
+        let host = target.host_str().unwrap().replace("%2F", "/").replace("%2f", "/");
+        let settings = format!(
+            "[databases]\n* = host={host} port={} user={user} password={password}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = 30\n",
+            target.port().unwrap_or(5432)
+        );
+        let file = folder.path().join("pgbouncer.ini");
+        std::fs::write(&file, settings).unwrap();
+        let mut command = Command::new("pgbouncer");
+        command.arg("--quiet").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        if nix::unistd::Uid::effective().is_root() {
+            allow_everyone(folder.path());
+            command.args(["--user", "nobody"]);
+        }
+        let mut process = command.spawn().expect("`script/bootstrap test` installs pgbouncer");
+        for _ in 0..1500 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                let url = format!("postgresql://{user}:{password}@127.0.0.1:{port}{}", target.path());
+                return Pooler { process, url, _folder: folder };
+            }
+            assert!(process.try_wait().unwrap().is_none(), "pgbouncer ended");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("pgbouncer does not start");
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn allow_everyone(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[tokio::test]
+async fn a_pooler_that_shares_backends_is_refused_and_one_that_does_not_is_fine() {
+    let database = database().await;
+    let key = Key::create(&database, "acme", "test", SCOPES);
+    for mode in ["transaction", "statement"] {
+        let pooler = Pooler::start(&database, mode).await;
+        for command in [
+            &["serve", "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"] as &[&str],
+            &["migrate"],
+            &["key", "list"],
+        ] {
+            assert_refused(&[command, &["--database-url", &pooler.url]].concat(), "a pooler that shares backends");
+        }
+    }
+    let pooler = Pooler::start(&database, "session").await;
+    assert_eq!(offboard(&["migrate", "--database-url", &pooler.url]), "The schema is up to date.\n");
+    let server = Server::start_on(&pooler.url, &[], &[]).await;
+    readiness(&server, 200).await;
+    let client = Client::new(&server, &key, Door::Rest);
+    for n in 0..20 {
+        client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": format!("e{n}"), "type": "test"}})).await.unwrap();
+    }
+    drop(server);
+}
+
+/// A role that is dropped, with all that it was granted, before its database is.
+struct Role<'a> {
+    database: &'a Database,
+    name: String,
+    url: String,
+}
+
+impl<'a> Role<'a> {
+    fn create(database: &'a Database) -> Role<'a> {
+        let name = format!("role_{:016x}", rand::random::<u64>());
+        database.sql(&format!("CREATE ROLE {name} LOGIN PASSWORD 'secret'"));
+        let mut url = Url::parse(&database.url).unwrap();
+        url.set_username(&name).unwrap();
+        url.set_password(Some("secret")).unwrap();
+        Role { database, name, url: url.into() }
+    }
+}
+
+impl Drop for Role<'_> {
+    fn drop(&mut self) {
+        let name = &self.name;
+        self.database.sql(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'; DROP OWNED BY {name}; DROP ROLE {name}"
+        ));
+    }
+}
+
+#[tokio::test]
+async fn a_role_with_rights_on_rows_alone_is_ready_and_cannot_migrate() {
+    let database = database().await;
+    let key = Key::create(&database, "acme", "test", SCOPES);
+    let role = Role::create(&database);
+    let name = &role.name;
+    database.sql(&format!(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name};
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {name}"
+    ));
+    {
+        let server = Server::start_on(&role.url, &[], &[]).await;
+        readiness(&server, 200).await;
+        let client = Client::new(&server, &key, Door::Rest);
+        client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "test"}})).await.unwrap();
+        assert_eq!(offboard(&["migrate", "--database-url", &role.url]), "The schema is up to date.\n");
+    }
+    let empty = empty_database("").await;
+    let mut url = Url::parse(&role.url).unwrap();
+    url.set_path(Url::parse(&empty.url).unwrap().path());
+    assert_refused(&["migrate", "--database-url", url.as_str()], "The role may not change the schema");
+}
+
+/// Takes the migration away again that adds columns to a table.
+fn take_back(database: &Database) {
+    let down = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/00000000000016_removed_entities/down.sql"));
+    database.sql(&format!("{}; DELETE FROM __diesel_schema_migrations WHERE version = '00000000000016'", down.unwrap()));
+}
+
+#[tokio::test]
+async fn a_migration_that_has_to_wait_lets_readers_through() {
+    let database = database().await;
+    take_back(&database);
+    let mut open = database.connection();
+    open.batch_execute("BEGIN; SELECT count(*) FROM bulk_delete_finding").unwrap();
+    let migration = spawn(&["migrate", "--database-url", &database.url]);
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'relation'";
+    let mut waited = 0;
+    let mut waiting = false;
+    // The migration comes, and goes, and comes again.
+    for _ in 0..1500 {
+        let now = database.count(waits) > 0;
+        waited += i32::from(now && !waiting);
+        waiting = now;
+        if now {
+            let mut reader = database.connection();
+            reader
+                .batch_execute("SET statement_timeout = '10s'; SELECT count(*) FROM bulk_delete_finding")
+                .expect("readers are let through");
+        }
+        if waited == 3 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(waited, 3, "the migration is tried again");
+    open.batch_execute("ROLLBACK").unwrap();
+    let ended = migration.wait_with_output().unwrap();
+    let printed = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && printed.contains("00000000000016"), "{printed}{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_changes_no_answer_and_is_told() {
+    let database = database().await;
+    let key = Key::create_with(&database, "acme", "test", SCOPES, &["--expires-in-days", "10"]);
+    let ended = Key::create_with(&database, "acme", "test", SCOPES, &["--expires-in-days", "10"]);
+    database.sql(&format!("UPDATE api_key SET expires_at = now() - interval '1 day' WHERE id = '{}'", ended.id));
+    let library = ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
+    let library = library.into_iter().find(|path| Path::new(path).exists()).expect("`script/bootstrap test` installs faketime");
+    for shift in ["+40d", "-40d"] {
+        let environment = [("LD_PRELOAD", library), ("FAKETIME", shift), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+        let server = Server::start_with(&database, &[], &environment).await;
+        readiness(&server, 200).await;
+        let client = Client::new(&server, &key, Door::Rest);
+        client.call("PortfolioService/ListPortfolios", json!({})).await.unwrap_or_else(|failure| panic!("{shift}: {failure:?}"));
+        let late = Client::new(&server, &ended, Door::Rest).call("PortfolioService/ListPortfolios", json!({})).await;
+        assert_eq!(late.unwrap_err().code, "invalid_credentials", "{shift}");
+        assert!(server.log().contains("differs from that of the database"), "{shift}");
+    }
+}
