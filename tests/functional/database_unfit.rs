@@ -55,7 +55,8 @@ impl Pooler {
         );
         let file = folder.path().join("pgbouncer.ini");
         std::fs::write(&file, settings).unwrap();
-        let mut command = Command::new("pgbouncer");
+        // Debian keeps it off the path of ordinary users.
+        let mut command = Command::new(if Path::new("/usr/sbin/pgbouncer").exists() { "/usr/sbin/pgbouncer" } else { "pgbouncer" });
         command.arg("--quiet").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         if nix::unistd::Uid::effective().is_root() {
             allow_everyone(folder.path());
