@@ -5,6 +5,7 @@
 
 mod advice;
 mod code;
+mod cut;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tonic_types::{ErrorDetails, StatusExt};
 
 pub use code::{Code, MemberKind};
+pub use cut::cut;
 
 /// The `domain` of every `google.rpc.ErrorInfo` (AIP-193).
 pub const DOMAIN: &str = "offboard";
@@ -83,7 +85,7 @@ impl Error {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Error(Box::new(Inner {
             code,
-            message: message.into(),
+            message: cut::cut_message(message.into()),
             metadata: BTreeMap::new(),
             violations: Vec::new(),
             resource: None,
@@ -104,10 +106,11 @@ impl Error {
 
     /// There is no such thing, or none that the caller may see. `kind` is what it is called in the API: `entity`, `portfolio`, ...
     pub fn not_found(kind: &'static str, id: &str) -> Self {
+        let id = cut(id);
         let mut error = Error::new(Code::NotFound, format!("No {} with id `{id}` is visible to this token.", kind.replace('_', " ")))
             .with("resource_type", kind)
-            .with("resource_name", id);
-        error.0.resource = Some((kind, id.to_owned()));
+            .with("resource_name", &id);
+        error.0.resource = Some((kind, id.into_owned()));
         error
     }
 
@@ -133,16 +136,17 @@ impl Error {
         self
     }
 
-    /// Adds a value to the metadata: an extension member of the code, or a value that the message holds.
+    /// Adds a value to the metadata: an extension member of the code, or a value that the message holds. One that is long is [`cut`].
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.0.metadata.insert(name, value.to_string());
+        self.0.metadata.insert(name, cut(&value.to_string()).into_owned());
         self
     }
 
-    /// Adds a list of values to the metadata.
-    pub fn with_list<T: ToString>(self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
-        let values = values.into_iter().map(|value| serde_json::Value::String(value.to_string()));
-        self.with(name, serde_json::Value::Array(values.collect()))
+    /// Adds a list of values to the metadata, each of which is [`cut`] where it is long.
+    pub fn with_list<T: ToString>(mut self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
+        let values = values.into_iter().map(|value| serde_json::Value::String(cut(&value.to_string()).into_owned()));
+        self.0.metadata.insert(name, serde_json::Value::Array(values.collect()).to_string());
+        self
     }
 
     /// Adds when the caller may try again.
@@ -266,6 +270,18 @@ mod tests {
         assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("UNAVAILABLE"));
         assert_eq!(details.retry_info().and_then(|info| info.retry_delay), Some(Duration::from_secs(1)));
         assert!(!format!("{status:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_a_failure_repeats_of_a_request_is_cut() {
+        let long = "x".repeat(5_000);
+        let missing = Error::not_found("task", &long).with("other", &long).with_list("expected", [&long, "`,`"]);
+        assert!(missing.message().len() < 256, "{missing}");
+        let status = tonic::Status::from(missing);
+        assert!(status.details().len() < 1024, "{}", status.details().len());
+        let list = status.get_error_details().error_info().map(|info| info.metadata["expected"].clone()).unwrap_or_default();
+        assert_eq!(serde_json::from_str::<Vec<String>>(&list).expect("a JSON array")[1], "`,`");
+        assert!(Error::new(Code::AlreadyExists, format!("The id `{long}` is taken.")).message().len() < 1100);
     }
 
     #[test]

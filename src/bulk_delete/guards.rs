@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result, Violations};
-use crate::proto::v1;
+use crate::proto::{convert, v1};
 
 /// The oldest report that may be asked for: older tasks are not kept.
 const MAX_REPORT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -29,11 +29,8 @@ impl Guards {
         let max_objects = one_number("max_objects", request.max_objects, max_in_body, faults);
         let max_objects_per_second = check_pace(request.max_objects_per_second, faults);
         let clean_report_within = request.clean_report_within.and_then(|given| {
-            let age = Duration::try_from(given).ok().filter(|age| !age.is_zero() && *age <= MAX_REPORT_AGE);
-            if age.is_none() {
-                faults.add("clean_report_within", "out_of_range", "must be above 0s and at most 2592000s (30 days)");
-            }
-            age
+            let wanted = "must be above 0s and at most 2592000s (30 days)";
+            convert::check_duration(given, Duration::from_nanos(1)..=MAX_REPORT_AGE, wanted, "clean_report_within", faults)
         });
         Guards { expected_count, max_objects, max_objects_per_second, clean_report_within }
     }

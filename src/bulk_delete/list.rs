@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::db::text_enum;
 use crate::error::{Result, Violations};
 use crate::filter::{Filter, Kind, Property, Vocabulary, check_filter};
-use crate::proto::v1;
+use crate::proto::{convert, v1};
 
 const DEFAULT_SIZE: i32 = 50;
 const MAX_SIZE: i32 = 1_000;
@@ -133,23 +133,11 @@ impl Listing {
             order: Order::CreatedTime,
             ascending: false,
             created_by: principal.flatten(),
-            since: moment(since, "created_since", faults),
-            before: moment(before, "created_before", faults),
+            since: since.and_then(|since| convert::check_moment(since, "created_since", faults)),
+            before: before.and_then(|before| convert::check_moment(before, "created_before", faults)),
             filter: None,
         }
     }
-}
-
-/// A time that the database can hold.
-fn moment(given: Option<Timestamp>, field: &str, faults: &mut Violations) -> Option<DateTime<Utc>> {
-    let Timestamp { seconds, nanos } = given?;
-    let years = -62_135_596_800..=253_402_300_799;
-    let moment = u32::try_from(nanos).ok().and_then(|nanos| DateTime::from_timestamp(seconds, nanos));
-    let moment = moment.filter(|_| years.contains(&seconds));
-    if moment.is_none() {
-        faults.add(field, "out_of_range", "must be a time of the years 1 to 9999");
-    }
-    moment
 }
 
 // The two lists are asked for alike.

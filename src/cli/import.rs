@@ -160,7 +160,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Box::new(BufReader::new(tokio::fs::File::open(&arguments.file).await.map_err(unreadable)?))
     };
     let (account, bad) = match (&arguments.org, arguments.offline) {
-        (Some(org), true) => offline(&arguments, org, input).await?,
+        (Some(org), true) => {
+            super::key::check_org(org)?;
+            offline(&arguments, org, input).await?
+        }
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
     tell(&account, &bad, arguments.json)?;
@@ -257,7 +260,11 @@ async fn read(mut input: impl AsyncBufRead + Unpin, sender: mpsc::Sender<v1::Imp
             not_sent.push(number);
             continue;
         }
-        let parsed = serde_json::from_slice::<Value>(&line).map_err(|error| error.to_string()).and_then(|value| {
+        let readable = match line.strip_prefix("\u{feff}".as_bytes()) {
+            Some(_) => Err("must be JSON without a byte order mark: it begins with U+FEFF".to_owned()),
+            None => serde_json::from_slice::<Value>(&line).map_err(|error| error.to_string()),
+        };
+        let parsed = readable.and_then(|value| {
             let exact = is_exact(&value).then_some(value).ok_or("a number cannot be held exactly; write it as a string")?;
             serde_json::from_value::<Line>(exact).map_err(|error| error.to_string())
         });

@@ -118,9 +118,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
-    if !id::is_id(&create.org) {
-        return Err(Error::invalid("--org", "invalid", "must be 1 to 128 characters from A-Z a-z 0-9 . _ ~ -"));
-    }
+    check_org(&create.org)?;
     if create.email.as_deref().is_some_and(|email| !mail::is_address(email)) {
         return Err(Error::invalid("--email", "invalid", "must be an address, such as someone@example.com"));
     }
@@ -149,6 +147,14 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
         print(format_args!("Key {id} of {org} ({mode}), scopes {scopes}.\nIts secret is shown only now:\n\n  {secret}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails unless an organisation may have this name, which becomes a part of paths.
+pub fn check_org(org: &str) -> Result<()> {
+    if id::is_new_id(org) {
+        return Ok(());
+    }
+    Err(Error::invalid("--org", "invalid", "must be 1 to 128 characters from A-Z a-z 0-9 . _ ~ -, and not `.` or `..`"))
 }
 
 /// Makes a key and returns its id and its secret.

@@ -36,7 +36,13 @@ impl EntityService {
                     return Ok(Response::new(to_proto(unchanged, &key.entity_id)));
                 }
                 Spot { data: Some(_), .. } => Act::Replaced,
-                Spot { data: None, .. } => Act::Created,
+                Spot { data: None, .. } => {
+                    // One that is there already stays reachable, whatever its id.
+                    let mut faults = Violations::new();
+                    id::check_new_id(&key.id, "dependent_id", &mut faults);
+                    faults.check()?;
+                    Act::Created
+                }
             };
             let put = to_proto(queries::put(connection, &caller, &key, &data, act)?, &key.entity_id);
             Ok(match act {

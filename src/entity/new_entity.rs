@@ -76,7 +76,7 @@ impl NewEntity {
         let v1::NewEntity { entity_id, r#type, state, attributes, components, crosswalks, dependents, portfolio_id } = message;
         let incarnation = id::new_id();
         let entity_id = if entity_id.is_empty() { incarnation.to_string() } else { entity_id };
-        id::check_id(&entity_id, &format!("{at}.entity_id"), &mut faults);
+        id::check_new_id(&entity_id, &format!("{at}.entity_id"), &mut faults);
         check_type(&r#type, &format!("{at}.type"), &mut faults);
         let state = match v1::EntityState::try_from(state) {
             Ok(v1::EntityState::Unspecified | v1::EntityState::Active) => State::Active,
@@ -110,7 +110,7 @@ fn check_dependents(dependents: Vec<v1::NewDependent>, at: &str, faults: &mut Vi
         let at = format!("{at}.dependents[{n}]");
         check_kind(&kind, &format!("{at}.kind"), faults);
         let id = if id.is_empty() { id::new_id().to_string() } else { id };
-        id::check_id(&id, &format!("{at}.id"), faults);
+        id::check_new_id(&id, &format!("{at}.id"), faults);
         let data = object(data, &format!("{at}.data"), faults);
         if !seen.insert((kind.clone(), id.clone())) {
             faults.add(format!("{at}.id"), "duplicate", "must be unique among the dependents of its kind");

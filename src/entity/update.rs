@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::db::id;
 use crate::entity::fields::{MAX_OBJECT_BYTES, check_components, check_crosswalks, check_type, object};
 use crate::entity::model::Entity;
-use crate::error::{Code, Error, Result, Violations};
+use crate::error::{Code, Error, Result, Violations, cut};
 use crate::proto::{convert, v1};
 
 /// What can be changed, as the mask names it.
@@ -137,7 +137,7 @@ fn mask(mask: Option<prost_types::FieldMask>, message: &v1::EntityUpdate, faults
     let mut named: BTreeSet<String> = mask.map(|mask| mask.paths).unwrap_or_default().into_iter().collect();
     for unknown in named.iter().filter(|path| !UPDATABLE.contains(&path.as_str()) && !STEERING.contains(&path.as_str())) {
         let description =
-            format!("`{unknown}` cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, each as a whole");
+            format!("`{}` cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, each as a whole", cut(unknown));
         faults.add("update_mask", "unknown_field", description);
     }
     if named.is_empty() {

@@ -37,6 +37,8 @@ impl Code {
                 "Use a new key for a new request. To learn what the first one did, send exactly the first one again."
             }
             Code::PayloadTooLarge => "Send, or ask for, less at once: at most `limit_bytes` where that is given.",
+            Code::UriTooLong => "Send a shorter path and query: at most `limit_bytes`. Where the same can be said in a body, say it there.",
+            Code::HeadersTooLarge => "Send fewer and shorter headers: at most `limit_bytes` in all.",
             Code::UnsupportedMediaType => {
                 "Send JSON as `application/json`, and compress it by gzip, zstd or not at all. The answer's headers list what is taken."
             }

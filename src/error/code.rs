@@ -98,6 +98,10 @@ catalogue! {
     IdempotencyKeyReused = "idempotency_key_reused", "Idempotency key reused", Aborted, 409, [];
     /// The request is larger than the service takes.
     PayloadTooLarge = "payload_too_large", "Payload too large", ResourceExhausted, 413, ["limit_bytes": Integer];
+    /// The path and the query of the request are longer than the service takes.
+    UriTooLong = "uri_too_long", "URI too long", ResourceExhausted, 414, ["limit_bytes": Integer];
+    /// The headers of the request are too many, or larger than the service takes.
+    HeadersTooLarge = "headers_too_large", "Headers too large", ResourceExhausted, 431, ["limit_bytes": Integer];
     /// The body is of a media type that the route does not take.
     UnsupportedMediaType = "unsupported_media_type", "Unsupported media type", InvalidArgument, 415, [];
     /// Too many requests. `retry_after` is in seconds.

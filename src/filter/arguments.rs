@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use super::error::ParseError;
 use super::evaluate::uri_passes;
 use super::function::{FUNCTIONS, Function, Test, Values};
+use super::lexer::shorten;
 use super::number::{self, MAX_EXPONENT};
 use super::pattern::Pattern;
 use super::syntax::{Bounds, Call, Node, Path, Scale, Value};
@@ -62,7 +63,7 @@ fn check_kind(function: &Function, position: usize, path: &Path) -> Result<(), P
     }
     let expected = FUNCTIONS.iter().filter(|function| possible(function.test)).map(|function| format!("`{}`", function.name));
     let message = match (test.is_presence(), path.counted) {
-        (true, true) => format!("a count is always there; `gt({path}, 0)` asks whether it counts something"),
+        (true, true) => format!("a count is always there; `gt({}, 0)` asks whether it counts something", shorten(&path.to_string())),
         (true, false) => format!("`{path}` is always there"),
         _ => format!("{} looks at texts, and `{path}` is a {}", function.name, if is_number { "number" } else { "time" }),
     };

@@ -1,19 +1,22 @@
 //! Bodies that are compressed on their way, by gzip (RFC 1952) or zstd (RFC 8878).
 
+use std::pin::{Pin, pin};
+
 use async_compression::Level;
 use async_compression::tokio::bufread::{GzipDecoder, GzipEncoder, ZstdDecoder, ZstdEncoder};
 use async_compression::zstd::DParameter;
 use axum::body::Body;
-use futures::TryStreamExt;
+use bytes::Bytes;
+use futures::{FutureExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Body as _;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::accept::{preferred, weighted};
 
 /// Below this, in bytes, compression costs more than it saves: an answer goes in one packet anyway.
-const WORTHWHILE: u64 = 1024;
+pub const WORTHWHILE: u64 = 1024;
 /// How far back a compressed request may refer, as a power of 2: 8 MiB, which RFC 8878 asks every decoder to take. It is memory of ours.
 const WINDOW_LOG_MAX: u32 = 23;
 
@@ -48,7 +51,8 @@ impl Coding {
         CODINGS.iter().find(|(name, _)| *name == given).map(|(_, coding)| *coding).ok_or(())
     }
 
-    fn name(self) -> &'static str {
+    /// Its name.
+    pub fn name(self) -> &'static str {
         match self {
             Coding::Gzip => "gzip",
             Coding::Zstd => "zstd",
@@ -93,6 +97,25 @@ pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>) -> Respons
             Coding::Zstd => read(ZstdEncoder::new(reader)),
         }
     })
+}
+
+/// Bytes in another form than they are in. Blocks for as long as that takes. Fails if they are not in the form that is said.
+pub fn converted(bytes: &Bytes, from: Option<Coding>, to: Option<Coding>) -> std::io::Result<Bytes> {
+    let read = |mut reader: Pin<&mut (dyn AsyncRead + Send)>| {
+        let mut read = Vec::new();
+        let ended = reader.read_to_end(&mut read).now_or_never().expect("bytes in memory are there");
+        ended.map(|_| Bytes::from(read))
+    };
+    let plain = match from {
+        None => bytes.clone(),
+        Some(Coding::Gzip) => read(pin!(GzipDecoder::new(bytes.as_ref())))?,
+        Some(Coding::Zstd) => read(pin!(ZstdDecoder::new(bytes.as_ref())))?,
+    };
+    match to {
+        None => Ok(plain),
+        Some(Coding::Gzip) => read(pin!(GzipEncoder::with_quality(plain.as_ref(), Level::Default))),
+        Some(Coding::Zstd) => read(pin!(ZstdEncoder::with_quality(plain.as_ref(), Level::Default))),
+    }
 }
 
 fn read(reader: impl AsyncRead + Send + 'static) -> Body {

@@ -154,9 +154,22 @@ fn cell(schema: &Schema, column: &Field, row: &DynamicMessage) -> Result<String,
 }
 
 /// Text that a spreadsheet would take for a formula, behind an apostrophe: an id such as `-1+cmd|…` must not run on the machine of whoever opens
-/// the file. Numbers are written as such and stay as they are.
+/// the file. Spreadsheets pass over what they do not show, and take the signs of East Asian keyboards, of full width, as well. Numbers are written
+/// as such and stay as they are.
 fn harmless(text: String) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
+    const SIGNS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+    let shown = text.trim_start_matches(is_not_shown);
+    if shown.starts_with(SIGNS) || text.starts_with(char::is_control) { format!("'{text}") } else { text }
+}
+
+fn is_not_shown(character: char) -> bool {
+    let zero_width = matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
+    character.is_whitespace() || character.is_control() || zero_width
+}
+
+/// Whether a cell would be taken apart, or lose its blanks, without quotes. Semicolons and tabs part cells where a comma parts decimals.
+fn needs_quotes(cell: &str) -> bool {
+    cell.contains(['"', ',', ';', '\t', '\r', '\n']) || cell.starts_with(is_not_shown) || cell.ends_with(is_not_shown)
 }
 
 /// A line of cells; in quotes where their text would be taken apart.
@@ -165,7 +178,7 @@ fn line<'c>(text: &mut String, cells: impl Iterator<Item = Cow<'c, str>>) {
         if count > 0 {
             text.push(',');
         }
-        if cell.contains(['"', ',', '\r', '\n']) || cell.starts_with(' ') || cell.ends_with(' ') {
+        if needs_quotes(&cell) {
             text.push('"');
             text.push_str(&cell.replace('"', "\"\""));
             text.push('"');
@@ -205,17 +218,22 @@ mod tests {
 
     #[test]
     fn text_that_could_be_a_formula_is_not_one() {
-        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"] {
-            assert_eq!(harmless(formula.to_owned()), format!("'{formula}"));
+        for formula in
+            ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\nx", "＝1", "＋1", "－1", "＠x", "  =1", "\u{feff}=1", "\n=1", "\u{a0}-1"]
+        {
+            assert_eq!(harmless(formula.to_owned()), format!("'{formula}"), "{formula:?}");
         }
-        assert_eq!(harmless("a=1".to_owned()), "a=1");
+        for text in ["a=1", " a-1", "", "1-1", "'=1"] {
+            assert_eq!(harmless(text.to_owned()), text);
+        }
     }
 
     #[test]
     fn cells_are_quoted_where_they_need_it() {
         let mut text = String::new();
-        line(&mut text, ["a", "b,c", "say \"x\"", "two\r\nlines", "", " edge"].into_iter().map(Cow::Borrowed));
-        assert_eq!(text, "a,\"b,c\",\"say \"\"x\"\"\",\"two\r\nlines\",,\" edge\"\r\n");
+        let cells = ["a", "b,c", "say \"x\"", "two\r\nlines", "", " edge", "d;e", "f\tg", "h\u{a0}"];
+        line(&mut text, cells.into_iter().map(Cow::Borrowed));
+        assert_eq!(text, "a,\"b,c\",\"say \"\"x\"\"\",\"two\r\nlines\",,\" edge\",\"d;e\",\"f\tg\",\"h\u{a0}\"\r\n");
     }
 
     #[test]

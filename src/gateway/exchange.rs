@@ -20,7 +20,7 @@ use super::request::Target;
 use super::route::Found;
 use super::stream::Framing;
 use super::version::{self, Conditions};
-use super::{MatchedRoute, Shared, compression, headers, json, pages, raw, request_id};
+use super::{MatchedRoute, Shared, compression, head, headers, json, pages, plus, raw, request_id};
 use crate::error::{Code, Error};
 
 /// What one request is answered with: the settings, and the id and rule of the request as far as they are known.
@@ -29,6 +29,8 @@ pub struct Exchange {
     pub shared: Arc<Shared>,
     pub request_id: String,
     pub binding: Option<Arc<Binding>>,
+    /// The query parameters in whose values a `+` stands.
+    pub with_plus: Arc<[String]>,
 }
 
 type Messages = BoxStream<'static, Result<DynamicMessage, Status>>;
@@ -53,11 +55,14 @@ impl Exchange {
         S::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
+        if let Err(error) = head::check(&parts) {
+            return self.refuse(error);
+        }
         let shared = Arc::clone(&self.shared);
         let target = match shared.router.find(&parts.method, parts.uri.path()) {
             Found::Nothing => {
                 return match shared.pages.find(parts.uri.path(), &parts.headers) {
-                    Some(found) => self.page(&found, &parts),
+                    Some(found) => self.page(&found, &parts).await,
                     None => self.refuse(Error::new(Code::NotFound, "No route has this path.")),
                 };
             }
@@ -70,16 +75,12 @@ impl Exchange {
             },
         };
         let binding = Arc::clone(&target.binding);
-        self.binding = Some(Arc::clone(&binding));
-        let is_head = parts.method == Method::HEAD;
-        let mut response = match self.exchange(stack, target, parts, body).await {
+        self.binding = Some(binding);
+        self.with_plus = plus::parameters(parts.uri.query().unwrap_or_default()).into();
+        match self.exchange(stack, target, parts, body).await {
             Ok(response) => response,
             Err(response) => response,
-        };
-        if is_head {
-            *response.body_mut() = Body::empty();
         }
-        response
     }
 
     async fn exchange<S>(&self, stack: S, mut target: Target, parts: request::Parts, body: Body) -> Result<Response<Body>, Response<Body>>
@@ -218,7 +219,11 @@ impl Exchange {
             tracing::error!(request_id = self.request_id, message = status.message(), cause, "call failed");
         }
         let spell = |path: &str| self.binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path));
-        Problem::new(status, &self.request_id, &self.shared.base, spell)
+        let mut problem = Problem::new(status, &self.request_id, &self.shared.base, spell);
+        if !self.with_plus.is_empty() {
+            plus::explain(&mut problem.document, &self.with_plus);
+        }
+        problem
     }
 
     fn problem(&self, status: &Status) -> Response<Body> {
@@ -235,11 +240,10 @@ impl Exchange {
     }
 
     /// The answer to a reader of a page.
-    fn page(&self, found: &pages::Found<'_>, parts: &request::Parts) -> Response<Body> {
+    async fn page(&self, found: &pages::Found<'_>, parts: &request::Parts) -> Response<Body> {
         let mut response = match parts.method {
             Method::GET | Method::HEAD => {
-                let (status, headers, body) = found.page.answer(&parts.headers);
-                let body = if parts.method == Method::HEAD { Body::empty() } else { body };
+                let (status, headers, body) = found.page.answer(&parts.headers).await;
                 self.respond(status, headers, None, body)
             }
             _ => self.wrong_method(&parts.method, &[Method::GET, Method::HEAD, Method::OPTIONS]),

@@ -14,11 +14,13 @@ mod codec;
 mod compression;
 mod csv;
 mod exchange;
+mod head;
 mod headers;
 mod json;
 pub mod openapi;
 mod pages;
 mod percent;
+mod plus;
 mod problem;
 mod raw;
 mod request;
@@ -40,13 +42,15 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use prost_reflect::DescriptorPool;
 use tower::Service;
 
 use self::binding::Binding;
 pub use self::binding::BuildError;
 use self::exchange::Exchange;
+pub use self::head::check as check_head;
 use self::pages::Pages;
 use self::route::Router;
 use crate::error::Error;
@@ -122,15 +126,31 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let given = request.headers().get(request_id::HEADER).and_then(|value| value.to_str().ok());
         let coding = compression::Coding::accepted(request.headers());
-        let exchange = Exchange { shared: Arc::clone(&self.shared), request_id: request_id::sane_or_new(given), binding: None };
+        let exchange = Exchange {
+            shared: Arc::clone(&self.shared),
+            request_id: request_id::sane_or_new(given),
+            binding: None,
+            with_plus: Arc::default(),
+        };
         let stack = self.stack.clone();
+        let is_head = request.method() == Method::HEAD;
         Box::pin(async move {
             let after_panic = exchange.clone();
             let answer = AssertUnwindSafe(exchange.answer(stack, request.map(Body::new))).catch_unwind().await;
             let answer = answer.unwrap_or_else(|panic| after_panic.refuse(Error::internal(panic_message(panic.as_ref()))));
-            Ok(compression::compressed(answer, coding))
+            let answer = compression::compressed(answer, coding);
+            Ok(if is_head { without_body(answer) } else { answer })
         })
     }
+}
+
+/// The answer to a `HEAD`: that to a `GET` without its body, but with its length where that is known (RFC 9110, section 9.3.2).
+fn without_body(mut answer: Response<Body>) -> Response<Body> {
+    let may_have_a_body = !matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if let (true, Some(length)) = (may_have_a_body, answer.body().size_hint().exact()) {
+        answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    answer.map(|_| Body::empty())
 }
 
 /// What a panic said, for the log.

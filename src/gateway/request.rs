@@ -9,8 +9,8 @@ use prost_reflect::{DynamicMessage, Value};
 use super::binding::{Binding, BodyRule};
 use super::json::{Cardinality, Decoder, Fault, FieldPath, Shape, from_text};
 use super::percent::{Place, decode};
-use super::raw;
-use crate::error::{Error, Violations};
+use super::{plus, raw};
+use crate::error::{Error, Violations, cut};
 
 /// What a request says outside of its body.
 #[derive(Debug)]
@@ -56,6 +56,10 @@ impl Target {
 
     /// Reads the body, and tells the members that it had, by their proto names.
     fn read_body(&self, body: &[u8], message: &mut DynamicMessage, violations: &mut Violations) -> Vec<String> {
+        if let Some(fault) = byte_order_mark(body) {
+            violations.add("body", "invalid_json", fault);
+            return Vec::new();
+        }
         let body = body.trim_ascii();
         let rpc = &self.binding.rpc;
         let schema = &*rpc.schema;
@@ -135,18 +139,24 @@ impl Target {
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, text) = parameter.split_once('=').unwrap_or((parameter, ""));
             let Ok(name) = decode(name, Place::Query) else {
-                violations.add(name, "unknown_parameter", "must be percent-encoded UTF-8");
+                violations.add(cut(name), "unknown_parameter", "must be percent-encoded UTF-8");
                 continue;
             };
             let Some(path) = self.parameter(&name) else {
+                let name = cut(&name);
                 let description = format!("`{name}` is no query parameter of this request");
                 violations.add(name, "unknown_parameter", description);
                 continue;
             };
-            let Ok(text) = decode(text, Place::Query) else {
+            let encoded = text;
+            let Ok(text) = decode(encoded, Place::Query) else {
                 violations.add(name, "invalid", "must be percent-encoded UTF-8");
                 continue;
             };
+            if plus::is_ambiguous(encoded) {
+                violations.add(name, "ambiguous", format!("has `+` and `%20`: {}", plus::HINT));
+                continue;
+            }
             let schema = &self.binding.rpc.schema;
             let field = schema.field_at(&path);
             let is_list = matches!(field.cardinality, Cardinality::List);
@@ -205,6 +215,15 @@ impl Target {
         if let Some(mask) = message.get_field_mut(&field.descriptor).as_message_mut() {
             mask.set_field_by_number(1, Value::List(paths));
         }
+    }
+}
+
+/// What is wrong with a body that begins with a byte order mark. No editor shows it, so its sender has to be told.
+fn byte_order_mark(body: &[u8]) -> Option<&'static str> {
+    match body {
+        [0xef, 0xbb, 0xbf, ..] => Some("must be JSON without a byte order mark: it begins with U+FEFF (RFC 8259, section 8.1)"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("must be JSON in UTF-8: it begins with the byte order mark of UTF-16"),
+        _ => None,
     }
 }
 

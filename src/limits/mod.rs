@@ -3,6 +3,7 @@
 
 use crate::telemetry;
 
+pub mod answers;
 pub mod database;
 pub mod requests;
 
@@ -36,7 +37,8 @@ impl Limit {
 }
 
 /// All limits, by the heading that they stand under.
-pub const ALL: &[(&str, &[&Limit])] = &[("Calls and messages", requests::ALL), ("The database", database::ALL)];
+pub const ALL: &[(&str, &[&Limit])] =
+    &[("Calls and messages", requests::ALL), ("The database", database::ALL), ("Request lines, headers and answers", answers::ALL)];
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::db::text_enum;
 use crate::error::{Code, Error, Result, Violations};
-use crate::proto::v1;
+use crate::proto::{convert, v1};
 
 /// The longest grace period: 90 days.
 pub const MAX_GRACE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -188,13 +188,7 @@ pub fn by_plural(counts: &serde_json::Value) -> BTreeMap<String, i64> {
 
 /// The grace period that a call asks for; none is the realm's default.
 pub fn check_grace(message: Option<prost_types::Duration>, field: &str, faults: &mut Violations) -> Option<Duration> {
-    match Duration::try_from(message?) {
-        Ok(grace) if grace <= MAX_GRACE => Some(grace),
-        _ => {
-            faults.add(field, "out_of_range", "must be from 0s to 7776000s (90 days)");
-            None
-        }
-    }
+    convert::check_duration(message?, Duration::ZERO..=MAX_GRACE, "must be from 0s to 7776000s (90 days)", field, faults)
 }
 
 /// The refusal of a grace period that is longer than the realm allows.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::error::{Result, Violations};
+use crate::error::{Result, Violations, cut};
 use crate::offboarding::model::MAX_GRACE;
-use crate::proto::v1;
+use crate::proto::{convert, v1};
 
 /// The shortest retention: as long as an answer to an idempotency key is kept, so that nothing goes that a caller may still ask for blindly.
 const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
@@ -62,7 +62,7 @@ impl Change {
                 "max_grace_period" => change.max_grace = Some(grace(policy.max_grace_period, defaults.max_grace, &at, &mut faults)),
                 "tombstone_retention" => change.tombstone_retention = Some(retention(policy.tombstone_retention, &at, &mut faults)),
                 "request_retention" => change.request_retention = Some(retention(policy.request_retention, &at, &mut faults)),
-                _ => faults.add("update_mask", "unknown_field", format!("`{path}` is none of {}", FIELDS.join(", "))),
+                _ => faults.add("update_mask", "unknown_field", format!("`{}` is none of {}", cut(path), FIELDS.join(", "))),
             }
         }
         faults.check()?;
@@ -102,13 +102,7 @@ fn within(
     field: &str,
     faults: &mut Violations,
 ) -> Option<Duration> {
-    match Duration::try_from(message?) {
-        Ok(duration) if bounds.contains(&duration) => Some(duration),
-        _ => {
-            faults.add(field, "out_of_range", description);
-            None
-        }
-    }
+    convert::check_duration(message?, bounds, description, field, faults)
 }
 
 impl From<Policy> for v1::RemovalPolicy {

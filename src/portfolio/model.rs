@@ -7,7 +7,7 @@ use diesel::sql_types::Text;
 use serde_json::Value as Json;
 
 use crate::db::id;
-use crate::error::{Code, Error, Result, Violations};
+use crate::error::{Code, Error, Result, Violations, cut};
 use crate::proto::{convert, v1};
 
 /// How many members an answer lists.
@@ -110,7 +110,7 @@ impl NewPortfolio {
     pub fn check(request: v1::CreatePortfolioRequest) -> Result<NewPortfolio> {
         let mut faults = Violations::new();
         let id = if request.portfolio_id.is_empty() { id::new_id().to_string() } else { request.portfolio_id };
-        id::check_id(&id, "portfolio_id", &mut faults);
+        id::check_new_id(&id, "portfolio_id", &mut faults);
         check_name(&request.name, &mut faults);
         check_agent(request.shared_registered_agent_id.as_deref(), &mut faults);
         let metadata = check_metadata(request.metadata, &mut faults);
@@ -154,7 +154,7 @@ impl PortfolioUpdate {
         id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);
         let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
         for path in paths.iter().filter(|path| *path != "*" && !UPDATABLE.contains(&path.as_str()) && !BESIDE.contains(&path.as_str())) {
-            faults.add("update_mask", "invalid", format!("`{path}` is not among {}", spelled_out(&UPDATABLE)));
+            faults.add("update_mask", "invalid", format!("`{}` is not among {}", cut(path), spelled_out(&UPDATABLE)));
         }
         let sets = |field: &str, given: bool| if paths.is_empty() { given } else { paths.iter().any(|path| path == field || path == "*") };
         let mut update = PortfolioUpdate {

@@ -196,6 +196,13 @@ pub fn router(readiness: Readiness, pulse: Pulse, metrics: impl Fn() -> String +
         .route("/readyz", get(async |State(readiness): State<Readiness>| readiness.report().await))
         .route("/metrics", get(scrape))
         .with_state(readiness)
+        .layer(axum::middleware::map_response(no_sniffing))
+}
+
+/// Has browsers take a body for what its media type says.
+async fn no_sniffing(mut answer: Response) -> Response {
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
 }
 
 /// The thread that serves the port.

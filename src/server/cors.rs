@@ -12,7 +12,8 @@ const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
 );
 /// What a page may read besides what every page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
-    "allow, api-version, etag, grpc-message, grpc-status, grpc-status-details-bin, idempotent-replayed, location, retry-after, \
+    "accept, accept-encoding, accept-patch, accept-post, allow, api-version, content-disposition, content-encoding, date, etag, \
+     grpc-encoding, grpc-message, grpc-status, grpc-status-details-bin, idempotent-replayed, link, location, retry-after, vary, \
      www-authenticate, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-request-id",
 );
 const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, PATCH, POST, PUT");

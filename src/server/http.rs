@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::serve::ListenerExt;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
@@ -20,7 +20,7 @@ use super::cors::Cors;
 use super::layers::refuse;
 use super::stack::Stack;
 use crate::error::Error;
-use crate::gateway::{Gateway, MatchedRoute};
+use crate::gateway::{Gateway, MatchedRoute, check_head};
 use crate::telemetry;
 
 /// What answers over HTTP.
@@ -38,6 +38,14 @@ impl HttpDoor {
     }
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let mut answer = self.answer_page(request).await;
+        // A browser takes a body for what its media type says, whoever chose what is in it.
+        answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        answer
+    }
+
+    /// Answers, and tells a page of another origin what it may see of it.
+    async fn answer_page(self, request: Request<Body>) -> Response<Body> {
         let Some(cors) = self.cors.clone() else { return self.route(request).await };
         let (parts, body) = request.into_parts();
         if let Some(answer) = cors.preflight(&parts) {
@@ -53,7 +61,11 @@ impl HttpDoor {
 
     async fn route(self, request: Request<Body>) -> Response<Body> {
         if is_grpc_web(request.method(), request.headers()) {
-            return self.web(request).await;
+            let (parts, body) = request.into_parts();
+            if let Err(error) = check_head(&parts) {
+                return refuse_web(error);
+            }
+            return self.web(Request::from_parts(parts, body)).await;
         }
         // A request is measured up to where the body of its answer begins.
         let (started, method) = (Instant::now(), request.method().clone());
@@ -92,6 +104,13 @@ impl Service<Request<Body>> for HttpDoor {
 fn is_grpc_web(method: &Method, headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     *method == Method::POST && media_type.starts_with(b"application/grpc-web")
+}
+
+/// A refusal as gRPC-Web has it: all in the headers.
+fn refuse_web(error: Error) -> Response<Body> {
+    let mut answer = refuse(error).map(Body::new);
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc-web+proto"));
+    answer
 }
 
 /// Answers until it is told to close.

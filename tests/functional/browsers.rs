@@ -23,7 +23,17 @@ async fn pages_of_named_origins_may_call() {
         (refused.status, refused.header("access-control-allow-origin"), refused.header("vary")),
         (401, Some(ORIGIN.1), Some("origin"))
     );
-    assert!(refused.header("access-control-expose-headers").unwrap().contains("x-request-id"));
+    // All that answers have and that a page does not see by itself (the Fetch standard, section 2.2.6).
+    let exposed = refused.header("access-control-expose-headers").unwrap();
+    for header in
+        ["x-request-id", "link", "content-disposition", "retry-after", "etag", "accept-post", "accept-encoding", "www-authenticate"]
+    {
+        assert!(exposed.split(", ").any(|name| name == header), "{header} is not in {exposed}");
+    }
+    for (name, _) in &refused.headers {
+        let by_itself = ["cache-control", "content-length", "content-type", "x-content-type-options"].contains(&name.as_str());
+        assert!(by_itself || name.starts_with("access-control-") || exposed.split(", ").any(|shown| shown == name), "{name} is hidden");
+    }
 
     let stranger = http(address, "OPTIONS", "/v1/portfolios/p", &[("origin", "https://evil.example"), PREFLIGHT[1]], "").await;
     assert_eq!((stranger.header("access-control-allow-origin"), stranger.header("vary")), (None, Some("origin")));
@@ -70,6 +80,53 @@ async fn grpc_web_is_spoken_at_the_http_door() {
     let missing = call("q").await;
     assert_eq!((missing.status, missing.header("grpc-status")), (200, Some("5")), "{missing:?}");
     assert!(missing.header("grpc-status-details-bin").is_some() && missing.header("x-request-id").is_some());
+}
+
+/// What is wrong with a body is the caller's doing, in whichever of the layers it comes to light.
+#[tokio::test]
+async fn a_body_of_grpc_web_that_cannot_be_read_is_the_callers_fault() {
+    let world = World::start(Door::Rest).await;
+    let bearer = format!("Bearer {}", world.key.secret);
+    let message = GetPortfolioRequest { portfolio_id: "p".to_owned(), ..Default::default() }.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap();
+    let frame = |flag: u8, length: u32| [&[flag][..], &length.to_be_bytes(), &message].concat();
+    for (text, body) in [
+        (true, b"!!!!".to_vec()),
+        (true, b"AAAAAAMKAXA".to_vec()),
+        (true, b"AA=AAAAA".to_vec()),
+        (true, b"A".to_vec()),
+        (false, frame(0, length + 5)),
+        (false, frame(0, u32::MAX)),
+        (false, frame(1, length)),
+        (false, frame(7, length)),
+        (false, frame(0x80, length)),
+        (false, vec![0, 0]),
+        (false, Vec::new()),
+    ] {
+        let media_type = if text { "application/grpc-web-text+proto" } else { "application/grpc-web+proto" };
+        let headers = [("authorization", bearer.as_str()), ("content-type", media_type), ("x-grpc-web", "1")];
+        for method in ["PortfolioService/GetPortfolio", "EntityService/ImportEntities"] {
+            let answer =
+                http(world.server.addresses.http, "POST", &format!("/offboard.v1.{method}"), &headers, Bytes::from(body.clone())).await;
+            let status = answer.header("grpc-status").map(str::to_owned).unwrap_or_else(|| trailer(&answer, text));
+            // Nothing is an import of nothing; and what is announced may be too large rather than wrong.
+            let wanted = match body.as_slice() {
+                [] if method.ends_with("ImportEntities") => "0",
+                [0, 255, ..] => "8",
+                _ => "3",
+            };
+            assert_eq!(status, wanted, "{method} {body:?}: {answer:?} {}", answer.text());
+        }
+    }
+}
+
+/// The status in the trailers of a body of gRPC-Web.
+fn trailer(answer: &Reply, text: bool) -> String {
+    use base64::Engine;
+    let body = if text { base64::engine::general_purpose::STANDARD.decode(&answer.body).unwrap_or_default() } else { answer.body.clone() };
+    let told = String::from_utf8_lossy(&body).into_owned();
+    let status = told.split("grpc-status:").nth(1).unwrap_or_else(|| panic!("no status: {answer:?}"));
+    status.chars().take_while(char::is_ascii_digit).collect()
 }
 
 #[tokio::test]

@@ -236,14 +236,20 @@ scenario! {
 #[tokio::test]
 async fn by_rest_null_clears_and_the_body_is_flat() {
     let world = World::start(Door::Rest).await;
-    create(&world, "e", json!({"attributes": {"a": 1}, "components": [COMPONENT]})).await;
+    create(&world, "e", json!({"attributes": {"a": 1}, "components": [COMPONENT], "crosswalks": [{"n": 1}]})).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let patch = async |body: Value| {
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
         http(world.server.addresses.http, "PATCH", "/v1/entities/e", &headers, body.to_string()).await
     };
-    let reply = patch(json!({"attributes": null, "components": null, "expected_version": 1})).await;
+    let reply = patch(json!({"attributes": null, "components": null, "crosswalks": null, "expected_version": 1})).await;
     assert_eq!((reply.status, &reply.json()["attributes"], &reply.json()["components"]), (200, &json!({}), &json!([])), "{}", reply.text());
+    assert_eq!(world.database.text("SELECT crosswalks::text FROM entity").as_deref(), Some("[]"));
+    let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+    for list in ["components", "crosswalks"] {
+        let told = document.pointer(&format!("/components/schemas/EntityUpdate/properties/{list}/description")).and_then(Value::as_str);
+        assert!(told.is_some_and(|told| told.contains("`null`")), "the document says what `null` does: {told:?}");
+    }
     let reply = patch(json!({"type": null})).await;
     assert_eq!((reply.status, &reply.json()["errors"][0]["field"]), (400, &json!("type")), "{}", reply.text());
     let reply = patch(json!({"state": "active", "type": "Other"})).await;

@@ -5,6 +5,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod answers;
 mod attribute_index_plans;
 mod attribute_index_races;
 mod attribute_indexes;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
 
 use super::accept::{preferred, weighted};
 use super::compression::{self, Coding};
@@ -25,9 +26,12 @@ const JSON: &str = "application/json";
 #[derive(Debug)]
 pub struct Page {
     media_type: &'static str,
+    /// The body as it is held.
     body: Bytes,
-    /// Whether the body is compressed by gzip as it is held.
-    is_gzip: bool,
+    /// What the held body is compressed by.
+    held: Option<Coding>,
+    /// The body in the other forms, each made when it is first asked for.
+    forms: [OnceCell<Bytes>; 3],
     tag: HeaderValue,
     /// The security policy of a page of HTML.
     policy: Option<HeaderValue>,
@@ -91,11 +95,11 @@ impl Page {
         let tag = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
         // Weak: the same page may come compressed in one way or another.
         let tag = HeaderValue::try_from(format!("W/\"{tag}\"")).expect("digits are fit for a header");
-        Page { media_type, body, is_gzip: false, tag, policy: None }
+        Page { media_type, body, held: None, forms: Default::default(), tag, policy: None }
     }
 
     fn gzip(media_type: &'static str, body: &'static [u8]) -> Page {
-        Page { is_gzip: true, ..Page::new(media_type, body) }
+        Page { held: Some(Coding::Gzip), ..Page::new(media_type, body) }
     }
 
     fn html(text: String, base: &str) -> Page {
@@ -103,7 +107,7 @@ impl Page {
     }
 
     /// The status, the headers and the body of an answer to a reader.
-    pub fn answer(&self, request: &HeaderMap) -> (StatusCode, HeaderMap, Body) {
+    pub async fn answer(&self, request: &HeaderMap) -> (StatusCode, HeaderMap, Body) {
         let mut headers = HeaderMap::new();
         headers.insert(header::ETAG, self.tag.clone());
         // To be kept, and asked for anew: a new version of the service has new pages.
@@ -112,23 +116,36 @@ impl Page {
             return (StatusCode::NOT_MODIFIED, headers, Body::empty());
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(policy) = &self.policy {
             headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
             headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
             headers.insert(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
         }
-        let body = Body::from(self.body.clone());
-        if !self.is_gzip {
-            return (StatusCode::OK, headers, body);
-        }
+        let is_worthwhile = self.held.is_some() || self.body.len() as u64 >= compression::WORTHWHILE;
+        let Some(coding) = Coding::accepted(request).filter(|_| is_worthwhile) else {
+            return (StatusCode::OK, headers, Body::from(self.form(None).await));
+        };
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-        let takes_gzip = weighted(request, header::ACCEPT_ENCODING).iter().any(|(name, weight)| name == "gzip" && *weight > 0);
-        if takes_gzip {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            return (StatusCode::OK, headers, body);
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+        (StatusCode::OK, headers, Body::from(self.form(Some(coding)).await))
+    }
+
+    /// The body in a form. It is made once, on a thread that may be blocked: anyone may ask for pages, as often as they like.
+    async fn form(&self, coding: Option<Coding>) -> Bytes {
+        if coding == self.held {
+            return self.body.clone();
         }
-        (StatusCode::OK, headers, compression::decompressed(body, Some(Coding::Gzip)))
+        let place = match coding {
+            None => 0,
+            Some(Coding::Gzip) => 1,
+            Some(Coding::Zstd) => 2,
+        };
+        let (body, held) = (self.body.clone(), self.held);
+        let make = async move || {
+            let made = tokio::task::spawn_blocking(move || compression::converted(&body, held, coding)).await;
+            made.expect("bytes in memory are converted without a panic").expect("a page is held as it was compressed")
+        };
+        self.forms[place].get_or_init(make).await.clone()
     }
 
     fn is_known(&self, request: &HeaderMap) -> bool {
@@ -159,27 +176,46 @@ mod tests {
         HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
     }
 
-    #[test]
-    fn a_page_that_is_known_is_not_sent_again() {
+    #[tokio::test]
+    async fn a_page_that_is_known_is_not_sent_again() {
         let page = Page::new(JSON, "{}");
-        let (status, told, _) = page.answer(&HeaderMap::new());
+        let (status, told, _) = page.answer(&HeaderMap::new()).await;
         assert_eq!(status, 200);
         let again = HeaderMap::from_iter([(header::IF_NONE_MATCH, told[header::ETAG].clone())]);
-        assert_eq!(page.answer(&again).0, 304);
-        assert_eq!(Page::new(JSON, "[]").answer(&again).0, 200);
+        assert_eq!(page.answer(&again).await.0, 304);
+        assert_eq!(Page::new(JSON, "[]").answer(&again).await.0, 200);
     }
 
     #[tokio::test]
     async fn what_is_held_compressed_is_sent_as_the_caller_takes_it() {
         let pages = Pages::new(&Value::Null, "");
         let page = pages.find("/docs/swagger-ui.css", &HeaderMap::new()).unwrap().page;
-        let (_, told, body) = page.answer(&headers(header::ACCEPT_ENCODING, "br, gzip"));
+        let (_, told, body) = page.answer(&headers(header::ACCEPT_ENCODING, "br, gzip")).await;
         assert_eq!(told[header::CONTENT_ENCODING], "gzip");
         let packed = body.collect().await.unwrap().to_bytes();
-        let (_, told, body) = page.answer(&headers(header::ACCEPT_ENCODING, "gzip;q=0"));
+        let (_, told, body) = page.answer(&headers(header::ACCEPT_ENCODING, "gzip;q=0")).await;
         assert!(!told.contains_key(header::CONTENT_ENCODING));
         let plain = body.collect().await.unwrap().to_bytes();
         assert!(plain.len() > packed.len() && plain.starts_with(b".swagger-ui"));
+    }
+
+    #[tokio::test]
+    async fn a_form_of_a_page_is_made_once() {
+        let page = Page::new(JSON, vec![b'7'; 100_000]);
+        for accepted in ["gzip", "zstd"] {
+            let accepted = headers(header::ACCEPT_ENCODING, accepted);
+            let mut sent = Vec::new();
+            for _ in 0..2 {
+                let (_, told, body) = page.answer(&accepted).await;
+                assert_eq!(told[header::CONTENT_ENCODING], accepted[header::ACCEPT_ENCODING]);
+                sent.push(body.collect().await.unwrap().to_bytes());
+            }
+            assert!(sent[0].len() < 1000);
+            assert_eq!(sent[0].as_ptr(), sent[1].as_ptr(), "the same bytes, not made anew");
+            let coding = Coding::accepted(&accepted);
+            assert_eq!(compression::converted(&sent[0], coding, None).unwrap(), page.body);
+        }
+        assert_eq!(Page::new(JSON, "{}").answer(&headers(header::ACCEPT_ENCODING, "gzip")).await.1.get(header::CONTENT_ENCODING), None);
     }
 
     #[test]

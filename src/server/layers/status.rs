@@ -21,6 +21,8 @@ const UNREADABLE: &[&str] = &[
     "Error decompressing",
     "Unexpected EOF decoding",
     "Missing request message",
+    // Of gRPC-Web: base64 that is none or breaks off, and bodies that cannot be read to their end.
+    "tonic-web: ",
 ];
 
 /// How many bytes of faults a failure tells over a network. gRPC puts them into the trailers, of which clients take 8 or 16 KiB in all: past

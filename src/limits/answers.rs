@@ -1,0 +1,58 @@
+//! Limits of what answers repeat of a request, and of the request lines and headers that are read.
+
+use super::{Limit, Value};
+
+/// The longest text of a caller that an answer repeats, in characters: an id may be as long.
+pub const ECHO_CHARACTERS: usize = 128;
+/// The longest message of a failure, in bytes.
+pub const MESSAGE_BYTES: usize = 1024;
+
+/// Text of a caller that an answer repeats.
+pub static ECHO: Limit = Limit {
+    name: "echo",
+    bounds: "Text of a request that an answer repeats, such as an id that was not found",
+    value: Value::Fixed(ECHO_CHARACTERS as u64, "characters"),
+    past: "The text is cut and ends in `…`",
+};
+
+/// The message of a failure.
+pub static FAILURE_MESSAGE: Limit = Limit {
+    name: "failure_message",
+    bounds: "The message of a failure",
+    value: Value::Fixed(MESSAGE_BYTES as u64, "bytes"),
+    past: "The message is cut and ends in `…`",
+};
+
+/// The longest path with its query, in bytes. The HTTP library has a limit of its own at 65,534.
+pub const MAX_URI_BYTES: usize = 32 << 10;
+/// The most headers of a request.
+pub const MAX_HEADERS: usize = 100;
+/// The most bytes of the names and values of all headers of a request.
+pub const MAX_HEADER_BYTES: usize = 32 << 10;
+
+/// The target of a request.
+pub static URI_BYTES: Limit = Limit {
+    name: "uri_bytes",
+    bounds: "The path and the query of a request to the HTTP listener",
+    value: Value::Fixed(MAX_URI_BYTES as u64, "bytes"),
+    past: "`uri_too_long` (414)",
+};
+
+/// The headers of a request.
+pub static HEADERS: Limit = Limit {
+    name: "headers",
+    bounds: "The headers of a request to the HTTP listener, by number",
+    value: Value::Fixed(MAX_HEADERS as u64, "headers"),
+    past: "`headers_too_large` (431)",
+};
+
+/// The size of the headers of a request.
+pub static HEADER_BYTES: Limit = Limit {
+    name: "header_bytes",
+    bounds: "The headers of a request to the HTTP listener, names and values together",
+    value: Value::Fixed(MAX_HEADER_BYTES as u64, "bytes"),
+    past: "`headers_too_large` (431)",
+};
+
+/// All of them.
+pub const ALL: &[&Limit] = &[&ECHO, &FAILURE_MESSAGE, &URI_BYTES, &HEADERS, &HEADER_BYTES];

@@ -1,0 +1,325 @@
+//! What answers repeat of a request, and what stands on every answer.
+
+use std::net::SocketAddr;
+
+use offboard::proto::v1::{
+    ListTasksRequest, RemovalPolicy, RequestOffboardingRequest, StartBulkDeleteRequest, UpdateRemovalPolicyRequest,
+    bulk_delete_service_client::BulkDeleteServiceClient, offboarding_service_client::OffboardingServiceClient,
+    removal_service_client::RemovalServiceClient,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic_types::StatusExt;
+
+use crate::kit::*;
+
+/// A request with the key.
+async fn send(world: &World, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<bytes::Bytes>) -> Reply {
+    let bearer = format!("Bearer {}", world.key.secret);
+    let headers = [&[("authorization", bearer.as_str())], headers].concat();
+    http(world.server.addresses.http, method, path, &headers, body).await
+}
+
+/// Sends bytes and reads what comes to its end: the head and the body.
+async fn raw(address: SocketAddr, request: &[u8]) -> (String, String) {
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    // The listener may have answered and closed before all of it was sent.
+    let _ = connection.write_all(request).await;
+    let mut read = Vec::new();
+    let _ = connection.read_to_end(&mut read).await;
+    let text = String::from_utf8(read).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+scenario! {
+    async fn an_id_of_any_length_is_not_found_and_repeated_by_its_start(world: &World) {
+        let long = "x".repeat(5_000);
+        for (method, request) in [
+            ("BulkDeleteService/GetTask", json!({"task_id": long})),
+            ("BulkDeleteService/ListTasks", json!({"tenant": long})),
+            ("RemovalService/GetRemovalJob", json!({"job_id": long})),
+            ("OffboardingService/GetOffboardingRequest", json!({"offboarding_request_id": long})),
+        ] {
+            let failure = world.call(method, request).await.unwrap_err();
+            assert_eq!(failure.code, "not_found", "{method}");
+            assert!(failure.message.len() < 256 && failure.message.contains("xxx…`"), "{method}: {}", failure.message);
+        }
+        for (method, request) in [
+            ("EntityService/GetEntity", json!({"entity_id": long})),
+            ("PortfolioService/GetPortfolio", json!({"portfolio_id": long})),
+            ("AttributeIndexService/GetAttributeIndex", json!({"attribute": long})),
+            ("EventService/ListEvents", json!({"subject": long})),
+            ("RemovalService/UpdateRemovalPolicy", json!({"policy": {}, "update_mask": long})),
+            ("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": {}, "update_mask": long})),
+            ("EntityService/ListEntities", json!({"filter": format!("gt(attributes.{long}.x, 1) and equals(x{long}, 1)")})),
+            ("EntityService/ListEntities", json!({"order_by": long})),
+        ] {
+            // An update by REST is spelled by its body.
+            if world.door == Door::Rest && request.get("update_mask").is_some() {
+                continue;
+            }
+            let failure = world.call(method, request).await.unwrap_err();
+            assert!(["validation_failed", "invalid_filter"].contains(&failure.code.as_str()), "{method}: {failure:#?}");
+            assert!(failure.message.len() < 1100 && !failure.message.contains(&long), "{method}: {}", failure.message);
+        }
+    }
+
+    async fn nothing_new_has_an_id_that_is_a_step_in_a_path(world: &World) {
+        world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
+        for dots in [".", ".."] {
+            let dependent = json!([{"kind": "task", "id": dots}]);
+            for (method, request, field) in [
+                ("EntityService/CreateEntity", json!({"entity": {"entity_id": dots, "type": "T"}}), "entity_id"),
+                ("EntityService/CreateEntity", json!({"entity": {"entity_id": "f", "type": "T", "dependents": dependent}}), "dependents[0].id"),
+                ("EntityService/BatchCreateEntities", json!({"requests": [{"entity": {"entity_id": dots, "type": "T"}}]}), "entity_id"),
+                ("EntityService/PutDependent", json!({"entity_id": "e", "kind": "task", "dependent_id": dots}), "dependent_id"),
+                ("PortfolioService/CreatePortfolio", json!({"portfolio_id": dots, "name": "n"}), "portfolio_id"),
+            ] {
+                let failure = world.call(method, request).await.unwrap_err();
+                assert_eq!(failure.code, "validation_failed", "{method} {dots}");
+                assert!(failure.faults[0].field.ends_with(field), "{method} {dots}: {:?}", failure.faults);
+            }
+            let account = world.client.import(&[json!({"entity_id": dots, "type": "T"})]).await.unwrap();
+            assert_eq!((account.get("failed"), account.get("created")), (&json!(1), &json!(0)), "{dots}");
+        }
+        assert_eq!(world.database.count("SELECT count(*) FROM entity"), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_has_such_an_id_already_stays_reachable_by_grpc() {
+    let world = World::start(Door::Grpc).await;
+    for id in ["e", "p"] {
+        world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": "T"}})).await.unwrap();
+    }
+    world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "n"})).await.unwrap();
+    world.call("EntityService/PutDependent", json!({"entity_id": "e", "kind": "task", "dependent_id": "d"})).await.unwrap();
+    world.database.sql("UPDATE dependent SET id = '..'; UPDATE entity SET id = '.' WHERE id = 'p'; UPDATE portfolio SET id = '..'");
+    let found = world.call("EntityService/GetEntity", json!({"entity_id": "."})).await.unwrap();
+    assert_eq!(found.json["id"], ".");
+    world.call("PortfolioService/AttachEntity", json!({"portfolio_id": "..", "entity_id": "."})).await.unwrap();
+    let put = json!({"entity_id": "e", "kind": "task", "dependent_id": "..", "data": {"a": 1}});
+    assert_eq!(world.call("EntityService/PutDependent", put).await.unwrap().json["data"], json!({"a": 1}));
+    world.call("RemovalService/RemoveEntity", json!({"entity_id": "."})).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_organisation_is_named_like_a_step_in_a_path() {
+    let database = database().await;
+    for org in [".", "..", "a/b"] {
+        let ended = run(&["key", "create", "--database-url", &database.url, "--org", org, "--scope", "admin"]);
+        assert!(ended.code == Some(1) && ended.stderr.contains("--org must be"), "{org}: {ended:?}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ended = run(&["import", "--offline", "--org", org, "--database-url", &database.url, file.path().to_str().unwrap()]);
+        assert!(ended.code == Some(1) && ended.stderr.contains("--org must be"), "{org}: {ended:?}");
+    }
+    assert_eq!(database.count("SELECT count(*) FROM realm"), 0);
+}
+
+#[tokio::test]
+async fn every_answer_of_http_keeps_browsers_from_guessing() {
+    let world = World::start_with(Door::Rest, &["--cors-origins=https://app.example.com"]).await;
+    let http_address = world.server.addresses.http;
+    let preflight = [("origin", "https://app.example.com"), ("access-control-request-method", "GET")];
+    let answers = [
+        send(&world, "GET", "/v1/entities", &[], "").await,
+        send(&world, "GET", "/v1/entities/e", &[], "").await,
+        send(&world, "GET", "/nothing", &[], "").await,
+        send(&world, "GET", "/v1/tombstones", &[("accept", "text/csv")], "").await,
+        send(&world, "GET", "/docs", &[], "").await,
+        send(&world, "HEAD", "/v1/entities", &[], "").await,
+        send(&world, "POST", "/offboard.v1.EntityService/GetEntity", &[("content-type", "application/grpc-web+proto")], "").await,
+        http(http_address, "GET", "/v1/entities", &[], "").await,
+        http(http_address, "OPTIONS", "/v1/entities", &preflight, "").await,
+        http(world.server.addresses.admin, "GET", "/readyz", &[], "").await,
+        http(world.server.addresses.admin, "GET", "/metrics", &[], "").await,
+        http(world.server.addresses.admin, "GET", "/nothing", &[], "").await,
+    ];
+    for answer in answers {
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn head_tells_the_length_that_get_has() {
+    let world = World::start(Door::Rest).await;
+    world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "n"})).await.unwrap();
+    for (path, headers) in [
+        ("/v1/portfolios/p", &[][..]),
+        ("/v1/portfolios/q", &[]),
+        ("/nothing", &[]),
+        ("/v1/tombstones", &[("accept", "text/csv")]),
+        ("/docs", &[]),
+        ("/openapi.json", &[("accept-encoding", "gzip")]),
+        ("/docs/swagger-ui.js", &[("accept-encoding", "gzip")]),
+    ] {
+        let (get, head) = (send(&world, "GET", path, headers, "").await, send(&world, "HEAD", path, headers, "").await);
+        assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
+        for name in ["content-length", "content-type", "content-encoding", "etag"] {
+            // What differs from one answer to the next are the ids of requests, which are all of one length.
+            assert_eq!(head.header(name), get.header(name), "{name} of {path}");
+        }
+        assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_line_or_headers_that_are_too_long_are_refused_by_a_document() {
+    let world = World::start_with(Door::Rest, &["--public-url=https://api.example.com"]).await;
+    let address = world.server.addresses.http;
+    let uri = |bytes: usize| format!("GET /v1/entities/{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "x".repeat(bytes));
+    let header =
+        |bytes: usize| format!("GET /v1/entities HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-long: {}\r\n\r\n", "x".repeat(bytes));
+    let headers = |count: usize| {
+        let many: String = (0..count).map(|n| format!("x-{n}: 1\r\n")).collect();
+        format!("GET /v1/entities HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{many}\r\n")
+    };
+    for (request, status, code) in
+        [(uri(40_000), 414, "uri_too_long"), (header(40_000), 431, "headers_too_large"), (headers(99), 431, "headers_too_large")]
+    {
+        let (head, body) = raw(address, request.as_bytes()).await;
+        let start = &request[..request.len().min(40)];
+        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{start:?} of {}: {head}", request.len());
+        for wanted in ["content-type: application/problem+json", "x-content-type-options: nosniff", "x-request-id: req_"] {
+            assert!(head.contains(wanted), "{start:?} of {}: no {wanted} in {head}", request.len());
+        }
+        let problem: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)), "{start:?}");
+        assert_eq!(problem["type"], format!("https://api.example.com/errors/{code}"));
+    }
+    let (head, _) = raw(address, headers(90).as_bytes()).await;
+    assert!(head.starts_with("http/1.1 401 "), "{head}");
+    let long = format!("/v1/entities?filter={}", "x".repeat(30_000));
+    assert_eq!(send(&world, "GET", &long, &[], "").await.json()["code"], "invalid_filter", "what is within the limits is read");
+    let web = [("content-type", "application/grpc-web+proto"), ("x-long", &"x".repeat(40_000))];
+    let web = send(&world, "POST", "/offboard.v1.EntityService/GetEntity", &web, "").await;
+    assert_eq!((web.status, web.header("grpc-status"), web.header("content-type")), (200, Some("8"), Some("application/grpc-web+proto")));
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_named() {
+    let world = World::start(Door::Rest).await;
+    let json = [("content-type", "application/json")];
+    let utf16: Vec<u8> = "\u{feff}{\"name\":\"n\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (body, named) in [("\u{feff}{\"name\":\"n\"}".as_bytes().to_vec(), "U+FEFF"), (utf16, "UTF-16")] {
+        let refused = send(&world, "POST", "/v1/portfolios", &json, body).await;
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert!(refused.status == 400 && detail.contains("byte order mark") && detail.contains(named), "{detail}");
+    }
+    let lines = [("content-type", "application/x-ndjson")];
+    let imported = send(&world, "POST", "/v1/entities:import", &lines, "\u{feff}{\"type\":\"T\"}\n").await;
+    assert!(imported.text().contains("line 1: must be JSON without a byte order mark"), "{}", imported.text());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "\u{feff}{\"type\":\"T\"}\n{\"type\":\"T\"}\n").unwrap();
+    let server = format!("http://{}", world.server.addresses.grpc);
+    let ended = run(&["import", "--server", &server, "--key", &world.key.secret, file.path().to_str().unwrap()]);
+    assert!(ended.stderr.contains("line 1: ") && ended.stderr.contains("byte order mark"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_plus_in_a_query_is_a_blank_and_the_caller_is_told_so() {
+    let world = World::start(Door::Rest).await;
+    let ask = async |query: &str| send(&world, "GET", query, &[], "").await;
+    for (query, code) in [
+        ("/v1/entities?filter=gt(attributes.n,+)", "invalid_filter"),
+        ("/v1/events?subject=a+b", "validation_failed"),
+        ("/api/acme/tasks?createdSince=+5x", "validation_failed"),
+        // Whoever writes a blank as `%20` does not write another as `+`.
+        ("/v1/entities?filter=equals(attributes.phone,%20'+49')", "validation_failed"),
+    ] {
+        let answer = ask(query).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!(code)), "{query}: {}", answer.text());
+        assert!(answer.json()["detail"].as_str().unwrap().contains("`%2B`"), "{query}: {}", answer.text());
+    }
+    let without = ask("/v1/entities?filter=gt(attributes.n,)").await;
+    assert!(!without.text().contains("%2B"), "{}", without.text());
+    let listed = ask("/v1/entities?filter=equals(attributes.phone,+'x')&order_by=id+desc").await;
+    assert_eq!(listed.status, 200, "a `+` that can only be a blank is one: {}", listed.text());
+    assert_eq!(ask("/v1/entities?filter=equals(attributes.phone,%20'%2B49')").await.status, 200);
+}
+
+#[tokio::test]
+async fn grpc_takes_no_times_that_json_could_not_say() {
+    let world = World::start(Door::Grpc).await;
+    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
+    let channel: Channel = Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap().connect_lazy();
+    fn with_key<T>(world: &World, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.metadata_mut().insert("authorization", format!("Bearer {}", world.key.secret).parse().unwrap());
+        request
+    }
+    fn refused<T: std::fmt::Debug>(answer: Result<T, tonic::Status>, field: &str) {
+        let status = answer.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument, "{field}: {status:?}");
+        let faults = status.get_details_bad_request().unwrap().field_violations;
+        assert!(faults.iter().any(|fault| fault.field == field), "{field}: {faults:?}");
+    }
+    for (seconds, nanos) in [(10, -5), (-10, 5), (10, 1_500_000_000), (i64::MAX, 0)] {
+        let duration = Some(prost_types::Duration { seconds, nanos });
+        let request = RequestOffboardingRequest { entity_id: "e".to_owned(), grace_period: duration };
+        refused(OffboardingServiceClient::new(channel.clone()).request_offboarding(with_key(&world, request)).await, "grace_period");
+        let request =
+            StartBulkDeleteRequest { entity_type: "T".to_owned(), clean_report_within: duration, dry_run: true, ..Default::default() };
+        refused(BulkDeleteServiceClient::new(channel.clone()).start_bulk_delete(with_key(&world, request)).await, "clean_report_within");
+        let policy = RemovalPolicy {
+            default_grace_period: duration,
+            max_grace_period: duration,
+            tombstone_retention: duration
+                .map(|duration| prost_types::Duration { seconds: duration.seconds.saturating_mul(86_400), ..duration }),
+            ..Default::default()
+        };
+        for field in ["default_grace_period", "max_grace_period", "tombstone_retention"] {
+            let update_mask = Some(prost_types::FieldMask { paths: vec![field.to_owned()] });
+            let request = UpdateRemovalPolicyRequest { policy: Some(policy), update_mask };
+            let answer = RemovalServiceClient::new(channel.clone()).update_removal_policy(with_key(&world, request)).await;
+            refused(answer, &format!("policy.{field}"));
+        }
+    }
+    for (seconds, nanos) in [(59, 1_500_000_000), (0, -1), (i64::MAX, 0)] {
+        let created_since = Some(prost_types::Timestamp { seconds, nanos });
+        let request = ListTasksRequest { created_since, ..Default::default() };
+        refused(BulkDeleteServiceClient::new(channel.clone()).list_tasks(with_key(&world, request)).await, "created_since");
+    }
+    assert_eq!(world.database.count("SELECT count(*) FROM offboarding_request"), 0);
+}
+
+#[tokio::test]
+async fn cells_of_a_table_are_neither_taken_apart_nor_run() {
+    let world = World::start(Door::Rest).await;
+    let types = [
+        ("a", "x;y"),
+        ("b", "x\ty"),
+        ("c", "\n=1"),
+        ("d", "＝1+1"),
+        ("e", " @x"),
+        ("f", "\u{feff}-1"),
+        ("g", "x\u{a0}"),
+        ("h", "plain text"),
+    ];
+    for (id, kind) in types {
+        world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": kind}})).await.unwrap();
+    }
+    let uris: Vec<_> = types.iter().map(|(id, _)| *id).collect();
+    world.call("BulkDeleteService/StartBulkDelete", json!({"uris": uris, "mode": "hard"})).await.unwrap();
+    until("they are gone", || world.database.count("SELECT count(*) FROM tombstone") == types.len() as i64).await;
+    let table = send(&world, "GET", "/v1/tombstones", &[("accept", "text/csv")], "").await.text();
+    let cell = |id: &str| {
+        let line = table.split("\r\n").find(|line| line.starts_with(&format!("{id},"))).unwrap_or_else(|| panic!("no {id} in {table}"));
+        let (_, rest) = line.split_once(',').unwrap();
+        rest.to_owned()
+    };
+    for (id, wanted) in [
+        ("a", "\"x;y\","),
+        ("b", "\"x\ty\","),
+        ("c", "\"'\n=1\","),
+        ("d", "'＝1+1,"),
+        ("e", "' @x,"),
+        ("f", "'\u{feff}-1,"),
+        ("g", "\"x\u{a0}\","),
+        ("h", "plain text,"),
+    ] {
+        assert!(cell(id).contains(wanted), "{id}: {wanted:?} is not in {:?}", cell(id));
+    }
+}
