@@ -19,4 +19,5 @@ pub mod offboarding;
 pub mod portfolio;
 pub mod proto;
 pub mod server;
+pub mod shares;
 pub mod telemetry;

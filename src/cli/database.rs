@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::PgConnection;
 
-use crate::config::{Database, Pool};
+use crate::config::{Database, Pool, Shares};
 use crate::db::embedded::EmbeddedPostgres;
 use crate::db::{self, Db, Options, Refused, migrations};
 use crate::error::{Error, Result};
@@ -39,6 +39,12 @@ impl Opened {
         self.options.acquire_timeout = pool.db_acquire_timeout;
         self.options.statement_timeout = pool.db_statement_timeout;
         self.options.lock_timeout = pool.db_lock_timeout;
+        self
+    }
+
+    /// Sets how its connections are shared out among realms.
+    pub fn with_shares(mut self, shares: &Shares) -> Self {
+        self.options.shares = db::Shares { realm: shares.realm_db_connections, slow: shares.slow_db_connections };
         self
     }
 

@@ -12,7 +12,7 @@ use crate::server::{self, drain::Signals};
 /// Serves until a signal ends it: the first drains, the second ends at once.
 pub async fn run(settings: Serve, instance: String, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Result<ExitCode> {
     let mut signals = Signals::install().map_err(Error::internal)?;
-    let database = Opened::open(&settings.database).await?.with_pool(&settings.pool);
+    let database = Opened::open(&settings.database).await?.with_pool(&settings.pool).with_shares(&settings.shares);
     let started = async {
         prepare(&database, settings.migrate, settings.pool.db_acquire_timeout).await?;
         let db = database.pool();

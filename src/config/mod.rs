@@ -7,6 +7,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 mod parse;
+mod shares;
+
+pub use shares::Shares;
 
 use parse::{origin, seconds, stream_name, subject_prefix};
 
@@ -144,6 +147,10 @@ pub struct Serve {
     /// Seconds that calls, and then workers, may take to finish
     #[arg(long, env = "OFFBOARD_DRAIN_TIMEOUT", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
     pub drain_timeout: Duration,
+
+    /// What one realm and one key may have.
+    #[command(flatten)]
+    pub shares: Shares,
 
     /// The connections of gRPC.
     #[command(flatten)]

@@ -4,22 +4,22 @@
 //! server has ended without a round trip; one that was idle for a while, or that was opened before another was lost, is tested by a statement.
 //! After its first failure of the kind that tells of its end it is dropped.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::Connection;
 use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::pg::PgConnection;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OnceCell;
 
 use crate::db::deadline;
 use crate::db::fault::{Fault, fault};
 use crate::db::seal::{self, Seal};
 use crate::db::session::{self, Refused, Session};
+use crate::db::share::{Permits, Shares};
 use crate::db::vitals::Look;
 use crate::error::{Error, Result};
-use crate::limits::database::{QUEUE, QUEUE_TIME};
 use crate::telemetry;
 
 /// A connection that was idle for longer than this is tested before it is used again.
@@ -54,6 +54,8 @@ pub struct Options {
     pub statement_timeout: Duration,
     /// The longest that a statement may wait for a lock.
     pub lock_timeout: Duration,
+    /// How connections are shared out among realms.
+    pub shares: Shares,
 }
 
 impl Options {
@@ -66,6 +68,7 @@ impl Options {
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(5),
+            shares: Shares::default(),
         }
     }
 }
@@ -150,8 +153,7 @@ struct Inner {
     /// When the idle connections were last closed because the database took no changes.
     swept: Mutex<Option<Instant>>,
     failures: Failures,
-    permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    permits: Permits,
     options: Options,
     seal: OnceCell<Seal>,
 }
@@ -165,8 +167,7 @@ impl Db {
             losses: AtomicU64::new(0),
             swept: Mutex::default(),
             failures: Failures::default(),
-            permits: Arc::new(Semaphore::new(options.pool_size as usize)),
-            waiting: AtomicUsize::new(0),
+            permits: Permits::new(&options),
             options,
             seal: OnceCell::new(),
         }))
@@ -183,7 +184,7 @@ impl Db {
         telemetry::observe_pool(move || telemetry::PoolState {
             used: inner.used.load(Ordering::Relaxed),
             idle: u32::try_from(inner.idle().len()).unwrap_or(u32::MAX),
-            waiting: u32::try_from(inner.waiting.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
+            waiting: u32::try_from(inner.permits.waiting()).unwrap_or(u32::MAX),
             max: inner.options.pool_size,
         });
     }
@@ -191,8 +192,8 @@ impl Db {
     /// Does `work` on a connection, off the runtime's threads. Work that lost a race against another transaction, or its connection before it can
     /// have changed anything, is done again, so it must leave nothing behind but what its transaction holds.
     ///
-    /// Calls wait in async code, not in blocked threads: a permit for each connection is taken first. Past the queue limit, or when none is
-    /// free in time, the call fails with `unavailable`.
+    /// Calls wait in async code, not in blocked threads: a permit for each connection is taken first, which [realms](crate::shares) share. Past
+    /// the queue limit, or when none is free in time, the call fails with `unavailable`.
     ///
     /// Where the caller has a [deadline], no statement may run past it.
     pub async fn run<T, F>(&self, work: F) -> Result<T>
@@ -200,7 +201,7 @@ impl Db {
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Fail> + Send + 'static,
     {
-        let permit = telemetry::waiting_for_pool(self.permit()).await?;
+        let permit = telemetry::waiting_for_pool(self.0.permits.take()).await?;
         let inner = self.0.clone();
         let span = tracing::Span::current();
         let deadline = deadline::current();
@@ -224,40 +225,6 @@ impl Db {
     /// What tokens are sealed with, read once in a process.
     pub async fn seal(&self) -> Result<Seal> {
         self.0.seal.get_or_try_init(|| self.run(seal::read)).await.cloned()
-    }
-
-    async fn permit(&self) -> Result<OwnedSemaphorePermit> {
-        let inner = &self.0;
-        if let Ok(permit) = inner.permits.clone().try_acquire_owned() {
-            return Ok(permit);
-        }
-        let _waiting = Waiting::enter(&inner.waiting, inner.options.queue_limit)?;
-        let acquired = tokio::time::timeout(inner.options.acquire_timeout, inner.permits.clone().acquire_owned()).await;
-        let late = |_| {
-            QUEUE_TIME.reached();
-            Error::unavailable("The service is busy; try again.")
-        };
-        acquired.map_err(late)?.map_err(Error::internal)
-    }
-}
-
-/// A place in the queue, given back also when its caller goes away.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize, limit: usize) -> Result<Self> {
-        let place = Waiting(count);
-        if count.fetch_add(1, Ordering::Relaxed) >= limit {
-            QUEUE.reached();
-            return Err(Error::unavailable("The service is busy; try again."));
-        }
-        Ok(place)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -18,7 +18,7 @@ pub static CONNECTIONS: Limit = Limit {
 /// Calls that wait for a connection.
 pub static QUEUE: Limit = Limit {
     name: "database_queue",
-    bounds: "Calls of one process that wait for a connection to the database",
+    bounds: "Calls of one process that wait for a connection to the database; half as many of one realm",
     value: Value::Setting("db-queue-limit"),
     past: "`unavailable` (503), at once",
 };
@@ -26,7 +26,7 @@ pub static QUEUE: Limit = Limit {
 /// How long a call waits for a connection.
 pub static QUEUE_TIME: Limit = Limit {
     name: "database_queue_time",
-    bounds: "Time that a call waits for a connection, and that a database which is away is tried",
+    bounds: "Time that a call waits for a connection, twelve times as long within a stream; and that a database which is away is tried",
     value: Value::Setting("db-acquire-timeout"),
     past: "`unavailable` (503)",
 };

@@ -6,6 +6,7 @@ use crate::telemetry;
 pub mod answers;
 pub mod database;
 pub mod requests;
+pub mod shares;
 
 /// One limit.
 #[derive(Debug)]
@@ -37,8 +38,12 @@ impl Limit {
 }
 
 /// All limits, by the heading that they stand under.
-pub const ALL: &[(&str, &[&Limit])] =
-    &[("Calls and messages", requests::ALL), ("The database", database::ALL), ("Request lines, headers and answers", answers::ALL)];
+pub const ALL: &[(&str, &[&Limit])] = &[
+    ("Calls and messages", requests::ALL),
+    ("Shares", shares::ALL),
+    ("The database", database::ALL),
+    ("Request lines, headers and answers", answers::ALL),
+];
 
 #[cfg(test)]
 mod tests {

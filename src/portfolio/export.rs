@@ -3,27 +3,30 @@
 //! An export reads in one transaction, from one snapshot, and so holds a connection until its reader has come to the end. What that may cost
 //! others is bounded: few exports at once, a reader that must go on, and a longest time for all of it.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::pg::PgConnection;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::Instrument;
 
 use crate::db::{Db, Fail, Realm, Work};
 use crate::error::{Code, Error, Result};
+use crate::limits::shares::{EXPORTS, EXPORTS_AT_ONCE};
 use crate::portfolio::model::View;
 use crate::portfolio::service::to_proto;
 use crate::portfolio::{export_queries, queries};
 use crate::proto::v1::{ExportPortfolioResponse, PortfolioExportSummary};
+use crate::shares::{self, Rules, Turn, Turns};
 
-/// How many exports are under way at once.
-const AT_ONCE: usize = 2;
+/// How many exports are under way at once; one realm has two of them at most.
+const AT_ONCE: usize = EXPORTS_AT_ONCE as usize;
+/// How many may wait for that.
+const WAITING: usize = 100;
 /// How many ids a message has.
 const IDS: i64 = 1_000;
 /// How many messages are read ahead of the reader.
@@ -38,22 +41,22 @@ pub type Messages = BoxStream<'static, Result<ExportPortfolioResponse, Status>>;
 
 /// The exports of a service.
 #[derive(Clone, Debug)]
-pub struct Exports(Arc<Semaphore>);
+pub struct Exports(Turns);
 
 impl Exports {
     /// None so far, on a database.
     pub fn new(db: &Db) -> Self {
         // At least half of the connections stay for others, be the pool ever so small.
         let half = (db.options().pool_size as usize / 2).max(1);
-        Exports(Arc::new(Semaphore::new(AT_ONCE.min(half))))
+        Exports(Turns::new(Rules::of_long_work(AT_ONCE.min(half), WAITING)))
     }
 
     /// Begins an export. It fails as a whole until the first message is there.
     pub async fn begin(&self, db: Db, realm: Realm, portfolio_id: String) -> Result<Messages, Status> {
-        let turn = tokio::time::timeout(db.options().acquire_timeout, self.0.clone().acquire_owned()).await;
-        let turn = turn.map_err(|_| Error::unavailable("Too many exports are under way; try again."))?.map_err(Error::internal)?;
+        let turn = self.0.acquire(shares::current(), db.options().acquire_timeout, |_| EXPORTS.reached()).await;
+        let turn = turn.map_err(|_| Error::unavailable("Too many exports are under way; try again."))?;
         let (sender, mut messages) = mpsc::channel(AHEAD);
-        tokio::spawn(run(db, realm, portfolio_id, sender, turn).in_current_span());
+        tokio::spawn(shares::inherit(run(db, realm, portfolio_id, sender, turn)).in_current_span());
         let first = messages.recv().await.ok_or_else(|| Error::internal("an export ended without a message"))??;
         Ok(futures::stream::iter([Ok(first)]).chain(ReceiverStream::new(messages)).boxed())
     }
@@ -61,7 +64,7 @@ impl Exports {
 
 type Sender = mpsc::Sender<Result<ExportPortfolioResponse, Status>>;
 
-async fn run(db: Db, realm: Realm, portfolio_id: String, sender: Sender, turn: OwnedSemaphorePermit) {
+async fn run(db: Db, realm: Realm, portfolio_id: String, sender: Sender, turn: Turn) {
     let outlet = Outlet { sender: sender.clone(), runtime: Handle::current(), begun: Instant::now() };
     let exported = db.run(move |connection| {
         let mut snapshot = connection.build_transaction().repeatable_read().read_only();

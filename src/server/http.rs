@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service, ServiceExt};
 
+use super::aside::Aside;
 use super::cors::Cors;
 use super::layers::refuse;
 use super::stack::Stack;
@@ -29,12 +30,13 @@ pub struct HttpDoor {
     gateway: Gateway<Stack>,
     web: GrpcWebService<Stack>,
     cors: Option<Cors>,
+    aside: Aside,
 }
 
 impl HttpDoor {
     /// REST by the gateway, gRPC-Web by the stack, and both for pages of these origins.
     pub fn new(gateway: Gateway<Stack>, stack: Stack, cors: Option<Cors>) -> Self {
-        HttpDoor { gateway, web: GrpcWebLayer::new().layer(stack), cors }
+        HttpDoor { gateway, web: GrpcWebLayer::new().layer(stack), cors, aside: Aside::new() }
     }
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
@@ -77,12 +79,15 @@ impl HttpDoor {
 
     // Neither is async itself: the compiler cannot tell there that the error of the stack may be one.
     fn web(self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        let answer = self.web.oneshot(request);
-        answer.map(|answer| answer.unwrap_or_else(|error| refuse(Error::internal(error))).map(Body::new)).boxed()
+        let guard = self.aside.guard(&request);
+        let answer = self.web.oneshot(request).map(|answer| answer.unwrap_or_else(|error| refuse(Error::internal(error))));
+        Aside::answer(guard, answer).map(|answer| answer.map(Body::new)).boxed()
     }
 
     fn rest(mut self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        self.gateway.call(request).map(|answer| answer.unwrap_or_else(|never| match never {})).boxed()
+        let guard = self.aside.guard(&request);
+        let answer = self.gateway.call(request).map(|answer| answer.unwrap_or_else(|never| match never {}));
+        Aside::answer(guard, answer).map(|answer| answer.map(Body::new)).boxed()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What stands between the network and the capabilities: listeners, the layers that each call passes, and the end of the process.
 
 pub mod admin;
+pub mod aside;
 mod cors;
 pub mod drain;
 mod health;

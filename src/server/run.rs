@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tower::Layer;
+use tower::layer::layer_fn;
 
 use super::admin::{AdminThread, Pulse};
+use super::aside::Aside;
 use super::cors::Cors;
 use super::drain::{Drain, Grace};
 use super::health::Health;
@@ -179,6 +181,7 @@ async fn open_doors(
         calls,
         message_bytes: settings.max_body_bytes,
         concurrent_calls: settings.max_concurrent_calls,
+        shares: settings.shares.clone(),
         request_timeout: settings.request_timeout,
         public_url: settings.public_url.clone(),
     };
@@ -225,6 +228,8 @@ where
     if let Some(grace) = given(settings.grpc_max_connection_age_grace) {
         server = server.max_connection_age_grace(grace);
     }
+    let aside = Aside::new();
+    let layers = layer_fn(move |routes: Routes| aside.stack(layers.layer(routes)));
     let served = server.layer(layers).add_routes(routes).serve_with_incoming_shutdown(incoming, closing.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "the gRPC listener ended");

@@ -13,10 +13,12 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::layers::{
-    AroundLayer, Auth, Authorize, Deadline, Failures, Idempotency, Load, Methods, Panics, RateLimit, RequestIds, Scopes, Trace, Version,
+    AroundLayer, Auth, Authorize, Deadline, Failures, Idempotency, Load, Methods, Panics, RateLimit, RequestIds, Scopes, Share, Trace,
+    Version,
 };
 use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
+use crate::config::Shares;
 use crate::db::Db;
 use crate::entity::{AttributeIndexService, EntityService};
 use crate::events::{EventService, Hub, Watching};
@@ -31,6 +33,7 @@ use crate::proto::v1::event_service_server::EventServiceServer;
 use crate::proto::v1::offboarding_service_server::OffboardingServiceServer;
 use crate::proto::v1::portfolio_service_server::PortfolioServiceServer;
 use crate::proto::v1::removal_service_server::RemovalServiceServer;
+use crate::shares::Budget;
 
 /// The stack as a service.
 pub type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
@@ -44,6 +47,8 @@ pub struct Limits {
     pub calls: RateLimit,
     /// The most calls at once.
     pub concurrent_calls: usize,
+    /// What one realm and one key may have of them, and of streams.
+    pub shares: Shares,
     /// The longest a call may take.
     pub request_timeout: Duration,
     /// Where callers reach the REST door, for links to what a failure means.
@@ -100,6 +105,14 @@ pub fn reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Er
     Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }
 
+fn share(limits: &Limits, methods: Methods) -> Share {
+    let (realm, key) = limits.shares.calls(limits.concurrent_calls);
+    let calls = Budget::new(limits.concurrent_calls, realm, key);
+    let (realm, key) = limits.shares.streams();
+    let streams = Budget::new(limits.shares.max_concurrent_streams, realm, key);
+    Share::new(methods, calls, streams, limits.shares.stream_silence_timeout)
+}
+
 /// What every call passes, from the outside in; `layers` says why in this order.
 pub fn layers(
     limits: &Limits,
@@ -115,11 +128,12 @@ pub fn layers(
         .layer(AroundLayer(Failures::new(limits.message_bytes, limits.public_url.as_deref())))
         .layer(AroundLayer(Panics))
         .layer(AroundLayer(Load::new(limits.concurrent_calls, closing, traffic)))
-        .layer(AroundLayer(Deadline::new(methods, limits.request_timeout)))
+        .layer(AroundLayer(Deadline::new(methods.clone(), limits.request_timeout)))
         .layer(AroundLayer(Auth::new(authenticator, Scopes::declared(descriptors))))
         .layer(AroundLayer(limits.calls.clone()))
         .layer(AroundLayer(Version))
         .layer(AroundLayer(Authorize))
+        .layer(AroundLayer(share(limits, methods)))
         .layer(AroundLayer(Idempotency::default()))
         .into_inner();
     layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes).map_err(BoxError::from)))

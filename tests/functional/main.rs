@@ -42,6 +42,7 @@ mod proxy;
 mod publisher;
 mod publishing;
 mod rest_door;
+mod shares;
 mod shown_members;
 mod shutdown;
 mod tombstones;

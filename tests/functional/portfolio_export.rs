@@ -37,7 +37,7 @@ fn given_members(database: &Database, portfolio: &str, count: i64) {
 const CROWD: u32 = 60_000;
 
 /// That many members, of long ids.
-fn given_a_crowd(database: &Database, portfolio: &str) {
+pub fn given_a_crowd(database: &Database, portfolio: &str) {
     database.sql(&format!(
         "INSERT INTO entity (realm_id, id, incarnation, type, state, portfolio_id, attached_at)
          SELECT p.realm_id, rpad('m' || n, 128, '_'), gen_random_uuid(), 'T', 'active', p.id, now()

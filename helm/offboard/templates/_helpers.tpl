@@ -110,6 +110,13 @@ there is no existing one.
       "OFFBOARD_MAX_BODY_BYTES" .Values.limits.maxBodyBytes
       "OFFBOARD_MAX_CONCURRENT_CALLS" .Values.limits.maxConcurrentCalls
       "OFFBOARD_RATE_LIMIT" .Values.limits.rateLimit
+      "OFFBOARD_REALM_CONCURRENT_CALLS" .Values.shares.realmConcurrentCalls
+      "OFFBOARD_KEY_CONCURRENT_CALLS" .Values.shares.keyConcurrentCalls
+      "OFFBOARD_MAX_CONCURRENT_STREAMS" .Values.shares.maxConcurrentStreams
+      "OFFBOARD_REALM_CONCURRENT_STREAMS" .Values.shares.realmConcurrentStreams
+      "OFFBOARD_KEY_CONCURRENT_STREAMS" .Values.shares.keyConcurrentStreams
+      "OFFBOARD_REALM_DB_CONNECTIONS" .Values.shares.realmDbConnections
+      "OFFBOARD_SLOW_DB_CONNECTIONS" .Values.shares.slowDbConnections
 }}
 {{- range $name, $number := $numbers }}
 {{- if not (kindIs "invalid" $number) }}
@@ -119,6 +126,7 @@ there is no existing one.
 {{- end }}
 {{- $seconds := dict
       "OFFBOARD_REQUEST_TIMEOUT" .Values.limits.requestTimeoutSeconds
+      "OFFBOARD_STREAM_SILENCE_TIMEOUT" .Values.shares.streamSilenceTimeoutSeconds
       "OFFBOARD_GRPC_KEEPALIVE_INTERVAL" .Values.grpc.keepaliveIntervalSeconds
       "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT" .Values.grpc.keepaliveTimeoutSeconds
       "OFFBOARD_GRPC_MAX_CONNECTION_AGE" .Values.grpc.maxConnectionAgeSeconds

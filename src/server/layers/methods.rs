@@ -13,6 +13,8 @@ pub struct Method {
     pub name: String,
     /// Either side sends more than one message.
     pub streaming: bool,
+    /// The caller sends more than one message.
+    pub sends_many: bool,
     /// It serves the machinery around the service, not its callers: health and reflection.
     pub probe: bool,
 }
@@ -49,6 +51,7 @@ fn methods_in(descriptor_set: &[u8], probe: bool) -> Vec<Method> {
             methods.extend(service.method.iter().map(|method| Method {
                 name: format!("{}.{}/{}", file.package(), service.name(), method.name()),
                 streaming: method.client_streaming() || method.server_streaming(),
+                sends_many: method.client_streaming(),
                 probe,
             }));
         }
@@ -70,5 +73,7 @@ mod tests {
         assert_eq!(kind("/grpc.health.v1.Health/Watch"), Some((true, true)));
         assert_eq!(kind("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), Some((true, true)));
         assert_eq!(kind("/offboard.v1.EntityService/Invented"), None);
+        let sends_many = |path: &str| methods.find(path).is_some_and(|method| method.sends_many);
+        assert!(sends_many("/offboard.v1.EntityService/ImportEntities") && !sends_many("/offboard.v1.EventService/WatchEvents"));
     }
 }

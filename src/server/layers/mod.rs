@@ -11,7 +11,8 @@
 //! 7. [`auth`] finds out who calls, and whether they may;
 //! 8. [`rate_limit`] refuses a key that calls too often;
 //! 9. [`api_version`] finds the version that the call speaks;
-//! 10. [`idempotency`] reads how often the call may take effect, which the caller's key is part of.
+//! 10. [`share`] refuses what is more than the share of a key or a realm, and says for whom everything further in works;
+//! 11. [`idempotency`] reads how often the call may take effect, which the caller's key is part of.
 
 pub mod api_version;
 pub mod around;
@@ -23,6 +24,7 @@ pub mod methods;
 pub mod panic;
 pub mod rate_limit;
 pub mod request_id;
+pub mod share;
 pub mod status;
 #[cfg(test)]
 mod testing;
@@ -44,6 +46,7 @@ pub use methods::Methods;
 pub use panic::Panics;
 pub use rate_limit::RateLimit;
 pub use request_id::{RequestId, RequestIds};
+pub use share::Share;
 pub use status::Failures;
 pub use trace::Trace;
 

@@ -1,0 +1,305 @@
+//! Does work that takes the processor long beside the threads of the runtime, a bounded amount of it at a time and in a fair order among callers.
+//!
+//! What a call computes depends on what its caller sends and has stored: a body of megabytes that is read, a page of large entities that is written
+//! and compressed, a filter with hundreds of conditions. On a thread of the runtime every millisecond of it is one that all other calls of that
+//! thread wait. It cannot be told from outside when a call will compute for long, so each step of it is measured, and remembered by who called
+//! what: from then on such calls do their steps aside. A request that declares to be large does so from the beginning.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use nix::time::{ClockId, clock_gettime};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tower::{BoxError, ServiceExt};
+use uuid::Uuid;
+
+use super::stack::Stack;
+use crate::limits::shares::{ASIDE, ASIDE_BYTES, STEP, STEP_MICROSECONDS};
+use crate::shares::{Party, Rules, Turn, Turns};
+
+/// A step that takes the processor longer is to be done aside.
+const LONG: Duration = Duration::from_micros(STEP_MICROSECONDS);
+/// After so many steps that took no longer a call does the next ones on the runtime's threads again.
+const SHORT_STEPS: u32 = 16;
+/// For how long it is remembered that a caller's calls of a kind take long.
+const REMEMBER: Duration = Duration::from_secs(600);
+const REMEMBER_AT_MOST: usize = 10_000;
+/// The longest that a step waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Where steps are done aside. Clones are one and the same.
+#[derive(Clone, Debug)]
+pub struct Aside(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    turns: Turns,
+    hashes: RandomState,
+    known: Mutex<HashMap<Work, Instant>>,
+}
+
+/// Who called what, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Work {
+    caller: u64,
+    kind: u64,
+}
+
+impl Aside {
+    /// Twice as many steps at once as the machine has processors, half of them for one caller.
+    pub fn new() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let turns = Turns::new(Rules::of_long_work(processors * 2, usize::MAX));
+        Aside(Arc::new(Inner { turns, hashes: RandomState::new(), known: Mutex::default() }))
+    }
+
+    /// Has what a service does for a request done aside where it takes long.
+    pub fn stack(&self, stack: Stack) -> Stack {
+        let aside = self.clone();
+        Stack::new(tower::service_fn(move |request: Request<tonic::body::Body>| {
+            let guard = aside.guard(&request);
+            let answer = stack.clone().oneshot(request);
+            async move {
+                let (answer, guard) = Steps { guard: Some(guard), inner: Box::pin(answer) }.await;
+                let answer: Result<Response<tonic::body::Body>, BoxError> = answer;
+                answer.map(|answer| answer.map(|inner| tonic::body::Body::new(AsideBody { guard, inner })))
+            }
+        }))
+    }
+
+    /// The same for work that makes one answer of one request.
+    pub async fn answer<B>(guard: Guard, work: impl Future<Output = Response<B>> + Send) -> Response<AsideBody<B>> {
+        let (answer, guard) = Steps { guard: Some(guard), inner: Box::pin(work) }.await;
+        answer.map(|inner| AsideBody { guard, inner })
+    }
+
+    /// Watches over what is done for a request.
+    pub fn guard<B>(&self, request: &Request<B>) -> Guard {
+        let hash = |parts: &dyn Fn(&mut dyn Hasher)| {
+            let mut hasher = self.0.hashes.build_hasher();
+            parts(&mut hasher);
+            hasher.finish()
+        };
+        let (headers, path) = (request.headers(), request.uri().path());
+        let caller = hash(&|hasher| hasher.write(credential(headers)));
+        let kind = hash(&|hasher| {
+            hasher.write(request.method().as_str().as_bytes());
+            // The beginning of a path and its length tell methods of an API apart, and the ids in it do not.
+            path.split('/').take(3).for_each(|segment| hasher.write(segment.as_bytes()));
+            hasher.write_usize(path.matches('/').count());
+        });
+        let work = Work { caller, kind };
+        let known = self.known().get(&work).is_some_and(|learned| learned.elapsed() < REMEMBER);
+        let large = is_large(headers);
+        if large {
+            ASIDE.reached();
+        }
+        Guard { aside: self.clone(), work, takes_long: known || large, short_steps: 0, turn: None }
+    }
+
+    fn learn(&self, work: Work) {
+        let mut known = self.known();
+        if known.len() >= REMEMBER_AT_MOST {
+            known.retain(|_, learned| learned.elapsed() < REMEMBER);
+        }
+        if known.len() < REMEMBER_AT_MOST {
+            known.insert(work, Instant::now());
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Work, Instant>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Aside {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn credential(headers: &HeaderMap) -> &[u8] {
+    headers.get(header::AUTHORIZATION).or_else(|| headers.get("apikey")).map_or(&[], |value| value.as_bytes())
+}
+
+fn is_large(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    length.is_some_and(|length| length > ASIDE_BYTES)
+}
+
+/// Watches over the steps of a call.
+pub struct Guard {
+    aside: Aside,
+    work: Work,
+    takes_long: bool,
+    /// How many steps of those that were done aside did not take long, since the last that did.
+    short_steps: u32,
+    turn: Option<BoxFuture<'static, Option<Turn>>>,
+}
+
+impl Guard {
+    /// Does a step: here if it is not known to take long, and otherwise aside, when it is its turn.
+    fn step<T>(&mut self, context: &mut Context<'_>, step: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        if !self.takes_long || !can_step_aside() {
+            let (done, took) = measured(|| step(context));
+            if took > LONG {
+                STEP.reached();
+                self.takes_long = true;
+                self.short_steps = 0;
+                self.aside.learn(self.work);
+            }
+            return done;
+        }
+        let turn = self.turn.get_or_insert_with(|| turn(self.aside.clone(), self.work));
+        let turn = ready!(turn.as_mut().poll(context));
+        self.turn = None;
+        let (done, took) = tokio::task::block_in_place(|| measured(|| step(context)));
+        drop(turn);
+        self.short_steps = if took > LONG { 0 } else { self.short_steps + 1 };
+        self.takes_long = self.short_steps < SHORT_STEPS;
+        done
+    }
+}
+
+fn turn(aside: Aside, work: Work) -> BoxFuture<'static, Option<Turn>> {
+    let key = Uuid::from_u64_pair(work.caller, 0);
+    let party = Party { realm: work.caller as i32, key, kind: Arc::default(), streams: false };
+    async move { aside.0.turns.acquire(Some(party), PATIENCE, |_| {}).await.ok() }.boxed()
+}
+
+/// Whether this thread can leave its other tasks to another one.
+fn can_step_aside() -> bool {
+    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+}
+
+/// Does something and tells for how long it kept the processor busy: how long it took by the clock says more of what else there was to do.
+fn measured<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let now = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
+    let begun = now();
+    let done = work();
+    (done, now().saturating_sub(begun))
+}
+
+/// The work for a request, step by step.
+struct Steps<F> {
+    guard: Option<Guard>,
+    inner: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Steps<F> {
+    type Output = (F::Output, Guard);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let guard = this.guard.as_mut().expect("a future is not polled when it has ended");
+        let output = ready!(guard.step(context, |context| this.inner.as_mut().poll(context)));
+        let guard = this.guard.take().expect("it was there above");
+        Poll::Ready((output, guard))
+    }
+}
+
+/// The body of an answer, of which each piece is made step by step.
+pub struct AsideBody<B> {
+    guard: Guard,
+    inner: B,
+}
+
+impl<B: Body + Unpin> Body for AsideBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = &mut *self;
+        this.guard.step(context, |context| Pin::new(&mut this.inner).poll_frame(context))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::mpsc;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full, StreamBody};
+
+    use super::*;
+
+    fn request(key: &str, path: &str, length: u64) -> Request<()> {
+        let request = Request::post(path).header("apikey", key).header("content-length", length);
+        request.body(()).expect("headers that are fit")
+    }
+
+    /// Keeps the thread until another task of the runtime has run; false if none does.
+    fn waits_for_another_task() -> bool {
+        let (sender, receiver) = mpsc::channel();
+        tokio::spawn(async move { sender.send(()) });
+        receiver.recv_timeout(Duration::from_secs(20)).is_ok()
+    }
+
+    fn compute() {
+        let mut took = Duration::ZERO;
+        while took < LONG * 3 {
+            took += measured(|| (0..1000).map(std::hint::black_box).sum::<u64>()).1;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn while_a_large_request_is_worked_on_the_only_thread_does_other_work() {
+        let guard = Aside::new().guard(&request("k", "/v1/entities", 1 << 20));
+        let answer = tokio::spawn(async move {
+            let answer = Aside::answer(guard, async { Response::new(Full::new(Bytes::from(waits_for_another_task().to_string()))) });
+            answer.await.into_body().collect().await
+        });
+        assert_eq!(answer.await.unwrap().unwrap().to_bytes(), "true");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn an_answer_that_once_took_long_is_made_aside_the_next_time() {
+        let aside = Aside::new();
+        let made = |work: fn() -> bool| {
+            let guard = aside.guard(&request("k", "/v1/entities/e", 0));
+            let frames = futures::stream::once(async move { Ok::<_, Infallible>(Frame::data(Bytes::from(work().to_string()))) });
+            let answer = Aside::answer(guard, std::future::ready(Response::new(StreamBody::new(Box::pin(frames)))));
+            tokio::spawn(async { answer.await.into_body().collect().await.map(|body| body.to_bytes()) })
+        };
+        let first = made(|| {
+            compute();
+            true
+        });
+        assert_eq!(first.await.unwrap().unwrap(), "true");
+        assert_eq!(made(waits_for_another_task).await.unwrap().unwrap(), "true");
+        let takes_long = |key, path| aside.guard(&request(key, path, 0)).takes_long;
+        assert!(takes_long("k", "/v1/entities/another"));
+        assert!(!takes_long("other", "/v1/entities/e") && !takes_long("k", "/v1/portfolios/p") && !takes_long("k", "/v1/entities"));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_call_whose_steps_are_short_again_is_done_as_any_other() {
+        let mut guard = Aside::new().guard(&request("k", "/v1/events:watch", 1 << 20));
+        let steps = tokio::spawn(async move {
+            for step in 0..SHORT_STEPS {
+                assert!(guard.takes_long, "{step}");
+                std::future::poll_fn(|context| guard.step(context, |_| Poll::Ready(()))).await;
+            }
+            guard.takes_long
+        });
+        assert!(!steps.await.unwrap());
+    }
+}

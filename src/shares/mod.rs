@@ -1,0 +1,62 @@
+//! Shares of what all callers use together: how much of it one realm, and one key, may have at once.
+//!
+//! There are two kinds. A [`Budget`] is a number of places, such as calls at once: who finds their share taken is refused. [`Turns`] are waited
+//! for, such as connections of the pool: who finds their share taken waits, while others go by. In both a realm may use what lies idle, though
+//! never all of it: the less is free, the less one realm may have, so that there is something left for the next who comes.
+//!
+//! Who wants a share is known by the [`Party`] of the work at hand, which the layer behind authentication sets. What has none is the service's
+//! own work: workers, sweeps, wake-ups.
+
+mod budget;
+mod party;
+mod rules;
+mod turns;
+
+pub use budget::{Budget, Full, Place};
+pub use party::{Party, current, inherit, of, of_sync};
+pub use rules::Rules;
+pub use turns::{Hindrance, Refused, Turn, Turns};
+
+/// Whether one who holds so many may take one more of those that are `free`, where one alone may have `part` of `total`.
+///
+/// With `n` who want all they can get, each ends up with as much as is left free times the ratio of `part` to the rest: for a half of all that is
+/// a half for one, a third each for two, a quarter each for three. This is how switches share a buffer among queues: Choudhury and Hahne,
+/// "Dynamic queue length thresholds for shared-memory packet switches" (1998). Who holds nothing may always have the first.
+fn leaves_enough(held: usize, free: usize, part: usize, total: usize) -> bool {
+    if free == 0 {
+        return false;
+    }
+    held == 0 || held < part && (held + 1).saturating_mul(total.saturating_sub(part)) <= part.saturating_mul(free - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::leaves_enough;
+
+    /// What each of so many has when all take as much as they may, the first as much as it can get before the next comes.
+    fn shares(takers: usize, part: usize, total: usize) -> Vec<usize> {
+        let mut held = vec![0; takers];
+        let mut free = total;
+        for taker in &mut held {
+            while leaves_enough(*taker, free, part, total) {
+                *taker += 1;
+                free -= 1;
+            }
+        }
+        held
+    }
+
+    #[test]
+    fn one_has_its_part_and_leaves_something_to_those_who_come_later() {
+        assert_eq!(shares(1, 7, 10), [7]);
+        assert_eq!(shares(4, 512, 1024), [512, 256, 128, 64]);
+        assert_eq!(shares(2, 1, 2), [1, 1]);
+        assert_eq!(shares(2, 3, 4), [3, 1]);
+        assert_eq!(shares(1, 1, 1), [1]);
+    }
+
+    #[test]
+    fn where_one_may_have_all_it_has_all() {
+        assert_eq!(shares(2, 10, 10), [10, 0]);
+    }
+}
