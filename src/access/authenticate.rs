@@ -5,11 +5,15 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use diesel::pg::PgConnection;
+use futures::stream::{self, BoxStream, StreamExt};
+use tonic::Status;
+
 use crate::access::key::{Caller, Key, Secret, invalid_credentials};
 use crate::access::queries;
 use crate::db::listen::WakeUps;
-use crate::db::{Db, clock};
-use crate::error::Result;
+use crate::db::{Db, Work, clock};
+use crate::error::{Code, Error, Result};
 
 /// The topic that wakes when a key is revoked.
 pub const KEYS_TOPIC: &str = "keys";
@@ -17,9 +21,20 @@ pub const KEYS_TOPIC: &str = "keys";
 /// A key is looked up again after this time even if nobody tells of its end.
 const REMEMBER: Duration = Duration::from_secs(5);
 const REMEMBER_AT_MOST: usize = 10_000;
+/// How often the key of a call that lasts is looked at again.
+pub const CHECK_KEY: Duration = Duration::from_secs(3);
 
 /// Keys by the hash of their secret, and when each was found.
 type Known = HashMap<[u8; 32], (Instant, Arc<Key>)>;
+
+/// The messages of a call that lasts.
+type Messages<T> = BoxStream<'static, Result<T, Status>>;
+
+/// Fails, in the transaction of what a caller is about to do, once the caller would not be admitted any more.
+pub fn check(connection: &mut PgConnection, caller: &Caller) -> Work<()> {
+    let key = queries::get_key(connection, &caller.realm, caller.key_id)?;
+    Ok(key.ok_or_else(invalid_credentials)?.check(clock::now())?)
+}
 
 /// Authenticates callers by their keys. Cheap to clone.
 ///
@@ -64,9 +79,33 @@ impl Authenticator {
 
     /// Whether a caller who was admitted earlier still would be: fails once the key has expired or was revoked. For calls that last.
     pub async fn check(&self, caller: &Caller) -> Result<()> {
-        let (realm, key_id) = (caller.realm.clone(), caller.key_id);
-        let key = self.db.run(move |connection| queries::get_key(connection, &realm, key_id)).await?;
-        key.ok_or_else(invalid_credentials)?.check(clock::now())
+        let caller = caller.clone();
+        self.db.run(move |connection| check(connection, &caller)).await
+    }
+
+    /// Returns once a caller who was admitted earlier would not be any more, with what to tell them. A database that is away expels nobody.
+    pub async fn expelled(self, caller: Caller) -> Error {
+        loop {
+            tokio::time::sleep(CHECK_KEY).await;
+            match self.check(&caller).await {
+                Err(error) if error.code() == Code::InvalidCredentials => return error,
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+
+    /// The messages of a stream until its caller would not be admitted any more, which is then its last word.
+    pub fn while_admitted<T: Send + 'static>(&self, caller: Caller, messages: Messages<T>) -> Messages<T> {
+        let expelled = Box::pin(self.clone().expelled(caller));
+        let admitted = stream::unfold(Some((messages, expelled)), |state| async {
+            let (mut messages, mut expelled) = state?;
+            tokio::select! {
+                biased;
+                error = &mut expelled => Some((Err(error.into()), None)),
+                message = messages.next() => message.map(|message| (message, Some((messages, expelled)))),
+            }
+        });
+        admitted.boxed()
     }
 
     /// Forgets every key whenever one was revoked, which wakes it. Runs until it is dropped.

@@ -142,8 +142,11 @@ fn answer<A: Message + Default>(
         Ok(Ok(response))
     });
     match outcome {
-        // What the service refused is an answer too; it is kept without the effects of the attempt. A failure of ours is not.
-        Err(crate::db::Fail::Answer(error)) if !replayed && error.code().http() < 500 && error.code() != Code::IdempotencyKeyReused => {
+        // What the service refused is an answer too; it is kept without the effects of the attempt. A failure of ours is not, nor is that the
+        // caller's key has ended, which is no answer to the request.
+        Err(crate::db::Fail::Answer(error))
+            if !replayed && error.code().http() < 500 && !matches!(error.code(), Code::IdempotencyKeyReused | Code::InvalidCredentials) =>
+        {
             let status = Status::from(error);
             connection.transaction(|connection| {
                 if let Some(known) = known(connection, caller, record)? {

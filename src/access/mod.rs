@@ -8,6 +8,6 @@ mod key;
 pub mod queries;
 
 pub use api_version::ApiVersion;
-pub use authenticate::{Authenticator, KEYS_TOPIC};
+pub use authenticate::{Authenticator, CHECK_KEY, KEYS_TOPIC, check};
 pub use idempotency::{IdempotencyKey, Once, REPLAYED};
 pub use key::{Caller, Key, Scope, Secret};

@@ -5,9 +5,11 @@ use std::sync::OnceLock;
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text, Uuid as SqlUuid};
 
+use crate::bulk_delete::bound::Look;
 use crate::bulk_delete::kind::{Moved, Plan, Span, TaskWork};
+use crate::bulk_delete::model::Reason;
 use crate::bulk_delete::selector::{Locked, Selector};
 use crate::bulk_delete::slice_queries::lease_lost;
 use crate::bulk_delete::task_queries::{self, Claimed};
@@ -29,17 +31,22 @@ struct Statements {
     selector: Selector,
     awaiting: Texts,
     passing: Texts,
+    next: String,
 }
 
 struct Texts {
     onward: String,
     again: String,
+    refused: String,
 }
 
 impl Statements {
     fn new(selector: Selector) -> Self {
-        let texts = |locked| Texts { onward: selector.chunk_text(false, locked), again: selector.chunk_text(true, locked) };
-        Statements { awaiting: texts(Locked::Await), passing: texts(Locked::Pass), selector }
+        let texts = |locked| {
+            let [onward, again, refused] = [Look::Onward, Look::Again, Look::Refused].map(|look| selector.chunk_text(look, locked));
+            Texts { onward, again, refused }
+        };
+        Statements { awaiting: texts(Locked::Await), passing: texts(Locked::Pass), next: selector.next_text(), selector }
     }
 }
 
@@ -76,20 +83,29 @@ impl TaskWork for Chunks {
         task_queries::plan_of(connection, claim, &self.walking.selector)
     }
 
+    fn next(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Option<String>> {
+        let statements = self.statements(connection, claim)?;
+        let selector = &statements.selector;
+        let brink = brink(connection, selector, claim, span)?;
+        let until = brink.as_deref().unwrap_or(span.until);
+        let span = &Span { until, limit: 1, ..*span };
+        let next = Next(Chunk { selector, claim, text: &statements.next, span, is_end: false, lease: 0.0, missed: &[] });
+        Ok(next.get_result::<(String,)>(connection).optional()?.map(|(key,)| key))
+    }
+
     fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Moved> {
         let statements = self.statements(connection, claim)?;
         let texts = if span.locked == Locked::Await { &statements.awaiting } else { &statements.passing };
         let selector = &statements.selector;
-        let brink = match span.reach {
-            Some(reach) if selector.walks() => {
-                Brink { realm: claim.realm.id(), cursor: span.cursor, until: span.until, reach }.get_result(connection).optional()?
-            }
-            _ => None,
+        let brink = match span.only {
+            Some(key) => Some(key.to_owned()),
+            None => brink(connection, selector, claim, span)?,
         };
         let is_end = brink.is_none();
-        let until = brink.as_ref().map_or(span.until, |(key,): &(String,)| key);
+        let until = brink.as_deref().unwrap_or(span.until);
         let span = &Span { until, ..*span };
-        let chunk = Chunk { selector, claim, text: &texts.onward, span, is_end, lease: span.lease.as_secs_f64(), missed: &[] };
+        let text = if span.refused.is_some() { &texts.refused } else { &texts.onward };
+        let chunk = Chunk { selector, claim, text, span, is_end, lease: span.lease.as_secs_f64(), missed: &[] };
         let (moved, exhausted, mut deleted, mut missed, met): (bool, bool, i64, Vec<String>, i64) = chunk.get_result(connection)?;
         for _ in 0..ROUNDS {
             if !moved || missed.is_empty() {
@@ -114,6 +130,13 @@ impl TaskWork for Chunks {
     }
 }
 
+/// Where a chunk ends before its span does, because it would have to look at too much.
+fn brink(connection: &mut PgConnection, selector: &Selector, claim: &Claimed, span: &Span<'_>) -> Work<Option<String>> {
+    let Some(reach) = span.reach.filter(|_| selector.walks()) else { return Ok(None) };
+    let brink = Brink { realm: claim.realm.id(), cursor: span.cursor, until: span.until, reach };
+    Ok(brink.get_result::<(String,)>(connection).optional()?.map(|(key,)| key))
+}
+
 #[derive(Clone, Copy)]
 struct Chunk<'a> {
     selector: &'a Selector,
@@ -133,7 +156,6 @@ impl QueryFragment<Pg> for Chunk<'_> {
                 Segment::Sql(sql) => out.push_sql(sql),
                 Segment::Parameter("realm") => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref())?,
                 Segment::Parameter("task") => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id)?,
-                Segment::Parameter("as_of") => out.push_bind_param::<Timestamptz, _>(&self.claim.as_of)?,
                 Segment::Parameter("slice") => out.push_bind_param::<Integer, _>(&self.claim.slice)?,
                 Segment::Parameter("token") => out.push_bind_param::<BigInt, _>(&self.claim.token)?,
                 Segment::Parameter("cursor") => out.push_bind_param::<Text, _>(&self.span.cursor)?,
@@ -141,6 +163,7 @@ impl QueryFragment<Pg> for Chunk<'_> {
                 Segment::Parameter("limit") => out.push_bind_param::<BigInt, _>(&self.span.limit)?,
                 Segment::Parameter("is_end") => out.push_bind_param::<Bool, _>(&self.is_end)?,
                 Segment::Parameter("lease") => out.push_bind_param::<Double, _>(&self.lease)?,
+                Segment::Parameter("refused") => out.push_bind_param::<Text, _>(self.span.refused.as_ref().unwrap_or(&Reason::Refused))?,
                 Segment::Parameter("missed") => out.push_bind_param::<Array<Text>, _>(&self.missed)?,
                 Segment::Parameter(name) => self.selector.push(name, &mut out)?,
             }
@@ -160,6 +183,26 @@ impl Query for Chunk<'_> {
 }
 
 impl RunQueryDsl<PgConnection> for Chunk<'_> {}
+
+/// The next object of a chunk.
+struct Next<'a>(Chunk<'a>);
+
+impl QueryFragment<Pg> for Next<'_> {
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.0.walk_ast(out)
+    }
+}
+
+impl QueryId for Next<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for Next<'_> {
+    type SqlType = (Text,);
+}
+
+impl RunQueryDsl<PgConnection> for Next<'_> {}
 
 statement! {
     /// The key behind which a chunk does not look; none if there are not so many left.

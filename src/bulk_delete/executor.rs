@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::bulk_delete::caution::Caution;
 use crate::bulk_delete::kind::{Moved, TaskWork, work_of};
 use crate::bulk_delete::pace::{ChunkSize, Reservation};
 use crate::bulk_delete::queries::TOPIC;
@@ -99,6 +100,7 @@ impl BulkDeleteExecutor {
             }
         }
         let mut size = self.known_size(claim.task_id);
+        let mut caution = Caution::default();
         let (mut since, mut glanced) = (Instant::now(), Instant::now());
         loop {
             if stop.is_cancelled() {
@@ -107,7 +109,7 @@ impl BulkDeleteExecutor {
             if !self.hours.are_now() {
                 return self.leave(claim, Leave::Turn, Duration::ZERO).await;
             }
-            match self.next(claim, &work, size).await? {
+            match self.next(claim, &work, size, &mut caution).await? {
                 Next::Leave => return self.leave(claim, Leave::Rest, Duration::ZERO).await,
                 Next::Chunk(Moved { done: true, .. }, _) => return Ok(()),
                 Next::Chunk(moved, took) => {
@@ -151,12 +153,13 @@ impl BulkDeleteExecutor {
     }
 
     /// Reserves what the next chunk may take up, where the task's pace is limited, and does it.
-    async fn next(&self, claim: &mut Claimed, work: &Arc<dyn TaskWork>, size: ChunkSize) -> Result<Next> {
+    async fn next(&self, claim: &mut Claimed, work: &Arc<dyn TaskWork>, size: ChunkSize, caution: &mut Caution) -> Result<Next> {
         let (claimed, worker, lease) = (claim.clone(), work.clone(), self.lease.duration);
-        let (wanted, reach) = (size.get(), size.reach());
+        let (full, reach) = (size.get(), size.reach());
+        let (wanted, before) = (caution.limit(full), *caution);
         let patience = self.pace.lock_patience;
         let lock_wait = (self.pace.chunk_target * LOCK_WAIT).min(patience);
-        let (progress, limited, took) = self
+        let (progress, limited, took, after) = self
             .db
             .run(move |connection| {
                 let reservation = match claimed.limited {
@@ -164,17 +167,19 @@ impl BulkDeleteExecutor {
                     false => Reservation::Unlimited,
                 };
                 let (limit, reserved) = match reservation {
-                    Reservation::Wait(pause) => return Ok((Err(pause), true, Duration::ZERO)),
+                    Reservation::Wait(pause) => return Ok((Err(pause), true, Duration::ZERO, before)),
                     Reservation::Take { objects, .. } => (objects, true),
                     Reservation::Unlimited => (wanted, false),
                 };
                 let started = Instant::now();
-                let stride = Stride { limit, reach, reserved, lease, lock_wait, patience };
-                let progress = step(connection, &*worker, &claimed, stride)?;
-                Ok((Ok(progress), reserved, started.elapsed()))
+                let stride = Stride { limit, reach, reserved, lease, lock_wait, patience, full };
+                let mut caution = before;
+                let progress = step(connection, &*worker, &claimed, stride, &mut caution)?;
+                Ok((Ok(progress), reserved, started.elapsed(), caution))
             })
             .await?;
         claim.limited = limited;
+        *caution = after;
         match progress {
             Err(pause) => Ok(Next::Wait(pause)),
             Ok(Progress::Halt) => Ok(Next::Leave),

@@ -7,7 +7,7 @@ use diesel::pg::PgConnection;
 
 use crate::bulk_delete::chunk::Chunks;
 use crate::bulk_delete::consistency::{Check, Part};
-use crate::bulk_delete::model::{Kind, parse_filter};
+use crate::bulk_delete::model::{Kind, Reason, parse_filter};
 use crate::bulk_delete::selector::{Locked, Selector};
 use crate::bulk_delete::task_queries::Claimed;
 use crate::db::Work;
@@ -22,6 +22,12 @@ pub trait TaskWork: Send + Sync {
     /// Does the next chunk, moves the slice's cursor behind it and counts what it met. Called in a transaction, which holds the slice and has
     /// made sure of its lease. Whatever cannot be done in one statement moves the slice by [`super::slice_queries::advance`].
     fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Moved>;
+
+    /// The key of the object that the next chunk would take up first, whether or not it can be done; none where there is none, or where this
+    /// kind of work cannot tell.
+    fn next(&self, _connection: &mut PgConnection, _claim: &Claimed, _span: &Span<'_>) -> Work<Option<String>> {
+        Ok(None)
+    }
 
     /// A chunk is committed.
     fn committed(&self, _moved: Moved) {}
@@ -42,7 +48,7 @@ pub fn work_of(claim: &Claimed) -> Result<Arc<dyn TaskWork>> {
     match (claim.kind, claim.mode) {
         (Kind::Delete, Some(mode)) => {
             let filter = claim.filter.clone().map(parse_filter).transpose()?.map(|(_, filter)| filter);
-            Ok(Arc::new(Chunks::new(Selector::new(mode, claim.listed, filter.as_ref(), claim.entity_type.as_deref()))))
+            Ok(Arc::new(Chunks::new(Selector::new(mode, claim.listed, filter.as_ref(), claim.entity_type.as_deref(), claim.bound))))
         }
         (Kind::CheckConsistency, None) => Ok(Arc::new(Check::of(claim)?)),
         (kind, _) => Err(Error::internal(format!("this version has no worker for `{kind}`"))),
@@ -84,6 +90,10 @@ pub struct Span<'a> {
     pub lease: Duration,
     /// What to do about rows that others have locked.
     pub locked: Locked,
+    /// The one object that it takes up, if that is not for it to find out.
+    pub only: Option<&'a str>,
+    /// Why nothing can be done to what it takes up, if that was tried: it is counted as failed for this reason.
+    pub refused: Option<Reason>,
 }
 
 /// What a chunk came to.

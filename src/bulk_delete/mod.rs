@@ -1,5 +1,7 @@
 //! Deletion of many entities, as a task; and whatever else is done to many, slice by slice.
 
+pub mod bound;
+mod caution;
 pub mod chunk;
 pub mod consistency;
 mod control;
@@ -17,6 +19,7 @@ mod preview;
 pub mod preview_queries;
 mod progress;
 pub mod queries;
+pub mod recall_queries;
 pub mod selector;
 mod service;
 pub mod slice_queries;

@@ -65,6 +65,8 @@ text_enum! {
         Locked = "locked",
         /// It is listed but is not there.
         NotFound = "not_found",
+        /// The database refuses to have it deleted.
+        Refused = "refused_by_database",
     }
 }
 
@@ -77,6 +79,7 @@ impl Reason {
             Reason::Offboarding => "An offboarding of the entity is pending or running.",
             Reason::Locked => "The entity was being changed by others each time it was tried.",
             Reason::NotFound => "No such entity is visible.",
+            Reason::Refused => "The database refused to delete the entity; the service's log tells why.",
         }
     }
 }

@@ -11,6 +11,10 @@ const LEAST: i64 = 100;
 /// How many chunks, at least, what may be taken up in a second is spread over.
 const SHARES: i64 = 4;
 
+/// No reservation takes up the allowance for longer: one is of at most a quarter of a second, or of one object where fewer than four may be taken up
+/// a second. In seconds.
+const LONGEST_AHEAD: f64 = 1.0;
+
 /// Where few are selected, chunks begin to look at so many.
 const FIRST_REACH: i64 = 50_000;
 /// They look at no fewer: finding out where to end costs as much.
@@ -82,6 +86,8 @@ pub enum Reservation {
 /// free for `-ahead`. A reservation is of at most a quarter of what a second allows; what was not taken up for longer than a quarter of a second is
 /// lost, so that no second sees more than its allowance and two such quarters.
 pub fn reserve(most: i64, ahead: f64, wanted: i64) -> Reservation {
+    // More than was ever reserved: the clock has stepped back, and what it says is of no use.
+    let ahead = if ahead > LONGEST_AHEAD { 0.0 } else { ahead };
     if ahead > 0.0 {
         return Reservation::Wait(Duration::from_secs_f64(ahead));
     }
@@ -162,6 +168,12 @@ mod tests {
         assert_eq!(size.reach(), None);
         size.learn(full(1_000), Duration::from_secs(2));
         assert_eq!(size.reach(), Some(FIRST_REACH), "until a chunk takes too long");
+    }
+
+    #[test]
+    fn an_allowance_that_is_taken_up_for_impossibly_long_is_free() {
+        assert_eq!(reserve(100, 60.0, 10), Reservation::Take { objects: 10, until: 0.1 });
+        assert_eq!(reserve(1, 0.9, 10), Reservation::Wait(Duration::from_secs_f64(0.9)));
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text};
 use serde_json::Value as Json;
 
+use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::model::{Mode, NewTask, Target};
 use crate::bulk_delete::selector::{OBSTACLE, Selector};
 use crate::db::statement::{Segment, segments};
@@ -31,17 +32,18 @@ pub struct Look {
 
 /// Looks at what a task would do. Call it in a transaction. One statement, so that all of it is of one moment; it reads all that is selected and keeps none of it.
 pub fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Look> {
-    let selection = Selection::new(connection, realm, task)?;
+    // Of what is there: a task that is asked for now means all of it.
+    let selection = Selection::new(connection, realm, task, Bound::None)?;
     let text = selection.look_text();
     Ok(Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(&selection, text).get_result(connection)?)
 }
 
-/// Counts what a task would select. Call it in a transaction.
-pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<i64> {
+/// Counts what a task of this number selects. Call it in a transaction.
+pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ordinal: i64) -> Work<i64> {
     if let Target::Listed(ids) = &task.target {
         return Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX));
     }
-    let selection = Selection::new(connection, realm, task)?;
+    let selection = Selection::new(connection, realm, task, Bound::Ordinal(ordinal))?;
     let text = format!("SELECT count(*) {}", selection.from());
     let (matched,): (i64,) = Over::<(BigInt,)>::new(&selection, text).get_result(connection)?;
     Ok(matched)
@@ -58,12 +60,12 @@ struct Selection<'a> {
 
 impl<'a> Selection<'a> {
     /// By indexes, where they tell that there are few.
-    fn new(connection: &mut PgConnection, realm: &'a Realm, task: &'a NewTask) -> Work<Self> {
+    fn new(connection: &mut PgConnection, realm: &'a Realm, task: &'a NewTask, bound: Bound) -> Work<Self> {
         let (ids, filter, entity_type) = match &task.target {
             Target::Matching { filter, entity_type } => (None, filter.as_ref().map(|(_, filter)| filter), entity_type.as_deref()),
             Target::Listed(ids) => (Some(ids.as_slice()), None, None),
         };
-        let selector = Selector::new(task.mode, ids.is_some(), filter, entity_type);
+        let selector = Selector::new(task.mode, ids.is_some(), filter, entity_type, bound);
         let selector = selector.narrowed(connection, realm)?.unwrap_or(selector);
         Ok(Selection { realm, task, selector, ids: ids.unwrap_or_default() })
     }
@@ -80,8 +82,7 @@ impl<'a> Selection<'a> {
                 "FROM unnest({{ids}}) AS u(id) LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\"{live}"
             );
         }
-        let condition = self.selector.condition().replace("{as_of}", "now()");
-        format!("FROM {} WHERE e.realm_id = {{realm}}{condition}", self.selector.source(""))
+        format!("FROM {} WHERE e.realm_id = {{realm}}{}", self.selector.source(""), self.selector.condition())
     }
 
     fn look_text(&self) -> String {

@@ -25,8 +25,20 @@ pub struct Starter {
     pub key_id: Uuid,
 }
 
-/// Records a task with one slice, the whole key space, and returns its id.
-pub fn start(connection: &mut PgConnection, starter: &Starter, task: &NewTask) -> Work<Uuid> {
+/// Draws the next number in the order of entities and tasks.
+pub fn next_ordinal(connection: &mut PgConnection) -> Work<i64> {
+    let (ordinal,): (i64,) = NextOrdinal {}.get_result(connection)?;
+    Ok(ordinal)
+}
+
+statement! {
+    /// A number that nobody had and nobody gets again.
+    struct NextOrdinal {} -> (BigInt,),
+    "SELECT nextval('ordinal')"
+}
+
+/// Records a task with one slice, the whole key space, and returns its id. It draws a number unless it has one.
+pub fn start(connection: &mut PgConnection, starter: &Starter, task: &NewTask, ordinal: Option<i64>) -> Work<Uuid> {
     let (filter, entity_type, ids) = match &task.target {
         Target::Matching { filter, entity_type } => (filter.as_ref().map(|(text, _)| text.as_str()), entity_type.as_deref(), None),
         Target::Listed(ids) => (None, None, Some(ids.as_slice())),
@@ -44,6 +56,7 @@ pub fn start(connection: &mut PgConnection, starter: &Starter, task: &NewTask) -
         max_objects_per_second: task.guards.max_objects_per_second,
         max_objects: task.guards.cap(),
         excluded: &task.excluded,
+        ordinal,
         parameters: parameters.collect(),
         principal: starter.principal_id,
         key: starter.key_id,
@@ -68,6 +81,7 @@ statement! {
         max_objects_per_second: Option<i32> as Nullable<Integer>,
         max_objects: Option<i64> as Nullable<BigInt>,
         excluded: &'a [String] as Array<Text>,
+        ordinal: Option<i64> as Nullable<BigInt>,
         parameters: Json as Jsonb,
         principal: Uuid as SqlUuid,
         key: Uuid as SqlUuid,
@@ -77,9 +91,9 @@ statement! {
     "WITH task AS (
         INSERT INTO bulk_delete
             (realm_id, id, name, mode, status, filter, entity_type, entity_ids, match_all, excluded_ids, max_objects_per_second, max_objects,
-             parameters, principal_id, api_key_id, updated_by)
+             ordinal, parameters, principal_id, api_key_id, updated_by)
         VALUES ({realm}, {id}, {name}, {mode}, 'scheduled', {filter}, {entity_type}, {ids}, {match_all}, {excluded}, {max_objects_per_second},
-                {max_objects}, {parameters}, {principal}, {key}, {principal})
+                {max_objects}, COALESCE({ordinal}, nextval('ordinal')), {parameters}, {principal}, {key}, {principal})
         RETURNING id
      ),
      whole AS (
@@ -264,7 +278,7 @@ statement! {
         within: f64 as Double,
     } -> (Bool,),
     "WITH report AS (
-        SELECT b.status, b.started_at, b.ended_at
+        SELECT b.status, b.started_at, b.ended_at, b.ordinal
         FROM bulk_delete b
         WHERE b.realm_id = {realm} AND b.ended_at IS NOT NULL AND b.kind = 'check_consistency'
           AND b.status IN ('completed', 'completed_with_errors') AND b.ended_at >= now() - make_interval(secs => {within})
@@ -273,6 +287,8 @@ statement! {
         SELECT
         FROM report r
         WHERE r.status = 'completed' AND r.started_at >= now() - make_interval(secs => {within})
-          AND NOT EXISTS (SELECT FROM report o WHERE o.status = 'completed_with_errors' AND o.ended_at > r.started_at)
+          -- One that was asked for later was at work later, whatever the clock did meanwhile.
+          AND NOT EXISTS (SELECT FROM report o
+                          WHERE o.status = 'completed_with_errors' AND (o.ended_at > r.started_at OR o.ordinal > r.ordinal))
      )"
 }

@@ -3,8 +3,9 @@
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment};
-use diesel::sql_types::{Array, Text};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
 
+use crate::bulk_delete::bound::{Bound, Look};
 use crate::bulk_delete::model::{Mode, full_type};
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries::{self, Candidates};
@@ -16,11 +17,20 @@ const FEW: i64 = 50_000;
 
 /// Sorts behind every id: ids are of ASCII up to `~`.
 pub const ID_END: &str = "\u{7f}";
-/// What keeps a row `r` from being deleted, if anything does.
-pub(super) const OBSTACLE: &str = "CASE WHEN r.spared THEN NULL
+
+/// What keeps a row `r` from being deleted, if anything does; the `END` is left out.
+macro_rules! obstacle {
+    () => {
+        "CASE WHEN r.spared THEN NULL
                     WHEN r.version IS NULL THEN 'not_found'
                     WHEN r.state IN ('onboarding', 'offboarding') THEN r.state
-                    WHEN r.held THEN 'on_hold' END";
+                    WHEN r.held THEN 'on_hold'"
+    };
+}
+/// What keeps a row `r` from being deleted, if anything does.
+pub(super) const OBSTACLE: &str = concat!(obstacle!(), " END");
+/// The same for a row that cannot be deleted in any case, for the reason that is a parameter.
+const REFUSED: &str = concat!(obstacle!(), " ELSE {refused} END");
 
 /// Which rows a task selects, and the texts of the statements that need to know.
 #[derive(Clone)]
@@ -33,13 +43,14 @@ pub struct Selector {
     candidates: Option<Candidates>,
     /// As given and in full; an entity is of the type if it is of either.
     entity_types: Option<Vec<String>>,
+    bound: Bound,
 }
 
 impl Selector {
     /// The selector of a task.
-    pub fn new(mode: Mode, listed: bool, filter: Option<&Filter>, entity_type: Option<&str>) -> Self {
+    pub fn new(mode: Mode, listed: bool, filter: Option<&Filter>, entity_type: Option<&str>, bound: Bound) -> Self {
         let entity_types = entity_type.map(|given| vec![given.to_owned(), full_type(given)]);
-        Selector { mode, listed, filter: filter.cloned(), predicate: filter.map(Filter::predicate), candidates: None, entity_types }
+        Selector { mode, listed, filter: filter.cloned(), predicate: filter.map(Filter::predicate), candidates: None, entity_types, bound }
     }
 
     /// The same by indexes, if they can tell that there are few candidates. Call it in the transaction of the statement that uses it.
@@ -77,7 +88,7 @@ impl Selector {
     /// The condition on `entity e`, behind an `AND`. What was created after the task was asked for is not meant. A soft run does not see what
     /// was soft-deleted before.
     pub(super) fn condition(&self) -> String {
-        let mut condition = " AND e.created_at <= {as_of}".to_owned();
+        let mut condition = self.bound.condition().to_owned();
         if self.mode == Mode::Soft {
             condition.push_str(" AND e.deleted_at IS NULL");
         }
@@ -124,6 +135,8 @@ impl Selector {
     /// Pushes a parameter of the condition.
     pub fn push<'b>(&'b self, name: &str, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         match (name, &self.predicate, &self.entity_types) {
+            ("ordinal", ..) if let Bound::Ordinal(ordinal) = &self.bound => out.push_bind_param::<BigInt, _>(ordinal),
+            ("as_of", ..) if let Bound::Moment(moment) = &self.bound => out.push_bind_param::<Timestamptz, _>(moment),
             ("predicate", Some(predicate), _) => predicate.walk_ast(out.reborrow()),
             ("candidates", ..) if let Some(candidates) = &self.candidates => {
                 // There is no end of them, and each is worth a plan of its own.
@@ -136,7 +149,7 @@ impl Selector {
     }
 
     fn picked(&self, again: bool) -> String {
-        let condition = self.condition();
+        let (condition, bound) = (self.condition(), self.bound.condition());
         let live = if self.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
         match (self.listed, again) {
             (false, false) => {
@@ -165,14 +178,22 @@ impl Selector {
               WHERE b.realm_id = {{realm}} AND b.id = {{task}} AND u.id COLLATE \"C\" > {{cursor}} AND u.id COLLATE \"C\" <= {{until}}
               ORDER BY u.id COLLATE \"C\"
               LIMIT {{limit}}) u
-        LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\" AND e.created_at <= {{as_of}}{live}"
+        LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\"{bound}{live}"
             ),
         }
     }
 
+    /// The id of the next object that a chunk would take up, whether or not it can be deleted.
+    pub fn next_text(&self) -> String {
+        let id = if self.listed { "u.id COLLATE \"C\"" } else { "e.id" };
+        format!("SELECT {id} {}", self.picked(false))
+    }
+
     /// The statement of a chunk, or of another look at what others had changed.
-    pub fn chunk_text(&self, again: bool, locked: Locked) -> String {
+    pub fn chunk_text(&self, look: Look, locked: Locked) -> String {
+        let again = look == Look::Again;
         let picked = self.picked(again);
+        let obstacle = if look == Look::Refused { REFUSED } else { OBSTACLE };
         let id = if self.listed && !again { "u.id COLLATE \"C\"" } else { "e.id" };
         let gone = match (self.mode, locked) {
             (Mode::Hard, Locked::Await) => format!("{HARD})"),
@@ -193,7 +214,7 @@ impl Selector {
      ),
      picked AS MATERIALIZED (
         -- The next entities by key, judged on the row itself.
-        SELECT r.id, r.place, r.version, r.portfolio_id, r.spared, {OBSTACLE} AS obstacle
+        SELECT r.id, r.place, r.version, r.portfolio_id, r.spared, {obstacle} AS obstacle
         FROM (
             SELECT {id} AS id, e.ctid AS place, e.version, e.portfolio_id, e.state, e.hold_reason IS NOT NULL AS held,
                    -- As a subplan the list is hashed, however the planner misjudges its length.

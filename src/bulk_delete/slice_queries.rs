@@ -143,10 +143,7 @@ statement! {
 /// before: who waits for an allowance holds the slice.
 pub fn reserve(connection: &mut PgConnection, claim: &Claimed, wanted: i64, lease: Duration) -> Work<Reservation> {
     let (realm, task) = (claim.realm.id(), claim.task_id);
-    let renew = Renew { realm, task, slice: claim.slice, token: claim.token, lease: lease.as_secs_f64() };
-    if renew.execute(connection)? == 0 {
-        return Err(lease_lost().into());
-    }
+    renew(connection, claim, lease)?;
     connection.transaction(|connection| {
         let found: Option<(Option<i32>, f64)> = LockPace { realm, task }.get_result(connection).optional()?;
         let Some((Some(most), ahead)) = found else { return Ok(Reservation::Unlimited) };
@@ -156,6 +153,13 @@ pub fn reserve(connection: &mut PgConnection, claim: &Claimed, wanted: i64, leas
         }
         Ok(reservation)
     })
+}
+
+/// Renews the lease of a slice. `unavailable` if it is lost.
+pub fn renew(connection: &mut PgConnection, claim: &Claimed, lease: Duration) -> Work<()> {
+    let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
+    let renewed = Renew { realm, task, slice, token, lease: lease.as_secs_f64() }.execute(connection)?;
+    if renewed == 0 { Err(lease_lost().into()) } else { Ok(()) }
 }
 
 statement! {
@@ -268,7 +272,8 @@ statement! {
         failed: bool as Bool,
     } -> (Bool,),
     "UPDATE bulk_delete_slice
-     SET lease_token = nextval('lease_token'), lease_owner = NULL, due_at = now() + make_interval(secs => {delay}),
+     SET lease_token = nextval('lease_token'), lease_owner = NULL,
+         due_at = CASE WHEN {delay} > 0 THEN now() + make_interval(secs => {delay}) ELSE '-infinity' END,
          attempts = CASE WHEN {failed} THEN attempts ELSE greatest(attempts - 1, 0) END
      WHERE realm_id = {realm} AND bulk_delete_id = {task} AND slice = {slice} AND lease_token = {token}"
 }

@@ -33,8 +33,8 @@ impl BulkDeleteService {
             return Ok(self.db.transaction(move |connection| look(connection, &starter.realm, &task)).await?);
         }
         let start = move |connection: &mut PgConnection| {
-            guard(connection, &starter.realm, &task)?;
-            let task_id = queries::start(connection, &starter, &task)?;
+            let ordinal = guard(connection, &starter.realm, &task)?;
+            let task_id = queries::start(connection, &starter, &task, ordinal)?;
             if let Some(recipient) = &recipient {
                 mail_queries::ask(connection, &starter.realm, task_id, recipient)?;
             }
@@ -44,12 +44,16 @@ impl BulkDeleteService {
     }
 }
 
-/// Holds the task to its guards.
-fn guard(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<()> {
+/// Holds the task to its guards. Returns its number if it was needed: what is counted is what the task will mean.
+fn guard(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Option<i64>> {
+    let mut ordinal = None;
     if task.guards.need_a_count() {
-        task.guards.hold(preview_queries::count(connection, realm, task)?)?;
+        let drawn = queries::next_ordinal(connection)?;
+        task.guards.hold(preview_queries::count(connection, realm, task, drawn)?)?;
+        ordinal = Some(drawn);
     }
-    ask_for_a_report(connection, realm, task)
+    ask_for_a_report(connection, realm, task)?;
+    Ok(ordinal)
 }
 
 fn ask_for_a_report(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<()> {

@@ -10,6 +10,7 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::control_queries;
 use crate::bulk_delete::kind::{self, Plan, Range, TaskWork};
 use crate::bulk_delete::model::{Kind, Mode};
@@ -49,8 +50,8 @@ pub struct Claimed {
     pub listed: bool,
     /// Whether the task was planned.
     pub planned: bool,
-    /// When the task was asked for. What was created later is not meant.
-    pub as_of: DateTime<Utc>,
+    /// What was created later is not meant.
+    pub bound: Bound,
     /// Whether the task may go only so fast.
     pub limited: bool,
 }
@@ -66,17 +67,18 @@ pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Wor
 type ClaimedRow = (
     (i32, String, db::Mode),
     (Uuid, i32, i64, i32, Option<String>),
-    (Kind, Option<Mode>, bool, bool, DateTime<Utc>, bool),
+    (Kind, Option<Mode>, bool, bool, (DateTime<Utc>, Option<i64>), bool),
     (Option<String>, Option<String>, bool),
 );
 
 impl From<ClaimedRow> for Claimed {
     fn from((realm, slice, task, selection): ClaimedRow) -> Claimed {
         let (task_id, slice, token, attempts, part) = slice;
-        let (kind, mode, fix, planned, as_of, limited) = task;
+        let (kind, mode, fix, planned, (asked_at, ordinal), limited) = task;
+        let bound = ordinal.map_or(Bound::Moment(asked_at), Bound::Ordinal);
         let (filter, entity_type, listed) = selection;
         let realm = Realm::from_row(realm.0, realm.1, realm.2);
-        Claimed { realm, task_id, slice, token, attempts, part, kind, mode, fix, planned, as_of, limited, filter, entity_type, listed }
+        Claimed { realm, task_id, slice, token, attempts, part, kind, mode, fix, planned, bound, limited, filter, entity_type, listed }
     }
 }
 
@@ -89,7 +91,7 @@ statement! {
         kinds: Vec<&'static str> as Array<Text>,
         parts: Vec<&'static str> as Array<Text>,
     } -> (
-        (Integer, Text, Text), (SqlUuid, Integer, BigInt, Integer, Nullable<Text>), (Text, Nullable<Text>, Bool, Bool, Timestamptz, Bool),
+        (Integer, Text, Text), (SqlUuid, Integer, BigInt, Integer, Nullable<Text>), (Text, Nullable<Text>, Bool, Bool, (Timestamptz, Nullable<BigInt>), Bool),
         (Nullable<Text>, Nullable<Text>, Bool)
     ),
     "WITH busy AS (
@@ -110,7 +112,8 @@ statement! {
         WHERE b.status = ANY({startable}) AND NOT s.done AND s.due_at <= now()
           -- What a later version has brought is left to its workers.
           AND b.kind = ANY({kinds}) AND (s.part IS NULL OR s.part = ANY({parts}))
-        ORDER BY w.in_realm, t.served_at NULLS FIRST, w.in_task, b.served_at NULLS FIRST, b.created_at, s.slice
+        -- By tokens and numbers, which tell who came first whatever the clock did.
+        ORDER BY w.in_realm, t.served NULLS FIRST, w.in_task, b.served NULLS FIRST, b.ordinal NULLS FIRST, b.created_at, s.slice
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
         FOR NO KEY UPDATE OF b
@@ -126,16 +129,17 @@ statement! {
      task AS (
         UPDATE bulk_delete b
         SET status = 'processing', started_at = COALESCE(b.started_at, now()), working_since = COALESCE(b.working_since, now()),
-            paused_at = NULL, served_at = now(),
+            paused_at = NULL, served_at = now(), served = l.lease_token,
             instances = CASE WHEN {owner} = ANY(b.instances) THEN b.instances ELSE b.instances || {owner}::text END
         FROM leased l
         WHERE b.realm_id = l.realm_id AND b.id = l.bulk_delete_id
         RETURNING b.*
      ),
      turned AS (
-        INSERT INTO bulk_delete_turn AS n (realm_id, served_at)
-        SELECT t.realm_id, now() FROM task t
-        ON CONFLICT (realm_id) DO UPDATE SET served_at = greatest(n.served_at, excluded.served_at)
+        INSERT INTO bulk_delete_turn AS n (realm_id, served_at, served)
+        SELECT t.realm_id, now(), t.served FROM task t
+        ON CONFLICT (realm_id) DO UPDATE
+        SET served_at = greatest(n.served_at, excluded.served_at), served = greatest(n.served, excluded.served)
      ),
      told AS (
         -- Only if it was not at work before.
@@ -146,7 +150,7 @@ statement! {
         WHERE t.working_since = now()
      )
      SELECT l.realm_id, r.org, r.mode, l.bulk_delete_id, l.slice, l.lease_token, l.attempts, l.part, t.kind, t.mode, COALESCE(t.fix, false),
-            t.selected IS NOT NULL, t.created_at, t.max_objects_per_second IS NOT NULL, t.filter, t.entity_type, t.entity_ids IS NOT NULL
+            t.selected IS NOT NULL, t.created_at, t.ordinal, t.max_objects_per_second IS NOT NULL, t.filter, t.entity_type, t.entity_ids IS NOT NULL
      FROM leased l
      JOIN task t ON t.realm_id = l.realm_id AND t.id = l.bulk_delete_id
      JOIN realm r ON r.id = l.realm_id"
@@ -332,7 +336,6 @@ impl<T> QueryFragment<diesel::pg::Pg> for Selected<'_, T> {
                 Segment::Sql(sql) => out.push_sql(sql),
                 Segment::Parameter("realm") => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref())?,
                 Segment::Parameter("task") => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id)?,
-                Segment::Parameter("as_of") => out.push_bind_param::<Timestamptz, _>(&self.claim.as_of)?,
                 Segment::Parameter(name) => self.selector.push(name, &mut out)?,
             }
         }

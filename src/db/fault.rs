@@ -76,6 +76,16 @@ fn by_number(sqlstate: &str) -> Fault {
     }
 }
 
+/// Whether the database refuses what a statement would do to its rows, by a trigger or a constraint or because they are damaged: it does so
+/// again, however often that is tried. The statement itself may be at fault as well.
+pub fn is_refusal(error: &Diesel) -> bool {
+    // A file that cannot be read is of many rows.
+    let is_of_files = sqlstate(error).is_some_and(|number| number.starts_with("58"));
+    !is_of_files
+        && matches!(error, Diesel::DatabaseError(..))
+        && matches!(fault(error), Fault::Other | Fault::Duplicate | Fault::Denied | Fault::Text)
+}
+
 /// A failure and its number, for the log.
 #[derive(Debug)]
 struct Numbered(Diesel);

@@ -24,7 +24,7 @@ mod text_enum;
 mod vitals;
 mod watchdog;
 
-pub use fault::{Fault, fault, sqlstate};
+pub use fault::{Fault, fault, is_refusal, sqlstate};
 pub use fitness::check as check_fitness;
 pub use page::{Page, PageSize, binding};
 pub use pool::{Db, Fail, Options};

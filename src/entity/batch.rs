@@ -117,7 +117,7 @@ mod tests {
     fn whatever_stands_in_the_way_is_named() {
         let mut batch = check(vec![request("a"), request("b"), request("c")]).unwrap();
         batch[2].portfolio_id = Some("p".to_owned());
-        let outcome = Inserted { existing: [0, 1].into(), no_portfolio: [2].into(), created_at: None };
+        let outcome = Inserted { existing: [0, 1].into(), no_portfolio: [2].into(), ..Inserted::default() };
         let error = refusal(&batch, &outcome).unwrap();
         assert_eq!(error.code(), Code::AlreadyExists);
         assert_eq!(

@@ -11,7 +11,7 @@ use diesel::pg::PgConnection;
 use futures::stream::{self, BoxStream, FuturesOrdered, StreamExt};
 use tonic::{Response, Status, Streaming};
 
-use crate::access::Once;
+use crate::access::{self, Authenticator, Once};
 use crate::db::{Db, Work};
 use crate::entity::new_entity::NewEntity;
 use crate::entity::queries;
@@ -23,6 +23,8 @@ use crate::proto::v1::import_entities_response::Answer;
 const BATCH: usize = 500;
 /// A batch also ends when its messages have this many bytes.
 const BATCH_BYTES: usize = 4 << 20;
+/// Why a line has failed that the database did not take.
+const REFUSED: &str = "The database refused to store the entity; the service's log tells why.";
 /// How many batches are written at a time.
 const AT_ONCE: usize = 2;
 
@@ -30,8 +32,14 @@ const AT_ONCE: usize = 2;
 pub type Answers = BoxStream<'static, Result<v1::ImportEntitiesResponse, Status>>;
 
 /// Imports a stream. What fails before the first results fails as a whole, so that a bad request is told by its status.
-pub async fn run(db: Db, once: Once, source: Streaming<v1::ImportEntitiesRequest>) -> Result<Answers, Status> {
-    let mut import = Import::new(db, once, source);
+/// Once the caller's key has ended nothing more is written; what was is told of before the stream fails.
+pub async fn run(
+    db: Db,
+    authenticator: Authenticator,
+    once: Once,
+    source: Streaming<v1::ImportEntitiesRequest>,
+) -> Result<Answers, Status> {
+    let mut import = Import::new(db, authenticator, once, source);
     let Some(first) = import.next().await.transpose()? else { return Ok(stream::empty().boxed()) };
     let rest = stream::unfold(import, |mut import| async move { Some((import.next().await?, import)) });
     Ok(stream::once(std::future::ready(Ok(first))).chain(rest).boxed())
@@ -53,6 +61,8 @@ struct Import {
     source: Streaming<v1::ImportEntitiesRequest>,
     /// Whether the source may have more.
     open: bool,
+    /// Ends when the caller's key does; nobody need send anything for that.
+    expelled: Pin<Box<dyn Future<Output = Error> + Send>>,
     batch: Batch,
     writing: FuturesOrdered<Writing>,
     /// What the batches that are written name, the oldest first.
@@ -93,9 +103,10 @@ impl Batch {
 }
 
 impl Import {
-    fn new(db: Db, once: Once, source: Streaming<v1::ImportEntitiesRequest>) -> Self {
+    fn new(db: Db, authenticator: Authenticator, once: Once, source: Streaming<v1::ImportEntitiesRequest>) -> Self {
         Import {
             db,
+            expelled: Box::pin(authenticator.expelled(once.caller().clone())),
             once,
             source,
             open: true,
@@ -148,6 +159,7 @@ impl Import {
                 self.named.pop_front();
                 self.tell(results?);
             }
+            error = &mut self.expelled, if self.open => self.break_off(error.into()),
             line = self.source.message(), if self.open && !due => match line {
                 Ok(Some(line)) => self.take(line),
                 Ok(None) => self.open = false,
@@ -178,13 +190,15 @@ impl Import {
         self.named.push_back(names);
         let first = self.summary.received + 1 - lines.len() as i64;
         let once = self.once.part(first, lines.iter());
-        let (realm, principal_id) = (once.caller().realm.clone(), once.caller().principal_id);
+        let caller = once.caller().clone();
         let mut work = Some(lines);
         let mut checked: Option<Checked> = None;
         let (db, write) = (self.db.clone(), move |connection: &mut PgConnection| {
             // Off the runtime's threads, and once, also if the writing is tried again.
             let checked = checked.get_or_insert_with(|| Checked::of(first, work.take().unwrap_or_default()));
-            let outcome = queries::insert(connection, &realm, principal_id, &checked.batch)?;
+            // In the transaction that writes: a batch that comes after the end of the key is not written.
+            access::check(connection, &caller)?;
+            let outcome = queries::insert_each(connection, &caller.realm, caller.principal_id, &checked.batch)?;
             Ok(Response::new(checked.results(&outcome))) as Work<_>
         });
         // One transaction: entities, memberships and the rows of their indexed attributes.
@@ -234,7 +248,10 @@ impl Checked {
     fn results(&self, outcome: &queries::Inserted) -> Results {
         let mut results = self.refused.clone();
         for (place, (line, new)) in self.lines.iter().zip(&self.batch).enumerate() {
-            results.push(if outcome.no_portfolio.contains(&place) {
+            results.push(if outcome.refused.contains(&place) {
+                let error = v1::JobError { code: "refused_by_database".to_owned(), message: REFUSED.to_owned() };
+                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: v1::ImportOutcome::Failed.into(), error: Some(error) }
+            } else if outcome.no_portfolio.contains(&place) {
                 let portfolio_id = new.portfolio_id.as_deref().unwrap_or_default();
                 refused(*line, new.id.clone(), &Error::not_found("portfolio", portfolio_id))
             } else {

@@ -11,11 +11,12 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::db::schema::entity;
-use crate::db::{Realm, Work, statement};
+use crate::db::{Fail, Realm, Work, is_refusal, statement};
 use crate::entity::index::model::Declared;
 use crate::entity::index::queries::{DeclaredColumn, declared, index_new};
 use crate::entity::model::Entity;
 use crate::entity::new_entity::NewEntity;
+use crate::error::one_line;
 
 /// The entity with this id, unless it is missing or deleted.
 pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Entity>> {
@@ -34,8 +35,45 @@ pub struct Inserted {
     pub existing: HashSet<usize>,
     /// Whose portfolio is missing or invisible.
     pub no_portfolio: HashSet<usize>,
+    /// What the database refuses to store, which [`insert_each`] alone can tell.
+    pub refused: HashSet<usize>,
     /// When the others were created.
     pub created_at: Option<DateTime<Utc>>,
+}
+
+impl Inserted {
+    /// Adds what became of a part of the batch that begins at this place.
+    fn extend(&mut self, at: usize, part: Inserted) {
+        self.existing.extend(part.existing.into_iter().map(|place| at + place));
+        self.no_portfolio.extend(part.no_portfolio.into_iter().map(|place| at + place));
+        self.refused.extend(part.refused.into_iter().map(|place| at + place));
+        self.created_at = self.created_at.or(part.created_at);
+    }
+}
+
+/// Creates entities like [`insert`], but what the database refuses to store costs itself and not the others: a batch that fails so is halved until
+/// that is found. Call it in a transaction.
+pub fn insert_each(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, batch: &[NewEntity]) -> Work<Inserted> {
+    let error = match connection.transaction(|connection| insert(connection, realm, principal_id, batch)) {
+        Err(Fail::Database(error)) if is_refusal(&error) => error,
+        outcome => return outcome,
+    };
+    let mut outcome = Inserted::default();
+    if let [alone] = batch {
+        tracing::warn!(
+            realm = realm.id(),
+            entity = alone.id,
+            cause = one_line(&error.to_string()),
+            "the database refuses to store an entity"
+        );
+        outcome.refused.insert(0);
+        return Ok(outcome);
+    }
+    let half = batch.len() / 2;
+    for (at, part) in [(0, &batch[..half]), (half, &batch[half..])] {
+        outcome.extend(at, insert_each(connection, realm, principal_id, part)?);
+    }
+    Ok(outcome)
 }
 
 /// Creates entities with their dependents and memberships, and the rows of their indexed attributes; call it in a transaction. An entity that

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::{Caller, Once};
+use crate::access::{Authenticator, Caller, Once};
 use crate::db::{Db, PageSize, Realm, id};
 use crate::entity::import;
 use crate::entity::model::{Entity, State};
@@ -20,12 +20,13 @@ pub(super) const MAX_BATCH: usize = 1_000;
 /// The registry of entities.
 pub struct EntityService {
     pub(super) db: Db,
+    authenticator: Authenticator,
 }
 
 impl EntityService {
-    /// The service on this database.
-    pub fn new(db: Db) -> Self {
-        EntityService { db }
+    /// The service on this database. The authenticator knows when the key of an import ends.
+    pub fn new(db: Db, authenticator: Authenticator) -> Self {
+        EntityService { db, authenticator }
     }
 }
 
@@ -118,7 +119,7 @@ impl Service for EntityService {
 
     async fn import_entities(&self, request: Request<Streaming<v1::ImportEntitiesRequest>>) -> Result<Response<import::Answers>, Status> {
         let once = Once::of_stream(&request)?;
-        Ok(Response::new(import::run(self.db.clone(), once, request.into_inner()).await?))
+        Ok(Response::new(import::run(self.db.clone(), self.authenticator.clone(), once, request.into_inner()).await?))
     }
 }
 

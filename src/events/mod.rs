@@ -17,5 +17,6 @@ pub use cursor::Cursor;
 pub use hub::{Hub, WakeUp};
 pub use model::EVENT;
 pub use model::{Batch, Event, EventType, Row};
+pub use publisher_queries::recall as recall_publishers;
 pub use service::EventService;
 pub use watching::{Admission, Watching};

@@ -197,8 +197,19 @@ statement! {
         token: i64 as BigInt,
     } -> (Bool,),
     "UPDATE publisher
-     SET lease_token = nextval('lease_token'), lease_owner = NULL, due_at = now()
+     SET lease_token = nextval('lease_token'), lease_owner = NULL, due_at = '-infinity'
      WHERE name = {name} AND lease_token = {token}"
+}
+
+/// Has publishers be due now that are due later than so long from now, as after a step of the clock.
+pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
+    Ok(Recall { bound: bound.as_secs_f64() }.execute(connection)?)
+}
+
+statement! {
+    /// Publishers whose replica was lost before the clock stepped back.
+    struct Recall { bound: f64 as Double } -> (Bool,),
+    "UPDATE publisher SET due_at = '-infinity' WHERE due_at > now() + make_interval(secs => {bound})"
 }
 
 /// Whether anything was committed, be it an event or not, since the cursor's snapshot was taken. Touches no table.

@@ -1,17 +1,12 @@
 //! What those need who watch, and what ends a watch before its time.
 
-use std::time::Duration;
-
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Authenticator, Caller};
+use crate::access::{Authenticator, CHECK_KEY, Caller};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::events::Hub;
-
-/// How often it is seen to that a watcher's key is still good.
-const CHECK_KEY: Duration = Duration::from_secs(3);
 
 /// What every watch needs.
 #[derive(Clone)]

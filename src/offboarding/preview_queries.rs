@@ -71,11 +71,11 @@ statement! {
              FROM (SELECT b.id, b.filter
                    FROM bulk_delete b
                    WHERE b.realm_id = e.realm_id AND b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed')
-                     AND b.created_at >= e.created_at
+                     AND COALESCE(e.ordinal < b.ordinal, e.ordinal IS NULL AND (b.ordinal IS NOT NULL OR b.created_at >= e.created_at))
                      AND (b.entity_type IS NULL OR b.entity_type = e.type OR 'configuration/entityTypes/' || b.entity_type = e.type)
                      AND (b.entity_ids IS NULL OR e.id = ANY(b.entity_ids))
                      AND e.id <> ALL(b.excluded_ids)
-                   ORDER BY b.created_at
+                   ORDER BY b.ordinal NULLS FIRST, b.created_at
                    LIMIT {tasks}) t),
             COALESCE((SELECT extract(epoch FROM p.default_grace)::float8 FROM removal_policy p WHERE p.realm_id = e.realm_id), 0)
      FROM entity e

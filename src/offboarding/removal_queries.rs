@@ -60,6 +60,32 @@ statement! {
      RETURNING r.realm_id, realm.org, realm.mode, r.id, r.entity_id, r.lease_token, r.attempts"
 }
 
+/// The longest wait for another try.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// Has requests be due now that are due later than so long from now. See [`crate::jobs::watch_clock`]. A grace period is over when the clock says
+/// so, and not before; where none was asked for the request is due at once, whatever the clock says. A confirmation may have asked for any wait.
+pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
+    Ok(Recall { bound: bound.max(LONGEST_WAIT).as_secs_f64(), at_once: AT_ONCE }.execute(connection)?)
+}
+
+/// What is due at once is due no later than so many seconds from now: the clock was read by another transaction.
+const AT_ONCE: f64 = 1.0;
+
+statement! {
+    /// What was put off, or leased by who is lost, before the clock stepped back, and what was asked for then.
+    struct Recall {
+        bound: f64 as Double,
+        at_once: f64 as Double,
+    } -> (Bool,),
+    "UPDATE offboarding_request
+     SET due_at = now(), next_attempt_at = CASE WHEN next_attempt_at IS NOT NULL THEN now() END
+     WHERE status IN ('pending', 'running') AND due_at > now() + make_interval(secs => {at_once})
+       AND CASE status WHEN 'pending' THEN execute_after <= created_at
+                       ELSE due_at > now() + make_interval(secs => {bound})
+                            AND (next_attempt_at IS NULL OR last_error_code IS DISTINCT FROM 'waiting_for_confirmation') END"
+}
+
 /// Removes the entities of these requests with all that hangs on them, in one statement, and returns the ids of the requests that are done.
 /// The others are as they were: their entity changed in between, must not go, or the lease is lost.
 pub fn remove(connection: &mut PgConnection, claimed: &[Claimed]) -> Work<Vec<Uuid>> {

@@ -4,7 +4,7 @@ use diesel::PgConnection;
 use http::StatusCode;
 use tonic::{Request, Response, Status};
 
-use crate::access::{Caller, Once, Scope};
+use crate::access::{Authenticator, Caller, Once, Scope};
 use crate::db::{Db, Page, PageSize, Realm, Work, id};
 use crate::entity;
 use crate::entity::model::{Action, State, refuse};
@@ -28,12 +28,13 @@ const ENTITIES: PageSize = PageSize { default: 50, max: 1_000 };
 pub struct PortfolioService {
     db: Db,
     exports: Exports,
+    authenticator: Authenticator,
 }
 
 impl PortfolioService {
-    /// The service on this database.
-    pub fn new(db: Db) -> Self {
-        PortfolioService { exports: Exports::new(&db), db }
+    /// The service on this database. The authenticator knows when the key of an export ends.
+    pub fn new(db: Db, authenticator: Authenticator) -> Self {
+        PortfolioService { exports: Exports::new(&db), db, authenticator }
     }
 }
 
@@ -195,9 +196,10 @@ impl Service for PortfolioService {
     type ExportPortfolioStream = Messages;
 
     async fn export_portfolio(&self, request: Request<v1::ExportPortfolioRequest>) -> Result<Response<Messages>, Status> {
-        let realm = Caller::of(&request)?.realm;
+        let caller = Caller::of(&request)?;
         let (portfolio_id, _) = checked(request.into_inner().portfolio_id, 0)?;
-        Ok(Response::new(self.exports.begin(self.db.clone(), realm, portfolio_id).await?))
+        let messages = self.exports.begin(self.db.clone(), caller.realm.clone(), portfolio_id).await?;
+        Ok(Response::new(self.authenticator.while_admitted(caller, messages)))
     }
 }
 

@@ -31,9 +31,9 @@ use crate::db::{Db, partitions, sweep};
 use crate::entity::{self, IndexExecutor};
 use crate::error::{Code, Error, Result};
 use crate::events::nats::{NatsPublisher, NatsSettings};
-use crate::events::{Hub, publish};
+use crate::events::{self, Hub, publish};
 use crate::gateway::{self, Gateway};
-use crate::jobs::{self, Executor, Lease, Traffic};
+use crate::jobs::{self, Executor, Lease, Recall, Traffic};
 use crate::mail::{MailSettings, Mailer};
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
@@ -105,6 +105,7 @@ pub async fn start(
     keepers.spawn(sweep(db.clone(), "offboarding requests", offboarding::policy_queries::sweep_requests));
     keepers.spawn(sweep(db.clone(), "samples of bulk deletes", bulk_delete::queries::sweep_samples));
     keepers.spawn(bulk_delete::rescue(db.clone(), settings.worker.poll_interval));
+    keepers.spawn(jobs::watch_clock(db.clone(), settings.worker.lease, recalls()));
 
     let mut doors = JoinSet::new();
     let traffic = Traffic::default();
@@ -127,6 +128,17 @@ pub async fn start(
     let admin = AdminThread::spawn(admin, admin::router(readiness.clone(), pulse, metrics), readiness).map_err(Error::internal)?;
     let grace = Grace { notice: settings.drain_delay, listeners: settings.drain_timeout, workers: settings.drain_timeout };
     Ok(Running { addresses, drain, grace, doors, workers, keepers, admin, stop_listening, listening })
+}
+
+/// How each kind of work that is due by the clock is recalled when that has stepped back.
+fn recalls() -> Vec<(&'static str, Recall)> {
+    vec![
+        ("bulk deletes", bulk_delete::recall_queries::slices),
+        ("mails", bulk_delete::recall_queries::mails),
+        ("offboarding requests", offboarding::removal_queries::recall),
+        ("attribute indexes", entity::index::queries::recall),
+        ("publishers", events::recall_publishers),
+    ]
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {

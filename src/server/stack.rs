@@ -71,7 +71,7 @@ pub struct Streams {
 /// The capabilities as gRPC services.
 pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
     let Streams { hub, authenticator, closing, sends_mail } = streams.clone();
-    let watching = Watching { db: db.clone(), hub, authenticator, closing };
+    let watching = Watching { db: db.clone(), hub, authenticator: authenticator.clone(), closing };
     let events = EventService::new(watching.clone());
     macro_rules! limited {
         ($server:ident, $service:expr) => {
@@ -83,9 +83,9 @@ pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
                 .send_compressed(CompressionEncoding::Zstd)
         };
     }
-    Routes::new(limited!(EntityServiceServer, EntityService::new(db.clone())))
+    Routes::new(limited!(EntityServiceServer, EntityService::new(db.clone(), authenticator.clone())))
         .add_service(limited!(AttributeIndexServiceServer, AttributeIndexService::new(db.clone())))
-        .add_service(limited!(PortfolioServiceServer, PortfolioService::new(db.clone())))
+        .add_service(limited!(PortfolioServiceServer, PortfolioService::new(db.clone(), authenticator)))
         .add_service(limited!(RemovalServiceServer, RemovalService::new(db.clone())))
         .add_service(limited!(OffboardingServiceServer, OffboardingService::new(watching.clone())))
         .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(watching, sends_mail)))

@@ -18,6 +18,7 @@ mod database_refuses;
 mod database_unfit;
 mod deadlines;
 mod dependents;
+mod ended_keys;
 mod entities;
 mod entity_batches;
 mod entity_changes;

@@ -21,6 +21,7 @@
 #![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test ends where it cannot go on")]
 
 mod client;
+mod clock;
 mod grpc;
 mod http;
 mod nats;
@@ -34,9 +35,10 @@ mod tls;
 mod world;
 
 pub use client::{Answer, Client, Door, Failure, Fault};
+pub use clock::SteppingPostgres;
 pub use http::{Reply, curl, grpcurl, http};
 pub use nats::{NatsServer, Stored};
-pub use postgres::{Database, database, empty_database};
+pub use postgres::{Database, database, database_on, empty_database};
 pub use serde_json::{Value, json};
 pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run, run_unread, spawn};
 pub use smtp::{Mail, SmtpSink};

@@ -45,6 +45,16 @@ pub async fn empty_database(options: &str) -> Database {
     create(|_, _| options.to_owned()).await
 }
 
+/// Makes a database with the schema and nothing in it on a server of the test's own, which ends with the test.
+pub fn database_on(admin_url: &str) -> Database {
+    let admin_url = Url::parse(admin_url).unwrap();
+    let name = format!("test_{:016x}", rand::random::<u64>());
+    PgConnection::establish(admin_url.as_str()).unwrap().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
+    let database = Database { url: with_database(&admin_url, &name), name, admin_url, _embedded: None };
+    offboard(&["migrate", "--database-url", &database.url]);
+    database
+}
+
 async fn create(options: impl FnOnce(&mut PgConnection, &Url) -> String) -> Database {
     let (admin_url, embedded) = server().await;
     let admin_url = Url::parse(&admin_url).unwrap();

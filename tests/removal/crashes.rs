@@ -224,7 +224,8 @@ async fn a_task_that_moves_again_has_all_its_tries_before_it() {
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
     world.database.sql("UPDATE bulk_delete_slice SET attempts = 9");
     world.database.sql(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN RAISE 'terminating connection' USING ERRCODE = 'admin_shutdown'; END $$;
          CREATE TRIGGER refuse BEFORE DELETE ON dependent FOR EACH ROW EXECUTE FUNCTION refuse()",
     );
     let arguments = eager(&["--bulk-chunk-size", "10"]);

@@ -3,6 +3,7 @@
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::Json;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
+use offboard::bulk_delete::bound::Bound;
 use offboard::bulk_delete::chunk::{Brink, Chunks};
 use offboard::bulk_delete::model::Mode;
 use offboard::bulk_delete::selector::Selector;
@@ -159,7 +160,7 @@ async fn hot_statements_find_their_rows_by_key() {
         ("token", "int8", "1"),
         ("cursor", "text", "''"),
         ("until", "text", "'~'"),
-        ("as_of", "timestamptz", "now()"),
+        ("ordinal", "int8", "9223372036854775807"),
         ("limit", "int8", "500"),
         ("is_end", "bool", "true"),
         ("lease", "float8", "15"),
@@ -167,11 +168,12 @@ async fn hot_statements_find_their_rows_by_key() {
     let ahead = [REALM, ("cursor", "text", "''"), ("until", "text", "'~'"), ("reach", "int8", "20000")];
     check("where a chunk ends", Brink::TEXT, &ahead, &["entity_pkey"]);
     let by_type = [task.as_slice(), &[("types", "text[]", "'{HCP}'")]].concat();
+    let bound = Bound::Ordinal(i64::MAX);
     for mode in [Mode::Hard, Mode::Soft] {
         let hard = ["entity_pkey", "dependent_pkey", "attribute_index_entity"];
         let indexes = if mode == Mode::Hard { hard.as_slice() } else { &hard[..1] };
-        check("chunk by type", Chunks::new(Selector::new(mode, false, None, Some("HCP"))).text(), &by_type, indexes);
-        check("chunk by list", Chunks::new(Selector::new(mode, true, None, None)).text(), &task, indexes);
+        check("chunk by type", Chunks::new(Selector::new(mode, false, None, Some("HCP"), bound)).text(), &by_type, indexes);
+        check("chunk by list", Chunks::new(Selector::new(mode, true, None, None, bound)).text(), &task, indexes);
     }
 }
 

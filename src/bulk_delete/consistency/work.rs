@@ -104,7 +104,8 @@ impl TaskWork for Check {
 
     fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Moved> {
         let Look { met, cursor, more, suspects } = self.look(connection, claim, span)?;
-        let found = match (claim.fix, span.locked) {
+        // What the database refuses to have mended stays as it is, and is found.
+        let found = match (claim.fix && span.refused.is_none(), span.locked) {
             (false, _) => suspects.into_iter().map(|suspect| Found { suspect, mended: false }).collect(),
             (true, Locked::Await) => self.mend_all(connection, claim, suspects)?,
             (true, Locked::Pass) => self.mend_each(connection, claim, suspects)?,

@@ -412,7 +412,8 @@ statement! {
         counts: bool as Bool,
     } -> (Bool,),
     "UPDATE attribute_declaration
-     SET lease_token = nextval('lease_token'), lease_owner = NULL, due_at = now() + make_interval(secs => {delay}),
+     SET lease_token = nextval('lease_token'), lease_owner = NULL,
+         due_at = CASE WHEN {delay} > 0 THEN now() + make_interval(secs => {delay}) ELSE '-infinity' END,
          attempts = CASE WHEN {counts} THEN attempts ELSE 0 END
      WHERE realm_id = {realm} AND attribute = {attribute} AND lease_token = {token}"
 }

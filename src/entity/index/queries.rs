@@ -1,9 +1,11 @@
 //! The SQL of declaring attributes, and of the rows that those write who change entities.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value as Json;
 
 use crate::access::Caller;
@@ -185,7 +187,7 @@ statement! {
     "WITH dropped AS (
         UPDATE attribute_declaration
         SET state = {to}, phase = 'retiring', waits_for = NULL, cursor_value = '', cursor_id = '', error_code = NULL, error_message = NULL,
-            lease_token = nextval('lease_token'), lease_owner = NULL, due_at = now(), attempts = 0
+            lease_token = nextval('lease_token'), lease_owner = NULL, due_at = '-infinity', attempts = 0
         WHERE realm_id = {realm} AND attribute = {attribute}
         RETURNING attribute
      ),
@@ -273,4 +275,19 @@ statement! {
      USING unnest({attributes}, {values}, {entities}) AS r(attribute, value, entity_id)
      WHERE a.realm_id = {realm} AND a.attribute = r.attribute COLLATE \"C\" AND a.value = r.value COLLATE \"C\"
        AND a.entity_id = r.entity_id COLLATE \"C\""
+}
+
+/// Has indexes be due now that are due later than so long from now. See [`crate::jobs::watch_clock`].
+pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
+    Ok(Recall { bound: bound.as_secs_f64() }.execute(connection)?)
+}
+
+statement! {
+    /// What was put off, or leased by who is lost, before the clock stepped back.
+    struct Recall {
+        bound: f64 as Double,
+    } -> (Bool,),
+    "UPDATE attribute_declaration
+     SET due_at = '-infinity'
+     WHERE state IN ('building', 'dropping') AND due_at > now() + make_interval(secs => {bound})"
 }

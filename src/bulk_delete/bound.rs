@@ -1,0 +1,36 @@
+//! Up to where a task means entities, and what of those a chunk looks at.
+
+use chrono::{DateTime, Utc};
+
+/// Up to where, in the order in which entities were created, a task means them. See `docs/adr/0031-numbers-decide-what-a-task-takes.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// All that are there.
+    None,
+    /// Those whose number is lower, and those that have none.
+    Ordinal(i64),
+    /// Those that have no number and were created up to then, by the clock: of a task that was asked for before there were numbers.
+    Moment(DateTime<Utc>),
+}
+
+impl Bound {
+    /// The condition on `entity e`, behind an `AND`.
+    pub(super) fn condition(self) -> &'static str {
+        match self {
+            Bound::None => "",
+            Bound::Ordinal(_) => " AND (e.ordinal IS NULL OR e.ordinal < {ordinal})",
+            Bound::Moment(_) => " AND e.ordinal IS NULL AND e.created_at <= {as_of}",
+        }
+    }
+}
+
+/// What a chunk looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// What comes next by key.
+    Onward,
+    /// What others had changed meanwhile.
+    Again,
+    /// What comes next by key, of which nothing can be deleted: it is counted as failed.
+    Refused,
+}

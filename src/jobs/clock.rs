@@ -1,0 +1,109 @@
+//! What follows when the clock of the database steps back: work would stand still that is due by the clock, a lease of the dead or a wait
+//! before another try, until the clock is where it was.
+//!
+//! Whoever is at work renews its lease by the clock as it is, and goes on. Tokens fence leases whatever their times are, so work that is taken
+//! up too early is never done twice.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use diesel::pg::PgConnection;
+
+use crate::db::{Db, Work};
+use crate::jobs::clock_queries;
+
+/// How often the clock is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// By how much the clock has to step, at least: it is read over a network, and clocks are made to go slower when they are ahead.
+const STEP: Duration = Duration::from_secs(1);
+/// So long after a step whoever is at work has renewed its lease.
+const RENEWED: Duration = Duration::from_secs(2);
+/// How often waits are looked at that are too long for any work, whether or not a step was seen.
+const EVERY: Duration = Duration::from_secs(300);
+/// Longer than any lease and any wait before another try is meant to be.
+const TOO_LONG: Duration = Duration::from_secs(3600);
+
+/// Has work that is due later than so long from now be due now, and tells how much there was.
+pub type Recall = fn(&mut PgConnection, Duration) -> Work<usize>;
+
+/// Watches the clock of the database until it is dropped. When it has stepped back, and every so often, work is recalled that waits for longer
+/// than it can be meant to. Any number of processes may do so side by side.
+pub async fn watch_clock(db: Db, lease: Duration, recalls: Vec<(&'static str, Recall)>) {
+    let (mut clock, mut recalled) = (Clock::default(), None::<Instant>);
+    loop {
+        match db.run(clock_queries::read).await {
+            Ok(now) => {
+                let step = clock.step(now, Instant::now());
+                if let Some(step) = step {
+                    tracing::warn!(seconds = step.as_secs_f64(), "the clock of the database has stepped back");
+                    tokio::time::sleep(RENEWED).await;
+                }
+                if step.is_some() || recalled.is_none_or(|at| at.elapsed() >= EVERY) {
+                    recall(&db, bound(step, lease), &recalls).await;
+                    recalled = Some(Instant::now());
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot read the clock of the database"),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// How long work may wait that was put off before a step of this size, or before one that nobody has seen.
+fn bound(step: Option<Duration>, lease: Duration) -> Duration {
+    step.unwrap_or(TOO_LONG).min(TOO_LONG).max(lease * 2)
+}
+
+async fn recall(db: &Db, bound: Duration, recalls: &[(&'static str, Recall)]) {
+    for (what, recall) in recalls {
+        let recall = *recall;
+        match db.transaction(move |connection| recall(connection, bound)).await {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(what, count, "work was due impossibly late, as after a step of the clock; it is due now"),
+            Err(error) => tracing::warn!(%error, cause = error.cause_chain(), what, "cannot recall what is due too late"),
+        }
+    }
+}
+
+/// What was last read of a clock, and when by a clock that does not step.
+#[derive(Debug, Default)]
+struct Clock(Option<(DateTime<Utc>, Instant)>);
+
+impl Clock {
+    /// By how much the clock has stepped back since it was last read, if it has.
+    fn step(&mut self, now: DateTime<Utc>, at: Instant) -> Option<Duration> {
+        let (before, then) = self.0.replace((now, at))?;
+        let expected = before + at.saturating_duration_since(then);
+        (expected - now).to_std().ok().filter(|step| *step >= STEP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_step_back_is_seen_and_a_step_forward_is_none() {
+        let (mut clock, start, noon) = (Clock::default(), Instant::now(), DateTime::UNIX_EPOCH);
+        assert_eq!(clock.step(noon, start), None, "nothing is known before the first look");
+        assert_eq!(clock.step(noon + seconds(10), start + seconds(10)), None);
+        assert_eq!(clock.step(noon - seconds(50), start + seconds(10)), Some(seconds(60)));
+        assert_eq!(clock.step(noon - seconds(49), start + seconds(11)), None, "it is seen once");
+        assert_eq!(clock.step(noon + seconds(86_400), start + seconds(12)), None);
+        let slower = noon + seconds(86_400) + Duration::from_millis(400);
+        assert_eq!(clock.step(slower, start + seconds(13)), None, "a clock that is made to go slower has not stepped");
+    }
+
+    #[test]
+    fn whoever_may_be_at_work_is_left_alone() {
+        assert_eq!(bound(Some(seconds(60)), seconds(15)), seconds(60));
+        assert_eq!(bound(Some(seconds(5)), seconds(15)), seconds(30), "a lease that was renewed is not recalled");
+        assert_eq!(bound(Some(seconds(86_400)), seconds(15)), TOO_LONG);
+        assert_eq!(bound(None, seconds(15)), TOO_LONG);
+        assert_eq!(bound(None, seconds(7_200)), seconds(14_400));
+    }
+}
