@@ -60,7 +60,7 @@ pub struct Logging {
     #[arg(long, env = "OFFBOARD_LOG_FORMAT", default_value = "text", global = true, value_enum)]
     pub log_format: LogFormat,
 
-    /// Where to send traces and metrics by OTLP over gRPC, such as http://localhost:4317
+    /// Where to send traces and metrics by OTLP over gRPC, such as http://localhost:4317 or, by TLS with the roots of the system, https://collector:4317
     #[arg(long, env = "OFFBOARD_OTLP_ENDPOINT", global = true, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }

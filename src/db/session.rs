@@ -110,6 +110,10 @@ fn settings(options: &Options) -> String {
         options.statement_timeout.as_millis(),
         options.lock_timeout.as_millis(),
     );
+    // A client that vanished, such as this process, must not keep its locks for hours. Has no effect on a Unix socket.
+    text.push_str(
+        "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000; ",
+    );
     // Where the tables are is said by the URL or not at all: an odd default of a role would hide them.
     if !options.database_url.contains("search_path") {
         text.push_str("SET search_path = \"$user\", public; ");

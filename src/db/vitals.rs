@@ -17,6 +17,10 @@ use crate::telemetry::StatementTracer;
 
 /// How much later than the database itself we end a statement, at least and at most; in between, as much later as it was given.
 const MARGIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(crate::limits::database::SILENCE_SECONDS));
+/// How long a statement is under way before its backend is asked after; how long until it is asked again if it was at work, and if it was not.
+const ASK_AFTER: Duration = Duration::from_secs(2);
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(crate::limits::database::SILENCE_SECONDS);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// What diesel writes between the text of a query and its values.
 const BEFORE_BINDS: &str = " -- binds: ";
 /// The longest text of a statement that is read to learn whether it only reads.
@@ -46,6 +50,8 @@ struct Running {
     /// When the statement was sent, or its backend last said that it is at work.
     alive: Instant,
     asked: Instant,
+    /// Its backend was at work on it when it was asked after.
+    at_work: bool,
     doubts: u32,
 }
 
@@ -76,7 +82,7 @@ impl Vitals {
     pub(super) fn new(socket: OwnedFd, allowance: Duration) -> Self {
         let now = Instant::now();
         // The session is not set up yet, and a peer that accepts and then keeps silent must not hold us up either.
-        let running = Some(Running { alive: now, asked: now, doubts: 0 });
+        let running = Some(Running { alive: now, asked: now, at_work: false, doubts: 0 });
         let life = Life { allowance, statement: 0, running, ended: None, trace: Trace::default() };
         Vitals { socket: Some(TcpStream::from(socket)), backend: AtomicI32::new(0), opened: now, life: Mutex::new(life) }
     }
@@ -166,11 +172,15 @@ impl Vitals {
     }
 
     /// The statement under way, if it has been for so long that its backend should be asked whether it is at work.
-    pub(super) fn silent_statement(&self, now: Instant, patience: Duration) -> Option<u64> {
+    pub(super) fn silent_statement(&self, now: Instant) -> Option<u64> {
         let mut life = self.life();
         let statement = life.statement;
         let running = life.running.as_mut()?;
-        let patience = if running.doubts > 0 { patience / 5 } else { patience };
+        let patience = match running {
+            Running { doubts: 1.., .. } => LOOK_AGAIN_AFTER,
+            Running { at_work: true, .. } => ASK_AGAIN_AFTER,
+            _ => ASK_AFTER,
+        };
         let due = now.duration_since(running.asked.max(running.alive)) > patience;
         due.then(|| {
             running.asked = now;
@@ -178,29 +188,27 @@ impl Vitals {
         })
     }
 
-    /// What another connection was told of the backend: whether it is at work. A backend that is not, twice, has answered what we still wait for.
-    pub(super) fn told(&self, statement: u64, at_work: bool) {
-        let doubts = {
-            let mut life = self.life();
-            let same = life.statement == statement;
-            let Some(running) = life.running.as_mut().filter(|_| same) else { return };
-            if at_work {
-                *running = Running { alive: Instant::now(), asked: Instant::now(), doubts: 0 };
-            } else {
-                running.doubts += 1;
-            }
-            running.doubts
-        };
-        if doubts >= 2 {
-            self.give_up("its backend is not at work on what it was sent");
+    /// What another connection was told of the backend: whether it is at work. A backend that is not, twice, has answered what we still wait for:
+    /// then this returns true, and the connection is to be given up.
+    pub(super) fn told(&self, statement: u64, at_work: bool) -> bool {
+        // The answer is here, and waits for its thread to have its turn.
+        let answered = self.look() == Look::Words;
+        let mut life = self.life();
+        let same = life.statement == statement;
+        let Some(running) = life.running.as_mut().filter(|_| same) else { return false };
+        if at_work || answered {
+            *running = Running { alive: Instant::now(), asked: Instant::now(), at_work: true, doubts: 0 };
+        } else {
+            running.doubts += 1;
         }
+        running.doubts >= 2
     }
 
     fn start(&self) {
         let now = Instant::now();
         let mut life = self.life();
         life.statement += 1;
-        life.running = Some(Running { alive: now, asked: now, doubts: 0 });
+        life.running = Some(Running { alive: now, asked: now, at_work: false, doubts: 0 });
     }
 
     fn done(&self, query: &dyn DebugQuery, error: Option<&diesel::result::Error>) {
@@ -324,18 +332,21 @@ mod tests {
         let (vitals, _peer) = pair();
         vitals.established(7);
         vitals.start();
-        let patience = Duration::from_secs(5);
-        let now = Instant::now() + Duration::from_secs(6);
-        let statement = vitals.silent_statement(now, patience).unwrap();
-        assert_eq!(vitals.silent_statement(now, patience), None, "it is not asked twice at once");
-        vitals.told(statement, false);
-        vitals.told(statement, true);
-        vitals.told(statement, false);
-        assert_eq!(vitals.ended(), None);
-        vitals.told(statement + 1, false);
-        assert_eq!(vitals.ended(), None, "that is another statement");
-        vitals.told(statement, false);
-        assert_eq!(vitals.ended(), Some(Fault::Away));
+        let now = Instant::now() + Duration::from_secs(3);
+        let statement = vitals.silent_statement(now).unwrap();
+        assert_eq!(vitals.silent_statement(now), None, "it is not asked twice at once");
+        let told = [(statement, false), (statement, true), (statement, false), (statement + 1, false), (statement, false)];
+        let given_up: Vec<bool> = told.into_iter().map(|(statement, at_work)| vitals.told(statement, at_work)).collect();
+        assert_eq!(given_up, [false, false, false, false, true], "the fourth is of another statement");
+    }
+
+    #[test]
+    fn an_answer_that_has_come_is_waited_for() {
+        let (vitals, mut peer) = pair();
+        vitals.established(7);
+        vitals.start();
+        peer.write_all(b"D").unwrap();
+        assert!(!vitals.told(1, false) && !vitals.told(1, false) && !vitals.told(1, false));
     }
 
     #[test]

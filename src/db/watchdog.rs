@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Integer};
+use diesel::sql_types::{Array, Bool, Integer, Nullable};
 
 use super::pool::Options;
 use super::session;
@@ -23,8 +24,6 @@ use crate::db::statement;
 use crate::error::one_line;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long a statement is under way before its backend is asked after.
-const ASK_AFTER: Duration = Duration::from_secs(5);
 /// The statement timeout of who asks.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -88,7 +87,7 @@ fn ask_after(alive: &[(Arc<Vitals>, Arc<Options>)], now: Instant) {
             continue;
         }
         let Some(backend) = vitals.backend() else { continue };
-        if let Some(statement) = vitals.silent_statement(now, ASK_AFTER) {
+        if let Some(statement) = vitals.silent_statement(now) {
             suspects.push(Suspect { vitals: vitals.clone(), backend, statement });
             of.get_or_insert_with(|| options.clone());
         }
@@ -106,17 +105,32 @@ fn ask_after(alive: &[(Arc<Vitals>, Arc<Options>)], now: Instant) {
 
 fn ask(options: &Options, suspects: &[Suspect]) {
     let options = Options { statement_timeout: ANSWER_WITHIN, lock_timeout: ANSWER_WITHIN, ..options.clone() };
-    let found = session::open(&options).map_err(|error| error.to_string()).and_then(|mut session| {
-        let backends: Vec<i32> = suspects.iter().map(|suspect| suspect.backend).collect();
-        AtWork { backends: &backends }.load::<(i32,)>(&mut session.connection).map_err(|error| error.to_string())
-    });
-    match found {
-        Ok(at_work) => {
-            let at_work: HashSet<i32> = at_work.into_iter().map(|(backend,)| backend).collect();
-            suspects.iter().for_each(|suspect| suspect.vitals.told(suspect.statement, at_work.contains(&suspect.backend)));
-        }
-        Err(error) => tracing::debug!(cause = one_line(&error), "nobody can be asked what became of a statement"),
+    let asked = session::open(&options)
+        .map_err(|error| error.to_string())
+        .and_then(|mut session| judge(&mut session.connection, suspects).map_err(|error| error.to_string()));
+    if let Err(error) = asked {
+        tracing::debug!(cause = one_line(&error), "nobody can be asked what became of a statement");
     }
+}
+
+fn judge(connection: &mut PgConnection, suspects: &[Suspect]) -> QueryResult<()> {
+    let backends: Vec<i32> = suspects.iter().map(|suspect| suspect.backend).collect();
+    let at_work: HashSet<i32> = AtWork { backends: &backends }.load::<(i32,)>(connection)?.into_iter().map(|(backend,)| backend).collect();
+    let given_up: Vec<&Suspect> =
+        suspects.iter().filter(|suspect| suspect.vitals.told(suspect.statement, at_work.contains(&suspect.backend))).collect();
+    // Whatever they have locked is let go: they may wait for their next word for a minute.
+    let backends: Vec<i32> = given_up.iter().map(|suspect| suspect.backend).collect();
+    let ended = if backends.is_empty() { Ok(Vec::new()) } else { EndBackends { backends: &backends }.load::<(Option<bool>,)>(connection) };
+    given_up.iter().for_each(|suspect| suspect.vitals.give_up("its backend is not at work on what it was sent"));
+    ended.map(drop)
+}
+
+statement! {
+    /// Ends backends that nobody can reach any more. Each is of our own role, and named so: a number may be another's by now.
+    struct EndBackends<'a> { backends: &'a [i32] as Array<Integer> } -> (Nullable<Bool>,),
+    "SELECT pg_terminate_backend(pid)
+     FROM pg_stat_activity
+     WHERE pid = ANY ({backends}) AND usename = current_user AND application_name = 'offboard' AND state <> 'active'"
 }
 
 statement! {

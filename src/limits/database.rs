@@ -50,7 +50,7 @@ pub static LOCK_TIME: Limit = Limit {
 /// How long the database may keep silent.
 pub static SILENCE: Limit = Limit {
     name: "database_silence",
-    bounds: "Time past its own limit for which a statement is waited for; and that one is under way before its backend is asked after",
+    bounds: "Time past its own limit for which a statement is waited for; a backend that is found not to be at work on one costs its connection at once",
     value: Value::Fixed(SILENCE_SECONDS, "seconds"),
     past: "The connection is given up; what cannot have changed anything is done again on another, for the rest `unavailable` (503)",
 };

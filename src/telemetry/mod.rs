@@ -19,11 +19,12 @@ use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{KeyValue, global};
-use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tonic::transport::ClientTlsConfig;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, Targets, filter_fn};
@@ -123,10 +124,14 @@ impl Telemetry {
         let mut meters = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
         if let Some(endpoint) = &options.otlp_endpoint {
             let failed = |source| InitError::Exporter { endpoint: endpoint.clone(), source };
-            let spans =
-                SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().map_err(failed)?;
-            let metrics =
-                MetricExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().map_err(failed)?;
+            let (mut spans, mut metrics) = (SpanExporter::builder().with_tonic(), MetricExporter::builder().with_tonic());
+            if endpoint.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
+                // The exporter would speak TLS and trust nobody.
+                let tls = || ClientTlsConfig::new().with_native_roots();
+                (spans, metrics) = (spans.with_tls_config(tls()), metrics.with_tls_config(tls()));
+            }
+            let spans = spans.with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().map_err(failed)?;
+            let metrics = metrics.with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().map_err(failed)?;
             traces = traces.with_batch_exporter(spans);
             meters = meters.with_periodic_exporter(metrics);
         }

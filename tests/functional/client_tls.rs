@@ -88,3 +88,24 @@ fn a_url_that_says_neither_http_nor_https_is_wrong_usage() {
     let plain = run(&["bulk-delete", "list", "--key", "k", "--server", "http://127.0.0.1:1", "--server-ca-file", TlsFront::CA_FILE]);
     assert!(plain.code == Some(1) && plain.stderr.contains("--server-ca-file needs an https URL"), "{plain:?}");
 }
+
+#[tokio::test]
+async fn traces_and_metrics_go_to_an_https_collector_by_tls() {
+    let database = database().await;
+    let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front = TlsFront::before(collector.local_addr().unwrap()).await;
+    let (sender, preface) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (mut exporter, _) = collector.accept().await.unwrap();
+        let mut bytes = [0; 14];
+        tokio::io::AsyncReadExt::read_exact(&mut exporter, &mut bytes).await.unwrap();
+        sender.send(bytes).unwrap();
+        // It is not answered, and not hung up on.
+        std::future::pending::<()>().await;
+    });
+    let environment = [("SSL_CERT_FILE", TlsFront::CA_FILE)];
+    let mut server = Server::start_with(&database, &[&format!("--otlp-endpoint={}", front.url())], &environment).await;
+    http(server.addresses.http, "GET", "/v1/entities", &[], "").await;
+    assert_eq!(server.terminate().await.code(), Some(0));
+    assert_eq!(&preface.await.unwrap(), b"PRI * HTTP/2.0");
+}

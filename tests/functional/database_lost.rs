@@ -60,7 +60,7 @@ async fn connections_that_pass_nothing_any_more_are_given_up_while_new_ones_work
     let database = database().await;
     let key = Key::create(&database, "acme", "test", SCOPES);
     let proxy = Proxy::open(&database).await;
-    let server = Server::start_on(&proxy.url, &[], &[]).await;
+    let server = Server::start_on(&proxy.url, &["--db-acquire-timeout=30"], &[]).await;
     let client = Client::new(&server, &key, Door::Rest);
     client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "test"}})).await.unwrap();
     warm(&client).await;

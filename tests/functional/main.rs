@@ -15,6 +15,7 @@ mod command_line;
 mod contracts;
 mod database_lost;
 mod database_refuses;
+mod database_standby;
 mod database_unfit;
 mod deadlines;
 mod dependents;
