@@ -131,7 +131,7 @@ impl Service for BulkDeleteService {
         check_tenant(&tenant, &realm)?;
         let task_id = parse_id(&id)?;
         // Before the first look, so that nothing happens between the two unseen.
-        let wake_up = self.watching.hub.subscribe(Some(&realm));
+        let wake_up = self.watching.hub.subscribe(&realm);
         let world = realm.clone();
         let found = self.db.run(move |connection| queries::get(connection, &world, task_id)).await?;
         let first = found.ok_or_else(|| no_task(&id))?;

@@ -5,6 +5,7 @@ mod bulk_delete;
 mod client;
 mod database;
 mod demo;
+mod events;
 mod healthcheck;
 mod http;
 mod import;
@@ -48,6 +49,8 @@ enum Command {
     Key(key::Arguments),
     /// Create the entities of a file
     Import(import::Arguments),
+    /// Show the histories of events, and begin a new one
+    Events(events::Arguments),
     /// Delete many entities of a running service
     BulkDelete(bulk_delete::Arguments),
     /// Show what the service does, on real data
@@ -116,6 +119,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
         Command::Key(arguments) => key::run(arguments).await,
         Command::Import(arguments) => import::run(arguments).await,
+        Command::Events(arguments) => events::run(arguments).await,
         Command::BulkDelete(arguments) => bulk_delete::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments, instance, telemetry.prometheus()).await,

@@ -72,12 +72,13 @@ fn keep_days() -> i32 {
 statement! {
     /// Drops the partitions whose time is over.
     struct DropPartitions { days: i32 as Integer } -> (Integer,),
-    "SELECT drop_event_partitions(make_interval(days => {days}))"
+    // Later than their positions go, so that no reader passes over what is gone without being told.
+    "SELECT drop_event_partitions(make_interval(days => {days}, hours => 1))"
 }
 
 statement! {
     /// Deletes some of the rows whose time is over and that came before their partition.
     struct DeleteFromDefault { days: i32 as Integer, limit: i64 as BigInt } -> (Integer,),
     "DELETE FROM event_default
-     WHERE ctid = ANY (ARRAY(SELECT ctid FROM event_default WHERE occurred_at < now() - make_interval(days => {days}) LIMIT {limit}))"
+     WHERE ctid = ANY (ARRAY(SELECT ctid FROM event_default WHERE occurred_at < now() - make_interval(days => {days}, hours => 1) LIMIT {limit}))"
 }

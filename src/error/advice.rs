@@ -39,6 +39,10 @@ impl Code {
             Code::PayloadTooLarge => "Send, or ask for, less at once: at most `limit_bytes` where that is given.",
             Code::UriTooLong => "Send a shorter path and query: at most `limit_bytes`. Where the same can be said in a body, say it there.",
             Code::HeadersTooLarge => "Send fewer and shorter headers: at most `limit_bytes` in all.",
+            Code::OutOfRange => {
+                "Treat what you were told behind `cursor` as undone, and go on from there. Without `cursor` start from the beginning, and compare with what \
+                 you have."
+            }
             Code::UnsupportedMediaType => {
                 "Send JSON as `application/json`, and compress it by gzip, zstd or not at all. The answer's headers list what is taken."
             }

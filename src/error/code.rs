@@ -102,6 +102,9 @@ catalogue! {
     UriTooLong = "uri_too_long", "URI too long", ResourceExhausted, 414, ["limit_bytes": Integer];
     /// The headers of the request are too many, or larger than the service takes.
     HeadersTooLarge = "headers_too_large", "Headers too large", ResourceExhausted, 431, ["limit_bytes": Integer];
+    /// The cursor or token stands behind events that this database does not have: it was restored, or has failed over to a copy that lacked them. It
+    /// stays so. `cursor`, where there is one, is where to go on: what was told behind it is no more. Otherwise start from the beginning.
+    OutOfRange = "out_of_range", "Out of range", OutOfRange, 410, ["parted_at": Integer, "cursor": Text];
     /// The body is of a media type that the route does not take.
     UnsupportedMediaType = "unsupported_media_type", "Unsupported media type", InvalidArgument, 415, [];
     /// Too many requests. `retry_after` is in seconds.

@@ -1,138 +1,164 @@
-//! How far a reader is. Pure.
+//! How far a reader is, and whether this database is still the one that it read from. Pure.
 //!
-//! Neither the transaction's id nor `seq` alone orders events as a reader needs it. A transaction that began early may commit late, so a
-//! reader that goes by a number steps over what is still to come; and a transaction with an early id may wait for a row that one with a later
-//! id changes, so the id does not order the changes of one entity. `seq` does, for it is drawn while the row is locked. So a reader goes from
-//! snapshot to snapshot, and in the order of `seq` between two.
+//! Every committed row of the outbox has a position, and a reader goes by positions alone. Positions are those of one line of the database: a
+//! restore or a promotion that lacks the last commits gives the same positions again to other rows. So a cursor also names the history that its
+//! position is of, and the first bits of the id of the row there.
 
-use std::sync::Arc;
-
-use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-/// Which transactions had ended at one moment, as `pg_snapshot` writes it, and when that was. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(String, i64)", into = "(String, i64)")]
-pub struct Snapshot {
-    text: Arc<str>,
-    taken_at: i64,
-}
+use crate::error::{Code, Error};
 
-impl Snapshot {
-    /// A snapshot in the text form of `pg_snapshot`, taken at this time.
-    pub fn new(text: &str, taken_at: DateTime<Utc>) -> Self {
-        Snapshot { text: text.into(), taken_at: taken_at.timestamp() }
-    }
-
-    /// The snapshot that sees nothing.
-    fn empty() -> Self {
-        Snapshot { text: "1:1:".into(), taken_at: 0 }
-    }
-
-    /// The text form.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-impl From<(String, i64)> for Snapshot {
-    fn from((text, taken_at): (String, i64)) -> Self {
-        Snapshot { text: text.into(), taken_at }
-    }
-}
-
-impl From<Snapshot> for (String, i64) {
-    fn from(snapshot: Snapshot) -> Self {
-        (snapshot.text.as_ref().to_owned(), snapshot.taken_at)
-    }
-}
-
-/// How the rows of a batch are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Way {
-    /// By their transactions: there are few.
-    Tail,
-    /// By walking all rows in the order of `seq`: most of them are new.
-    Walk,
-}
-
-/// A batch under way: what one snapshot sees and the one before did not, in the order of `seq`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnderWay {
-    /// What the batch reaches up to.
-    pub until: Snapshot,
-    /// How its rows are found.
-    pub way: Way,
-    /// The lowest `seq` that is still to be delivered.
-    pub from: i64,
-    /// How many subjects of the row with just this `seq` were delivered.
-    pub skip: u32,
-}
-
-/// How far a reader is: everything that `seen` sees was delivered, and of the batch under way what stands before its place.
+/// How far a reader is: everything up to its position was delivered; of the row at the position perhaps only the first subjects.
 ///
-/// A cursor stays good for as long as events are kept, on every replica. What was delivered before it never comes again, and nothing that
-/// comes to light later stands before it.
+/// A cursor stays good for as long as the events behind it are kept, on every replica. What was delivered before it never comes again, and
+/// nothing that comes to light later stands before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    seen: Snapshot,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    batch: Option<UnderWay>,
+    /// The history of the position; nil before everything.
+    #[serde(rename = "h")]
+    history: Uuid,
+    #[serde(rename = "p")]
+    position: i64,
+    /// How many subjects of the row at the position were delivered; none tells that all were.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    part: Option<u32>,
+    /// The first bits of the id of the row at the position; none where that is not known.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    print: Option<u32>,
 }
 
 impl Cursor {
     /// Before everything that is kept.
     pub fn beginning() -> Self {
-        Cursor::behind(Snapshot::empty())
+        Cursor { history: Uuid::nil(), position: 0, part: None, print: None }
     }
 
-    /// Behind everything that a snapshot sees.
-    pub fn behind(seen: Snapshot) -> Self {
-        Cursor { seen, batch: None }
+    /// The position.
+    pub fn position(&self) -> i64 {
+        self.position
     }
 
-    /// What was delivered before the batch under way.
-    pub fn seen(&self) -> &Snapshot {
-        &self.seen
+    /// The history of the position.
+    pub fn history(&self) -> Uuid {
+        self.history
     }
 
-    /// The batch under way.
-    pub fn batch(&self) -> Option<&UnderWay> {
-        self.batch.as_ref()
+    /// Whether it stands within a row.
+    pub fn is_partial(&self) -> bool {
+        self.part.is_some()
     }
 
     /// Whether nothing was delivered yet.
     pub fn is_beginning(&self) -> bool {
-        self.seen.taken_at == 0
+        self.history.is_nil()
     }
 
-    /// Whether events that come behind this cursor may have been dropped, since they are kept for `keep` only. The beginning never expires.
-    pub fn is_expired(&self, now: DateTime<Utc>, keep: TimeDelta) -> bool {
-        let latest = self.batch.as_ref().map_or(&self.seen, |batch| &batch.until);
-        latest.taken_at != 0 && now.timestamp() - latest.taken_at >= keep.num_seconds()
+    /// The lowest position that is still to be delivered, be it in part.
+    pub(super) fn next(&self) -> i64 {
+        if self.part.is_some() { self.position } else { self.position + 1 }
     }
 
-    /// Begins a batch up to a snapshot, whose lowest `seq` is at least `from`.
-    pub(super) fn open(&self, until: Snapshot, way: Way, from: i64) -> Self {
-        Cursor { seen: self.seen.clone(), batch: Some(UnderWay { until, way, from, skip: 0 }) }
+    /// How many subjects of the row at this position were delivered.
+    pub(super) fn delivered(&self, position: i64) -> usize {
+        if position == self.position { self.part.unwrap_or_default() as usize } else { 0 }
     }
 
-    /// Ends the batch under way: everything up to its snapshot was delivered.
-    pub(super) fn close(&self) -> Self {
-        Cursor::behind(self.batch.as_ref().map_or_else(|| self.seen.clone(), |batch| batch.until.clone()))
+    /// How many subjects of the row at this position, which has `of`, are still to be delivered.
+    pub(super) fn left(&self, position: i64, of: usize) -> usize {
+        if position < self.next() { 0 } else { of.saturating_sub(self.delivered(position)) }
     }
 
-    /// Goes on in the batch under way: behind the first `subjects` of the row with this `seq`, which has `of`.
-    pub(super) fn advance(&self, seq: i64, subjects: usize, of: usize) -> Self {
-        let (from, skip) = if subjects < of { (seq, u32::try_from(subjects).unwrap_or(u32::MAX)) } else { (seq + 1, 0) };
-        let batch = self.batch.clone().map(|batch| UnderWay { from, skip, ..batch });
-        Cursor { seen: self.seen.clone(), batch }
+    /// The same place with the first `subjects` of its row delivered, which has `of`.
+    pub(super) fn within(&self, subjects: usize, of: usize) -> Self {
+        let part = (subjects < of).then(|| u32::try_from(subjects).unwrap_or(u32::MAX));
+        Cursor { part, ..self.clone() }
+    }
+}
+
+/// One history of this database, as far as readers need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Names it.
+    pub id: Uuid,
+    /// The first position that belongs to it.
+    pub begins: i64,
+}
+
+/// The line that this database is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Its histories, from the first to the present one.
+    pub histories: Vec<History>,
+    /// The last position that was given.
+    pub last: i64,
+    /// The highest position of an event that is not kept any more.
+    pub dropped: i64,
+}
+
+/// Why a cursor leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Events behind it are not kept any more.
+    Expired,
+    /// It was given on another line of the database. Up to `parted_at`, where that is known, both are the same.
+    OutOfRange {
+        /// The last position that both have.
+        parted_at: Option<i64>,
+    },
+}
+
+impl Line {
+    /// The cursor behind the row at a position. `id` is that of the row, if it is known.
+    pub fn behind(&self, position: i64, id: Option<Uuid>) -> Cursor {
+        let history = self.histories.iter().rev().find(|history| history.begins <= position).or(self.histories.first());
+        match history {
+            // Nothing was given a position yet, or what was is gone.
+            None => Cursor::beginning(),
+            Some(history) => Cursor { history: history.id, position, part: None, print: print(id) },
+        }
     }
 
-    /// How many subjects of the row with this `seq` were delivered.
-    pub(super) fn delivered(&self, seq: i64) -> usize {
-        self.batch.as_ref().filter(|batch| batch.from == seq).map_or(0, |batch| batch.skip as usize)
+    /// Whether a cursor is one of this line. `there` is the id of the row at its position, if that is kept.
+    pub fn check(&self, cursor: &Cursor, there: Option<Uuid>) -> Result<(), Lost> {
+        if cursor.is_beginning() {
+            return Ok(());
+        }
+        let Some(place) = self.histories.iter().position(|history| history.id == cursor.history) else {
+            return Err(Lost::OutOfRange { parted_at: None });
+        };
+        let ends = self.histories.get(place + 1).map_or(self.last, |next| next.begins - 1);
+        if cursor.position > ends {
+            return Err(Lost::OutOfRange { parted_at: Some(ends) });
+        }
+        if cursor.position < self.dropped {
+            return Err(Lost::Expired);
+        }
+        let other = there.is_some() && cursor.print.is_some() && print(there) != cursor.print;
+        if other { Err(Lost::OutOfRange { parted_at: None }) } else { Ok(()) }
+    }
+}
+
+/// The first bits of an id, which no two rows at one position share.
+fn print(id: Option<Uuid>) -> Option<u32> {
+    id.map(|id| id.as_fields().0)
+}
+
+impl From<Lost> for Error {
+    fn from(lost: Lost) -> Error {
+        match lost {
+            Lost::Expired => {
+                Error::invalid("cursor", "expired", "is older than the events that are kept; start from the beginning of what is")
+            }
+            Lost::OutOfRange { parted_at } => {
+                let message = "The database was restored or has failed over, and lacks events that this cursor stands behind.";
+                let error = Error::new(Code::OutOfRange, message);
+                match parted_at {
+                    Some(position) => error.with("parted_at", position),
+                    None => error,
+                }
+            }
+        }
     }
 }
 
@@ -141,62 +167,92 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn at(days: i64) -> DateTime<Utc> {
-        DateTime::UNIX_EPOCH + TimeDelta::days(days)
+    const A: Uuid = Uuid::from_u128(1);
+    const B: Uuid = Uuid::from_u128(2);
+    const C: Uuid = Uuid::from_u128(3);
+
+    fn row(position: i64) -> Option<Uuid> {
+        Some(Uuid::from_u128((position as u128) << 96))
     }
 
-    fn under_way(from: i64) -> Cursor {
-        Cursor::beginning().open(Snapshot::new("5:9:6,7", at(1)), Way::Walk, from)
+    fn line(histories: &[(Uuid, i64)], last: i64) -> Line {
+        let histories = histories.iter().map(|(id, begins)| History { id: *id, begins: *begins }).collect();
+        Line { histories, last, dropped: 0 }
     }
 
     #[test]
     fn the_end_of_a_row_is_the_start_of_the_next() {
-        let cursor = under_way(3);
-        assert_eq!(cursor.advance(7, 1, 1).batch().map(|batch| (batch.from, batch.skip)), Some((8, 0)));
-        assert_eq!(cursor.advance(7, 4, 5).batch().map(|batch| (batch.from, batch.skip)), Some((7, 4)));
-        assert_eq!(cursor.advance(7, 4, 5).delivered(7), 4);
-        assert_eq!(cursor.advance(7, 4, 5).delivered(8), 0, "if the row is gone, nothing of the next was delivered");
+        let behind = line(&[(A, 1)], 9).behind(7, row(7));
+        assert_eq!((behind.next(), behind.delivered(7), behind.left(7, 5), behind.left(8, 5)), (8, 0, 0, 5));
+        let inside = behind.within(4, 5);
+        assert_eq!((inside.next(), inside.delivered(7), inside.left(7, 5), inside.left(6, 5)), (7, 4, 1, 0));
+        assert_eq!(inside.delivered(8), 0);
+        assert_eq!(behind.within(5, 5), behind);
+        assert!(Cursor::beginning().is_beginning() && !behind.is_beginning());
     }
 
     #[test]
-    fn a_batch_that_ends_is_seen() {
-        let closed = under_way(3).advance(7, 1, 2).close();
-        assert_eq!((closed.seen().as_str(), closed.batch()), ("5:9:6,7", None));
-        assert_eq!(closed.close(), closed);
-        assert!(Cursor::beginning().is_beginning() && !closed.is_beginning());
+    fn a_position_is_of_the_history_in_which_it_was_given() {
+        let line = line(&[(A, 1), (B, 5), (C, 5)], 9);
+        assert_eq!([1, 4, 5, 9].map(|position| line.behind(position, None).history()), [A, A, C, C]);
+        let empty = Line { histories: Vec::new(), last: 0, dropped: 0 };
+        assert!(empty.behind(0, None).is_beginning());
     }
 
     #[test]
-    fn a_cursor_lasts_as_long_as_events_are_kept() {
-        let keep = TimeDelta::days(30);
-        let closed = under_way(3).close();
-        assert!(!closed.is_expired(at(30), keep) && closed.is_expired(at(31), keep));
-        assert!(!Cursor::beginning().is_expired(at(1000), keep));
-        // A batch that began lately is still being read, however old what it follows is.
-        let going_on = closed.open(Snapshot::new("9:9:", at(60)), Way::Tail, 1);
-        assert!(!going_on.is_expired(at(61), keep) && going_on.is_expired(at(90), keep));
+    fn a_cursor_goes_on_up_to_where_the_lines_part_and_never_behind() {
+        let before = line(&[(A, 1)], 9);
+        let after = line(&[(A, 1), (B, 5)], 30);
+        for position in 0..=9 {
+            let cursor = before.behind(position, row(position));
+            let expected = if position <= 4 { Ok(()) } else { Err(Lost::OutOfRange { parted_at: Some(4) }) };
+            assert_eq!(after.check(&cursor, row(position)), expected, "{position}");
+        }
+        // Before the new history is known, the end of what is there tells.
+        let unaware = line(&[(A, 1)], 4);
+        assert_eq!(unaware.check(&before.behind(5, row(5)), None), Err(Lost::OutOfRange { parted_at: Some(4) }));
+        // What a lost line had begun is unknown.
+        let lost = line(&[(A, 1), (C, 3)], 9).behind(4, row(4));
+        assert_eq!(after.check(&lost, row(4)), Err(Lost::OutOfRange { parted_at: None }));
+    }
+
+    #[test]
+    fn another_row_at_the_position_tells_another_line_where_nothing_else_does() {
+        let line = line(&[(A, 1)], 9);
+        let cursor = line.behind(5, row(5));
+        assert_eq!(line.check(&cursor, row(6)), Err(Lost::OutOfRange { parted_at: None }));
+        assert_eq!(line.check(&cursor, None), Ok(()), "its row is not kept");
+        assert_eq!(line.check(&line.behind(5, None), row(6)), Ok(()));
+    }
+
+    #[test]
+    fn a_cursor_lasts_as_long_as_what_is_behind_it() {
+        let line = Line { dropped: 5, ..line(&[(A, 1)], 9) };
+        assert_eq!(line.check(&line.behind(4, row(4)), None), Err(Lost::Expired));
+        assert_eq!(line.check(&line.behind(5, row(5)), None), Ok(()));
+        assert_eq!(line.check(&Cursor::beginning(), None), Ok(()));
+    }
+
+    #[test]
+    fn a_cursor_of_the_version_before_is_none() {
+        assert!(serde_json::from_str::<Cursor>(r#"{"seen":["1:1:",0]}"#).is_err());
     }
 
     proptest! {
+        /// Rows that are read a few subjects at a time, from cursors that go through their text form, come out whole and once.
         #[test]
-        fn a_cursor_survives_being_written_down(from in 0i64.., subjects in 0usize..9, of in 1usize..9, opened in any::<bool>()) {
-            let cursor = if opened { under_way(from).advance(from / 2, subjects, of) } else { under_way(from).close() };
-            let text = serde_json::to_string(&cursor).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Cursor>(&text).unwrap(), cursor);
-        }
-
-        /// Rows are cut anywhere, again and again: each subject is delivered once, in order.
-        #[test]
-        fn going_on_from_any_cursor_delivers_the_rest(sizes in prop::collection::vec(1usize..5, 1..8), cuts in prop::collection::vec(1usize..4, 1..40)) {
-            let all: Vec<(i64, usize)> =
-                sizes.iter().enumerate().flat_map(|(seq, size)| (0..*size).map(move |subject| (seq as i64, subject))).collect();
-            let (mut cursor, mut delivered) = (under_way(0), Vec::new());
+        fn going_on_from_any_cursor_leaves_nothing_out(sizes in prop::collection::vec(1_usize..5, 0..8), cuts in prop::collection::vec(1_usize..4, 1..30)) {
+            let line = line(&[(A, 1), (B, 4)], sizes.len() as i64);
+            let all: Vec<(i64, usize)> = (1..).zip(&sizes).flat_map(|(position, size)| (0..*size).map(move |subject| (position, subject))).collect();
+            let mut cursor = Cursor::beginning();
+            let mut delivered = Vec::new();
             for cut in cuts {
-                let from = cursor.batch().map_or(0, |batch| batch.from);
-                let rest = all.iter().filter(|(seq, subject)| *seq >= from && *subject >= cursor.delivered(*seq));
-                for (seq, subject) in rest.copied().take(cut).collect::<Vec<_>>() {
-                    delivered.push((seq, subject));
-                    cursor = cursor.advance(seq, subject + 1, sizes[seq as usize]);
+                cursor = serde_json::from_str(&serde_json::to_string(&cursor).unwrap()).unwrap();
+                prop_assert_eq!(line.check(&cursor, row(cursor.position())), Ok(()));
+                let rest = all.iter().filter(|(position, subject)| *position >= cursor.next() && *subject >= cursor.delivered(*position));
+                for (position, subject) in rest.copied().take(cut).collect::<Vec<_>>() {
+                    delivered.push((position, subject));
+                    cursor = line.behind(position, row(position)).within(subject + 1, sizes[position as usize - 1]);
                 }
             }
             prop_assert_eq!(&delivered[..], &all[..delivered.len()]);

@@ -2,13 +2,17 @@
 //! read.
 
 pub mod cursor;
+pub mod history_queries;
 mod hub;
+mod lists;
 mod model;
 pub mod nats;
 pub mod publish;
 pub mod publisher;
 mod publisher_queries;
 pub mod queries;
+pub mod sequencer;
+mod sequencer_queries;
 mod service;
 mod watch;
 mod watching;
@@ -18,5 +22,7 @@ pub use hub::{Hub, WakeUp};
 pub use model::EVENT;
 pub use model::{Batch, Event, EventType, Row};
 pub use publisher_queries::recall as recall_publishers;
+pub use sequencer::Sequencer;
+pub use sequencer_queries::{GivePositions, drop_old};
 pub use service::EventService;
 pub use watching::{Admission, Watching};

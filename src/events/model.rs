@@ -92,8 +92,6 @@ pub struct Batch {
 pub struct Row {
     /// Names the row to the outside.
     pub id: Uuid,
-    /// Its place among the rows of one batch, and among those of one entity.
-    pub seq: i64,
     /// The realm that it happened in.
     pub realm_id: i32,
     /// The realm's organisation.
@@ -110,8 +108,10 @@ pub struct Row {
     pub data: Value,
     /// Who did it.
     pub principal_id: Uuid,
-    /// The cursor that the row was read from.
-    pub(super) before: Cursor,
+    /// How many of the subjects were delivered before.
+    pub(super) delivered: usize,
+    /// The cursor behind the whole row.
+    pub(super) place: Cursor,
 }
 
 /// Something that happened to one subject: what is told to the outside.
@@ -159,26 +159,40 @@ impl Record for Event {
 }
 
 impl Row {
+    /// Its position.
+    pub fn position(&self) -> i64 {
+        self.place.position()
+    }
+
     /// The cursor behind the whole row.
     pub fn cursor(&self) -> Cursor {
-        self.before.advance(self.seq, self.subjects.len(), self.subjects.len())
+        self.place.clone()
+    }
+
+    /// The cursor before what is still to be delivered of the row, in the row itself.
+    pub(super) fn start(&self) -> Cursor {
+        self.place.within(self.delivered, usize::MAX)
     }
 
     /// One event for each subject that was not delivered yet.
     pub fn events(&self) -> impl Iterator<Item = Event> + '_ {
+        (self.delivered..self.subjects.len()).filter_map(|place| self.event(place))
+    }
+
+    /// The event of the subject at this place, if there is one.
+    pub fn event(&self, place: usize) -> Option<Event> {
+        let subject = self.subjects.get(place)?;
+        let count = self.subjects.len();
         let mut data = self.data.as_object().cloned().unwrap_or_default();
         data.insert("principal_id".to_owned(), self.principal_id.to_string().into());
-        let source = format!("/orgs/{}/{}", self.org, self.mode);
-        let count = self.subjects.len();
-        let delivered = self.before.delivered(self.seq);
-        self.subjects.iter().enumerate().skip(delivered).map(move |(place, subject)| Event {
+        Some(Event {
             id: if count == 1 { self.id.to_string() } else { format!("{}-{}", self.id, place + 1) },
-            source: source.clone(),
+            source: format!("/orgs/{}/{}", self.org, self.mode),
             event_type: self.event_type.clone(),
             subject: subject.clone(),
             time: self.occurred_at,
-            data: data.clone(),
-            cursor: self.before.advance(self.seq, place + 1, count),
+            data,
+            cursor: self.place.within(place + 1, count),
         })
     }
 }

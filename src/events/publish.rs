@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::events::Sequencer;
 use crate::events::cursor::Cursor;
 use crate::events::model::{Batch, Event, Row};
 use crate::events::publisher::{Failure, Message, Publisher, runs};
@@ -49,19 +50,18 @@ pub struct Options {
 /// Makes the publisher's place, unless it has one: what is committed from now on will be published.
 pub async fn register(db: &Db, publisher: &impl Publisher) -> Result<()> {
     let name = publisher.name();
+    Sequencer::new(db.clone()).catch_up().await?;
     db.run(move |connection| publisher_queries::register(connection, name)).await
 }
 
 /// Publishes until `stop`, whenever this replica has the lease.
 pub async fn run(db: Db, publisher: impl Publisher, options: Options, stop: CancellationToken) {
     let name = publisher.name();
-    let lag = Arc::new(Mutex::new(None));
+    let lag = Arc::new(Mutex::new(Behind::default()));
     let measured = lag.clone();
-    telemetry::observe_publisher(name, move || {
-        let lag: Option<Behind> = *measured.lock().unwrap_or_else(PoisonError::into_inner);
-        lag.map(|behind| behind.now())
-    });
+    telemetry::observe_publisher(name, move || measured.lock().unwrap_or_else(PoisonError::into_inner).now());
     let publisher = Arc::new(publisher);
+    let sequencer = Sequencer::new(db.clone());
     let mut failures = 0;
     while !stop.is_cancelled() {
         let mut pause = options.poll;
@@ -70,17 +70,19 @@ pub async fn run(db: Db, publisher: impl Publisher, options: Options, stop: Canc
         match db.run(move |connection| publisher_queries::claim(connection, name, &owner, lease)).await {
             Ok(Some(claimed)) => {
                 tracing::info!(publisher = name, "this replica publishes");
-                let mut tenure = Tenure::new(db.clone(), publisher.clone(), lag.clone(), &options, claimed, asked);
+                let mut tenure = Tenure::new((db.clone(), sequencer.clone()), (publisher.clone(), lag.clone()), &options, claimed, asked);
                 tenure.failures = failures;
                 match tenure.work(&stop).await {
                     Ok(delay) => pause = pause.max(delay),
                     Err(error) => tracing::warn!(publisher = name, %error, cause = error.cause_chain(), "this replica publishes no more"),
                 }
                 failures = tenure.failures;
-                *lag.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 tenure.release().await;
             }
-            Ok(None) => {}
+            Ok(None) => match db.run(move |connection| publisher_queries::standing(connection, name)).await {
+                Ok(standing) => set(&lag, standing.map_or_else(Behind::default, Behind::from)),
+                Err(error) => tracing::warn!(publisher = name, %error, cause = error.cause_chain(), "cannot see how far the publisher is"),
+            },
             Err(error) => tracing::warn!(publisher = name, %error, cause = error.cause_chain(), "cannot see whether to publish"),
         }
         tokio::select! {
@@ -97,6 +99,16 @@ struct Behind {
     since: Option<DateTime<Utc>>,
 }
 
+impl From<(i64, Option<DateTime<Utc>>)> for Behind {
+    fn from((events, since): (i64, Option<DateTime<Utc>>)) -> Self {
+        Behind { events: events.unsigned_abs(), since }
+    }
+}
+
+fn set(lag: &Mutex<Behind>, behind: Behind) {
+    *lag.lock().unwrap_or_else(PoisonError::into_inner) = behind;
+}
+
 impl Behind {
     fn now(&self) -> PublisherLag {
         let waited = self.since.map(|since| (Utc::now() - since).as_seconds_f64().max(0.0));
@@ -107,8 +119,9 @@ impl Behind {
 /// The time in which this replica has the lease.
 struct Tenure<P> {
     db: Db,
+    sequencer: Sequencer,
     publisher: Arc<P>,
-    lag: Arc<Mutex<Option<Behind>>>,
+    lag: Arc<Mutex<Behind>>,
     lease: Duration,
     /// Counted from before the lease was asked for, so that we never believe in it longer than the database does.
     ends: Instant,
@@ -121,10 +134,16 @@ struct Tenure<P> {
 }
 
 impl<P: Publisher> Tenure<P> {
-    fn new(db: Db, publisher: Arc<P>, lag: Arc<Mutex<Option<Behind>>>, options: &Options, claimed: Claimed, asked: Instant) -> Self {
+    fn new(
+        (db, sequencer): (Db, Sequencer),
+        (publisher, lag): (Arc<P>, Arc<Mutex<Behind>>),
+        options: &Options,
+        claimed: Claimed,
+        asked: Instant,
+    ) -> Self {
         let Claimed { token, cursor, owes } = claimed;
         let (ends, renew) = (asked + options.lease, asked + options.lease / 3);
-        Tenure { db, publisher, lag, lease: options.lease, ends, renew, token, cursor, owes, failures: 0, counted: None }
+        Tenure { db, sequencer, publisher, lag, lease: options.lease, ends, renew, token, cursor, owes, failures: 0, counted: None }
     }
 
     /// Publishes until `stop`, until the lease is lost, or until others may try; tells how long to wait then.
@@ -153,15 +172,12 @@ impl<P: Publisher> Tenure<P> {
 
     /// What comes next, if there is anything.
     async fn next(&mut self) -> Result<Option<Batch>> {
-        let cursor = self.cursor.clone();
-        let db = self.db.clone();
-        let read = db.run(move |connection| {
-            if cursor.batch().is_none() && !publisher_queries::is_stirred(connection, &cursor)? {
-                return Ok(None);
-            }
-            queries::read(connection, &Scope::all(), &cursor, READ).map(Some)
-        });
-        let Some(batch) = self.holding(read).await?? else { return Ok(None) };
+        let (db, sequencer, cursor) = (self.db.clone(), self.sequencer.clone(), self.cursor.clone());
+        let read = async move {
+            sequencer.catch_up().await?;
+            db.run(move |connection| queries::read(connection, &Scope::all(), &cursor, READ)).await
+        };
+        let batch = self.holding(read).await??;
         if let Some(first) = batch.rows.first() {
             self.measure(first).await;
             return Ok(Some(batch));
@@ -175,7 +191,7 @@ impl<P: Publisher> Tenure<P> {
     }
 
     async fn caught_up(&mut self) -> Result<()> {
-        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = Some(Behind::default());
+        set(&self.lag, Behind::default());
         self.counted = None;
         if self.owes {
             let (name, token) = (self.publisher.name(), self.token);
@@ -188,31 +204,29 @@ impl<P: Publisher> Tenure<P> {
     /// Measures how far the publisher is behind the first row that it has not delivered. A failure to do so is not worth a stop.
     async fn measure(&mut self, first: &Row) {
         let since = Some(first.occurred_at);
-        let before = *self.lag.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut events = before.map_or(0, |behind| behind.events).max(1);
+        let mut events = self.lag.lock().unwrap_or_else(PoisonError::into_inner).events.max(1);
         if self.counted.is_none_or(|counted| counted.elapsed() >= COUNT_EVERY) {
-            let cursor = first.before.clone();
+            let cursor = first.start();
             match self.db.run(move |connection| publisher_queries::behind(connection, &cursor)).await {
-                Ok(behind) => events = behind.unsigned_abs(),
+                Ok((behind, _)) => events = behind.unsigned_abs(),
                 Err(error) => tracing::warn!(%error, cause = error.cause_chain(), "cannot count the events behind a publisher"),
             }
             self.counted = Some(Instant::now());
         }
-        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = Some(Behind { events, since });
+        set(&self.lag, Behind { events, since });
     }
 
     /// Counts events that were delivered.
     fn count(&self, sent: usize) {
         telemetry::events_published(self.publisher.name(), sent as u64);
-        if let Some(behind) = &mut *self.lag.lock().unwrap_or_else(PoisonError::into_inner) {
-            behind.events = behind.events.saturating_sub(sent as u64);
-        }
+        let mut behind = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        behind.events = behind.events.saturating_sub(sent as u64);
     }
 
     /// Publishes a batch up to its end or to the first failure, and tells how long to wait then.
     async fn deliver(&mut self, batch: Batch, stop: &CancellationToken) -> Result<Option<Duration>> {
         if let Some(first) = batch.rows.first() {
-            self.cursor = first.before.clone();
+            self.cursor = first.start();
         }
         let mut events = batch.rows.iter().flat_map(|row| row.events().map(move |event| (row, event)));
         loop {
@@ -234,6 +248,9 @@ impl<P: Publisher> Tenure<P> {
             if stop.is_cancelled() {
                 return Ok(None);
             }
+        }
+        if let Some(last) = batch.rows.last() {
+            self.sequencer.told(last.position(), last.id);
         }
         // It may be farther than behind the last row.
         self.cursor = batch.cursor.clone();
@@ -322,13 +339,9 @@ impl<P: Publisher> Tenure<P> {
     }
 }
 
-/// How many events of a row stand behind a cursor of the batch that the row is of.
+/// How many events of a row stand behind a cursor.
 fn left(row: &Row, cursor: &Cursor) -> usize {
-    match cursor.batch() {
-        Some(batch) if row.seq == batch.from => row.subjects.len().saturating_sub(batch.skip as usize),
-        Some(batch) if row.seq > batch.from => row.subjects.len(),
-        _ => 0,
-    }
+    cursor.left(row.position(), row.subjects.len())
 }
 
 /// What of a row is owed to its bulk delete, if it tells of one and stands behind the cursor.

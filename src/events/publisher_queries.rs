@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use crate::db::{Work, statement};
+use crate::db::{Fail, Work, statement};
 use crate::error::Error;
 use crate::events::cursor::Cursor;
 use crate::events::queries;
@@ -27,32 +28,83 @@ pub struct Claimed {
     pub owes: bool,
 }
 
-/// Makes the publisher's place, behind everything that is committed now, unless it has one.
+/// Makes the publisher's place, behind everything that has a position now, unless it has one.
 pub fn register(connection: &mut PgConnection, name: &str) -> Work<()> {
-    let cursor = to_json(&queries::now(connection)?)?;
-    Register { name, cursor }.execute(connection)?;
+    let (place, (seen,)) = (to_json(&queries::now(connection)?)?, ReadSnapshot {}.get_result::<(Json,)>(connection)?);
+    Register { name, place, seen }.execute(connection)?;
     Ok(())
+}
+
+statement! {
+    /// What the version before goes by: an old replica may take over while replicas are replaced.
+    struct ReadSnapshot {} -> (Jsonb,),
+    "SELECT jsonb_build_object('seen', jsonb_build_array(pg_current_snapshot()::text, extract(epoch FROM now())::int8))"
 }
 
 statement! {
     /// A place for a publisher that has none.
     struct Register<'a> {
         name: &'a str as Text,
-        cursor: Json as Jsonb,
+        place: Json as Jsonb,
+        seen: Json as Jsonb,
     } -> (Bool,),
-    "INSERT INTO publisher (name, cursor) VALUES ({name}, {cursor}) ON CONFLICT (name) DO NOTHING"
+    "INSERT INTO publisher (name, cursor, place) VALUES ({name}, {seen}, {place}) ON CONFLICT (name) DO NOTHING"
 }
 
 /// Claims the publisher if nobody has its lease, also from a replica that was lost.
 pub fn claim(connection: &mut PgConnection, name: &str, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
     let claim = Claim { name, owner, lease: lease.as_secs_f64() };
-    let claimed: Option<(i64, Json, bool)> = claim.get_result(connection).optional()?;
-    let Some((token, cursor, owes)) = claimed else {
+    let claimed: Option<(i64, Option<Json>, bool)> = claim.get_result(connection).optional()?;
+    let Some((token, place, owes)) = claimed else {
         register(connection, name)?;
         return Ok(None);
     };
-    let cursor = serde_json::from_value(cursor).map_err(Error::internal)?;
-    Ok(Some(Claimed { token, cursor, owes }))
+    Ok(Some(Claimed { token, cursor: place_of(connection, name, place)?, owes }))
+}
+
+/// The cursor of a publisher's place on the line that the database is on.
+fn place_of(connection: &mut PgConnection, name: &str, place: Option<Json>) -> Work<Cursor> {
+    let cursor = match place {
+        Some(place) => serde_json::from_value(place).map_err(Error::internal)?,
+        // The version before has published from here. What it had published behind the first row that it had not seen comes again.
+        None => {
+            let (position,): (Option<i64>,) = FindPlace { name }.get_result(connection)?;
+            match position {
+                Some(position) => queries::behind(connection, position)?,
+                None => queries::now(connection)?,
+            }
+        }
+    };
+    match queries::check(connection, &cursor) {
+        Ok(()) => Ok(cursor),
+        Err(Fail::Answer(error)) => {
+            let parted_at = error.member("parted_at").and_then(|position| position.parse().ok());
+            tracing::warn!(
+                publisher = name,
+                parted_at,
+                "the publisher's place is none of this database; it goes on from where the lines part"
+            );
+            match parted_at {
+                Some(position) => queries::behind(connection, position),
+                // Rather again than never: consumers know events by their ids.
+                None => Ok(Cursor::beginning()),
+            }
+        }
+        Err(fail) => Err(fail),
+    }
+}
+
+statement! {
+    /// The position before the first row that the version before had not published; none if it had published everything.
+    struct FindPlace<'a> { name: &'a str as Text } -> (Nullable<BigInt>,),
+    "SELECT min(p.position) - 1
+     FROM (SELECT (cursor -> 'seen' ->> 0)::pg_snapshot AS seen FROM publisher WHERE name = {name}) s
+     CROSS JOIN LATERAL (
+        SELECT e.realm_id, e.seq FROM event e WHERE e.xid >= pg_snapshot_xmax(s.seen)
+        UNION ALL
+        SELECT e.realm_id, e.seq FROM event e WHERE e.xid = ANY (ARRAY(SELECT pg_snapshot_xip(s.seen)))
+     ) e
+     JOIN event_position p ON p.realm_id = e.realm_id AND p.seq = e.seq"
 }
 
 statement! {
@@ -61,11 +113,24 @@ statement! {
         name: &'a str as Text,
         owner: &'a str as Text,
         lease: f64 as Double,
-    } -> (BigInt, Jsonb, Bool),
+    } -> (BigInt, Nullable<Jsonb>, Bool),
     "UPDATE publisher
      SET lease_token = nextval('lease_token'), lease_owner = {owner}, due_at = now() + make_interval(secs => {lease})
      WHERE name = {name} AND due_at <= now()
-     RETURNING lease_token, cursor, EXISTS (SELECT FROM publisher_failure f WHERE f.publisher = {name})"
+     RETURNING lease_token, place, EXISTS (SELECT FROM publisher_failure f WHERE f.publisher = {name})"
+}
+
+/// How far a publisher is behind, whoever publishes: how many events, and since when the oldest waits.
+pub fn standing(connection: &mut PgConnection, name: &str) -> Work<Option<(i64, Option<DateTime<Utc>>)>> {
+    let Some((place,)) = ReadPlace { name }.get_result::<(Option<Json>,)>(connection).optional()? else { return Ok(None) };
+    let cursor = place_of(connection, name, place)?;
+    Ok(Some(behind(connection, &cursor)?))
+}
+
+statement! {
+    /// The place of a publisher.
+    struct ReadPlace<'a> { name: &'a str as Text } -> (Nullable<Jsonb>,),
+    "SELECT place FROM publisher WHERE name = {name}"
 }
 
 /// What to write down of a publisher's progress.
@@ -83,7 +148,7 @@ pub struct Progress {
 pub fn save(connection: &mut PgConnection, name: &str, token: i64, lease: Duration, progress: &Progress) -> Work<bool> {
     let (part, left) = progress.part.unzip();
     let save =
-        Save { name, token, lease: lease.as_secs_f64(), cursor: to_json(&progress.cursor)?, delivered: &progress.delivered, part, left };
+        Save { name, token, lease: lease.as_secs_f64(), place: to_json(&progress.cursor)?, delivered: &progress.delivered, part, left };
     let saved: Option<(bool,)> = save.get_result(connection).optional()?;
     Ok(saved.is_some())
 }
@@ -94,14 +159,14 @@ statement! {
         name: &'a str as Text,
         token: i64 as BigInt,
         lease: f64 as Double,
-        cursor: Json as Jsonb,
+        place: Json as Jsonb,
         delivered: &'a [Uuid] as Array<SqlUuid>,
         part: Option<Uuid> as Nullable<SqlUuid>,
         left: Option<i32> as Nullable<Integer>,
     } -> (Bool,),
     "WITH saved AS (
         UPDATE publisher
-        SET cursor = {cursor}, due_at = now() + make_interval(secs => {lease}), updated_at = now()
+        SET place = {place}, due_at = now() + make_interval(secs => {lease}), updated_at = now()
         WHERE name = {name} AND lease_token = {token}
         RETURNING name
      ),
@@ -212,36 +277,19 @@ statement! {
     "UPDATE publisher SET due_at = '-infinity' WHERE due_at > now() + make_interval(secs => {bound})"
 }
 
-/// Whether anything was committed, be it an event or not, since the cursor's snapshot was taken. Touches no table.
-pub fn is_stirred(connection: &mut PgConnection, cursor: &Cursor) -> Work<bool> {
-    let (stirred,): (bool,) = IsStirred { seen: cursor.seen().as_str() }.get_result(connection)?;
-    Ok(stirred)
-}
-
-statement! {
-    /// Whether the snapshot of now is another one.
-    struct IsStirred<'a> { seen: &'a str as Text } -> (Bool,),
-    "SELECT pg_current_snapshot()::text <> {seen}"
-}
-
-/// How many events come behind a cursor within a batch. At most [`LAG_ROWS`] rows are counted.
-pub fn behind(connection: &mut PgConnection, cursor: &Cursor) -> Work<i64> {
-    let Some(batch) = cursor.batch() else { return Ok(0) };
-    let behind = Behind { seen: cursor.seen().as_str(), from: batch.from, rows: LAG_ROWS };
-    let (events,): (i64,) = behind.get_result(connection)?;
-    Ok((events - i64::from(batch.skip)).max(0))
+/// How many events come behind a cursor, and when the first of them happened. At most [`LAG_ROWS`] rows are counted.
+pub fn behind(connection: &mut PgConnection, cursor: &Cursor) -> Work<(i64, Option<DateTime<Utc>>)> {
+    let behind = Behind { from: cursor.next(), rows: LAG_ROWS };
+    let (events, since): (i64, Option<DateTime<Utc>>) = behind.get_result(connection)?;
+    let delivered = i64::try_from(cursor.delivered(cursor.position())).unwrap_or(i64::MAX);
+    Ok(((events - delivered).max(0), since))
 }
 
 statement! {
     /// The subjects of what was not seen.
-    struct Behind<'a> {
-        seen: &'a str as Text,
-        from: i64 as BigInt,
-        rows: i64 as BigInt,
-    } -> (BigInt,),
-    "SELECT coalesce(sum(e.subject_count), 0)::int8
-     FROM (SELECT e.xid, e.subject_count FROM event e WHERE e.seq >= {from} ORDER BY e.seq LIMIT {rows}) e
-     WHERE NOT pg_visible_in_snapshot(e.xid, (SELECT {seen}::pg_snapshot))"
+    struct Behind { from: i64 as BigInt, rows: i64 as BigInt } -> (BigInt, Nullable<Timestamptz>),
+    "SELECT coalesce(sum(p.subject_count), 0)::int8, (array_agg(p.occurred_at ORDER BY p.position))[1]
+     FROM (SELECT p.position, p.subject_count, p.occurred_at FROM event_position p WHERE p.position >= {from} ORDER BY p.position LIMIT {rows}) p"
 }
 
 fn to_json(cursor: &Cursor) -> Result<Json, Error> {

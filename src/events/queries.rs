@@ -1,30 +1,36 @@
 //! The SQL of reading events. Writing them is beside each change.
 //!
-//! What a snapshot sees and an earlier one did not are the rows of transactions that ran when the earlier was taken (`pg_snapshot_xip`), or
-//! that ended since (from `pg_snapshot_xmax` on). Both are ranges of an index, so what is new costs what it is, however long other
-//! transactions stay open.
+//! Readers go along positions, which is a range of an index: what is new costs what it is. Every statement also tells on which line the database
+//! is, and which row stands at the cursor, so that nothing is read that the cursor is not good for.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::db::{Mode, Realm, Work, statement};
+use crate::db::{Fail, Mode, Realm, Work, statement};
 use crate::error::Error;
-use crate::events::cursor::{Cursor, Snapshot, UnderWay, Way};
+use crate::events::cursor::{Cursor, History, Line};
 use crate::events::model::{Batch, Row};
 
-/// Up to this many new rows are found by their transactions and sorted at each read; more are walked in order.
-const TAIL_AT_MOST: i64 = 1000;
 /// How many rows a read that filters looks at, at most.
 const SCANNED_AT_MOST: i64 = 2000;
+
+/// Whose events.
+#[derive(Clone, Debug, Default)]
+enum Realms {
+    #[default]
+    All,
+    One(i32),
+    Some(Vec<i32>),
+}
 
 /// Whose events, and which of them.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    realm: Option<i32>,
+    realms: Realms,
     types: Vec<String>,
     subject: Option<String>,
 }
@@ -37,7 +43,12 @@ impl Scope {
 
     /// The events of a realm.
     pub fn of(realm: &Realm) -> Self {
-        Scope { realm: Some(realm.id()), ..Scope::default() }
+        Scope { realms: Realms::One(realm.id()), ..Scope::default() }
+    }
+
+    /// The events of these realms.
+    pub fn of_many(realms: Vec<i32>) -> Self {
+        Scope { realms: Realms::Some(realms), ..Scope::default() }
     }
 
     /// Only those of these types; of any, if there are none.
@@ -55,83 +66,86 @@ impl Scope {
         self.subject.as_deref().is_none_or(|wanted| wanted == subject)
     }
 
+    /// Whether events of this type are meant.
+    pub fn has_type(&self, event_type: &str) -> bool {
+        self.types.is_empty() || self.types.iter().any(|wanted| wanted == event_type)
+    }
+
+    /// Whether events of this row are meant; that it is of one of the realms is known.
+    pub fn wants(&self, row: &Row) -> bool {
+        self.has_type(&row.event_type) && self.subject.as_deref().is_none_or(|wanted| row.subjects.iter().any(|subject| subject == wanted))
+    }
+
     fn filters(&self) -> bool {
         !self.types.is_empty() || self.subject.is_some()
     }
 }
 
-/// The cursor behind everything that is committed now.
+/// The cursor behind the last position that was given.
 pub fn now(connection: &mut PgConnection) -> Work<Cursor> {
-    let (text, at): (String, DateTime<Utc>) = ReadSnapshot {}.get_result(connection)?;
-    Ok(Cursor::behind(Snapshot::new(&text, at)))
+    let found = present(connection, 0)?;
+    Ok(found.line.behind(found.line.last, found.last))
 }
 
-/// The realms in which something came to light behind a cursor, and the cursor behind that. Of a batch under way it knows nothing.
-pub fn realms_with_news(connection: &mut PgConnection, cursor: &Cursor) -> Work<(Vec<i32>, Cursor)> {
-    let (text, at, realms): (String, DateTime<Utc>, Vec<i32>) = RealmsWithNews { seen: cursor.seen().as_str() }.get_result(connection)?;
-    Ok((realms, Cursor::behind(Snapshot::new(&text, at))))
+/// The cursor behind the row at a position: where a caller goes on whose own cursor is of a line that parted there.
+pub fn behind(connection: &mut PgConnection, position: i64) -> Work<Cursor> {
+    let found = present(connection, position)?;
+    Ok(found.line.behind(position, found.there))
 }
 
-/// Reads on behind a cursor: the rows of about `limit` events, more by at most the subjects of the last row.
-///
-/// To be called on the primary, outside of a transaction that has changed something. Fails with `validation_failed` if the cursor is from
-/// another history of the database, such as one that a restored backup does not have.
-pub fn read(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, limit: i64) -> Work<Batch> {
-    let mut cursor = cursor.clone();
-    let mut fresh = false;
-    loop {
-        if cursor.batch().is_none() {
-            cursor = open(connection, scope, &cursor)?;
-            fresh = true;
-        }
-        let Some(batch) = cursor.batch().cloned() else {
-            return Ok(Batch { rows: Vec::new(), cursor, caught_up: true });
-        };
-        let (rows, next) = fetch(connection, scope, &cursor, &batch, limit)?;
-        let done = next.batch().is_none();
-        cursor = next;
-        // A batch that has nothing left is no answer if it began in an earlier call: there may be more by now.
-        if !rows.is_empty() || !done || fresh {
-            return Ok(Batch { rows, cursor, caught_up: done && fresh });
-        }
-    }
+/// Fails as [`read`] does if the cursor leads nowhere.
+pub fn check(connection: &mut PgConnection, cursor: &Cursor) -> Work<()> {
+    let found = present(connection, cursor.position())?;
+    found.line.check(cursor, found.there).map_err(|lost| Fail::Answer(lost.into()))
 }
 
-/// Takes a snapshot and begins the batch up to it; a cursor without a batch if there is nothing in it.
-fn open(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor) -> Work<Cursor> {
-    if cursor.is_beginning() {
-        let (text, at): (String, DateTime<Utc>) = ReadSnapshot {}.get_result(connection)?;
-        return Ok(cursor.open(Snapshot::new(&text, at), Way::Walk, 0));
-    }
-    let seen = cursor.seen().as_str();
-    let opened = match scope.realm {
-        Some(realm) => OpenRealm { realm, seen }.get_result(connection),
-        None => OpenAll { realm: 0, seen }.get_result(connection),
-    };
-    let (text, at, known, count, from): (String, DateTime<Utc>, bool, i64, Option<i64>) = opened?;
-    if !known {
-        return Err(Error::invalid("cursor", "invalid", "must be a cursor of this database as it is now").into());
-    }
-    let until = Snapshot::new(&text, at);
-    Ok(match from {
-        None => Cursor::behind(until),
-        Some(from) => cursor.open(until, if count > TAIL_AT_MOST { Way::Walk } else { Way::Tail }, from),
-    })
+/// The histories of this database from the first on, and the last position.
+pub fn line(connection: &mut PgConnection) -> Work<Line> {
+    Ok(present(connection, 0)?.line)
+}
+
+/// What every statement tells of the database: its line, the row at the cursor, and the last row.
+struct Present {
+    line: Line,
+    there: Option<Uuid>,
+    last: Option<Uuid>,
+}
+
+type PresentRow = (i64, i64, Vec<Uuid>, Vec<i64>, Option<Uuid>, Option<Uuid>);
+type PresentSql = (BigInt, BigInt, Array<SqlUuid>, Array<BigInt>, Nullable<SqlUuid>, Nullable<SqlUuid>);
+
+fn present(connection: &mut PgConnection, position: i64) -> Work<Present> {
+    Ok(to_present(ReadPresent { position }.get_result(connection)?))
+}
+
+fn to_present((last_position, dropped, ids, begins, there, last): PresentRow) -> Present {
+    let histories = ids.into_iter().zip(begins).map(|(id, begins)| History { id, begins }).collect();
+    Present { line: Line { histories, last: last_position, dropped }, there, last }
 }
 
 type Found = (i64, Uuid, i32, String, Mode, DateTime<Utc>, String, Vec<String>, Value, Uuid);
 type FoundSql = (BigInt, SqlUuid, Integer, Text, Text, Timestamptz, Text, Array<Text>, Jsonb, SqlUuid);
+type Edge = (Option<i64>, Option<Uuid>, i64, i64);
+type EdgeSql = (Nullable<BigInt>, Nullable<SqlUuid>, BigInt, BigInt);
 
-/// Reads on in a batch, and tells where to go on.
-fn fetch(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, batch: &UnderWay, limit: i64) -> Work<(Vec<Row>, Cursor)> {
+/// Reads on behind a cursor: the rows of about `limit` events, more by at most the subjects of the last row.
+///
+/// To be called on the primary. Fails with `out_of_range` if the cursor is of another line of the database, and with `validation_failed` if what
+/// comes behind it is not kept any more.
+pub fn read(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, limit: i64) -> Work<Batch> {
     let scan = if scope.filters() { limit.max(SCANNED_AT_MOST) } else { limit };
+    let (realm, realms) = match &scope.realms {
+        Realms::One(realm) => (*realm, &[][..]),
+        Realms::Some(realms) => (0, &realms[..]),
+        Realms::All => (0, &[][..]),
+    };
     macro_rules! load {
         ($statement:ident) => {
             $statement {
-                realm: scope.realm.unwrap_or_default(),
-                seen: cursor.seen().as_str(),
-                until: batch.until.as_str(),
-                from: batch.from,
+                realm,
+                realms,
+                position: cursor.position(),
+                from: cursor.next(),
                 types: &scope.types,
                 subject: scope.subject.as_deref(),
                 scan,
@@ -140,103 +154,117 @@ fn fetch(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, batch: &
             .load(connection)?
         };
     }
-    let found: Vec<(Option<i64>, i64, i64, Option<Found>)> = match (scope.realm, batch.way) {
-        (Some(_), Way::Tail) => load!(TailRealm),
-        (Some(_), Way::Walk) => load!(WalkRealm),
-        (None, Way::Tail) => load!(TailAll),
-        (None, Way::Walk) => load!(WalkAll),
+    let found: Vec<(PresentRow, Edge, Option<Found>)> = match scope.realms {
+        Realms::One(_) => load!(ReadRealm),
+        Realms::Some(_) => load!(ReadRealms),
+        Realms::All => load!(ReadAll),
     };
-    let (edge, scanned, matched) = found.first().map_or((None, 0, 0), |(edge, scanned, matched, _)| (*edge, *scanned, *matched));
-    let rows: Vec<Row> = found.into_iter().filter_map(|(_, _, _, row)| row).map(|row| to_row(row, cursor)).collect();
+    let mut rows = Vec::with_capacity(found.len());
+    let mut first = None;
+    for (present, edge, row) in found {
+        let (present, _) = first.get_or_insert_with(|| (to_present(present), edge));
+        rows.extend(row.map(|row| to_row(row, cursor, &present.line)));
+    }
+    // The statement has a row at least, unless the sequencer's own is gone.
+    let Some((Present { line, there, last }, (edge, edge_id, scanned, matched))) = first else {
+        return Err(Fail::Answer(Error::internal("the row of `event_sequencer` is missing")));
+    };
+    line.check(cursor, there).map_err(|lost| Fail::Answer(lost.into()))?;
+    let cut = (rows.len() as i64) < matched;
     let next = match (rows.last(), edge) {
-        (Some(last), _) if (rows.len() as i64) < matched => last.cursor(),
-        (_, Some(edge)) if scanned == scan => cursor.advance(edge, 1, 1),
-        _ => cursor.close(),
+        (Some(row), _) if cut => row.cursor(),
+        (_, Some(edge)) if scanned == scan => line.behind(edge, edge_id),
+        _ => line.behind(line.last, last),
     };
-    Ok((rows, next))
+    let caught_up = !cut && scanned < scan;
+    Ok(Batch { rows, cursor: next, caught_up })
 }
 
-fn to_row(found: Found, before: &Cursor) -> Row {
-    let (seq, id, realm_id, org, mode, occurred_at, event_type, subjects, data, principal_id) = found;
-    Row { id, seq, realm_id, org, mode, occurred_at, event_type, subjects, data, principal_id, before: before.clone() }
+fn to_row(found: Found, before: &Cursor, line: &Line) -> Row {
+    let (position, id, realm_id, org, mode, occurred_at, event_type, subjects, data, principal_id) = found;
+    let (delivered, place) = (before.delivered(position), line.behind(position, Some(id)));
+    Row { id, realm_id, org, mode, occurred_at, event_type, subjects, data, principal_id, delivered, place }
+}
+
+/// The text of a CTE `here`: the line of the database, the row at the cursor, and the last one.
+macro_rules! here {
+    () => {
+        "here AS MATERIALIZED (
+        SELECT s.position AS last, s.dropped,
+               ARRAY(SELECT h.id FROM event_history h ORDER BY h.number) AS histories,
+               ARRAY(SELECT h.begins FROM event_history h ORDER BY h.number) AS begins,
+               (SELECT e.id FROM event_position p
+                JOIN event e ON e.realm_id = p.realm_id AND e.seq = p.seq AND e.occurred_at = p.occurred_at
+                WHERE p.position = {position}) AS there_id,
+               (SELECT e.id FROM event_position p
+                JOIN event e ON e.realm_id = p.realm_id AND e.seq = p.seq AND e.occurred_at = p.occurred_at
+                WHERE p.position = s.position) AS last_id
+        FROM event_sequencer s
+     )"
+    };
 }
 
 statement! {
-    /// The snapshot of now.
-    struct ReadSnapshot {} -> (Text, Timestamptz),
-    "SELECT pg_current_snapshot()::text, now()"
+    /// The line of the database, and the row at a position.
+    struct ReadPresent { position: i64 as BigInt } -> PresentSql,
+    concat!("WITH ", here!(), " SELECT h.last, h.dropped, h.histories, h.begins, h.there_id, h.last_id FROM here h")
 }
 
-statement! {
-    /// The snapshot of now, and the realms of what is new.
-    pub struct RealmsWithNews<'a> { seen: &'a str as Text } -> (Text, Timestamptz, Array<Integer>),
-    "SELECT pg_current_snapshot()::text, now(), ARRAY(
-        SELECT e.realm_id FROM event e WHERE e.xid >= pg_snapshot_xmax({seen}::pg_snapshot)
-        UNION
-        SELECT e.realm_id FROM event e WHERE e.xid = ANY (ARRAY(SELECT pg_snapshot_xip({seen}::pg_snapshot))))"
-}
-
-/// Declares the statements of one scope: its condition on `e`, the table of events.
+/// Declares the statement of one scope: its condition on `p`, the table of positions.
 macro_rules! reads {
-    ($scope:literal, $open:ident, $tail:ident, $walk:ident) => {
+    ($name:ident, $scope:literal) => {
         statement! {
-            /// The snapshot of now, whether it comes behind the one that was seen, and of what is new: how many rows, and the lowest `seq`.
-            pub struct $open<'a> { realm: i32 as Integer, seen: &'a str as Text } -> (Text, Timestamptz, Bool, BigInt, Nullable<BigInt>),
-            concat!(
-                "SELECT pg_current_snapshot()::text, now(), pg_snapshot_xmax({seen}::pg_snapshot) <= pg_snapshot_xmax(pg_current_snapshot()),
-                        count(*), min(fresh.seq)
-                 FROM (SELECT e.seq FROM event e WHERE ", $scope, " e.xid >= pg_snapshot_xmax({seen}::pg_snapshot)
-                       UNION ALL
-                       SELECT e.seq FROM event e WHERE ", $scope, " e.xid = ANY (ARRAY(SELECT pg_snapshot_xip({seen}::pg_snapshot)))) fresh"
-            )
-        }
-        reads!(@fetch $tail, concat!(
-            "SELECT fresh.*
-             FROM (SELECT e.* FROM event e
-                   WHERE ", $scope, " e.xid >= pg_snapshot_xmax({seen}::pg_snapshot) AND e.xid < pg_snapshot_xmax({until}::pg_snapshot)
-                   UNION ALL
-                   SELECT e.* FROM event e WHERE ", $scope, " e.xid = ANY (ARRAY(SELECT pg_snapshot_xip({seen}::pg_snapshot)))
-                   -- A fence: the few that are new are sorted, and nobody walks all rows in order to find them.
-                   OFFSET 0) fresh
-             WHERE fresh.seq >= {from}
-             ORDER BY fresh.seq
-             LIMIT {scan}"
-        ));
-        reads!(@fetch $walk, concat!(
-            "SELECT e.* FROM event e WHERE ", $scope, " e.seq >= {from} ORDER BY e.seq LIMIT {scan}"
-        ));
-    };
-    (@fetch $name:ident, $source:expr) => {
-        statement! {
-            /// The last `seq` that was looked at, how many rows were, how many match; and of those the rows of the first `limit` events.
+            /// The line of the database; the last position that was looked at, how many were, how many match; and of those the rows of the first
+            /// `limit` events.
             pub struct $name<'a> {
                 realm: i32 as Integer,
-                seen: &'a str as Text,
-                until: &'a str as Text,
+                realms: &'a [i32] as Array<Integer>,
+                position: i64 as BigInt,
                 from: i64 as BigInt,
                 types: &'a [String] as Array<Text>,
                 subject: Option<&'a str> as Nullable<Text>,
                 scan: i64 as BigInt,
                 limit: i64 as BigInt,
-            } -> (Nullable<BigInt>, BigInt, BigInt, Nullable<FoundSql>),
-            concat!("WITH source AS MATERIALIZED (", $source, "
+            } -> (PresentSql, EdgeSql, Nullable<FoundSql>),
+            concat!("WITH ", here!(), ",
+             source AS MATERIALIZED (
+                SELECT p.*
+                FROM event_position p
+                WHERE ", $scope, " p.position >= {from} AND p.position <= (SELECT h.last FROM here h)
+                ORDER BY p.position
+                LIMIT {scan}
              ),
-             matching AS (
-                SELECT s.*, sum(s.subject_count) OVER (ORDER BY s.seq) - s.subject_count AS ahead
+             matching AS MATERIALIZED (
+                SELECT s.position, e.*, sum(e.subject_count) OVER (ORDER BY s.position) - e.subject_count AS ahead
                 FROM source s
-                WHERE pg_visible_in_snapshot(s.xid, (SELECT {until}::pg_snapshot))
-                  AND NOT pg_visible_in_snapshot(s.xid, (SELECT {seen}::pg_snapshot))
-                  AND (cardinality({types}::text[]) = 0 OR s.type = ANY ({types}))
-                  AND ({subject}::text IS NULL OR {subject} = ANY (s.subjects))
+                -- A look by key for each, whatever the planner believes of how many there are: LIMIT keeps this a query of its own.
+                CROSS JOIN LATERAL (
+                    SELECT e.id, e.realm_id, e.occurred_at, e.type, e.subjects, e.subject_count, e.data, e.principal_id
+                    FROM event e
+                    WHERE e.realm_id = s.realm_id AND e.seq = s.seq AND e.occurred_at = s.occurred_at
+                    LIMIT 1
+                ) e
+                WHERE (cardinality({types}::text[]) = 0 OR e.type = ANY ({types}))
+                  AND ({subject}::text IS NULL OR {subject} = ANY (e.subjects))
+             ),
+             edge AS (
+                SELECT max(s.position) AS position, count(*) AS scanned, (SELECT count(*) FROM matching) AS matched FROM source s
              )
-             SELECT edge.seq, edge.scanned, edge.matched,
-                    m.seq, m.id, m.realm_id, r.org, r.mode, m.occurred_at, m.type, m.subjects, m.data, m.principal_id
-             FROM (SELECT max(s.seq) AS seq, count(*) AS scanned, (SELECT count(*) FROM matching) AS matched FROM source s) edge
+             SELECT h.last, h.dropped, h.histories, h.begins, h.there_id, h.last_id,
+                    edge.position,
+                    (SELECT e.id FROM source s
+                     CROSS JOIN LATERAL (SELECT e.id FROM event e
+                                         WHERE e.realm_id = s.realm_id AND e.seq = s.seq AND e.occurred_at = s.occurred_at LIMIT 1) e
+                     WHERE s.position = edge.position),
+                    edge.scanned, edge.matched,
+                    m.position, m.id, m.realm_id, r.org, r.mode, m.occurred_at, m.type, m.subjects, m.data, m.principal_id
+             FROM here h CROSS JOIN edge
              LEFT JOIN (matching m JOIN realm r ON r.id = m.realm_id) ON m.ahead < {limit}
-             ORDER BY m.seq")
+             ORDER BY m.position")
         }
     };
 }
 
-reads!("e.realm_id = {realm} AND", OpenRealm, TailRealm, WalkRealm);
-reads!("", OpenAll, TailAll, WalkAll);
+reads!(ReadRealm, "p.realm_id = {realm} AND");
+reads!(ReadRealms, "p.realm_id = ANY ({realms}) AND");
+reads!(ReadAll, "");

@@ -7,14 +7,14 @@ use tonic::{Request, Response, Status};
 
 use crate::access::Caller;
 use crate::db::id::check_id;
-use crate::db::{Page, PageSize, Realm, Seal, binding};
-use crate::error::{Result, Violations};
+use crate::db::{Db, Page, PageSize, Realm, Seal, binding};
+use crate::error::{Code, Error, Result, Violation, Violations};
 use crate::events::Watching;
 use crate::events::cursor::Cursor;
-use crate::events::model::{EVENT, Event, EventType};
+use crate::events::lists::{self, Picking, Turns, Wanted};
+use crate::events::model::{Event, EventType};
 use crate::events::queries::{self, Scope};
-use crate::events::watch::{News, Told, Watch, check_age};
-use crate::filter::check_filter;
+use crate::events::watch::{News, Told, Watch};
 use crate::proto::v1::event_service_server::EventService as Service;
 use crate::proto::{convert, v1};
 
@@ -27,12 +27,13 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// Events, by page and as a stream.
 pub struct EventService {
     watching: Watching,
+    turns: Turns,
 }
 
 impl EventService {
     /// The service on this database, and what its streams need.
     pub fn new(watching: Watching) -> Self {
-        EventService { watching }
+        EventService { watching, turns: Turns::default() }
     }
 }
 
@@ -44,39 +45,37 @@ impl Service for EventService {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-        let seal = self.watching.db.seal().await?;
+        let db = &self.watching.db;
+        let seal = db.seal().await?;
         let mut faults = Violations::new();
         let page: Page<Cursor> = Page::check(seal.clone(), &realm, "EventService/ListEvents", &request, (size, &token), SIZES, &mut faults);
         let scope = scope(&realm, request.types, request.subject, &mut faults);
-        let mut cursor = page.after().cloned().unwrap_or_else(Cursor::beginning);
-        check_age(&cursor, "page_token", &mut faults);
-        let filter = check_filter(&EVENT, &request.filter, &mut faults);
+        let filter = lists::parse(request.filter, &mut faults).await;
         faults.check()?;
-        let filter = filter?;
-        let holds = |event: &Event| scope.has(&event.subject) && filter.as_ref().is_none_or(|filter| filter.matches(event));
-
-        let mut events: Vec<v1::Event> = Vec::new();
+        let wanted = Wanted { scope: scope.clone(), filter: filter?, seal: seal.clone(), realm: realm.clone() };
+        let mut picking = Picking::new(wanted, self.turns.clone(), page.size());
+        let mut cursor = page.after().cloned().unwrap_or_else(Cursor::beginning);
         let mut caught_up = false;
+        self.watching.hub.sequencer().catch_up().await?;
         for _ in 0..READS_PER_PAGE {
-            let wanted = page.size() - events.len();
-            let (scope_of_read, from) = (scope.clone(), cursor.clone());
+            let (scope, from) = (scope.clone(), cursor.clone());
             // Of what a filter is tried on, few may be wanted.
-            let limit = if filter.is_some() { i64::from(SIZES.max) } else { wanted as i64 };
-            let batch = self.watching.db.run(move |connection| queries::read(connection, &scope_of_read, &from, limit)).await?;
-            let mut found = batch.rows.iter().flat_map(|row| row.events()).filter(&holds);
-            for event in found.by_ref().take(wanted) {
-                cursor = event.cursor.clone();
-                events.push(to_proto(event, &seal, &realm)?);
+            let limit = if picking.filters() { i64::from(SIZES.max) } else { picking.missing() as i64 };
+            let batch = db.run(move |connection| queries::read(connection, &scope, &from, limit)).await;
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => return Err(self.lost(error, "page_token", |cursor| page.token(cursor)).await.into()),
+            };
+            if let Some(reached) = picking.take(batch.rows).await? {
+                cursor = reached;
+                break;
             }
-            let cut = found.next().is_some();
-            if !cut {
-                (cursor, caught_up) = (batch.cursor, batch.caught_up);
-            }
-            if caught_up || cut || events.len() == page.size() {
+            (cursor, caught_up) = (batch.cursor, batch.caught_up);
+            if caught_up || picking.missing() == 0 {
                 break;
             }
         }
-        Ok(Response::new(v1::ListEventsResponse { events, next_page_token: page.token(&cursor)?, caught_up }))
+        Ok(Response::new(v1::ListEventsResponse { events: picking.events, next_page_token: page.token(&cursor)?, caught_up }))
     }
 
     type WatchEventsStream = Responses;
@@ -100,14 +99,25 @@ impl Service for EventService {
         }
         faults.check()?;
 
-        let wake_up = self.watching.hub.subscribe(Some(&realm));
+        let wake_up = self.watching.hub.subscribe(&realm);
+        let db = &self.watching.db;
         let cursor = match resumed {
-            Some(cursor) => cursor,
+            Some(cursor) => {
+                let given = cursor.clone();
+                if let Err(error) = db.run(move |connection| queries::check(connection, &given)).await {
+                    return Err(self.lost(error, name, |cursor| close(&seal, &realm, cursor)).await.into());
+                }
+                cursor
+            }
             None if from == v1::EventsFrom::Beginning as i32 => Cursor::beginning(),
-            None => self.watching.db.run(queries::now).await?,
+            None => {
+                self.watching.hub.sequencer().catch_up().await?;
+                db.run(queries::now).await?
+            }
         };
         let watch = Watch {
-            db: self.watching.db.clone(),
+            db: db.clone(),
+            hub: self.watching.hub.clone(),
             admission: self.watching.admission(caller),
             scope,
             wake_up,
@@ -115,6 +125,31 @@ impl Service for EventService {
             told: Told::default(),
         };
         Ok(Response::new(responses(watch, seal, realm)))
+    }
+}
+
+impl EventService {
+    /// An error of reading, in the words of the request: a fault under the name of its field, and where to go on as the caller may say it.
+    async fn lost(&self, error: Error, field: &str, text: impl Fn(&Cursor) -> Result<String>) -> Error {
+        lost(&self.watching.db, error, field, text).await
+    }
+}
+
+async fn lost(db: &Db, error: Error, field: &str, text: impl Fn(&Cursor) -> Result<String>) -> Error {
+    match error.code() {
+        Code::ValidationFailed => {
+            let faults = error.violations().iter().map(|fault| Violation { field: field.to_owned(), ..fault.clone() });
+            Error::validation(faults.collect())
+        }
+        Code::OutOfRange => {
+            let Some(position) = error.member("parted_at").and_then(|position| position.parse().ok()) else { return error };
+            let behind = db.run(move |connection| queries::behind(connection, position)).await;
+            match behind.and_then(|cursor| text(&cursor)) {
+                Ok(cursor) => error.with("cursor", cursor),
+                Err(_) => error,
+            }
+        }
+        _ => error,
     }
 }
 
@@ -128,7 +163,7 @@ fn responses(watch: Watch, seal: Seal, realm: Realm) -> Responses {
                 v1::WatchEventsResponse { event: Some(event), cursor }
             }),
             Ok(News::Nothing(cursor)) => close(&seal, &realm, &cursor).map(|cursor| v1::WatchEventsResponse { event: None, cursor }),
-            Err(error) => Err(error),
+            Err(error) => Err(lost(&watch.db, error, "cursor", |cursor| close(&seal, &realm, cursor)).await),
         };
         match response {
             Ok(response) => Some((Ok(response), Some((watch, seal, realm)))),
@@ -162,14 +197,14 @@ fn close(seal: &Seal, realm: &Realm, cursor: &Cursor) -> Result<String> {
 
 fn open(seal: &Seal, realm: &Realm, name: &str, text: &str, faults: &mut Violations) -> Option<Cursor> {
     let cursor: Option<Cursor> = seal.open(&bound_to(realm), text);
-    match &cursor {
-        Some(cursor) => check_age(cursor, name, faults),
-        None => faults.add(name, "invalid", "must be the `cursor` of an event or of a message of `WatchEvents`"),
+    if cursor.is_none() {
+        faults.add(name, "invalid", "must be the `cursor` of an event or of a message of `WatchEvents`");
     }
     cursor
 }
 
-fn to_proto(event: Event, seal: &Seal, realm: &Realm) -> Result<v1::Event> {
+/// An event as callers get it.
+pub(super) fn to_proto(event: Event, seal: &Seal, realm: &Realm) -> Result<v1::Event> {
     Ok(v1::Event {
         specversion: "1.0".to_owned(),
         id: event.id,

@@ -1,18 +1,19 @@
 //! One caller's stream of events: reads, tells, waits.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::db::partitions::KEEP_EVENTS;
-use crate::db::{Db, clock};
+use crate::db::Db;
 use crate::error::Result;
-use crate::events::Admission;
 use crate::events::cursor::Cursor;
 use crate::events::hub::WakeUp;
 use crate::events::model::{Event, Row};
 use crate::events::queries::{self, Scope};
+use crate::events::{Admission, Hub};
+use crate::limits::events::SHARED;
 
 /// About how many events are read at once, and so held for a caller who is slow to take them.
 const BATCH: i64 = 500;
@@ -32,6 +33,8 @@ pub enum News {
 pub struct Watch {
     /// The database.
     pub db: Db,
+    /// Has read what is new.
+    pub hub: Hub,
     /// The caller's admission.
     pub admission: Admission,
     /// What the caller wants to hear of.
@@ -46,16 +49,19 @@ pub struct Watch {
 
 /// What was read and not told yet, and when something was told last.
 pub struct Told {
-    rows: VecDeque<Row>,
-    events: VecDeque<Event>,
+    rows: VecDeque<Arc<Row>>,
+    /// How many subjects of the first of the rows were told.
+    subjects: usize,
     caught_up: bool,
+    /// Whether this caller has once been told all that there was.
+    abreast: bool,
     greeted: bool,
     last_word: Instant,
 }
 
 impl Default for Told {
     fn default() -> Self {
-        Told { rows: VecDeque::new(), events: VecDeque::new(), caught_up: false, greeted: false, last_word: Instant::now() }
+        Told { rows: VecDeque::new(), subjects: 0, caught_up: false, abreast: false, greeted: false, last_word: Instant::now() }
     }
 }
 
@@ -89,30 +95,38 @@ impl Watch {
         }
     }
 
-    /// The next event of what was read.
+    /// The next event of what was read. One at a time, for a row may be of thousands.
     fn unfolded(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.told.events.pop_front() {
+            let row = self.told.rows.front()?;
+            let start = self.told.subjects.max(row.delivered);
+            let place = (start..row.subjects.len()).find(|place| self.scope.has(&row.subjects[*place]));
+            if let Some(event) = place.and_then(|place| row.event(place)) {
+                self.told.subjects = place.unwrap_or_default() + 1;
                 return Some(event);
             }
-            let row = self.told.rows.pop_front()?;
-            self.told.events = row.events().filter(|event| self.scope.has(&event.subject)).collect();
+            self.told.rows.pop_front();
+            self.told.subjects = 0;
         }
     }
 
+    /// Reads on: what was read for all who watch the realm, and otherwise the database.
     async fn read(&mut self) -> Result<()> {
+        if let Some((rows, cursor)) = self.hub.shared(&self.admission.caller().realm, &self.cursor) {
+            self.told.rows.extend(rows.into_iter().filter(|row| self.scope.wants(row)));
+            (self.told.caught_up, self.told.abreast) = (true, true);
+            self.cursor = cursor;
+            return Ok(());
+        }
+        if self.told.abreast {
+            SHARED.reached();
+            self.told.abreast = false;
+        }
         let (scope, cursor) = (self.scope.clone(), self.cursor.clone());
         let batch = self.db.run(move |connection| queries::read(connection, &scope, &cursor, BATCH)).await?;
-        self.told.rows.extend(batch.rows);
+        self.told.rows.extend(batch.rows.into_iter().map(Arc::new));
         self.told.caught_up = batch.caught_up;
         self.cursor = batch.cursor;
         Ok(())
-    }
-}
-
-/// Adds a fault if events behind a cursor may have been dropped.
-pub fn check_age(cursor: &Cursor, field: &str, faults: &mut crate::error::Violations) {
-    if cursor.is_expired(clock::now(), KEEP_EVENTS) {
-        faults.add(field, "expired", "is older than the events that are kept; start from the beginning of what is");
     }
 }

@@ -5,6 +5,7 @@ use crate::telemetry;
 
 pub mod answers;
 pub mod database;
+pub mod events;
 pub mod requests;
 pub mod shares;
 
@@ -43,6 +44,7 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("Shares", shares::ALL),
     ("The database", database::ALL),
     ("Request lines, headers and answers", answers::ALL),
+    ("Events", events::ALL),
 ];
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ impl Service for OffboardingService {
         let id = request.into_inner().offboarding_request_id;
         let request_id = parse_id(&id)?;
         // Before the first look, so that nothing happens between the two unseen.
-        let wake_up = self.watching.hub.subscribe(Some(&caller.realm));
+        let wake_up = self.watching.hub.subscribe(&caller.realm);
         let realm = caller.realm.clone();
         let found = self.db.run(move |connection| queries::get(connection, &realm, request_id)).await?;
         let first = found.ok_or_else(|| no_request(&id))?;

@@ -104,6 +104,7 @@ pub async fn start(
     keepers.spawn(sweep(db.clone(), "tasks", bulk_delete::list_queries::sweep));
     keepers.spawn(sweep(db.clone(), "offboarding requests", offboarding::policy_queries::sweep_requests));
     keepers.spawn(sweep(db.clone(), "samples of bulk deletes", bulk_delete::queries::sweep_samples));
+    keepers.spawn(sweep(db.clone(), "positions of events", events::drop_old));
     keepers.spawn(bulk_delete::rescue(db.clone(), settings.worker.poll_interval));
     keepers.spawn(jobs::watch_clock(db.clone(), settings.worker.lease, recalls()));
 
@@ -199,6 +200,7 @@ async fn open_doors(
     };
     let hub = Hub::new(db.clone());
     keepers.spawn(hub.clone().run());
+    keepers.spawn(hub.sequencer().clone().run());
     let sends_mail = settings.mail.smtp_url.is_some();
     let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners(), sends_mail };
     let layers = layers(&limits, authenticator, &descriptors, drain.listeners(), traffic.clone());

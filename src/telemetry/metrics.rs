@@ -208,8 +208,8 @@ pub struct PublisherLag {
     pub seconds: f64,
 }
 
-/// Has the lag of a publisher read whenever metrics are collected: none where another replica publishes. To be called once for a publisher.
-pub fn observe_publisher(publisher: &'static str, read: impl Fn() -> Option<PublisherLag> + Send + Sync + 'static) {
+/// Has the lag of a publisher read whenever metrics are collected. To be called once for a publisher.
+pub fn observe_publisher(publisher: &'static str, read: impl Fn() -> PublisherLag + Send + Sync + 'static) {
     let (meter, read) = (global::meter(NAME), Arc::new(read));
     let attributes = [KeyValue::new(PUBLISHER, publisher)];
     let (events, labels) = (Arc::clone(&read), attributes.clone());
@@ -217,13 +217,13 @@ pub fn observe_publisher(publisher: &'static str, read: impl Fn() -> Option<Publ
         .u64_observable_gauge("offboard.publisher.lag")
         .with_unit("{event}")
         .with_description("Events that are not published yet, by publisher")
-        .with_callback(move |observer| events().into_iter().for_each(|lag| observer.observe(lag.events, &labels)))
+        .with_callback(move |observer| observer.observe(events().events, &labels))
         .build();
     meter
         .f64_observable_gauge("offboard.publisher.lag_time")
         .with_unit("s")
         .with_description("For how long the oldest event that is not published has waited, by publisher")
-        .with_callback(move |observer| read().into_iter().for_each(|lag| observer.observe(lag.seconds, &attributes)))
+        .with_callback(move |observer| observer.observe(read().seconds, &attributes))
         .build();
 }
 

@@ -3,32 +3,34 @@
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::Json;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
-use offboard::events::queries::{OpenAll, OpenRealm, RealmsWithNews, TailAll, TailRealm, WalkAll, WalkRealm};
+use offboard::events::GivePositions;
+use offboard::events::queries::{ReadAll, ReadRealm, ReadRealms};
+use offboard::events::sequencer::catch_up;
 
 use crate::kit::*;
 
 const HISTORY: i64 = 60_000;
 
-/// A history over three partitions and two realms, each event in a transaction of its own as far as the cluster has had so many, and 20 that are new.
-/// Returns the snapshot before these, and the one behind them.
-async fn history() -> (Database, String, String) {
+/// A history over three partitions and two realms that has its positions, and 20 events that have none yet. Among the first some numbers were
+/// passed over.
+async fn history() -> Database {
     let database = database().await;
     database.sql(&format!(
         "INSERT INTO realm (org, mode) VALUES ('acme', 'test'), ('umbrella', 'test');
-         INSERT INTO event (xid, realm_id, type, subjects, principal_id, occurred_at)
-         SELECT greatest(3, pg_snapshot_xmin(pg_current_snapshot())::text::int8 - {HISTORY} - 10 + n)::text::xid8, 1 + n % 2, 'entity.created', ARRAY['e' || n],
-                gen_random_uuid(), now() + make_interval(days => (n % 3) * 7)
-         FROM generate_series(1, {HISTORY}) n;"
+         INSERT INTO event (realm_id, type, subjects, principal_id, occurred_at)
+         SELECT 1 + n % 2, 'entity.created', ARRAY['e' || n], gen_random_uuid(), now() + make_interval(days => (n % 3) * 7)
+         FROM generate_series(1, {HISTORY}) n;
+         DELETE FROM event WHERE seq % 6000 = 5"
     ));
-    let seen = database.text("SELECT pg_current_snapshot()").unwrap();
+    catch_up(&mut database.connection()).unwrap();
     for n in 0..20 {
         database.sql(&format!(
             "INSERT INTO event (realm_id, type, subjects, principal_id) VALUES (1 + {n} % 2, 'entity.created', ARRAY['new'], gen_random_uuid())"
         ));
     }
-    let until = database.text("SELECT pg_current_snapshot()").unwrap();
     database.sql("VACUUM ANALYZE event");
-    (database, seen, until)
+    database.sql("VACUUM ANALYZE event_position");
+    database
 }
 
 /// How many blocks a prepared statement touches, with the plan for these values or for any; and how many rows it returns.
@@ -56,11 +58,11 @@ fn blocks(database: &Database, text: &str, parameters: &[(&str, &str, String)], 
     (number("Shared Hit Blocks") + number("Shared Read Blocks"), number("Actual Rows"))
 }
 
-fn parameters(seen: &str, until: &str, from: i64) -> Vec<(&'static str, &'static str, String)> {
+fn parameters(from: i64) -> Vec<(&'static str, &'static str, String)> {
     vec![
         ("realm", "int4", "1".to_owned()),
-        ("seen", "text", format!("'{seen}'")),
-        ("until", "text", format!("'{until}'")),
+        ("realms", "int4[]", "'{1}'".to_owned()),
+        ("position", "int8", (from - 1).to_string()),
         ("from", "int8", from.to_string()),
         ("types", "text[]", "'{}'".to_owned()),
         ("subject", "text", "NULL".to_owned()),
@@ -69,23 +71,20 @@ fn parameters(seen: &str, until: &str, from: i64) -> Vec<(&'static str, &'static
     ]
 }
 
+const READS: [(&str, &str, i64); 3] =
+    [("ReadRealm", ReadRealm::TEXT, 10), ("ReadRealms", ReadRealms::TEXT, 10), ("ReadAll", ReadAll::TEXT, 20)];
+
 #[tokio::test]
 async fn reading_what_is_new_does_not_read_the_history() {
-    let (database, seen, until) = history().await;
-    let from = database.count(&format!("SELECT min(seq) FROM event WHERE subjects = ARRAY['new'] AND xid >= pg_snapshot_xmax('{seen}')"));
+    let database = history().await;
     let whole = database.count("SELECT sum(pg_relation_size(inhrelid) / 8192) FROM pg_inherits WHERE inhparent = 'event'::regclass");
     assert!(whole > 500, "there is a history: {whole} blocks");
-    let statements = [
-        ("OpenRealm", OpenRealm::TEXT, 1),
-        ("OpenAll", OpenAll::TEXT, 1),
-        ("TailRealm", TailRealm::TEXT, 10),
-        ("TailAll", TailAll::TEXT, 20),
-        ("RealmsWithNews", RealmsWithNews::TEXT, 1),
-    ];
+    let last = database.count("SELECT position FROM event_sequencer");
+    catch_up(&mut database.connection()).unwrap();
     for generic in [false, true] {
-        for (name, text, rows) in statements {
-            let (touched, returned) = blocks(&database, text, &parameters(&seen, &until, from), generic);
-            assert!(touched < 100, "{name} touches {touched} of {whole} blocks (generic: {generic})");
+        for (name, text, rows) in READS {
+            let (touched, returned) = blocks(&database, text, &parameters(last + 1), generic);
+            assert!(touched < 250, "{name} touches {touched} of {whole} blocks (generic: {generic})");
             assert_eq!(returned, rows, "{name} (generic: {generic})");
         }
     }
@@ -93,14 +92,25 @@ async fn reading_what_is_new_does_not_read_the_history() {
 
 #[tokio::test]
 async fn a_reader_far_behind_reads_a_page_and_not_the_rest() {
-    let (database, _, until) = history().await;
+    let database = history().await;
     for generic in [false, true] {
-        for (name, text) in [("WalkRealm", WalkRealm::TEXT), ("WalkAll", WalkAll::TEXT)] {
-            for from in [0, HISTORY / 2] {
-                let (touched, returned) = blocks(&database, text, &parameters("1:1:", &until, from), generic);
-                assert!(touched < 300, "{name} from {from} touches {touched} blocks (generic: {generic})");
+        for (name, text, _) in READS {
+            for from in [1, HISTORY / 2] {
+                let (touched, returned) = blocks(&database, text, &parameters(from), generic);
+                assert!(touched < 900, "{name} from {from} touches {touched} blocks (generic: {generic})");
                 assert_eq!(returned, 100, "{name} from {from} (generic: {generic})");
             }
         }
     }
+}
+
+#[tokio::test]
+async fn giving_positions_costs_what_is_new_and_not_the_history() {
+    let database = history().await;
+    // What was passed over and may still come.
+    database.sql("UPDATE event_sequencer SET older = '{[5,6),[6005,6006)}', younger = '{[12005,12006)}', older_than = '9000000000'");
+    let (touched, returned) = blocks(&database, GivePositions::TEXT, &[("limit", "int8", "2000".to_owned())], true);
+    assert!(touched < 400, "it touches {touched} blocks");
+    assert_eq!(returned, 1);
+    assert_eq!(database.count("SELECT count(*) FROM event_position") + 10, HISTORY + 20, "all have their positions");
 }

@@ -44,6 +44,7 @@ mod proxy;
 mod publisher;
 mod publishing;
 mod rest_door;
+mod restores;
 mod shares;
 mod shown_members;
 mod shutdown;

@@ -22,6 +22,7 @@
 
 mod client;
 mod clock;
+mod cluster;
 mod grpc;
 mod http;
 mod nats;
@@ -36,6 +37,7 @@ mod world;
 
 pub use client::{Answer, Client, Door, Failure, Fault};
 pub use clock::SteppingPostgres;
+pub use cluster::ClusterHome;
 pub use http::{Reply, curl, grpcurl, http};
 pub use nats::{NatsServer, Stored};
 pub use postgres::{Database, database, database_on, empty_database};

@@ -8,6 +8,7 @@ use crate::error::Result;
 
 mod detach;
 mod doors;
+mod events;
 mod gateway;
 mod offboard;
 mod pace;
@@ -23,6 +24,8 @@ pub struct Arguments {
 enum Act {
     /// Detach members of portfolios and attach them again
     Detach(detach::Arguments),
+    /// Watch events come while entities are created
+    Events(events::Arguments),
     /// Compare REST with gRPC
     Gateway(gateway::Arguments),
     /// Request the offboarding of many entities
@@ -35,6 +38,7 @@ enum Act {
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.act {
         Act::Detach(arguments) => detach::run(arguments).await,
+        Act::Events(arguments) => events::run(arguments).await,
         Act::Gateway(arguments) => gateway::run(arguments).await,
         Act::Offboard(arguments) => offboard::run(arguments).await,
         Act::Pace(arguments) => pace::run(arguments).await,

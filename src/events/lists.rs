@@ -1,0 +1,183 @@
+//! What a page of events is made of: read rows are unfolded, tried on a filter and made into messages, away from the threads that serve calls.
+//!
+//! A filter may be of hundreds of conditions. So a call evaluates for a few milliseconds at a time, in turn with others that filter, and only for so
+//! long in all: then its page is short, and the next one goes on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::db::{Realm, Seal};
+use crate::error::{Error, Result, Violations};
+use crate::events::cursor::Cursor;
+use crate::events::model::{EVENT, Event, Row};
+use crate::events::queries::Scope;
+use crate::events::service::to_proto;
+use crate::filter::{Filter, check_filter};
+use crate::limits::events::{FILTER_MILLIS, FILTER_TIME, FILTERS, FILTERS_AT_ONCE};
+use crate::proto::v1;
+
+/// For how long a call evaluates before another has its turn.
+const SLICE: Duration = Duration::from_millis(4);
+
+/// Whose turn it is to evaluate a filter. Cheap to clone.
+#[derive(Clone)]
+pub struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Turns(Arc::new(Semaphore::new(FILTERS_AT_ONCE)))
+    }
+}
+
+/// Reads a filter, away from the threads that serve calls: patterns take a while.
+pub async fn parse(text: String, faults: &mut Violations) -> Result<Option<Filter>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = tokio::task::spawn_blocking(move || {
+        let mut faults = Violations::new();
+        (check_filter(&EVENT, &text, &mut faults), faults)
+    });
+    let (filter, found) = parsed.await.map_err(Error::internal)?;
+    found.as_slice().iter().for_each(|fault| faults.add(fault.field.clone(), fault.code, fault.description.clone()));
+    filter
+}
+
+/// What a list wants of the events that it reads.
+pub struct Wanted {
+    /// Of which subject.
+    pub scope: Scope,
+    /// Which of those.
+    pub filter: Option<Filter>,
+    /// What cursors are sealed with.
+    pub seal: Seal,
+    /// The caller's realm.
+    pub realm: Realm,
+}
+
+/// The events of one page so far.
+pub struct Picking {
+    wanted: Arc<Wanted>,
+    turns: Turns,
+    left: Duration,
+    /// What was found.
+    pub events: Vec<v1::Event>,
+    /// How many are to be found.
+    size: usize,
+}
+
+/// Rows on their way through a slice.
+struct Work {
+    rows: Arc<Vec<Row>>,
+    row: usize,
+    subject: usize,
+    found: Vec<v1::Event>,
+    /// Behind the last event that was looked at.
+    reached: Option<Cursor>,
+    /// Whether an event is wanted that the page has no room for, or everything was looked at.
+    over: Option<Over>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    All,
+    Full,
+}
+
+impl Picking {
+    /// None so far of a page of this size.
+    pub fn new(wanted: Wanted, turns: Turns, size: usize) -> Self {
+        Picking { wanted: Arc::new(wanted), turns, left: Duration::from_millis(FILTER_MILLIS), events: Vec::new(), size }
+    }
+
+    /// Whether there is a filter, so that few of the events that are read may be wanted.
+    pub fn filters(&self) -> bool {
+        self.wanted.filter.is_some()
+    }
+
+    /// How many events are still to be found.
+    pub fn missing(&self) -> usize {
+        self.size - self.events.len()
+    }
+
+    /// Takes what is wanted of rows. Returns where to go on if that is before the end of the rows: the page is full, or its time is over.
+    pub async fn take(&mut self, rows: Vec<Row>) -> Result<Option<Cursor>> {
+        let mut work = Work { rows: Arc::new(rows), row: 0, subject: 0, found: Vec::new(), reached: None, over: None };
+        loop {
+            let turn = if self.filters() { Some(self.turn().await?) } else { None };
+            let (wanted, room) = (self.wanted.clone(), self.missing());
+            let begun = Instant::now();
+            work = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                work.run(&wanted, room, begun + SLICE)
+            })
+            .await
+            .map_err(Error::internal)??;
+            self.events.append(&mut work.found);
+            if self.filters() {
+                self.left = self.left.saturating_sub(begun.elapsed());
+            }
+            match work.over {
+                Some(Over::All) => return Ok(None),
+                Some(Over::Full) => return Ok(work.reached),
+                None if self.left.is_zero() => {
+                    FILTER_TIME.reached();
+                    return Ok(work.reached);
+                }
+                None => {}
+            }
+        }
+    }
+
+    async fn turn(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
+        let turns = self.turns.0.clone();
+        if let Ok(turn) = turns.clone().try_acquire_owned() {
+            return Ok(turn);
+        }
+        FILTERS.reached();
+        turns.acquire_owned().await.map_err(Error::internal)
+    }
+}
+
+impl Work {
+    /// Goes on until there is no more, the page is full, or the slice ends; at least one event is looked at.
+    fn run(mut self, wanted: &Wanted, room: usize, until: Instant) -> Result<Work> {
+        loop {
+            let Some(row) = self.rows.get(self.row) else {
+                self.over = Some(Over::All);
+                return Ok(self);
+            };
+            let place = self.subject.max(row.delivered);
+            let Some(subject) = row.subjects.get(place) else {
+                (self.row, self.subject) = (self.row + 1, 0);
+                continue;
+            };
+            self.subject = place + 1;
+            if !wanted.scope.has(subject) {
+                continue;
+            }
+            let Some(event) = row.event(place) else { continue };
+            if wanted.wants(&event) {
+                if self.found.len() == room {
+                    self.over = Some(Over::Full);
+                    return Ok(self);
+                }
+                self.reached = Some(event.cursor.clone());
+                self.found.push(to_proto(event, &wanted.seal, &wanted.realm)?);
+            } else {
+                self.reached = Some(event.cursor);
+            }
+            if Instant::now() >= until {
+                return Ok(self);
+            }
+        }
+    }
+}
+
+impl Wanted {
+    fn wants(&self, event: &Event) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(event))
+    }
+}

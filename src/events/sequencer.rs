@@ -1,0 +1,186 @@
+//! Gives committed events their positions.
+//!
+//! Any replica does, whenever it wants to know what is new, if it gets the advisory lock: there is no leader, and nothing to take over. Those who
+//! wait for events ask often; while nobody does, a slow round keeps the backlog small.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use diesel::Connection;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::db::{Db, Work};
+use crate::error::Result;
+use crate::events::queries as reading;
+use crate::events::sequencer_queries::{self as queries, Marks, Reason, Rights, Seen as Line};
+
+/// How many rows get their positions in one transaction.
+const AT_ONCE: i64 = 2_000;
+/// How often a replica sees to it while nobody waits.
+const ROUND: Duration = Duration::from_secs(1);
+/// How often it is looked whether the database is still on the same line, though nothing happens.
+const LOOK_AT_LINE: Duration = Duration::from_secs(5);
+/// How soon to ask again while another replica has the lock.
+const BUSY: Duration = Duration::from_millis(3);
+
+/// Gives events their positions. Cheap to clone.
+#[derive(Clone)]
+pub struct Sequencer(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    /// Whose turn it is.
+    turn: Mutex<()>,
+    /// How many passes have begun.
+    begun: AtomicU64,
+    /// The last pass that came to the end of what there was.
+    ended: AtomicU64,
+    seen: SyncMutex<Seen>,
+}
+
+/// What this process has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    rights: Option<Rights>,
+    /// When it was last looked at the line.
+    looked: Option<Instant>,
+    /// The highest position that was told, and the row there.
+    told: Option<(i64, Uuid)>,
+}
+
+/// What became of one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// Every row that was visible has a position.
+    Done,
+    /// There is more.
+    More,
+    /// Another replica has the lock.
+    Busy,
+}
+
+impl Sequencer {
+    /// One on this database.
+    pub fn new(db: Db) -> Self {
+        let (turn, begun, ended, seen) = Default::default();
+        Sequencer(Arc::new(Inner { db, turn, begun, ended, seen }))
+    }
+
+    /// Keeps at it slowly until it is dropped.
+    pub async fn run(self) {
+        loop {
+            if let Err(error) = self.catch_up().await {
+                tracing::warn!(%error, cause = error.cause_chain(), "cannot give events their positions");
+            }
+            tokio::time::sleep(ROUND).await;
+        }
+    }
+
+    /// Returns when everything that was committed before the call has a position.
+    pub async fn catch_up(&self) -> Result<()> {
+        let asked = self.0.begun.load(Ordering::SeqCst);
+        let _turn = self.0.turn.lock().await;
+        // A pass that began later than we asked did it for us.
+        if self.0.ended.load(Ordering::SeqCst) > asked {
+            return Ok(());
+        }
+        loop {
+            let this = self.0.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            match self.pass().await? {
+                Pass::Done => {
+                    self.0.ended.store(this, Ordering::SeqCst);
+                    return Ok(());
+                }
+                Pass::More => {}
+                Pass::Busy => tokio::time::sleep(BUSY).await,
+            }
+        }
+    }
+
+    /// Remembers what was told, so that a database that has lost it is found out.
+    pub fn told(&self, position: i64, id: Uuid) {
+        let mut seen = self.seen();
+        if seen.told.is_none_or(|(before, _)| before < position) {
+            seen.told = Some((position, id));
+        }
+    }
+
+    async fn pass(&self) -> Result<Pass> {
+        let (rights, told, look) = {
+            let seen = self.seen();
+            (seen.rights, seen.told, seen.looked.is_none_or(|at| at.elapsed() >= LOOK_AT_LINE))
+        };
+        let done = self.0.db.run(move |connection| pass(connection, rights, told, look)).await;
+        let mut seen = self.seen();
+        match done {
+            Ok((pass, rights, begun)) => {
+                if pass != Pass::Busy && (look || pass == Pass::More) {
+                    seen.looked = Some(Instant::now());
+                }
+                seen.rights = Some(rights);
+                if let Some(reason) = begun {
+                    // What was told is of the line before.
+                    seen.told = None;
+                    tracing::info!(reason = reason.as_str(), "a history of events begins");
+                }
+                Ok(pass)
+            }
+            Err(error) => {
+                // It may be another database by now.
+                (seen.rights, seen.looked) = (None, None);
+                Err(error)
+            }
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Passed = (Pass, Rights, Option<Reason>);
+
+fn pass(connection: &mut diesel::PgConnection, rights: Option<Rights>, told: Option<(i64, Uuid)>, look: bool) -> Work<Passed> {
+    let rights = match rights {
+        Some(rights) if !look => rights,
+        _ => queries::rights(connection)?,
+    };
+    if !look && !queries::is_due(connection)? {
+        return Ok((Pass::Done, rights, None));
+    }
+    let marks = queries::marks(connection, rights)?;
+    connection.transaction(|connection| give(connection, &marks, told).map(|(pass, begun)| (pass, rights, begun)))
+}
+
+fn give(connection: &mut diesel::PgConnection, marks: &Marks, told: Option<(i64, Uuid)>) -> Work<(Pass, Option<Reason>)> {
+    if !queries::try_lock(connection)? {
+        return Ok((Pass::Busy, None));
+    }
+    // Positions are given by a transaction that has written nothing before.
+    match queries::see_to_history(connection, marks, told)? {
+        Line::Same => {}
+        Line::Noted => return Ok((Pass::More, None)),
+        Line::Begun(reason) => return Ok((Pass::More, Some(reason))),
+    }
+    let given = queries::give_positions(connection, AT_ONCE)?;
+    Ok((if given < AT_ONCE { Pass::Done } else { Pass::More }, None))
+}
+
+/// Gives every committed row its position, on a connection of one's own.
+pub fn catch_up(connection: &mut diesel::PgConnection) -> Work<()> {
+    while pass(connection, None, None, true)?.0 != Pass::Done {}
+    Ok(())
+}
+
+/// Begins a history at the next position, whatever the database says of itself, and tells which that is.
+pub fn begin_history(connection: &mut diesel::PgConnection) -> Work<i64> {
+    let rights = queries::rights(connection)?;
+    let marks = queries::marks(connection, rights)?;
+    connection.transaction(|connection| {
+        queries::lock(connection)?;
+        queries::begin_history(connection, &marks, Reason::Forced)?;
+        Ok(reading::line(connection)?.last + 1)
+    })
+}

@@ -1,0 +1,379 @@
+//! The SQL that gives events their positions.
+//!
+//! A row is due when its transaction has committed, and nothing tells us of that. `seq` is nearly dense, though: each number is of a row that is
+//! visible, of one that may become so, or of a transaction that failed. So the sequencer goes along `seq` and notes the numbers that it passed
+//! over; it looks those up until every transaction of that time has ended. Both are ranges of an index, however long a transaction stays open.
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Oid, Text, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use crate::db::partitions::KEEP_EVENTS;
+use crate::db::{Work, statement};
+
+/// The name of the advisory lock under which positions are given and histories begin.
+macro_rules! lock {
+    () => {
+        "hashtextextended('offboard.event_position', 0)"
+    };
+}
+
+/// What the role may see of the line that the database is on. Managed databases hide some of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    system: bool,
+    timeline: bool,
+}
+
+/// What tells one line of a database from another. What the role may not see is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// That of the cluster: another one behind a dump.
+    pub system_identifier: Option<String>,
+    /// Another one behind a promotion and a point-in-time restore.
+    pub timeline: Option<String>,
+    /// Another one in a copy within the cluster.
+    pub database_oid: u32,
+}
+
+impl Marks {
+    /// Whether these are of another line. What is not known on both sides says nothing.
+    pub fn differ(&self, others: &Marks) -> bool {
+        let other = |one: &Option<String>, another: &Option<String>| one.is_some() && another.is_some() && one != another;
+        self.database_oid != others.database_oid
+            || other(&self.system_identifier, &others.system_identifier)
+            || other(&self.timeline, &others.timeline)
+    }
+
+    /// Whether the data moved to another database, by a dump or a logical copy.
+    fn is_copied_to(&self, others: &Marks) -> bool {
+        Marks { timeline: None, ..self.clone() }.differ(others)
+    }
+
+    fn lack(&self, others: &Marks) -> bool {
+        (self.system_identifier.is_none() && others.system_identifier.is_some()) || (self.timeline.is_none() && others.timeline.is_some())
+    }
+}
+
+/// Finds out what the role may see.
+pub fn rights(connection: &mut PgConnection) -> Work<Rights> {
+    let (system, timeline) = ReadRights {}.get_result(connection)?;
+    Ok(Rights { system, timeline })
+}
+
+statement! {
+    /// Whether the functions are there and may be called. Asked for first, for a statement fails that merely names one that may not be.
+    struct ReadRights {} -> (Bool, Bool),
+    "SELECT coalesce(has_function_privilege(to_regprocedure('pg_control_system()'), 'EXECUTE'), false),
+            coalesce(has_function_privilege(to_regprocedure('pg_walfile_name(pg_lsn)'), 'EXECUTE'), false)
+            AND coalesce(has_function_privilege(to_regprocedure('pg_current_wal_lsn()'), 'EXECUTE'), false)
+            AND NOT pg_is_in_recovery()"
+}
+
+/// The line that the database is on now.
+pub fn marks(connection: &mut PgConnection, rights: Rights) -> Work<Marks> {
+    if rights.system && rights.timeline {
+        let (system, timeline, database_oid) = ReadMarks {}.get_result::<(String, String, u32)>(connection)?;
+        return Ok(Marks { system_identifier: Some(system), timeline: Some(timeline), database_oid });
+    }
+    let (database_oid,) = ReadDatabase {}.get_result::<(u32,)>(connection)?;
+    let system_identifier = if rights.system { Some(ReadSystem {}.get_result::<(String,)>(connection)?.0) } else { None };
+    let timeline = if rights.timeline { Some(ReadTimeline {}.get_result::<(String,)>(connection)?.0) } else { None };
+    Ok(Marks { system_identifier, timeline, database_oid })
+}
+
+statement! {
+    /// All of it. The control file tells the timeline of the last checkpoint, which may be from before a promotion; the name of a WAL file does not.
+    struct ReadMarks {} -> (Text, Text, Oid),
+    "SELECT c.system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8), d.oid
+     FROM pg_control_system() c, pg_database d
+     WHERE d.datname = current_database()"
+}
+
+statement! {
+    /// The database among those of its cluster.
+    struct ReadDatabase {} -> (Oid,),
+    "SELECT oid FROM pg_database WHERE datname = current_database()"
+}
+
+statement! {
+    /// The cluster.
+    struct ReadSystem {} -> (Text,),
+    "SELECT system_identifier::text FROM pg_control_system()"
+}
+
+statement! {
+    /// The timeline.
+    struct ReadTimeline {} -> (Text,),
+    "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+}
+
+/// Whether there may be anything to do. Costs next to nothing.
+pub fn is_due(connection: &mut PgConnection) -> Work<bool> {
+    let (due,) = IsDue {}.get_result::<(bool,)>(connection)?;
+    Ok(due)
+}
+
+statement! {
+    /// Whether numbers were drawn that were not considered, or were passed over.
+    struct IsDue {} -> (Bool,),
+    "SELECT q.last_value > s.considered OR NOT isempty(s.older) OR NOT isempty(s.younger) FROM event_sequencer s, event_seq q"
+}
+
+/// Takes the lock for this transaction, unless another one has it.
+pub fn try_lock(connection: &mut PgConnection) -> Work<bool> {
+    let (locked,) = TryLock {}.get_result::<(bool,)>(connection)?;
+    Ok(locked)
+}
+
+statement! {
+    /// The lock.
+    struct TryLock {} -> (Bool,),
+    concat!("SELECT pg_try_advisory_xact_lock(", lock!(), ")")
+}
+
+/// Takes the lock for this transaction, and waits for it.
+pub fn lock(connection: &mut PgConnection) -> Work<()> {
+    Lock {}.get_result::<(bool,)>(connection)?;
+    Ok(())
+}
+
+statement! {
+    /// The lock.
+    struct Lock {} -> (Bool,),
+    concat!("SELECT true FROM (SELECT pg_advisory_xact_lock(", lock!(), ")) l")
+}
+
+/// Why a history begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There was none.
+    First,
+    /// The database is on another line.
+    Line,
+    /// What was told is not there.
+    Lost,
+    /// Somebody asked for it.
+    Forced,
+}
+
+impl Reason {
+    /// As the table spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::First => "first",
+            Reason::Line => "line",
+            Reason::Lost => "lost",
+            Reason::Forced => "forced",
+        }
+    }
+}
+
+/// Begins a history at the next position if the present one is not of this line, or lacks what this process knows to have been told: the last
+/// position and the row there. Under the lock.
+pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, told: Option<(i64, Uuid)>) -> Work<Seen> {
+    type Present = (i64, i64, Option<i32>, Option<String>, Option<String>, Option<u32>, Option<Uuid>);
+    let (at, _) = told.unzip();
+    let (last, dropped, number, system_identifier, timeline, oid, there): Present =
+        ReadPresent { at: at.unwrap_or(-1) }.get_result(connection)?;
+    let known = oid.map(|database_oid| Marks { system_identifier, timeline, database_oid });
+    let lost = told.is_some_and(|(position, id)| position > last || (position > dropped && there.is_some_and(|there| there != id)));
+    let reason = match &known {
+        None => Reason::First,
+        Some(known) if known.differ(marks) => Reason::Line,
+        Some(_) if lost => Reason::Lost,
+        Some(known) if known.lack(marks) => {
+            let Marks { system_identifier, timeline, .. } = marks;
+            let number = number.unwrap_or_default();
+            Learn { number, system: system_identifier.as_deref(), timeline: timeline.as_deref() }.execute(connection)?;
+            return Ok(Seen::Noted);
+        }
+        Some(_) => return Ok(Seen::Same),
+    };
+    begin_history(connection, marks, reason)?;
+    if known.is_some_and(|known| known.is_copied_to(marks)) {
+        // Tables that were copied one by one are of different moments, and the sequence is not copied with them.
+        RaiseSequence {}.get_result::<(Option<i64>,)>(connection).optional()?;
+        NoteMissing { back: COPIED_AT_MOST }.execute(connection)?;
+    }
+    Ok(Seen::Begun(reason))
+}
+
+/// What was found out about the line that the database is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It is that of the present history.
+    Same,
+    /// It is that of the present history, of which more is known now.
+    Noted,
+    /// It is another one: a history has begun.
+    Begun(Reason),
+}
+
+statement! {
+    /// The last position, what is not kept any more, the present history, and the row at a position.
+    struct ReadPresent { at: i64 as BigInt }
+        -> (BigInt, BigInt, Nullable<Integer>, Nullable<Text>, Nullable<Text>, Nullable<Oid>, Nullable<SqlUuid>),
+    "SELECT s.position, s.dropped, h.number, h.system_identifier, h.timeline, h.database_oid,
+            (SELECT e.id
+             FROM event_position p
+             JOIN event e ON e.realm_id = p.realm_id AND e.seq = p.seq AND e.occurred_at = p.occurred_at
+             WHERE p.position = {at})
+     FROM event_sequencer s
+     LEFT JOIN (SELECT * FROM event_history ORDER BY number DESC LIMIT 1) h ON true"
+}
+
+statement! {
+    /// What an earlier role could not see.
+    struct Learn<'a> { number: i32 as Integer, system: Option<&'a str> as Nullable<Text>, timeline: Option<&'a str> as Nullable<Text> }
+        -> (Bool,),
+    "UPDATE event_history
+     SET system_identifier = coalesce(system_identifier, {system}), timeline = coalesce(timeline, {timeline})
+     WHERE number = {number}"
+}
+
+/// How far back a copy is searched for rows without a position.
+const COPIED_AT_MOST: i64 = 1_000_000;
+
+statement! {
+    /// Notes the last rows that were considered and have no position.
+    struct NoteMissing { back: i64 as BigInt } -> (Bool,),
+    "UPDATE event_sequencer s
+     SET older = s.older + coalesce((
+        SELECT range_agg(int8range(e.seq, e.seq, '[]'))
+        FROM event e
+        WHERE e.seq > s.considered - {back} AND e.seq <= s.considered
+          AND NOT EXISTS (SELECT FROM event_position p
+                          WHERE p.position > s.position - 2 * {back} AND p.seq = e.seq AND p.realm_id = e.realm_id)), '{}')"
+}
+
+statement! {
+    /// Numbers go on above all that are there.
+    struct RaiseSequence {} -> (Nullable<BigInt>,),
+    "SELECT setval('event_seq', m.seq)
+     FROM (SELECT max(seq) AS seq FROM event) m, event_seq q
+     WHERE m.seq > q.last_value AND has_sequence_privilege('event_seq', 'UPDATE')"
+}
+
+/// Begins a history at the next position. Under the lock.
+pub fn begin_history(connection: &mut PgConnection, marks: &Marks, reason: Reason) -> Work<()> {
+    let begin = BeginHistory {
+        reason: reason.as_str(),
+        system: marks.system_identifier.as_deref(),
+        timeline: marks.timeline.as_deref(),
+        database: marks.database_oid,
+    };
+    begin.execute(connection)?;
+    Ok(())
+}
+
+statement! {
+    /// A history.
+    struct BeginHistory<'a> {
+        reason: &'a str as Text,
+        system: Option<&'a str> as Nullable<Text>,
+        timeline: Option<&'a str> as Nullable<Text>,
+        database: u32 as Oid,
+    } -> (Bool,),
+    // Transaction ids may be others from here on.
+    "WITH restarted AS (UPDATE event_sequencer SET older_than = pg_current_xact_id())
+     INSERT INTO event_history (number, begins, reason, system_identifier, timeline, database_oid)
+     SELECT coalesce((SELECT max(number) FROM event_history), 0) + 1, s.position + 1, {reason}, {system}, {timeline}, {database}
+     FROM event_sequencer s"
+}
+
+/// Gives the next rows their positions, at most so many, and tells how many it were. Under the lock, which is older than the snapshot, and as the
+/// first statement of its transaction that writes: so the transaction's id is higher than those that the snapshot may find under way.
+pub fn give_positions(connection: &mut PgConnection, limit: i64) -> Work<i64> {
+    let (given,) = GivePositions { limit }.get_result::<(i64,)>(connection)?;
+    Ok(given)
+}
+
+statement! {
+    /// Positions in the order of `seq`, in one snapshot: of two changes of one entity it sees the first if it sees the second. Numbers that were
+    /// passed over are lower than all new ones, so they come first.
+    pub struct GivePositions { limit: i64 as BigInt } -> (BigInt,),
+    "WITH s AS MATERIALIZED (SELECT * FROM event_sequencer LIMIT 1),
+     due AS MATERIALIZED (
+        SELECT d.* FROM (
+            SELECT e.realm_id, e.seq, e.occurred_at, e.subject_count, true AS late
+            FROM s, unnest(s.older + s.younger) AS passed(numbers),
+                 LATERAL (SELECT e.* FROM event e WHERE e.seq >= lower(passed.numbers) AND e.seq < upper(passed.numbers)
+                          ORDER BY e.seq LIMIT {limit}) e
+            UNION ALL
+            (SELECT e.realm_id, e.seq, e.occurred_at, e.subject_count, false
+             FROM event e WHERE e.seq > (SELECT s.considered FROM s) ORDER BY e.seq LIMIT {limit})
+        ) d
+        ORDER BY d.seq
+        LIMIT {limit}
+     ),
+     given AS (
+        INSERT INTO event_position (position, seq, occurred_at, realm_id, subject_count)
+        SELECT s.position + row_number() OVER (ORDER BY d.seq), d.seq, d.occurred_at, d.realm_id, d.subject_count
+        FROM due d, s
+        ORDER BY d.seq
+     ),
+     passed AS (
+        SELECT range_agg(int8range(n.before + 1, n.seq)) FILTER (WHERE n.seq > n.before + 1) AS numbers
+        FROM (SELECT d.seq, coalesce(lag(d.seq) OVER (ORDER BY d.seq), s.considered) AS before FROM due d, s WHERE NOT d.late) n
+     ),
+     news AS (
+        SELECT (SELECT count(*) FROM due) AS given,
+               coalesce((SELECT max(d.seq) FROM due d WHERE NOT d.late), s.considered) AS considered,
+               coalesce((SELECT range_agg(int8range(d.seq, d.seq, '[]')) FROM due d WHERE d.late), '{}') AS came,
+               coalesce((SELECT p.numbers FROM passed p), '{}') AS passed,
+               pg_snapshot_xmin(pg_current_snapshot()) >= s.older_than AND (SELECT count(*) FROM due) < {limit} AS over
+        FROM s
+     ),
+     noted AS (
+        UPDATE event_sequencer q
+        SET considered = n.considered,
+            position = q.position + n.given,
+            older = CASE WHEN n.over THEN q.younger - n.came + n.passed ELSE q.older - n.came END,
+            younger = CASE WHEN n.over THEN '{}' ELSE q.younger - n.came + n.passed END,
+            -- Not the snapshot's xmax, which lies behind the last transaction that has ended: one with a higher id may run.
+            older_than = CASE WHEN n.over THEN pg_current_xact_id() ELSE q.older_than END
+        FROM news n
+        WHERE n.given > 0 OR (n.over AND (NOT isempty(q.older) OR NOT isempty(q.younger)))
+     )
+     SELECT n.given FROM news n"
+}
+
+/// Deletes the positions of events that are older than events are kept, at most so many, from the low end, and tells how many it were.
+pub fn drop_old(connection: &mut PgConnection, limit: i64) -> Work<usize> {
+    connection.transaction(|connection| {
+        if !try_lock(connection)? {
+            return Ok(0);
+        }
+        let keep = i32::try_from(KEEP_EVENTS.num_days()).unwrap_or(i32::MAX);
+        let (dropped,) = DropOld { limit, keep }.get_result::<(i64,)>(connection)?;
+        Ok(usize::try_from(dropped).unwrap_or_default())
+    })
+}
+
+statement! {
+    /// The lowest positions up to the first whose event is kept. What is deleted is remembered: a reader that stands before it has lost something.
+    struct DropOld { limit: i64 as BigInt, keep: i32 as Integer } -> (BigInt,),
+    "WITH low AS MATERIALIZED (
+        SELECT p.position, p.occurred_at < now() - make_interval(days => {keep}) AS old
+        FROM event_position p
+        WHERE p.position > (SELECT dropped FROM event_sequencer)
+        ORDER BY p.position
+        LIMIT {limit}
+     ),
+     gone AS (
+        DELETE FROM event_position p
+        USING low
+        WHERE p.position = low.position AND low.old
+          AND low.position < coalesce((SELECT min(position) FROM low WHERE NOT old), 9223372036854775807)
+        RETURNING p.position
+     ),
+     noted AS (
+        UPDATE event_sequencer s
+        SET dropped = g.position
+        FROM (SELECT max(position) AS position FROM gone) g
+        WHERE g.position IS NOT NULL
+     )
+     SELECT count(*) FROM gone"
+}
