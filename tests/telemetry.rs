@@ -61,8 +61,8 @@ async fn do_everything_once() {
     telemetry::chunk("bulk_delete", 7, Duration::from_millis(1));
     telemetry::events_published("nats", 11);
     telemetry::publish_failed("nats", "timeout");
-    telemetry::observe_publisher("nats", || Some(PublisherLag { events: 13, seconds: 1.5 }));
-    telemetry::observe_publisher("another", || None);
+    telemetry::observe_publisher("nats", || PublisherLag { events: 13, seconds: 1.5 });
+    telemetry::observe_publisher("another", PublisherLag::default);
 
     let service = tower::service_fn(async |_: Request<Body>| {
         Ok::<Response<Body>, Infallible>(refuse(offboard::error::Error::not_found("entity", "e-1")))

@@ -250,7 +250,7 @@ impl<P: Publisher> Tenure<P> {
             }
         }
         if let Some(last) = batch.rows.last() {
-            self.sequencer.told(last.position(), last.id);
+            self.sequencer.told(last);
         }
         // It may be farther than behind the last row.
         self.cursor = batch.cursor.clone();

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use diesel::Connection;
 use tokio::sync::Mutex;
-use uuid::Uuid;
 
 use crate::db::{Db, Work};
 use crate::error::Result;
+use crate::events::model::Row;
 use crate::events::queries as reading;
-use crate::events::sequencer_queries::{self as queries, Marks, Reason, Rights, Seen as Line};
+use crate::events::sequencer_queries::{self as queries, Marks, Reason, Rights, Seen as Line, Told};
 
 /// How many rows get their positions in one transaction.
 const AT_ONCE: i64 = 2_000;
@@ -46,8 +46,8 @@ struct Seen {
     rights: Option<Rights>,
     /// When it was last looked at the line.
     looked: Option<Instant>,
-    /// The highest position that was told, and the row there.
-    told: Option<(i64, Uuid)>,
+    /// The last row that was told.
+    told: Option<Told>,
 }
 
 /// What became of one pass.
@@ -99,12 +99,9 @@ impl Sequencer {
         }
     }
 
-    /// Remembers what was told, so that a database that has lost it is found out.
-    pub fn told(&self, position: i64, id: Uuid) {
-        let mut seen = self.seen();
-        if seen.told.is_none_or(|(before, _)| before < position) {
-            seen.told = Some((position, id));
-        }
+    /// Remembers the last row that was told, so that a database that has lost it is found out.
+    pub fn told(&self, row: &Row) {
+        self.seen().told = Some(Told { position: row.position(), history: row.cursor().history(), id: row.id });
     }
 
     async fn pass(&self) -> Result<Pass> {
@@ -142,7 +139,7 @@ impl Sequencer {
 
 type Passed = (Pass, Rights, Option<Reason>);
 
-fn pass(connection: &mut diesel::PgConnection, rights: Option<Rights>, told: Option<(i64, Uuid)>, look: bool) -> Work<Passed> {
+fn pass(connection: &mut diesel::PgConnection, rights: Option<Rights>, told: Option<Told>, look: bool) -> Work<Passed> {
     let rights = match rights {
         Some(rights) if !look => rights,
         _ => queries::rights(connection)?,
@@ -154,7 +151,7 @@ fn pass(connection: &mut diesel::PgConnection, rights: Option<Rights>, told: Opt
     connection.transaction(|connection| give(connection, &marks, told).map(|(pass, begun)| (pass, rights, begun)))
 }
 
-fn give(connection: &mut diesel::PgConnection, marks: &Marks, told: Option<(i64, Uuid)>) -> Work<(Pass, Option<Reason>)> {
+fn give(connection: &mut diesel::PgConnection, marks: &Marks, told: Option<Told>) -> Work<(Pass, Option<Reason>)> {
     if !queries::try_lock(connection)? {
         return Ok((Pass::Busy, None));
     }

@@ -170,15 +170,30 @@ impl Reason {
     }
 }
 
+/// A row that this process has told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its position.
+    pub position: i64,
+    /// The history of the position.
+    pub history: Uuid,
+    /// The row.
+    pub id: Uuid,
+}
+
 /// Begins a history at the next position if the present one is not of this line, or lacks what this process knows to have been told: the last
 /// position and the row there. Under the lock.
-pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, told: Option<(i64, Uuid)>) -> Work<Seen> {
-    type Present = (i64, i64, Option<i32>, Option<String>, Option<String>, Option<u32>, Option<Uuid>);
-    let (at, _) = told.unzip();
-    let (last, dropped, number, system_identifier, timeline, oid, there): Present =
-        ReadPresent { at: at.unwrap_or(-1) }.get_result(connection)?;
+pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, told: Option<Told>) -> Work<Seen> {
+    type Present = (i64, i64, Option<i32>, Option<Uuid>, Option<String>, Option<String>, Option<u32>, bool, Option<Uuid>);
+    let read = ReadPresent { at: told.map_or(-1, |told| told.position), of: told.map_or_else(Uuid::nil, |told| told.history) };
+    let (last, dropped, number, present, system_identifier, timeline, oid, is_known, there): Present = read.get_result(connection)?;
     let known = oid.map(|database_oid| Marks { system_identifier, timeline, database_oid });
-    let lost = told.is_some_and(|(position, id)| position > last || (position > dropped && there.is_some_and(|there| there != id)));
+    let lost = told.is_some_and(|told| {
+        let other = there.is_some_and(|there| there != told.id);
+        let missing = told.position > last || (told.position > dropped && other);
+        // What became of an earlier history was seen to when the next one began.
+        !is_known || (present == Some(told.history) && missing)
+    });
     let reason = match &known {
         None => Reason::First,
         Some(known) if known.differ(marks) => Reason::Line,
@@ -213,9 +228,10 @@ pub enum Seen {
 
 statement! {
     /// The last position, what is not kept any more, the present history, and the row at a position.
-    struct ReadPresent { at: i64 as BigInt }
-        -> (BigInt, BigInt, Nullable<Integer>, Nullable<Text>, Nullable<Text>, Nullable<Oid>, Nullable<SqlUuid>),
-    "SELECT s.position, s.dropped, h.number, h.system_identifier, h.timeline, h.database_oid,
+    struct ReadPresent { at: i64 as BigInt, of: Uuid as SqlUuid }
+        -> (BigInt, BigInt, Nullable<Integer>, Nullable<SqlUuid>, Nullable<Text>, Nullable<Text>, Nullable<Oid>, Bool, Nullable<SqlUuid>),
+    "SELECT s.position, s.dropped, h.number, h.id, h.system_identifier, h.timeline, h.database_oid,
+            EXISTS (SELECT FROM event_history WHERE id = {of}),
             (SELECT e.id
              FROM event_position p
              JOIN event e ON e.realm_id = p.realm_id AND e.seq = p.seq AND e.occurred_at = p.occurred_at
