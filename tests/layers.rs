@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use offboard::jobs::Traffic;
-use offboard::server::layers::{AroundLayer, Deadline, Failures, Load, Methods, Panics, RequestIds, Trace};
+use offboard::server::layers::{AroundLayer, Closing, Deadline, Failures, Keyless, Load, Methods, Panics, RequestIds, Trace};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic_health::pb::HealthCheckRequest;
@@ -20,8 +20,10 @@ async fn one_stack_fits_the_listener_and_the_gateway() {
         .layer(AroundLayer(Trace::new(methods.clone())))
         .layer(AroundLayer(Failures::new(4 << 20, None)))
         .layer(AroundLayer(Panics))
-        .layer(AroundLayer(Load::new(8, closing.clone(), Traffic::default())))
-        .layer(AroundLayer(Deadline::new(methods, Duration::from_secs(60))));
+        .layer(AroundLayer(Closing::new(methods.clone(), closing.clone())))
+        .layer(AroundLayer(Keyless::new(methods.clone(), 8)))
+        .layer(AroundLayer(Deadline::new(methods, Duration::from_secs(60))))
+        .layer(AroundLayer(Load::new(8, Traffic::default())));
     let (_reporter, health) = tonic_health::server::health_reporter();
 
     let mut in_process = HealthClient::new(stack.service(tonic::service::Routes::new(health.clone())));

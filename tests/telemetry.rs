@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -31,7 +31,7 @@ async fn what_happens_is_scraped_and_exported() {
 
     do_everything_once().await;
     every_metric_is_scraped(&telemetry);
-    telemetry.shutdown().await;
+    telemetry.shutdown(Instant::now() + Duration::from_secs(5)).await;
 
     let mut received = Vec::new();
     while let Ok(export) = exports.try_recv() {

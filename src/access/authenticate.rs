@@ -10,6 +10,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tonic::Status;
 
 use crate::access::key::{Caller, Key, Secret, invalid_credentials};
+use crate::access::lookups::Lookups;
 use crate::access::queries;
 use crate::db::listen::WakeUps;
 use crate::db::{Db, Work, clock};
@@ -24,8 +25,19 @@ const REMEMBER_AT_MOST: usize = 10_000;
 /// How often the key of a call that lasts is looked at again.
 pub const CHECK_KEY: Duration = Duration::from_secs(3);
 
-/// Keys by the hash of their secret, and when each was found.
-type Known = HashMap<[u8; 32], (Instant, Arc<Key>)>;
+/// Keys by the hash of their secret.
+#[derive(Default)]
+struct Known {
+    keys: HashMap<[u8; 32], (Instant, Arc<Key>)>,
+    /// What was found before is looked up again.
+    forgotten: Option<Instant>,
+}
+
+impl Known {
+    fn is_fresh(&self, found: Instant) -> bool {
+        found.elapsed() < REMEMBER && self.forgotten.is_none_or(|forgotten| found > forgotten)
+    }
+}
 
 /// The messages of a call that lasts.
 type Messages<T> = BoxStream<'static, Result<T, Status>>;
@@ -39,17 +51,20 @@ pub fn check(connection: &mut PgConnection, caller: &Caller) -> Work<()> {
 /// Authenticates callers by their keys. Cheap to clone.
 ///
 /// A key that was found is remembered for a few seconds, so that a busy caller costs no query a call; a revocation is told to every replica
-/// by `NOTIFY` and forgets them all. Keys that open nothing are not remembered, so guesses cannot fill the memory.
+/// by `NOTIFY` and has them all looked up again. Keys that open nothing are not remembered, so guesses cannot fill the memory, and have few
+/// connections of the pool to be looked up by ([`Lookups`]). A key that was known is looked up again beside them.
 #[derive(Clone)]
 pub struct Authenticator {
     db: Db,
     known: Arc<Mutex<Known>>,
+    lookups: Lookups,
 }
 
 impl Authenticator {
     /// An authenticator on this database.
     pub fn new(db: Db) -> Self {
-        Authenticator { db, known: Arc::default() }
+        let lookups = Lookups::new(db.options().pool_size as usize / 4, db.options().acquire_timeout);
+        Authenticator { db, known: Arc::default(), lookups }
     }
 
     /// The caller who presents this secret from this address.
@@ -59,20 +74,31 @@ impl Authenticator {
     }
 
     async fn key(&self, sha256: [u8; 32]) -> Result<Arc<Key>> {
-        if let Some((found, key)) = self.known().get(&sha256)
-            && found.elapsed() < REMEMBER
-        {
-            return Ok(key.clone());
-        }
+        let is_known = {
+            let known = self.known();
+            match known.keys.get(&sha256) {
+                Some((found, key)) if known.is_fresh(*found) => return Ok(key.clone()),
+                found => found.is_some(),
+            }
+        };
+        self.lookups.find(sha256, is_known, || self.look_up(sha256)).await?.ok_or_else(invalid_credentials)
+    }
+
+    /// What the database has for a secret; remembered, if it is a key.
+    async fn look_up(&self, sha256: [u8; 32]) -> Result<Option<Arc<Key>>> {
         let found = Instant::now();
-        let key = self.db.run(move |connection| queries::find_key(connection, &sha256)).await?;
-        let key = Arc::new(key.ok_or_else(invalid_credentials)?);
+        let key = self.db.run(move |connection| queries::find_key(connection, &sha256)).await?.map(Arc::new);
         let mut known = self.known();
-        if known.len() >= REMEMBER_AT_MOST {
-            known.retain(|_, (found, _)| found.elapsed() < REMEMBER);
-        }
-        if known.len() < REMEMBER_AT_MOST {
-            known.insert(sha256, (found, key.clone()));
+        match &key {
+            Some(key) => {
+                if known.keys.len() >= REMEMBER_AT_MOST {
+                    known.keys.retain(|_, (found, _)| found.elapsed() < REMEMBER);
+                }
+                if known.keys.len() < REMEMBER_AT_MOST {
+                    known.keys.insert(sha256, (found, key.clone()));
+                }
+            }
+            None => drop(known.keys.remove(&sha256)),
         }
         Ok(key)
     }
@@ -108,11 +134,11 @@ impl Authenticator {
         admitted.boxed()
     }
 
-    /// Forgets every key whenever one was revoked, which wakes it. Runs until it is dropped.
+    /// Has every key looked up again whenever one was revoked, which wakes it. Runs until it is dropped.
     pub async fn watch_revocations(&self, mut wake_ups: WakeUps) {
         loop {
             wake_ups.next().await;
-            self.known().clear();
+            self.known().forgotten = Some(Instant::now());
         }
     }
 

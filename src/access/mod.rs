@@ -5,6 +5,7 @@ mod authenticate;
 mod idempotency;
 pub mod idempotency_queries;
 mod key;
+mod lookups;
 pub mod queries;
 
 pub use api_version::ApiVersion;

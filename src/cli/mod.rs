@@ -16,7 +16,7 @@ mod serve;
 mod wait_for_db;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -96,6 +96,9 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// How long spans and metrics that were not sent yet have, where nothing says otherwise.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+
 /// How long what still runs at the very end is waited for.
 const LAST_GRACE: Duration = Duration::from_millis(250);
 
@@ -112,8 +115,12 @@ fn sentence(error: &Error) -> String {
 async fn run(cli: Cli) -> Result<ExitCode> {
     let instance = instance_name();
     let telemetry = start_telemetry(&cli.logging, cli.command.default_log(), &instance)?;
+    let mut ends = None;
     let outcome = match cli.command {
-        Command::Serve(settings) => serve::run(*settings, instance, telemetry.prometheus()).await,
+        Command::Serve(settings) => serve::run(*settings, instance, telemetry.prometheus()).await.map(|(code, by)| {
+            ends = by;
+            code
+        }),
         Command::Migrate(arguments) => migrate::run(arguments).await,
         Command::WaitForDb(arguments) => wait_for_db::run(arguments).await,
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
@@ -125,7 +132,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Demo(arguments) => demo::run(arguments, instance, telemetry.prometheus()).await,
         Command::Version => print(format_args!("offboard {}", env!("CARGO_PKG_VERSION"))).map(|_| ExitCode::SUCCESS),
     };
-    telemetry.shutdown().await;
+    telemetry.shutdown(ends.unwrap_or_else(|| Instant::now() + LAST_FLUSH)).await;
     outcome
 }
 

@@ -1,7 +1,7 @@
 //! `offboard serve`.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::database::Opened;
 use crate::config::Serve;
@@ -9,8 +9,12 @@ use crate::db::migrations::{SchemaState, schema_state};
 use crate::error::{Error, Result};
 use crate::server::{self, drain::Signals};
 
-/// Serves until a signal ends it: the first drains, the second ends at once.
-pub async fn run(settings: Serve, instance: String, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Result<ExitCode> {
+/// Serves until a signal ends it: the first drains, the second ends at once. Returns by when what is left to do is to be over, if it matters.
+pub async fn run(
+    settings: Serve,
+    instance: String,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+) -> Result<(ExitCode, Option<Instant>)> {
     let mut signals = Signals::install().map_err(Error::internal)?;
     let database = Opened::open(&settings.database).await?.with_pool(&settings.pool).with_shares(&settings.shares);
     let started = async {
@@ -41,12 +45,13 @@ pub async fn run(settings: Serve, instance: String, metrics: impl Fn() -> String
         () = database.supervise() => {}
     }
     let drained = async {
-        running.drain().await;
-        database.close().await
+        let ends = running.drain().await;
+        database.close().await?;
+        Ok((ExitCode::SUCCESS, Some(ends.into_std())))
     };
     tokio::select! {
-        closed = drained => closed.map(|()| ExitCode::SUCCESS),
-        () = signals.second_signal() => Ok(ExitCode::FAILURE),
+        closed = drained => closed,
+        () = signals.second_signal() => Ok((ExitCode::FAILURE, Some(Instant::now()))),
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+mod listeners;
 mod parse;
 mod shares;
 
+pub use listeners::{Listeners, Reflection};
 pub use shares::Shares;
 
 use parse::{origin, seconds, stream_name, subject_prefix};
@@ -144,13 +146,17 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_DRAIN_DELAY", default_value = "0", value_parser = seconds, value_name = "SECONDS")]
     pub drain_delay: Duration,
 
-    /// Seconds that calls, and then workers, may take to finish
+    /// Seconds that the rest of the end may take in all: calls in hand, then workers, then the last spans and metrics
     #[arg(long, env = "OFFBOARD_DRAIN_TIMEOUT", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
     pub drain_timeout: Duration,
 
     /// What one realm and one key may have.
     #[command(flatten)]
     pub shares: Shares,
+
+    /// The connections of all listeners.
+    #[command(flatten)]
+    pub listeners: Listeners,
 
     /// The connections of gRPC.
     #[command(flatten)]

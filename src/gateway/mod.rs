@@ -42,7 +42,7 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use prost_reflect::DescriptorPool;
 use tower::Service;
@@ -104,6 +104,17 @@ impl<S> Gateway<S> {
         let pages = Pages::new(&openapi::of_routes(&descriptors, &router, &base, &options.api_versions), &base);
         Ok(Gateway { shared: Arc::new(Shared { router, pages, options, base }), stack })
     }
+
+    /// The answer to a request, of these headers, that is wrong before it is anything to be routed.
+    pub fn refuse(&self, headers: &HeaderMap, error: Error) -> Response<Body> {
+        self.exchange(headers).refuse(error)
+    }
+
+    fn exchange(&self, headers: &HeaderMap) -> Exchange {
+        let given = headers.get(request_id::HEADER).and_then(|value| value.to_str().ok());
+        let request_id = request_id::sane_or_new(given);
+        Exchange { shared: Arc::clone(&self.shared), request_id, binding: None, with_plus: Arc::default() }
+    }
 }
 
 impl<S, B> Service<Request<B>> for Gateway<S>
@@ -124,14 +135,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let given = request.headers().get(request_id::HEADER).and_then(|value| value.to_str().ok());
         let coding = compression::Coding::accepted(request.headers());
-        let exchange = Exchange {
-            shared: Arc::clone(&self.shared),
-            request_id: request_id::sane_or_new(given),
-            binding: None,
-            with_plus: Arc::default(),
-        };
+        let exchange = self.exchange(request.headers());
         let stack = self.stack.clone();
         let is_head = request.method() == Method::HEAD;
         Box::pin(async move {

@@ -5,7 +5,7 @@ use super::{Limit, Value};
 /// Calls at once.
 pub static CALLS: Limit = Limit {
     name: "calls",
-    bounds: "Calls at once at one replica",
+    bounds: "Calls with a key at once, at one replica",
     value: Value::Setting("max-concurrent-calls"),
     past: "`unavailable` (503), at once",
 };

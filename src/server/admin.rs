@@ -4,13 +4,15 @@
 //! asking the database, is done beside the probes, every second, and they answer from what was found last.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::FutureExt;
@@ -20,6 +22,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::framing;
+use super::listener::{self, Answer, Arriving, Options};
 
 /// How long a check may take. Probes give up after a second or more of their own, and a database that hangs is as bad as one that is away.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -214,17 +220,20 @@ pub struct AdminThread {
 
 impl AdminThread {
     /// Serves the routes and makes the checks of `readiness`.
-    pub fn spawn(listener: TcpListener, router: Router, readiness: Readiness) -> std::io::Result<Self> {
+    pub fn spawn(listener: TcpListener, router: Router, readiness: Readiness, options: Options) -> std::io::Result<Self> {
         let listener = listener.into_std()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(async {
+                let listener = match TcpListener::from_std(listener) {
+                    Ok(listener) => listener,
+                    Err(error) => return tracing::error!(%error, "the admin listener ended"),
+                };
                 tokio::select! {
-                    served = serve(listener, router) => if let Err(error) = served {
-                        tracing::error!(%error, "the admin listener ended");
-                    },
+                    // It answers to the very end.
+                    () = listener::serve(listener, Admin(router), options, CancellationToken::new()) => {}
                     () = readiness.keep() => {}
                     () = stopped.cancelled() => {}
                 }
@@ -244,8 +253,23 @@ impl AdminThread {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, router: Router) -> std::io::Result<()> {
-    axum::serve(TcpListener::from_std(listener)?, router).await
+/// The routes, as a listener needs them.
+#[derive(Clone)]
+struct Admin(Router);
+
+impl Answer for Admin {
+    type Body = Body;
+
+    fn answer(&self, request: Request<Arriving>, _: SocketAddr) -> impl Future<Output = Response> + Send + 'static {
+        let router = self.0.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            if let Err(error) = framing::check(&parts) {
+                return (StatusCode::BAD_REQUEST, [(header::CONNECTION, "close")], error.message().to_owned()).into_response();
+            }
+            router.oneshot(Request::from_parts(parts, Body::new(body))).await.unwrap_or_else(|never| match never {})
+        }
+    }
 }
 
 #[cfg(test)]
@@ -253,12 +277,11 @@ mod tests {
     use std::future::pending;
     use std::io::{Read, Write};
 
-    use axum::body::{Body, to_bytes};
-    use axum::http::Request;
+    use axum::body::to_bytes;
     use serde_json::{Value, json};
-    use tower::ServiceExt;
 
     use super::*;
+    use crate::server::listener::Patience;
 
     async fn ask(readiness: Readiness, path: &str) -> (StatusCode, String) {
         tokio::spawn(readiness.clone().keep());
@@ -345,7 +368,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let readiness = Readiness::new().with("database", async || Ok(()));
-        let admin = AdminThread::spawn(listener, router(readiness.clone(), Pulse::new(), String::new), readiness).expect("a thread");
+        let time = Duration::from_secs(30);
+        let options = Options::admin(Patience { head: time, idle: Some(time), unread: time });
+        let router = router(readiness.clone(), Pulse::new(), String::new);
+        let admin = AdminThread::spawn(listener, router, readiness, options).expect("a thread");
         // From here on the only thread of this runtime waits for the answers and runs nothing else.
         for path in ["/livez", "/readyz", "/metrics"] {
             let mut connection = std::net::TcpStream::connect(address).expect("a listener");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// How far the process is on its way to its end. It only ever goes forward.
@@ -24,16 +24,17 @@ pub enum Phase {
     Stopped,
 }
 
-/// How long each part of the way may take. What takes longer is left behind.
+/// How long the way may take. What takes longer is left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grace {
     /// For load balancers to notice that the process is not ready.
     pub notice: Duration,
-    /// For calls that run.
-    pub listeners: Duration,
-    /// For workers.
-    pub workers: Duration,
+    /// For all that comes then: calls that run, workers, and what is done at the very end.
+    pub in_all: Duration,
 }
+
+/// The parts of the time that calls leave to others, and of which workers leave a half to what is done at the very end.
+const LEFT_BY_CALLS: u32 = 5;
 
 /// Where everyone learns how far the process is. Clones are one and the same.
 #[derive(Clone, Debug)]
@@ -104,19 +105,21 @@ impl Drain {
     }
 
     /// Goes the whole way, each step when the one before is done or has used up its time: `listeners` ends when the last call has, `workers`
-    /// when the last worker has. The caller then closes what is left.
-    pub async fn run(&self, grace: Grace, listeners: impl Future<Output = ()>, workers: impl Future<Output = ()>) {
+    /// when the last worker has. The caller then closes what is left, and has until the instant that is returned.
+    pub async fn run(&self, grace: Grace, listeners: impl Future<Output = ()>, workers: impl Future<Output = ()>) -> Instant {
         self.advance(Phase::Draining);
         tokio::time::sleep(grace.notice).await;
         self.advance(Phase::ClosingListeners);
-        if timeout(grace.listeners, listeners).await.is_err() {
+        let (ends, left) = (Instant::now() + grace.in_all, grace.in_all / LEFT_BY_CALLS);
+        if timeout_at(ends - left, listeners).await.is_err() {
             tracing::warn!("calls that did not end in time are cut off");
         }
         self.advance(Phase::StoppingWorkers);
-        if timeout(grace.workers, workers).await.is_err() {
+        if timeout_at(ends - left / 2, workers).await.is_err() {
             tracing::warn!("jobs that did not reach the end of a chunk in time are left to another replica");
         }
         self.advance(Phase::Stopped);
+        ends
     }
 }
 
@@ -161,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    const GRACE: Grace = Grace { notice: Duration::from_secs(5), listeners: Duration::from_secs(20), workers: Duration::from_secs(10) };
+    const GRACE: Grace = Grace { notice: Duration::from_secs(5), in_all: Duration::from_secs(30) };
 
     #[tokio::test(start_paused = true)]
     async fn readiness_turns_first_then_listeners_close_then_workers_stop() {
@@ -194,8 +197,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_never_ends_is_left_behind() {
         let drain = Drain::new();
-        drain.run(GRACE, pending(), pending()).await;
+        let started = Instant::now();
+        let ends = drain.run(GRACE, pending(), pending()).await;
         assert_eq!(drain.phase(), Phase::Stopped);
+        assert_eq!((ends - started).as_secs(), 35, "one time for all");
+        assert_eq!((ends - Instant::now()).as_secs(), 3, "of which a part is left for the very end");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,24 +1,22 @@
 //! The HTTP door: REST, and gRPC-Web for those who speak gRPC from a browser.
 
-use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use axum::ServiceExt as _;
 use axum::body::Body;
-use axum::serve::ListenerExt;
+use axum::extract::ConnectInfo;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service, ServiceExt};
 
 use super::aside::Aside;
 use super::cors::Cors;
+use super::framing;
 use super::layers::refuse;
+use super::listener::{Answer, Arriving};
 use super::stack::Stack;
 use crate::error::Error;
 use crate::gateway::{Gateway, MatchedRoute, check_head};
@@ -48,8 +46,13 @@ impl HttpDoor {
 
     /// Answers, and tells a page of another origin what it may see of it.
     async fn answer_page(self, request: Request<Body>) -> Response<Body> {
-        let Some(cors) = self.cors.clone() else { return self.route(request).await };
         let (parts, body) = request.into_parts();
+        if let Err(error) = framing::check(&parts) {
+            let mut answer = self.gateway.refuse(&parts.headers, error);
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return answer;
+        }
+        let Some(cors) = self.cors.clone() else { return self.route(Request::from_parts(parts, body)).await };
         if let Some(answer) = cors.preflight(&parts) {
             return answer;
         }
@@ -91,17 +94,12 @@ impl HttpDoor {
     }
 }
 
-impl Service<Request<Body>> for HttpDoor {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+impl Answer for HttpDoor {
+    type Body = Body;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        self.clone().answer(request).map(Ok).boxed()
+    fn answer(&self, mut request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send + 'static {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        self.clone().answer(request.map(Body::new))
     }
 }
 
@@ -116,19 +114,4 @@ fn refuse_web(error: Error) -> Response<Body> {
     let mut answer = refuse(error).map(Body::new);
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc-web+proto"));
     answer
-}
-
-/// Answers until it is told to close.
-pub async fn serve(listener: TcpListener, door: HttpDoor, closing: CancellationToken) {
-    // The messages of a stream are small, and each is waited for.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "a connection delays what is small");
-        }
-    });
-    let service = door.into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(closing.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the HTTP listener ended");
-    }
 }

@@ -4,10 +4,14 @@ pub mod admin;
 pub mod aside;
 mod cors;
 pub mod drain;
+mod framing;
+mod grpc;
 mod health;
 mod http;
 pub mod layers;
+pub mod listener;
 mod run;
 mod stack;
+mod tally;
 
 pub use run::{Addresses, Running, start};

@@ -7,24 +7,24 @@ use std::time::Duration;
 use prost_reflect::DescriptorPool;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tower::Layer;
-use tower::layer::layer_fn;
 
 use super::admin::{AdminThread, Pulse};
 use super::aside::Aside;
 use super::cors::Cors;
 use super::drain::{Drain, Grace};
+use super::grpc::Grpc;
 use super::health::Health;
 use super::http::HttpDoor;
 use super::layers::RateLimit;
+use super::listener::{self, Patience};
 use super::stack::{Limits, Streams, layers, reflection, services};
-use super::{admin, health, http};
+use super::{admin, health};
 use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, idempotency_queries};
 use crate::bulk_delete::{self, BulkDeleteExecutor, Hours, MailExecutor, Pace};
-use crate::config::{Grpc, Mail, Nats, Role, Serve, Worker};
+use crate::config::{Mail, Nats, Reflection, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::probe::Probe;
 use crate::db::{Db, partitions, sweep};
@@ -34,12 +34,16 @@ use crate::events::nats::{NatsPublisher, NatsSettings};
 use crate::events::{self, Hub, publish};
 use crate::gateway::{self, Gateway};
 use crate::jobs::{self, Executor, Lease, Recall, Traffic};
+use crate::limits::listeners::UNREAD_SECONDS;
 use crate::mail::{MailSettings, Mailer};
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
 
 /// How long the thread that listens for wake-ups may take to end.
 const LISTENING_GRACE: Duration = Duration::from_secs(2);
+
+/// How many files are left for all that is no connection of a caller: the admin listener and its reserve, brokers, mails, logs.
+const OTHER_FILES: u64 = 400;
 
 /// How many times larger than its JSON a message can be: `1,` in an array of a `Struct` becomes a value of 11 bytes.
 const MESSAGE_OVER_JSON: usize = 8;
@@ -126,8 +130,10 @@ pub async fn start(
     }
     let (readiness, pulse) = (health::readiness(&probe, &drain), Pulse::new());
     keepers.spawn(pulse.clone().beat());
-    let admin = AdminThread::spawn(admin, admin::router(readiness.clone(), pulse, metrics), readiness).map_err(Error::internal)?;
-    let grace = Grace { notice: settings.drain_delay, listeners: settings.drain_timeout, workers: settings.drain_timeout };
+    let router = admin::router(readiness.clone(), pulse, metrics);
+    let options = listener::Options::admin(patience(settings));
+    let admin = AdminThread::spawn(admin, router, readiness, options).map_err(Error::internal)?;
+    let grace = Grace { notice: settings.drain_delay, in_all: settings.drain_timeout };
     Ok(Running { addresses, drain, grace, doors, workers, keepers, admin, stop_listening, listening })
 }
 
@@ -195,6 +201,8 @@ async fn open_doors(
         message_bytes: settings.max_body_bytes,
         concurrent_calls: settings.max_concurrent_calls,
         shares: settings.shares.clone(),
+        reflection_streams: settings.listeners.max_reflection_streams as usize,
+        reflection_needs_key: settings.listeners.reflection == Reflection::Key,
         request_timeout: settings.request_timeout,
         public_url: settings.public_url.clone(),
     };
@@ -215,38 +223,60 @@ async fn open_doors(
         let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options).map_err(Error::internal)?;
         let web = layers.layer(services(db, &streams, settings.max_body_bytes));
         let door = HttpDoor::new(gateway, web, Cors::new(&settings.cors_origins));
-        doors.spawn(http::serve(listener, door, drain.listeners()));
+        doors.spawn(listener::serve(listener, door, listening("HTTP", settings), drain.listeners()));
     }
     if let Some(listener) = grpc {
         let (reporter, service) = tonic_health::server::health_reporter();
         let health = Health::register(reporter, &descriptors).await;
         keepers.spawn(health::report(health, probe.clone(), drain.clone()));
-        let routes = reflection(services(db, &streams, settings.max_body_bytes).add_service(service)).map_err(Error::internal)?;
-        doors.spawn(serve_grpc(listener, settings.grpc.clone(), layers, routes, drain.listeners()));
+        let mut routes = services(db, &streams, settings.max_body_bytes).add_service(service);
+        if settings.listeners.reflection != Reflection::Off {
+            routes = reflection(routes).map_err(Error::internal)?;
+        }
+        let grpc = settings.grpc.clone();
+        let options = listener::Options {
+            http1: false,
+            age: (given(grpc.grpc_max_connection_age), given(grpc.grpc_max_connection_age_grace)),
+            ..listening("gRPC", settings)
+        };
+        doors.spawn(listener::serve(listener, Grpc(Aside::new().stack(layers.layer(routes))), options, drain.listeners()));
     }
     Ok(())
 }
 
-async fn serve_grpc<L>(listener: TcpListener, settings: Grpc, layers: L, routes: Routes, closing: CancellationToken)
-where
-    L: Layer<Routes, Service = super::stack::Stack> + Clone + Send + Sync + 'static,
-{
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let given = |duration: Duration| (!duration.is_zero()).then_some(duration);
-    let mut server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(given(settings.grpc_keepalive_interval))
-        .http2_keepalive_timeout(Some(settings.grpc_keepalive_timeout));
-    if let Some(age) = given(settings.grpc_max_connection_age) {
-        server = server.max_connection_age(age);
+/// A time, or none where a setting is 0.
+fn given(time: Duration) -> Option<Duration> {
+    (!time.is_zero()).then_some(time)
+}
+
+fn patience(settings: &Serve) -> Patience {
+    let listeners = &settings.listeners;
+    Patience { head: listeners.head_timeout, idle: given(listeners.idle_timeout), unread: Duration::from_secs(UNREAD_SECONDS) }
+}
+
+/// What the listeners for callers have in common. Where the process may open few files, their connections leave some for everything else.
+fn listening(name: &'static str, settings: &Serve) -> listener::Options {
+    let listeners = &settings.listeners;
+    let others = OTHER_FILES + 2 * u64::from(settings.pool.db_pool_size);
+    let room = usize::try_from(listener::open_files().saturating_sub(others) / 2).unwrap_or(usize::MAX).max(1);
+    let wanted = listeners.max_connections as usize;
+    if room < wanted {
+        tracing::warn!(
+            listener = name,
+            connections = room,
+            wanted,
+            "the process may open too few files for as many connections as are set"
+        );
     }
-    if let Some(grace) = given(settings.grpc_max_connection_age_grace) {
-        server = server.max_connection_age_grace(grace);
-    }
-    let aside = Aside::new();
-    let layers = layer_fn(move |routes: Routes| aside.stack(layers.layer(routes)));
-    let served = server.layer(layers).add_routes(routes).serve_with_incoming_shutdown(incoming, closing.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the gRPC listener ended");
+    listener::Options {
+        name,
+        http1: true,
+        connections: (wanted.min(room), listeners.max_connections_per_address as usize),
+        streams: listeners.max_streams_per_connection,
+        patience: patience(settings),
+        keepalive: (given(settings.grpc.grpc_keepalive_interval), settings.grpc.grpc_keepalive_timeout),
+        age: (None, None),
+        reserve: 0,
     }
 }
 
@@ -278,21 +308,25 @@ impl Running {
     }
 
     /// Ends the service in an order in which no caller notices: readiness and health turn, listeners close when their calls are done, workers
-    /// stop at the end of a chunk. The database is not used any more when this returns.
-    pub async fn drain(mut self) {
-        let (mut doors, mut workers) = (self.doors, self.workers);
-        let listeners = async { while doors.join_next().await.is_some() {} };
-        let working = async { while workers.join_next().await.is_some() {} };
-        self.drain.run(self.grace, listeners, working).await;
-        self.keepers.shutdown().await;
+    /// stop at the end of a chunk. The database is not used any more when this returns. Returns by when all else is to be over.
+    pub async fn drain(self) -> Instant {
+        let (mut doors, mut workers, mut keepers) = (self.doors, self.workers, self.keepers);
+        let listeners = async move { while doors.join_next().await.is_some() {} };
+        let working = async move { while workers.join_next().await.is_some() {} };
+        let ends = self.drain.run(self.grace, listeners, working).await;
         self.stop_listening.cancel();
         let listening = self.listening;
-        let ended = tokio::time::timeout(LISTENING_GRACE, tokio::task::spawn_blocking(move || listening.join()));
-        match ended.await {
+        let listening = timeout_at(ends.min(Instant::now() + LISTENING_GRACE), tokio::task::spawn_blocking(move || listening.join()));
+        let (kept, ended) = tokio::join!(timeout_at(ends, keepers.shutdown()), listening);
+        if kept.is_err() {
+            tracing::warn!("what is done now and then is left in the middle");
+        }
+        match ended {
             Ok(Ok(Ok(()))) => {}
             Ok(_) => tracing::warn!("the listening thread did not end well"),
             Err(_) => tracing::warn!("the listening thread is left behind: the database does not answer"),
         }
         self.admin.stop();
+        ends
     }
 }

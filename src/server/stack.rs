@@ -13,8 +13,8 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::layers::{
-    AroundLayer, Auth, Authorize, Deadline, Failures, Idempotency, Load, Methods, Panics, RateLimit, RequestIds, Scopes, Share, Trace,
-    Version,
+    AroundLayer, Auth, Authorize, Closing, Deadline, Failures, Idempotency, Keyless, Load, Methods, Panics, RateLimit, RequestIds, Scopes,
+    Share, Trace, Version,
 };
 use crate::access::Authenticator;
 use crate::bulk_delete::BulkDeleteService;
@@ -45,10 +45,14 @@ pub struct Limits {
     pub message_bytes: usize,
     /// How often each key may call.
     pub calls: RateLimit,
-    /// The most calls at once.
+    /// The most calls with a key at once.
     pub concurrent_calls: usize,
     /// What one realm and one key may have of them, and of streams.
     pub shares: Shares,
+    /// The most streams of reflection at once.
+    pub reflection_streams: usize,
+    /// Whether reflection is for those who have a key.
+    pub reflection_needs_key: bool,
     /// The longest a call may take.
     pub request_timeout: Duration,
     /// Where callers reach the REST door, for links to what a failure means.
@@ -127,14 +131,16 @@ pub fn layers(
         .layer(AroundLayer(Trace::new(methods.clone())))
         .layer(AroundLayer(Failures::new(limits.message_bytes, limits.public_url.as_deref())))
         .layer(AroundLayer(Panics))
-        .layer(AroundLayer(Load::new(limits.concurrent_calls, closing, traffic)))
+        .layer(AroundLayer(Closing::new(methods.clone(), closing)))
+        .layer(AroundLayer(Keyless::new(methods.clone(), limits.reflection_streams)))
         .layer(AroundLayer(Deadline::new(methods.clone(), limits.request_timeout)))
-        .layer(AroundLayer(Auth::new(authenticator, Scopes::declared(descriptors))))
+        .layer(AroundLayer(Auth::new(authenticator, Scopes::declared(descriptors), limits.reflection_needs_key)))
+        .layer(AroundLayer(Load::new(limits.concurrent_calls, traffic)))
         .layer(AroundLayer(limits.calls.clone()))
         .layer(AroundLayer(Version))
         .layer(AroundLayer(Authorize))
         .layer(AroundLayer(share(limits, methods)))
         .layer(AroundLayer(Idempotency::default()))
         .into_inner();
-    layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes).map_err(BoxError::from)))
+    layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes.prepare()).map_err(BoxError::from)))
 }

@@ -15,7 +15,7 @@ mod statement;
 pub(crate) mod testing;
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{KeyValue, global};
@@ -46,6 +46,8 @@ const NAME: &str = "offboard";
 
 /// How long one export to the collector, and the last flush, may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What the last flush has where no time is left.
+const LEAST_FLUSH: Duration = Duration::from_millis(100);
 
 /// What telemetry is to do.
 #[derive(Clone, Debug)]
@@ -149,18 +151,21 @@ impl Telemetry {
         move || prometheus_text(&registry)
     }
 
-    /// Sends what was not sent yet and ends the exporters; gives up after a few seconds, since a collector that is away must not hold up the
-    /// end of the process.
-    pub async fn shutdown(self) {
-        let flushed = tokio::task::spawn_blocking(move || {
-            let traces = self.traces.shutdown_with_timeout(EXPORT_TIMEOUT);
-            let meters = self.meters.shutdown_with_timeout(EXPORT_TIMEOUT);
-            traces.and(meters)
-        });
-        match tokio::time::timeout(2 * EXPORT_TIMEOUT, flushed).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "the last spans and metrics may be lost"),
-            Ok(Err(_)) | Err(_) => tracing::warn!("the last spans and metrics may be lost"),
+    /// Sends what was not sent yet and ends the exporters; gives up at an instant, and after a few seconds in any case, since a collector that is
+    /// away must not hold up the end of the process.
+    pub async fn shutdown(self, ends: Instant) {
+        let time = ends.saturating_duration_since(Instant::now()).clamp(LEAST_FLUSH, EXPORT_TIMEOUT);
+        let (traces, meters) = (self.traces, self.meters);
+        let flushed = async {
+            tokio::join!(
+                tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(time)),
+                tokio::task::spawn_blocking(move || meters.shutdown_with_timeout(time)),
+            )
+        };
+        match tokio::time::timeout(time, flushed).await {
+            Ok((Ok(Ok(())), Ok(Ok(())))) => {}
+            Ok((Ok(Err(error)), _) | (_, Ok(Err(error)))) => tracing::warn!(%error, "the last spans and metrics may be lost"),
+            Ok(_) | Err(_) => tracing::warn!("the last spans and metrics may be lost"),
         }
     }
 }

@@ -309,6 +309,12 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_STREAM_SILENCE_TIMEOUT": "20",
         "OFFBOARD_REALM_DB_CONNECTIONS": "6",
         "OFFBOARD_SLOW_DB_CONNECTIONS": "2",
+        "OFFBOARD_MAX_CONNECTIONS": "500",
+        "OFFBOARD_MAX_CONNECTIONS_PER_ADDRESS": "100",
+        "OFFBOARD_MAX_STREAMS_PER_CONNECTION": "128",
+        "OFFBOARD_HEAD_TIMEOUT": "2.5",
+        "OFFBOARD_IDLE_TIMEOUT": "620",
+        "OFFBOARD_REFLECTION": "key",
         "OFFBOARD_GRPC_KEEPALIVE_INTERVAL": "45",
         "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT": "2.5",
         "OFFBOARD_GRPC_MAX_CONNECTION_AGE": "900",
@@ -331,7 +337,8 @@ def test_settings_reach_the_service(render):
 def test_settings_without_a_value_are_left_to_the_service(render):
     variables = environment(render().deployment).keys()
     assert not {"OFFBOARD_DB_POOL_SIZE", "OFFBOARD_PUBLIC_URL", "OFFBOARD_OTLP_ENDPOINT", "OFFBOARD_CORS_ORIGINS"} & variables
-    assert not {"OFFBOARD_MAX_BODY_BYTES", "OFFBOARD_RATE_LIMIT", "OFFBOARD_REQUEST_TIMEOUT"} & variables
+    assert not {"OFFBOARD_MAX_BODY_BYTES", "OFFBOARD_RATE_LIMIT", "OFFBOARD_REQUEST_TIMEOUT", "OFFBOARD_REFLECTION"} & variables
+    assert not {"OFFBOARD_MAX_CONNECTIONS", "OFFBOARD_HEAD_TIMEOUT", "OFFBOARD_IDLE_TIMEOUT"} & variables
     assert not [name for name in variables if name.startswith("OFFBOARD_GRPC_") and name != "OFFBOARD_GRPC_ADDR"]
     assert not [name for name in variables if name.startswith(("OFFBOARD_NATS", "OFFBOARD_BULK", "OFFBOARD_SMTP", "OFFBOARD_MAIL"))]
 

@@ -117,6 +117,9 @@ there is no existing one.
       "OFFBOARD_KEY_CONCURRENT_STREAMS" .Values.shares.keyConcurrentStreams
       "OFFBOARD_REALM_DB_CONNECTIONS" .Values.shares.realmDbConnections
       "OFFBOARD_SLOW_DB_CONNECTIONS" .Values.shares.slowDbConnections
+      "OFFBOARD_MAX_CONNECTIONS" .Values.limits.maxConnections
+      "OFFBOARD_MAX_CONNECTIONS_PER_ADDRESS" .Values.limits.maxConnectionsPerAddress
+      "OFFBOARD_MAX_STREAMS_PER_CONNECTION" .Values.limits.maxStreamsPerConnection
 }}
 {{- range $name, $number := $numbers }}
 {{- if not (kindIs "invalid" $number) }}
@@ -124,9 +127,15 @@ there is no existing one.
   value: {{ $number | int64 | quote }}
 {{- end }}
 {{- end }}
+{{- with .Values.reflection }}
+- name: OFFBOARD_REFLECTION
+  value: {{ . | quote }}
+{{- end }}
 {{- $seconds := dict
       "OFFBOARD_REQUEST_TIMEOUT" .Values.limits.requestTimeoutSeconds
       "OFFBOARD_STREAM_SILENCE_TIMEOUT" .Values.shares.streamSilenceTimeoutSeconds
+      "OFFBOARD_HEAD_TIMEOUT" .Values.limits.headTimeoutSeconds
+      "OFFBOARD_IDLE_TIMEOUT" .Values.limits.idleTimeoutSeconds
       "OFFBOARD_GRPC_KEEPALIVE_INTERVAL" .Values.grpc.keepaliveIntervalSeconds
       "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT" .Values.grpc.keepaliveTimeoutSeconds
       "OFFBOARD_GRPC_MAX_CONNECTION_AGE" .Values.grpc.maxConnectionAgeSeconds

@@ -17,6 +17,8 @@ use crate::error::{Code, Error};
 
 /// The option of a method that names the scope it needs.
 const REQUIRED_SCOPE: &str = "offboard.v1.required_scope";
+/// How the paths of reflection begin, in both versions.
+const REFLECTION: &str = "/grpc.reflection.";
 
 /// The scope that each method needs, by path, as its proto declares it.
 #[derive(Clone, Debug)]
@@ -43,35 +45,47 @@ impl Scopes {
     }
 }
 
-/// Puts a [`Caller`] among the extensions of each request to our own services, or refuses it. Health and reflection
-/// need no key; a method that is not there is left to be answered as such. What the key may do is for [`Authorize`] to say.
+/// Puts a [`Caller`] among the extensions of each request to our own services, or refuses it. Health needs no key, and reflection none unless
+/// it is told to ask for one; a method that is not there is left to be answered as such. What the key may do is for [`Authorize`] to say.
 #[derive(Clone)]
 pub struct Auth {
     authenticator: Authenticator,
     scopes: Scopes,
+    reflection_needs_key: bool,
 }
 
 impl Auth {
-    /// Authenticates by `authenticator` and asks for `scopes`.
-    pub fn new(authenticator: Authenticator, scopes: Scopes) -> Self {
-        Auth { authenticator, scopes }
+    /// Authenticates by `authenticator` and asks for `scopes`, and for any key where `reflection_needs_key`.
+    pub fn new(authenticator: Authenticator, scopes: Scopes, reflection_needs_key: bool) -> Self {
+        Auth { authenticator, scopes, reflection_needs_key }
     }
 
-    async fn admit(&self, presented: Result<String, Error>, address: Option<IpAddr>, scope: Option<Scope>) -> Result<Caller, Error> {
-        scope.ok_or_else(|| Error::new(Code::PermissionDenied, "Nobody may call this method."))?;
+    /// What the method of this path asks for, if it asks for a key at all.
+    fn asks(&self, path: &str) -> Option<Asks> {
+        match self.scopes.0.get(path) {
+            Some(Some(scope)) => Some(Asks::Scope(*scope)),
+            Some(None) => Some(Asks::Impossible),
+            None => (self.reflection_needs_key && path.starts_with(REFLECTION)).then_some(Asks::Key),
+        }
+    }
+
+    async fn admit(&self, presented: Result<String, Error>, address: Option<IpAddr>, asks: Asks) -> Result<Caller, Error> {
+        if asks == Asks::Impossible {
+            return Err(Error::new(Code::PermissionDenied, "Nobody may call this method."));
+        }
         self.authenticator.authenticate(&presented?, address).await
     }
 }
 
 impl Around for Auth {
     async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
-        let Some(scope) = self.scopes.0.get(request.uri().path()).copied() else { return inner.call(request).await };
+        let Some(asks) = self.asks(request.uri().path()) else { return inner.call(request).await };
         let presented = credential(request.headers()).map(str::to_owned);
         let address = peer(&request);
-        match self.admit(presented, address, scope).await {
+        match self.admit(presented, address, asks).await {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
-                request.extensions_mut().insert(Asked(scope));
+                request.extensions_mut().insert(asks);
                 inner.call(request).await
             }
             Err(error) => Ok(refuse(error)),
@@ -79,9 +93,16 @@ impl Around for Auth {
     }
 }
 
-/// The scope that the method of a request asks for.
-#[derive(Clone, Copy)]
-struct Asked(Option<Scope>);
+/// What a method asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// A key with a scope.
+    Scope(Scope),
+    /// A key, whatever it may do.
+    Key,
+    /// A scope that there is not.
+    Impossible,
+}
 
 /// Refuses callers whose key does not hold the scope that the method asks for. It stands behind the limit of calls, so that what it refuses
 /// counts, and tells the caller the same as every other answer.
@@ -90,8 +111,10 @@ pub struct Authorize;
 
 impl Around for Authorize {
     async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
-        let asked = request.extensions().get::<Asked>().and_then(|asked| asked.0);
-        let refusal = asked.zip(request.extensions().get::<Caller>()).and_then(|(scope, caller)| caller.require(scope).err());
+        let refusal = match (request.extensions().get::<Asks>(), request.extensions().get::<Caller>()) {
+            (Some(Asks::Scope(scope)), Some(caller)) => caller.require(*scope).err(),
+            _ => None,
+        };
         match refusal {
             Some(error) => Ok(refuse(error)),
             None => inner.call(request).await,
@@ -117,7 +140,7 @@ fn credential(headers: &HeaderMap) -> Result<&str, Error> {
 }
 
 /// Where the call comes from: the peer of the gRPC connection, or that of the HTTP connection behind the gateway.
-fn peer(request: &Request<Body>) -> Option<IpAddr> {
+pub(super) fn peer(request: &Request<Body>) -> Option<IpAddr> {
     let extensions = request.extensions();
     let over_http = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     over_http.or_else(|| extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr).map(|address| address.ip()))

@@ -24,7 +24,8 @@ const MARGIN: Duration = Duration::from_millis(10);
 /// Answers `deadline_exceeded` to a call that did not end in time, and drops the call. What the caller gives it the database is told as well.
 ///
 /// A unary call has the time that its caller gives it in `grpc-timeout`, and at most the service's own; a streaming call has what its caller
-/// gives it, to the end of its answer, and otherwise as long as it wants: an import is as long as its data.
+/// gives it, to the end of its answer, and otherwise as long as it wants: an import is as long as its data. Health and reflection, which need no
+/// key, have a time of their own.
 #[derive(Clone, Debug)]
 pub struct Deadline {
     methods: Methods,
@@ -40,8 +41,12 @@ impl Deadline {
 
 impl Around for Deadline {
     async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
-        let given = given(request.headers());
-        let streaming = self.methods.find(request.uri().path()).is_some_and(|method| method.streaming);
+        let method = self.methods.find(request.uri().path());
+        let (streaming, at_most) = (method.is_some_and(|method| method.streaming), method.and_then(|method| method.at_most));
+        let given = match (given(request.headers()), at_most) {
+            (Some(given), Some(at_most)) => Some(given.min(at_most)),
+            (given, at_most) => given.or(at_most),
+        };
         let Some(time) = given.filter(|given| streaming || *given <= self.maximum) else {
             // What the service itself gives a call, its sessions give each statement.
             return match streaming {
@@ -176,6 +181,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_without_a_deadline_may_take_any_time() {
         assert_eq!(call(STREAMING, None, Duration::from_secs(3600)).await, SERVED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_needs_no_key_has_a_time_whatever_it_asks_for() {
+        const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        for timeout in [None, Some("2H")] {
+            assert_eq!(call(REFLECTION, timeout, Duration::from_secs(61)).await, EXCEEDED);
+            assert_eq!(call(REFLECTION, timeout, Duration::from_secs(59)).await, SERVED);
+            assert_eq!(call("/grpc.health.v1.Health/Check", timeout, Duration::from_secs(6)).await, EXCEEDED);
+            assert_eq!(call("/grpc.health.v1.Health/Watch", timeout, Duration::from_secs(3601)).await, EXCEEDED);
+        }
+        assert_eq!(call(REFLECTION, Some("1S"), Duration::from_secs(2)).await, EXCEEDED);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
+
+use crate::limits::listeners::{HEALTH_CHECK_SECONDS, HEALTH_WATCH_SECONDS, REFLECTION_SECONDS};
 
 /// What the layers need to know of a method.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub struct Method {
     pub sends_many: bool,
     /// It serves the machinery around the service, not its callers: health and reflection.
     pub probe: bool,
+    /// The longest that it may take, where the kind of the method says so: callers of health and reflection need no key.
+    pub at_most: Option<Duration>,
 }
 
 /// The methods that this process serves, by path. A path that is not among them was invented by the caller, and must name no span and no
@@ -53,6 +58,11 @@ fn methods_in(descriptor_set: &[u8], probe: bool) -> Vec<Method> {
                 streaming: method.client_streaming() || method.server_streaming(),
                 sends_many: method.client_streaming(),
                 probe,
+                at_most: probe.then(|| match (service.name(), method.name()) {
+                    ("Health", "Watch") => Duration::from_secs(HEALTH_WATCH_SECONDS),
+                    ("Health", _) => Duration::from_secs(HEALTH_CHECK_SECONDS),
+                    _ => Duration::from_secs(REFLECTION_SECONDS),
+                }),
             }));
         }
     }
@@ -75,5 +85,7 @@ mod tests {
         assert_eq!(kind("/offboard.v1.EntityService/Invented"), None);
         let sends_many = |path: &str| methods.find(path).is_some_and(|method| method.sends_many);
         assert!(sends_many("/offboard.v1.EntityService/ImportEntities") && !sends_many("/offboard.v1.EventService/WatchEvents"));
+        let bounded = |method: &&Method| method.at_most.is_some() == method.probe;
+        assert_eq!(methods.0.values().filter(bounded).count(), methods.0.len(), "who needs no key has a time");
     }
 }

@@ -6,19 +6,23 @@
 //! 2. [`trace`] makes its span, its measurement and its line in the log, and so must see the answer as the caller gets it;
 //! 3. [`status`] completes every failure, whoever it is from, to what the error catalogue promises;
 //! 4. [`panic`] makes a failure of a panic;
-//! 5. [`load`] refuses what is too much, before it has cost anything;
-//! 6. [`deadline`] ends what takes too long;
-//! 7. [`auth`] finds out who calls, and whether they may;
-//! 8. [`rate_limit`] refuses a key that calls too often;
-//! 9. [`api_version`] finds the version that the call speaks;
-//! 10. [`share`] refuses what is more than the share of a key or a realm, and says for whom everything further in works;
-//! 11. [`idempotency`] reads how often the call may take effect, which the caller's key is part of.
+//! 5. [`closing`] refuses what comes too late;
+//! 6. [`keyless`] bounds what needs no key;
+//! 7. [`deadline`] ends what takes too long;
+//! 8. [`auth`] finds out who calls, and whether they may;
+//! 9. [`load`] refuses what is too much;
+//! 10. [`rate_limit`] refuses a key that calls too often;
+//! 11. [`api_version`] finds the version that the call speaks;
+//! 12. [`share`] refuses what is more than the share of a key or a realm, and says for whom everything further in works;
+//! 13. [`idempotency`] reads how often the call may take effect, which the caller's key is part of.
 
 pub mod api_version;
 pub mod around;
 pub mod auth;
+pub mod closing;
 pub mod deadline;
 pub mod idempotency;
+pub mod keyless;
 pub mod load;
 pub mod methods;
 pub mod panic;
@@ -39,8 +43,10 @@ use crate::error::Error;
 pub use api_version::Version;
 pub use around::AroundLayer;
 pub use auth::{Auth, Authorize, Scopes};
+pub use closing::Closing;
 pub use deadline::Deadline;
 pub use idempotency::Idempotency;
+pub use keyless::Keyless;
 pub use load::Load;
 pub use methods::Methods;
 pub use panic::Panics;
@@ -49,6 +55,10 @@ pub use request_id::{RequestId, RequestIds};
 pub use share::Share;
 pub use status::Failures;
 pub use trace::Trace;
+
+/// How the paths of health begin. It is answered in any case: an orchestrator that cannot ask how the service is would end it for being busy,
+/// which makes the others busier.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// The answer that a layer gives in place of the service: the error as a gRPC response without a message.
 pub fn refuse(error: Error) -> Response<Body> {

@@ -1,0 +1,54 @@
+//! Settings of connections, and of callers who show no key.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::parse::seconds;
+
+/// What connections may do, and callers without a key.
+#[derive(Args, Clone, Debug)]
+pub struct Listeners {
+    /// Connections at once at the gRPC listener, and as many at the HTTP listener; further ones are closed
+    #[arg(long, env = "OFFBOARD_MAX_CONNECTIONS", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+
+    /// Connections at once from one address, at each listener. A proxy that all callers come through is one address
+    #[arg(long, env = "OFFBOARD_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections_per_address: u32,
+
+    /// Calls at once on one HTTP/2 connection
+    #[arg(long, env = "OFFBOARD_MAX_STREAMS_PER_CONNECTION", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_streams_per_connection: u32,
+
+    /// Seconds that the headers of a request may take to arrive
+    #[arg(long, env = "OFFBOARD_HEAD_TIMEOUT", default_value = "10", value_parser = more_than_none, value_name = "SECONDS")]
+    pub head_timeout: Duration,
+
+    /// Seconds after which a connection without a call is closed; more than what load balancers on the way wait before they close one. 0 is never
+    #[arg(long, env = "OFFBOARD_IDLE_TIMEOUT", default_value = "120", value_parser = seconds, value_name = "SECONDS")]
+    pub idle_timeout: Duration,
+
+    /// Who may ask by gRPC reflection what services there are
+    #[arg(long, env = "OFFBOARD_REFLECTION", value_enum, default_value = "open")]
+    pub reflection: Reflection,
+
+    /// Streams of reflection at once
+    #[arg(long, env = "OFFBOARD_MAX_REFLECTION_STREAMS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_reflection_streams: u32,
+}
+
+/// Who may use reflection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Reflection {
+    /// Everybody
+    Open,
+    /// Whoever has a key, whatever it may do
+    Key,
+    /// Nobody
+    Off,
+}
+
+fn more_than_none(text: &str) -> Result<Duration, String> {
+    seconds(text).and_then(|time| if time.is_zero() { Err("must be more than 0 seconds".to_owned()) } else { Ok(time) })
+}

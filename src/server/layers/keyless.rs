@@ -1,0 +1,136 @@
+//! Bounds what callers may have at once who need no key: reflection and health.
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use tonic::body::Body;
+
+use super::around::{Around, Inner};
+use super::auth::peer;
+use super::methods::Methods;
+use super::refuse;
+use crate::error::Error;
+use crate::limits::Limit;
+use crate::limits::listeners::{HEALTH_CHECKS, HEALTH_CHECKS_AT_MOST, HEALTH_WATCHES, HEALTH_WATCHES_AT_MOST, REFLECTION_STREAMS};
+use crate::server::listener::Arrival;
+use crate::server::tally::Tally;
+
+/// How much longer than its time a call may be there, for its caller to read the end of the answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Gives health and reflection places of their own: they never take those of calls with a key, and one address never has them all. A caller
+/// that does not read its answer, so that the call cannot end when its time is over, loses its connection.
+#[derive(Clone, Debug)]
+pub struct Keyless {
+    methods: Methods,
+    reflection: Tally,
+    watches: Tally,
+    checks: Tally,
+}
+
+impl Keyless {
+    /// At most so many streams of reflection at once.
+    pub fn new(methods: Methods, reflection: usize) -> Self {
+        Keyless {
+            methods,
+            reflection: Tally::new(reflection, reflection.div_ceil(4)),
+            watches: Tally::new(HEALTH_WATCHES_AT_MOST, HEALTH_WATCHES_AT_MOST / 8),
+            checks: Tally::new(HEALTH_CHECKS_AT_MOST, HEALTH_CHECKS_AT_MOST / 4),
+        }
+    }
+
+    fn places(&self, path: &str, streaming: bool) -> (&Tally, &'static Limit) {
+        match (path.starts_with(super::HEALTH), streaming) {
+            (false, _) => (&self.reflection, &REFLECTION_STREAMS),
+            (true, true) => (&self.watches, &HEALTH_WATCHES),
+            (true, false) => (&self.checks, &HEALTH_CHECKS),
+        }
+    }
+}
+
+impl Around for Keyless {
+    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+        let path = request.uri().path();
+        let method = self.methods.find(path);
+        let Some((streaming, time)) = method.and_then(|method| Some((method.streaming, method.at_most?))) else {
+            return inner.call(request).await;
+        };
+        let (tally, limit) = self.places(path, streaming);
+        let Ok(place) = tally.enter(peer(&request)) else {
+            limit.reached();
+            return Ok(refuse(Error::unavailable("Too many calls without a key at once; try again in a moment.")));
+        };
+        let arrival = request.extensions().get::<Arrival>().cloned();
+        let overdue = Overdue(tokio::spawn(async move {
+            tokio::time::sleep(time + LAST_WORDS).await;
+            if let Some(arrival) = arrival {
+                arrival.cut();
+            }
+        }));
+        let answer = inner.call(request).await?;
+        Ok(answer.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                // The place is taken until the body is dropped.
+                let _ = (&place, &overdue);
+                frame
+            }))
+        }))
+    }
+}
+
+/// What is done about a call that should be over; not, if it is.
+struct Overdue(tokio::task::JoinHandle<()>);
+
+impl Drop for Overdue {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::extract::ConnectInfo;
+    use tonic::Code;
+    use tower::{Layer, ServiceExt};
+
+    use super::*;
+    use crate::server::layers::testing::{answering, ok, request};
+    use crate::server::layers::{AroundLayer, code_of};
+
+    const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+    fn from(host: u8, path: &str) -> Request<Body> {
+        let mut request = request(path);
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([10, 0, 0, host], 7))));
+        request
+    }
+
+    #[tokio::test]
+    async fn who_needs_no_key_takes_no_place_of_another_kind_and_one_address_not_all() {
+        let service = AroundLayer(Keyless::new(Methods::served(), 8)).layer(answering(ok));
+        let mut open = Vec::new();
+        let mut call = async |host, path| {
+            let answer = service.clone().oneshot(from(host, path)).await.expect("infallible");
+            let code = code_of(answer.headers());
+            open.push(answer);
+            code
+        };
+        for host in 0..4 {
+            for served in [None, None, Some(Code::Unavailable)] {
+                assert_eq!(call(host, REFLECTION).await, served, "{host}");
+            }
+        }
+        assert_eq!(call(9, REFLECTION).await, Some(Code::Unavailable), "all are taken");
+        for path in
+            ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "/offboard.v1.EntityService/GetEntity", "/no.such/Method"]
+        {
+            assert_eq!(call(0, path).await, None, "{path}");
+        }
+        open.clear();
+        let again = service.clone().oneshot(from(9, REFLECTION)).await.expect("infallible");
+        assert_eq!(code_of(again.headers()), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! Accepting, also where the process may open no more files.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::limits::Limit;
+use crate::limits::listeners::OPEN_FILES;
+
+/// How long a listener without a reserve waits before it tries again to accept.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long one with a reserve does.
+const PAUSE_WITH_RESERVE: Duration = Duration::from_millis(20);
+/// How often the log tells of one and the same thing.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// A connection.
+pub struct Accepted {
+    pub stream: TcpStream,
+    pub peer: SocketAddr,
+}
+
+/// A listener, and what it needs when the process may open no more files.
+pub struct Acceptor {
+    listener: TcpListener,
+    name: &'static str,
+    reserve: Reserve,
+    out_of_files: Seldom,
+    full: Seldom,
+}
+
+impl Acceptor {
+    /// A listener that keeps so many files in reserve.
+    pub fn new(listener: TcpListener, name: &'static str, reserve: usize) -> Self {
+        Acceptor { listener, name, reserve: Reserve::of(reserve), out_of_files: Seldom::default(), full: Seldom::default() }
+    }
+
+    /// The next connection. May be dropped at any time.
+    pub async fn accept(&mut self) -> Accepted {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    self.reserve.fill();
+                    return Accepted { stream, peer };
+                }
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    OPEN_FILES.reached();
+                    if let Some(times) = self.out_of_files.tell() {
+                        tracing::error!(listener = self.name, %error, times, "cannot accept connections; callers wait");
+                    }
+                    // What is taken from the reserve becomes the connection.
+                    if !self.reserve.take() {
+                        tokio::time::sleep(if self.reserve.size > 0 { PAUSE_WITH_RESERVE } else { PAUSE }).await;
+                        self.reserve.fill();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes that a connection was closed since there were too many.
+    pub fn refused(&mut self, peer: SocketAddr, limit: &Limit) {
+        limit.reached();
+        if let Some(times) = self.full.tell() {
+            tracing::warn!(listener = self.name, limit = limit.name, address = %peer.ip(), times, "closed a connection: there are too many");
+        }
+    }
+}
+
+/// Whether it is the one connection that failed, and not the listener.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+        || matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EPROTO | Errno::EPERM))
+}
+
+/// Files that are open for nothing, so that there is something to close when another one is needed.
+struct Reserve {
+    files: Vec<File>,
+    size: usize,
+}
+
+impl Reserve {
+    fn of(size: usize) -> Self {
+        let mut reserve = Reserve { files: Vec::new(), size };
+        reserve.fill();
+        reserve
+    }
+
+    fn fill(&mut self) {
+        while self.files.len() < self.size {
+            let Ok(file) = File::open("/dev/null") else { return };
+            self.files.push(file);
+        }
+    }
+
+    fn take(&mut self) -> bool {
+        self.files.pop().is_some()
+    }
+}
+
+/// Lets something be told now and then.
+#[derive(Default)]
+struct Seldom {
+    told: Option<Instant>,
+    times: u64,
+}
+
+impl Seldom {
+    /// How often it has happened since it was told last, if it is to be told now.
+    fn tell(&mut self) -> Option<u64> {
+        self.times += 1;
+        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return None;
+        }
+        self.told = Some(Instant::now());
+        Some(std::mem::take(&mut self.times))
+    }
+}
+
+/// Raises how many files the process may open to what the system lets it, up to a number that is enough, and returns that.
+pub fn open_files() -> u64 {
+    const ENOUGH: u64 = 65_536;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return ENOUGH };
+    let wanted = hard.min(ENOUGH);
+    if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_often_is_told_once_with_how_often() {
+        let mut seldom = Seldom::default();
+        assert_eq!(seldom.tell(), Some(1));
+        assert_eq!((seldom.tell(), seldom.tell()), (None, None));
+        seldom.told = Instant::now().checked_sub(TELL_EVERY);
+        assert_eq!(seldom.tell(), Some(3));
+    }
+
+    #[test]
+    fn a_reserve_is_used_up_and_filled_again() {
+        let mut reserve = Reserve::of(2);
+        assert_eq!([reserve.take(), reserve.take(), reserve.take()], [true, true, false]);
+        reserve.fill();
+        assert!(reserve.take());
+    }
+
+    #[test]
+    fn a_connection_that_failed_is_not_a_listener_that_failed() {
+        let error = |errno: Errno| io::Error::from_raw_os_error(errno as i32);
+        assert!(is_of_the_connection(&error(Errno::ECONNABORTED)) && is_of_the_connection(&error(Errno::EPROTO)));
+        assert!(!is_of_the_connection(&error(Errno::EMFILE)) && !is_of_the_connection(&error(Errno::ENFILE)));
+    }
+}

@@ -1,0 +1,265 @@
+//! What a connection is doing: noted by its socket and its requests, read by whoever decides how long that may take.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::limits::Limit;
+use crate::limits::listeners::{HEAD_TIME, IDLE_TIME, UNREAD_TIME};
+
+/// How long each stage of a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From the first byte of a request to the end of its head; and from the opening of the connection.
+    pub head: Duration,
+    /// Without a request; for ever, if none.
+    pub idle: Option<Duration>,
+    /// Without the peer reading anything of what is sent to it.
+    pub unread: Duration,
+}
+
+impl Patience {
+    /// How often it is looked at what a connection is doing.
+    fn look(&self) -> Duration {
+        self.head.min(self.unread).min(self.idle.unwrap_or(self.head))
+    }
+}
+
+/// When to look again, or what has taken too long.
+#[derive(Debug)]
+pub enum Due {
+    /// Nothing, for now.
+    Look(Instant),
+    /// This limit was reached.
+    Over(&'static Limit),
+}
+
+/// The first bytes of an HTTP/2 connection: its preface, and the head of the settings that must follow (RFC 9113, section 3.4).
+const PREFACE: u64 = 24 + 9;
+
+/// What a connection is doing. Times are milliseconds since it was opened, plus one; 0 is never.
+#[derive(Debug)]
+pub struct Activity {
+    opened: Instant,
+    received: AtomicU64,
+    is_http2: AtomicBool,
+    has_ended: AtomicBool,
+    requests: AtomicUsize,
+    head_since: AtomicU64,
+    idle_since: AtomicU64,
+    unread_since: AtomicU64,
+    none_left: Notify,
+    cut: Notify,
+}
+
+impl Activity {
+    /// Of a connection that is opened now.
+    pub fn new() -> Self {
+        Activity {
+            opened: Instant::now(),
+            received: AtomicU64::new(0),
+            is_http2: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            requests: AtomicUsize::new(0),
+            head_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+            unread_since: AtomicU64::new(0),
+            none_left: Notify::new(),
+            cut: Notify::new(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.opened.elapsed().as_millis() as u64 + 1
+    }
+
+    fn at(&self, time: u64, after: Duration) -> Instant {
+        self.opened + Duration::from_millis(time.saturating_sub(1)) + after
+    }
+
+    /// These bytes were received; none is the end.
+    pub fn received(&self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            self.has_ended.store(true, Relaxed);
+            return;
+        }
+        if self.received.fetch_add(bytes.len() as u64, Relaxed) == 0 {
+            // No method of HTTP/1.1 is called so, and a shorter beginning waits for more in either protocol.
+            self.is_http2.store(bytes.starts_with(b"PRI "), Relaxed);
+        }
+        if self.requests.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
+            self.head_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// Something was to be sent, and was or was not taken.
+    pub fn sent(&self, taken: bool) {
+        match (taken, self.unread_since.load(Relaxed)) {
+            (true, 0) => {}
+            (true, _) => self.unread_since.store(0, Relaxed),
+            (false, 0) => self.unread_since.store(self.now(), Relaxed),
+            (false, _) => {}
+        }
+    }
+
+    /// A request of this protocol has begun.
+    pub fn begin(&self, is_http2: bool) {
+        // The preface may have come in pieces too small to know it by.
+        if is_http2 && !self.is_http2() {
+            self.is_http2.store(true, Relaxed);
+        }
+        self.requests.fetch_add(1, Relaxed);
+        self.head_since.store(0, Relaxed);
+    }
+
+    /// A request is over, its answer included.
+    pub fn end(&self) {
+        if self.requests.fetch_sub(1, Relaxed) == 1 {
+            self.idle_since.store(self.now(), Relaxed);
+            self.none_left.notify_one();
+        }
+    }
+
+    /// Whether requests are being answered.
+    pub fn is_busy(&self) -> bool {
+        self.requests.load(Relaxed) > 0
+    }
+
+    /// Whether something waits to be read by the peer.
+    pub fn is_unread(&self) -> bool {
+        self.unread_since.load(Relaxed) > 0
+    }
+
+    /// Whether it speaks HTTP/2, as far as is known.
+    pub fn is_http2(&self) -> bool {
+        self.is_http2.load(Relaxed)
+    }
+
+    /// Whether the peer has closed its side.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Relaxed)
+    }
+
+    /// Waits until a request is over that was the last: one of now, or one that was over since this was waited for.
+    pub async fn none_left(&self) {
+        self.none_left.notified().await;
+    }
+
+    /// Has the connection closed, whatever it is doing.
+    pub fn cut(&self) {
+        self.cut.notify_one();
+    }
+
+    /// Waits for [`Activity::cut`].
+    pub async fn is_cut(&self) {
+        self.cut.notified().await;
+    }
+
+    /// What takes too long now, or when to look again.
+    pub fn due(&self, patience: &Patience) -> Due {
+        let now = Instant::now();
+        let (ends, limit) = self.ends(patience);
+        match ends {
+            Some(ends) if ends <= now => Due::Over(limit),
+            Some(ends) => Due::Look(ends.min(now + patience.look())),
+            None => Due::Look(now + patience.look()),
+        }
+    }
+
+    fn ends(&self, patience: &Patience) -> (Option<Instant>, &'static Limit) {
+        let unread = self.unread_since.load(Relaxed);
+        if unread > 0 {
+            return (Some(self.at(unread, patience.unread)), &UNREAD_TIME);
+        }
+        if self.is_busy() {
+            return (None, &IDLE_TIME);
+        }
+        let (head, idle) = (self.head_since.load(Relaxed), self.idle_since.load(Relaxed));
+        // HTTP/2 says more than requests; once it has begun, its requests come whole or not at all.
+        let has_begun = self.is_http2() && self.received.load(Relaxed) >= PREFACE;
+        if head > 0 && !has_begun {
+            return (Some(self.at(head, patience.head)), &HEAD_TIME);
+        }
+        if idle == 0 && !has_begun {
+            return (Some(self.at(0, patience.head)), &HEAD_TIME);
+        }
+        (patience.idle.map(|time| self.at(idle, time)), &IDLE_TIME)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience =
+        Patience { head: Duration::from_secs(10), idle: Some(Duration::from_secs(120)), unread: Duration::from_secs(60) };
+    const SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+
+    /// Lets it be as it is until something is over, and tells what and after how many seconds.
+    async fn over(activity: &Activity) -> (&'static str, u64) {
+        let started = Instant::now();
+        loop {
+            match activity.due(&PATIENCE) {
+                Due::Over(limit) => return (limit.name, started.elapsed().as_secs()),
+                Due::Look(at) => tokio::time::sleep_until(at).await,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_or_half_of_something_has_the_time_of_a_head() {
+        assert_eq!(over(&Activity::new()).await, ("head_time", 10));
+        for half in [b"GET / HTTP/1.1\r\nhost:".as_slice(), b"P", &SETTINGS[..24]] {
+            let activity = Activity::new();
+            activity.received(half);
+            assert_eq!(over(&activity).await, ("head_time", 10), "{half:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_does_not_prolong_it() {
+        let activity = Activity::new();
+        for _ in 0..3 {
+            activity.received(b"G");
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        assert_eq!(over(&activity).await, ("head_time", 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_asked_may_be_idle_and_has_the_time_of_a_head_for_the_next() {
+        let activity = Activity::new();
+        activity.received(b"GET / HTTP/1.1\r\n\r\n");
+        activity.begin(false);
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        assert!(matches!(activity.due(&PATIENCE), Due::Look(_)), "a call takes as long as it takes");
+        activity.end();
+        assert_eq!(over(&activity).await, ("idle_time", 120));
+        activity.received(b"GET");
+        assert_eq!(over(&activity).await, ("head_time", 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_of_http2_is_idle_once_it_has_begun() {
+        let activity = Activity::new();
+        activity.received(SETTINGS);
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            activity.received(b"ping");
+        }
+        assert_eq!(over(&activity).await, ("idle_time", 20));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_is_not_waited_for() {
+        let activity = Activity::new();
+        activity.received(b"GET / HTTP/1.1\r\n\r\n");
+        activity.begin(false);
+        activity.sent(false);
+        activity.sent(true);
+        activity.sent(false);
+        assert_eq!(over(&activity).await, ("unread_time", 60));
+    }
+}

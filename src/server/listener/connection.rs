@@ -1,0 +1,152 @@
+//! One connection, from its first byte to its last.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Answer;
+use super::activity::{Activity, Due, Patience};
+use super::io::Socket;
+use super::requests::Requests;
+use crate::limits::listeners::{DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARDED_SECONDS, IDLE_TIME};
+
+/// How long a client of HTTP/2 may take to acknowledge that its connection is about to close, where no call is on it.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a client may take to read the end of its last answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long a client that was answered before it had sent everything may be silent.
+const SILENCE: Duration = Duration::from_secs(5);
+/// As long as any.
+const NEVER: Duration = Duration::from_secs(86_400 * 365);
+
+/// A connection that was accepted.
+pub struct Connection<A> {
+    pub stream: TcpStream,
+    pub peer: SocketAddr,
+    pub answer: A,
+    pub builder: auto::Builder<TokioExecutor>,
+    pub patience: Patience,
+    pub age: (Option<Duration>, Option<Duration>),
+    pub closing: CancellationToken,
+}
+
+/// How a connection ended.
+#[derive(PartialEq)]
+enum Ended {
+    /// By the protocol.
+    ByItself,
+    /// By our decision.
+    Cut,
+}
+
+impl<A: Answer> Connection<A> {
+    /// Answers its requests until it ends.
+    pub async fn run(self) {
+        let activity = Arc::new(Activity::new());
+        let (socket, returned) = Socket::new(self.stream, activity.clone());
+        let requests = Requests::new(self.answer, self.peer, activity.clone());
+        let ended = {
+            let mut protocol = pin!(self.builder.serve_connection(TokioIo::new(socket), requests));
+            let mut goes_away = false;
+            let mut look = pin!(sleep_until(Instant::now() + self.patience.head));
+            let mut age = pin!(sleep_until(Instant::now() + self.age.0.unwrap_or(NEVER)));
+            let mut is_old = false;
+            loop {
+                tokio::select! {
+                    // What has come counts before it is decided that nothing has.
+                    biased;
+                    result = protocol.as_mut() => {
+                        if let Err(error) = result {
+                            tracing::debug!(%error, "a connection ended early");
+                        }
+                        break Ended::ByItself;
+                    }
+                    () = activity.is_cut() => break Ended::Cut,
+                    () = self.closing.cancelled(), if !goes_away => {
+                        goes_away = true;
+                        // Of the requests so far none was the last.
+                        let _ = activity.none_left().now_or_never();
+                        protocol.as_mut().graceful_shutdown();
+                        // HTTP/1.1 knows no farewell: what has not asked by now has asked nothing.
+                        let farewell = if activity.is_http2() { FAREWELL } else { Duration::ZERO };
+                        look.as_mut().reset(Instant::now() + farewell);
+                    }
+                    () = activity.none_left(), if goes_away => look.as_mut().reset(Instant::now() + LAST_WORDS),
+                    () = look.as_mut() => match activity.due(&self.patience) {
+                        _ if goes_away && !activity.is_busy() && !activity.is_unread() => break Ended::Cut,
+                        Due::Look(at) => look.as_mut().reset(at.min(Instant::now() + if goes_away { LAST_WORDS } else { NEVER })),
+                        Due::Over(limit) => {
+                            limit.reached();
+                            tracing::debug!(limit = limit.name, peer = %self.peer, "a connection took too long");
+                            if limit.name != IDLE_TIME.name || !activity.is_http2() {
+                                break Ended::Cut;
+                            }
+                            goes_away = true;
+                            let _ = activity.none_left().now_or_never();
+                            protocol.as_mut().graceful_shutdown();
+                            look.as_mut().reset(Instant::now() + FAREWELL);
+                        }
+                    },
+                    () = age.as_mut() => match self.age.1 {
+                        Some(_) if is_old => break Ended::Cut,
+                        grace => {
+                            is_old = true;
+                            protocol.as_mut().graceful_shutdown();
+                            age.as_mut().reset(Instant::now() + grace.unwrap_or(NEVER));
+                        }
+                    },
+                }
+            }
+        };
+        if ended == Ended::ByItself
+            && !activity.has_ended()
+            && !activity.is_http2()
+            && let Ok(stream) = returned.await
+        {
+            discard(stream, &self.closing).await;
+        }
+    }
+}
+
+/// Reads and throws away what a client is still sending that was answered already. Closing a socket at which something has come that nobody
+/// has read resets it, and a reset takes the answer away from a client that has not read it yet (RFC 9112, section 9.6).
+async fn discard(mut stream: TcpStream, closing: &CancellationToken) {
+    // The client learns that there is nothing more to come.
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut left = DISCARDED_BYTES_AT_MOST;
+    let read = async {
+        while let Ok(Ok(())) = timeout(SILENCE, stream.readable()).await {
+            // Room for what is read only while there is something.
+            let mut buffer = vec![0; 64 * 1024];
+            match stream.read(&mut buffer).await {
+                Ok(read @ 1..) if read < left => left -= read,
+                Ok(1..) => {
+                    DISCARDED_BYTES.reached();
+                    return;
+                }
+                _ => return,
+            }
+        }
+    };
+    let ends = async {
+        tokio::select! {
+            () = closing.cancelled() => tokio::time::sleep(FAREWELL).await,
+            () = tokio::time::sleep(Duration::from_secs(DISCARDED_SECONDS)) => DISCARDED_BYTES.reached(),
+        }
+    };
+    tokio::select! {
+        () = read => {}
+        () = ends => {}
+    }
+}

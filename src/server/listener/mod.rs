@@ -1,0 +1,182 @@
+//! The one loop that accepts connections, for all three listeners.
+//!
+//! Whoever can reach a port can open connections to it and send nothing, or half of something. So each connection has a time for each of its
+//! stages ([`activity`]), each listener a number of connections, and each address a part of them. A process that may open no more files says so
+//! in its log, and answers probes from a reserve.
+
+mod accept;
+mod activity;
+mod connection;
+mod io;
+mod requests;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::BoxError;
+
+pub use self::accept::open_files;
+use self::accept::{Accepted, Acceptor};
+pub use self::activity::Patience;
+pub use self::requests::{Arrival, Arriving};
+use super::tally::{Full, Tally};
+use crate::limits::Limit;
+use crate::limits::listeners::{
+    ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_AT_MOST, ADMIN_CONNECTIONS_PER_ADDRESS_AT_MOST, CANCELED_STREAMS_AT_MOST, CONNECTIONS,
+    CONNECTIONS_PER_ADDRESS, HEAD_BYTES_AT_MOST, RESERVED_FILES, SEND_BUFFER_BYTES, STREAM_ERRORS_AT_MOST, STREAM_WINDOW_BYTES,
+};
+
+/// What answers the requests of a listener.
+pub trait Answer: Clone + Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static;
+
+    /// Answers a request of this peer.
+    fn answer(&self, request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
+}
+
+/// What a listener does with its connections.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What it is called in the log: `gRPC`, `HTTP`, `admin`.
+    pub name: &'static str,
+    /// Whether HTTP/1.1 is spoken besides HTTP/2.
+    pub http1: bool,
+    /// How many connections there may be, and how many from one address.
+    pub connections: (usize, usize),
+    /// How many streams a connection may have.
+    pub streams: u32,
+    /// How long each stage of a connection may take.
+    pub patience: Patience,
+    /// How often a silent HTTP/2 connection is asked whether anyone is there, if at all, and how long it may take to say so.
+    pub keepalive: (Option<Duration>, Duration),
+    /// When a connection takes no new calls, and how long those that it has may then take.
+    pub age: (Option<Duration>, Option<Duration>),
+    /// How many files are kept in reserve for when the process may open no more.
+    pub reserve: usize,
+}
+
+impl Options {
+    /// Those of the admin listener: few connections, and a reserve.
+    pub fn admin(patience: Patience) -> Self {
+        Options {
+            name: "admin",
+            http1: true,
+            connections: (ADMIN_CONNECTIONS_AT_MOST, ADMIN_CONNECTIONS_PER_ADDRESS_AT_MOST),
+            streams: 16,
+            patience,
+            keepalive: (None, Duration::from_secs(20)),
+            age: (None, None),
+            reserve: RESERVED_FILES,
+        }
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        // The times of all stages are kept by the connection, which knows both protocols.
+        builder.http1().header_read_timeout(None::<Duration>).max_buf_size(HEAD_BYTES_AT_MOST);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.streams)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(connection_window(self.streams))
+            .max_pending_accept_reset_streams(CANCELED_STREAMS_AT_MOST)
+            .max_local_error_reset_streams(STREAM_ERRORS_AT_MOST)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .keep_alive_interval(self.keepalive.0)
+            .keep_alive_timeout(self.keepalive.1);
+        if self.http1 { builder } else { builder.http2_only() }
+    }
+
+    /// The limit that a connection too many has reached.
+    fn limit(&self, full: Full) -> &'static Limit {
+        match full {
+            _ if self.reserve > 0 => &ADMIN_CONNECTIONS,
+            Full::InAll => &CONNECTIONS,
+            Full::Each => &CONNECTIONS_PER_ADDRESS,
+        }
+    }
+}
+
+/// The window of a connection, which is also what decides how many small frames it may send ahead.
+///
+/// The h2 library counts what the frames cost that it has received and nobody has read yet, as 256 bytes less their length each, and closes a
+/// connection (`too_many_data_frames`) where they cost more than half of its window. A gRPC client may send each message as a frame of its own,
+/// and the smallest message is a prefix of 5 bytes. So the window is twice what it costs to fill the windows of all streams with such messages:
+/// whoever sends whole messages is never cut off, and whoever sends a byte a frame on all streams is. How many bytes are really sent ahead is
+/// decided by the windows of the streams.
+fn connection_window(streams: u32) -> u32 {
+    const FRAME_COST: u64 = 256;
+    const SMALLEST_MESSAGE: u64 = 5;
+    const WINDOW_AT_MOST: u64 = (1 << 31) - 1;
+    let frames = u64::from(streams) * (u64::from(STREAM_WINDOW_BYTES) / SMALLEST_MESSAGE + 1);
+    (2 * frames * (FRAME_COST - SMALLEST_MESSAGE)).min(WINDOW_AT_MOST) as u32
+}
+
+/// Accepts connections and answers their requests, until it is told to close; then until the requests that are there are answered. Dropping
+/// it closes every connection.
+pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options, closing: CancellationToken) {
+    let builder = options.builder();
+    let tally = Tally::new(options.connections.0, options.connections.1);
+    let mut connections = JoinSet::new();
+    let mut acceptor = Acceptor::new(listener, options.name, options.reserve);
+    loop {
+        let accepted = tokio::select! {
+            () = closing.cancelled() => break,
+            accepted = acceptor.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let Accepted { stream, peer } = accepted;
+        let place = match tally.enter(Some(peer.ip())) {
+            Ok(place) => place,
+            Err(full) => {
+                acceptor.refused(peer, options.limit(full));
+                continue;
+            }
+        };
+        // The messages of a stream are small, and each is waited for.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection delays what is small");
+        }
+        let connection = connection::Connection {
+            stream,
+            peer,
+            answer: answer.clone(),
+            builder: builder.clone(),
+            patience: options.patience,
+            age: options.age,
+            closing: closing.clone(),
+        };
+        connections.spawn(async move {
+            connection.run().await;
+            drop(place);
+        });
+    }
+    // Nobody is to be kept waiting by a port at which nobody accepts.
+    drop(acceptor);
+    while connections.join_next().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_sends_whole_messages_fits_on_every_stream_at_once() {
+        for streams in [1, 100, 200, 1000] {
+            let budget = u64::from(connection_window(streams)) / 2;
+            let messages = u64::from(streams) * u64::from(STREAM_WINDOW_BYTES) / 5;
+            assert!(messages * (256 - 5) <= budget || connection_window(streams) == i32::MAX as u32, "{streams}");
+        }
+        assert!(u64::from(connection_window(200)) / 2 < 200 * u64::from(STREAM_WINDOW_BYTES) * 255, "a byte a frame on all is cut off");
+    }
+}

@@ -1,0 +1,128 @@
+//! Counts what is there at once, in all and from each address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A number of places, of which one network may take a part. Clones share one count.
+#[derive(Clone, Debug)]
+pub struct Tally(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    in_all: usize,
+    each: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    in_all: usize,
+    by: HashMap<IpAddr, usize>,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// All are taken.
+    InAll,
+    /// The network has its part.
+    Each,
+}
+
+/// A place that is taken, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    tally: Tally,
+    network: Option<IpAddr>,
+}
+
+impl Tally {
+    /// So many places, of which each network may take so many.
+    pub fn new(in_all: usize, each: usize) -> Self {
+        Tally(Arc::new(Shared { in_all, each, taken: Mutex::default() }))
+    }
+
+    /// Takes a place for a caller from this address, where it is known.
+    pub fn enter(&self, address: Option<IpAddr>) -> Result<Place, Full> {
+        let network = address.map(network);
+        let mut taken = self.taken();
+        if taken.in_all >= self.0.in_all {
+            return Err(Full::InAll);
+        }
+        if let Some(network) = network {
+            let by = taken.by.entry(network).or_default();
+            if *by >= self.0.each {
+                return Err(Full::Each);
+            }
+            *by += 1;
+        }
+        taken.in_all += 1;
+        Ok(Place { tally: self.clone(), network })
+    }
+
+    fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.tally.taken();
+        taken.in_all -= 1;
+        if let Some(network) = self.network
+            && let Some(by) = taken.by.get_mut(&network)
+        {
+            *by -= 1;
+            if *by == 0 {
+                taken.by.remove(&network);
+            }
+        }
+    }
+}
+
+/// What is one caller: an IPv4 address, or the first half of an IPv6 address, of which one host has as many as it likes.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_network_has_its_part_and_all_have_the_whole() {
+        let tally = Tally::new(3, 2);
+        let first = tally.enter(address("10.0.0.1")).unwrap();
+        let _second = tally.enter(address("::ffff:10.0.0.1")).unwrap();
+        assert_eq!(tally.enter(address("10.0.0.1")).unwrap_err(), Full::Each);
+        let _third = tally.enter(address("10.0.0.2")).unwrap();
+        assert_eq!(tally.enter(address("10.0.0.3")).unwrap_err(), Full::InAll);
+        drop(first);
+        let _again = tally.enter(address("10.0.0.1")).unwrap();
+    }
+
+    #[test]
+    fn a_host_has_one_part_whatever_address_it_takes_of_its_network() {
+        let tally = Tally::new(9, 1);
+        let taken = tally.enter(address("2001:db8:1:2::1")).unwrap();
+        assert_eq!(tally.enter(address("2001:db8:1:2:ffff::7")).unwrap_err(), Full::Each);
+        let _other = tally.enter(address("2001:db8:1:3::1")).unwrap();
+        drop(taken);
+        assert_eq!(tally.taken().by.len(), 1, "who has left is forgotten");
+    }
+
+    #[test]
+    fn who_comes_from_nowhere_counts_with_all() {
+        let tally = Tally::new(1, 0);
+        let _taken = tally.enter(None).unwrap();
+        assert_eq!(tally.enter(None).unwrap_err(), Full::InAll);
+    }
+}

@@ -1,0 +1,302 @@
+//! Connections that do nothing, or half of something, and what they cost others: nothing.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::kit::*;
+use crate::probes::probe;
+use crate::raw::*;
+
+const IMPATIENT: &[&str] = &["--head-timeout=0.5", "--idle-timeout=0.5"];
+
+fn files(server: &Server) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count()
+}
+
+/// Each listener, and whether it speaks HTTP/1.1.
+fn listeners(server: &Server) -> [(SocketAddr, bool); 3] {
+    let Addresses { grpc, http, admin } = server.addresses;
+    [(grpc, false), (http, true), (admin, true)]
+}
+
+async fn get(address: SocketAddr) -> String {
+    let mut connection = sent(address, b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    String::from_utf8(closed(&mut connection, "one request").await).unwrap()
+}
+
+#[tokio::test]
+async fn who_sends_nothing_or_half_of_something_is_not_waited_for() {
+    let world = World::start_with(Door::Rest, IMPATIENT).await;
+    for (address, speaks_http1) in listeners(&world.server) {
+        for half in [b"".as_slice(), b"P", &PREFACE[..14], &PREFACE[..24], b"GET / HT", b"POST /v1/entities HTTP/1.1\r\nhost: x\r\nconte"] {
+            closed(&mut sent(address, half).await, &format!("{address}: {:?}", String::from_utf8_lossy(half))).await;
+        }
+        // One that has begun, and then has nothing to say.
+        let mut begun = sent(address, PREFACE).await;
+        assert!(frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(), "{address}: told before it is closed");
+        closed(&mut begun, &format!("{address}: after the preface")).await;
+        if speaks_http1 {
+            let mut idle = sent(address, b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            let answer = closed(&mut idle, &format!("{address}: idle")).await;
+            assert!(answer.starts_with(b"HTTP/1.1 404"), "{address}: it was answered first");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_byte_now_and_then_does_not_keep_a_connection() {
+    let world = World::start_with(Door::Rest, IMPATIENT).await;
+    for (address, speaks_http1) in listeners(&world.server) {
+        let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+        let dripping = tokio::spawn(async move {
+            let bytes = if speaks_http1 { b"GET / HTTP/1.1\r\nx: xxxxxxxxxxxxx".iter() } else { PREFACE[..30].iter() };
+            for byte in bytes.cycle() {
+                if writer.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let mut read = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(30), reader.read_to_end(&mut read)).await;
+        assert!(ended.is_ok(), "{address}");
+        dripping.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_takes_long_keeps_its_connection() {
+    let world = World::start_with(Door::Rest, IMPATIENT).await;
+    for door in [Door::Rest, Door::Grpc] {
+        let mut watch = world.through(door).stream("EventService/WatchEvents", json!({}), &[]).await.unwrap();
+        // For longer than anything may take that is no call.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        world.entities(&[if door == Door::Rest { "a" } else { "b" }]).await;
+        while watch.message().await["event"].is_null() {}
+    }
+}
+
+#[tokio::test]
+async fn an_address_has_its_part_of_the_connections_and_others_have_theirs() {
+    let world = World::start_with(Door::Rest, &["--max-connections-per-address=3", "--max-connections=5"]).await;
+    let http = world.server.addresses.http;
+    let from = async |host: u8| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap();
+        socket.connect(http).await.unwrap()
+    };
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut connection = from(1).await;
+        connection.write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0, "it is served");
+        open.push(connection);
+    }
+    assert_eq!(closed(&mut from(1).await, "the fourth of an address").await, b"");
+    for host in [2, 3] {
+        let mut connection = from(host).await;
+        connection.write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0, "another address is served");
+        open.push(connection);
+    }
+    assert_eq!(closed(&mut from(4).await, "the sixth of all").await, b"");
+    let metrics = probe(&world.server, "/metrics").await.text();
+    for limit in ["connections", "connections_per_address"] {
+        assert!(metrics.lines().any(|line| line.contains("limit_reached") && line.contains(&format!("\"{limit}\""))), "{limit}: {metrics}");
+    }
+    open.clear();
+    let mut again = Vec::new();
+    for _ in 0..1500 {
+        if let Ok(answer) = tokio::time::timeout(Duration::from_secs(5), async { get(http).await }).await
+            && answer.starts_with("HTTP/1.1 404")
+        {
+            again.push(answer);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(again.len(), 1, "who has left makes room");
+}
+
+#[tokio::test]
+async fn files_are_closed_when_connections_are() {
+    let world = World::start_with(Door::Rest, &["--head-timeout=300"]).await;
+    world.entities(&["e"]).await;
+    world.through(Door::Grpc).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
+    let before = files(&world.server);
+    let mut open = Vec::new();
+    for (address, _) in listeners(&world.server) {
+        for n in 0..15 {
+            open.push(sent(address, [b"".as_slice(), b"PRI * H", PREFACE][n % 3]).await);
+        }
+    }
+    // A call's own connection may have been counted before.
+    until("all are accepted", || files(&world.server) >= before + 40).await;
+    drop(open);
+    until("all are closed", || files(&world.server) <= before + 2).await;
+}
+
+#[tokio::test]
+async fn a_process_that_may_open_no_more_files_says_so_and_answers_probes() {
+    let world = World::start_with(Door::Rest, &["--head-timeout=300"]).await;
+    world.entities(&["e"]).await;
+    let Addresses { grpc, http, .. } = world.server.addresses;
+    let most = files(&world.server) + 4;
+    let limited = Command::new("prlimit").args([format!("--pid={}", world.server.pid()), format!("--nofile={most}:{most}")]).status();
+    assert!(limited.unwrap().success());
+    let mut open = Vec::new();
+    for address in [http, grpc].repeat(10) {
+        open.push(TcpStream::connect(address).await.unwrap());
+    }
+    until("the log tells of it", || world.server.log().contains("cannot accept connections")).await;
+    for _ in 0..20 {
+        assert_eq!(probe(&world.server, "/livez").await.status, 200);
+    }
+    assert!(world.server.log().matches("cannot accept connections").count() <= 3, "it is told now and then, by each listener");
+    drop(open);
+    // What waited is accepted, and then whoever comes.
+    assert!(get(http).await.starts_with("HTTP/1.1 404"));
+    world.through(Door::Grpc).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_has_a_number_of_streams_and_windows_for_small_messages() {
+    let world = World::start(Door::Grpc).await;
+    for (address, _) in listeners(&world.server) {
+        let mut connection = sent(address, PREFACE).await;
+        let (_, settings) = frame_until(&mut connection, |kind, _| kind == SETTINGS).await.unwrap();
+        let value = |id: u16| {
+            let setting = settings.chunks(6).find(|setting| setting[..2] == id.to_be_bytes());
+            setting.map(|setting| u32::from_be_bytes(setting[2..].try_into().unwrap()))
+        };
+        let streams = value(3).expect("a number of streams");
+        assert!((16..=200).contains(&streams), "{address}: {streams}");
+        assert!(value(4).unwrap_or(65_535) <= 65_535, "{address}");
+    }
+}
+
+/// A call under way, with its key, on a connection of the gRPC or the HTTP listener.
+async fn under_way(world: &World, door: Door) -> TcpStream {
+    let bearer = format!("Bearer {}", world.key.secret);
+    let (address, path, kind) = match door {
+        Door::Grpc => (world.server.addresses.grpc, "/offboard.v1.EntityService/ImportEntities", "application/grpc"),
+        Door::Rest => (world.server.addresses.http, "/v1/entities:import", "application/x-ndjson"),
+    };
+    let mut connection = sent(address, PREFACE).await;
+    let more = [("authorization", bearer.as_str()), ("content-type", kind), ("te", "trailers")];
+    connection.write_all(&frame(HEADERS, 0x4, 1, &head(3, path, &more))).await.unwrap();
+    connection
+}
+
+/// So many requests, each canceled at once.
+fn canceled(first: u32, count: u32) -> Vec<u8> {
+    let block = head(2, "/v1/entities", &[]);
+    let pair = |n| {
+        let stream = first + 2 * n;
+        [frame(HEADERS, 0x5, stream, &block), frame(RESET, 0, stream, &[0, 0, 0, 8])].concat()
+    };
+    (0..count).flat_map(pair).collect()
+}
+
+#[tokio::test]
+async fn calls_that_are_canceled_by_the_hundred_cost_others_on_the_connection_nothing() {
+    let world = World::start(Door::Grpc).await;
+    for door in [Door::Grpc, Door::Rest] {
+        let mut connection = under_way(&world, door).await;
+        connection.write_all(&canceled(3, 2000)).await.unwrap();
+        connection.write_all(&frame(HEADERS, 0x5, 5001, &head(2, "/nothing", &[]))).await.unwrap();
+        let told = frame_until(&mut connection, |kind, stream| kind == GO_AWAY || kind == HEADERS && stream == 5001).await;
+        assert_eq!(
+            told.map(|(kind, payload)| (kind, String::from_utf8_lossy(&payload).contains("too_many"))),
+            Some((HEADERS, false)),
+            "{door:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_canceled_calls_is_cut_off() {
+    let world = World::start(Door::Grpc).await;
+    for door in [Door::Grpc, Door::Rest] {
+        let connection = under_way(&world, door).await;
+        let (mut reader, mut writer) = connection.into_split();
+        let flood = tokio::spawn(async move {
+            for part in 0..100 {
+                if writer.write_all(&canceled(3 + part * 40_000, 20_000)).await.is_err() {
+                    return true;
+                }
+            }
+            false
+        });
+        let mut read = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(60), reader.read_to_end(&mut read)).await.expect("it is cut off");
+        drop(reader);
+        assert!(flood.await.unwrap() || read.windows(15).any(|window| window == b"too_many_resets"), "{door:?}");
+        // The next connection is served.
+        world.through(door).call("EntityService/ListEntities", json!({})).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_request_names_one_host_and_one_way_to_end() {
+    let world = World::start(Door::Rest).await;
+    let Addresses { http, admin, .. } = world.server.addresses;
+    for (wrong, why) in [
+        ("GET /nothing HTTP/1.1\r\n\r\n", "Host"),
+        ("GET /nothing HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "Host"),
+        ("GET /nothing HTTP/1.1\r\nhost: a b\r\n\r\n", "Host"),
+        ("POST /v1/entities HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "Transfer-Encoding"),
+    ] {
+        for address in [http, admin] {
+            let answer = closed(&mut sent(address, wrong.as_bytes()).await, wrong).await;
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(why), "{wrong}: {answer}");
+            assert!(address == admin || answer.contains("application/problem+json") && answer.contains("x-request-id"), "{answer}");
+        }
+    }
+    let old = closed(&mut sent(http, b"GET /nothing HTTP/1.0\r\n\r\n").await, "HTTP/1.0").await;
+    assert!(old.starts_with(b"HTTP/1.0 404 ") || old.starts_with(b"HTTP/1.1 404 "), "{}", String::from_utf8_lossy(&old));
+}
+
+/// What a client is answered that sends all of a body before it reads.
+async fn answered(address: SocketAddr, head: &str, length: usize) -> String {
+    let mut connection = sent(address, format!("{head}host: x\r\ncontent-length: {length}\r\n\r\n").as_bytes()).await;
+    let sending = async {
+        for _ in 0..length / 65_536 {
+            connection.write_all(&[b'x'; 65_536]).await?;
+            tokio::task::yield_now().await;
+        }
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.map(|_| answer)
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(60), sending).await.expect("an answer");
+    answer.unwrap_or_else(|error| panic!("{head}: {error}"))
+}
+
+#[tokio::test]
+async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
+    let world = World::start(Door::Rest).await;
+    let http = world.server.addresses.http;
+    let key = format!("authorization: Bearer {}\r\n", world.key.secret);
+    let json = "content-type: application/json\r\n";
+    let grpc_web = "content-type: application/grpc-web+proto\r\n";
+    for (head, status) in [
+        (format!("POST /v1/entities HTTP/1.1\r\n{key}{json}"), "413"),
+        (format!("POST /nothing HTTP/1.1\r\n{key}{json}"), "404"),
+        (format!("PUT /v1/entities HTTP/1.1\r\n{key}{json}"), "405"),
+        (format!("POST /v1/entities HTTP/1.1\r\n{key}content-type: text/plain\r\n"), "415"),
+        (format!("POST /v1/entities HTTP/1.1\r\n{json}"), "401"),
+        (format!("POST /offboard.v1.EntityService/CreateEntity HTTP/1.1\r\n{grpc_web}"), "200"),
+        (format!("POST /v1/entities HTTP/1.1\r\nhost: twice\r\n{json}"), "400"),
+        (format!("POST /v1/entities HTTP/1.1\r\n{json}x: {}\r\n", "x".repeat(70_000)), "431"),
+    ] {
+        for length in [5 << 20, 16 << 20] {
+            let answer = answered(http, &head, length).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{}: {answer}", &head[..60]);
+        }
+    }
+}
