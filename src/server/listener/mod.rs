@@ -29,10 +29,14 @@ pub use self::activity::Patience;
 pub use self::requests::{Arrival, Arriving};
 use super::tally::{Full, Tally};
 use crate::limits::Limit;
+use crate::limits::answers::MAX_HEADERS;
 use crate::limits::listeners::{
     ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_AT_MOST, ADMIN_CONNECTIONS_PER_ADDRESS_AT_MOST, CANCELED_STREAMS_AT_MOST, CONNECTIONS,
     CONNECTIONS_PER_ADDRESS, HEAD_BYTES_AT_MOST, RESERVED_FILES, SEND_BUFFER_BYTES, STREAM_ERRORS_AT_MOST, STREAM_WINDOW_BYTES,
 };
+
+/// How many headers are read of a request of HTTP/1.1; somewhat more than are taken, so that too many are refused with a reason.
+const HEADERS_AT_MOST: usize = MAX_HEADERS + 28;
 
 /// What answers the requests of a listener.
 pub trait Answer: Clone + Send + Sync + 'static {
@@ -82,7 +86,7 @@ impl Options {
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         // The times of all stages are kept by the connection, which knows both protocols.
-        builder.http1().header_read_timeout(None::<Duration>).max_buf_size(HEAD_BYTES_AT_MOST);
+        builder.http1().header_read_timeout(None::<Duration>).max_buf_size(HEAD_BYTES_AT_MOST).max_headers(HEADERS_AT_MOST);
         builder
             .http2()
             .timer(TokioTimer::new())
