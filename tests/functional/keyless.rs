@@ -34,7 +34,8 @@ async fn reflect(channel: Channel, key: Option<&str>) -> Result<Open, tonic::Sta
 
 #[tokio::test]
 async fn reflection_takes_no_place_of_a_call_with_a_key() {
-    let world = World::start_with(Door::Grpc, &["--max-concurrent-calls=8", "--max-reflection-streams=40"]).await;
+    let arguments = ["--max-concurrent-calls=8", "--realm-concurrent-calls=8", "--key-concurrent-calls=8", "--max-reflection-streams=40"];
+    let world = World::start_with(Door::Grpc, &arguments).await;
     let (channel, mut open, mut refused) = (channel(&world.server), Vec::new(), 0);
     for _ in 0..60 {
         match reflect(channel.clone(), None).await {
