@@ -6,7 +6,7 @@ use futures::future::join_all;
 
 use crate::kit::*;
 use crate::probes::{probe, readiness};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Way};
 
 /// The backends of the server under test; the kit's own connections have no name.
 const ENDED: &str = "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -87,4 +87,35 @@ async fn a_statement_that_takes_its_time_is_left_alone() {
     };
     let (changed, ()) = tokio::join!(change, release);
     changed.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than_a_statement_may_take() {
+    let database = database().await;
+    let key = Key::create(&database, "acme", "test", SCOPES);
+    let proxy = Proxy::open(&database).await;
+    let arguments = ["--db-pool-size=2", "--db-statement-timeout=1", "--db-acquire-timeout=1"];
+    let server = Server::start_on(&proxy.url, &arguments, &[]).await;
+    let client = Client::new(&server, &key, Door::Rest);
+    client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "test"}})).await.unwrap();
+    proxy.set(Way::Hangs);
+    let calls = (0..6).map(|_| client.call("EntityService/GetEntity", json!({"entity_id": "e"})));
+    for answer in join_all(calls).await {
+        let code = answer.unwrap_err().code;
+        assert!(["unavailable", "deadline_exceeded"].contains(&code.as_str()), "{code}");
+    }
+    // It still says nothing; whoever waited for it has gone on.
+    let mut silent = false;
+    for _ in 0..1500 {
+        let metrics = probe(&server, "/metrics").await.text();
+        silent = metrics.lines().any(|line| line.starts_with("offboard_limit_reached") && line.contains("database_silence"));
+        if silent {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(silent, "nothing is given up");
+    proxy.set(Way::Open);
+    readiness(&server, 200).await;
+    client.call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
 }

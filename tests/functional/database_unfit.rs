@@ -1,5 +1,6 @@
 //! Databases that cannot be used as they are, and what is said of them; and roles that may do less than others.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -10,11 +11,20 @@ use crate::kit::*;
 use crate::probes::readiness;
 
 /// Ends badly, with one sentence that has this in it.
+#[expect(clippy::disallowed_methods, reason = "waits for a process, and nothing else is to be done")]
 fn assert_refused(arguments: &[&str], what: &str) {
-    let ended = run(arguments);
-    assert_eq!(ended.code, Some(1), "{arguments:?}: {ended:?}");
-    let sentences: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("offboard: ")).collect();
-    assert!(sentences.len() == 1 && sentences[0].contains(what), "{arguments:?}: {ended:?}");
+    let mut process = spawn(arguments);
+    // One that is not refused serves for ever.
+    let ended = (0..6000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        process.try_wait().unwrap().is_some()
+    });
+    let _ = process.kill();
+    let output = process.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(ended && output.status.code() == Some(1), "{arguments:?}: {:?}: {stderr}", output.status);
+    let sentences: Vec<&str> = stderr.lines().filter(|line| line.starts_with("offboard: ")).collect();
+    assert!(sentences.len() == 1 && sentences[0].contains(what), "{arguments:?}: {stderr}");
 }
 
 #[tokio::test]
@@ -60,7 +70,10 @@ impl Pooler {
         command.arg("--quiet").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         if nix::unistd::Uid::effective().is_root() {
             allow_everyone(folder.path());
-            command.args(["--user", "nobody"]);
+            // A socket is for its owner alone.
+            let owner = std::fs::metadata(&host).ok().filter(|_| host.starts_with('/')).map(|socket| socket.uid());
+            let owner = owner.and_then(|uid| nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).unwrap()).map(|user| user.name);
+            command.args(["--user", owner.as_deref().unwrap_or("nobody")]);
         }
         let mut process = command.spawn().expect("`script/bootstrap test` installs pgbouncer");
         for _ in 0..1500 {
