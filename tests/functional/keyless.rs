@@ -34,10 +34,9 @@ async fn reflect(channel: Channel, key: Option<&str>) -> Result<Open, tonic::Sta
 
 #[tokio::test]
 async fn reflection_takes_no_place_of_a_call_with_a_key() {
-    let arguments = ["--max-concurrent-calls=8", "--realm-concurrent-calls=8", "--key-concurrent-calls=8", "--max-reflection-streams=40"];
-    let world = World::start_with(Door::Grpc, &arguments).await;
+    let world = World::start_with(Door::Grpc, &["--max-concurrent-calls=64", "--max-reflection-streams=400"]).await;
     let (channel, mut open, mut refused) = (channel(&world.server), Vec::new(), 0);
-    for _ in 0..60 {
+    for _ in 0..120 {
         match reflect(channel.clone(), None).await {
             Ok(stream) => open.push(stream),
             Err(status) => {
@@ -46,10 +45,10 @@ async fn reflection_takes_no_place_of_a_call_with_a_key() {
             }
         }
     }
-    assert_eq!((open.len(), refused), (10, 50), "a quarter for one address");
+    assert_eq!((open.len(), refused), (100, 20), "a quarter for one address");
     for door in [Door::Grpc, Door::Rest] {
         let client = world.through(door);
-        let calls = (0..2).map(|_| client.call("EntityService/ListEntities", json!({})));
+        let calls = (0..4).map(|_| client.call("EntityService/ListEntities", json!({})));
         for answer in futures::future::join_all(calls).await {
             answer.unwrap();
         }
