@@ -37,7 +37,7 @@ pub struct Shares {
     #[arg(long, env = "OFFBOARD_REALM_DB_CONNECTIONS", value_parser = at_least_one, value_name = "CONNECTIONS")]
     pub realm_db_connections: Option<usize>,
 
-    /// Connections that calls of one method by one realm may have while they take long [default: a fifth of them]
+    /// Connections that calls of one method by one realm may have while they take long [default: three tenths of them]
     #[arg(long, env = "OFFBOARD_SLOW_DB_CONNECTIONS", value_parser = at_least_one, value_name = "CONNECTIONS")]
     pub slow_db_connections: Option<usize>,
 }

@@ -20,12 +20,12 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Those of a pool of connections: a realm has at most seven tenths of it, and a fifth for each kind of work that takes long. All such work
+    /// Those of a pool of connections: a realm has at most seven tenths of it, and three tenths for each kind of work that takes long. All such work
     /// together has at most half. Either part may be given.
     pub fn of_pool(total: usize, realm: Option<usize>, slow: Option<usize>, waiting: usize) -> Self {
         let at_most_all = |part: usize| part.clamp(1, total.max(1));
         let realm = at_most_all(realm.unwrap_or_else(|| total.saturating_sub((total * 3 / 10).max(1))));
-        let slow = at_most_all(slow.unwrap_or(total / 5)).min(realm);
+        let slow = at_most_all(slow.unwrap_or(total * 3 / 10)).min(realm);
         let slow_total = at_most_all(total / 2).max(slow);
         let realm_waiting = waiting.div_ceil(2);
         Rules { total, realm, slow, slow_total, kept: total / 10, waiting, realm_waiting }
@@ -51,8 +51,8 @@ mod tests {
         assert_eq!(parts(1), (1, 1, 1, 0));
         assert_eq!(parts(2), (1, 1, 1, 0));
         assert_eq!(parts(4), (3, 1, 2, 0));
-        assert_eq!(parts(10), (7, 2, 5, 1));
-        assert_eq!(parts(100), (70, 20, 50, 10));
+        assert_eq!(parts(10), (7, 3, 5, 1));
+        assert_eq!(parts(100), (70, 30, 50, 10));
         let given = Rules::of_pool(10, Some(10), Some(20), 1000);
         assert_eq!((given.realm, given.slow, given.slow_total), (10, 10, 10));
     }

@@ -9,17 +9,24 @@ use uuid::Uuid;
 use super::Refused;
 use crate::shares::{Party, Rules, leaves_enough};
 
-/// Work that takes no longer is quick.
+/// Work that takes no longer is quick, and so is work that takes no longer than twice what is usual.
 const QUICK: Duration = Duration::from_millis(50);
-/// Work that takes longer takes long.
+const QUICK_TIMES: f64 = 2.0;
+/// Work that takes longer takes long, unless ten times what is usual is more: on a slow day nothing is to fall back.
 const LONG: Duration = Duration::from_millis(250);
+const LONG_TIMES: f64 = 10.0;
+/// How much one piece of work changes what is usual, and by how much at most it counts for more than that. So a few that take very long change
+/// little, and if all do, that is usual soon.
+const WEIGHT: f64 = 0.05;
+const AT_MOST_TIMES: f64 = 4.0;
 /// By how much quick work widens what its kind may have, and work that is neither quick nor takes long.
 const WIDER: f64 = 0.5;
 const LITTLE_WIDER: f64 = 0.1;
 /// After this time half of what a realm had is forgotten.
 const HALF_LIFE: Duration = Duration::from_secs(2);
-/// A realm is forgotten when nothing was heard of it for this long.
+/// A realm is forgotten when nothing was heard of it for this long, and sooner where there are many.
 const FORGET: Duration = Duration::from_secs(60);
+const MANY: usize = 4096;
 
 /// A turn that was given, to be given back by [`State::release`].
 #[derive(Debug)]
@@ -75,12 +82,16 @@ pub struct State<W> {
     free: usize,
     waiting: usize,
     slow_held: usize,
+    /// How many seconds a piece of work takes of late, of whomever.
+    usual: f64,
     /// Numbers grants and tickets, and so tells what was earlier.
     clock: u64,
     realms: HashMap<Option<i32>, Realm<W>>,
     /// The realms of which someone waits.
     queued: Vec<Option<i32>>,
+    /// When realms were forgotten last, and how many there may be before that is done again.
     swept: Option<Instant>,
+    many: usize,
 }
 
 #[derive(Debug)]
@@ -128,7 +139,8 @@ struct Queue<W> {
 
 impl<W> State<W> {
     pub fn new(rules: Rules) -> Self {
-        State { rules, free: rules.total, waiting: 0, slow_held: 0, clock: 0, realms: HashMap::new(), queued: Vec::new(), swept: None }
+        let (realms, queued) = (HashMap::new(), Vec::new());
+        State { rules, free: rules.total, waiting: 0, slow_held: 0, usual: 0.0, clock: 0, realms, queued, swept: None, many: MANY }
     }
 
     pub fn waiting(&self) -> usize {
@@ -217,23 +229,42 @@ impl<W> State<W> {
     pub fn release(&mut self, grant: Grant, now: Instant) {
         let took = now.saturating_duration_since(grant.since);
         let (narrow, wide) = (self.rules.slow as f64, self.rules.realm as f64);
+        let (quick, long) = (self.quick(), self.long());
+        self.learn(took);
         if let Some(realm) = self.realms.get_mut(&grant.who.realm) {
             realm.used = realm.used(now) + took.as_secs_f64();
             realm.used_at = now;
             if let Some(kind) = realm.kinds.get_mut(&grant.who.kind) {
-                kind.slow = took > LONG;
+                kind.slow = took > long;
                 kind.width = match took {
-                    took if took > LONG => narrow,
-                    took if took > QUICK => (kind.width + LITTLE_WIDER).min(wide),
+                    took if took > long => narrow,
+                    took if took > quick => (kind.width + LITTLE_WIDER).min(wide),
                     _ => (kind.width + WIDER).min(wide),
                 };
             }
         }
         self.undo(grant);
-        if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= FORGET) {
+        let too_many = self.realms.len() >= self.many;
+        if too_many || self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= FORGET) {
+            let keep = if too_many { Duration::ZERO } else { FORGET };
+            self.realms.retain(|_, realm| realm.held > 0 || realm.waiting > 0 || now.saturating_duration_since(realm.used_at) < keep);
+            // Twice as many as are left, so that it is not done again and again where all are in use.
+            self.many = MANY.max(self.realms.len() * 2);
             self.swept = Some(now);
-            self.realms.retain(|_, realm| realm.held > 0 || realm.waiting > 0 || now.saturating_duration_since(realm.used_at) < FORGET);
         }
+    }
+
+    fn learn(&mut self, took: Duration) {
+        let at_most = (self.usual * AT_MOST_TIMES).max(QUICK.as_secs_f64());
+        self.usual += (took.as_secs_f64().min(at_most) - self.usual) * WEIGHT;
+    }
+
+    fn quick(&self) -> Duration {
+        QUICK.max(Duration::from_secs_f64(self.usual * QUICK_TIMES))
+    }
+
+    fn long(&self) -> Duration {
+        LONG.max(Duration::from_secs_f64(self.usual * LONG_TIMES))
     }
 
     /// Takes a turn back that nobody used.
@@ -261,7 +292,7 @@ impl<W> State<W> {
             return (realm.held >= self.rules.total.saturating_sub(1).max(1)).then_some(Hindrance::Busy);
         }
         let kind = realm.kinds.get(&who.kind)?;
-        let is_slow = kind.is_slow(now);
+        let is_slow = kind.is_slow(now, self.long());
         let width = if is_slow { self.rules.slow } else { kind.width as usize };
         if !leaves_enough(realm.held, self.free, self.rules.realm, self.rules.total) {
             return Some(Hindrance::Realm);
@@ -272,13 +303,13 @@ impl<W> State<W> {
     }
 
     fn grant(&mut self, who: Who, now: Instant) -> Grant {
-        let id = self.tick();
+        let (id, long) = (self.tick(), self.long());
         let mut slow = false;
         if let Some(realm) = self.realms.get_mut(&who.realm) {
             realm.held += 1;
             *realm.keys.entry(who.key).or_default() += 1;
             if let Some(kind) = realm.kinds.get_mut(&who.kind) {
-                slow = who.realm.is_some() && kind.is_slow(now);
+                slow = who.realm.is_some() && kind.is_slow(now, long);
                 kind.held.push((id, now));
             }
         }
@@ -323,190 +354,10 @@ impl<W> Realm<W> {
 
 impl Kind {
     /// Whether it takes long: it did when it was done last, or does now.
-    fn is_slow(&self, now: Instant) -> bool {
-        self.slow || self.held.iter().any(|(_, since)| now.saturating_duration_since(*since) > LONG)
+    fn is_slow(&self, now: Instant, long: Duration) -> bool {
+        self.slow || self.held.iter().any(|(_, since)| now.saturating_duration_since(*since) > long)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MILLISECOND: Duration = Duration::from_millis(1);
-
-    fn party(realm: i32, key: u128, kind: &str) -> Option<Party> {
-        Some(Party { realm, key: Uuid::from_u128(key), kind: kind.into(), streams: false })
-    }
-
-    fn pool(total: usize) -> State<u32> {
-        State::new(Rules::of_pool(total, None, None, 1000))
-    }
-
-    /// Takes as many turns as there are for this party.
-    fn all(state: &mut State<u32>, who: &Option<Party>, now: Instant) -> Vec<Grant> {
-        let mut grants = Vec::new();
-        while let Entry::Granted(grant) = state.enter(who.clone(), 0, now).unwrap() {
-            grants.push(grant);
-        }
-        let ticket = state.clock;
-        state.leave(ticket);
-        grants
-    }
-
-    /// Has this party do quick work for a while.
-    fn warm(state: &mut State<u32>, who: &Option<Party>, now: Instant) {
-        for _ in 0..20 {
-            let Entry::Granted(grant) = state.enter(who.clone(), 0, now).unwrap() else { panic!("a turn is free") };
-            state.release(grant, now + MILLISECOND);
-        }
-    }
-
-    #[test]
-    fn a_kind_begins_with_few_turns_and_gets_more_as_it_is_quick() {
-        let (mut state, now) = (pool(10), Instant::now());
-        let who = party(1, 1, "get");
-        let grants = all(&mut state, &who, now);
-        assert_eq!(grants.len(), 2);
-        grants.into_iter().for_each(|grant| state.release(grant, now));
-        warm(&mut state, &who, now);
-        assert_eq!(all(&mut state, &who, now).len(), 7);
-        assert_eq!(state.waiting(), 0);
-    }
-
-    #[test]
-    fn a_kind_that_takes_long_falls_back_and_the_others_of_its_realm_do_not() {
-        let (mut state, now) = (pool(10), Instant::now());
-        let (list, get) = (party(1, 1, "list"), party(1, 1, "get"));
-        warm(&mut state, &list, now);
-        warm(&mut state, &get, now);
-        let lists = all(&mut state, &list, now);
-        assert_eq!(lists.len(), 7, "nobody knows yet");
-        let later = now + Duration::from_secs(1);
-        assert_eq!(all(&mut state, &get, later).len(), 0, "the realm has its share");
-        lists.into_iter().for_each(|grant| state.release(grant, later));
-        let lists = all(&mut state, &list, later);
-        assert_eq!(lists.len(), 2);
-        assert_eq!(all(&mut state, &get, later).len(), 5);
-    }
-
-    #[test]
-    fn slow_work_of_many_realms_leaves_half_of_the_pool_and_quick_work_the_last_connection() {
-        let (mut state, now) = (pool(10), Instant::now());
-        let mut held = Vec::new();
-        for realm in 1..20 {
-            let who = party(realm, 1, "list");
-            let Ok(Entry::Granted(grant)) = state.enter(who, 0, now) else { panic!("a turn is free") };
-            state.release(grant, now + Duration::from_secs(1));
-        }
-        let now = now + Duration::from_secs(1);
-        for realm in 1..20 {
-            held.extend(all(&mut state, &party(realm, 1, "list"), now));
-        }
-        assert_eq!(held.len(), 5);
-        for realm in 21..40 {
-            held.extend(all(&mut state, &party(realm, 1, "unknown"), now));
-        }
-        assert_eq!((held.len(), state.free), (9, 1));
-        let quick = party(50, 1, "get");
-        let Entry::Waits(..) = state.enter(quick.clone(), 0, now).unwrap() else { panic!("not known to be quick") };
-        state.release(held.pop().unwrap(), now);
-        let (_, grant) = state.next(now).expect("one waits");
-        state.release(grant, now + MILLISECOND);
-        for _ in 0..2 {
-            let Entry::Granted(grant) = state.enter(quick.clone(), 0, now).unwrap() else { panic!("two are free") };
-            state.release(grant, now + MILLISECOND);
-        }
-        held.extend(all(&mut state, &party(60, 1, "unknown"), now));
-        assert_eq!(state.free, 1);
-        assert!(matches!(state.enter(quick, 0, now).unwrap(), Entry::Granted(_)));
-    }
-
-    #[test]
-    fn the_realm_that_has_fewer_goes_first_and_then_the_one_that_had_less() {
-        let (mut state, now) = (pool(4), Instant::now());
-        let service: Vec<_> = all(&mut state, &None, now);
-        assert_eq!(service.len(), 3, "one is left for calls");
-        let Entry::Granted(last) = state.enter(party(1, 1, "a"), 0, now).unwrap() else { panic!("one is free") };
-        for (realm, waiter) in [(1, 10), (2, 20), (1, 11), (3, 30)] {
-            assert!(matches!(state.enter(party(realm, 1, "b"), waiter, now).unwrap(), Entry::Waits(..)));
-        }
-        let mut order = Vec::new();
-        let mut grants = VecDeque::from([last]);
-        let mut at = now;
-        while let Some(grant) = grants.pop_front() {
-            at += MILLISECOND * 10;
-            state.release(grant, at);
-            while let Some((waiter, grant)) = state.next(at) {
-                order.push(waiter);
-                grants.push_back(grant);
-            }
-        }
-        assert_eq!(order, [20, 30, 10, 11]);
-        drop(service);
-    }
-
-    #[test]
-    fn within_a_realm_a_key_with_many_calls_does_not_keep_another_waiting() {
-        let (mut state, now) = (pool(2), Instant::now());
-        let Entry::Granted(first) = state.enter(party(1, 1, "a"), 0, now).unwrap() else { panic!("both are free") };
-        for (key, waiter) in [(1, 10), (1, 11), (1, 12), (2, 20)] {
-            assert!(matches!(state.enter(party(1, key, "a"), waiter, now).unwrap(), Entry::Waits(..)));
-        }
-        let mut order = Vec::new();
-        let mut grant = Some(first);
-        while let Some(held) = grant.take() {
-            state.release(held, now + MILLISECOND);
-            if let Some((waiter, next)) = state.next(now + MILLISECOND) {
-                order.push(waiter);
-                grant = Some(next);
-            }
-        }
-        assert_eq!(order.iter().position(|waiter| *waiter == 20), Some(1), "after one of the other's, not after all: {order:?}");
-    }
-
-    proptest! {
-        /// Whatever is asked for in whatever order: nobody waits for a turn that lies free for it, and at the end nothing is left behind.
-        #[test]
-        fn turns_are_never_lost_nor_given_twice(
-            total in 1_usize..12,
-            steps in prop::collection::vec((0_u8..4, 0_i32..4, 0_u128..2, 0_u64..400), 1..200),
-        ) {
-            let (mut state, mut now) = (pool(total), Instant::now());
-            let mut held = Vec::new();
-            let mut tickets = Vec::new();
-            for (action, realm, key, millis) in steps {
-                now += Duration::from_millis(millis);
-                match action {
-                    0 | 1 => {
-                        let who = if realm == 0 { None } else { party(realm, key, if key == 0 { "a" } else { "b" }) };
-                        match state.enter(who, 0, now) {
-                            Ok(Entry::Granted(grant)) => held.push(grant),
-                            Ok(Entry::Waits(ticket, _)) => tickets.push(ticket),
-                            Err(refused) => prop_assert!(false, "{:?}", refused),
-                        }
-                    }
-                    2 if !tickets.is_empty() => state.leave(tickets.swap_remove(millis as usize % tickets.len())),
-                    _ if !held.is_empty() => {
-                        let grant = held.swap_remove(millis as usize % held.len());
-                        state.release(grant, now);
-                        while let Some((_, grant)) = state.next(now) {
-                            held.push(grant);
-                        }
-                    }
-                    _ => {}
-                }
-                prop_assert_eq!(state.free + held.len(), total);
-            }
-            while let Some(grant) = held.pop() {
-                state.release(grant, now);
-                while let Some((_, grant)) = state.next(now) {
-                    held.push(grant);
-                }
-            }
-            prop_assert_eq!((state.free, state.waiting, state.slow_held, state.queued.len()), (total, 0, 0, 0));
-            prop_assert!(state.realms.values().all(|realm| realm.held == 0 && realm.queues.is_empty() && realm.keys.is_empty()));
-        }
-    }
-}
+mod tests;
