@@ -199,7 +199,7 @@ async fn open_doors(
     let limits = Limits {
         calls,
         message_bytes: settings.max_body_bytes,
-        concurrent_calls: settings.max_concurrent_calls,
+        concurrent_calls: settings.max_concurrent_calls.saturating_add(settings.shares.max_concurrent_streams),
         shares: settings.shares.clone(),
         reflection_streams: settings.listeners.max_reflection_streams as usize,
         reflection_needs_key: settings.listeners.reflection == Reflection::Key,

@@ -109,11 +109,14 @@ pub fn reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Er
     Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }
 
+/// The shares of calls and of streams, which together are all calls at once.
 fn share(limits: &Limits, methods: Methods) -> Share {
-    let (realm, key) = limits.shares.calls(limits.concurrent_calls);
-    let calls = Budget::new(limits.concurrent_calls, realm, key);
+    let streams_at_once = limits.shares.max_concurrent_streams;
+    let calls_at_once = limits.concurrent_calls.saturating_sub(streams_at_once);
+    let (realm, key) = limits.shares.calls(calls_at_once);
+    let calls = Budget::new(calls_at_once, realm, key);
     let (realm, key) = limits.shares.streams();
-    let streams = Budget::new(limits.shares.max_concurrent_streams, realm, key);
+    let streams = Budget::new(streams_at_once, realm, key);
     Share::new(methods, calls, streams, limits.shares.stream_silence_timeout)
 }
 

@@ -64,7 +64,8 @@ async fn rows_that_are_locked_in_one_realm_take_no_connection_of_another() {
 #[tokio::test]
 async fn a_key_at_its_share_of_streams_is_refused_and_another_realm_opens_its_own() {
     for door in DOORS {
-        let few = ["--max-concurrent-streams=8", "--realm-concurrent-streams=4", "--key-concurrent-streams=3"];
+        // More streams than calls: they take no place of calls.
+        let few = ["--max-concurrent-calls=4", "--max-concurrent-streams=8", "--realm-concurrent-streams=4", "--key-concurrent-streams=3"];
         let world = World::start_with(door, &few).await;
         let mut open = Vec::new();
         for _ in 0..3 {
@@ -80,7 +81,6 @@ async fn a_key_at_its_share_of_streams_is_refused_and_another_realm_opens_its_ow
         assert!(refused.message.starts_with("The organisation of this key"), "{}", refused.message);
         let other = world.client("other", "test", SCOPES);
         open.push(watch(&other).await.unwrap());
-        // Streams take no place of calls.
         assert_eq!(world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap_err().code, "not_found");
 
         // The one of another realm as well: what is left for others is more then, and so is the share.
