@@ -85,7 +85,7 @@ pub static STEP: Limit = Limit {
     name: "step_time",
     bounds: "Processor time of one step of a call on a thread that all calls share",
     value: Value::Fixed(STEP_MICROSECONDS, "microseconds"),
-    past: "Calls of this kind by this caller are done beside the shared threads for ten minutes, twice as many steps at once as there are processors, half of them of one caller",
+    past: "Calls of this kind by this caller are done beside the shared threads for as long as they take long, one step at once for each processor but one, half of them of one caller",
 };
 
 /// How large a request may declare to be, in bytes, and be worked on by threads that all calls share.

@@ -3,7 +3,7 @@
 //! What a call computes depends on what its caller sends and has stored: a body of megabytes that is read, a page of large entities that is written
 //! and compressed, a filter with hundreds of conditions. On a thread of the runtime every millisecond of it is one that all other calls of that
 //! thread wait. It cannot be told from outside when a call will compute for long, so each step of it is measured, and remembered by who called
-//! what: from then on such calls do their steps aside. A request that declares to be large does so from the beginning.
+//! what: while such calls do take long, they do their steps aside. A request that declares to be large does so from the beginning.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -30,7 +30,12 @@ use crate::shares::{Party, Rules, Turn, Turns};
 const LONG: Duration = Duration::from_micros(STEP_MICROSECONDS);
 /// After so many steps that took no longer a call does the next ones on the runtime's threads again.
 const SHORT_STEPS: u32 = 16;
-/// For how long it is remembered that a caller's calls of a kind take long.
+/// A long step counts by how many times it was too long, up to this; a call without one takes one off.
+const COUNT_AT_MOST: u32 = 16;
+/// From this count on the calls of a caller of a kind do their steps aside. So one step that was much too long suffices, and few that were hardly so
+/// do not.
+const COUNT: u32 = 4;
+/// For how long the count is remembered.
 const REMEMBER: Duration = Duration::from_secs(600);
 const REMEMBER_AT_MOST: usize = 10_000;
 /// The longest that a step waits for its turn.
@@ -44,7 +49,14 @@ pub struct Aside(Arc<Inner>);
 struct Inner {
     turns: Turns,
     hashes: RandomState,
-    known: Mutex<HashMap<Work, Instant>>,
+    known: Mutex<HashMap<Work, Known>>,
+}
+
+/// What is known of the calls of a caller of a kind.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    count: u32,
+    learned: Instant,
 }
 
 /// Who called what, in short.
@@ -55,10 +67,10 @@ struct Work {
 }
 
 impl Aside {
-    /// Twice as many steps at once as the machine has processors, half of them for one caller.
+    /// One step at once for each processor but one, and half of them for one caller.
     pub fn new() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let turns = Turns::new(Rules::of_long_work(processors * 2, usize::MAX));
+        let turns = Turns::new(Rules::of_long_work((processors - 1).max(1), usize::MAX));
         Aside(Arc::new(Inner { turns, hashes: RandomState::new(), known: Mutex::default() }))
     }
 
@@ -98,25 +110,43 @@ impl Aside {
             hasher.write_usize(path.matches('/').count());
         });
         let work = Work { caller, kind };
-        let known = self.known().get(&work).is_some_and(|learned| learned.elapsed() < REMEMBER);
+        let count = self.known().get(&work).filter(|known| known.learned.elapsed() < REMEMBER).map_or(0, |known| known.count);
         let large = is_large(headers);
         if large {
             ASIDE.reached();
         }
-        Guard { aside: self.clone(), work, takes_long: known || large, short_steps: 0, turn: None }
+        let takes_long = large || count >= COUNT;
+        Guard { aside: self.clone(), work, takes_long, is_known: count > 0, was_long: false, short_steps: 0, turn: None }
     }
 
-    fn learn(&self, work: Work) {
+    /// Counts a step that took so long. Tells whether the next ones are to be done aside.
+    fn learn(&self, work: Work, took: Duration) -> bool {
+        let times = u32::try_from(took.as_micros() / LONG.as_micros()).unwrap_or(COUNT_AT_MOST);
         let mut known = self.known();
         if known.len() >= REMEMBER_AT_MOST {
-            known.retain(|_, learned| learned.elapsed() < REMEMBER);
+            known.retain(|_, known| known.learned.elapsed() < REMEMBER);
         }
-        if known.len() < REMEMBER_AT_MOST {
-            known.insert(work, Instant::now());
+        if known.len() >= REMEMBER_AT_MOST {
+            return times >= COUNT;
+        }
+        let learned = Instant::now();
+        let known = known.entry(work).or_insert(Known { count: 0, learned });
+        *known = Known { count: (known.count + times.min(COUNT_AT_MOST)).min(COUNT_AT_MOST), learned };
+        known.count >= COUNT
+    }
+
+    /// Takes one off the count, for a call without a long step.
+    fn unlearn(&self, work: Work) {
+        let mut known = self.known();
+        if let Some(found) = known.get_mut(&work) {
+            found.count = found.count.saturating_sub(1);
+            if found.count == 0 {
+                known.remove(&work);
+            }
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Work, Instant>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Work, Known>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,6 +171,10 @@ pub struct Guard {
     aside: Aside,
     work: Work,
     takes_long: bool,
+    /// Whether something was known of such calls when it began.
+    is_known: bool,
+    /// Whether a step of it took long.
+    was_long: bool,
     /// How many steps of those that were done aside did not take long, since the last that did.
     short_steps: u32,
     turn: Option<BoxFuture<'static, Option<Turn>>>,
@@ -153,9 +187,9 @@ impl Guard {
             let (done, took) = measured(|| step(context));
             if took > LONG {
                 STEP.reached();
-                self.takes_long = true;
+                self.was_long = true;
+                self.takes_long = self.aside.learn(self.work, took);
                 self.short_steps = 0;
-                self.aside.learn(self.work);
             }
             return done;
         }
@@ -164,9 +198,23 @@ impl Guard {
         self.turn = None;
         let (done, took) = tokio::task::block_in_place(|| measured(|| step(context)));
         drop(turn);
-        self.short_steps = if took > LONG { 0 } else { self.short_steps + 1 };
-        self.takes_long = self.short_steps < SHORT_STEPS;
+        if took > LONG {
+            self.was_long = true;
+            self.aside.learn(self.work, took);
+            self.short_steps = 0;
+        } else {
+            self.short_steps += 1;
+            self.takes_long = self.short_steps < SHORT_STEPS;
+        }
         done
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.is_known && !self.was_long {
+            self.aside.unlearn(self.work);
+        }
     }
 }
 
@@ -255,7 +303,7 @@ mod tests {
 
     fn compute() {
         let mut took = Duration::ZERO;
-        while took < LONG * 3 {
+        while took < LONG * (COUNT + 1) {
             took += measured(|| (0..1000).map(std::hint::black_box).sum::<u64>()).1;
         }
     }
@@ -288,6 +336,19 @@ mod tests {
         let takes_long = |key, path| aside.guard(&request(key, path, 0)).takes_long;
         assert!(takes_long("k", "/v1/entities/another"));
         assert!(!takes_long("other", "/v1/entities/e") && !takes_long("k", "/v1/portfolios/p") && !takes_long("k", "/v1/entities"));
+    }
+
+    #[test]
+    fn a_step_that_was_hardly_too_long_changes_nothing_and_calls_that_are_short_again_are_as_any_other() {
+        let aside = Aside::new();
+        let guard = || aside.guard(&request("k", "/v1/entities/e", 0));
+        let work = guard().work;
+        assert!(!aside.learn(work, LONG * 3 / 2) && !guard().takes_long);
+        assert!(aside.learn(work, LONG * 100) && guard().takes_long);
+        let calls = (0..).take_while(|_| guard().takes_long).count();
+        assert!(calls < COUNT_AT_MOST as usize, "{calls}");
+        while guard().is_known {}
+        assert!(aside.known().is_empty());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
