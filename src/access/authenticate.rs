@@ -70,7 +70,9 @@ impl Authenticator {
     /// The caller who presents this secret from this address.
     pub async fn authenticate(&self, secret: &str, address: Option<IpAddr>) -> Result<Caller> {
         let secret = Secret::parse(secret).ok_or_else(invalid_credentials)?;
-        self.key(secret.sha256()).await?.admit(address, clock::now())
+        let key = self.key(secret.sha256()).await?;
+        note(&key);
+        key.admit(address, clock::now())
     }
 
     async fn key(&self, sha256: [u8; 32]) -> Result<Arc<Key>> {
@@ -145,4 +147,13 @@ impl Authenticator {
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells the span of the call whose key was presented, also if it is refused: the lines of the log carry it.
+fn note(key: &Key) {
+    let span = tracing::Span::current();
+    span.record("key_id", tracing::field::display(key.id));
+    span.record("principal_id", tracing::field::display(key.principal_id));
+    span.record("org", key.realm.org());
+    span.record("mode", tracing::field::display(key.realm.mode()));
 }

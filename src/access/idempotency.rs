@@ -8,33 +8,34 @@ use diesel::Connection;
 use diesel::pg::PgConnection;
 use prost::Message;
 use sha2::{Digest, Sha256};
-use tonic::metadata::{KeyAndValueRef, MetadataKey, MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
 
-use crate::access::Caller;
+use crate::access::answer::{Answer, Record};
 use crate::access::idempotency_queries::{self as queries, Claim};
+use crate::access::{Caller, Quota};
 use crate::db::{Db, Work};
 use crate::error::{Code, Error, Result};
-
-/// The metadata that tells that an answer is the first one over again.
-pub const REPLAYED: &str = "idempotent-replayed";
+use crate::limits::kept;
 
 const MAX_CHARACTERS: usize = 255;
+/// The metadata that has the HTTP status of an answer, where it is not 200.
+const HTTP_CODE: &str = "x-http-code";
 
 /// The key of a call and the method that it calls. The idempotency layer puts it among the extensions of a request that has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
     key: String,
     method: String,
+    quota: Quota,
 }
 
 impl IdempotencyKey {
-    /// A key as a caller gives it, for a method: its path.
-    pub fn parse(key: &[u8], method: &str) -> Result<Self> {
+    /// A key as a caller gives it, for a method: its path; and how much a realm may keep.
+    pub fn parse(key: &[u8], method: &str, quota: Quota) -> Result<Self> {
         let fault = || Error::invalid("Idempotency-Key", "invalid", "must be 1 to 255 printable ASCII characters");
         let is_sane = (1..=MAX_CHARACTERS).contains(&key.len()) && key.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
         let key = std::str::from_utf8(key).ok().filter(|_| is_sane).ok_or_else(fault)?;
-        Ok(IdempotencyKey { key: key.to_owned(), method: method.to_owned() })
+        Ok(IdempotencyKey { key: key.to_owned(), method: method.to_owned(), quota })
     }
 
     /// The key alone.
@@ -61,6 +62,10 @@ pub(super) struct RecordId {
 impl RecordId {
     pub(super) fn method(&self) -> &str {
         &self.key.method
+    }
+
+    pub(super) fn quota(&self) -> Quota {
+        self.key.quota
     }
 }
 
@@ -98,174 +103,147 @@ impl Once {
     }
 
     /// Does `work`, or gives the answer that it gave before. Without a key, `work` must be one statement or make its own transaction; with
-    /// one it is part of the transaction that writes the record. It may be done again when it lost a race.
+    /// one it is part of the transaction that writes the record. It may be done again when it lost a race. The answer shows what the caller may
+    /// read, as it may now.
     pub async fn run<A, W>(self, db: &Db, mut work: W) -> Result<Response<A>, Status>
     where
-        A: Message + Default + 'static,
+        A: Answer,
         W: FnMut(&mut PgConnection) -> Work<Response<A>> + Send + 'static,
     {
         let Once { caller, record } = self;
-        let Some(record) = record else { return Ok(db.run(work).await?) };
-        db.run(move |connection| answer(connection, &caller, &record, &mut work)).await?
+        let Some(record) = record else { return Ok(seen_by(&caller, db.run(work).await?)) };
+        let of = caller.clone();
+        let outcome: Outcome<A> = db.run(move |connection| answer(connection, &of, &record, &mut work)).await?;
+        outcome.map(|response| seen_by(&caller, response))
     }
 
     /// Does `work` in one transaction, or gives the answer that it gave before. See [`Once::run`].
     pub async fn transaction<A, W>(self, db: &Db, mut work: W) -> Result<Response<A>, Status>
     where
-        A: Message + Default + 'static,
+        A: Answer,
         W: FnMut(&mut PgConnection) -> Work<Response<A>> + Send + 'static,
     {
         if self.record.is_some() {
             return self.run(db, work).await;
         }
-        Ok(db.transaction(move |connection| work(connection)).await?)
+        Ok(seen_by(&self.caller, db.transaction(move |connection| work(connection)).await?))
     }
 }
 
 /// The answer to a call: what the service says, or its refusal.
-type Answer<A> = Result<Response<A>, Status>;
+type Outcome<A> = Result<Response<A>, Status>;
 
-fn answer<A: Message + Default>(
+fn seen_by<A: Answer>(caller: &Caller, mut response: Response<A>) -> Response<A> {
+    let created = response.metadata().get(HTTP_CODE).is_some_and(|code| code == "201");
+    if !created {
+        response.get_mut().withhold(caller);
+    }
+    response
+}
+
+/// How often a key is looked at again whose record has had its time.
+const ROUNDS: usize = 3;
+
+fn answer<A: Answer>(
     connection: &mut PgConnection,
     caller: &Caller,
     record: &RecordId,
     work: &mut impl FnMut(&mut PgConnection) -> Work<Response<A>>,
-) -> Work<Answer<A>> {
-    let mut replayed = false;
-    let outcome = connection.transaction(|connection| {
-        if let Some(known) = known(connection, caller, record)? {
-            replayed = true;
-            return Ok(known);
+) -> Work<Outcome<A>> {
+    for _ in 0..ROUNDS {
+        let attempt = connection.transaction(|connection| {
+            let kept = known(connection, caller, record)?;
+            if !matches!(kept, Known::Nothing) {
+                return Ok(kept);
+            }
+            let response = work(connection)?;
+            let shown = response.get_ref().shows();
+            queries::record(connection, caller, record, &Record::of_response(&response, &shown).encode_to_vec(), &shown)?;
+            Ok(Known::Answer(Ok(response)))
+        });
+        let outcome = match attempt {
+            Err(crate::db::Fail::Answer(error)) if is_answer(&error) => keep(connection, caller, record, Status::from(error))?,
+            outcome => outcome?,
+        };
+        match outcome {
+            Known::Answer(answer) => return Ok(answer),
+            // In a transaction of its own: whoever takes records off the count waits for nobody who waits for entities.
+            Known::Nothing | Known::Expired => queries::forget(connection, caller, record)?,
         }
-        let response = work(connection)?;
-        queries::record(connection, caller, record, &Record::of_response(&response).encode_to_vec())?;
-        Ok(Ok(response))
-    });
-    match outcome {
-        // What the service refused is an answer too; it is kept without the effects of the attempt. A failure of ours is not, nor is that the
-        // caller's key has ended, which is no answer to the request.
-        Err(crate::db::Fail::Answer(error))
-            if !replayed && error.code().http() < 500 && !matches!(error.code(), Code::IdempotencyKeyReused | Code::InvalidCredentials) =>
-        {
-            let status = Status::from(error);
-            connection.transaction(|connection| {
-                if let Some(known) = known(connection, caller, record)? {
-                    return Ok(known);
-                }
-                queries::record(connection, caller, record, &Record::of_status(&status).encode_to_vec())?;
-                Ok(Err(status))
-            })
+    }
+    Err(Error::unavailable("Others are at work on the same thing; try again.").into())
+}
+
+/// What the service refused is an answer too; it is kept without the effects of the attempt. A failure of ours is not, nor is what says nothing of
+/// the call but of the key or of the moment.
+fn is_answer(error: &Error) -> bool {
+    let of_the_moment = [Code::IdempotencyKeyReused, Code::RateLimitExceeded, Code::InvalidCredentials].contains(&error.code());
+    error.code().http() < 500 && !of_the_moment
+}
+
+/// Keeps a refusal, unless the call has an answer meanwhile.
+fn keep<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId, refusal: Status) -> Work<Known<A>> {
+    connection.transaction(|connection| {
+        let kept = known(connection, caller, record)?;
+        if !matches!(kept, Known::Nothing) {
+            return Ok(kept);
         }
-        outcome => outcome,
+        queries::record(connection, caller, record, &Record::of_status(&refusal).encode_to_vec(), &[])?;
+        Ok(Known::Answer(Err(refusal)))
+    })
+}
+
+/// What there is of a call that was sent before.
+enum Known<A> {
+    /// Nothing: the record is ours to write.
+    Nothing,
+    /// The answer that was given.
+    Answer(Outcome<A>),
+    /// A record that has had its time.
+    Expired,
+}
+
+fn known<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<Known<A>> {
+    match queries::claim(connection, caller, record)? {
+        Claim::Ours => Ok(Known::Nothing),
+        Claim::Expired => Ok(Known::Expired),
+        Claim::Reused => Err(reused().into()),
+        Claim::Full => Err(full(record.quota()).into()),
+        Claim::Known(answer) => {
+            let record = Record::decode(answer.as_slice()).map_err(Error::internal)?;
+            Ok(Known::Answer(record.replay(connection, &caller.realm)?))
+        }
     }
 }
 
-/// The answer that was given before. None if there is none: then the record is ours to write.
-fn known<A: Message + Default>(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<Option<Answer<A>>> {
-    match queries::claim(connection, caller, record)? {
-        Claim::Ours => Ok(None),
-        Claim::Reused => Err(reused().into()),
-        Claim::Known(answer) => {
-            let record = Record::decode(answer.as_slice()).map_err(Error::internal)?;
-            Ok(Some(record.replay()?))
-        }
-    }
+/// The refusal of a call whose answer could not be kept. Without a key it would be done; to do it and keep nothing would break a promise.
+pub(super) fn full(quota: Quota) -> Error {
+    kept::IDEMPOTENCY_RECORDS.reached();
+    let Quota { records, bytes } = quota;
+    let message = format!(
+        "The realm keeps as many answers to idempotency keys as it may: {records} of {bytes} bytes together, each for 24 hours. \
+         Nothing was done; try again later."
+    );
+    Error::new(Code::RateLimitExceeded, message).with("retry_after", RETRY_AFTER)
 }
+
+/// In how many seconds to try again: as often as old records are removed.
+const RETRY_AFTER: u32 = 60;
 
 fn reused() -> Error {
     Error::new(Code::IdempotencyKeyReused, "This idempotency key was used for another request; use a new one.")
 }
 
-/// An answer as it is stored: a message with its metadata, or a status.
-#[derive(Clone, PartialEq, Message)]
-struct Record {
-    #[prost(bytes = "vec", tag = "1")]
-    message: Vec<u8>,
-    #[prost(int32, tag = "2")]
-    code: i32,
-    #[prost(string, tag = "3")]
-    text: String,
-    #[prost(bytes = "vec", tag = "4")]
-    details: Vec<u8>,
-    #[prost(message, repeated, tag = "5")]
-    metadata: Vec<Pair>,
-}
-
-/// One piece of metadata.
-#[derive(Clone, PartialEq, Message)]
-struct Pair {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-impl Record {
-    fn of_response<A: Message>(response: &Response<A>) -> Record {
-        Record { message: response.get_ref().encode_to_vec(), metadata: pairs(response.metadata()), ..Record::default() }
-    }
-
-    fn of_status(status: &Status) -> Record {
-        let (code, text, details) = (status.code().into(), status.message().to_owned(), status.details().to_vec());
-        Record { code, text, details, metadata: pairs(status.metadata()), ..Record::default() }
-    }
-
-    fn replay<A: Message + Default>(self) -> Result<Answer<A>> {
-        let mut metadata = MetadataMap::new();
-        for Pair { name, value } in self.metadata {
-            if let (Ok(name), Ok(value)) = (name.parse::<MetadataKey<_>>(), MetadataValue::try_from(value)) {
-                metadata.insert(name, value);
-            }
-        }
-        metadata.insert(REPLAYED, MetadataValue::from_static("true"));
-        if self.code != 0 {
-            let code = tonic::Code::from_i32(self.code);
-            return Ok(Err(Status::with_details_and_metadata(code, self.text, self.details.into(), metadata)));
-        }
-        let mut response = Response::new(A::decode(self.message.as_slice()).map_err(Error::internal)?);
-        *response.metadata_mut() = metadata;
-        Ok(Ok(response))
-    }
-}
-
-/// The metadata that services set: all of it is text.
-fn pairs(metadata: &MetadataMap) -> Vec<Pair> {
-    let text = metadata.iter().filter_map(|entry| match entry {
-        KeyAndValueRef::Ascii(name, value) => Some(Pair { name: name.to_string(), value: value.to_str().ok()?.to_owned() }),
-        KeyAndValueRef::Binary(..) => None,
-    });
-    text.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1::GetEntityRequest;
 
     #[test]
     fn a_key_is_1_to_255_printable_characters() {
-        assert_eq!(IdempotencyKey::parse(b"a key", "/m").unwrap().key(), "a key");
-        assert!(IdempotencyKey::parse(&[b'x'; 255], "/m").is_ok());
+        assert_eq!(IdempotencyKey::parse(b"a key", "/m", Quota::default()).unwrap().key(), "a key");
+        assert!(IdempotencyKey::parse(&[b'x'; 255], "/m", Quota::default()).is_ok());
         for bad in [b"".as_slice(), &[b'x'; 256], b"a\tb", "ä".as_bytes(), &[0xff]] {
-            assert_eq!(IdempotencyKey::parse(bad, "/m").unwrap_err().violations()[0].field, "Idempotency-Key");
+            assert_eq!(IdempotencyKey::parse(bad, "/m", Quota::default()).unwrap_err().violations()[0].field, "Idempotency-Key");
         }
-    }
-
-    #[test]
-    fn an_answer_is_replayed_with_its_metadata_and_says_so() {
-        let mut response = Response::new(GetEntityRequest { entity_id: "e".to_owned() });
-        response.metadata_mut().insert("x-http-code", MetadataValue::from(201_u16));
-        let replay = Record::of_response(&response).replay::<GetEntityRequest>().unwrap().unwrap();
-        assert_eq!(replay.get_ref().entity_id, "e");
-        assert_eq!(replay.metadata().get("x-http-code").unwrap(), "201");
-        assert_eq!(replay.metadata().get(REPLAYED).unwrap(), "true");
-    }
-
-    #[test]
-    fn a_refusal_is_replayed_with_its_details() {
-        let status = Status::from(Error::not_found("entity", "e"));
-        let replay = Record::of_status(&status).replay::<GetEntityRequest>().unwrap().unwrap_err();
-        assert_eq!((replay.code(), replay.message(), replay.details()), (status.code(), status.message(), status.details()));
-        assert_eq!(replay.metadata().get(REPLAYED).unwrap(), "true");
     }
 }

@@ -147,9 +147,19 @@ impl Caller {
         caller.ok_or_else(|| Error::internal("a request passed by the authentication layer"))
     }
 
+    /// Whether the caller's key has the scope, or `admin`.
+    pub fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope) || self.is_admin()
+    }
+
+    /// Whether the caller's key has the scope `admin`.
+    pub fn is_admin(&self) -> bool {
+        self.scopes.contains(&Scope::Admin)
+    }
+
     /// Fails with `permission_denied` unless the caller's key has the scope, or `admin`.
     pub fn require(&self, scope: Scope) -> Result<()> {
-        if self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin) {
+        if self.may(scope) {
             return Ok(());
         }
         Err(Error::new(Code::PermissionDenied, format!("This needs a key with the scope `{scope}`.")).with("required_scope", scope))

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text, Uuid as SqlUuid};
 
+use crate::access::erasure_queries::{self, Walked};
 use crate::bulk_delete::bound::Look;
 use crate::bulk_delete::kind::{Moved, Plan, Span, TaskWork};
 use crate::bulk_delete::model::Reason;
@@ -122,6 +123,8 @@ impl TaskWork for Chunks {
         if !missed.is_empty() {
             GiveUp { realm: claim.realm.id(), task: claim.task_id, slice: claim.slice, missed: &missed }.execute(connection)?;
         }
+        let walked = Walked { task: claim.task_id, slice: claim.slice, cursor: span.cursor };
+        erasure_queries::erase_walked(connection, &claim.realm, walked)?;
         Ok(Moved { met, processed: deleted, done: exhausted && is_end, reached: exhausted && !is_end })
     }
 

@@ -4,7 +4,7 @@ use diesel::pg::PgConnection;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use crate::access::{Caller, Once};
+use crate::access::{Answer, Caller, Once};
 use crate::bulk_delete::control_queries;
 use crate::bulk_delete::service::{check_tenant, get, no_task, parse_id};
 use crate::bulk_delete::state::TaskAction;
@@ -33,7 +33,7 @@ pub async fn stop(db: &Db, request: Request<v1::StopTaskRequest>) -> Result<Resp
     act(db, request, TaskAction::Stop, |request| (request.tenant, request.task_id), answer).await
 }
 
-async fn act<M: Message, A: Message + Default + Clone + 'static>(
+async fn act<M: Message, A: Answer + Clone>(
     db: &Db,
     request: Request<M>,
     action: TaskAction,

@@ -252,11 +252,15 @@ impl Executor for BulkDeleteExecutor {
     }
 
     async fn execute(&self, mut claim: Claimed, stop: &CancellationToken) -> Result<()> {
-        let span = tracing::info_span!("offboard.bulk_delete.slice", job_id = %claim.task_id, slice = claim.slice);
-        match self.walk(&mut claim, stop).instrument(span).await {
-            Ok(()) => Ok(()),
-            Err(error) => self.give_back(&claim, &error).await,
-        }
+        let (org, mode) = (claim.realm.org().to_owned(), claim.realm.mode());
+        let span = tracing::info_span!("offboard.bulk_delete.slice", job_id = %claim.task_id, slice = claim.slice, org, %mode);
+        let work = async {
+            match self.walk(&mut claim, stop).await {
+                Ok(()) => Ok(()),
+                Err(error) => self.give_back(&claim, &error).await,
+            }
+        };
+        work.instrument(span).await
     }
 }
 

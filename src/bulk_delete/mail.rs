@@ -106,12 +106,13 @@ impl Executor for MailExecutor {
             Err(Refusal::ForNow(error)) if claim.attempts < MAX_ATTEMPTS => Outcome::Again(backoff(claim.attempts), error),
             Err(Refusal::ForNow(error) | Refusal::ForGood(error)) => Outcome::Failed(error),
         };
+        let (org, mode) = (claim.realm.org(), claim.realm.mode());
         match &outcome {
-            Outcome::Sent => tracing::info!(task = %claim.task_id, "mail sent"),
+            Outcome::Sent => tracing::info!(task = %claim.task_id, org, %mode, "mail sent"),
             Outcome::Again(delay, cause) => {
-                tracing::warn!(task = %claim.task_id, attempts = claim.attempts, ?delay, cause, "mail not sent yet")
+                tracing::warn!(task = %claim.task_id, org, %mode, attempts = claim.attempts, ?delay, cause, "mail not sent yet")
             }
-            Outcome::Failed(cause) => tracing::error!(task = %claim.task_id, attempts = claim.attempts, cause, "mail given up"),
+            Outcome::Failed(cause) => tracing::error!(task = %claim.task_id, org, %mode, attempts = claim.attempts, cause, "mail given up"),
         }
         self.db.run(move |connection| mail_queries::finish(connection, &claim, &outcome)).await.map(drop)
     }

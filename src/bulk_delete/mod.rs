@@ -1,5 +1,6 @@
 //! Deletion of many entities, as a task; and whatever else is done to many, slice by slice.
 
+mod answers;
 pub mod bound;
 mod caution;
 pub mod chunk;

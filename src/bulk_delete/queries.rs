@@ -101,8 +101,9 @@ statement! {
         SELECT {realm}, t.id, 0 FROM task t
      ),
      told AS (
+        -- Without the filter: events are kept and published, and a filter may name what is removed.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
-        SELECT {realm}, 'bulk_delete.scheduled', ARRAY[t.id::text], {principal}, jsonb_build_object('parameters', {parameters})
+        SELECT {realm}, 'bulk_delete.scheduled', ARRAY[t.id::text], {principal}, jsonb_build_object('parameters', {parameters} - 'filter')
         FROM task t
      )
      SELECT t.id

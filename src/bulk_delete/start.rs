@@ -27,6 +27,10 @@ impl BulkDeleteService {
         if task.mode == Mode::Hard {
             caller.require(Scope::EntitiesDeleteHard)?;
         }
+        if dry_run {
+            // It shows entities and deletes none, so it is a way to read them.
+            caller.require(Scope::EntitiesRead)?;
+        }
         let starter = Starter { realm: caller.realm, principal_id: caller.principal_id, key_id: caller.key_id };
         if dry_run {
             // It changes nothing, so it takes no idempotency key.

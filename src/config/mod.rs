@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+mod kept;
 mod listeners;
 mod parse;
 mod shares;
 
 pub use listeners::{Listeners, Reflection};
 pub use shares::Shares;
+
+pub use kept::Kept;
 
 use parse::{origin, seconds, stream_name, subject_prefix};
 
@@ -173,6 +176,10 @@ pub struct Serve {
     /// Where mails are given to.
     #[command(flatten)]
     pub mail: Mail,
+
+    /// What is kept of calls.
+    #[command(flatten)]
+    pub kept: Kept,
 }
 
 impl Serve {

@@ -45,6 +45,7 @@ diesel::table! {
         hold_reason -> Nullable<Text>,
         hold_placed_by -> Nullable<Uuid>,
         hold_placed_at -> Nullable<Timestamptz>,
+        hold_by_admin -> Bool,
         version -> Int8,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,

@@ -21,6 +21,7 @@ impl EntityService {
         let once = Once::of(&request)?;
         let batch: Arc<[NewEntity]> = check(request.into_inner().requests)?.into();
         let caller = once.caller().clone();
+        batch.iter().try_for_each(|new| new.check_scope(&caller))?;
         let create = move |connection: &mut PgConnection| {
             let outcome = queries::insert(connection, &caller.realm, caller.principal_id, &batch)?;
             if let Some(refusal) = refusal(&batch, &outcome) {

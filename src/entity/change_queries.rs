@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -22,13 +22,15 @@ pub struct Locked {
     pub entity: Entity,
     /// Its references to other systems, a JSON array.
     pub crosswalks: Json,
+    /// Whether its hold, if it has one, was placed with the scope `admin`.
+    pub hold_by_admin: bool,
 }
 
 /// Locks the entity with this id, unless it is missing or deleted. What is read is the latest.
 pub fn lock(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Locked>> {
     let found = entity::table
         .filter(entity::realm_id.eq(realm.id()).and(entity::id.eq(id)).and(entity::deleted_at.is_null()))
-        .select((Entity::as_select(), entity::crosswalks))
+        .select((Entity::as_select(), entity::crosswalks, entity::hold_by_admin))
         .for_no_key_update()
         .first(connection)
         .optional()?;
@@ -139,26 +141,28 @@ statement! {
 
 /// Puts a locked entity on hold.
 pub fn place_hold(connection: &mut PgConnection, caller: &Caller, id: &str, reason: &str) -> Work<Step> {
-    Ok(PlaceHold { realm: caller.realm.id(), principal: caller.principal_id, id, reason }.get_result(connection)?)
+    let (realm, principal, by_admin) = (caller.realm.id(), caller.principal_id, caller.is_admin());
+    Ok(PlaceHold { realm, principal, by_admin, id, reason }.get_result(connection)?)
 }
 
 statement! {
-    /// The hold and the event.
+    /// The hold and the event, which does not tell the reason: it would outlive the entity.
     struct PlaceHold<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,
+        by_admin: bool as Bool,
         id: &'a str as Text,
         reason: &'a str as Text,
     } -> (BigInt, Timestamptz),
     "WITH changed AS (
         UPDATE entity
-        SET hold_reason = {reason}, hold_placed_by = {principal}, hold_placed_at = now(), version = version + 1, updated_at = now()
+        SET hold_reason = {reason}, hold_placed_by = {principal}, hold_placed_at = now(), hold_by_admin = {by_admin}, version = version + 1, updated_at = now()
         WHERE realm_id = {realm} AND id = {id}
         RETURNING id, version, updated_at
      ),
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
-        SELECT {realm}, 'entity.held', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version, 'reason', {reason})
+        SELECT {realm}, 'entity.held', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version)
         FROM changed c
      )
      SELECT c.version, c.updated_at FROM changed c"
@@ -178,7 +182,7 @@ statement! {
     } -> (BigInt, Timestamptz),
     "WITH changed AS (
         UPDATE entity
-        SET hold_reason = NULL, hold_placed_by = NULL, hold_placed_at = NULL, version = version + 1, updated_at = now()
+        SET hold_reason = NULL, hold_placed_by = NULL, hold_placed_at = NULL, hold_by_admin = false, version = version + 1, updated_at = now()
         WHERE realm_id = {realm} AND id = {id}
         RETURNING id, version, updated_at
      ),

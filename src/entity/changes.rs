@@ -3,7 +3,7 @@
 use diesel::pg::PgConnection;
 use tonic::{Request, Response, Status};
 
-use crate::access::{Caller, Once};
+use crate::access::{Caller, Once, Scope};
 use crate::db::{Work, id};
 use crate::entity::change_queries::{self as queries, Locked};
 use crate::entity::model::{Action, Entity};
@@ -33,7 +33,7 @@ impl EntityService {
     pub(super) async fn update(&self, request: Request<v1::UpdateEntityRequest>) -> Result<Response<v1::Entity>, Status> {
         let once = Once::of(&request)?;
         let (entity_id, update) = EntityUpdate::check(request.into_inner())?;
-        let change = move |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, crosswalks }: Locked| {
+        let change = move |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, crosswalks, .. }: Locked| {
             entity.transition(Action::Update)?;
             let changes = update.changes(&entity, &crosswalks)?;
             if !changes.names().is_empty() {
@@ -77,8 +77,11 @@ impl EntityService {
     pub(super) async fn release(&self, request: Request<v1::ReleaseHoldRequest>) -> Result<Response<v1::Entity>, Status> {
         let once = Once::of(&request)?;
         let entity_id = check_id(request.into_inner().entity_id)?;
-        let change = |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, .. }: Locked| {
+        let change = |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, hold_by_admin, .. }: Locked| {
             entity.transition(Action::ReleaseHold)?;
+            if entity.hold_reason.is_some() && hold_by_admin {
+                caller.require(Scope::Admin)?;
+            }
             if entity.hold_reason.take().is_some() {
                 queries::release_hold(connection, caller, &entity.id)?.apply(&mut entity);
                 (entity.hold_placed_by, entity.hold_placed_at) = (None, None);

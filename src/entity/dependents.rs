@@ -4,7 +4,7 @@ use diesel::pg::PgConnection;
 use http::StatusCode;
 use tonic::{Request, Response, Status};
 
-use crate::access::{Caller, Once};
+use crate::access::{Caller, Once, Subject, erasure_queries};
 use crate::db::{Page, Realm, Work, id};
 use crate::entity::change_queries::lock_state;
 use crate::entity::dependent::{Act, Dependent, DependentKey, too_many};
@@ -108,6 +108,8 @@ impl EntityService {
             if !queries::delete(connection, &caller, &key)? {
                 return Err(key.not_found().into());
             }
+            let DependentKey { entity_id, kind, id } = key.clone();
+            erasure_queries::erase(connection, &caller.realm, &[Subject::Dependent(entity_id, kind, id)])?;
             Ok(answer::with_status((), StatusCode::NO_CONTENT))
         };
         once.transaction(&self.db, delete).await
@@ -121,7 +123,7 @@ fn lock(connection: &mut PgConnection, realm: &Realm, entity_id: &str, not_found
     Ok(())
 }
 
-fn to_proto(dependent: Dependent, entity_id: &str) -> v1::Dependent {
+pub(super) fn to_proto(dependent: Dependent, entity_id: &str) -> v1::Dependent {
     v1::Dependent {
         entity_id: entity_id.to_owned(),
         kind: dependent.kind,

@@ -11,7 +11,7 @@ use diesel::pg::PgConnection;
 use futures::stream::{self, BoxStream, FuturesOrdered, StreamExt};
 use tonic::{Response, Status, Streaming};
 
-use crate::access::{self, Authenticator, Once};
+use crate::access::{self, Authenticator, Caller, Once, shows_nothing};
 use crate::db::{Db, Work};
 use crate::entity::new_entity::NewEntity;
 use crate::entity::queries;
@@ -50,6 +50,32 @@ pub async fn run(
 struct Results {
     #[prost(message, repeated, tag = "1")]
     results: Vec<v1::ImportResult>,
+}
+
+shows_nothing!(Results);
+
+impl Results {
+    /// Without what the batch itself tells, which is most of it: a caller who sends it again brings that along.
+    fn packed(mut self, named: &[String]) -> Self {
+        for (result, name) in self.results.iter_mut().zip(named) {
+            result.line = 0;
+            if result.entity_id == *name {
+                result.entity_id.clear();
+            }
+        }
+        self
+    }
+
+    /// The results of the batch that begins at this line and names these entities.
+    fn unpacked(mut self, first: i64, named: Vec<String>) -> Self {
+        for ((result, line), name) in self.results.iter_mut().zip(first..).zip(named) {
+            result.line = line;
+            if result.entity_id.is_empty() {
+                result.entity_id = name;
+            }
+        }
+        self
+    }
 }
 
 type Writing = Pin<Box<dyn Future<Output = Result<Results, Status>> + Send>>;
@@ -191,18 +217,21 @@ impl Import {
         let first = self.summary.received + 1 - lines.len() as i64;
         let once = self.once.part(first, lines.iter());
         let caller = once.caller().clone();
+        let named: Vec<String> =
+            lines.iter().map(|line| line.entity.as_ref().map(|entity| entity.entity_id.clone()).unwrap_or_default()).collect();
+        let names = named.clone();
         let mut work = Some(lines);
         let mut checked: Option<Checked> = None;
         let (db, write) = (self.db.clone(), move |connection: &mut PgConnection| {
             // Off the runtime's threads, and once, also if the writing is tried again.
-            let checked = checked.get_or_insert_with(|| Checked::of(first, work.take().unwrap_or_default()));
+            let checked = checked.get_or_insert_with(|| Checked::of(first, work.take().unwrap_or_default(), &caller));
             // In the transaction that writes: a batch that comes after the end of the key is not written.
             access::check(connection, &caller)?;
             let outcome = queries::insert_each(connection, &caller.realm, caller.principal_id, &checked.batch)?;
-            Ok(Response::new(checked.results(&outcome))) as Work<_>
+            Ok(Response::new(checked.results(&outcome).packed(&names))) as Work<Response<Results>>
         });
         // One transaction: entities, memberships and the rows of their indexed attributes.
-        self.writing.push_back(Box::pin(async move { Ok(once.transaction(&db, write).await?.into_inner()) }));
+        self.writing.push_back(Box::pin(async move { Ok(once.transaction(&db, write).await?.into_inner().unpacked(first, named)) }));
     }
 
     fn tell(&mut self, Results { results }: Results) {
@@ -228,13 +257,14 @@ struct Checked {
 }
 
 impl Checked {
-    fn of(first: i64, messages: Vec<v1::ImportEntitiesRequest>) -> Self {
+    fn of(first: i64, messages: Vec<v1::ImportEntitiesRequest>, caller: &Caller) -> Self {
         let mut checked =
             Checked { lines: Vec::with_capacity(messages.len()), batch: Vec::with_capacity(messages.len()), refused: Vec::new() };
         for (line, message) in (first..).zip(messages) {
             let entity_id = message.entity.as_ref().map(|entity| entity.entity_id.clone()).unwrap_or_default();
             let message = message.entity.ok_or_else(|| Error::invalid("entity", "required", "must be given"));
-            match message.and_then(|message| NewEntity::check(message, "entity")) {
+            let new = message.and_then(|message| NewEntity::check(message, "entity"));
+            match new.and_then(|new| new.check_scope(caller).map(|()| new)) {
                 Ok(new) => {
                     checked.lines.push(line);
                     checked.batch.push(new);

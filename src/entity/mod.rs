@@ -1,5 +1,6 @@
 //! The registry of entities.
 
+mod answers;
 mod batch;
 pub(crate) mod bounded;
 mod change_queries;

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use crate::access::{Caller, Scope};
 use crate::db::id;
 use crate::entity::fields::{check_components, check_crosswalks, check_kind, check_type, object};
 use crate::entity::model::{Entity, State};
@@ -39,6 +40,12 @@ pub struct NewEntity {
 }
 
 impl NewEntity {
+    /// Fails unless the caller may do all that its creation does: whoever cannot make members cannot do so here, nor learn which portfolios
+    /// there are.
+    pub fn check_scope(&self, caller: &Caller) -> Result<()> {
+        if self.portfolio_id.is_some() { caller.require(Scope::PortfoliosWrite) } else { Ok(()) }
+    }
+
     /// What it is once it was created.
     pub fn into_entity(self, created_at: DateTime<Utc>) -> Entity {
         Entity {

@@ -18,7 +18,8 @@ use crate::filter::{ENTITY, check_filter};
 use crate::proto::{convert, v1};
 
 /// The bytes that the entities of one answer may have together.
-const MAX_BATCH_BYTES: usize = 16 << 20;
+/// The most bytes that entities which are asked for together may have.
+pub(super) const MAX_BATCH_BYTES: usize = 16 << 20;
 
 impl EntityService {
     pub(super) async fn list(&self, request: Request<v1::ListEntitiesRequest>) -> Result<Response<v1::ListEntitiesResponse>, Status> {

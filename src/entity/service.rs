@@ -37,6 +37,7 @@ impl Service for EntityService {
         let message = request.into_inner().entity.ok_or_else(|| Error::invalid("entity", "required", "must be given"))?;
         let new = NewEntity::check(message, "entity")?;
         let caller = once.caller().clone();
+        new.check_scope(&caller)?;
         let create = move |connection: &mut diesel::PgConnection| {
             let outcome = queries::insert(connection, &caller.realm, caller.principal_id, std::slice::from_ref(&new))?;
             if !outcome.no_portfolio.is_empty() {

@@ -96,6 +96,9 @@ catalogue! {
     LimitReached = "limit_reached", "Limit reached", FailedPrecondition, 409, ["limit": Integer];
     /// The idempotency key was used for another request before.
     IdempotencyKeyReused = "idempotency_key_reused", "Idempotency key reused", Aborted, 409, [];
+    /// The call was done under this idempotency key, and its answer is not there any more: what it showed was removed since, or it was too large
+    /// to be kept and what it showed has changed.
+    AnswerGone = "answer_gone", "Answer gone", FailedPrecondition, 410, [];
     /// The request is larger than the service takes.
     PayloadTooLarge = "payload_too_large", "Payload too large", ResourceExhausted, 413, ["limit_bytes": Integer];
     /// The path and the query of the request are longer than the service takes.

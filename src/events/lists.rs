@@ -14,6 +14,7 @@ use crate::events::cursor::Cursor;
 use crate::events::model::{EVENT, Event, Row};
 use crate::events::queries::Scope;
 use crate::events::service::to_proto;
+use crate::events::sight::Sight;
 use crate::filter::{Filter, check_filter};
 use crate::limits::events::{FILTER_MILLIS, FILTER_TIME, FILTERS, FILTERS_AT_ONCE};
 use crate::proto::v1;
@@ -51,6 +52,8 @@ pub struct Wanted {
     pub scope: Scope,
     /// Which of those.
     pub filter: Option<Filter>,
+    /// How much of an event the caller sees.
+    pub sight: Sight,
     /// What cursors are sealed with.
     pub seal: Seal,
     /// The caller's realm.
@@ -158,7 +161,7 @@ impl Work {
             if !wanted.scope.has(subject) {
                 continue;
             }
-            let Some(event) = row.event(place) else { continue };
+            let Some(event) = row.event(place).map(|event| wanted.sight.see(event)) else { continue };
             if wanted.wants(&event) {
                 if self.found.len() == room {
                     self.over = Some(Over::Full);

@@ -14,6 +14,7 @@ pub mod queries;
 pub mod sequencer;
 mod sequencer_queries;
 mod service;
+mod sight;
 mod watch;
 mod watching;
 

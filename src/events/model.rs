@@ -184,6 +184,11 @@ impl Row {
         let subject = self.subjects.get(place)?;
         let count = self.subjects.len();
         let mut data = self.data.as_object().cloned().unwrap_or_default();
+        // Earlier versions wrote these two. What people have said of an entity is not told on when the entity may be gone.
+        data.remove("reason");
+        if let Some(Value::Object(parameters)) = data.get_mut("parameters") {
+            parameters.remove("filter");
+        }
         data.insert("principal_id".to_owned(), self.principal_id.to_string().into());
         Some(Event {
             id: if count == 1 { self.id.to_string() } else { format!("{}-{}", self.id, place + 1) },

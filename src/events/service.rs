@@ -14,6 +14,7 @@ use crate::events::cursor::Cursor;
 use crate::events::lists::{self, Picking, Turns, Wanted};
 use crate::events::model::{Event, EventType};
 use crate::events::queries::{self, Scope};
+use crate::events::sight::Sight;
 use crate::events::watch::{News, Told, Watch};
 use crate::proto::v1::event_service_server::EventService as Service;
 use crate::proto::{convert, v1};
@@ -42,7 +43,8 @@ type Responses = Pin<Box<dyn Stream<Item = Result<v1::WatchEventsResponse, Statu
 #[tonic::async_trait]
 impl Service for EventService {
     async fn list_events(&self, request: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {
-        let realm = Caller::of(&request)?.realm;
+        let caller = Caller::of(&request)?;
+        let (sight, realm) = (Sight::of(&caller), caller.realm);
         let mut request = request.into_inner();
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let db = &self.watching.db;
@@ -52,7 +54,7 @@ impl Service for EventService {
         let scope = scope(&realm, request.types, request.subject, &mut faults);
         let filter = lists::parse(request.filter, &mut faults).await;
         faults.check()?;
-        let wanted = Wanted { scope: scope.clone(), filter: filter?, seal: seal.clone(), realm: realm.clone() };
+        let wanted = Wanted { scope: scope.clone(), filter: filter?, sight, seal: seal.clone(), realm: realm.clone() };
         let mut picking = Picking::new(wanted, self.turns.clone(), page.size());
         let mut cursor = page.after().cloned().unwrap_or_else(Cursor::beginning);
         let mut caught_up = false;
@@ -84,7 +86,7 @@ impl Service for EventService {
         let caller = Caller::of(&request)?;
         let last_event_id = request.metadata().get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or("unreadable").to_owned());
         let v1::WatchEventsRequest { cursor, from, types, subject } = request.into_inner();
-        let realm = caller.realm.clone();
+        let (sight, realm) = (Sight::of(&caller), caller.realm.clone());
         let seal = self.watching.db.seal().await?;
         let mut faults = Violations::new();
         let scope = scope(&realm, types, subject, &mut faults);
@@ -124,7 +126,7 @@ impl Service for EventService {
             cursor,
             told: Told::default(),
         };
-        Ok(Response::new(responses(watch, seal, realm)))
+        Ok(Response::new(responses(watch, sight, seal, realm)))
     }
 }
 
@@ -154,11 +156,11 @@ async fn lost(db: &Db, error: Error, field: &str, text: impl Fn(&Cursor) -> Resu
 }
 
 /// The messages of a stream. It is read no faster than the caller takes it, and ends with the first failure.
-fn responses(watch: Watch, seal: Seal, realm: Realm) -> Responses {
-    stream::unfold(Some((watch, seal, realm)), |state| async move {
+fn responses(watch: Watch, sight: Sight, seal: Seal, realm: Realm) -> Responses {
+    stream::unfold(Some((watch, seal, realm)), move |state| async move {
         let (mut watch, seal, realm) = state?;
         let response = match watch.next().await {
-            Ok(News::Event(event)) => to_proto(*event, &seal, &realm).map(|event| {
+            Ok(News::Event(event)) => to_proto(sight.see(*event), &seal, &realm).map(|event| {
                 let cursor = event.cursor.clone();
                 v1::WatchEventsResponse { event: Some(event), cursor }
             }),

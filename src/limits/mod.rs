@@ -6,6 +6,7 @@ use crate::telemetry;
 pub mod answers;
 pub mod database;
 pub mod events;
+pub mod kept;
 pub mod listeners;
 pub mod requests;
 pub mod shares;
@@ -44,6 +45,7 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("Calls and messages", requests::ALL),
     ("Shares", shares::ALL),
     ("Connections, and callers without a key", listeners::ALL),
+    ("What is kept of calls", kept::ALL),
     ("The database", database::ALL),
     ("Request lines, headers and answers", answers::ALL),
     ("Events", events::ALL),

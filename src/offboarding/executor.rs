@@ -183,7 +183,7 @@ impl OffboardingExecutor {
                 Ok(rest) if rest.is_empty() => {}
                 Ok(_) => self.settle(claim).await?,
                 Err(error) => {
-                    tracing::warn!(%error, cause = error.cause_chain(), request = %claim.id, attempts = claim.attempts, "removal failed");
+                    tracing::warn!(%error, cause = error.cause_chain(), job_id = %claim.id, org = claim.realm.org(), mode = %claim.realm.mode(), attempts = claim.attempts, "removal failed");
                     self.give_back(claim).await?;
                 }
             }

@@ -12,7 +12,7 @@ const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
 const MAX_RETENTION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The fields that a caller may name.
-const FIELDS: [&str; 4] = ["default_grace_period", "max_grace_period", "tombstone_retention", "request_retention"];
+const FIELDS: [&str; 5] = ["default_grace_period", "max_grace_period", "tombstone_retention", "request_retention", "filter_retention"];
 
 /// The removal policy of a realm; without one, [`Policy::default`] holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +25,19 @@ pub struct Policy {
     pub tombstone_retention: Option<Duration>,
     /// How long requests are kept after their end; for ever if not set.
     pub request_retention: Option<Duration>,
+    /// How long tasks keep the text of their filter after their end; as long as they are kept if not set.
+    pub filter_retention: Option<Duration>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { default_grace: Duration::ZERO, max_grace: MAX_GRACE, tombstone_retention: None, request_retention: None }
+        Policy {
+            default_grace: Duration::ZERO,
+            max_grace: MAX_GRACE,
+            tombstone_retention: None,
+            request_retention: None,
+            filter_retention: None,
+        }
     }
 }
 
@@ -40,6 +48,7 @@ pub struct Change {
     max_grace: Option<Duration>,
     tombstone_retention: Option<Option<Duration>>,
     request_retention: Option<Option<Duration>>,
+    filter_retention: Option<Option<Duration>>,
 }
 
 impl Change {
@@ -62,6 +71,7 @@ impl Change {
                 "max_grace_period" => change.max_grace = Some(grace(policy.max_grace_period, defaults.max_grace, &at, &mut faults)),
                 "tombstone_retention" => change.tombstone_retention = Some(retention(policy.tombstone_retention, &at, &mut faults)),
                 "request_retention" => change.request_retention = Some(retention(policy.request_retention, &at, &mut faults)),
+                "filter_retention" => change.filter_retention = Some(retention(policy.filter_retention, &at, &mut faults)),
                 _ => faults.add("update_mask", "unknown_field", format!("`{}` is none of {}", cut(path), FIELDS.join(", "))),
             }
         }
@@ -76,6 +86,7 @@ impl Change {
             max_grace: self.max_grace.unwrap_or(to.max_grace),
             tombstone_retention: self.tombstone_retention.unwrap_or(to.tombstone_retention),
             request_retention: self.request_retention.unwrap_or(to.request_retention),
+            filter_retention: self.filter_retention.unwrap_or(to.filter_retention),
         };
         let mut faults = Violations::new();
         if changed.default_grace > changed.max_grace {
@@ -113,6 +124,7 @@ impl From<Policy> for v1::RemovalPolicy {
             max_grace_period: message(policy.max_grace),
             tombstone_retention: policy.tombstone_retention.and_then(message),
             request_retention: policy.request_retention.and_then(message),
+            filter_retention: policy.filter_retention.and_then(message),
         }
     }
 }

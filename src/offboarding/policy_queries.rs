@@ -10,11 +10,11 @@ use uuid::Uuid;
 use crate::db::{Realm, Work, statement};
 use crate::offboarding::policy::Policy;
 
-type PolicyRow = (Double, Double, Nullable<Double>, Nullable<Double>);
-type PolicyValues = (f64, f64, Option<f64>, Option<f64>);
+type PolicyRow = (Double, Double, Nullable<Double>, Nullable<Double>, Nullable<Double>);
+type PolicyValues = (f64, f64, Option<f64>, Option<f64>, Option<f64>);
 
 impl From<PolicyValues> for Policy {
-    fn from((default_grace, max_grace, tombstone_retention, request_retention): PolicyValues) -> Self {
+    fn from((default_grace, max_grace, tombstone_retention, request_retention, filter_retention): PolicyValues) -> Self {
         // Stored intervals are checked to be of these bounds.
         let duration = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         Policy {
@@ -22,6 +22,7 @@ impl From<PolicyValues> for Policy {
             max_grace: duration(max_grace),
             tombstone_retention: tombstone_retention.map(duration),
             request_retention: request_retention.map(duration),
+            filter_retention: filter_retention.map(duration),
         }
     }
 }
@@ -36,7 +37,8 @@ statement! {
     /// The policy, in seconds.
     struct ReadPolicy { realm: i32 as Integer } -> PolicyRow,
     "SELECT extract(epoch FROM default_grace)::float8, extract(epoch FROM max_grace)::float8,
-            extract(epoch FROM tombstone_retention)::float8, extract(epoch FROM request_retention)::float8
+            extract(epoch FROM tombstone_retention)::float8, extract(epoch FROM request_retention)::float8,
+            extract(epoch FROM filter_retention)::float8
      FROM removal_policy
      WHERE realm_id = {realm}"
 }
@@ -63,6 +65,7 @@ pub fn put(connection: &mut PgConnection, realm: &Realm, principal: Uuid, policy
         max_grace: policy.max_grace.as_secs_f64(),
         tombstone_retention: policy.tombstone_retention.map(|duration| duration.as_secs_f64()),
         request_retention: policy.request_retention.map(|duration| duration.as_secs_f64()),
+        filter_retention: policy.filter_retention.map(|duration| duration.as_secs_f64()),
     };
     statement.execute(connection)?;
     Ok(())
@@ -78,14 +81,17 @@ statement! {
         max_grace: f64 as Double,
         tombstone_retention: Option<f64> as Nullable<Double>,
         request_retention: Option<f64> as Nullable<Double>,
+        filter_retention: Option<f64> as Nullable<Double>,
     } -> (Integer,),
     "WITH changed AS (
-        INSERT INTO removal_policy (realm_id, default_grace, max_grace, tombstone_retention, request_retention, updated_by)
+        INSERT INTO removal_policy (realm_id, default_grace, max_grace, tombstone_retention, request_retention, filter_retention, updated_by)
         VALUES ({realm}, make_interval(secs => {default_grace}), make_interval(secs => {max_grace}),
-                make_interval(secs => {tombstone_retention}), make_interval(secs => {request_retention}), {principal})
+                make_interval(secs => {tombstone_retention}), make_interval(secs => {request_retention}),
+                make_interval(secs => {filter_retention}), {principal})
         ON CONFLICT (realm_id) DO UPDATE
         SET default_grace = excluded.default_grace, max_grace = excluded.max_grace,
             tombstone_retention = excluded.tombstone_retention, request_retention = excluded.request_retention,
+            filter_retention = excluded.filter_retention,
             -- Those that the policy so far may have had removed do not come back.
             tombstones_kept_since = greatest(removal_policy.tombstones_kept_since, now() - removal_policy.tombstone_retention),
             updated_at = now(), updated_by = excluded.updated_by
@@ -94,7 +100,8 @@ statement! {
      INSERT INTO event (realm_id, type, subjects, principal_id, data)
      SELECT {realm}, 'removal_policy.updated', ARRAY[{org}], {principal},
             jsonb_build_object('default_grace_period', {default_grace}::float8, 'max_grace_period', {max_grace}::float8,
-                               'tombstone_retention', {tombstone_retention}::float8, 'request_retention', {request_retention}::float8)
+                               'tombstone_retention', {tombstone_retention}::float8, 'request_retention', {request_retention}::float8,
+                               'filter_retention', {filter_retention}::float8)
      FROM changed"
 }
 
@@ -150,4 +157,32 @@ statement! {
      DELETE FROM offboarding_request r
      USING old o
      WHERE r.realm_id = o.realm_id AND r.id = o.id"
+}
+
+/// Blanks some of the filters that have had their time, whichever realm their tasks are of, and tells how many.
+pub fn sweep_filters(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
+    Ok(SweepFilters { at_most }.execute(connection)?)
+}
+
+statement! {
+    /// A batch of old filters. A task that is at work has no end, and so keeps its own.
+    struct SweepFilters { at_most: i64 as BigInt } -> (Integer,),
+    "WITH old AS MATERIALIZED (
+        SELECT b.realm_id, b.id
+        FROM removal_policy p
+        -- A look for each policy: where there is none, nothing is read.
+        CROSS JOIN LATERAL (
+            SELECT b.realm_id, b.id
+            FROM bulk_delete b
+            WHERE b.realm_id = p.realm_id AND b.ended_at IS NOT NULL AND b.ended_at < now() - p.filter_retention AND b.filter <> ''
+            LIMIT {at_most}
+            FOR UPDATE SKIP LOCKED
+        ) b
+        WHERE p.filter_retention IS NOT NULL
+        LIMIT {at_most}
+     )
+     UPDATE bulk_delete b
+     SET filter = '', parameters = b.parameters - 'filter'
+     FROM old o
+     WHERE b.realm_id = o.realm_id AND b.id = o.id"
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use crate::access::erasure_queries::{blanked, erased_answer};
 use crate::db::{Mode, Realm, Work, statement};
 
 /// A request that this worker has the lease of.
@@ -93,6 +94,7 @@ pub fn remove(connection: &mut PgConnection, claimed: &[Claimed]) -> Work<Vec<Uu
         realms: claimed.iter().map(|claim| claim.realm.id()).collect(),
         ids: claimed.iter().map(|claim| claim.id).collect(),
         tokens: claimed.iter().map(|claim| claim.token).collect(),
+        erased: erased_answer(),
     };
     Ok(statement.load(connection)?.into_iter().map(|(id,): (Uuid,)| id).collect())
 }
@@ -103,8 +105,9 @@ statement! {
         realms: Vec<i32> as Array<Integer>,
         ids: Vec<Uuid> as Array<SqlUuid>,
         tokens: Vec<i64> as Array<BigInt>,
+        erased: Vec<u8> as Binary,
     } -> (SqlUuid,),
-    "WITH leased AS (
+    concat!("WITH leased AS (
         -- The requests whose lease still holds, with the entity as this statement sees it.
         SELECT r.realm_id, r.id, r.entity_id, r.incarnation, r.principal_id, e.version
         FROM unnest({realms}, {ids}, {tokens}) AS c(realm_id, id, token)
@@ -133,6 +136,14 @@ statement! {
         USING gone g
         WHERE a.realm_id = g.realm_id AND a.entity_id = g.id
      ),
+     unshown AS (
+        -- What was answered under idempotency keys shows the entity as it was before it was on its way out, so this statement sees all of it.
+        DELETE FROM idempotency_subject x
+        USING gone g
+        WHERE x.realm_id = g.realm_id AND x.kind = 'entity' AND x.subject = g.id
+        RETURNING x.*
+     ),
+     ", blanked!(), ",
      counts AS (
         SELECT k.request_id, jsonb_object_agg(k.kind, k.parts) AS removed
         FROM (SELECT request_id, kind, count(*) AS parts FROM parts GROUP BY request_id, kind) k
@@ -183,7 +194,7 @@ statement! {
      FROM gone g
      LEFT JOIN counts c ON c.request_id = g.request_id
      WHERE r.realm_id = g.realm_id AND r.id = g.request_id
-     RETURNING r.id"
+     RETURNING r.id")
 }
 
 /// Why a claimed request was not done.

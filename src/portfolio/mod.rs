@@ -1,5 +1,6 @@
 //! Portfolios and who is in them.
 
+mod answers;
 pub mod batch;
 pub mod batch_queries;
 mod export;

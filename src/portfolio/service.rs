@@ -4,7 +4,7 @@ use diesel::PgConnection;
 use http::StatusCode;
 use tonic::{Request, Response, Status};
 
-use crate::access::{Authenticator, Caller, Once, Scope};
+use crate::access::{Authenticator, Caller, Once, Scope, Subject, erasure_queries};
 use crate::db::{Db, Page, PageSize, Realm, Work, id};
 use crate::entity;
 use crate::entity::model::{Action, State, refuse};
@@ -110,6 +110,7 @@ impl Service for PortfolioService {
         let delete = move |connection: &mut PgConnection| {
             retried(|| {
                 if registry_queries::delete(connection, &realm, principal_id, &portfolio_id)? {
+                    erasure_queries::erase(connection, &realm, &[Subject::Portfolio(portfolio_id.clone())])?;
                     return Ok(Some(answer::with_status((), StatusCode::NO_CONTENT)));
                 }
                 match queries::get(connection, &realm, &portfolio_id, View::Basic)?.ok_or_else(|| missing(&portfolio_id))?.entity_count {
@@ -119,7 +120,7 @@ impl Service for PortfolioService {
                 }
             })
         };
-        once.run(&self.db, delete).await
+        once.transaction(&self.db, delete).await
     }
 
     async fn attach_entity(&self, request: Request<v1::AttachEntityRequest>) -> Result<Response<v1::Portfolio>, Status> {

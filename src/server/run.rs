@@ -22,7 +22,7 @@ use super::layers::RateLimit;
 use super::listener::{self, Patience};
 use super::stack::{Limits, Streams, layers, reflection, services};
 use super::{admin, health};
-use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, idempotency_queries};
+use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, Quota, idempotency_queries};
 use crate::bulk_delete::{self, BulkDeleteExecutor, Hours, MailExecutor, Pace};
 use crate::config::{Mail, Nats, Reflection, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
@@ -104,9 +104,11 @@ pub async fn start(
     keepers.spawn(async move { keys.watch_revocations(revocations).await });
     keepers.spawn(partitions::keep(db.clone()));
     keepers.spawn(sweep(db.clone(), "idempotency keys", idempotency_queries::sweep));
+    keepers.spawn(sweep(db.clone(), "what idempotency records showed", idempotency_queries::sweep_subjects));
     keepers.spawn(sweep(db.clone(), "tombstones", offboarding::policy_queries::sweep_tombstones));
     keepers.spawn(sweep(db.clone(), "tasks", bulk_delete::list_queries::sweep));
     keepers.spawn(sweep(db.clone(), "offboarding requests", offboarding::policy_queries::sweep_requests));
+    keepers.spawn(sweep(db.clone(), "filters of tasks", offboarding::policy_queries::sweep_filters));
     keepers.spawn(sweep(db.clone(), "samples of bulk deletes", bulk_delete::queries::sweep_samples));
     keepers.spawn(sweep(db.clone(), "positions of events", events::drop_old));
     keepers.spawn(bulk_delete::rescue(db.clone(), settings.worker.poll_interval));
@@ -204,6 +206,7 @@ async fn open_doors(
         reflection_streams: settings.listeners.max_reflection_streams as usize,
         reflection_needs_key: settings.listeners.reflection == Reflection::Key,
         request_timeout: settings.request_timeout,
+        kept: Quota { records: settings.kept.idempotency_records, bytes: settings.kept.idempotency_bytes },
         public_url: settings.public_url.clone(),
     };
     let hub = Hub::new(db.clone());

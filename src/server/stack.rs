@@ -16,7 +16,7 @@ use super::layers::{
     AroundLayer, Auth, Authorize, Closing, Deadline, Failures, Idempotency, Keyless, Load, Methods, Panics, RateLimit, RequestIds, Scopes,
     Share, Trace, Version,
 };
-use crate::access::Authenticator;
+use crate::access::{Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;
 use crate::config::Shares;
 use crate::db::Db;
@@ -55,6 +55,8 @@ pub struct Limits {
     pub reflection_needs_key: bool,
     /// The longest a call may take.
     pub request_timeout: Duration,
+    /// How much is kept of the calls of a realm.
+    pub kept: Quota,
     /// Where callers reach the REST door, for links to what a failure means.
     pub public_url: Option<String>,
 }
@@ -143,7 +145,7 @@ pub fn layers(
         .layer(AroundLayer(Version))
         .layer(AroundLayer(Authorize))
         .layer(AroundLayer(share(limits, methods)))
-        .layer(AroundLayer(Idempotency::default()))
+        .layer(AroundLayer(Idempotency::new(limits.kept)))
         .into_inner();
     layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes.prepare()).map_err(BoxError::from)))
 }

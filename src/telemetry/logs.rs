@@ -24,7 +24,7 @@ pub enum LogFormat {
 }
 
 /// The span fields that every line written within the span carries.
-const CARRIED: &[&str] = &["request_id", "job_id"];
+const CARRIED: &[&str] = &["request_id", "key_id", "principal_id", "org", "mode", "job_id"];
 
 /// Those of the [`CARRIED`] fields that a span has.
 struct Carried(Map<String, Value>);

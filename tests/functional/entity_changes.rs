@@ -195,7 +195,7 @@ scenario! {
         let again = world.call("EntityService/ReleaseHold", json!({"entity_id": "e"})).await.unwrap();
         assert_eq!(again.json, released.json, "there is nothing to release");
         let events = [
-            json!(["entity.held", {"version": 2, "reason": "An audit."}]),
+            json!(["entity.held", {"version": 2}]),
             json!(["entity.updated", {"version": 3, "fields": ["type"]}]),
             json!(["entity.released", {"version": 4}]),
         ];

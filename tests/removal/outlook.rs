@@ -78,7 +78,7 @@ scenario! {
 
     async fn the_policy_decides_the_grace_period_and_its_maximum(world: &World) {
         let policy = world.done("RemovalService/GetRemovalPolicy", json!({})).await;
-        let none = json!({"default_grace_period": "0s", "max_grace_period": "7776000s", "tombstone_retention": null, "request_retention": null});
+        let none = json!({"default_grace_period": "0s", "max_grace_period": "7776000s", "tombstone_retention": null, "request_retention": null, "filter_retention": null});
         assert_eq!(policy.json, none);
         let decided = world.decide(json!({"default_grace_period": "600s", "max_grace_period": "3600s"})).await.unwrap();
         assert_eq!((decided.get("default_grace_period"), decided.get("max_grace_period")), (&json!("600s"), &json!("3600s")));
@@ -116,6 +116,20 @@ scenario! {
         assert_eq!(denied.code, "permission_denied");
         let other = world.client("other", "test", SCOPES);
         assert_eq!(other.call("RemovalService/GetRemovalPolicy", json!({})).await.unwrap().json["default_grace_period"], "0s");
+    }
+
+    async fn a_filter_is_kept_for_as_long_as_the_policy_says(world: &World) {
+        let filter = json!({"spec": {"objects": {"filter": "equals(attributes.name, 'canary')"}}, "mode": "hard"});
+        let (old, new) = (world.bulk_delete(filter.clone()).await, world.bulk_delete(filter).await);
+        world.decide(json!({"filter_retention": "86400s"})).await.unwrap();
+        let old = id(&old);
+        world.database.sql(&format!("UPDATE bulk_delete SET ended_at = now() - interval '25 hours' WHERE id = '{old}'"));
+        let _server = Server::start_with(&world.database, &["--roles=grpc,gateway"], &[]).await;
+        let kept = async |id: &str| world.task(id).await.get("parameters").get("filter").is_some();
+        until("the old filter is gone", || world.database.count("SELECT count(*) FROM bulk_delete WHERE filter = ''") == 1).await;
+        assert_eq!((kept(&old).await, kept(&id(&new)).await), (false, true));
+        let row = world.database.text(&format!("SELECT b::text FROM bulk_delete b WHERE id = '{old}'")).unwrap();
+        assert!(!row.contains("canary"), "{row}");
     }
 
     async fn what_has_had_its_time_goes_and_nothing_else(world: &World) {

@@ -120,6 +120,8 @@ there is no existing one.
       "OFFBOARD_MAX_CONNECTIONS" .Values.limits.maxConnections
       "OFFBOARD_MAX_CONNECTIONS_PER_ADDRESS" .Values.limits.maxConnectionsPerAddress
       "OFFBOARD_MAX_STREAMS_PER_CONNECTION" .Values.limits.maxStreamsPerConnection
+      "OFFBOARD_IDEMPOTENCY_RECORDS" .Values.limits.idempotencyRecords
+      "OFFBOARD_IDEMPOTENCY_BYTES" .Values.limits.idempotencyBytes
 }}
 {{- range $name, $number := $numbers }}
 {{- if not (kindIs "invalid" $number) }}

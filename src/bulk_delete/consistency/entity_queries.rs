@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use crate::access::{Subject, erasure_queries};
 use crate::bulk_delete::consistency::event_queries::untold;
 use crate::bulk_delete::consistency::model::{FindingKind, Look};
 use crate::bulk_delete::consistency::portfolio_queries;
@@ -108,6 +109,8 @@ pub fn mend(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&s
     }
     if !removed.is_empty() {
         let left: Vec<(Option<String>,)> = RemoveRemains { realm: realm.id(), keys: &removed }.load(connection)?;
+        let gone: Vec<Subject> = removed.iter().map(|id| Subject::Entity((*id).to_owned())).collect();
+        erasure_queries::erase(connection, realm, &gone)?;
         let portfolios: Vec<&str> = left.iter().filter_map(|(portfolio,)| portfolio.as_deref()).collect();
         // Most often they were not counted any more, and then nothing changes.
         if !portfolios.is_empty() {

@@ -100,10 +100,14 @@ impl Executor for IndexExecutor {
     }
 
     async fn execute(&self, mut claim: Claimed, stop: &CancellationToken) -> Result<()> {
-        let span = tracing::info_span!("offboard.attribute_index", attribute = claim.declared.attribute);
-        match self.work(&mut claim, stop).instrument(span).await {
-            Ok(()) => Ok(()),
-            Err(error) => self.give_back(&claim, &error).await,
-        }
+        let (org, mode) = (claim.realm.org().to_owned(), claim.realm.mode());
+        let span = tracing::info_span!("offboard.attribute_index", attribute = claim.declared.attribute, org, %mode);
+        let work = async {
+            match self.work(&mut claim, stop).await {
+                Ok(()) => Ok(()),
+                Err(error) => self.give_back(&claim, &error).await,
+            }
+        };
+        work.instrument(span).await
     }
 }

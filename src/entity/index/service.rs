@@ -3,7 +3,7 @@
 use http::StatusCode;
 use tonic::{Request, Response, Status};
 
-use crate::access::{Caller, Once};
+use crate::access::{Caller, Once, shows_nothing};
 use crate::db::{Db, Page};
 use crate::entity::index::model::{AttributeIndex, IndexState, MAX_INDEXES, check_attribute};
 use crate::entity::index::queries;
@@ -15,6 +15,8 @@ use crate::proto::{answer, convert, v1};
 
 /// In how many seconds to look at an index again that is being built.
 const RETRY_AFTER: u16 = 1;
+
+shows_nothing!(v1::AttributeIndex);
 
 /// The indexes that a realm has declared.
 pub struct AttributeIndexService {

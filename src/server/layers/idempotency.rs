@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::around::{Around, Inner};
 use super::refuse;
-use crate::access::{Caller, IdempotencyKey};
+use crate::access::{Caller, IdempotencyKey, Quota};
 use crate::error::Error;
 
 const HEADER: &str = "idempotency-key";
@@ -22,12 +22,20 @@ const HEADER: &str = "idempotency-key";
 #[derive(Clone, Default)]
 pub struct Idempotency {
     gates: Gates,
+    quota: Quota,
+}
+
+impl Idempotency {
+    /// Keeps no more than this of the calls of a realm.
+    pub fn new(quota: Quota) -> Self {
+        Idempotency { gates: Gates::default(), quota }
+    }
 }
 
 impl Around for Idempotency {
     async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         let caller = request.extensions().get::<Caller>().map(|caller| caller.key_id);
-        match (caller, key(&request)) {
+        match (caller, key(&request, self.quota)) {
             (Some(key_id), Ok(Some(key))) => {
                 let _passing = self.gates.enter(key_id, key.key()).await;
                 request.extensions_mut().insert(key);
@@ -39,13 +47,13 @@ impl Around for Idempotency {
     }
 }
 
-fn key(request: &Request<Body>) -> Result<Option<IdempotencyKey>, Error> {
+fn key(request: &Request<Body>, quota: Quota) -> Result<Option<IdempotencyKey>, Error> {
     let mut given = request.headers().get_all(HEADER).iter();
     let Some(key) = given.next() else { return Ok(None) };
     if given.next().is_some() {
         return Err(Error::invalid("Idempotency-Key", "duplicate", "is given twice"));
     }
-    IdempotencyKey::parse(key.as_bytes(), request.uri().path()).map(Some)
+    IdempotencyKey::parse(key.as_bytes(), request.uri().path(), quota).map(Some)
 }
 
 type Name = (Uuid, String);

@@ -85,6 +85,11 @@ impl Call {
                     "rpc.response.status_code" = Empty,
                     "error.type" = Empty,
                     request_id,
+                    // Of the caller, once it is known: see `Authenticator`.
+                    key_id = Empty,
+                    principal_id = Empty,
+                    org = Empty,
+                    mode = Empty,
                 )
             };
         }

@@ -1,0 +1,42 @@
+//! How much of an event a caller sees: no more than the same key could read elsewhere. Pure.
+
+use crate::access::{Caller, Scope};
+use crate::events::model::Event;
+
+/// Members of `data` that say what happened, in numbers, words of ours and ids. Whoever may see events sees them.
+const PLAIN: &[&str] = &[
+    "principal_id",
+    "version",
+    "offboarding_request_id",
+    "bulk_delete_id",
+    "incarnation",
+    "execute_after",
+    "mode",
+    "status",
+    "fields",
+    "code",
+    "error_code",
+];
+
+/// What a key may read besides events.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
+    entities: bool,
+    portfolios: bool,
+}
+
+impl Sight {
+    /// That of a caller.
+    pub fn of(caller: &Caller) -> Sight {
+        Sight { entities: caller.may(Scope::EntitiesRead), portfolios: caller.may(Scope::PortfoliosRead) }
+    }
+
+    /// The event as the caller may see it. Filters are tried on this, so that nobody finds out by trying.
+    pub fn see(self, mut event: Event) -> Event {
+        let whole = if event.event_type.starts_with("portfolio.") { self.portfolios } else { self.entities };
+        if !whole {
+            event.data.retain(|name, _| PLAIN.contains(&name.as_str()));
+        }
+        event
+    }
+}

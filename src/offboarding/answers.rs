@@ -1,0 +1,30 @@
+//! What answers of changing calls show of entities that are to go. Requests and jobs outlive them, so nothing of these is taken out.
+
+use crate::access::{Answer, Caller, Scope, Subject, shows_nothing};
+use crate::proto::v1;
+
+shows_nothing!(v1::RemovalPolicy);
+
+impl Answer for v1::OffboardingRequest {
+    fn shows(&self) -> Vec<Subject> {
+        Vec::new()
+    }
+
+    fn withhold(&mut self, caller: &Caller) {
+        if let Some(data) = self.data.as_mut().filter(|_| !caller.may(Scope::EntitiesRead)) {
+            data.components.clear();
+        }
+    }
+}
+
+impl Answer for v1::RemovalJob {
+    fn shows(&self) -> Vec<Subject> {
+        Vec::new()
+    }
+
+    fn withhold(&mut self, caller: &Caller) {
+        if !caller.may(Scope::EntitiesRead) {
+            self.removed.clear();
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What a removal leaves: a canary stands in every field of an entity and of what hangs on it, the entity is removed in each way, and then
+//! everything is searched for the canaries that may not be there any more.
+
+use crate::kit::*;
+use crate::probes::probe;
+
+/// Words that are planted, each in one place. They are ids' characters, so that they may stand anywhere.
+fn canary(place: &str) -> String {
+    format!("canary-{place}")
+}
+
+const ATTACHED: &str = "0190feed-0000-7000-8000-00000000cafe";
+
+/// What may be found afterwards, and why. `docs/erasure.md` has the same list in words, with how long each is kept.
+const MAY_REMAIN: &[(&str, &str)] = &[
+    // The id of an entity outlives it: tombstones, requests, failures and events name what was removed.
+    ("tombstone", "canary-id"),
+    ("event", "canary-id"),
+    ("offboarding_request", "canary-id"),
+    ("bulk_delete", "canary-id"),
+    // And what hung on it, where an event tells of its change.
+    ("event", "canary-hung"),
+    // So does its type.
+    ("tombstone", "canary-type"),
+    // A bulk delete shows what it was asked for.
+    ("bulk_delete", "canary-type"),
+    ("event", "canary-type"),
+    ("bulk_delete", "canary-filter"),
+    // An event of a membership names the portfolio, which is still there.
+    ("event", "canary-portfolio"),
+    ("portfolio", "canary-portfolio"),
+    // What a caller calls its own things: a call's record goes after 24 hours.
+    ("idempotency_key", "canary-key"),
+    ("idempotency_key", "canary-portfolio"),
+    ("idempotency_subject", "canary-portfolio"),
+    ("idempotency_subject", "canary-key"),
+    // An attribute that is declared as indexed keeps its name.
+    ("attribute_declaration", "canary-attribute"),
+    ("event", "canary-attribute"),
+    // The parts of an entity are ids of things elsewhere; the request shows them for as long as it is kept.
+    ("offboarding_request", ATTACHED),
+];
+
+/// Each place where a canary may be left: the tables, and what callers are told.
+fn found_in_tables(world: &World) -> Vec<(String, String)> {
+    let tables = world
+        .database
+        .text("SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind IN ('r', 'p', 'm') AND NOT relispartition AND relnamespace = 'public'::regnamespace")
+        .unwrap();
+    let mut found = Vec::new();
+    for table in tables.split(' ') {
+        // What is binary is looked at as text, too.
+        let columns = world
+            .database
+            .text(&format!(
+                "SELECT string_agg(CASE WHEN data_type = 'bytea' THEN format('encode(%I, ''escape'')', column_name) ELSE format('%I::text', column_name) END, ', ')
+                 FROM information_schema.columns WHERE table_schema = 'public' AND table_name = '{table}'"
+            ))
+            .unwrap();
+        let rows = world.database.text(&format!("SELECT string_agg(concat_ws(' ', {columns}), chr(10)) FROM {table}"));
+        found.extend(canaries(&rows.unwrap_or_default()).into_iter().map(|word| (table.to_owned(), word)));
+    }
+    found
+}
+
+fn canaries(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = text
+        .match_indices("canary-")
+        .map(|(at, _)| text[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect())
+        .collect();
+    if text.contains(ATTACHED) {
+        found.push(ATTACHED.to_owned());
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// A canary wherever a caller can put one.
+async fn plant(world: &World) {
+    let id = canary("id");
+    let headers = |name: &str| {
+        vec![
+            ("idempotency-key".to_owned(), format!("{}-{name}", canary("key"))),
+            ("x-request-id".to_owned(), format!("{}-{name}", canary("request"))),
+        ]
+    };
+    world.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": canary("attribute").replace('-', "_")})).await.unwrap();
+    world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": canary("portfolio"), "name": "P"})).await.unwrap();
+    let create = json!({"entity": {
+        "entity_id": id, "type": canary("type"), "state": "onboarding", "portfolio_id": canary("portfolio"),
+        "attributes": {"canary_attribute": canary("value"), canary("name"): {"deep": [canary("deep")]}},
+        "crosswalks": [{"source": canary("crosswalk")}], "components": [ATTACHED],
+        "dependents": [{"kind": "assessment", "id": canary("hung-assessment"), "data": {"x": canary("data")}}],
+    }});
+    let mut calls = vec![
+        ("EntityService/CreateEntity", create),
+        ("EntityService/CompleteOnboarding", json!({"entity_id": id})),
+        ("EntityService/UpdateEntity", json!({"entity_id": id, "entity": {"attributes": {"patched": canary("patched")}}})),
+        ("EntityService/PlaceHold", json!({"entity_id": id, "reason": canary("reason")})),
+        ("EntityService/ReleaseHold", json!({"entity_id": id})),
+        ("PortfolioService/DetachEntity", json!({"entity_id": id, "portfolio_id": canary("portfolio")})),
+        ("PortfolioService/AttachEntity", json!({"entity_id": id, "portfolio_id": canary("portfolio")})),
+    ];
+    for kind in ["task", "data_override", "note"] {
+        calls.push(("EntityService/PutDependent", json!({"entity_id": id, "kind": kind, "dependent_id": canary(&format!("hung-{}", kind.replace('_', "-"))), "data": {"x": canary("more")}})));
+    }
+    for (place, (method, request)) in calls.into_iter().enumerate() {
+        let headers = headers(&format!("{place}"));
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        world.client.call_with(method, request, &headers).await.unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));
+    }
+}
+
+async fn remove(world: &World, way: &str) {
+    let id = canary("id");
+    if way.starts_with("offboarding") {
+        let (method, get, name) = match way {
+            "offboarding by A" => ("RemovalService/RemoveEntity", "RemovalService/GetRemovalJob", "job_id"),
+            _ => ("OffboardingService/RequestOffboarding", "OffboardingService/GetOffboardingRequest", "offboarding_request_id"),
+        };
+        let asked = world.client.call_with(method, json!({"entity_id": id}), &[("idempotency-key", "canary-key-remove")]).await.unwrap();
+        let over = |answer: &Value| answer["status"].as_str().is_some_and(|status| status.eq_ignore_ascii_case("succeeded"));
+        world.call_until(get, json!({name: asked.json["id"]}), over).await;
+        return;
+    }
+    let objects = match way {
+        "hard by type" => json!({"entity_type": canary("type")}),
+        "hard by list" => json!({"uri_list": [format!("entities/{id}")]}),
+        _ => {
+            json!({"filter": format!("equals(attributes.canary_attribute, '{}') or equals(attributes.x, '{}')", canary("value"), canary("filter"))})
+        }
+    };
+    let start = json!({"spec": {"objects": objects}, "mode": "hard"});
+    let task =
+        world.client.call_with("BulkDeleteService/StartBulkDelete", start, &[("idempotency-key", "canary-key-remove")]).await.unwrap();
+    world
+        .call_until("BulkDeleteService/GetTask", json!({"task_id": task.json["id"]}), |task| {
+            task["status"].as_str().is_some_and(|status| status.eq_ignore_ascii_case("completed"))
+        })
+        .await;
+}
+
+/// All that can be read by any call, as text.
+async fn told(world: &World) -> String {
+    let mut told = String::new();
+    let id = canary("id");
+    let reads = [
+        ("EntityService/ListEntities", json!({})),
+        ("EntityService/GetEntity", json!({"entity_id": id})),
+        ("EntityService/ListDependents", json!({"entity_id": id})),
+        ("EntityService/ListTombstones", json!({})),
+        ("PortfolioService/ListPortfolios", json!({})),
+        ("PortfolioService/ListPortfolioEntities", json!({"portfolio_id": canary("portfolio")})),
+        ("RemovalService/ListRemovalJobs", json!({})),
+        ("OffboardingService/ListOffboardingRequests", json!({})),
+        ("BulkDeleteService/ListTaskHistory", json!({})),
+        ("EventService/ListEvents", json!({"page_size": 1000})),
+    ];
+    for (method, request) in reads {
+        told.push_str(&match world.call(method, request).await {
+            Ok(answer) => answer.json.to_string(),
+            Err(failure) => failure.told().to_string(),
+        });
+    }
+    told
+}
+
+scenario! {
+    async fn what_is_removed_is_nowhere_but_where_it_is_said_to_be(world: &World) {
+        plant(world).await;
+        let before: Vec<String> = found_in_tables(world).into_iter().map(|(_, word)| word).collect();
+        for planted in ["value", "name", "deep", "crosswalk", "hung-assessment", "data", "patched", "hung-task", "more", "type", "id"] {
+            assert!(before.contains(&canary(planted)), "the search finds {planted}: {before:?}");
+        }
+        let ways = ["offboarding by A", "offboarding by D", "hard by filter", "hard by type", "hard by list"];
+        for (round, way) in ways.into_iter().enumerate() {
+            if round > 0 {
+                world.database.sql("DELETE FROM idempotency_key; DELETE FROM idempotency_subject; DELETE FROM event; DELETE FROM bulk_delete; DELETE FROM offboarding_request; DELETE FROM portfolio; DELETE FROM attribute_declaration");
+                plant(world).await;
+            }
+            remove(world, way).await;
+            let by_filter = *"hard by filter" == *way;
+            for (table, word) in found_in_tables(world) {
+                let known = MAY_REMAIN.iter().any(|(place, prefix)| *place == table && word.replace('_', "-").starts_with(prefix));
+                // A filter keeps what its author wrote.
+                let written = by_filter && ["bulk_delete", "idempotency_key"].contains(&table.as_str()) && word == canary("value");
+                let asked = table == "idempotency_key" && ["canary-id", "canary-type", "canary-filter", ATTACHED].contains(&word.as_str());
+                assert!(known || written || asked, "{way} leaves {word} in {table}");
+            }
+            let allowed = ["canary-id", "canary-type", "canary-portfolio", "canary-filter", "canary-attribute", ATTACHED];
+            let is_allowed = |word: &str| word.starts_with("canary-hung") || allowed.contains(&word.replace('_', "-").as_str());
+            for word in canaries(&told(world).await) {
+                let written = by_filter && word == canary("value");
+                assert!(written || is_allowed(&word), "{way}: {word} is told");
+            }
+        }
+        for word in canaries(&world.server.log()) {
+            // The ids that callers give their requests are how the log is read; a path of REST is no part of it.
+            assert!(word.starts_with("canary-request"), "{word} is in the log");
+        }
+        assert_eq!(canaries(&probe(&world.server, "/metrics").await.text()), Vec::<String>::new());
+    }
+}
