@@ -208,7 +208,7 @@ fn known<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &Rec
         Claim::Ours => Ok(Known::Nothing),
         Claim::Expired => Ok(Known::Expired),
         Claim::Reused => Err(reused().into()),
-        Claim::Full => Err(full(record.quota()).into()),
+        Claim::Full { records } => Err(full(record.quota(), records).into()),
         Claim::Known(answer) => {
             let record = Record::decode(answer.as_slice()).map_err(Error::internal)?;
             Ok(Known::Answer(record.replay(connection, &caller.realm)?))
@@ -217,8 +217,13 @@ fn known<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &Rec
 }
 
 /// The refusal of a call whose answer could not be kept. Without a key it would be done; to do it and keep nothing would break a promise.
-pub(super) fn full(quota: Quota) -> Error {
-    kept::IDEMPOTENCY_RECORDS.reached();
+/// `of_records` tells whether it is their number that is reached, and not their size.
+pub(super) fn full(quota: Quota, of_records: bool) -> Error {
+    if of_records {
+        kept::IDEMPOTENCY_RECORDS.reached()
+    } else {
+        kept::IDEMPOTENCY_BYTES.reached()
+    }
     let Quota { records, bytes } = quota;
     let message = format!(
         "The realm keeps as many answers to idempotency keys as it may: {records} of {bytes} bytes together, each for 24 hours. \

@@ -31,7 +31,10 @@ pub(super) enum Claim {
     /// One that has had its time, and is to be removed before the key is used again: see [`forget`].
     Expired,
     /// Nothing, and no room for a record.
-    Full,
+    Full {
+        /// Because there are so many, and not because they are so large.
+        records: bool,
+    },
 }
 
 fn shard_of(caller: &Caller, record: &RecordId) -> Shard {
@@ -56,7 +59,7 @@ pub(super) fn claim(connection: &mut PgConnection, caller: &Caller, record: &Rec
             (_, Some(true), Some(answer)) => return Ok(Claim::Known(answer)),
             (_, Some(true), None) => return Err(Error::internal("a record of an idempotency key has no answer").into()),
             (_, Some(false), _) => return Ok(Claim::Reused),
-            (_, None, _) if is_full => return Ok(Claim::Full),
+            (_, None, _) if is_full => return Ok(Claim::Full { records: has_all_records(connection, caller, record)? }),
             // Removed in between.
             (_, None, _) => {}
         }
@@ -149,7 +152,28 @@ pub(super) fn record(connection: &mut PgConnection, caller: &Caller, record: &Re
         subjects: columns.subjects,
         dependents: columns.dependents,
     };
-    if statement.execute(connection)? == 1 { Ok(()) } else { Err(idempotency::full(record.quota()).into()) }
+    if statement.execute(connection)? == 1 {
+        return Ok(());
+    }
+    let of_records = has_all_records(connection, caller, record)?;
+    Err(idempotency::full(record.quota(), of_records).into())
+}
+
+/// Whether there are as many records as there may be, where one was refused.
+fn has_all_records(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<bool> {
+    let Shard { number: shard, records, .. } = shard_of(caller, record);
+    let (has_all,): (bool,) = HasAllRecords { realm: caller.realm.id(), shard, records }.get_result(connection)?;
+    Ok(has_all)
+}
+
+statement! {
+    /// Whether a share is used up by the number of its records.
+    struct HasAllRecords {
+        realm: i32 as Integer,
+        shard: i16 as SmallInt,
+        records: i64 as BigInt,
+    } -> (Bool,),
+    "SELECT EXISTS (SELECT FROM idempotency_usage u WHERE u.realm_id = {realm} AND u.shard = {shard} AND u.records >= {records})"
 }
 
 /// What is counted for each thing that an answer shows: about a row of `idempotency_subject`.
