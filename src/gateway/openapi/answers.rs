@@ -38,7 +38,7 @@ pub fn codes(binding: &Binding, named: &[Code], changes: bool) -> Vec<Code> {
         codes.push(Code::NotFound);
     }
     if changes {
-        codes.push(Code::IdempotencyKeyReused);
+        codes.extend([Code::IdempotencyKeyReused, Code::AnswerGone]);
     }
     if binding.body != BodyRule::None {
         codes.extend([Code::PayloadTooLarge, Code::UnsupportedMediaType]);
