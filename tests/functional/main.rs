@@ -51,7 +51,6 @@ mod publishing;
 mod raw;
 mod rest_door;
 mod restores;
-
 mod scopes;
 mod shares;
 mod shown_members;
