@@ -149,6 +149,7 @@ async fn hot_statements_find_their_rows_by_key() {
         ("realms", "int4[]", "array_fill(1, ARRAY[100])"),
         ("ids", "uuid[]", "array_fill('0190aaaa-0000-7000-8000-000000000002'::uuid, ARRAY[100])"),
         ("tokens", "int8[]", "array_fill(1::int8, ARRAY[100])"),
+        ("erased", "bytea", "'x'"),
     ];
     let by_key = ["offboarding_request_pkey", "entity_pkey", "dependent_pkey", "attribute_index_entity"];
     check("remove", Remove::TEXT, &batch, &by_key);
