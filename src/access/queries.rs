@@ -115,12 +115,6 @@ pub fn get_key(connection: &mut PgConnection, realm: &Realm, key_id: Uuid) -> Wo
     Ok(row.map(to_key))
 }
 
-/// The address that is registered with a key.
-pub fn key_email(connection: &mut PgConnection, realm: &Realm, key_id: Uuid) -> Work<Option<String>> {
-    let email = api_key::table.filter(api_key::realm_id.eq(realm.id()).and(api_key::id.eq(key_id))).select(api_key::email);
-    Ok(email.first::<Option<String>>(connection).optional()?.flatten())
-}
-
 fn to_key((id, realm_id, org, mode, principal_id, scopes, allowed, api_version, expires_at, revoked_at): KeyRow) -> Key {
     Key {
         id,

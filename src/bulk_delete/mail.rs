@@ -1,5 +1,8 @@
 //! The mail that tells of a task's end: to whom it goes, what it says, and the worker that sends it.
 //!
+//! It goes to nobody but the owner of the key that asks for it, and to whom the realm allows; it holds no text that a caller chose, neither a filter
+//! nor a type nor an id; and a realm sends so many within an hour. Else it would carry anyone's words to anyone.
+//!
 //! A mail is sent at least once: a worker that dies between the server's yes and its own note of it leaves a lease that runs out, and the mail
 //! goes again, with the same `Message-ID`. A mail that cannot be sent changes nothing of the task.
 
@@ -9,15 +12,16 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
-use crate::access::queries::key_email;
 use crate::bulk_delete::consistency::model::tally;
-use crate::bulk_delete::mail_queries::{self, Claimed, Outcome};
-use crate::bulk_delete::model::Task;
-use crate::bulk_delete::queries::{self, Failure};
+use crate::bulk_delete::mail_queries::{self, Claimed, Outcome, Permitted, Unsent};
+use crate::bulk_delete::model::{Reason, Task};
+use crate::bulk_delete::queries;
 use crate::db::{Db, Realm};
-use crate::error::{Error, Result, Violations};
+use crate::error::{Code, Error, Result, Violations};
 use crate::jobs::{Executor, Lease};
+use crate::limits::mail::MAILS;
 use crate::mail::{Letter, Mailer, Refusal, is_address, one_line};
+use crate::proto::v1;
 
 /// Wakes nobody: mails are looked for.
 const TOPIC: &str = "bulk_delete_mail";
@@ -26,10 +30,9 @@ const MAX_ATTEMPTS: i32 = 20;
 const MAX_DELAY: Duration = Duration::from_secs(900);
 /// Longer than a server may take.
 const LEASE_AT_LEAST: Duration = Duration::from_secs(60);
-/// How many failures a mail shows.
-const FAILURES_SHOWN: i64 = 20;
-/// How many characters of a parameter a mail shows.
-const PARAMETER_SHOWN: usize = 500;
+/// The parameters that a mail shows: those that are words of ours or numbers.
+const PARAMETERS_SHOWN: [&str; 9] =
+    ["mode", "matchAll", "uriCount", "excludeCount", "expectedCount", "maxObjects", "maxObjectsPerSecond", "cleanReportWithin", "fix"];
 
 /// Finds to whom the mail goes that a call asks for, if it asks for one: an address, or `true` for that of the caller's key.
 pub async fn recipient(db: &Db, sends: bool, caller: &Caller, send_mail: &str, faults: &mut Violations) -> Result<Option<String>> {
@@ -41,18 +44,54 @@ pub async fn recipient(db: &Db, sends: bool, caller: &Caller, send_mail: &str, f
         faults.add("send_mail", "invalid", "must be left out: this service has no mail server");
         return Ok(None);
     }
-    if asked != "true" {
-        if !is_address(asked) {
-            faults.add("send_mail", "invalid", "must be `true` or an address, such as `someone@example.com`");
-        }
-        return Ok(Some(asked.to_owned()));
+    if asked != "true" && !is_address(asked) {
+        faults.add("send_mail", "invalid", "must be `true` or an address, such as `someone@example.com`");
+        return Ok(None);
     }
     let (realm, key_id) = (caller.realm.clone(), caller.key_id);
-    let email = db.run(move |connection| key_email(connection, &realm, key_id)).await?.filter(|email| is_address(email));
-    if email.is_none() {
-        faults.add("send_mail", "invalid", "must be an address: no address is registered with this key");
+    let permitted = db.run(move |connection| mail_queries::permitted(connection, &realm, key_id)).await?;
+    if asked == "true" {
+        let registered = permitted.registered.filter(|registered| is_address(registered));
+        if registered.is_none() {
+            faults.add("send_mail", "invalid", "must be an address: no address is registered with this key");
+        }
+        return Ok(registered);
     }
-    Ok(email)
+    if !permitted.has(asked) {
+        faults.add("send_mail", "not_allowed", NOT_ALLOWED);
+        return Ok(None);
+    }
+    Ok(Some(asked.to_owned()))
+}
+
+const NOT_ALLOWED: &str =
+    "must be `true`, the address that is registered with this key, or one of a domain in `mail_domains` of the removal policy";
+
+impl Permitted {
+    /// Whether mail may go to this address. Upper and lower case are as one.
+    fn has(&self, address: &str) -> bool {
+        let domain = address.rsplit_once('@').map(|(_, domain)| domain.to_ascii_lowercase());
+        self.registered.as_ref().is_some_and(|registered| registered.eq_ignore_ascii_case(address))
+            || domain.is_some_and(|domain| self.domains.contains(&domain))
+    }
+}
+
+/// What became of a mail, from the `status` and the `reason` of a task's account.
+pub fn to_proto(mail: &serde_json::Value) -> v1::TaskMail {
+    let text = |name| mail.get(name).and_then(serde_json::Value::as_str);
+    let status = match text("status") {
+        Some("sent") => v1::TaskMailStatus::Sent,
+        Some("failed") => v1::TaskMailStatus::Failed,
+        _ => v1::TaskMailStatus::Pending,
+    };
+    // A version before this one tells no reason where it gives up.
+    let otherwise = (status == v1::TaskMailStatus::Failed).then_some(Unsent::Refused);
+    let reason = text("reason").and_then(Unsent::parse).or(otherwise);
+    v1::TaskMail {
+        status: status.into(),
+        reason: reason.map(|reason| reason.to_string()),
+        message: reason.map(|reason| reason.message().to_owned()),
+    }
 }
 
 /// What one needs to send the mails of tasks.
@@ -61,21 +100,57 @@ pub struct MailExecutor {
     mailer: Mailer,
     lease: Lease,
     public_url: Option<String>,
+    per_hour: i64,
 }
 
 impl MailExecutor {
-    /// A worker on this database. `public_url` is where callers reach the REST door.
-    pub fn new(db: Db, mailer: Mailer, lease: Lease, public_url: Option<String>) -> Self {
+    /// A worker on this database. `public_url` is where callers reach the REST door, `per_hour` how many mails a realm may send.
+    pub fn new(db: Db, mailer: Mailer, lease: Lease, public_url: Option<String>, per_hour: i64) -> Self {
         let lease = Lease { duration: lease.duration.max(LEASE_AT_LEAST), ..lease };
-        MailExecutor { db, mailer, lease, public_url }
+        MailExecutor { db, mailer, lease, public_url, per_hour }
+    }
+
+    /// Lets a mail through to the server, or says why it may not go. The policy may have changed since it was asked for.
+    async fn admit(&self, claim: &Claimed) -> Result<Option<Unsent>> {
+        let (claim, at_most) = (claim.clone(), self.per_hour);
+        let admit = move |connection: &mut diesel::PgConnection| {
+            if !mail_queries::permitted(connection, &claim.realm, claim.key_id)?.has(&claim.recipient) {
+                return Ok(Some(Unsent::NotAllowed));
+            }
+            Ok((!mail_queries::admit(connection, &claim, at_most)?).then_some(Unsent::Limit))
+        };
+        self.db.transaction(admit).await
+    }
+
+    /// Gives a mail to the server.
+    async fn send(&self, claim: &Claimed, stop: &CancellationToken) -> Result<Outcome> {
+        match self.admit(claim).await? {
+            Some(Unsent::Limit) => {
+                MAILS.reached();
+                return Ok(Outcome::Failed(Unsent::Limit, format!("the realm has sent {} mails within an hour", self.per_hour)));
+            }
+            Some(reason) => return Ok(Outcome::Failed(reason, "the address is no longer allowed".to_owned())),
+            None => {}
+        }
+        let letter = self.letter(claim).await?;
+        let sent = tokio::select! {
+            sent = self.mailer.send(&letter) => sent,
+            () = stop.cancelled() => Err(Refusal::ForNow("the service shut down".to_owned())),
+        };
+        Ok(match sent {
+            Ok(()) => Outcome::Sent,
+            Err(Refusal::ForNow(error)) if claim.attempts < MAX_ATTEMPTS => Outcome::Again(backoff(claim.attempts), error),
+            Err(Refusal::ForNow(error)) => Outcome::Failed(Unsent::Unreachable, error),
+            Err(Refusal::ForGood(error)) => Outcome::Failed(Unsent::Refused, error),
+        })
     }
 
     async fn letter(&self, claim: &Claimed) -> Result<Letter> {
         let (realm, id) = (claim.realm.clone(), claim.task_id);
         let found = self.db.run(move |connection| {
             let task = queries::get(connection, &realm, id)?;
-            let failures = queries::failures(connection, &realm, (id, None), "", FAILURES_SHOWN)?;
-            Ok(task.zip(failures))
+            let failures = mail_queries::failures_by_reason(connection, &realm, id)?;
+            Ok(task.map(|task| (task, failures)))
         });
         let (task, failures) = found.await?.ok_or_else(|| Error::internal("the task of a mail is there"))?;
         Ok(write(&task, &failures, &claim.realm, &claim.recipient, self.public_url.as_deref()))
@@ -96,23 +171,16 @@ impl Executor for MailExecutor {
     }
 
     async fn execute(&self, claim: Claimed, stop: &CancellationToken) -> Result<()> {
-        let letter = self.letter(&claim).await?;
-        let sent = tokio::select! {
-            sent = self.mailer.send(&letter) => sent,
-            () = stop.cancelled() => Err(Refusal::ForNow("the service shut down".to_owned())),
-        };
-        let outcome = match sent {
-            Ok(()) => Outcome::Sent,
-            Err(Refusal::ForNow(error)) if claim.attempts < MAX_ATTEMPTS => Outcome::Again(backoff(claim.attempts), error),
-            Err(Refusal::ForNow(error) | Refusal::ForGood(error)) => Outcome::Failed(error),
-        };
+        let outcome = self.send(&claim, stop).await?;
         let (org, mode) = (claim.realm.org(), claim.realm.mode());
         match &outcome {
             Outcome::Sent => tracing::info!(task = %claim.task_id, org, %mode, "mail sent"),
             Outcome::Again(delay, cause) => {
                 tracing::warn!(task = %claim.task_id, org, %mode, attempts = claim.attempts, ?delay, cause, "mail not sent yet")
             }
-            Outcome::Failed(cause) => tracing::error!(task = %claim.task_id, org, %mode, attempts = claim.attempts, cause, "mail given up"),
+            Outcome::Failed(reason, cause) => {
+                tracing::error!(task = %claim.task_id, org, %mode, attempts = claim.attempts, %reason, cause, "mail given up")
+            }
         }
         self.db.run(move |connection| mail_queries::finish(connection, &claim, &outcome)).await.map(drop)
     }
@@ -125,11 +193,13 @@ fn backoff(attempts: i32) -> Duration {
 }
 
 /// The mail that tells of a task's end.
-fn write(task: &Task, failures: &[Failure], realm: &Realm, to: &str, public_url: Option<&str>) -> Letter {
+fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, public_url: Option<&str>) -> Letter {
     let status = task.state.as_str().replace('_', " ");
-    let mut text = format!("{}\n\nThe task is over: {status}.\n\n", one_line(&task.name));
-    if let Some(message) = &task.error_message {
-        let _ = writeln!(text, "{}\n", one_line(message));
+    // The name goes on with the type that was asked for.
+    let name = one_line(task.name.split(':').next().unwrap_or_default());
+    let mut text = format!("{name}\n\nThe task is over: {status}.\n\n");
+    if let Some(code) = task.error_code.as_deref().and_then(Code::from_reason) {
+        let _ = writeln!(text, "{} (`{code}`)\n", code.title());
     }
     let mut row = |name: &str, value: &dyn std::fmt::Display| {
         let _ = writeln!(text, "  {name:<22} {value}");
@@ -142,8 +212,10 @@ fn write(task: &Task, failures: &[Failure], realm: &Realm, to: &str, public_url:
             row(name, &moment.format("%Y-%m-%d %H:%M:%S UTC"));
         }
     }
-    for (name, value) in task.parameters.as_object().into_iter().flatten().filter(|(name, _)| *name != "tenantId") {
-        row(name, &shortened(value.as_str().unwrap_or_default()));
+    for name in PARAMETERS_SHOWN {
+        if let Some(value) = task.parameters.get(name).and_then(serde_json::Value::as_str) {
+            row(name, &one_line(value));
+        }
     }
     row("Matched", &task.matched);
     row("Done", &task.processed);
@@ -151,9 +223,13 @@ fn write(task: &Task, failures: &[Failure], realm: &Realm, to: &str, public_url:
     row("Spared", &task.excluded);
     row("Skipped", &task.skipped);
     if !failures.is_empty() {
-        let _ = writeln!(text, "\n{}\n", if task.failed as usize > failures.len() { "The first that failed:" } else { "What failed:" });
-        for failure in failures.iter().take(FAILURES_SHOWN as usize) {
-            let _ = writeln!(text, "  {}: {}", failure.entity_id, failure.reason.message());
+        let _ = writeln!(text, "\nWhy entities could not be deleted:\n");
+        for (reason, count) in failures {
+            let message: &str = match Reason::parse(reason) {
+                Some(reason) => reason.message(),
+                None => reason,
+            };
+            let _ = writeln!(text, "  {count}: {message}");
         }
     }
     let (findings, mended) = tally(&task.findings);
@@ -164,7 +240,7 @@ fn write(task: &Task, failures: &[Failure], realm: &Realm, to: &str, public_url:
         }
     }
     let _ = write!(text, "\n{}", how_to_see_more(task, realm, public_url));
-    let subject = format!("{}: {status}", one_line(&task.name));
+    let subject = format!("{name}: {status}");
     Letter { to: to.to_owned(), subject, text, id: task.id.to_string() }
 }
 
@@ -184,15 +260,6 @@ fn how_to_see_more(task: &Task, realm: &Realm, public_url: Option<&str>) -> Stri
     text
 }
 
-/// The start of a text that may be long, on one line.
-fn shortened(text: &str) -> String {
-    let line = one_line(text);
-    match line.char_indices().nth(PARAMETER_SHOWN) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,9 +270,23 @@ mod tests {
     }
 
     #[test]
-    fn a_long_parameter_is_shown_by_its_start_and_on_one_line() {
-        assert_eq!(shortened("a\r\nb"), "a  b");
-        let long = shortened(&"ä".repeat(600));
-        assert_eq!((long.chars().count(), long.ends_with('…')), (501, true));
+    fn mail_goes_to_the_registered_address_and_to_the_domains_of_the_realm() {
+        let permitted = Permitted { registered: Some("Jo@Own.Example".to_owned()), domains: vec!["team.example".to_owned()] };
+        for address in ["jo@own.example", "anyone@team.example", "ANYONE@TEAM.EXAMPLE"] {
+            assert!(permitted.has(address), "{address}");
+        }
+        for address in ["other@own.example", "jo@sub.team.example", "jo@team.example.evil.example", "jo@xteam.example", "team.example", ""]
+        {
+            assert!(!permitted.has(address), "{address}");
+        }
+        assert!(!Permitted::default().has("jo@own.example"));
+    }
+
+    #[test]
+    fn a_mail_that_was_given_up_always_has_a_reason() {
+        let told = |status: &str, reason: Option<&str>| to_proto(&serde_json::json!({"status": status, "reason": reason})).reason;
+        assert_eq!(told("failed", None).as_deref(), Some("refused"), "as versions before this one write it");
+        assert_eq!(told("failed", Some("limit")).as_deref(), Some("limit"));
+        assert_eq!((told("pending", None), told("sent", None)), (None, None));
     }
 }

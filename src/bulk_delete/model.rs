@@ -340,6 +340,8 @@ pub struct Task {
     pub error_message: Option<String>,
     /// What a check has found so far: an object with `[found, mended]` for each kind.
     pub findings: serde_json::Value,
+    /// What became of its mail, if one was asked for: an object with `status` and `reason`.
+    pub mail: Option<serde_json::Value>,
 }
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ mod tests {
             processed_in_hour: 3_000,
             error_code: None,
             error_message: None,
+            mail: None,
             findings: serde_json::Value::Null,
         }
     }

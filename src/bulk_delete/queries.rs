@@ -134,7 +134,10 @@ macro_rules! account {
              FROM (SELECT c.kind, sum(c.found) AS found, sum(c.mended) AS mended
                    FROM bulk_delete_finding_count c
                    WHERE c.realm_id = b.realm_id AND c.bulk_delete_id = b.id
-                   GROUP BY c.kind) k)"
+                   GROUP BY c.kind) k),
+            (SELECT jsonb_build_object('status', m.status, 'reason', m.reason)
+             FROM bulk_delete_mail m
+             WHERE m.realm_id = b.realm_id AND m.bulk_delete_id = b.id)"
     };
 }
 pub(super) use account;
@@ -189,6 +192,7 @@ pub(super) type AccountRow = (
     Nullable<Text>,
     Nullable<Text>,
     Jsonb,
+    Nullable<Jsonb>,
 );
 
 statement! {

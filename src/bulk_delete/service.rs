@@ -9,6 +9,7 @@ use crate::bulk_delete::consistency;
 use crate::bulk_delete::control;
 use crate::bulk_delete::list::{Listing, Which};
 use crate::bulk_delete::list_queries;
+use crate::bulk_delete::mail;
 use crate::bulk_delete::model::{Task, full_type};
 use crate::bulk_delete::progress::Rates;
 use crate::bulk_delete::queries::{self, Failure};
@@ -246,5 +247,6 @@ fn to_proto(task: Task, realm: &Realm) -> v1::Task {
         preview: None,
         error_code: task.error_code,
         error_message: task.error_message,
+        mail: task.mail.as_ref().map(mail::to_proto),
     }
 }

@@ -265,6 +265,10 @@ pub struct Mail {
     #[arg(long, env = "OFFBOARD_SMTP_CA_FILE", value_name = "FILE")]
     pub smtp_ca_file: Option<PathBuf>,
 
+    /// Mails about tasks that each realm may send within an hour; those beyond are not sent, and their tasks say so
+    #[arg(long, env = "OFFBOARD_MAILS_PER_HOUR", default_value_t = 60, value_parser = clap::value_parser!(i64).range(1..=1_000_000), value_name = "MAILS")]
+    pub mails_per_hour: i64,
+
     /// Whom mails are from, such as `Offboard <offboard@example.com>`
     #[arg(long, env = "OFFBOARD_MAIL_FROM", requires = "smtp_url", value_name = "ADDRESS")]
     pub mail_from: Option<String>,

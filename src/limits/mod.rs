@@ -8,6 +8,7 @@ pub mod database;
 pub mod events;
 pub mod kept;
 pub mod listeners;
+pub mod mail;
 pub mod requests;
 pub mod shares;
 
@@ -49,6 +50,7 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("The database", database::ALL),
     ("Request lines, headers and answers", answers::ALL),
     ("Events", events::ALL),
+    ("Mails", mail::ALL),
 ];
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! What a realm has decided on removals. Pure.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::error::{Result, Violations, cut};
+use crate::limits::mail::{MAIL_DOMAINS, MAX_DOMAINS};
 use crate::offboarding::model::MAX_GRACE;
 use crate::proto::{convert, v1};
 
@@ -12,7 +14,8 @@ const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
 const MAX_RETENTION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The fields that a caller may name.
-const FIELDS: [&str; 5] = ["default_grace_period", "max_grace_period", "tombstone_retention", "request_retention", "filter_retention"];
+const FIELDS: [&str; 6] =
+    ["default_grace_period", "max_grace_period", "tombstone_retention", "request_retention", "filter_retention", "mail_domains"];
 
 /// The removal policy of a realm; without one, [`Policy::default`] holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Policy {
     pub request_retention: Option<Duration>,
     /// How long tasks keep the text of their filter after their end; as long as they are kept if not set.
     pub filter_retention: Option<Duration>,
+    /// The domains that mails about tasks may go to, in lower case.
+    pub mail_domains: Vec<String>,
 }
 
 impl Default for Policy {
@@ -37,6 +42,7 @@ impl Default for Policy {
             tombstone_retention: None,
             request_retention: None,
             filter_retention: None,
+            mail_domains: Vec::new(),
         }
     }
 }
@@ -49,6 +55,7 @@ pub struct Change {
     tombstone_retention: Option<Option<Duration>>,
     request_retention: Option<Option<Duration>>,
     filter_retention: Option<Option<Duration>>,
+    mail_domains: Option<Vec<String>>,
 }
 
 impl Change {
@@ -72,6 +79,7 @@ impl Change {
                 "tombstone_retention" => change.tombstone_retention = Some(retention(policy.tombstone_retention, &at, &mut faults)),
                 "request_retention" => change.request_retention = Some(retention(policy.request_retention, &at, &mut faults)),
                 "filter_retention" => change.filter_retention = Some(retention(policy.filter_retention, &at, &mut faults)),
+                "mail_domains" => change.mail_domains = Some(domains(&policy.mail_domains, &at, &mut faults)),
                 _ => faults.add("update_mask", "unknown_field", format!("`{}` is none of {}", cut(path), FIELDS.join(", "))),
             }
         }
@@ -87,6 +95,7 @@ impl Change {
             tombstone_retention: self.tombstone_retention.unwrap_or(to.tombstone_retention),
             request_retention: self.request_retention.unwrap_or(to.request_retention),
             filter_retention: self.filter_retention.unwrap_or(to.filter_retention),
+            mail_domains: self.mail_domains.clone().unwrap_or(to.mail_domains),
         };
         let mut faults = Violations::new();
         if changed.default_grace > changed.max_grace {
@@ -104,6 +113,33 @@ fn grace(message: Option<prost_types::Duration>, otherwise: Duration, field: &st
 
 fn retention(message: Option<prost_types::Duration>, field: &str, faults: &mut Violations) -> Option<Duration> {
     within(message, MIN_RETENTION..=MAX_RETENTION, "must be from 86400s (a day) to 3153600000s (100 years)", field, faults)
+}
+
+/// Domains, in order and each once.
+fn domains(given: &[String], field: &str, faults: &mut Violations) -> Vec<String> {
+    if given.len() > MAX_DOMAINS {
+        MAIL_DOMAINS.reached();
+        faults.add(field, "too_many", format!("must be at most {MAX_DOMAINS}"));
+        return Vec::new();
+    }
+    let mut domains = BTreeSet::new();
+    for (n, domain) in given.iter().enumerate() {
+        if is_domain(domain) {
+            domains.insert(domain.to_ascii_lowercase());
+        } else {
+            faults.add(format!("{field}[{n}]"), "invalid", "must be the name of a domain, such as `example.com`");
+        }
+    }
+    domains.into_iter().collect()
+}
+
+/// Whether this is the name of a domain (RFC 1123, section 2.1); one in another script is written as DNS has it (`xn--…`).
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let characters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (1..=63).contains(&label.len()) && characters && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.contains('.') && text.split('.').all(is_label)
 }
 
 fn within(
@@ -124,6 +160,7 @@ impl From<Policy> for v1::RemovalPolicy {
             max_grace_period: message(policy.max_grace),
             tombstone_retention: policy.tombstone_retention.and_then(message),
             request_retention: policy.request_retention.and_then(message),
+            mail_domains: policy.mail_domains,
             filter_retention: policy.filter_retention.and_then(message),
         }
     }
@@ -157,6 +194,32 @@ mod tests {
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["policy.default_grace_period", "policy.request_retention", "update_mask"]);
         assert!(change(v1::RemovalPolicy::default(), &[]).is_err());
+    }
+
+    #[test]
+    fn domains_are_names_in_lower_case_and_each_once() {
+        let set = |domains: &[&str]| {
+            let mail_domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
+            change(v1::RemovalPolicy { mail_domains, ..Default::default() }, &["mail_domains"])
+        };
+        let after = set(&["b.example", "A.Example", "a.example", "x-1.b.example"]).unwrap().apply(Policy::default()).unwrap();
+        assert_eq!(after.mail_domains, ["a.example", "b.example", "x-1.b.example"]);
+        for bad in [
+            "",
+            "localhost",
+            "*.example.com",
+            "jo@example.com",
+            "a..b",
+            "-a.b",
+            "a-.b",
+            "a.b.",
+            "ä.example",
+            "a b.c",
+            &format!("{}.example", "x".repeat(64)),
+        ] {
+            assert_eq!(set(&["a.example", bad]).unwrap_err().violations()[0].field, "policy.mail_domains[1]", "{bad}");
+        }
+        assert_eq!(set(&["a.example"; 101]).unwrap_err().violations()[0].code, "too_many");
     }
 
     #[test]

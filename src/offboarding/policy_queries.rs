@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use crate::db::{Realm, Work, statement};
 use crate::offboarding::policy::Policy;
 
-type PolicyRow = (Double, Double, Nullable<Double>, Nullable<Double>, Nullable<Double>);
-type PolicyValues = (f64, f64, Option<f64>, Option<f64>, Option<f64>);
+type PolicyRow = (Double, Double, Nullable<Double>, Nullable<Double>, Nullable<Double>, Array<Text>);
+type PolicyValues = (f64, f64, Option<f64>, Option<f64>, Option<f64>, Vec<String>);
 
 impl From<PolicyValues> for Policy {
-    fn from((default_grace, max_grace, tombstone_retention, request_retention, filter_retention): PolicyValues) -> Self {
+    fn from((default_grace, max_grace, tombstone_retention, request_retention, filter_retention, mail_domains): PolicyValues) -> Self {
         // Stored intervals are checked to be of these bounds.
         let duration = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         Policy {
@@ -23,6 +23,7 @@ impl From<PolicyValues> for Policy {
             tombstone_retention: tombstone_retention.map(duration),
             request_retention: request_retention.map(duration),
             filter_retention: filter_retention.map(duration),
+            mail_domains,
         }
     }
 }
@@ -38,7 +39,7 @@ statement! {
     struct ReadPolicy { realm: i32 as Integer } -> PolicyRow,
     "SELECT extract(epoch FROM default_grace)::float8, extract(epoch FROM max_grace)::float8,
             extract(epoch FROM tombstone_retention)::float8, extract(epoch FROM request_retention)::float8,
-            extract(epoch FROM filter_retention)::float8
+            extract(epoch FROM filter_retention)::float8, mail_domains
      FROM removal_policy
      WHERE realm_id = {realm}"
 }
@@ -66,6 +67,7 @@ pub fn put(connection: &mut PgConnection, realm: &Realm, principal: Uuid, policy
         tombstone_retention: policy.tombstone_retention.map(|duration| duration.as_secs_f64()),
         request_retention: policy.request_retention.map(|duration| duration.as_secs_f64()),
         filter_retention: policy.filter_retention.map(|duration| duration.as_secs_f64()),
+        mail_domains: &policy.mail_domains,
     };
     statement.execute(connection)?;
     Ok(())
@@ -82,15 +84,18 @@ statement! {
         tombstone_retention: Option<f64> as Nullable<Double>,
         request_retention: Option<f64> as Nullable<Double>,
         filter_retention: Option<f64> as Nullable<Double>,
+        mail_domains: &'a [String] as Array<Text>,
     } -> (Integer,),
     "WITH changed AS (
-        INSERT INTO removal_policy (realm_id, default_grace, max_grace, tombstone_retention, request_retention, filter_retention, updated_by)
+        INSERT INTO removal_policy
+            (realm_id, default_grace, max_grace, tombstone_retention, request_retention, filter_retention, mail_domains, updated_by)
         VALUES ({realm}, make_interval(secs => {default_grace}), make_interval(secs => {max_grace}),
                 make_interval(secs => {tombstone_retention}), make_interval(secs => {request_retention}),
-                make_interval(secs => {filter_retention}), {principal})
+                make_interval(secs => {filter_retention}), {mail_domains}, {principal})
         ON CONFLICT (realm_id) DO UPDATE
         SET default_grace = excluded.default_grace, max_grace = excluded.max_grace,
             tombstone_retention = excluded.tombstone_retention, request_retention = excluded.request_retention,
+            mail_domains = excluded.mail_domains,
             filter_retention = excluded.filter_retention,
             -- Those that the policy so far may have had removed do not come back.
             tombstones_kept_since = greatest(removal_policy.tombstones_kept_since, now() - removal_policy.tombstone_retention),
@@ -101,7 +106,7 @@ statement! {
      SELECT {realm}, 'removal_policy.updated', ARRAY[{org}], {principal},
             jsonb_build_object('default_grace_period', {default_grace}::float8, 'max_grace_period', {max_grace}::float8,
                                'tombstone_retention', {tombstone_retention}::float8, 'request_retention', {request_retention}::float8,
-                               'filter_retention', {filter_retention}::float8)
+                               'filter_retention', {filter_retention}::float8, 'mail_domains', {mail_domains}::text[])
      FROM changed"
 }
 

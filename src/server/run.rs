@@ -122,7 +122,7 @@ pub async fn start(
         hire(&settings.worker, &db, instance.clone(), &traffic, &topics, &drain, &mut workers);
         if let Some(mailer) = mailer {
             let lease = Lease { owner: instance.clone(), duration: settings.worker.lease };
-            let mails = MailExecutor::new(db.clone(), mailer, lease, settings.public_url.clone());
+            let mails = MailExecutor::new(db.clone(), mailer, lease, settings.public_url.clone(), settings.mail.mails_per_hour);
             workers.spawn(jobs::run(mails, topics.clone(), settings.worker.poll_interval, drain.workers()));
         }
     }

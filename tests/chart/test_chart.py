@@ -360,6 +360,7 @@ def test_the_url_and_the_credentials_of_nats_come_from_a_secret(render):
 def test_the_url_of_the_mail_server_comes_from_a_secret(render):
     release = render(VALUE_SETS["everything"])
     assert environment(release.deployment)["OFFBOARD_SMTP_URL"]["valueFrom"]["secretKeyRef"] == {"name": "offboard-mail", "key": "smtp-url"}
+    assert environment(release.deployment)["OFFBOARD_MAILS_PER_HOUR"]["value"] == "60"
     assert not [name for name in environment(release.migration) if "SMTP" in name or "MAIL" in name]
 
 

@@ -272,7 +272,7 @@ async fn grpc_takes_no_times_that_json_could_not_say() {
         };
         for field in ["default_grace_period", "max_grace_period", "tombstone_retention"] {
             let update_mask = Some(prost_types::FieldMask { paths: vec![field.to_owned()] });
-            let request = UpdateRemovalPolicyRequest { policy: Some(policy), update_mask };
+            let request = UpdateRemovalPolicyRequest { policy: Some(policy.clone()), update_mask };
             let answer = RemovalServiceClient::new(channel.clone()).update_removal_policy(with_key(&world, request)).await;
             refused(answer, &format!("policy.{field}"));
         }

@@ -210,6 +210,8 @@ there is no existing one.
       key: {{ .existingSecretKey }}
 - name: OFFBOARD_MAIL_FROM
   value: {{ .from | quote }}
+- name: OFFBOARD_MAILS_PER_HOUR
+  value: {{ .perHour | int64 | quote }}
 {{- end }}
 {{- end }}
 {{- end }}

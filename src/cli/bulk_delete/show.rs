@@ -15,8 +15,13 @@ pub fn task(task: &v1::Task) -> Value {
         "currentState": progress, "started": millis(task.started), "current": millis(task.current), "throughput": task.throughput,
         "duration": seconds(task.duration), "createdTime": millis(task.created_time), "startTime": millis(task.start_time),
         "endTime": millis(task.end_time), "pausedTime": millis(task.paused_time), "createdBy": task.created_by, "updatedBy": task.updated_by,
-        "errorCode": task.error_code, "errorMessage": task.error_message,
+        "errorCode": task.error_code, "errorMessage": task.error_message, "mail": task.mail.as_ref().map(mail),
     })
+}
+
+fn mail(mail: &v1::TaskMail) -> Value {
+    let status = mail.status().as_str_name().trim_start_matches("TASK_MAIL_STATUS_");
+    json!({"status": status, "reason": mail.reason, "message": mail.message})
 }
 
 fn progress(progress: &v1::TaskProgress) -> Value {
