@@ -22,9 +22,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptor_set = PathBuf::from(env::var("OUT_DIR")?).join("offboard.descriptor.bin");
     fs::write(descriptor_set, compiler.encode_file_descriptor_set())?;
 
+    // The codec finds the guard of a message by its name.
+    let mut config = prost_build::Config::new();
+    config.enable_type_names();
     tonic_prost_build::configure()
+        .codec_path("crate::proto::codec::BoundedCodec")
         .build_transport(false)
+        // Flat in memory, where the generated type has a node for each value.
+        .extern_path(".google.protobuf.Struct", "crate::proto::object::Struct")
         .extern_path(".google.rpc", "::tonic_types::pb")
-        .compile_fds(compiler.file_descriptor_set())?;
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

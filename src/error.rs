@@ -13,8 +13,12 @@ use std::time::Duration;
 
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::limits::faults::FAULTS;
+pub use crate::limits::faults::MAX_FIELD_CHARACTERS;
+use crate::limits::faults::{MAX_DESCRIPTION_CHARACTERS, MAX_FAULT_BYTES, MAX_FAULTS, MAX_LIST_BYTES};
+
 pub use code::{Code, MemberKind};
-pub use cut::cut;
+pub use cut::{cut, cut_at};
 
 /// The `domain` of every `google.rpc.ErrorInfo` (AIP-193).
 pub const DOMAIN: &str = "offboard";
@@ -31,9 +35,14 @@ pub struct Violation {
     pub description: String,
 }
 
-/// Collects the faults of a request, so that the caller learns of all of them at once.
+/// Collects the faults of a request, so that the caller learns of all of them at once, as long as they are not too many or too long: past a
+/// number and past a sum of bytes they are only counted.
 #[derive(Debug, Default)]
-pub struct Violations(Vec<Violation>);
+pub struct Violations {
+    told: Vec<Violation>,
+    bytes: usize,
+    left: usize,
+}
 
 impl Violations {
     /// None so far.
@@ -43,22 +52,91 @@ impl Violations {
 
     /// Adds a fault.
     pub fn add(&mut self, field: impl Into<String>, code: &'static str, description: impl Into<String>) {
-        self.0.push(Violation { field: field.into(), code, description: description.into() });
+        if self.is_full() {
+            self.leave(1);
+            return;
+        }
+        let violation = Violation {
+            field: cut_at(field.into(), MAX_FIELD_CHARACTERS),
+            code,
+            description: cut_at(description.into(), MAX_DESCRIPTION_CHARACTERS),
+        };
+        self.bytes += violation.field.len() + violation.description.len();
+        self.told.push(violation);
     }
 
     /// Adds the faults that an error tells of.
     pub fn append(&mut self, error: &Error) {
-        self.0.extend_from_slice(error.violations());
+        self.extend(&error.0.violations);
     }
 
-    /// The faults so far.
+    /// Adds all of these.
+    pub fn extend(&mut self, others: &Violations) {
+        for violation in &others.told {
+            self.add(violation.field.as_str(), violation.code, violation.description.as_str());
+        }
+        self.leave(others.left);
+    }
+
+    /// The same faults, each as `change` makes it.
+    pub fn map(self, mut change: impl FnMut(Violation) -> Violation) -> Violations {
+        let mut changed = Violations { left: self.left, ..Violations::new() };
+        for Violation { field, code, description } in self.told.into_iter().map(&mut change) {
+            changed.add(field, code, description);
+        }
+        changed
+    }
+
+    /// Whether there was no fault.
+    pub fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// The faults so far that are told.
     pub fn as_slice(&self) -> &[Violation] {
-        &self.0
+        &self.told
     }
 
     /// Fails with `validation_failed` if there was any fault.
     pub fn check(self) -> Result<(), Error> {
-        if self.0.is_empty() { Ok(()) } else { Err(Error::validation(self.0)) }
+        if self.is_empty() { Ok(()) } else { Err(Error::validation(self)) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.told.len() >= MAX_FAULTS || self.bytes >= MAX_FAULT_BYTES
+    }
+
+    fn leave(&mut self, faults: usize) {
+        if self.left == 0 && faults > 0 {
+            FAULTS.reached();
+        }
+        self.left += faults;
+    }
+
+    /// How many there were, told or not.
+    fn count(&self) -> usize {
+        self.told.len() + self.left
+    }
+}
+
+impl FromIterator<Violation> for Violations {
+    fn from_iter<I: IntoIterator<Item = Violation>>(violations: I) -> Self {
+        let mut collected = Violations::new();
+        for Violation { field, code, description } in violations {
+            collected.add(field, code, description);
+        }
+        collected
+    }
+}
+
+/// The metadata of how many faults there were, told or not.
+pub const FAULT_COUNT: &str = "fault_count";
+
+impl Violation {
+    /// Stands for faults that are not told.
+    pub fn left_out(count: usize) -> Violation {
+        let description = format!("there are {count} more faults, which do not fit into the answer");
+        Violation { field: String::new(), code: "too_many", description }
     }
 }
 
@@ -71,7 +149,7 @@ struct Inner {
     code: Code,
     message: String,
     metadata: BTreeMap<&'static str, String>,
-    violations: Vec<Violation>,
+    violations: Violations,
     resource: Option<(&'static str, String)>,
     retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -87,7 +165,7 @@ impl Error {
             code,
             message: cut::cut_message(message.into()),
             metadata: BTreeMap::new(),
-            violations: Vec::new(),
+            violations: Violations::new(),
             resource: None,
             retry_after: None,
             source: None,
@@ -115,24 +193,29 @@ impl Error {
     }
 
     /// The request has these faults.
-    pub fn validation(violations: Vec<Violation>) -> Self {
+    pub fn validation(violations: Violations) -> Self {
+        let count = violations.count();
         let message = match violations.as_slice() {
-            [only] => format!("{}: {}", only.field, only.description),
-            many => format!("The request has {} faults.", many.len()),
+            [only] if count == 1 => format!("{}: {}", only.field, only.description),
+            _ => format!("The request has {count} faults."),
         };
         let mut error = Error::new(Code::ValidationFailed, message);
-        error.0.violations = violations;
-        error
+        if count > 1 {
+            error = error.with(FAULT_COUNT, count);
+        }
+        error.at(violations)
     }
 
     /// The request has this one fault.
     pub fn invalid(field: impl Into<String>, code: &'static str, description: impl Into<String>) -> Self {
-        Error::validation(vec![Violation { field: field.into(), code, description: description.into() }])
+        let mut violations = Violations::new();
+        violations.add(field, code, description);
+        Error::validation(violations)
     }
 
     /// Adds where in the request the causes lie, if there may be many.
     pub fn at(mut self, places: Violations) -> Self {
-        self.0.violations = places.0;
+        self.0.violations = places;
         self
     }
 
@@ -142,10 +225,16 @@ impl Error {
         self
     }
 
-    /// Adds a list of values to the metadata, each of which is [`cut`] where it is long.
+    /// Adds a list of values to the metadata, as many of them as fit, each of which is [`cut`] where it is long.
     pub fn with_list<T: ToString>(mut self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
-        let values = values.into_iter().map(|value| serde_json::Value::String(cut(&value.to_string()).into_owned()));
-        self.0.metadata.insert(name, serde_json::Value::Array(values.collect()).to_string());
+        let mut bytes = 0;
+        let values = values.into_iter().map(|value| cut(&value.to_string()).into_owned());
+        let values = values.take_while(|value| {
+            bytes += value.len();
+            bytes <= MAX_LIST_BYTES
+        });
+        let list = serde_json::Value::Array(values.map(serde_json::Value::String).collect());
+        self.0.metadata.insert(name, list.to_string());
         self
     }
 
@@ -179,7 +268,12 @@ impl Error {
 
     /// The faults of the request.
     pub fn violations(&self) -> &[Violation] {
-        &self.0.violations
+        self.0.violations.as_slice()
+    }
+
+    /// The faults of the request, for another error.
+    pub fn into_violations(self) -> Violations {
+        self.0.violations
     }
 
     /// The cause and its causes in one line, for the log.
@@ -203,7 +297,7 @@ pub fn one_line(text: &str) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.0.code, self.0.message)?;
-        for violation in &self.0.violations {
+        for violation in self.violations() {
             write!(f, "; {}: {}", violation.field, violation.description)?;
         }
         Ok(())
@@ -228,7 +322,8 @@ impl From<Error> for tonic::Status {
         let metadata: HashMap<String, String> = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let mut details = ErrorDetails::with_error_info(code.reason(), DOMAIN, metadata);
         if !violations.is_empty() {
-            let violations = violations.into_iter().map(|violation| tonic_types::FieldViolation {
+            let left = (violations.left > 0).then(|| Violation::left_out(violations.left));
+            let violations = violations.told.into_iter().chain(left).map(|violation| tonic_types::FieldViolation {
                 field: violation.field,
                 description: violation.description,
                 reason: violation.code.to_ascii_uppercase(),
@@ -282,6 +377,42 @@ mod tests {
         let list = status.get_error_details().error_info().map(|info| info.metadata["expected"].clone()).unwrap_or_default();
         assert_eq!(serde_json::from_str::<Vec<String>>(&list).expect("a JSON array")[1], "`,`");
         assert!(Error::new(Code::AlreadyExists, format!("The id `{long}` is taken.")).message().len() < 1100);
+    }
+
+    #[test]
+    fn what_is_told_of_faults_stays_small_and_says_how_many_there_were() {
+        let mut violations = Violations::new();
+        for n in 0..100_000 {
+            violations.add(format!("{n}{}", "ä".repeat(100_000)), "invalid", "é".repeat(100_000));
+        }
+        let first = violations.as_slice()[0].clone();
+        assert_eq!((first.field.chars().count(), first.description.chars().count()), (257, 1025));
+        assert!(first.field.ends_with('…') && first.description.ends_with('…'));
+        let error = Error::validation(violations);
+        assert_eq!((error.message(), error.member(FAULT_COUNT)), ("The request has 100000 faults.", Some("100000")));
+        let mut others = Violations::new();
+        others.add("a", "invalid", "is wrong");
+        others.append(&error);
+        let status = tonic::Status::from(Error::validation(others));
+        assert!(status.details().len() < 2 * MAX_FAULT_BYTES, "{}", status.details().len());
+        let told = status.get_details_bad_request().expect("a bad request").field_violations;
+        let last = told.last().expect("one");
+        assert_eq!(last.description, format!("there are {} more faults, which do not fit into the answer", 100_002 - told.len()));
+    }
+
+    #[test]
+    fn an_answer_stays_small_whatever_its_request_held() {
+        let long = "x".repeat(1_000_000);
+        let errors = [
+            Error::not_found("entity", &long),
+            Error::new(Code::InvalidFilter, long.clone()).with("position", 1).with_list("expected", vec![long.clone(); 100]),
+            Error::invalid(long.clone(), "invalid", long.clone()),
+        ];
+        for error in errors {
+            let status = tonic::Status::from(error);
+            assert!(status.details().len() + status.message().len() < 16 << 10, "{}", status.details().len());
+        }
+        assert_eq!((cut_at("äö".to_owned(), 2), cut_at("äöü".to_owned(), 2)), ("äö".to_owned(), "äö…".to_owned()));
     }
 
     #[test]

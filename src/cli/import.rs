@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use prost_types::Struct;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
@@ -20,9 +19,10 @@ use crate::access::queries::NewKey;
 use crate::config::{Database, Serve};
 use crate::db::Mode;
 use crate::error::{Error, Result};
+use crate::proto::object::Struct;
+use crate::proto::v1;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
 use crate::proto::v1::import_entities_response::Answer;
-use crate::proto::{convert, v1};
 
 /// How many lines are on their way to the service.
 const IN_FLIGHT: usize = 256;
@@ -101,7 +101,7 @@ enum LineState {
 
 impl From<Line> for v1::NewEntity {
     fn from(line: Line) -> Self {
-        let object = |members: Map<String, Value>| -> Struct { convert::to_struct(Value::Object(members)) };
+        let object = |members: Map<String, Value>| Struct::from_json(&Value::Object(members));
         let dependents = line.dependents.into_iter();
         v1::NewEntity {
             entity_id: line.entity_id,

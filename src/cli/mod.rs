@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod allocator;
 mod bench;
 mod bulk_delete;
 mod client;
@@ -79,6 +80,9 @@ pub fn command() -> clap::Command {
 /// Runs the command line of this process. A failure is one sentence on stderr and exit code 1; wrong usage is exit code 2.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Serve(_)) {
+        allocator::settle();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

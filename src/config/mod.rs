@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+mod bodies;
 mod kept;
 mod listeners;
 mod parse;
 mod shares;
 
+pub use bodies::Bodies;
+pub use kept::Kept;
 pub use listeners::{Listeners, Reflection};
 pub use shares::Shares;
-
-pub use kept::Kept;
 
 use parse::{origin, seconds, stream_name, subject_prefix};
 
@@ -132,6 +133,10 @@ pub struct Serve {
     /// Largest message and largest body, in bytes
     #[arg(long, env = "OFFBOARD_MAX_BODY_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
     pub max_body_bytes: usize,
+
+    /// What bodies may cost.
+    #[command(flatten)]
+    pub bodies: Bodies,
 
     /// Calls at once; further ones are turned away
     #[arg(long, env = "OFFBOARD_MAX_CONCURRENT_CALLS", default_value_t = 1024)]

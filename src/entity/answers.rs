@@ -21,7 +21,7 @@ impl Answer for v1::Entity {
         if caller.may(Scope::EntitiesRead) {
             return;
         }
-        (self.attributes, self.portfolio_id) = (Some(prost_types::Struct::default()), None);
+        (self.attributes, self.portfolio_id) = (Some(crate::proto::object::Struct::default()), None);
         self.components.clear();
         if let Some(hold) = self.hold.as_mut().filter(|hold| hold.placed_by != caller.principal_id.to_string()) {
             hold.reason.clear();

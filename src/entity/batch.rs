@@ -28,7 +28,7 @@ impl EntityService {
                 return Err(refusal.into());
             }
             let created_at = outcome.created_at.ok_or_else(|| Error::internal("a batch without a member"))?;
-            let entities = batch.iter().map(|new| to_proto(new.clone().into_entity(created_at), &caller.realm)).collect();
+            let entities = batch.iter().map(|new| to_proto(new.to_entity(created_at), &caller.realm)).collect();
             Ok(Response::new(v1::BatchCreateEntitiesResponse { entities }))
         };
         once.transaction(&self.db, create).await

@@ -14,6 +14,7 @@ use crate::entity::index::model::Declared;
 use crate::entity::index::queries::{DeclaredColumn, declared, index_change};
 use crate::entity::model::{Entity, State};
 use crate::entity::update::Changes;
+use crate::proto::object::{Objects, Struct};
 
 /// An entity that nobody else can change or remove before the transaction ends.
 #[derive(Debug, Queryable)]
@@ -21,7 +22,7 @@ pub struct Locked {
     /// The entity.
     pub entity: Entity,
     /// Its references to other systems, a JSON array.
-    pub crosswalks: Json,
+    pub crosswalks: Objects,
     /// Whether its hold, if it has one, was placed with the scope `admin`.
     pub hold_by_admin: bool,
 }
@@ -78,7 +79,7 @@ pub fn update(connection: &mut PgConnection, caller: &Caller, entity: &Entity, c
     };
     let (version, at, declared): (i64, DateTime<Utc>, Option<Json>) = statement.get_result(connection)?;
     if let Some(attributes) = changes.attributes.as_ref().filter(|_| declared.is_some()) {
-        index_change(connection, &caller.realm, &Declared::read(declared), id, (&entity.attributes, attributes))?;
+        index_change(connection, &caller.realm, &Declared::read(declared), id, (&entity.attributes.to_json(), &attributes.to_json()))?;
     }
     Ok(Step { version, at })
 }
@@ -90,9 +91,9 @@ statement! {
         principal: Uuid as SqlUuid,
         id: &'a str as Text,
         new_type: Option<&'a str> as Nullable<Text>,
-        attributes: Option<&'a Json> as Nullable<Jsonb>,
+        attributes: Option<&'a Struct> as Nullable<Jsonb>,
         components: Option<&'a [Uuid]> as Nullable<Array<SqlUuid>>,
-        crosswalks: Option<&'a Json> as Nullable<Jsonb>,
+        crosswalks: Option<&'a Objects> as Nullable<Jsonb>,
         names: Vec<&'static str> as Array<Text>,
     } -> (BigInt, Timestamptz, DeclaredColumn),
     concat!("WITH changed AS (

@@ -1,12 +1,12 @@
 //! What hangs on an entity. Pure.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value as Json;
 
 use crate::db::id;
 use crate::entity::fields::check_kind;
 use crate::entity::new_entity::MAX_DEPENDENTS;
 use crate::error::{Code, Error, Violations};
+use crate::proto::object::Struct;
 
 /// Names one thing that hangs on an entity.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub struct Dependent {
     /// The id.
     pub id: String,
     /// A JSON object.
-    pub data: Json,
+    pub data: Struct,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When its data was last changed.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::{PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use serde_json::Value as Json;
+use prost::Message as _;
 use uuid::Uuid;
 
 use crate::access::Caller;
@@ -12,10 +12,10 @@ use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
 use crate::entity::dependent::{Act, Dependent, DependentKey};
-use crate::entity::fields::weight;
 use crate::entity::list::BEHIND_ALL;
 use crate::entity::new_entity::MAX_DEPENDENTS;
 use crate::filter::{Filter, Kind, Property, Vocabulary};
+use crate::proto::object::Struct;
 
 /// About how many bytes a dependent has besides its data.
 const FIXED_BYTES: usize = 512;
@@ -67,7 +67,7 @@ pub fn list(
     let statement = ListDependents { realm: realm.id(), entity, after_kind, after_id, until, limit };
     let statement = statement.filtered(filter.map(Filter::predicate));
     let rows = statement.load_iter::<Dependent, PgRowByRowLoadingMode>(connection)?;
-    let page = bounded::read(rows, PAGE_BYTES, |dependent: &Dependent| FIXED_BYTES + weight(&dependent.data))?;
+    let page = bounded::read(rows, PAGE_BYTES, |dependent: &Dependent| FIXED_BYTES + dependent.data.encoded_len())?;
     // The entity last: of one that goes meanwhile nothing is told.
     let (is_there,) = IsVisible { realm: realm.id(), entity }.get_result(connection)?;
     Ok(Some(page).filter(|_| is_there))
@@ -103,7 +103,7 @@ statement! {
 #[derive(Debug, Queryable)]
 pub struct Spot {
     /// The data that is there.
-    pub data: Option<Json>,
+    pub data: Option<Struct>,
     /// When what is there was created.
     pub created_at: Option<DateTime<Utc>>,
     /// When what is there was last changed.
@@ -136,7 +136,7 @@ statement! {
 }
 
 /// Creates a dependent of a locked entity, or replaces its data.
-pub fn put(connection: &mut PgConnection, caller: &Caller, key: &DependentKey, data: &Json, act: Act) -> Work<Dependent> {
+pub fn put(connection: &mut PgConnection, caller: &Caller, key: &DependentKey, data: &Struct, act: Act) -> Work<Dependent> {
     let statement = Put {
         realm: caller.realm.id(),
         principal: caller.principal_id,
@@ -157,7 +157,7 @@ statement! {
         entity: &'a str as Text,
         kind: &'a str as Text,
         id: &'a str as Text,
-        data: &'a Json as Jsonb,
+        data: &'a Struct as Jsonb,
         act: &'a str as Text,
     } -> DependentRow,
     "WITH put AS (

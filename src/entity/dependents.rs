@@ -128,7 +128,7 @@ pub(super) fn to_proto(dependent: Dependent, entity_id: &str) -> v1::Dependent {
         entity_id: entity_id.to_owned(),
         kind: dependent.kind,
         id: dependent.id,
-        data: Some(convert::to_struct(dependent.data)),
+        data: Some(dependent.data),
         created_at: Some(convert::timestamp(dependent.created_at)),
         updated_at: Some(convert::timestamp(dependent.updated_at)),
     }

@@ -4,12 +4,12 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::error::Violations;
-use crate::proto::convert;
+use crate::proto::object::{self, Objects, Struct};
 
 /// The deepest nesting of attributes and other JSON objects.
 const MAX_DEPTH: usize = 32;
 /// The largest JSON object, in the bytes of its message.
-pub const MAX_OBJECT_BYTES: usize = 1 << 20;
+pub const MAX_OBJECT_BYTES: usize = object::MAX_BYTES;
 const MAX_COMPONENTS: usize = 1_000;
 const MAX_CROSSWALKS: usize = 1_000;
 const MAX_TYPE_CHARACTERS: usize = 256;
@@ -25,16 +25,12 @@ pub fn check_type(text: &str, field: &str, faults: &mut Violations) {
 }
 
 /// A JSON object of a message within the bounds of size and depth; absent is empty.
-pub fn object(message: Option<prost_types::Struct>, field: &str, faults: &mut Violations) -> Json {
-    let Some(message) = message else { return Json::Object(serde_json::Map::new()) };
-    if prost::Message::encoded_len(&message) > MAX_OBJECT_BYTES {
-        faults.add(field, "too_long", "must be at most 1 MiB");
-        return Json::Null;
+pub fn object(message: Option<Struct>, field: &str, faults: &mut Violations) -> Struct {
+    let message = message.unwrap_or_default();
+    if let Some(fault) = message.fault(MAX_DEPTH) {
+        faults.add(field, fault.code(), fault.description());
     }
-    convert::from_struct(message, MAX_DEPTH).unwrap_or_else(|fault| {
-        faults.add(field, "invalid", fault);
-        Json::Null
-    })
+    message
 }
 
 /// The ids of components; `at` is the path of what has them.
@@ -52,13 +48,13 @@ pub fn check_components(components: &[String], at: &str, faults: &mut Violations
     checked
 }
 
-/// The references to other systems, a JSON array; `at` is the path of what has them.
-pub fn check_crosswalks(crosswalks: Vec<prost_types::Struct>, at: &str, faults: &mut Violations) -> Json {
+/// The references to other systems; `at` is the path of what has them.
+pub fn check_crosswalks(crosswalks: Vec<Struct>, at: &str, faults: &mut Violations) -> Objects {
     if crosswalks.len() > MAX_CROSSWALKS {
         faults.add(format!("{at}.crosswalks"), "too_many", "must be at most 1,000");
     }
     let crosswalks = crosswalks.into_iter().take(MAX_CROSSWALKS).enumerate();
-    crosswalks.map(|(n, value)| object(Some(value), &format!("{at}.crosswalks[{n}]"), faults)).collect()
+    Objects(crosswalks.map(|(n, value)| object(Some(value), &format!("{at}.crosswalks[{n}]"), faults)).collect())
 }
 
 /// Adds a fault unless `text` is a kind of dependents.
@@ -99,7 +95,7 @@ mod tests {
             (0..2_000).map(|n| (format!("k{n}"), json!([[n], {"n": n}]))).collect::<serde_json::Map<_, _>>().into(),
         ];
         for value in values {
-            let (weight, bytes) = (weight(&value), prost::Message::encoded_len(&convert::to_struct(value)));
+            let (weight, bytes) = (weight(&value), prost::Message::encoded_len(&Struct::from_json(&value)));
             assert!(weight >= bytes && weight <= 2 * bytes, "{weight} for {bytes}");
         }
     }

@@ -15,7 +15,9 @@ use crate::access::{self, Authenticator, Caller, Once, shows_nothing};
 use crate::db::{Db, Work};
 use crate::entity::new_entity::NewEntity;
 use crate::entity::queries;
-use crate::error::Error;
+use crate::error::{Error, cut_at};
+use crate::limits::faults::{MAX_DESCRIPTION_CHARACTERS, MAX_FIELD_CHARACTERS};
+use crate::limits::memory::Account;
 use crate::proto::v1;
 use crate::proto::v1::import_entities_response::Answer;
 
@@ -37,9 +39,10 @@ pub async fn run(
     db: Db,
     authenticator: Authenticator,
     once: Once,
+    account: Option<Account>,
     source: Streaming<v1::ImportEntitiesRequest>,
 ) -> Result<Answers, Status> {
-    let mut import = Import::new(db, authenticator, once, source);
+    let mut import = Import::new(db, authenticator, once, account, source);
     let Some(first) = import.next().await.transpose()? else { return Ok(stream::empty().boxed()) };
     let rest = stream::unfold(import, |mut import| async move { Some((import.next().await?, import)) });
     Ok(stream::once(std::future::ready(Ok(first))).chain(rest).boxed())
@@ -84,6 +87,8 @@ type Writing = Pin<Box<dyn Future<Output = Result<Results, Status>> + Send>>;
 struct Import {
     db: Db,
     once: Once,
+    /// What the lines cost that are received and not written.
+    account: Option<Account>,
     source: Streaming<v1::ImportEntitiesRequest>,
     /// Whether the source may have more.
     open: bool,
@@ -129,11 +134,18 @@ impl Batch {
 }
 
 impl Import {
-    fn new(db: Db, authenticator: Authenticator, once: Once, source: Streaming<v1::ImportEntitiesRequest>) -> Self {
+    fn new(
+        db: Db,
+        authenticator: Authenticator,
+        once: Once,
+        account: Option<Account>,
+        source: Streaming<v1::ImportEntitiesRequest>,
+    ) -> Self {
         Import {
             db,
             expelled: Box::pin(authenticator.expelled(once.caller().clone())),
             once,
+            account,
             source,
             open: true,
             batch: Batch::default(),
@@ -235,6 +247,9 @@ impl Import {
     }
 
     fn tell(&mut self, Results { results }: Results) {
+        if let Some(account) = &self.account {
+            account.release(results.len());
+        }
         for result in results {
             match result.outcome() {
                 v1::ImportOutcome::Created => self.summary.created += 1,
@@ -297,7 +312,8 @@ impl Checked {
 
 fn refused(line: i64, entity_id: String, error: &Error) -> v1::ImportResult {
     let faults: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
-    let message = if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") };
+    let message = if faults.is_empty() { error.message().to_owned() } else { cut_at(faults.join("; "), MAX_DESCRIPTION_CHARACTERS) };
+    let entity_id = cut_at(entity_id, MAX_FIELD_CHARACTERS);
     let error = v1::JobError { code: error.code().name().to_owned(), message };
     v1::ImportResult { line, entity_id, outcome: v1::ImportOutcome::Failed.into(), error: Some(error) }
 }

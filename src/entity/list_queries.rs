@@ -5,12 +5,12 @@ use diesel::pg::{Pg, PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use prost::Message as _;
 
 use crate::db::schema::entity;
 use crate::db::statement::{Segment, segments};
 use crate::db::{Realm, Work};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
-use crate::entity::fields::weight;
 use crate::entity::index::lookup_queries::{self, Candidates};
 use crate::entity::list::{Key, Order, Place};
 use crate::entity::model::Entity;
@@ -66,7 +66,7 @@ pub fn get_many(connection: &mut PgConnection, realm: &Realm, ids: &[String], at
 }
 
 fn bytes(entity: &Entity) -> usize {
-    FIXED_BYTES + weight(&entity.attributes) + 40 * entity.components.len()
+    FIXED_BYTES + entity.attributes.encoded_len() + 40 * entity.components.len()
 }
 
 /// The statement of a page, with named parameters.

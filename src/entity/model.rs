@@ -1,11 +1,11 @@
 //! What an entity is, and how it moves through its life. Pure.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::db::text_enum;
 use crate::error::{Code, Error, Result};
+use crate::proto::object::Struct;
 
 text_enum! {
     /// Where an entity stands in its life. What is gone has no row, and so no state.
@@ -97,7 +97,7 @@ pub struct Entity {
     /// Where it stands.
     pub state: State,
     /// Its attributes, a JSON object.
-    pub attributes: Json,
+    pub attributes: Struct,
     /// The parts that go with it.
     pub components: Vec<Uuid>,
     /// The portfolio it is in.

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::access::{Caller, Scope};
@@ -11,6 +10,7 @@ use crate::db::id;
 use crate::entity::fields::{check_components, check_crosswalks, check_kind, check_type, object};
 use crate::entity::model::{Entity, State};
 use crate::error::{Result, Violations};
+use crate::proto::object::{Objects, Struct};
 use crate::proto::v1;
 
 /// How many things may hang on one entity.
@@ -28,9 +28,9 @@ pub struct NewEntity {
     /// `Onboarding` or `Active`.
     pub state: State,
     /// Its attributes, a JSON object.
-    pub attributes: Json,
-    /// References to it in other systems, a JSON array.
-    pub crosswalks: Json,
+    pub attributes: Struct,
+    /// References to it in other systems.
+    pub crosswalks: Objects,
     /// The parts that go with it.
     pub components: Vec<Uuid>,
     /// What hangs on it.
@@ -47,14 +47,14 @@ impl NewEntity {
     }
 
     /// What it is once it was created.
-    pub fn into_entity(self, created_at: DateTime<Utc>) -> Entity {
+    pub fn to_entity(&self, created_at: DateTime<Utc>) -> Entity {
         Entity {
-            id: self.id,
-            type_: self.type_,
+            id: self.id.clone(),
+            type_: self.type_.clone(),
             state: self.state,
-            attributes: self.attributes,
-            components: self.components,
-            portfolio_id: self.portfolio_id,
+            attributes: self.attributes.clone(),
+            components: self.components.clone(),
+            portfolio_id: self.portfolio_id.clone(),
             hold_reason: None,
             hold_placed_by: None,
             hold_placed_at: None,
@@ -73,7 +73,7 @@ pub struct NewDependent {
     /// Unique among the entity's dependents of the kind.
     pub id: String,
     /// A JSON object.
-    pub data: Json,
+    pub data: Struct,
 }
 
 impl NewEntity {
@@ -164,6 +164,6 @@ mod tests {
         let entity = NewEntity::check(v1::NewEntity { r#type: "t".to_owned(), ..Default::default() }, "entity").unwrap();
         assert_eq!(entity.id, entity.incarnation.to_string());
         assert_eq!(entity.state, State::Active);
-        assert_eq!(entity.attributes, serde_json::json!({}));
+        assert_eq!(entity.attributes, Struct::default());
     }
 }

@@ -17,6 +17,7 @@ use crate::entity::index::queries::{DeclaredColumn, declared, index_new};
 use crate::entity::model::Entity;
 use crate::entity::new_entity::NewEntity;
 use crate::error::one_line;
+use crate::proto::object::{Objects, Struct};
 
 /// The entity with this id, unless it is missing or deleted.
 pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Entity>> {
@@ -112,7 +113,7 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
     }
     if declared.is_some() {
         let declared = Declared::read(declared);
-        let fresh = tried.into_iter().filter(|new| created.contains(&new.id)).map(|new| (new.id.as_str(), &new.attributes));
+        let fresh = tried.into_iter().filter(|new| created.contains(&new.id)).map(|new| (new.id.as_str(), new.attributes.to_json()));
         index_new(connection, realm, &declared, fresh)?;
     }
     for (place, new) in batch.iter().enumerate() {
@@ -149,14 +150,14 @@ struct Rows<'a> {
     incarnations: Vec<Uuid>,
     types: Vec<&'a str>,
     states: Vec<&'a str>,
-    attributes: Vec<&'a Json>,
-    crosswalks: Vec<&'a Json>,
+    attributes: Vec<&'a Struct>,
+    crosswalks: Vec<&'a Objects>,
     components: Vec<Json>,
     portfolio_ids: Vec<Option<&'a str>>,
     dependent_entity_ids: Vec<&'a str>,
     dependent_kinds: Vec<&'a str>,
     dependent_ids: Vec<&'a str>,
-    dependent_data: Vec<&'a Json>,
+    dependent_data: Vec<&'a Struct>,
 }
 
 impl<'a> Rows<'a> {
@@ -210,14 +211,14 @@ statement! {
         incarnations: Vec<Uuid> as Array<SqlUuid>,
         types: Vec<&'a str> as Array<Text>,
         states: Vec<&'a str> as Array<Text>,
-        attributes: Vec<&'a Json> as Array<Jsonb>,
-        crosswalks: Vec<&'a Json> as Array<Jsonb>,
+        attributes: Vec<&'a Struct> as Array<Jsonb>,
+        crosswalks: Vec<&'a Objects> as Array<Jsonb>,
         components: Vec<Json> as Array<Jsonb>,
         portfolio_ids: Vec<Option<&'a str>> as Array<Nullable<Text>>,
         dependent_entity_ids: Vec<&'a str> as Array<Text>,
         dependent_kinds: Vec<&'a str> as Array<Text>,
         dependent_ids: Vec<&'a str> as Array<Text>,
-        dependent_data: Vec<&'a Json> as Array<Jsonb>,
+        dependent_data: Vec<&'a Struct> as Array<Jsonb>,
     } -> (Text, Timestamptz, Bool, DeclaredColumn),
     concat!("WITH began AS MATERIALIZED (SELECT clock_timestamp() AS at),
      fresh AS (

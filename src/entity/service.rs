@@ -9,6 +9,7 @@ use crate::entity::model::{Entity, State};
 use crate::entity::new_entity::NewEntity;
 use crate::entity::queries;
 use crate::error::{Code, Error, Result, Violations};
+use crate::limits::memory::Account;
 use crate::proto::v1::entity_service_server::EntityService as Service;
 use crate::proto::{answer, convert, v1};
 
@@ -45,7 +46,7 @@ impl Service for EntityService {
             }
             let created_at = outcome.created_at.ok_or_else(|| taken(&new.id))?;
             let location = format!("/v1/entities/{}", new.id);
-            Ok(answer::created(to_proto(new.clone().into_entity(created_at), &caller.realm), &location))
+            Ok(answer::created(to_proto(new.to_entity(created_at), &caller.realm), &location))
         };
         once.transaction(&self.db, create).await
     }
@@ -120,7 +121,8 @@ impl Service for EntityService {
 
     async fn import_entities(&self, request: Request<Streaming<v1::ImportEntitiesRequest>>) -> Result<Response<import::Answers>, Status> {
         let once = Once::of_stream(&request)?;
-        Ok(Response::new(import::run(self.db.clone(), self.authenticator.clone(), once, request.into_inner()).await?))
+        let account = request.extensions().get::<Account>().cloned();
+        Ok(Response::new(import::run(self.db.clone(), self.authenticator.clone(), once, account, request.into_inner()).await?))
     }
 }
 
@@ -148,7 +150,7 @@ pub(crate) fn to_proto(entity: Entity, realm: &Realm) -> v1::Entity {
             State::Offboarding => v1::EntityState::Offboarding,
         }
         .into(),
-        attributes: Some(convert::to_struct(entity.attributes)),
+        attributes: Some(entity.attributes),
         components: entity.components.iter().map(ToString::to_string).collect(),
         portfolio_id: entity.portfolio_id,
         hold,

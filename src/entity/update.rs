@@ -9,7 +9,8 @@ use crate::db::id;
 use crate::entity::fields::{MAX_OBJECT_BYTES, check_components, check_crosswalks, check_type, object};
 use crate::entity::model::Entity;
 use crate::error::{Code, Error, Result, Violations, cut};
-use crate::proto::{convert, v1};
+use crate::proto::object::{Objects, Struct};
+use crate::proto::v1;
 
 /// What can be changed, as the mask names it.
 const UPDATABLE: [&str; 4] = ["type", "attributes", "components", "crosswalks"];
@@ -22,7 +23,7 @@ pub struct EntityUpdate {
     type_: Option<String>,
     attributes: Option<Attributes>,
     components: Option<Vec<Uuid>>,
-    crosswalks: Option<Json>,
+    crosswalks: Option<Objects>,
     expected_version: Option<i64>,
 }
 
@@ -30,9 +31,9 @@ pub struct EntityUpdate {
 #[derive(Clone, Debug)]
 enum Attributes {
     /// This is merged into them.
-    Merge(Json),
+    Merge(Struct),
     /// They become this.
-    Replace(Json),
+    Replace(Struct),
 }
 
 /// What an update changes in an entity: those parts that are not as they were.
@@ -41,11 +42,11 @@ pub struct Changes {
     /// The new type.
     pub type_: Option<String>,
     /// All of the attributes.
-    pub attributes: Option<Json>,
+    pub attributes: Option<Struct>,
     /// All of the components.
     pub components: Option<Vec<Uuid>>,
     /// All of the crosswalks.
-    pub crosswalks: Option<Json>,
+    pub crosswalks: Option<Objects>,
 }
 
 impl Changes {
@@ -100,13 +101,13 @@ impl EntityUpdate {
     }
 
     /// What changes in an entity that has these crosswalks, or `state_conflict` if it is at another version than was expected.
-    pub fn changes(&self, entity: &Entity, crosswalks: &Json) -> Result<Changes> {
+    pub fn changes(&self, entity: &Entity, crosswalks: &Objects) -> Result<Changes> {
         if let Some(expected) = self.expected_version.filter(|expected| *expected != entity.version) {
             return Err(another_version(entity, expected));
         }
         let attributes = self.attributes.as_ref().map(|change| change.apply_to(&entity.attributes)).filter(|new| *new != entity.attributes);
         // The merged is no deeper than the deeper of the two, but it may be larger.
-        let is_too_large = |attributes: &Json| prost::Message::encoded_len(&convert::to_struct(attributes.clone())) > MAX_OBJECT_BYTES;
+        let is_too_large = |attributes: &Struct| prost::Message::encoded_len(attributes) > MAX_OBJECT_BYTES;
         if attributes.as_ref().is_some_and(is_too_large) {
             return Err(Error::invalid("entity.attributes", "too_long", "must be at most 1 MiB, also once they are merged"));
         }
@@ -120,13 +121,13 @@ impl EntityUpdate {
 }
 
 impl Attributes {
-    fn apply_to(&self, current: &Json) -> Json {
+    fn apply_to(&self, current: &Struct) -> Struct {
         match self {
             Attributes::Replace(new) => new.clone(),
             Attributes::Merge(patch) => {
-                let mut merged = current.clone();
-                merge(&mut merged, patch);
-                merged
+                let mut merged = current.to_json();
+                merge(&mut merged, &patch.to_json());
+                Struct::from_json(&merged)
             }
         }
     }
@@ -185,10 +186,10 @@ mod tests {
     fn entity() -> Entity {
         let message = v1::NewEntity {
             r#type: "T".to_owned(),
-            attributes: Some(convert::to_struct(json!({"a": {"b": 1, "c": [1]}, "d": null}))),
+            attributes: Some(Struct::from_json(&json!({"a": {"b": 1, "c": [1]}, "d": null}))),
             ..Default::default()
         };
-        NewEntity::check(message, "entity").unwrap().into_entity(chrono::Utc::now())
+        NewEntity::check(message, "entity").unwrap().to_entity(chrono::Utc::now())
     }
 
     fn request(message: v1::EntityUpdate, paths: &[&str]) -> v1::UpdateEntityRequest {
@@ -197,12 +198,12 @@ mod tests {
     }
 
     fn attributes(value: Json) -> v1::EntityUpdate {
-        v1::EntityUpdate { attributes: Some(convert::to_struct(value)), ..Default::default() }
+        v1::EntityUpdate { attributes: Some(Struct::from_json(&value)), ..Default::default() }
     }
 
     fn changes(message: v1::EntityUpdate, paths: &[&str]) -> Changes {
         let (_, update) = EntityUpdate::check(request(message, paths)).unwrap();
-        update.changes(&entity(), &json!([])).unwrap()
+        update.changes(&entity(), &Objects::default()).unwrap()
     }
 
     /// The test cases of RFC 7396, appendix A.
@@ -234,10 +235,10 @@ mod tests {
     #[test]
     fn attributes_are_merged_replaced_or_cleared() {
         let patch = || attributes(json!({"a": {"c": null, "x": 2}}));
-        assert_eq!(changes(patch(), &[]).attributes, Some(json!({"a": {"b": 1, "x": 2}, "d": null})));
+        assert_eq!(changes(patch(), &[]).attributes, Some(Struct::from_json(&json!({"a": {"b": 1, "x": 2}, "d": null}))));
         let whole = v1::EntityUpdate { replace_attributes: true, ..patch() };
-        assert_eq!(changes(whole, &["attributes"]).attributes, Some(json!({"a": {"c": null, "x": 2}})));
-        assert_eq!(changes(v1::EntityUpdate::default(), &["attributes"]).attributes, Some(json!({})));
+        assert_eq!(changes(whole, &["attributes"]).attributes, Some(Struct::from_json(&json!({"a": {"c": null, "x": 2}}))));
+        assert_eq!(changes(v1::EntityUpdate::default(), &["attributes"]).attributes, Some(Struct::default()));
     }
 
     #[test]
@@ -286,13 +287,13 @@ mod tests {
     fn another_version_and_attributes_that_grow_too_large_are_refused() {
         let expecting = v1::EntityUpdate { expected_version: Some(2), r#type: "New".to_owned(), ..Default::default() };
         let (_, update) = EntityUpdate::check(request(expecting, &[])).unwrap();
-        assert_eq!(update.changes(&entity(), &json!([])).unwrap_err().code(), Code::StateConflict);
+        assert_eq!(update.changes(&entity(), &Objects::default()).unwrap_err().code(), Code::StateConflict);
 
         let half = || "x".repeat(600_000);
         let (_, update) = EntityUpdate::check(request(attributes(json!({"second": half()})), &[])).unwrap();
-        let large = Entity { attributes: json!({"first": half()}), ..entity() };
-        assert_eq!(update.changes(&large, &json!([])).unwrap_err().violations()[0].field, "entity.attributes");
-        let replaced = Entity { attributes: json!({"second": half()}), ..entity() };
-        assert_eq!(update.changes(&replaced, &json!([])).unwrap(), Changes::default());
+        let large = Entity { attributes: Struct::from_json(&json!({"first": half()})), ..entity() };
+        assert_eq!(update.changes(&large, &Objects::default()).unwrap_err().violations()[0].field, "entity.attributes");
+        let replaced = Entity { attributes: Struct::from_json(&json!({"second": half()})), ..entity() };
+        assert_eq!(update.changes(&replaced, &Objects::default()).unwrap(), Changes::default());
     }
 }

@@ -26,6 +26,19 @@ pub(super) fn cut_message(mut message: String) -> String {
     message
 }
 
+/// A text with at most so many characters; where it was longer, `…` stands for the rest.
+pub fn cut_at(mut text: String, max: usize) -> String {
+    // No text has more characters than bytes.
+    if text.len() > max
+        && let Some((end, _)) = text.char_indices().nth(max)
+    {
+        text.truncate(end);
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -55,6 +55,11 @@ impl Annotations {
         self.limits(field).list.iter().any(|(word, value)| *word == "minItems" && value.as_i64() > Some(0))
     }
 
+    /// How many elements a list may have, if that is said.
+    pub fn takes_at_most(&self, field: &FieldDescriptor) -> Option<usize> {
+        self.limits(field).list.iter().find(|(word, _)| *word == "maxItems").and_then(|(_, value)| value.as_u64()?.try_into().ok())
+    }
+
     /// The HTTP statuses of a success, in order.
     pub fn statuses(&self, method: &MethodDescriptor) -> Vec<u16> {
         let options = method.options();

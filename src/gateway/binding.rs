@@ -10,6 +10,7 @@ use prost_reflect::{
 
 use super::annotations::Annotations;
 use super::json::{Cardinality, Field, FieldPath, Schema, Shape, Style};
+use super::opaque::FreeForm;
 use super::percent::Place;
 use super::raw::is_http_body;
 use super::route::Router;
@@ -18,6 +19,9 @@ use super::template::Template;
 /// A rule that cannot be obeyed. The text names the RPC.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    /// The descriptors cannot be put into the form that the gateway works with.
+    #[error("the descriptors cannot be read: {0}")]
+    Descriptors(String),
     /// A path is no path template.
     #[error("{rpc}: the path `{path}` cannot be read: {fault}")]
     Template {
@@ -152,8 +156,9 @@ impl Binding {
     }
 }
 
-/// Makes the routes of every RPC that has a rule, in every service that declares a spelling.
-pub fn routes(pool: &DescriptorPool) -> Result<Router<Arc<Binding>>, BuildError> {
+/// Makes the routes of every RPC that has a rule, in every service that declares a spelling. `free` says which fields of bytes are free-form
+/// values.
+pub fn routes(pool: &DescriptorPool, free: &FreeForm) -> Result<Router<Arc<Binding>>, BuildError> {
     let mut router = Router::default();
     let annotations = Annotations::of(pool);
     let extension = |name| pool.get_extension_by_name(name);
@@ -165,7 +170,7 @@ pub fn routes(pool: &DescriptorPool) -> Result<Router<Arc<Binding>>, BuildError>
             let services = pool.services().filter(|service| style_of(service, &json_style) == Some(style));
             services.flat_map(|service| service.methods().collect::<Vec<_>>()).filter(|method| method.options().has_extension(&http))
         };
-        let mut schema = Schema::new(style);
+        let mut schema = Schema::new(style, free);
         let mut rpcs = Vec::new();
         for method in methods() {
             let shapes = (schema.message_shape(method.input(), false), schema.message_shape(method.output(), false));

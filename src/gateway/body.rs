@@ -6,9 +6,12 @@ use futures::{Stream, stream};
 use http::{HeaderMap, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 
 use super::compression::Coding;
 use crate::error::{Code, Error};
+use crate::limits::bodies::{cost_of_json, kept_of_json};
+use crate::limits::memory::Account;
 use crate::limits::requests::MESSAGE_BYTES;
 
 /// The form of a body.
@@ -55,38 +58,86 @@ pub fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Error> {
         .map_err(|()| Error::new(Code::UnsupportedMediaType, "The body may be compressed by gzip or zstd, and by nothing else."))
 }
 
-/// Reads a body that is not larger than the limit. One that declares to be larger is not read at all.
-pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, Error> {
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_large(limit));
-    }
-    let mut read = BytesMut::new();
-    while let Some(data) = next(&mut body).await? {
-        if read.len() + data.len() > limit {
-            return Err(too_large(limit));
-        }
-        if read.is_empty() && body.is_end_stream() {
-            return Ok(data);
-        }
-        read.extend_from_slice(&data);
-    }
-    Ok(read.freeze())
+/// A body that is read for an account, and no further than to a limit.
+pub struct Reading {
+    /// The body.
+    pub body: Body,
+    /// Who pays for what is read.
+    pub account: Account,
+    /// How large the body, or a line of it, may be.
+    pub limit: usize,
 }
 
-/// The lines of a body that are not blank, each with its number from 1. No line may be larger than the limit; the body may.
-pub fn lines(body: Body, limit: usize) -> impl Stream<Item = Result<(u64, Bytes), Error>> + Send {
-    let lines = Lines { body, buffer: BytesMut::new(), searched: 0, number: 0, ended: false, limit };
-    stream::try_unfold(lines, |mut lines| async move { Ok(lines.next().await?.map(|line| (line, lines))) })
+impl Reading {
+    /// Reads a body that is not larger than the limit, and pays for what decoding it costs. One that declares to be larger is not read at all.
+    pub async fn whole(mut self, cost: impl FnOnce(usize) -> usize) -> Result<(Bytes, Account), Error> {
+        let body = self.read().await?;
+        self.account.decode(cost(body.len()), 0).await?;
+        Ok((body, self.account))
+    }
+
+    /// The same for a body that is JSON.
+    pub async fn whole_json(mut self) -> Result<(Bytes, Account), Error> {
+        let body = self.read().await?;
+        self.account.decode(cost_of_json(&body), 0).await?;
+        Ok((body, self.account))
+    }
+
+    async fn read(&mut self) -> Result<Bytes, Error> {
+        if self.body.size_hint().lower() > self.limit as u64 {
+            return Err(too_large(self.limit));
+        }
+        let (begun, mut read) = (Instant::now(), BytesMut::new());
+        while let Some(data) = self.next(Some(begun)).await? {
+            if read.len() + data.len() > self.limit {
+                return Err(too_large(self.limit));
+            }
+            if read.is_empty() && self.body.is_end_stream() {
+                return Ok(data);
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok(read.freeze())
+    }
+
+    /// The lines of a body that are not blank, each with its number from 1 and paid for. No line may be larger than the limit; the body may.
+    pub fn lines(self) -> impl Stream<Item = Result<(u64, Bytes), Error>> + Send {
+        let lines = Lines { reading: self, buffer: BytesMut::new(), searched: 0, number: 0, begun: None, ended: false };
+        stream::try_unfold(lines, |mut lines| async move {
+            let Some((number, line)) = lines.next().await? else { return Ok(None) };
+            lines.reading.account.decode(cost_of_json(&line), kept_of_json(&line)).await?;
+            lines.reading.account.decoded();
+            Ok(Some(((number, line), lines)))
+        })
+    }
+
+    /// The next data of a body; its trailers are of no interest. A body that has begun must go on.
+    async fn next(&mut self, begun: Option<Instant>) -> Result<Option<Bytes>, Error> {
+        loop {
+            let next = self.body.frame();
+            let frame = match begun {
+                Some(begun) => self.account.in_time(begun, next).await?,
+                None => next.await,
+            };
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|error| Error::invalid("body", "incomplete", "could not be read to its end").caused_by(error))?;
+            if let Ok(data) = frame.into_data() {
+                self.account.receive(data.len()).await?;
+                return Ok(Some(data));
+            }
+        }
+    }
 }
 
 struct Lines {
-    body: Body,
+    reading: Reading,
     buffer: BytesMut,
     /// How much of the buffer is known to hold no end of line.
     searched: usize,
     number: u64,
+    /// When the line began that has not ended yet.
+    begun: Option<Instant>,
     ended: bool,
-    limit: usize,
 }
 
 impl Lines {
@@ -107,8 +158,9 @@ impl Lines {
                 }
             };
             self.searched = 0;
+            self.begun = None;
             self.number += 1;
-            if line.len() > self.limit {
+            if line.len() > self.reading.limit {
                 return Err(self.line_too_large());
             }
             if !line.trim_ascii().is_empty() {
@@ -118,11 +170,14 @@ impl Lines {
     }
 
     async fn fill(&mut self) -> Result<(), Error> {
-        if self.buffer.len() > self.limit {
+        if self.buffer.len() > self.reading.limit {
             self.number += 1;
             return Err(self.line_too_large());
         }
-        match next(&mut self.body).await? {
+        if self.begun.is_none() && !self.buffer.is_empty() {
+            self.begun = Some(Instant::now());
+        }
+        match self.reading.next(self.begun).await? {
             Some(data) => self.buffer.extend_from_slice(&data),
             None => self.ended = true,
         }
@@ -131,20 +186,9 @@ impl Lines {
 
     fn line_too_large(&self) -> Error {
         MESSAGE_BYTES.reached();
-        let message = format!("Line {} of the body is larger than {} bytes.", self.number, self.limit);
-        Error::new(Code::PayloadTooLarge, message).with("limit_bytes", self.limit)
+        let message = format!("Line {} of the body is larger than {} bytes.", self.number, self.reading.limit);
+        Error::new(Code::PayloadTooLarge, message).with("limit_bytes", self.reading.limit)
     }
-}
-
-/// The next data of a body; its trailers are of no interest.
-async fn next(body: &mut Body) -> Result<Option<Bytes>, Error> {
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Error::invalid("body", "incomplete", "could not be read to its end").caused_by(error))?;
-        if let Ok(data) = frame.into_data() {
-            return Ok(Some(data));
-        }
-    }
-    Ok(None)
 }
 
 fn too_large(limit: usize) -> Error {
@@ -154,13 +198,29 @@ fn too_large(limit: usize) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::{StreamExt, TryStreamExt};
     use http::HeaderValue;
 
     use super::*;
+    use crate::limits::memory::BodyMemory;
 
     fn chunks(chunks: &'static [&'static str]) -> Body {
         Body::from_stream(stream::iter(chunks).map(|chunk| Ok::<_, std::io::Error>(Bytes::from_static(chunk.as_bytes()))))
+    }
+
+    fn reading(body: Body, limit: usize) -> Reading {
+        let budget = BodyMemory::new(1 << 20, Duration::from_secs(5), Duration::from_secs(30));
+        Reading { body, account: budget.open(), limit }
+    }
+
+    async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
+        reading(body, limit).whole_json().await.map(|(body, _)| body)
+    }
+
+    fn lines(body: Body, limit: usize) -> impl Stream<Item = Result<(u64, Bytes), Error>> {
+        reading(body, limit).lines()
     }
 
     #[tokio::test]
@@ -183,6 +243,21 @@ mod tests {
         let endless = stream::iter(["1\n", "23"]).chain(stream::repeat("4")).map(|chunk| Ok::<_, std::io::Error>(chunk.as_bytes()));
         let error = lines(Body::from_stream(endless), 10).try_collect::<Vec<_>>().await.unwrap_err();
         assert_eq!(error.message(), "Line 2 of the body is larger than 10 bytes.");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_or_line_that_stops_arriving_is_given_up_and_a_stream_may_rest_between_lines() {
+        let stuck = |beginning: &'static str| {
+            let beginning = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(beginning.as_bytes()))]);
+            Body::from_stream(beginning.chain(stream::pending()))
+        };
+        assert_eq!(read(stuck("{"), 9).await.unwrap_err().code(), Code::DeadlineExceeded);
+        let mut half = std::pin::pin!(lines(stuck("{1}\n{"), 9));
+        assert_eq!(half.next().await.unwrap().unwrap().0, 1);
+        assert_eq!(half.next().await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+        let mut whole = std::pin::pin!(lines(stuck("{1}\n"), 9));
+        assert!(whole.next().await.is_some());
+        assert!(tokio::time::timeout(Duration::from_secs(3600), whole.next()).await.is_err());
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn rows(binding: &Binding) -> Option<(usize, usize)> {
 /// Whether every field of a message type holds one value.
 fn is_flat(schema: &Schema, message: usize) -> bool {
     let single = |field: &Field| {
-        let is_value = !matches!(field.shape, Shape::Message(_) | Shape::Struct(_) | Shape::Value(_) | Shape::ListValue(_));
+        let is_value = !matches!(field.shape, Shape::Message(_) | Shape::Struct | Shape::Value | Shape::ListValue);
         is_value && matches!(field.cardinality, Cardinality::Single { .. })
     };
     schema.message(message).fields.iter().all(single)

@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
+use bytes::Bytes;
+use futures::TryStreamExt;
 use futures::stream::{self, BoxStream, StreamExt};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use prost_reflect::DynamicMessage;
@@ -12,7 +14,7 @@ use tonic_types::StatusExt;
 use tower::Service;
 
 use super::binding::{Binding, BodyRule};
-use super::body::{self, Form};
+use super::body::{self, Form, Reading};
 use super::call::{Answer, call};
 use super::csv::{self, Table};
 use super::problem::{self, Problem};
@@ -22,6 +24,7 @@ use super::stream::Framing;
 use super::version::{self, Conditions};
 use super::{MatchedRoute, Shared, compression, head, headers, json, pages, plus, raw, request_id};
 use crate::error::{Code, Error};
+use crate::limits::bodies::cost_of_message;
 
 /// What one request is answered with: the settings, and the id and rule of the request as far as they are known.
 #[derive(Clone)]
@@ -32,6 +35,9 @@ pub struct Exchange {
     /// The query parameters in whose values a `+` stands.
     pub with_plus: Arc<[String]>,
 }
+
+/// How long a body may be that is read at once, in bytes: well under a millisecond.
+const LONG_BODY: usize = 64 << 10;
 
 type Messages = BoxStream<'static, Result<DynamicMessage, Status>>;
 
@@ -83,7 +89,13 @@ impl Exchange {
         }
     }
 
-    async fn exchange<S>(&self, stack: S, mut target: Target, parts: request::Parts, body: Body) -> Result<Response<Body>, Response<Body>>
+    async fn exchange<S>(
+        &self,
+        stack: S,
+        mut target: Target,
+        mut parts: request::Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Response<Body>>
     where
         S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
         S::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -103,7 +115,10 @@ impl Exchange {
 
         let content_type = if form == Form::Bytes { raw::declared(parts.headers.get(header::CONTENT_TYPE)) } else { String::new() };
         let fault = Arc::new(OnceLock::new());
-        let messages = messages(target, form, content_type, body, self.shared.options.max_body_bytes).map({
+        // The stack says whose it is, before anything is read.
+        let account = self.shared.options.bodies.open();
+        parts.extensions.insert(account.clone());
+        let messages = messages(target, form, content_type, Reading { body, account, limit: self.shared.options.max_body_bytes }).map({
             let fault = Arc::clone(&fault);
             move |message| message.inspect_err(|status: &Status| drop(fault.set(status.clone())))
         });
@@ -306,31 +321,42 @@ impl Exchange {
 }
 
 /// The messages of a request. Nothing is read before the first is asked for.
-fn messages(target: Target, form: Form, content_type: String, body: Body, limit: usize) -> Messages {
+fn messages(target: Target, form: Form, content_type: String, reading: Reading) -> Messages {
     if form == Form::Bytes && target.binding.rpc.client_streaming {
-        return raw::messages(target, content_type, body).boxed();
+        return raw::messages(target, content_type, reading.body).boxed();
     }
     if form == Form::Bytes {
         return stream::once(async move {
-            let body = body::read(body, limit).await?;
+            let (body, _) = reading.whole(cost_of_message).await?;
             Ok(target.message_of_bytes(&content_type, body)?)
         })
         .boxed();
     }
     if form == Form::Json {
         return stream::once(async move {
-            let body = body::read(body, limit).await?;
-            Ok(target.message(&body)?)
+            let (body, account) = reading.whole_json().await?;
+            let message = decoded(Arc::new(target), body).await?;
+            account.decoded();
+            Ok(message)
         })
         .boxed();
     }
-    let mut failed = false;
-    let messages = body::lines(body, limit).map(move |line| {
-        let (number, line) = line?;
-        target.message(&line).map_err(|error| in_line(number, error).into())
+    let (mut failed, target) = (false, Arc::new(target));
+    let messages = reading.lines().and_then(move |(number, line)| {
+        let target = Arc::clone(&target);
+        async move { decoded(target, line).await.map_err(|error| in_line(number, error)) }
     });
     // A stream ends with its first fault.
+    let messages = messages.map_err(Status::from);
     messages.take_while(move |message: &Result<_, Status>| std::future::ready(!std::mem::replace(&mut failed, message.is_err()))).boxed()
+}
+
+/// Reads the JSON of a message; where that may take long, off the threads that all calls share.
+async fn decoded(target: Arc<Target>, body: Bytes) -> Result<DynamicMessage, Error> {
+    if body.len() <= LONG_BODY {
+        return target.message(&body);
+    }
+    tokio::task::spawn_blocking(move || target.message(&body)).await.map_err(Error::internal)?
 }
 
 /// A fault that was found here, with what the layers told the caller beside it, such as what is left of its rate limit.
@@ -350,9 +376,8 @@ fn stream_headers(metadata: &HeaderMap) -> (HeaderMap, StatusCode) {
 
 /// Names the line that a fault is in.
 fn in_line(number: u64, error: Error) -> Error {
-    let mut violations = error.violations().to_vec();
-    for violation in &mut violations {
-        violation.description = format!("line {number}: {}", violation.description);
-    }
-    Error::validation(violations)
+    Error::validation(error.into_violations().map(|mut fault| {
+        fault.description.insert_str(0, &format!("line {number}: "));
+        fault
+    }))
 }

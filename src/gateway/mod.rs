@@ -17,6 +17,7 @@ mod exchange;
 mod head;
 mod headers;
 mod json;
+mod opaque;
 pub mod openapi;
 mod pages;
 mod percent;
@@ -38,6 +39,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -54,6 +56,7 @@ pub use self::head::check as check_head;
 use self::pages::Pages;
 use self::route::Router;
 use crate::error::Error;
+use crate::limits::memory::BodyMemory;
 
 /// The settings of a gateway.
 #[derive(Clone, Debug)]
@@ -63,13 +66,16 @@ pub struct Options {
     pub public_url: Option<String>,
     /// How large the body of a request may be and, where the body is a stream, how large a line of it, in bytes.
     pub max_body_bytes: usize,
+    /// The memory for bodies.
+    pub bodies: BodyMemory,
     /// The versions of the API that the header `Api-Version` may name, for the published document; any, if there are none.
     pub api_versions: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { public_url: None, max_body_bytes: 4 * 1024 * 1024, api_versions: Vec::new() }
+        let bodies = BodyMemory::new(96 << 20, Duration::from_secs(5), Duration::from_secs(30));
+        Options { public_url: None, max_body_bytes: 4 * 1024 * 1024, bodies, api_versions: Vec::new() }
     }
 }
 
@@ -99,7 +105,8 @@ impl<S> Gateway<S> {
     /// Makes the routes of all rules in the descriptors. Fails where a rule cannot be obeyed: a path that is no template, a field that is not
     /// there, a route that two RPCs claim.
     pub fn new(descriptors: DescriptorPool, stack: S, options: Options) -> Result<Self, BuildError> {
-        let router = binding::routes(&descriptors)?;
+        let (descriptors, free) = opaque::opaque(&descriptors)?;
+        let router = binding::routes(&descriptors, &free)?;
         let base = options.public_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
         let pages = Pages::new(&openapi::of_routes(&descriptors, &router, &base, &options.api_versions), &base);
         Ok(Gateway { shared: Arc::new(Shared { router, pages, options, base }), stack })

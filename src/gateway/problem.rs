@@ -172,13 +172,13 @@ mod tests {
     #[test]
     fn every_fault_is_told_in_the_spelling_of_the_caller() {
         let fault = |field: &str| Violation { field: field.to_owned(), code: "too_long", description: "must be short".to_owned() };
-        let document = problem(&Error::validation(vec![fault("a_b"), fault("c[1]")]).into()).document;
+        let document = problem(&Error::validation([fault("a_b"), fault("c[1]")].into_iter().collect()).into()).document;
         assert_eq!(
             document["errors"][1],
             json!({"field": "<c[1]>", "code": "too_long", "message": "<c[1]>: must be short", "description": "must be short"})
         );
         assert_eq!(document["errors"].as_array().unwrap().len(), 2);
-        let document = problem(&Error::validation(vec![fault("a_b")]).into()).document;
+        let document = problem(&Error::validation([fault("a_b")].into_iter().collect()).into()).document;
         assert_eq!(document["detail"], "<a_b>: must be short");
         let error = Error::invalid("a", "invalid", "not with `b_c`, `d` or `E_f`");
         assert_eq!(problem(&error.into()).document["detail"], "<a>: not with `<b_c>`, `d` or `E_f`");

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
 use super::json::{Cardinality, Decoder, Fault, FieldPath, Shape, from_text};
 use super::percent::{Place, decode};
 use super::{plus, raw};
-use crate::error::{Error, Violations, cut};
+use crate::error::{Error, Violation, Violations, cut};
 
 /// What a request says outside of its body.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Target {
     pub fn message(&self, body: &[u8]) -> Result<DynamicMessage, Error> {
         let mut message = DynamicMessage::new(self.binding.rpc.input().clone());
         let mut violations = Violations::new();
-        let members = self.read_body(body, &mut message, &mut violations);
+        let members = self.read_body(body, &mut message, &mut violations)?;
         self.read_target(&mut message, &mut violations);
         violations.check()?;
         self.fill_mask(&members, &mut message);
@@ -55,10 +56,10 @@ impl Target {
     }
 
     /// Reads the body, and tells the members that it had, by their proto names.
-    fn read_body(&self, body: &[u8], message: &mut DynamicMessage, violations: &mut Violations) -> Vec<String> {
+    fn read_body(&self, body: &[u8], message: &mut DynamicMessage, violations: &mut Violations) -> Result<Vec<String>, Error> {
         if let Some(fault) = byte_order_mark(body) {
             violations.add("body", "invalid_json", fault);
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let body = body.trim_ascii();
         let rpc = &self.binding.rpc;
@@ -70,19 +71,22 @@ impl Target {
                 let Fault { code, description } = Fault::empty();
                 violations.add("body", code, description);
             }
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let (members, found) = match self.binding.body {
             BodyRule::None => {
                 if body != b"{}" {
                     violations.add("body", "unexpected", "this request takes no body");
                 }
-                return Vec::new();
+                return Ok(Vec::new());
             }
             BodyRule::Whole if !matches!(rpc.input_shape, Shape::Message(_)) => {
                 let decoded = Decoder::new(schema, body, "").whole(&rpc.input_shape);
-                if let Some(Value::Message(whole)) = decoded.value {
-                    *message = whole;
+                match decoded.value {
+                    Some(Value::Message(whole)) => *message = whole,
+                    // A free-form value, which this is the message of.
+                    Some(Value::Bytes(whole)) => message.merge(whole).map_err(Error::internal)?,
+                    _ => {}
                 }
                 (Vec::new(), decoded.violations)
             }
@@ -103,11 +107,8 @@ impl Target {
                 }
             }
         };
-        for violation in found.as_slice() {
-            let field = if violation.field.is_empty() { "body" } else { &violation.field };
-            violations.add(field, violation.code, violation.description.as_str());
-        }
-        members
+        violations.extend(&found.map(|fault| if fault.field.is_empty() { Violation { field: "body".to_owned(), ..fault } } else { fault }));
+        Ok(members)
     }
 
     fn read_path(&self, message: &mut DynamicMessage, violations: &mut Violations) {

@@ -4,11 +4,14 @@
 use crate::telemetry;
 
 pub mod answers;
+pub mod bodies;
 pub mod database;
 pub mod events;
+pub mod faults;
 pub mod kept;
 pub mod listeners;
 pub mod mail;
+pub mod memory;
 pub mod requests;
 pub mod shares;
 
@@ -48,14 +51,35 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("Connections, and callers without a key", listeners::ALL),
     ("What is kept of calls", kept::ALL),
     ("The database", database::ALL),
+    ("Bodies", bodies::ALL),
     ("Request lines, headers and answers", answers::ALL),
     ("Events", events::ALL),
     ("Mails", mail::ALL),
+    ("Faults of requests", faults::ALL),
 ];
+
+/// A number for people: `1,000`.
+pub fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        let written = [0, 999, 1_000, 50_000, 1_234_567].map(super::thousands);
+        assert_eq!(written, ["0", "999", "1,000", "50,000", "1,234,567"]);
+    }
 
     #[test]
     fn names_are_snake_case_and_given_once() {

@@ -5,6 +5,7 @@ use diesel::connection::SimpleConnection;
 use diesel::pg::{PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
+use prost::Message as _;
 
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement};
@@ -43,7 +44,7 @@ pub fn members(
             break;
         }
         let (entity, attached_at) = row?;
-        bytes += entity.attributes.to_string().len();
+        bytes += entity.attributes.encoded_len();
         let place = (attached_at.unwrap_or_default(), entity.id.clone());
         members.push((entity, place));
     }

@@ -8,7 +8,8 @@ use serde_json::Value as Json;
 
 use crate::db::id;
 use crate::error::{Code, Error, Result, Violations, cut};
-use crate::proto::{convert, v1};
+use crate::proto::object::{Fault, Struct};
+use crate::proto::v1;
 
 /// How many members an answer lists.
 const MEMBERS_SHOWN: i64 = 1_000;
@@ -217,15 +218,17 @@ fn check_agent(agent: Option<&str>, faults: &mut Violations) {
     check_text(agent.unwrap_or_default(), "shared_registered_agent_id", MAX_AGENT_CHARACTERS, faults);
 }
 
-fn check_metadata(metadata: Option<prost_types::Struct>, faults: &mut Violations) -> Json {
+fn check_metadata(metadata: Option<Struct>, faults: &mut Violations) -> Json {
     let metadata = metadata.unwrap_or_default();
-    if prost::Message::encoded_len(&metadata) > MAX_METADATA_BYTES {
+    let fault = metadata.fault(MAX_METADATA_DEPTH);
+    if fault == Some(Fault::TooLarge) || prost::Message::encoded_len(&metadata) > MAX_METADATA_BYTES {
         faults.add("metadata", "too_long", "must be at most 64 KiB");
+    } else if let Some(fault) = fault {
+        faults.add("metadata", fault.code(), fault.description());
+    } else {
+        return metadata.to_json();
     }
-    convert::from_struct(metadata, MAX_METADATA_DEPTH).unwrap_or_else(|fault| {
-        faults.add("metadata", "invalid", fault);
-        Json::Null
-    })
+    Json::Null
 }
 
 fn check_text(text: &str, field: &str, max: usize, faults: &mut Violations) {

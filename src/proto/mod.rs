@@ -16,4 +16,7 @@ pub mod v1 {
 }
 
 pub mod answer;
+pub mod codec;
 pub mod convert;
+mod guard;
+pub mod object;

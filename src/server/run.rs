@@ -35,6 +35,7 @@ use crate::events::{self, Hub, publish};
 use crate::gateway::{self, Gateway};
 use crate::jobs::{self, Executor, Lease, Recall, Traffic};
 use crate::limits::listeners::UNREAD_SECONDS;
+use crate::limits::memory::BodyMemory;
 use crate::mail::{MailSettings, Mailer};
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
@@ -198,7 +199,10 @@ async fn open_doors(
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
     let calls = RateLimit::new(NonZeroU32::new(settings.rate_limit));
     keepers.spawn(calls.clone().forget());
+    let memory = usize::try_from(settings.bodies.body_memory_bytes).unwrap_or(usize::MAX);
+    let bodies = BodyMemory::new(memory, settings.bodies.body_memory_wait, settings.bodies.body_timeout);
     let limits = Limits {
+        bodies: bodies.clone(),
         calls,
         message_bytes: settings.max_body_bytes,
         concurrent_calls: settings.max_concurrent_calls.saturating_add(settings.shares.max_concurrent_streams),
@@ -219,6 +223,7 @@ async fn open_doors(
         let options = gateway::Options {
             public_url: settings.public_url.clone(),
             max_body_bytes: settings.max_body_bytes,
+            bodies,
             api_versions: ApiVersion::all().map(|version| version.to_string()).collect(),
         };
         // The gateway has held the body to the limit; as a message it is larger.

@@ -13,8 +13,8 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::layers::{
-    AroundLayer, Auth, Authorize, Closing, Deadline, Failures, Idempotency, Keyless, Load, Methods, Panics, RateLimit, RequestIds, Scopes,
-    Share, Trace, Version,
+    AroundLayer, Auth, Authorize, Bodies, Closing, Deadline, Failures, Idempotency, Keyless, Load, Methods, Panics, RateLimit, RequestIds,
+    Scopes, Share, Trace, Version,
 };
 use crate::access::{Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;
@@ -23,6 +23,7 @@ use crate::db::Db;
 use crate::entity::{AttributeIndexService, EntityService};
 use crate::events::{EventService, Hub, Watching};
 use crate::jobs::Traffic;
+use crate::limits::memory::BodyMemory;
 use crate::offboarding::{OffboardingService, RemovalService};
 use crate::portfolio::PortfolioService;
 use crate::proto::DESCRIPTOR_SET;
@@ -43,6 +44,8 @@ pub type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 pub struct Limits {
     /// The largest message, in bytes.
     pub message_bytes: usize,
+    /// The memory for bodies.
+    pub bodies: BodyMemory,
     /// How often each key may call.
     pub calls: RateLimit,
     /// The most calls with a key at once.
@@ -146,6 +149,7 @@ pub fn layers(
         .layer(AroundLayer(Authorize))
         .layer(AroundLayer(share(limits, methods)))
         .layer(AroundLayer(Idempotency::new(limits.kept)))
+        .layer(AroundLayer(Bodies::new(limits.bodies.clone(), limits.message_bytes)))
         .into_inner();
     layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes.prepare()).map_err(BoxError::from)))
 }

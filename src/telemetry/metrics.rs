@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, global};
 use tracing::Instrument;
 
@@ -34,6 +34,7 @@ struct Metrics {
     publish_failures: Counter<u64>,
     limits_reached: Counter<u64>,
     clock_ahead: Gauge<f64>,
+    body_memory: UpDownCounter<i64>,
 }
 
 impl Metrics {
@@ -57,6 +58,11 @@ impl Metrics {
             chunk_objects: count("offboard.chunk.objects", "{object}", "Objects that chunks of jobs went through"),
             events_published: count("offboard.publisher.events", "{event}", "Events that were published and acknowledged, by publisher"),
             publish_failures: count("offboard.publisher.failures", "{attempt}", "Attempts to publish that failed, by publisher and error"),
+            body_memory: meter
+                .i64_up_down_counter("offboard.body.memory")
+                .with_unit("By")
+                .with_description("Memory that bodies hold while they are received and decoded")
+                .build(),
             limits_reached: count("offboard.limit.reached", "{time}", "How often a limit of `docs/limits.md` was reached, by its name"),
             clock_ahead: meter
                 .f64_gauge("offboard.clock.ahead")
@@ -235,4 +241,9 @@ pub fn limit_reached(name: &'static str) {
 /// The clock of this process is so many seconds ahead of the database's.
 pub fn clock_ahead(seconds: f64) {
     METRICS.clock_ahead.record(seconds, &[]);
+}
+
+/// Bodies hold so many bytes more, or fewer.
+pub fn body_memory(bytes: i64) {
+    METRICS.body_memory.add(bytes, &[]);
 }

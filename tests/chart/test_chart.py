@@ -323,6 +323,7 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_GRPC_MAX_CONNECTION_AGE_GRACE": "0",
         "OFFBOARD_OTLP_ENDPOINT": "http://collector.monitoring:4317",
         "OFFBOARD_BULK_WORKERS": "2",
+        "OFFBOARD_BODY_MEMORY_BYTES": "134217728",
         "OFFBOARD_BULK_IDLE_WORKERS": "0",
         "OFFBOARD_BULK_CHUNK_TARGET": "0.05",
         "OFFBOARD_BULK_CHUNK_SIZE": "5000",

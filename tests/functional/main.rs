@@ -9,6 +9,7 @@ mod answers;
 mod attribute_index_plans;
 mod attribute_index_races;
 mod attribute_indexes;
+mod bodies;
 mod browsers;
 mod client_tls;
 mod command_line;

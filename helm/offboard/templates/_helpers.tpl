@@ -153,6 +153,10 @@ there is no existing one.
 - name: OFFBOARD_OTLP_ENDPOINT
   value: {{ . | quote }}
 {{- end }}
+{{- with .Values.bodies.memoryBytes }}
+- name: OFFBOARD_BODY_MEMORY_BYTES
+  value: {{ . | int64 | quote }}
+{{- end }}
 {{- $bulk := .Values.bulkDelete }}
 {{- with $bulk.workers }}
 - name: OFFBOARD_BULK_WORKERS

@@ -24,6 +24,7 @@ use tower::Service;
 
 use crate::cli::client::credential;
 use crate::error::{Error, Result};
+use crate::proto::object::Struct;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
 use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
 use crate::proto::v1::{
@@ -172,10 +173,9 @@ impl Caller {
     /// Makes an entity with a handful of attributes. By gRPC alone.
     pub async fn create_entity(&self, entity_id: &str) -> Result<(), Status> {
         let (mut entities, _, bearer) = self.clients()?;
-        let text = |text: &str| prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text.to_owned())) };
-        let fields =
-            ["FirstName", "LastName", "City", "Country", "Specialty"].map(|name| (name.to_owned(), text("a value of some length")));
-        let attributes = Some(prost_types::Struct { fields: fields.into_iter().collect() });
+        let names = ["FirstName", "LastName", "City", "Country", "Specialty"];
+        let members = names.map(|name| (name.to_owned(), "a value of some length".into()));
+        let attributes = Some(Struct::from_json(&serde_json::Value::Object(members.into_iter().collect())));
         let entity = NewEntity {
             entity_id: entity_id.to_owned(),
             r#type: "configuration/entityTypes/HCP".to_owned(),

@@ -203,12 +203,12 @@ pub fn index_new<'a>(
     connection: &mut PgConnection,
     realm: &Realm,
     declared: &'a [Declared],
-    entities: impl Iterator<Item = (&'a str, &'a Json)>,
+    entities: impl Iterator<Item = (&'a str, Json)>,
 ) -> Work<()> {
     let mut rows = Rows::default();
     for (entity, attributes) in entities {
         for declaration in declared {
-            rows.extend(&declaration.attribute, entity, declaration.keys(attributes));
+            rows.extend(&declaration.attribute, entity, declaration.keys(&attributes));
         }
     }
     write(connection, realm, rows)

@@ -3,29 +3,31 @@
 use std::collections::HashMap;
 
 use jiter::{Jiter, JiterError, Peek};
-use prost_reflect::{DynamicMessage, Kind, MapKey, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, Kind, Value};
 
 use super::number::{exact_double, whole};
 use super::packed::TYPE;
+use super::path::Path;
 use super::scalar::{self, Fault, from_text, inexact, map_key};
 use super::schema::{Cardinality, Field, Schema, Shape, well_known};
 use crate::error::Violations;
+use crate::limits::bodies::{MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};
+use crate::limits::thousands;
+use crate::proto::object::{Builder, MAX_BYTES};
 
 /// How deep the messages of a request may nest. prost refuses more than 100, so that nobody can exhaust a stack; one is left for a scalar at
 /// the bottom that is a message of its own.
 const MAX_DEPTH: usize = 99;
-/// How many faults are told. A body of a million faults does not make an answer of a million lines.
-const MAX_FAULTS: usize = 1000;
 
 /// Reads the JSON of one message or of one of its fields.
 pub struct Decoder<'s, 'j> {
     pub(super) schema: &'s Schema,
     pub(super) json: Jiter<'j>,
     violations: Violations,
-    path: String,
-    /// How much of the path was given.
-    root: usize,
+    pub(super) path: Path,
     pub(super) depth: usize,
+    /// How many objects were in lists so far.
+    listed: usize,
     /// The depth of the members that stand beside an `@type`, if the reading is within such an object.
     pub(super) packed: Option<usize>,
 }
@@ -47,15 +49,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
     /// each fault.
     pub fn new(schema: &'s Schema, text: &'j [u8], path: &str) -> Self {
         let depth = usize::from(!path.is_empty());
-        Decoder {
-            schema,
-            json: Jiter::new(text),
-            violations: Violations::new(),
-            path: path.to_owned(),
-            root: path.len(),
-            depth,
-            packed: None,
-        }
+        Decoder { schema, json: Jiter::new(text), violations: Violations::new(), path: Path::new(path), depth, listed: 0, packed: None }
     }
 
     /// Reads an object into the message, whose type stands at `place` in the schema. The value is the members that were there, by the place
@@ -93,7 +87,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 let mut violations = Violations::new();
                 let reason = error.error_type.to_string();
                 let description = format!("is not JSON: {reason} at line {}, column {}", position.line, position.column);
-                violations.add(&self.path[..self.root], "invalid_json", description);
+                violations.add(self.path.root(), "invalid_json", description);
                 Decoded { value: nothing, violations }
             }
         }
@@ -106,7 +100,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
         while let Some(name) = key {
             match kind.find(name) {
                 Some((place, field)) => {
-                    let mark = self.enter(field.descriptor.name());
+                    let mark = self.path.enter(field.descriptor.name());
                     let peek = self.json.peek()?;
                     if seen.contains(&place) {
                         self.refuse::<()>(peek, Fault::new("duplicate", "is given twice"))?;
@@ -121,7 +115,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 None if self.packed == Some(self.depth) && name == TYPE => self.json.next_skip()?,
                 None => {
                     let name = name.to_owned();
-                    let mark = self.enter(&name);
+                    let mark = self.path.enter(&name);
                     let peek = self.json.peek()?;
                     self.refuse::<()>(peek, Fault::new("unknown_field", "is not known here"))?;
                     self.path.truncate(mark);
@@ -141,13 +135,13 @@ impl<'s, 'j> Decoder<'s, 'j> {
 
     fn field_value(&mut self, field: &'s Field, peek: Peek) -> Read<Value> {
         match &field.cardinality {
-            _ if peek == Peek::Null && !matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Value(_))) => {
+            _ if peek == Peek::Null && !matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Value)) => {
                 self.json.known_null()?;
                 Ok(None)
             }
             Cardinality::Single { .. } => self.value(&field.shape, peek),
             Cardinality::List => {
-                let list = self.list(peek, |decoder, peek| decoder.element(&field.shape, peek))?;
+                let list = self.list(field.max_items, peek, |decoder, peek| decoder.element(&field.shape, peek))?;
                 if field.filled && list.as_ref().is_some_and(Vec::is_empty) {
                     self.fault(Fault::empty());
                 }
@@ -182,7 +176,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
 
     /// A value within a list or map, where `null` says nothing.
     fn element(&mut self, shape: &'s Shape, peek: Peek) -> Read<Value> {
-        if peek == Peek::Null && !matches!(shape, Shape::Value(_)) {
+        if peek == Peek::Null && !matches!(shape, Shape::Value) {
             return self.refuse(peek, Fault::kind(shape));
         }
         self.value(shape, peek)
@@ -194,18 +188,19 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 let value = self.value(inner, peek)?;
                 Ok(value.map(|value| well_known(descriptor, [(1, value)])))
             }
-            (Shape::Value(descriptor), _) => self.any(descriptor, peek),
+            (Shape::Value, _) => self.free(1, peek, |decoder, out| decoder.any(out, peek)),
             (Shape::Message(place), Peek::Object) => {
                 let mut message = DynamicMessage::new(self.schema.message(*place).descriptor.clone());
                 let members = self.within(1, peek, |decoder| decoder.members(*place, &mut message).map(Some))?;
                 Ok(members.map(|_| Value::Message(message)))
             }
-            (Shape::Struct(descriptor), Peek::Object) => self.structure(descriptor, peek),
+            // The struct, and the entry of its map.
+            (Shape::Struct, Peek::Object) => self.free(2, peek, Self::structure),
             (Shape::Any(descriptor), Peek::Object) => self.within(1, peek, |decoder| decoder.packed(descriptor, peek)),
-            (Shape::ListValue(descriptor), Peek::Array) => self.list_value(descriptor, peek),
+            (Shape::ListValue, Peek::Array) => self.free(1, peek, |decoder, out| decoder.list_value(out, peek)),
             (Shape::Bool, Peek::True | Peek::False) => self.json.known_bool(peek).map(|value| Some(Value::Bool(value))),
             (Shape::String, Peek::String) => Ok(Some(Value::String(self.json.known_str()?.to_owned()))),
-            (Shape::Bool | Shape::String | Shape::Message(_) | Shape::Struct(_) | Shape::ListValue(_) | Shape::Any(_), _) => {
+            (Shape::Bool | Shape::String | Shape::Message(_) | Shape::Struct | Shape::ListValue | Shape::Any(_), _) => {
                 self.refuse(peek, Fault::kind(shape))
             }
             (_, Peek::String) => {
@@ -224,86 +219,135 @@ impl<'s, 'j> Decoder<'s, 'j> {
         }
     }
 
+    /// A free-form value, as the bytes of its message. Past the limit nothing more of it is kept.
+    fn free(&mut self, levels: usize, peek: Peek, read: impl FnOnce(&mut Self, &mut Builder) -> Result<(), JiterError>) -> Read<Value> {
+        let mut out = Builder::default();
+        self.within(levels, peek, |decoder| read(decoder, &mut out).map(Some))?;
+        if out.size() > MAX_BYTES {
+            self.fault(Fault::new("too_long", "must be at most 1 MiB"));
+            return Ok(None);
+        }
+        Ok(Some(Value::Bytes(out.into_bytes().into())))
+    }
+
     /// A `google.protobuf.Value`.
-    fn any(&mut self, descriptor: &MessageDescriptor, peek: Peek) -> Read<Value> {
-        // The numbers of its fields: null_value 1, number_value 2, string_value 3, bool_value 4, struct_value 5, list_value 6.
-        let inner = |number: u32| descriptor.get_field(number).and_then(|field| field.kind().as_message().cloned());
-        let field = match peek {
+    fn any(&mut self, out: &mut Builder, peek: Peek) -> Result<(), JiterError> {
+        if out.size() > MAX_BYTES {
+            return self.json.known_skip(peek);
+        }
+        match peek {
             Peek::Null => {
                 self.json.known_null()?;
-                (1, Value::EnumNumber(0))
+                out.null();
             }
-            Peek::True | Peek::False => (4, Value::Bool(self.json.known_bool(peek)?)),
-            Peek::String => (3, Value::String(self.json.known_str()?.to_owned())),
+            Peek::True | Peek::False => out.bool(self.json.known_bool(peek)?),
+            Peek::String => out.string(self.json.known_str()?),
             Peek::Object => {
-                let kind = inner(5).expect("struct_value is a message");
-                let Some(value) = self.within(1, peek, |decoder| decoder.structure(&kind, peek))? else { return Ok(None) };
-                (5, value)
+                // The value, the struct in it, and the entry of its map.
+                self.within(3, peek, |decoder| {
+                    let object = out.open_object();
+                    decoder.structure(out)?;
+                    out.close(object);
+                    Ok(Some(()))
+                })?;
             }
             Peek::Array => {
-                let kind = inner(6).expect("list_value is a message");
-                let Some(value) = self.within(1, peek, |decoder| decoder.list_value(&kind, peek))? else { return Ok(None) };
-                (6, value)
+                self.within(2, peek, |decoder| {
+                    let list = out.open_list();
+                    decoder.list_value(out, peek)?;
+                    out.close(list);
+                    Ok(Some(()))
+                })?;
             }
             number => {
                 let read = exact_double(self.number(number)?).ok_or_else(inexact);
-                let Some(value) = self.keep(read) else { return Ok(None) };
-                (2, Value::F64(value))
+                if let Some(value) = self.keep(read) {
+                    out.number(value);
+                }
             }
-        };
-        Ok(Some(well_known(descriptor, [field])))
+        }
+        Ok(())
     }
 
-    fn structure(&mut self, descriptor: &MessageDescriptor, peek: Peek) -> Read<Value> {
-        let entry = descriptor.get_field(1).and_then(|field| field.kind().as_message().cloned()).expect("a struct has a map of fields");
-        let kind = entry.map_entry_value_field().kind().as_message().cloned().expect("the fields of a struct are values");
-        // The struct, and the entry of its map.
-        self.within(2, peek, |decoder| {
-            let mut entries = HashMap::new();
-            decoder.entries(|decoder, name, peek| {
-                let key = MapKey::String(name.to_owned());
-                if entries.contains_key(&key) {
-                    return decoder.refuse(peek, Fault::new("duplicate", "is given twice"));
+    fn structure(&mut self, out: &mut Builder) -> Result<(), JiterError> {
+        let mut members = out.members();
+        let mut key = self.json.known_object()?;
+        while let Some(name) = key {
+            let member = out.open_member(&mut members, name);
+            let mark = self.path.enter(name);
+            let peek = self.json.peek()?;
+            self.any(out, peek)?;
+            out.close_member(member);
+            self.path.truncate(mark);
+            key = self.json.next_key()?;
+        }
+        if let Some(twice) = out.close_members(members) {
+            let mark = self.path.enter(&twice);
+            self.fault(Fault::new("duplicate", "is given twice"));
+            self.path.truncate(mark);
+        }
+        Ok(())
+    }
+
+    fn list_value(&mut self, out: &mut Builder, peek: Peek) -> Result<(), JiterError> {
+        self.elements(usize::MAX, peek, |decoder, peek| {
+            let element = out.open_element();
+            decoder.any(out, peek)?;
+            out.close(element);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn list(&mut self, max_items: usize, peek: Peek, mut element: impl FnMut(&mut Self, Peek) -> Read<Value>) -> Read<Vec<Value>> {
+        let mut elements = Vec::new();
+        let read = self.elements(max_items, peek, |decoder, peek| {
+            if peek == Peek::Object {
+                decoder.listed += 1;
+                if decoder.listed > MAX_LISTED_MESSAGES {
+                    if decoder.listed == MAX_LISTED_MESSAGES + 1 {
+                        MESSAGE_LISTED.reached();
+                        let most = thousands(MAX_LISTED_MESSAGES);
+                        decoder.fault(Fault::new("too_many", format!("the request has more than {most} objects in lists")));
+                    }
+                    return decoder.json.known_skip(peek);
                 }
-                if let Some(value) = decoder.any(&kind, peek)? {
-                    entries.insert(key, value);
-                }
-                Ok(Some(()))
-            })?;
-            Ok(Some(well_known(descriptor, [(1, Value::Map(entries))])))
-        })
+            }
+            elements.extend(element(decoder, peek)?);
+            Ok(())
+        })?;
+        Ok(read.map(|()| elements))
     }
 
-    fn list_value(&mut self, descriptor: &MessageDescriptor, peek: Peek) -> Read<Value> {
-        let kind = descriptor.get_field(1).and_then(|field| field.kind().as_message().cloned()).expect("a list has values");
-        self.within(1, peek, |decoder| {
-            let values = decoder.list(peek, |decoder, peek| decoder.any(&kind, peek))?;
-            Ok(values.map(|values| well_known(descriptor, [(1, Value::List(values))])))
-        })
-    }
-
-    fn list(&mut self, peek: Peek, mut element: impl FnMut(&mut Self, Peek) -> Read<Value>) -> Read<Vec<Value>> {
+    /// Reads an array, of which elements past a number are passed over.
+    fn elements(&mut self, max_items: usize, peek: Peek, mut element: impl FnMut(&mut Self, Peek) -> Result<(), JiterError>) -> Read<()> {
         let Peek::Array = peek else {
             return self.refuse(peek, Fault::new("invalid_type", "must be an array"));
         };
-        let mut elements = Vec::new();
         let mut index = 0_usize;
         let mut next = self.json.known_array()?;
         while let Some(peek) = next {
-            let mark = self.path.len();
-            self.path.push_str(&format!("[{index}]"));
-            elements.extend(element(self, peek)?);
-            self.path.truncate(mark);
+            if index < max_items {
+                let mark = self.path.enter_element(index);
+                element(self, peek)?;
+                self.path.truncate(mark);
+            } else {
+                self.json.known_skip(peek)?;
+            }
             index += 1;
             next = self.json.array_step()?;
         }
-        Ok(Some(elements))
+        if index > max_items {
+            MESSAGE_ITEMS.reached();
+            self.fault(Fault::new("too_many", format!("must be at most {}", thousands(max_items))));
+        }
+        Ok(Some(()))
     }
 
     fn entries(&mut self, mut entry: impl FnMut(&mut Self, &str, Peek) -> Read<()>) -> Result<(), JiterError> {
         let mut key = self.json.known_object()?.map(str::to_owned);
         while let Some(name) = key {
-            let mark = self.enter(&name);
+            let mark = self.path.enter(&name);
             let peek = self.json.peek()?;
             entry(self, &name, peek)?;
             self.path.truncate(mark);
@@ -330,21 +374,6 @@ impl<'s, 'j> Decoder<'s, 'j> {
         Ok(value)
     }
 
-    /// Goes to a member; the answer is where to truncate the path afterwards.
-    pub(super) fn enter(&mut self, name: &str) -> usize {
-        let mark = self.path.len();
-        if mark > 0 {
-            self.path.push('.');
-        }
-        self.path.push_str(name);
-        mark
-    }
-
-    /// Goes back from a member.
-    pub(super) fn truncate(&mut self, mark: usize) {
-        self.path.truncate(mark);
-    }
-
     /// Notes a fault and passes over the value.
     pub(super) fn refuse<T>(&mut self, peek: Peek, fault: Fault) -> Read<T> {
         self.json.known_skip(peek)?;
@@ -358,8 +387,6 @@ impl<'s, 'j> Decoder<'s, 'j> {
     }
 
     pub(super) fn fault(&mut self, fault: Fault) {
-        if self.violations.as_slice().len() < MAX_FAULTS {
-            self.violations.add(self.path.as_str(), fault.code, fault.description);
-        }
+        self.violations.add(self.path.as_str(), fault.code, fault.description);
     }
 }

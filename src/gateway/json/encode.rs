@@ -5,18 +5,17 @@ use std::io::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat};
+use prost::Message as _;
 use prost_reflect::{DynamicMessage, MapKey, Value};
 use serde::Serialize;
 
 use super::schema::{Cardinality, Field, Schema, Shape};
+use crate::proto::object::{Struct, write_list, write_object, write_value};
 
 /// An answer of the service that has no JSON form, such as a time in the year 10000.
 #[derive(Debug, thiserror::Error)]
 #[error("a value of the answer has no JSON form: {0}")]
 pub struct Unwritable(String);
-
-/// Doubles hold every whole number up to here.
-const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// Writes a message that is a value of this shape.
 pub fn encode_value(schema: &Schema, shape: &Shape, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
@@ -70,6 +69,9 @@ impl Writer<'_> {
                 None => json(number, out),
             },
             (shape, Value::Message(message)) => return self.message(shape, message, out),
+            (Shape::Struct, Value::Bytes(bytes)) => write_object(bytes, out),
+            (Shape::Value, Value::Bytes(bytes)) => write_value(bytes, out),
+            (Shape::ListValue, Value::Bytes(bytes)) => write_list(bytes, out),
             (_, Value::Bool(value)) => json(value, out),
             (_, Value::String(value)) => json(value, out),
             (_, Value::Bytes(value)) => json(&STANDARD.encode(value), out),
@@ -96,9 +98,13 @@ impl Writer<'_> {
             Shape::Timestamp { epoch_millis, .. } => return timestamp(message, *epoch_millis, out),
             Shape::Duration(_) => duration(message, out),
             Shape::FieldMask(_) => self.field_mask(message, out),
-            Shape::Struct(_) => return self.structure(message, out),
-            Shape::Value(_) => return self.any_value(message, out),
-            Shape::ListValue(_) => return self.list_value(message, out),
+            Shape::Struct => {
+                // Its members may be in any order, since it is not a field here.
+                let object = Struct::decode(message.encode_to_vec().as_slice()).map_err(|error| Unwritable(error.to_string()))?;
+                out.extend_from_slice(object.to_text().as_bytes());
+            }
+            Shape::Value => write_value(&message.encode_to_vec(), out),
+            Shape::ListValue => write_list(&message.encode_to_vec(), out),
             Shape::Wrapper(_, inner) => return self.value(inner, field(message, 1)?.as_ref(), out),
             Shape::Any(_) => return self.packed(message, out),
             shape => return Err(Unwritable(format!("a value that is not {}", shape.wanted()))),
@@ -172,38 +178,6 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn structure(&self, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
-        let fields = field(message, 1)?;
-        let mut entries: Vec<_> = fields.as_map().ok_or_else(|| Unwritable("a struct without fields".to_owned()))?.iter().collect();
-        entries.sort_unstable_by_key(|(key, _)| *key);
-        self.object(entries, out, |value, out| self.nested_value(value, out))
-    }
-
-    fn list_value(&self, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
-        let values = field(message, 1)?;
-        let elements = values.as_list().ok_or_else(|| Unwritable("a list without values".to_owned()))?;
-        self.list(elements, out, |value, out| self.nested_value(value, out))
-    }
-
-    fn nested_value(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), Unwritable> {
-        let message = value.as_message().ok_or_else(|| Unwritable("a value that is no message".to_owned()))?;
-        self.any_value(message, out)
-    }
-
-    fn any_value(&self, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
-        match message.fields().next() {
-            Some((_, Value::F64(number))) if !number.is_finite() => return Err(Unwritable(format!("the number {number}"))),
-            Some((_, Value::F64(number))) if is_whole(*number) => json(&(*number as i64), out),
-            Some((_, Value::F64(number))) => json(number, out),
-            Some((_, Value::String(text))) => json(text, out),
-            Some((_, Value::Bool(value))) => json(value, out),
-            Some((kind, Value::Message(inner))) if kind.name() == "struct_value" => return self.structure(inner, out),
-            Some((_, Value::Message(inner))) => return self.list_value(inner, out),
-            _ => out.extend_from_slice(b"null"),
-        }
-        Ok(())
-    }
-
     /// The paths of a mask are written in the spelling of the schema.
     fn field_mask(&self, message: &DynamicMessage, out: &mut Vec<u8>) {
         let paths = message.get_field_by_number(1);
@@ -230,11 +204,6 @@ fn special(number: f64) -> &'static str {
     } else {
         "-Infinity"
     }
-}
-
-/// Whether a double can be written as an integer without a doubt: `1` for `1.0`, but `-0.0` as it is.
-fn is_whole(number: f64) -> bool {
-    number.fract() == 0.0 && number.abs() <= MAX_WHOLE && !(number == 0.0 && number.is_sign_negative())
 }
 
 /// `seconds` and `nanos` of a timestamp or duration.

@@ -53,27 +53,29 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 self.json.next_skip()?;
             } else {
                 let name = name.to_owned();
-                let mark = self.enter(&name);
+                let mark = self.path.enter(&name);
                 let peek = self.json.peek()?;
                 if name == "value" {
                     held = self.value(&content.shape, peek)?;
                 } else {
                     self.refuse::<()>(peek, Fault::new("unknown_field", "is not known here"))?;
                 }
-                self.truncate(mark);
+                self.path.truncate(mark);
             }
             key = self.json.next_key()?;
         }
         Ok(match held {
             Some(Value::Message(held)) => Some(held),
+            // A free-form value, which this is the message of.
+            Some(Value::Bytes(bytes)) => DynamicMessage::decode(content.descriptor.clone(), bytes).ok(),
             _ => Some(DynamicMessage::new(content.descriptor.clone())),
         })
     }
 
     fn faulty_type<T>(&mut self, fault: Fault) -> Option<T> {
-        let mark = self.enter(TYPE);
+        let mark = self.path.enter(TYPE);
         self.fault(fault);
-        self.truncate(mark);
+        self.path.truncate(mark);
         None
     }
 }

@@ -1,6 +1,58 @@
-//! Field paths in errors: from the proto names that services speak to the spelling of the contract.
+//! Field paths in errors: where a reader is, and from the proto names that services speak to the spelling of the contract.
+
+use std::fmt::Write as _;
 
 use super::schema::{Cardinality, Schema, Shape};
+use crate::error::MAX_FIELD_CHARACTERS;
+
+/// Where a reader of a document is. Of a name no more is kept than could be told in a fault.
+pub struct Path {
+    text: String,
+    /// How much of it was given.
+    root: usize,
+}
+
+impl Path {
+    /// At the top of what is at this path.
+    pub fn new(root: &str) -> Self {
+        Path { text: root.to_owned(), root: root.len() }
+    }
+
+    /// All of it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The part that was given.
+    pub fn root(&self) -> &str {
+        &self.text[..self.root]
+    }
+
+    /// Goes to a member; the answer is where to truncate the path afterwards.
+    pub fn enter(&mut self, name: &str) -> usize {
+        let mark = self.text.len();
+        if mark > 0 {
+            self.text.push('.');
+        }
+        match name.char_indices().nth(MAX_FIELD_CHARACTERS + 1) {
+            Some((end, _)) => self.text.push_str(&name[..end]),
+            None => self.text.push_str(name),
+        }
+        mark
+    }
+
+    /// Goes to an element, as [`Path::enter`] does to a member.
+    pub fn enter_element(&mut self, index: usize) -> usize {
+        let mark = self.text.len();
+        write!(self.text, "[{index}]").expect("memory can always be written to");
+        mark
+    }
+
+    /// Goes back from a member.
+    pub fn truncate(&mut self, mark: usize) {
+        self.text.truncate(mark);
+    }
+}
 
 impl Schema {
     /// Spells a path of proto names, such as `objects.uri_list[3]`, as the members of the JSON document are spelled: `objects.uriList[3]`.

@@ -67,7 +67,7 @@ pub fn from_text(shape: &Shape, text: &str) -> Result<Value, Fault> {
             Ok(well_known(descriptor, [(1, Value::List(paths.collect()))]))
         }
         Shape::Wrapper(descriptor, inner) => Ok(well_known(descriptor, [(1, from_text(inner, text)?)])),
-        Shape::Message(_) | Shape::Struct(_) | Shape::Value(_) | Shape::ListValue(_) | Shape::Any(_) => Err(Fault::kind(shape)),
+        Shape::Message(_) | Shape::Struct | Shape::Value | Shape::ListValue | Shape::Any(_) => Err(Fault::kind(shape)),
     }
 }
 
@@ -201,9 +201,9 @@ impl Shape {
             Shape::Timestamp { epoch_millis: true, .. } => "a number of milliseconds since 1970",
             Shape::Duration(_) => "a string, a number of seconds with an `s`",
             Shape::FieldMask(_) => "a string, names with commas between them",
-            Shape::Message(_) | Shape::Struct(_) | Shape::Any(_) => "an object",
-            Shape::Value(_) => "a value",
-            Shape::ListValue(_) => "an array",
+            Shape::Message(_) | Shape::Struct | Shape::Any(_) => "an object",
+            Shape::Value => "a value",
+            Shape::ListValue => "an array",
             Shape::Wrapper(_, inner) => inner.wanted(),
         }
     }

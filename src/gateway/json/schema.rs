@@ -8,6 +8,8 @@ use prost_reflect::{DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescrip
 use super::enumeration::Enum;
 use super::scalar::Fault;
 use crate::gateway::annotations::Annotations;
+use crate::gateway::opaque::FreeForm;
+use crate::limits::bodies::DEFAULT_MAX_ITEMS;
 
 /// The spelling of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +56,7 @@ pub struct Schema {
     messages: Vec<Message>,
     places: HashMap<String, usize>,
     enums: HashMap<String, Arc<Enum>>,
+    free: FreeForm,
     has_any: bool,
     contents: HashMap<String, Content>,
 }
@@ -97,6 +100,8 @@ pub struct Field {
     pub body_only: bool,
     /// Whether an empty list is refused, where one is given: it may be what is left of a longer one.
     pub filled: bool,
+    /// How many elements of a list are read.
+    pub max_items: usize,
 }
 
 /// How often the value of a field may stand.
@@ -139,12 +144,12 @@ pub enum Shape {
     Duration(MessageDescriptor),
     /// Paths with commas between them.
     FieldMask(MessageDescriptor),
-    /// Any object.
-    Struct(MessageDescriptor),
+    /// Any object. As a field it is the bytes of its message, as are the next two ([`opaque`](crate::gateway::opaque)).
+    Struct,
     /// Anything.
-    Value(MessageDescriptor),
+    Value,
     /// Any array.
-    ListValue(MessageDescriptor),
+    ListValue,
     /// A value that may be `null`.
     Wrapper(MessageDescriptor, Box<Shape>),
     /// An object whose `@type` says what it is.
@@ -156,9 +161,17 @@ pub enum Shape {
 pub struct FieldPath(Vec<(usize, usize)>);
 
 impl Schema {
-    /// An empty schema.
-    pub fn new(style: Style) -> Self {
-        Schema { style, messages: Vec::new(), places: HashMap::new(), enums: HashMap::new(), has_any: false, contents: HashMap::new() }
+    /// An empty schema. `free` says which fields of bytes are free-form values.
+    pub fn new(style: Style, free: &FreeForm) -> Self {
+        Schema {
+            style,
+            messages: Vec::new(),
+            places: HashMap::new(),
+            enums: HashMap::new(),
+            free: free.clone(),
+            has_any: false,
+            contents: HashMap::new(),
+        }
     }
 
     /// Adds a message type with all that it holds, and tells its place.
@@ -269,15 +282,17 @@ impl Schema {
         };
         let shape = self.shape(&value, epoch_millis);
         let key = format!("\"{name}\":");
-        let filled = matches!(cardinality, Cardinality::List) && Annotations::of(descriptor.parent_pool()).takes_some(&descriptor);
-        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, body_only, filled }
+        let annotations = Annotations::of(descriptor.parent_pool());
+        let filled = matches!(cardinality, Cardinality::List) && annotations.takes_some(&descriptor);
+        let max_items = annotations.takes_at_most(&descriptor).unwrap_or_default().max(DEFAULT_MAX_ITEMS);
+        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, body_only, filled, max_items }
     }
 
     fn shape(&mut self, field: &FieldDescriptor, epoch_millis: bool) -> Shape {
         match field.kind() {
             Kind::Bool => Shape::Bool,
             Kind::String => Shape::String,
-            Kind::Bytes => Shape::Bytes,
+            Kind::Bytes => self.free.get(field.full_name()).cloned().unwrap_or(Shape::Bytes),
             Kind::Enum(descriptor) => Shape::Enum(self.enumeration(&descriptor)),
             Kind::Message(descriptor) => self.message_shape(descriptor, epoch_millis),
             number => Shape::Number(number),
@@ -290,9 +305,9 @@ impl Schema {
             "google.protobuf.Timestamp" => Shape::Timestamp { descriptor, epoch_millis },
             "google.protobuf.Duration" => Shape::Duration(descriptor),
             "google.protobuf.FieldMask" => Shape::FieldMask(descriptor),
-            "google.protobuf.Struct" => Shape::Struct(descriptor),
-            "google.protobuf.Value" => Shape::Value(descriptor),
-            "google.protobuf.ListValue" => Shape::ListValue(descriptor),
+            "google.protobuf.Struct" => Shape::Struct,
+            "google.protobuf.Value" => Shape::Value,
+            "google.protobuf.ListValue" => Shape::ListValue,
             "google.protobuf.Any" => {
                 self.has_any = true;
                 Shape::Any(descriptor)
@@ -323,7 +338,7 @@ impl Message {
 impl Shape {
     /// Whether the value is an object or array, which has no form in a path or query.
     pub fn is_document(&self) -> bool {
-        matches!(self, Shape::Message(_) | Shape::Struct(_) | Shape::Value(_) | Shape::ListValue(_) | Shape::Any(_))
+        matches!(self, Shape::Message(_) | Shape::Struct | Shape::Value | Shape::ListValue | Shape::Any(_))
     }
 }
 

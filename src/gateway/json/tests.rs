@@ -8,6 +8,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Map, Value, json};
 
 use super::{Decoder, Schema, Shape, Style, encode_value};
+use crate::gateway::opaque::opaque;
 use crate::gateway::tests::service::pool;
 
 struct Codec {
@@ -17,7 +18,8 @@ struct Codec {
 
 impl Codec {
     fn new(pool: &DescriptorPool, style: Style, message: &str) -> Codec {
-        let mut schema = Schema::new(style);
+        let (pool, free) = &opaque(pool).unwrap();
+        let mut schema = Schema::new(style, free);
         let place = schema.add(&pool.get_message_by_name(message).unwrap());
         schema.add_contents(pool);
         Codec { schema, place }
@@ -197,8 +199,28 @@ fn faults_are_told_with_path_and_code() {
 
 #[test]
 fn faults_are_told_up_to_a_bound() {
+    let codec = Codec::all();
     let text = format!("{{\"many\":[{}7]}}", "7,".repeat(5000));
-    assert_eq!(Codec::all().decode(&text).unwrap_err().len(), 1000);
+    assert!((400..=1000).contains(&codec.decode(&text).unwrap_err().len()));
+    // Each fault would tell the whole path.
+    let text = format!("{{\"object\":{{\"{}\":[{}1e400]}}}}", "k".repeat(1_000_000), "1e400,".repeat(999));
+    let faults = codec.decode(&text).unwrap_err();
+    assert!(faults.iter().map(String::len).sum::<usize>() < 320 << 10);
+    assert!(faults[0].starts_with("object.kkk") && faults[0].ends_with("k…: inexact_number"), "{}", faults[0]);
+}
+
+#[test]
+fn lists_and_free_values_stop_at_their_limits() {
+    let codec = Codec::all();
+    let many = |count: usize| format!("{{\"many\":[{}{{}}]}}", "{},".repeat(count - 1));
+    assert!(codec.decode(&many(10_000)).is_ok());
+    assert_eq!(codec.decode(&many(10_001)).unwrap_err(), ["many: too_many"]);
+    for value in ["[],", "1,", "{},", "{\"a\":1},", "\"xxxxxxxxxxxxxxxxxxxxxxxx\",", "null,"] {
+        let fits = format!("{{\"object\":{{\"a\":[{}0]}}}}", value.repeat(10_000));
+        assert!(codec.decode(&fits).is_ok(), "{value}");
+        let large = format!("{{\"object\":{{\"a\":[{}0]}},\"maybe\":true}}", value.repeat(600_000));
+        assert_eq!(codec.decode(&large).unwrap_err(), ["object: too_long", "maybe: invalid_type"], "{value}");
+    }
 }
 
 #[test]

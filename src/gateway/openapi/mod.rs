@@ -20,6 +20,7 @@ use self::schemas::{Direction, Schemas, describe};
 use super::annotations::Annotations;
 use super::binding::{self, Binding, BodyRule, BuildError};
 use super::json::Shape;
+use super::opaque;
 use super::route::Router;
 
 /// What is the same for all requests.
@@ -28,7 +29,8 @@ const INTRODUCTION: &str = include_str!("introduction.md");
 /// The document of all routes that the descriptors have rules for. `base` is where the service is reached from outside, and empty where that
 /// is not known; `versions` are those that the header `Api-Version` may name.
 pub fn document(pool: &DescriptorPool, base: &str, versions: &[String]) -> Result<Value, BuildError> {
-    Ok(of_routes(pool, &binding::routes(pool)?, base, versions))
+    let (pool, free) = opaque::opaque(pool)?;
+    Ok(of_routes(&pool, &binding::routes(&pool, &free)?, base, versions))
 }
 
 /// The document of these routes.

@@ -75,9 +75,9 @@ impl<'p> Schemas<'p> {
             }
             Shape::Duration(_) => json!({"type": "string", "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,9})?s$"}),
             Shape::FieldMask(_) => json!({"type": "string"}),
-            Shape::Struct(_) => json!({"type": "object", "additionalProperties": true}),
-            Shape::Value(_) => json!({}),
-            Shape::ListValue(_) => json!({"type": "array", "items": {}}),
+            Shape::Struct => json!({"type": "object", "additionalProperties": true}),
+            Shape::Value => json!({}),
+            Shape::ListValue => json!({"type": "array", "items": {}}),
             Shape::Wrapper(_, inner) => self.value(schema, inner, direction),
             Shape::Any(_) => json!({"type": "object", "properties": {"@type": {"type": "string"}}, "additionalProperties": true}),
             Shape::Message(place) => {

@@ -14,11 +14,13 @@
 //! 10. [`rate_limit`] refuses a key that calls too often;
 //! 11. [`api_version`] finds the version that the call speaks;
 //! 12. [`share`] refuses what is more than the share of a key or a realm, and says for whom everything further in works;
-//! 13. [`idempotency`] reads how often the call may take effect, which the caller's key is part of.
+//! 13. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
+//! 14. [`bodies`] pays for the messages of the call, which the caller's realm has a share for.
 
 pub mod api_version;
 pub mod around;
 pub mod auth;
+pub mod bodies;
 pub mod closing;
 pub mod deadline;
 pub mod idempotency;
@@ -43,6 +45,7 @@ use crate::error::Error;
 pub use api_version::Version;
 pub use around::AroundLayer;
 pub use auth::{Auth, Authorize, Scopes};
+pub use bodies::Bodies;
 pub use closing::Closing;
 pub use deadline::Deadline;
 pub use idempotency::Idempotency;

@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, HelpLink, StatusExt};
 use super::around::{Around, Inner};
 use super::code_of;
 use super::request_id::RequestId;
-use crate::error::{self, Error};
+use crate::error::{self, Error, Violation};
 
 /// How the gRPC library begins to tell of a message that it cannot read. It calls that `INTERNAL`, but it is the caller's doing.
 const UNREADABLE: &[&str] = &[
@@ -149,9 +149,10 @@ fn shorten(details: &mut ErrorDetails) {
     });
     let fitting = fitting.count();
     if fitting < faults.len() {
+        let count = details.error_info().and_then(|info| info.metadata.get(error::FAULT_COUNT)?.parse().ok()).unwrap_or(faults.len());
         let mut told = faults[..fitting].to_vec();
-        let description = format!("there are {} more faults, which do not fit into the answer", faults.len() - fitting);
-        told.push(FieldViolation { field: String::new(), description, reason: "TOO_MANY".to_owned(), localized_message: None });
+        let Violation { field, code, description } = Violation::left_out(count - fitting);
+        told.push(FieldViolation { field, description, reason: code.to_ascii_uppercase(), localized_message: None });
         details.set_bad_request(told);
     }
 }

@@ -1,0 +1,93 @@
+//! Limits of what is read and decoded.
+
+use super::{Limit, Value};
+
+/// How many elements of a list of a request are decoded, unless its field may have more. The services refuse lists that are too long for them, with all
+/// other faults; this one is for lists that nobody should decode.
+pub const DEFAULT_MAX_ITEMS: usize = 10_000;
+/// How many messages the lists of one request may have in all.
+pub const MAX_LISTED_MESSAGES: usize = 50_000;
+/// How many bytes of a body that is being received are not counted, nor of the cost of decoding the first message of a call.
+pub const FREE_BODY_BYTES: usize = 16 << 10;
+
+/// Memory for bodies.
+pub static BODY_MEMORY: Limit = Limit {
+    name: "body_memory",
+    bounds: "Bytes that all bodies may cost while they are received (a quarter of it) and decoded (the rest), at one replica; a realm has half of each. The default and the chart's memory limit of 256 MiB are made for each other",
+    value: Value::Setting("body-memory-bytes"),
+    past: "Waits for `--body-memory-wait`, then `unavailable` (503)",
+};
+
+/// The wait for memory.
+pub static BODY_MEMORY_WAIT: Limit = Limit {
+    name: "body_memory_wait",
+    bounds: "Time that a call may wait for memory for its body",
+    value: Value::Setting("body-memory-wait"),
+    past: "`unavailable` (503)",
+};
+
+/// How long a body may take to arrive.
+pub static BODY_TIME: Limit = Limit {
+    name: "body_time",
+    bounds: "Time that a body, or a message or line of a stream, may take to arrive once it has begun",
+    value: Value::Setting("body-timeout"),
+    past: "`deadline_exceeded` (504)",
+};
+
+/// Bytes that are not counted.
+pub static FREE_BODY: Limit = Limit {
+    name: "free_body",
+    bounds: "Bytes of a body, and of what decoding it costs, that do not count, so that small calls need not wait for large ones",
+    value: Value::Fixed(FREE_BODY_BYTES as u64, "bytes"),
+    past: "Further bytes count",
+};
+
+/// Bytes of a free-form object.
+pub static OBJECT_BYTES: Limit = Limit {
+    name: "object_bytes",
+    bounds: "Bytes of `attributes`, of a crosswalk and of the `data` of a dependent, as a message",
+    value: Value::Fixed(1 << 20, "bytes"),
+    past: "`validation_failed` (400), `too_long`; the rest of the object is not decoded",
+};
+
+/// Elements of lists.
+pub static MESSAGE_ITEMS: Limit = Limit {
+    name: "message_items",
+    bounds: "Elements of a list in a request that are decoded, unless its field may have more",
+    value: Value::Fixed(DEFAULT_MAX_ITEMS as u64, "elements"),
+    past: "`validation_failed` (400), `too_many`; the rest of the list is not decoded",
+};
+
+/// Messages in lists.
+pub static MESSAGE_LISTED: Limit = Limit {
+    name: "message_listed",
+    bounds: "Objects in all lists of one request together",
+    value: Value::Fixed(MAX_LISTED_MESSAGES as u64, "objects"),
+    past: "`validation_failed` (400), `too_many`; the rest of the list is not decoded",
+};
+
+/// All of them.
+pub const ALL: &[&Limit] = &[&BODY_MEMORY, &BODY_MEMORY_WAIT, &BODY_TIME, &FREE_BODY, &OBJECT_BYTES, &MESSAGE_ITEMS, &MESSAGE_LISTED];
+
+/// What decoding a message of this size may cost, in bytes: its copies as a message and as JSON, and the elements of its lists, of which the
+/// smallest have two bytes on the wire.
+pub fn cost_of_message(bytes: usize) -> usize {
+    8 * bytes + 75 * bytes.min(2 * MAX_LISTED_MESSAGES)
+}
+
+/// What decoding this JSON may cost, in bytes: a value of two characters is eleven bytes as a message, of which there are three copies for a
+/// moment, and an object that is not free-form is a map.
+pub fn cost_of_json(text: &[u8]) -> usize {
+    let count = |wanted: u8| text.iter().filter(|byte| **byte == wanted).count();
+    4 * text.len() + 32 * count(b',') + 1024 * count(b'{').min(MAX_LISTED_MESSAGES)
+}
+
+/// What is kept of a message of this size that waits to be dealt with.
+pub fn kept_of_message(bytes: usize) -> usize {
+    2 * bytes + 256
+}
+
+/// What is kept of a message that was read from this JSON.
+pub fn kept_of_json(text: &[u8]) -> usize {
+    2 * text.len() + 12 * text.iter().filter(|byte| **byte == b',').count() + 256
+}

@@ -1,0 +1,200 @@
+//! JSON objects as messages: [`Struct`] is `google.protobuf.Struct` on the wire, and flat in memory.
+//!
+//! The type that is generated for it builds a node for each value, and costs tens of times the bytes that a caller sends. This one checks what
+//! comes and keeps it as bytes; it stops at its own limit, whatever else is sent.
+
+mod builder;
+mod jsonb;
+mod read;
+mod text;
+mod wire;
+
+use std::borrow::Cow;
+
+use prost::bytes::{Buf, BufMut};
+use prost::encoding::{DecodeContext, WireType, decode_varint, skip_field};
+use prost::{DecodeError, Message};
+use serde_json::Value as Json;
+
+pub use builder::{Builder, Member, Members, Open};
+pub use jsonb::Objects;
+pub use read::{write_list, write_object, write_value};
+
+/// The most bytes that an object of a request may have on the wire.
+pub const MAX_BYTES: usize = 1 << 20;
+/// The deepest nesting that an object of a request may have; where it is put to use a smaller limit may hold.
+pub const MAX_DEPTH: usize = 64;
+
+/// Why an object of a caller is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It has more than [`MAX_BYTES`].
+    TooLarge,
+    /// It is nested too deeply.
+    TooDeep,
+    /// A value in it is of no kind, which no JSON value is.
+    NoKind,
+    /// A number in it is none.
+    NotANumber,
+    /// A text in it holds the character U+0000, which the database cannot store.
+    Nul,
+}
+
+impl Fault {
+    /// The code of the violation.
+    pub fn code(self) -> &'static str {
+        if self == Fault::TooLarge { "too_long" } else { "invalid" }
+    }
+
+    /// What is wrong, for people.
+    pub fn description(self) -> &'static str {
+        match self {
+            Fault::TooLarge => "must be at most 1 MiB",
+            Fault::TooDeep => "is nested too deeply",
+            Fault::NoKind => "must not hold a value without a kind",
+            Fault::NotANumber => "must not hold NaN or an infinity",
+            Fault::Nul => "must not hold the character U+0000",
+        }
+    }
+}
+
+/// A JSON object, as a message.
+#[derive(Clone, Debug, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Jsonb)]
+pub struct Struct {
+    /// Its members as they came, each of them in the canonical form.
+    wire: Vec<u8>,
+    /// Where the last of them begins.
+    last: Option<usize>,
+    sorted: bool,
+    depth: usize,
+    /// Why it is refused; then nothing of it is kept.
+    fault: Option<Fault>,
+}
+
+impl Default for Struct {
+    fn default() -> Self {
+        Struct { wire: Vec::new(), last: None, sorted: true, depth: 1, fault: None }
+    }
+}
+
+impl PartialEq for Struct {
+    fn eq(&self, other: &Self) -> bool {
+        self.fault == other.fault && self.canonical() == other.canonical()
+    }
+}
+
+impl Struct {
+    /// An object of these members; of anything else, an empty one.
+    pub fn from_json(value: &Json) -> Struct {
+        let mut out = Builder::default();
+        if let Json::Object(members) = value {
+            text::write_members(members, &mut out);
+        }
+        Struct::of_members(out)
+    }
+
+    /// The object that this JSON text is; of anything else, an empty one. The text is the database's, which has checked it.
+    pub fn from_text(text: &str) -> Struct {
+        let mut out = Builder::default();
+        match text::write_object(text, &mut out) {
+            Ok(()) => Struct::of_members(out),
+            Err(_) => Struct::default(),
+        }
+    }
+
+    /// An object of the members that were written.
+    fn of_members(out: Builder) -> Struct {
+        Struct { wire: out.into_bytes(), ..Struct::default() }
+    }
+
+    /// Why it is refused where nesting may be this deep.
+    pub fn fault(&self, max_depth: usize) -> Option<Fault> {
+        self.fault.or_else(|| (self.depth > max_depth).then_some(Fault::TooDeep))
+    }
+
+    /// The JSON text.
+    pub fn to_text(&self) -> String {
+        let mut text = Vec::with_capacity(self.wire.len() + 2);
+        write_object(&self.canonical(), &mut text);
+        String::from_utf8(text).expect("JSON of strings is UTF-8")
+    }
+
+    /// The value.
+    pub fn to_json(&self) -> Json {
+        Json::Object(read::object(&self.canonical()))
+    }
+
+    /// The members in order, each once.
+    fn canonical(&self) -> Cow<'_, [u8]> {
+        if self.sorted { Cow::Borrowed(&self.wire) } else { Cow::Owned(builder::sorted(&self.wire).0) }
+    }
+
+    fn refuse(&mut self, fault: Fault) {
+        *self = Struct { fault: Some(fault), ..Struct::default() };
+    }
+
+    fn take(&mut self, entry: &[u8]) -> Result<(), DecodeError> {
+        let mut out = Builder::continuing(std::mem::take(&mut self.wire));
+        let mut members = Members::at_start(self.last, self.sorted);
+        let mut reader = wire::Reader { out: &mut out, max_bytes: MAX_BYTES, max_depth: MAX_DEPTH, deepest: self.depth };
+        let read = reader.member(entry, &mut members, 1);
+        self.depth = reader.deepest;
+        match read {
+            Ok(()) => {
+                (self.wire, self.last, self.sorted) = (out.into_bytes(), members.last(), members.are_sorted());
+                Ok(())
+            }
+            Err(wire::Stop::Fault(fault)) => {
+                self.refuse(fault);
+                Ok(())
+            }
+            Err(wire::Stop::Malformed) => Err(malformed()),
+        }
+    }
+}
+
+impl Message for Struct {
+    fn encode_raw(&self, out: &mut impl BufMut) {
+        out.put_slice(&self.canonical());
+    }
+
+    fn merge_field(&mut self, tag: u32, wire_type: WireType, buffer: &mut impl Buf, context: DecodeContext) -> Result<(), DecodeError> {
+        if (tag, wire_type) != (1, WireType::LengthDelimited) {
+            return skip_field(wire_type, tag, buffer, context);
+        }
+        let length = usize::try_from(decode_varint(buffer)?).map_err(|_| malformed())?;
+        if length > buffer.remaining() {
+            return Err(malformed());
+        }
+        if self.wire.len().saturating_add(length) > MAX_BYTES && self.fault.is_none() {
+            self.refuse(Fault::TooLarge);
+        }
+        if self.fault.is_some() {
+            buffer.advance(length);
+            return Ok(());
+        }
+        if buffer.chunk().len() >= length {
+            self.take(&buffer.chunk()[..length])?;
+            buffer.advance(length);
+            return Ok(());
+        }
+        self.take(&buffer.copy_to_bytes(length))
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.canonical().len()
+    }
+
+    fn clear(&mut self) {
+        *self = Struct::default();
+    }
+}
+
+/// prost makes its errors itself alone; this is that of a wire type that does not exist.
+fn malformed() -> DecodeError {
+    WireType::try_from(7).expect_err("there are six wire types")
+}
+
+#[cfg(test)]
+mod tests;

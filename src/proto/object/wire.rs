@@ -1,0 +1,150 @@
+//! What callers send as `google.protobuf.Struct`, checked and written anew in one pass.
+
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+use super::Fault;
+use super::builder::{Builder, Members};
+
+/// Why reading ended.
+#[derive(Debug)]
+pub enum Stop {
+    /// These are not the bytes of a message.
+    Malformed,
+    /// They are, but of one that is refused.
+    Fault(Fault),
+}
+
+impl From<DecodeError> for Stop {
+    fn from(_: DecodeError) -> Self {
+        Stop::Malformed
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Stop::Fault(fault)
+    }
+}
+
+/// Reads values of callers.
+pub struct Reader<'b> {
+    /// Where they are written to.
+    pub out: &'b mut Builder,
+    /// The most bytes that may be written.
+    pub max_bytes: usize,
+    /// The deepest nesting that there may be.
+    pub max_depth: usize,
+    /// The deepest nesting that there was.
+    pub deepest: usize,
+}
+
+impl Reader<'_> {
+    /// Reads the entry of a member, within an object that is nested this deep.
+    pub fn member(&mut self, mut entry: &[u8], members: &mut Members, depth: usize) -> Result<(), Stop> {
+        let (mut name, mut value): (&[u8], Option<&[u8]>) = (b"", None);
+        while !entry.is_empty() {
+            match field(&mut entry)? {
+                Field::Bytes(1, bytes) => name = bytes,
+                Field::Bytes(2, bytes) => value = Some(bytes),
+                _ => {}
+            }
+        }
+        let name = text(name)?;
+        let member = self.out.open_member(members, name);
+        self.value(value.unwrap_or_default(), depth)?;
+        self.out.close_member(member);
+        Ok(())
+    }
+
+    fn value(&mut self, mut value: &[u8], depth: usize) -> Result<(), Stop> {
+        // Of several kinds the last counts, as in every `oneof`.
+        let mut last = None;
+        while !value.is_empty() {
+            let field = field(&mut value)?;
+            if !matches!(field, Field::Other) {
+                last = Some(field);
+            }
+        }
+        match last.ok_or(Fault::NoKind)? {
+            Field::Varint(1, _) => self.out.null(),
+            Field::Varint(4, value) => self.out.bool(value != 0),
+            // The database has one zero.
+            Field::Double(2, number) if number.is_finite() => self.out.number(if number == 0.0 { 0.0 } else { number }),
+            Field::Double(2, _) => return Err(Fault::NotANumber.into()),
+            Field::Bytes(3, bytes) => self.out.string(text(bytes)?),
+            Field::Bytes(5, object) => self.object(object, depth + 1)?,
+            Field::Bytes(6, list) => self.list(list, depth + 1)?,
+            _ => return Err(Fault::NoKind.into()),
+        }
+        if self.out.size() > self.max_bytes { Err(Fault::TooLarge.into()) } else { Ok(()) }
+    }
+
+    fn object(&mut self, mut object: &[u8], depth: usize) -> Result<(), Stop> {
+        self.go_down(depth)?;
+        let open = self.out.open_object();
+        let mut members = self.out.members();
+        while !object.is_empty() {
+            if let Field::Bytes(1, entry) = field(&mut object)? {
+                self.member(entry, &mut members, depth)?;
+            }
+        }
+        self.out.close_members(members);
+        self.out.close(open);
+        Ok(())
+    }
+
+    fn list(&mut self, mut list: &[u8], depth: usize) -> Result<(), Stop> {
+        self.go_down(depth)?;
+        let open = self.out.open_list();
+        while !list.is_empty() {
+            if let Field::Bytes(1, element) = field(&mut list)? {
+                let open = self.out.open_element();
+                self.value(element, depth)?;
+                self.out.close(open);
+            }
+        }
+        self.out.close(open);
+        Ok(())
+    }
+
+    fn go_down(&mut self, depth: usize) -> Result<(), Fault> {
+        self.deepest = self.deepest.max(depth);
+        if depth > self.max_depth { Err(Fault::TooDeep) } else { Ok(()) }
+    }
+}
+
+/// A field, as far as the messages of `struct.proto` have such.
+enum Field<'w> {
+    Varint(u32, u64),
+    Double(u32, f64),
+    Bytes(u32, &'w [u8]),
+    Other,
+}
+
+fn field<'w>(rest: &mut &'w [u8]) -> Result<Field<'w>, Stop> {
+    let (number, wire_type) = decode_key(rest)?;
+    Ok(match (number, wire_type) {
+        (1 | 4, WireType::Varint) => Field::Varint(number, decode_varint(rest)?),
+        (2, WireType::SixtyFourBit) => {
+            let (bytes, behind) = rest.split_first_chunk().ok_or(Stop::Malformed)?;
+            *rest = behind;
+            Field::Double(number, f64::from_le_bytes(*bytes))
+        }
+        (1..=3 | 5 | 6, WireType::LengthDelimited) => {
+            let length = usize::try_from(decode_varint(rest)?).map_err(|_| Stop::Malformed)?;
+            let (bytes, behind) = rest.split_at_checked(length).ok_or(Stop::Malformed)?;
+            *rest = behind;
+            Field::Bytes(number, bytes)
+        }
+        _ => {
+            skip_field(wire_type, number, rest, DecodeContext::default())?;
+            Field::Other
+        }
+    })
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Stop> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Stop::Malformed)?;
+    if text.contains('\0') { Err(Fault::Nul.into()) } else { Ok(text) }
+}

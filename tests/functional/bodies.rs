@@ -1,0 +1,308 @@
+//! Bodies made to hurt: what they cost is bounded, the answer is small, and others are served meanwhile.
+
+use std::time::Duration;
+
+use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
+use bytes::Bytes;
+use futures::future::join_all;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
+use offboard::proto::v1;
+use prost::Message;
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value as Any};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::Status;
+use tonic_types::StatusExt;
+
+use crate::kit::*;
+
+/// How much memory a server may have taken at its peak, in MiB. One that builds a node for each value of these bodies takes several times that.
+const PEAK_MIB: u64 = 400;
+
+/// The most that an answer may have, in bytes.
+const ANSWER: usize = 512 << 10;
+
+fn peak_mib(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+}
+
+async fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    GzipEncoder::new(data).read_to_end(&mut packed).await.unwrap();
+    packed
+}
+
+async fn zstd(data: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    ZstdEncoder::new(data).read_to_end(&mut packed).await.unwrap();
+    packed
+}
+
+/// Sends bytes to a path of REST.
+async fn post(world: &World, path: &str, coding: Option<&str>, body: Vec<u8>) -> Reply {
+    let bearer = format!("Bearer {}", world.key.secret);
+    let mut headers = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
+    headers.extend(coding.map(|coding| ("content-encoding", coding)));
+    http(world.server.addresses.http, "POST", path, &headers, body).await
+}
+
+fn framed(compressed: bool, message: &[u8]) -> Vec<u8> {
+    let mut frame = vec![compressed.into()];
+    frame.extend((message.len() as u32).to_be_bytes());
+    frame.extend_from_slice(message);
+    frame
+}
+
+/// Sends the bytes of a gRPC call. The answer is its status and how many bytes its headers and trailers had.
+async fn grpc(world: &World, method: &str, coding: Option<&str>, frames: Vec<u8>) -> (Status, usize) {
+    let mut request = http::Request::post(format!("http://{}/offboard.v1.{method}", world.server.addresses.grpc))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {}", world.key.secret));
+    if let Some(coding) = coding {
+        request = request.header("grpc-encoding", coding);
+    }
+    let client = HttpClient::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<Bytes>>();
+    let answer = client.request(request.body(Full::new(Bytes::from(frames))).unwrap()).await.unwrap();
+    let headers = answer.headers().clone();
+    let body = answer.into_body().collect().await.unwrap();
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    let size = |map: &http::HeaderMap| map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+    let status = Status::from_header_map(&trailers).or_else(|| Status::from_header_map(&headers)).expect("a status");
+    (status, size(&headers) + size(&trailers))
+}
+
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+/// A request for an entity with these attributes, as the generated types write it.
+fn create(attributes: Struct) -> Vec<u8> {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Request {
+        #[prost(message, optional, tag = "1")]
+        entity: Option<Entity>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Entity {
+        #[prost(string, tag = "2")]
+        kind: String,
+        #[prost(message, optional, tag = "4")]
+        attributes: Option<Struct>,
+    }
+    Request { entity: Some(Entity { kind: "T".to_owned(), attributes: Some(attributes) }) }.encode_to_vec()
+}
+
+fn attribute(kind: Option<Kind>) -> Struct {
+    Struct { fields: [("a".to_owned(), Any { kind })].into() }
+}
+
+fn list(values: Vec<Any>) -> Option<Kind> {
+    Some(Kind::ListValue(ListValue { values }))
+}
+
+async fn is_alive(world: &World) {
+    world.portfolios(&["alive"]).await;
+    let found = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "alive"})).await.unwrap();
+    assert_eq!(found.json["id"], "alive");
+}
+
+#[tokio::test]
+async fn a_small_body_of_many_long_faults_gets_a_small_answer() {
+    let world = World::start(Door::Rest).await;
+    for (key, faults) in [(200_000, 1_000), (1_000_000, 1_000), (10, 300_000)] {
+        let object = format!("{{\"{}\":[{}1e400]}}", "k".repeat(key), "1e400,".repeat(faults - 1));
+        let bodies = [
+            ("/v1/portfolios", format!("{{\"name\":\"n\",\"metadata\":{object}}}")),
+            ("/v1/entities", format!("{{\"type\":\"T\",\"attributes\":{object}}}")),
+            ("/v1/entities", format!("{{\"type\":\"T\",\"crosswalks\":[{object}]}}")),
+            ("/v1/entities:import", format!("{{\"type\":\"T\",\"attributes\":{object}}}\n")),
+            ("/v1/entities", object),
+        ];
+        for (path, body) in bodies {
+            for (coding, packed) in [("gzip", gzip(body.as_bytes()).await), ("zstd", zstd(body.as_bytes()).await)] {
+                let reply = post(&world, path, Some(coding), packed).await;
+                assert!(reply.body.len() < ANSWER, "{path} {key} {coding}: {} bytes", reply.body.len());
+                if path.ends_with("import") && reply.status != 400 {
+                    continue;
+                }
+                assert_eq!(reply.status, 400, "{path} {key}");
+                let told = reply.json();
+                assert_eq!(told["code"], "validation_failed", "{path}: {}", told["code"]);
+                let first = told["errors"][0]["field"].as_str().unwrap().to_owned();
+                assert!(first.chars().count() <= 257 && (key < 257 || first.ends_with('…')), "{first}");
+            }
+        }
+    }
+    is_alive(&world).await;
+    assert!(peak_mib(&world.server) < PEAK_MIB, "{} MiB", peak_mib(&world.server));
+}
+
+#[tokio::test]
+async fn what_a_filter_a_query_or_a_mask_holds_is_not_repeated_at_length() {
+    let world = World::start(Door::Rest).await;
+    let bearer = format!("Bearer {}", world.key.secret);
+    let long = "x".repeat(20_000);
+    for query in [format!("{long}=1"), format!("filter={long}(a)"), format!("filter=equals({long},1)"), format!("order_by={long}")] {
+        let path = format!("/v1/entities?{query}");
+        let reply = http(world.server.addresses.http, "GET", &path, &[("authorization", &bearer)], "").await;
+        assert!(reply.status == 400 && reply.body.len() < 16 << 10, "{} bytes for {}", reply.body.len(), &query[..12]);
+    }
+    let mask = prost_types::FieldMask { paths: (0..500).map(|n| format!("{n}{}", "m".repeat(4_000))).collect() };
+    let update = v1::UpdateEntityRequest { entity_id: "e".to_owned(), entity: Some(v1::EntityUpdate::default()), update_mask: Some(mask) };
+    let (status, size) = grpc(&world, "EntityService/UpdateEntity", None, framed(false, &update.encode_to_vec())).await;
+    assert_eq!(reason(&status), "VALIDATION_FAILED");
+    assert!(size < 12 << 10, "{size} bytes");
+    let get = v1::GetEntityRequest { entity_id: "i".repeat(1_000_000) };
+    let (status, size) = grpc(&world, "EntityService/GetEntity", None, framed(false, &get.encode_to_vec())).await;
+    assert!(reason(&status) == "VALIDATION_FAILED" && size < 12 << 10, "{size} bytes");
+}
+
+#[tokio::test]
+async fn attributes_stop_at_their_limit_whatever_they_are_made_of() {
+    let world = World::start(Door::Rest).await;
+    for value in ["1,", "[],", "{},", "null,", "\"\",", "{\"a\":[]},"] {
+        for bytes in [600_000, 3_900_000] {
+            let body = format!("{{\"type\":\"T\",\"attributes\":{{\"a\":[{}0]}}}}", value.repeat(bytes / value.len()));
+            let packed = gzip(body.as_bytes()).await;
+            for (coding, body) in [(None, body.into_bytes()), (Some("gzip"), packed)] {
+                let reply = post(&world, "/v1/entities", coding, body).await;
+                assert!(matches!(reply.status, 201 | 400), "{value} {bytes}: {}", reply.status);
+                if reply.status == 400 {
+                    assert_eq!(reply.json()["errors"][0]["code"], "too_long", "{value}");
+                }
+            }
+        }
+    }
+    let kinds = [
+        Some(Kind::NumberValue(1.0)),
+        Some(Kind::NullValue(0)),
+        list(Vec::new()),
+        Some(Kind::StructValue(Struct::default())),
+        Some(Kind::StringValue(String::new())),
+    ];
+    for kind in kinds {
+        let message = create(attribute(list(vec![Any { kind }; 330_000])));
+        for (coding, frame) in [
+            (None, framed(false, &message)),
+            (Some("gzip"), framed(true, &gzip(&message).await)),
+            (Some("zstd"), framed(true, &zstd(&message).await)),
+        ] {
+            let (status, size) = grpc(&world, "EntityService/CreateEntity", coding, frame).await;
+            let faults = status.get_details_bad_request().unwrap().field_violations;
+            assert_eq!((faults[0].field.as_str(), faults[0].reason.as_str()), ("entity.attributes", "TOO_LONG"));
+            assert!(size < 4 << 10, "{size} bytes");
+        }
+    }
+    is_alive(&world).await;
+    assert!(peak_mib(&world.server) < PEAK_MIB, "{} MiB", peak_mib(&world.server));
+}
+
+#[tokio::test]
+async fn many_large_bodies_at_once_share_the_memory_that_there_is() {
+    let world = World::start_with(Door::Rest, &["--body-memory-wait=60"]).await;
+    let large = format!("{{\"type\":\"T\",\"attributes\":{{\"a\":[{}0]}}}}", "1,".repeat(1_825_000));
+    let parts = (0..900).map(|n| format!("{{\"kind\":\"k\",\"id\":\"{n}\",\"data\":{{\"a\":[{}0]}}}}", "[],".repeat(1_300)));
+    let listed = format!("{{\"type\":\"T\",\"dependents\":[{}]}}", parts.collect::<Vec<_>>().join(","));
+    let message = create(attribute(list(vec![Any { kind: list(Vec::new()) }; 900_000])));
+    let rest = [&large, &listed].map(|body| join_all((0..20).map(|_| post(&world, "/v1/entities", None, body.clone().into_bytes()))));
+    let grpc = join_all((0..20).map(|_| grpc(&world, "EntityService/CreateEntity", None, framed(false, &message))));
+    let (answers, statuses) = tokio::join!(join_all(rest), grpc);
+    for (reply, expected) in answers.iter().flatten().zip([400; 20].into_iter().chain([201; 20])) {
+        assert_eq!(reply.status, expected, "{}", reply.text());
+    }
+    for (status, _) in statuses {
+        assert_eq!(reason(&status), "VALIDATION_FAILED", "{status:?}");
+    }
+    is_alive(&world).await;
+    assert!(peak_mib(&world.server) < PEAK_MIB, "{} MiB", peak_mib(&world.server));
+}
+
+#[tokio::test]
+async fn lists_of_nothing_are_counted_before_they_are_made() {
+    let world = World::start(Door::Grpc).await;
+    let batch = v1::BatchCreateEntitiesRequest { requests: vec![v1::CreateEntityRequest::default(); 2_000_000] };
+    let (status, _) = grpc(&world, "EntityService/BatchCreateEntities", None, framed(false, &batch.encode_to_vec())).await;
+    let faults = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!((faults[0].field.as_str(), faults[0].reason.as_str()), ("requests", "TOO_MANY"));
+    let body = format!("{{\"type\":\"T\",\"dependents\":[{}{{}}]}}", "{\"kind\":\"a\"},".repeat(300_000));
+    let reply = post(&world, "/v1/entities", None, body.into_bytes()).await;
+    assert_eq!((reply.status, &reply.json()["errors"][0]["code"]), (400, &json!("too_many")));
+    assert!(peak_mib(&world.server) < PEAK_MIB, "{} MiB", peak_mib(&world.server));
+}
+
+#[tokio::test]
+async fn values_that_json_does_not_have_are_refused_by_grpc() {
+    let world = World::start(Door::Grpc).await;
+    let cases = [
+        (None, "kind"),
+        (list(vec![Any { kind: None }]), "kind"),
+        (Some(Kind::NumberValue(f64::NAN)), "NaN"),
+        (Some(Kind::NumberValue(f64::INFINITY)), "NaN"),
+        (Some(Kind::StringValue("\0".to_owned())), "U+0000"),
+    ];
+    for (kind, said) in cases {
+        let (status, _) = grpc(&world, "EntityService/CreateEntity", None, framed(false, &create(attribute(kind)))).await;
+        let faults = status.get_details_bad_request().expect("faults").field_violations;
+        assert_eq!((faults[0].field.as_str(), faults[0].reason.as_str()), ("entity.attributes", "INVALID"));
+        assert!(faults[0].description.contains(said), "{}", faults[0].description);
+    }
+    assert_eq!(world.database.text("SELECT count(*)::text FROM entity").as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn a_compressed_message_is_measured_as_it_grows() {
+    let world = World::start(Door::Grpc).await;
+    let small = create(attribute(Some(Kind::StringValue("x".repeat(100_000)))));
+    let bomb = create(attribute(Some(Kind::StringValue("x".repeat(40_000_000)))));
+    for coding in ["gzip", "zstd"] {
+        let (packed, too_large) =
+            if coding == "gzip" { (gzip(&small).await, gzip(&bomb).await) } else { (zstd(&small).await, zstd(&bomb).await) };
+        let (status, _) = grpc(&world, "EntityService/CreateEntity", Some(coding), framed(true, &packed)).await;
+        assert_eq!(status.code(), tonic::Code::Ok, "{status:?}");
+        let (status, _) = grpc(&world, "EntityService/CreateEntity", Some(coding), framed(true, &too_large)).await;
+        assert_eq!(reason(&status), "PAYLOAD_TOO_LARGE", "{status:?}");
+        let (status, _) = grpc(&world, "EntityService/CreateEntity", Some(coding), framed(true, b"nothing of the kind")).await;
+        assert_eq!(reason(&status), "VALIDATION_FAILED", "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_arrive_slowly_keep_out_neither_small_ones_nor_other_realms() {
+    let arguments = ["--body-memory-bytes=4194304", "--body-memory-wait=1", "--body-timeout=20"];
+    let world = World::start_with(Door::Rest, &arguments).await;
+    let other = world.client("other", "live", SCOPES);
+    let large = json!({"entity": {"type": "T", "attributes": {"a": "x".repeat(200_000)}}});
+    world.call("EntityService/CreateEntity", large.clone()).await.unwrap();
+
+    // Half of what may be received by all, a quarter of the memory, is the realm's.
+    let mut slow = tokio::net::TcpStream::connect(world.server.addresses.http).await.unwrap();
+    let head = format!(
+        "POST /v1/entities HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 600000\r\n\r\n",
+        world.key.secret
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    slow.write_all(&[b' '; 500_000]).await.unwrap();
+    let refused = async {
+        loop {
+            match world.call("EntityService/CreateEntity", large.clone()).await {
+                Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(failure) => return failure,
+            }
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(60), refused).await.expect("the memory of the realm is taken");
+    assert_eq!((refused.code.as_str(), refused.http), ("unavailable", Some(503)));
+    world.call("EntityService/CreateEntity", json!({"entity": {"type": "T"}})).await.unwrap();
+    other.call("EntityService/CreateEntity", large.clone()).await.unwrap();
+
+    // It is given up in the end, and then there is room.
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(60), slow.read_to_end(&mut answer)).await.expect("an answer").unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 504"), "{}", String::from_utf8_lossy(&answer));
+    world.call("EntityService/CreateEntity", large).await.unwrap();
+}
