@@ -130,7 +130,11 @@ pub fn try_lock(connection: &mut PgConnection) -> Work<bool> {
 statement! {
     /// The lock.
     struct TryLock {} -> (Bool,),
-    concat!("SELECT pg_try_advisory_xact_lock(", lock!(), ")")
+    // A process that is frozen meanwhile keeps the lock from all others for as long as its transaction may be idle.
+    concat!(
+        "SELECT pg_try_advisory_xact_lock(", lock!(), ")
+         FROM (SELECT set_config('idle_in_transaction_session_timeout', '2000', true)) s"
+    )
 }
 
 /// Takes the lock for this transaction, and waits for it.
