@@ -92,7 +92,15 @@ fn the_page_of_limits_is_the_list_of_the_code() {
                     let argument = serve.get_arguments().find(|argument| argument.get_long() == Some(flag));
                     let argument = argument.unwrap_or_else(|| panic!("`--{flag}`, which sets `{}`, is no setting", limit.name));
                     let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_str().unwrap()).collect();
-                    (format!("{}{}", default.join(","), value_name(argument).to_lowercase()), format!("`--{flag}`"))
+                    let default = if default.is_empty() {
+                        // One that follows from another setting is told by the help.
+                        let help = help(argument);
+                        let told = help.split_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
+                        told.unwrap_or_else(|| panic!("the help of `--{flag}` does not tell its default")).to_owned()
+                    } else {
+                        format!("{}{}", default.join(","), value_name(argument).to_lowercase())
+                    };
+                    (default, format!("`--{flag}`"))
                 }
             };
             writeln!(page, "| `{}` | {} | {default} | {setting} | {} |", limit.name, limit.bounds, limit.past).unwrap();
