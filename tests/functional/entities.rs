@@ -150,13 +150,16 @@ scenario! {
     }
 
     async fn what_is_larger_than_a_limit_is_refused_by_name(world: &World) {
-        let entity = json!({"entity": {
-            "type": "t".repeat(257), "attributes": {"a": "x".repeat(1 << 20)}, "components": vec!["0190a1b2-0000-7000-8000-000000000001"; 1001],
-            "crosswalks": vec![json!({}); 1001],
-        }});
-        let refused = world.call("EntityService/CreateEntity", entity).await.unwrap_err();
-        let expected = ["type", "attributes", "components", "crosswalks"];
-        assert_eq!(fields(&refused), expected.iter().map(|path| at(world, path)).collect());
+        let refused_fields = async |entity: Value| {
+            fields(&world.call("EntityService/CreateEntity", json!({ "entity": entity })).await.unwrap_err())
+        };
+        // An object is not read beyond its limit, which by REST is a fault of the form and told before those that the service finds.
+        let large = json!({"type": "t", "attributes": {"a": "x".repeat(1 << 20)}});
+        assert_eq!(refused_fields(large).await, BTreeSet::from([at(world, "attributes")]));
+        let many = json!({
+            "type": "t".repeat(257), "components": vec!["0190a1b2-0000-7000-8000-000000000001"; 1001], "crosswalks": vec![json!({}); 1001],
+        });
+        assert_eq!(refused_fields(many).await, ["type", "components", "crosswalks"].iter().map(|path| at(world, path)).collect());
         let longest = json!({"entity": {"entity_id": "i".repeat(128), "type": "ü".repeat(256)}});
         world.call("EntityService/CreateEntity", longest).await.unwrap();
     }

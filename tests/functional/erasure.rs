@@ -85,7 +85,6 @@ async fn plant(world: &World) {
             ("x-request-id".to_owned(), format!("{}-{name}", canary("request"))),
         ]
     };
-    world.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": canary("attribute").replace('-', "_")})).await.unwrap();
     world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": canary("portfolio"), "name": "P"})).await.unwrap();
     let create = json!({"entity": {
         "entity_id": id, "type": canary("type"), "state": "onboarding", "portfolio_id": canary("portfolio"),
@@ -110,6 +109,10 @@ async fn plant(world: &World) {
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         world.client.call_with(method, request, &headers).await.unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));
     }
+    // It walks by what it meets, and keeps its place while it lasts.
+    let attribute = json!({"attribute": canary("attribute").replace('-', "_")});
+    world.call("AttributeIndexService/CreateAttributeIndex", attribute.clone()).await.unwrap();
+    world.call_until("AttributeIndexService/GetAttributeIndex", attribute, |index| index["state"] == "ready").await;
 }
 
 async fn remove(world: &World, way: &str) {

@@ -376,7 +376,7 @@ statement! {
     "WITH ended AS (
         UPDATE attribute_declaration
         SET state = {to}, phase = NULL, waits_for = NULL, lease_token = nextval('lease_token'), lease_owner = NULL, attempts = 0,
-            ready_at = CASE WHEN {code} IS NULL THEN clock_timestamp() END, error_code = {code}, error_message = {message}
+            ready_at = CASE WHEN {code} IS NULL THEN clock_timestamp() END, cursor_value = '', cursor_id = '', error_code = {code}, error_message = {message}
         WHERE realm_id = {realm} AND attribute = {attribute}
         RETURNING attribute, principal_id
      )
