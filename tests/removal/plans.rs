@@ -32,7 +32,7 @@ const PORTFOLIO: Parameter = ("portfolio", "text", "'p'");
 const SHOWN: Parameter = ("shown", "int8", "1000");
 
 /// What of a realm is large.
-const LARGE: [&str; 5] = ["entity", "dependent", "offboarding_request", "attribute_index", "tombstone"];
+const LARGE: [&str; 6] = ["entity", "dependent", "offboarding_request", "attribute_index", "tombstone", "idempotency_subject"];
 
 /// Entities, 10 of them leaving, with what hangs on them and what went before.
 fn populate(database: &Database, count: i64) {
@@ -45,6 +45,7 @@ fn populate(database: &Database, count: i64) {
                 now(), CASE WHEN leaving THEN now() END, now(), CASE WHEN NOT leaving THEN now() END, CASE WHEN NOT leaving THEN '{{}}'::jsonb END,
                 1, 'x'
          FROM (SELECT *, id > 'e-{:06}' AS leaving FROM entity) e;
+         INSERT INTO idempotency_subject (realm_id, kind, subject, api_key_id, key, part) SELECT realm_id, 'entity', id, incarnation, id, 0 FROM entity;
          INSERT INTO tombstone (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_by, job_kind, job_id)
          SELECT realm_id, 'gone-' || id, incarnation, type, version, created_at, updated_at, incarnation, 'bulk_delete', incarnation FROM entity;",
         count - 10
