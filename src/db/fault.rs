@@ -47,6 +47,8 @@ pub fn sqlstate(error: &Diesel) -> Option<&str> {
 pub fn fault(error: &Diesel) -> Fault {
     match error {
         Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand, _) => Fault::Away,
+        // Also one that the service itself has found out, and has no number for.
+        Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Fault::Conflict,
         // A server numbers every error. One without was made by libpq, which has lost the connection or its thread.
         Diesel::DatabaseError(..) => sqlstate(error).map_or(Fault::Away, by_number),
         Diesel::RollbackErrorOnCommit { commit_error, .. } => fault(commit_error),

@@ -31,9 +31,10 @@ pub type Recall = fn(&mut PgConnection, Duration) -> Work<usize>;
 pub async fn watch_clock(db: Db, lease: Duration, recalls: Vec<(&'static str, Recall)>) {
     let (mut clock, mut recalled) = (Clock::default(), None::<Instant>);
     loop {
+        let asked = Instant::now();
         match db.run(clock_queries::read).await {
             Ok(now) => {
-                let step = clock.step(now, Instant::now());
+                let step = clock.step(now, asked, Instant::now());
                 if let Some(step) = step {
                     tracing::warn!(seconds = step.as_secs_f64(), "the clock of the database has stepped back");
                     tokio::time::sleep(RENEWED).await;
@@ -65,15 +66,16 @@ async fn recall(db: &Db, bound: Duration, recalls: &[(&'static str, Recall)]) {
     }
 }
 
-/// What was last read of a clock, and when by a clock that does not step.
+/// What was last read of a clock, and when the answer was there, by a clock that does not step.
 #[derive(Debug, Default)]
 struct Clock(Option<(DateTime<Utc>, Instant)>);
 
 impl Clock {
-    /// By how much the clock has stepped back since it was last read, if it has.
-    fn step(&mut self, now: DateTime<Utc>, at: Instant) -> Option<Duration> {
-        let (before, then) = self.0.replace((now, at))?;
-        let expected = before + at.saturating_duration_since(then);
+    /// By how much the clock has stepped back since it was last read, if it has. An answer may be long on its way: between two readings there is at
+    /// least the time from the answer to one until the next is asked for, and no more than that counts.
+    fn step(&mut self, now: DateTime<Utc>, asked: Instant, answered: Instant) -> Option<Duration> {
+        let (before, then) = self.0.replace((now, answered))?;
+        let expected = before + asked.saturating_duration_since(then);
         (expected - now).to_std().ok().filter(|step| *step >= STEP)
     }
 }
@@ -88,14 +90,23 @@ mod tests {
 
     #[test]
     fn a_step_back_is_seen_and_a_step_forward_is_none() {
-        let (mut clock, start, noon) = (Clock::default(), Instant::now(), DateTime::UNIX_EPOCH);
-        assert_eq!(clock.step(noon, start), None, "nothing is known before the first look");
-        assert_eq!(clock.step(noon + seconds(10), start + seconds(10)), None);
-        assert_eq!(clock.step(noon - seconds(50), start + seconds(10)), Some(seconds(60)));
-        assert_eq!(clock.step(noon - seconds(49), start + seconds(11)), None, "it is seen once");
-        assert_eq!(clock.step(noon + seconds(86_400), start + seconds(12)), None);
+        let (mut read, start, noon) = (Clock::default(), Instant::now(), DateTime::UNIX_EPOCH);
+        let mut clock = |now, at| read.step(now, at, at);
+        assert_eq!(clock(noon, start), None, "nothing is known before the first look");
+        assert_eq!(clock(noon + seconds(10), start + seconds(10)), None);
+        assert_eq!(clock(noon - seconds(50), start + seconds(10)), Some(seconds(60)));
+        assert_eq!(clock(noon - seconds(49), start + seconds(11)), None, "it is seen once");
+        assert_eq!(clock(noon + seconds(86_400), start + seconds(12)), None);
         let slower = noon + seconds(86_400) + Duration::from_millis(400);
-        assert_eq!(clock.step(slower, start + seconds(13)), None, "a clock that is made to go slower has not stepped");
+        assert_eq!(clock(slower, start + seconds(13)), None, "a clock that is made to go slower has not stepped");
+    }
+
+    #[test]
+    fn an_answer_that_is_late_is_no_step() {
+        let (mut clock, start, noon) = (Clock::default(), Instant::now(), DateTime::UNIX_EPOCH);
+        clock.step(noon, start, start);
+        assert_eq!(clock.step(noon + seconds(1), start + seconds(1), start + seconds(9)), None);
+        assert_eq!(clock.step(noon + seconds(10), start + seconds(10), start + seconds(10)), None);
     }
 
     #[test]
