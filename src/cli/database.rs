@@ -7,7 +7,7 @@ use diesel::PgConnection;
 use crate::config::{Database, Pool, Shares};
 use crate::db::embedded::EmbeddedPostgres;
 use crate::db::{self, Db, Options, Refused, migrations};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// A database in use.
 pub struct Opened {
@@ -21,6 +21,11 @@ impl Opened {
     pub async fn open(settings: &Database) -> Result<Opened> {
         match &settings.database_url {
             Some(url) => {
+                if !db::is_address(url) {
+                    // Nothing of it is repeated: what is wrong may be the password.
+                    let message = "`--database-url` is no URL of a Postgres. It is written as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, and `/`, `@`, `?` and `%` in a password as %2F, %40, %3F and %25.";
+                    return Err(Error::new(Code::ValidationFailed, message));
+                }
                 let options = Options::new(url);
                 check_fitness(&options).await?;
                 Ok(Opened { options, embedded: None })

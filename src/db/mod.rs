@@ -1,6 +1,7 @@
 //! The way to Postgres: the pool and its timeouts, the schema and its migrations, wake-ups, and the embedded cluster.
 
-pub mod clock;
+mod address;
+mod clock;
 pub mod deadline;
 pub mod embedded;
 mod fault;
@@ -24,6 +25,7 @@ mod text_enum;
 mod vitals;
 mod watchdog;
 
+pub use address::is_address;
 pub use fault::{Fault, fault, is_refusal, sqlstate};
 pub use fitness::check as check_fitness;
 pub use page::{Page, PageSize, binding};

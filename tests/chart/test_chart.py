@@ -333,6 +333,7 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_NATS_CREATE_STREAM": "false",
         "OFFBOARD_NATS_CREDENTIALS_FILE": "/etc/nats/user.creds",
         "OFFBOARD_MAIL_FROM": "Offboard <offboard@example.com>",
+        "OFFBOARD_MAILS_PER_HOUR": "60",
         "PGSSLROOTCERT": "/etc/database/ca.crt",
     }
 

@@ -129,3 +129,20 @@ async fn a_database_is_waited_for_until_it_answers_or_the_time_is_over() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("The database cannot be reached.") && !ended.stderr.contains("secret"), "{}", ended.stderr);
 }
+
+/// libpq's own words would repeat what it does not understand, and that is the password.
+#[test]
+fn an_address_of_a_database_that_is_none_is_refused_without_a_word_of_it() {
+    for address in [
+        "postgres://app:hunter2/xyz@127.0.0.1:5/app",
+        "postgres://app:a@hunter2@h/d",
+        "postgres://app:%hunter2@h/d",
+        "mysql://app:hunter2@h/d",
+    ] {
+        for command in [["key", "list", "--org", "acme"].as_slice(), &["serve"], &["migrate"]] {
+            let ended = run(&[command, &["--database-url", address]].concat());
+            assert!(ended.code.is_some_and(|code| code != 0), "{command:?}: {ended:?}");
+            assert!(ended.stderr.contains("is no URL of a Postgres") && !ended.stderr.contains("hunter2"), "{command:?}: {ended:?}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Whether a database is named as libpq takes it, found out before libpq is asked: its messages repeat what it does not understand, and where a
+//! password has letters that belong to a URL, that is the password.
+
+/// Whether this is a URL that libpq reads as it was meant, or a connection string of words and values.
+pub fn is_address(text: &str) -> bool {
+    match text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
+        Some(rest) => is_url(rest),
+        None => text.trim().is_empty() || is_words(text),
+    }
+}
+
+/// What follows `postgresql://`.
+fn is_url(rest: &str) -> bool {
+    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = address.split_once('/').unwrap_or((address, ""));
+    let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    // What stands before the host ends at the first `@`, and the path is one name: where there are more, they belong to the password.
+    !user.contains('@')
+        && hosts.split(',').all(is_host)
+        && !path.contains(['@', '/', ':'])
+        && query.split('&').all(|pair| pair.is_empty() || pair.split_once('=').is_some_and(|(name, _)| is_name(name)))
+        && is_encoded(rest)
+}
+
+/// A name or a number, with a port or without.
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((name, "")) => (name, ""),
+            Some((name, port)) => (name, port.strip_prefix(':').unwrap_or("?")),
+            None => return false,
+        },
+        None => host.split_once(':').unwrap_or((host, "")),
+    };
+    name.chars().all(|letter| letter.is_alphanumeric() || "-._:%".contains(letter)) && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether every percent sign begins a byte.
+fn is_encoded(text: &str) -> bool {
+    text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// `host=h dbname=d`; the rest is for libpq to read.
+fn is_words(text: &str) -> bool {
+    text.split_once('=').is_some_and(|(word, _)| is_name(word.trim()))
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_address;
+
+    #[test]
+    fn an_address_that_libpq_takes_is_one() {
+        for good in [
+            "postgresql://",
+            "postgresql:///d?host=/var/run/postgresql&port=5433",
+            "postgres://app@h/d",
+            "postgresql://app:100%25%40%2F@db.example.com:5432/d?sslmode=require&options=-c%20search_path%3Dx",
+            "postgresql://app:p!$*()~+;='@h1:1,h2:2/d?target_session_attrs=read-write",
+            "postgresql://app:pw@[::1]:5432/d",
+            "postgresql://app:a:b#[c]@h/d?application_name=a b",
+            "postgresql://%2Fvar%2Frun/d",
+            "host=h dbname=d password='a b'",
+            "user = app",
+            "",
+        ] {
+            assert!(is_address(good), "{good}");
+        }
+    }
+
+    #[test]
+    fn an_address_whose_password_would_be_taken_for_something_else_is_none() {
+        for bad in [
+            "postgres://app:hunter2/xyz@127.0.0.1:5/app",
+            "postgres://app:100%hunter2@h/d",
+            "postgres://app:a@hunter2@h/d",
+            "postgres://app:hunter2?x@h/d",
+            "postgres://app:hunter2/xyz@h/d",
+            "postgres://app:hunter2?x=y@h:5/d/e",
+            "postgresql:/app:hunter2@127.0.0.1:5432/app",
+            "mysql://app:hunter2@h/d?x=y",
+            "app:hunter2@h/d",
+            "postgres://h:port/d",
+        ] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
+}
