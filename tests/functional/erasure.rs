@@ -18,6 +18,8 @@ const MAY_REMAIN: &[(&str, &str)] = &[
     ("event", "canary-id"),
     ("offboarding_request", "canary-id"),
     ("bulk_delete", "canary-id"),
+    // A slice keeps the ids between which it worked.
+    ("bulk_delete_slice", "canary-id"),
     // And what hung on it, where an event tells of its change.
     ("event", "canary-hung"),
     // So does its type.
