@@ -1,7 +1,7 @@
 //! The way to Postgres: the pool and its timeouts, the schema and its migrations, wake-ups, and the embedded cluster.
 
 mod address;
-mod clock;
+pub mod clock;
 pub mod deadline;
 pub mod embedded;
 mod fault;
