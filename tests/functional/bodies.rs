@@ -204,15 +204,15 @@ async fn attributes_stop_at_their_limit_whatever_they_are_made_of() {
 
 #[tokio::test]
 async fn many_large_bodies_at_once_share_the_memory_that_there_is() {
-    let world = World::start_with(Door::Rest, &["--body-memory-wait=600", "--body-timeout=600", "--request-timeout=600"]).await;
+    let world = World::start_with(Door::Rest, &["--body-memory-wait=60", "--body-timeout=600", "--request-timeout=600"]).await;
     let large = format!("{{\"type\":\"T\",\"attributes\":{{\"a\":[{}0]}}}}", "1,".repeat(1_825_000));
     let parts = (0..900).map(|n| format!("{{\"kind\":\"k\",\"id\":\"{n}\",\"data\":{{\"a\":[{}0]}}}}", "[],".repeat(1_300)));
     let listed = format!("{{\"type\":\"T\",\"dependents\":[{}]}}", parts.collect::<Vec<_>>().join(","));
     let message = create(attribute(list(vec![Any { kind: list(Vec::new()) }; 900_000])));
-    let rest = [&large, &listed].map(|body| join_all((0..8).map(|_| post(&world, "/v1/entities", None, body.clone().into_bytes()))));
-    let grpc = join_all((0..8).map(|_| grpc(&world, "EntityService/CreateEntity", None, framed(false, &message))));
+    let rest = [&large, &listed].map(|body| join_all((0..4).map(|_| post(&world, "/v1/entities", None, body.clone().into_bytes()))));
+    let grpc = join_all((0..4).map(|_| grpc(&world, "EntityService/CreateEntity", None, framed(false, &message))));
     let (answers, statuses) = tokio::join!(join_all(rest), grpc);
-    for (reply, expected) in answers.iter().flatten().zip([400; 8].into_iter().chain([201; 8])) {
+    for (reply, expected) in answers.iter().flatten().zip([400; 4].into_iter().chain([201; 4])) {
         assert_eq!(reply.status, expected, "{}", reply.text());
     }
     for (status, _) in statuses {
