@@ -198,10 +198,11 @@ async fn nothing_is_hidden_told_twice_or_passed_over(
         story.goes_on(&common.events[n]["cursor"], &[names("a", n + 1, 5), names("c", 0, 6)].concat()).await;
     }
     assert_eq!(told(&story.list(&json!("")).await.unwrap().events), [names("a", 0, 5), names("c", 0, 6)].concat());
-    // A stream that was open is told, or has lost the database and is told when it comes again; it is never told what is new.
+    // A stream that was open is told, or has lost the database and is told when it comes again; it is never told what is new. A database that is
+    // being filled from a dump has tables before it has keys.
     for watching in open.iter_mut().filter(|_| !restart) {
         let code = watching.end().await.code;
-        assert!(["out_of_range", "unavailable", "internal"].contains(&code.as_str()), "{code}");
+        assert!(["out_of_range", "unavailable", "internal", "invalid_credentials"].contains(&code.as_str()), "{code}");
     }
     let published = story.published("c5").await;
     let subjects: BTreeSet<&str> = published.iter().map(String::as_str).collect();
