@@ -8,9 +8,9 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-use super::compression::Coding;
+use super::compression::{self, Coding};
 use crate::error::{Code, Error};
-use crate::limits::bodies::{cost_of_json, kept_of_json};
+use crate::limits::bodies::{cost_of_json, kept_of_json, unpacked};
 use crate::limits::memory::Account;
 use crate::limits::requests::MESSAGE_BYTES;
 
@@ -66,9 +66,22 @@ pub struct Reading {
     pub account: Account,
     /// How large the body, or a line of it, may be.
     pub limit: usize,
+    /// How large it says to be, or may well become.
+    pub likely: usize,
 }
 
 impl Reading {
+    /// A body as it was sent, which may be compressed.
+    pub fn new(sent: Body, coding: Option<Coding>, account: Account, limit: usize) -> Self {
+        let bytes = sent.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        let likely = match (coding, bytes) {
+            (_, None) => limit,
+            (None, Some(bytes)) => bytes.min(limit),
+            (Some(_), Some(bytes)) => unpacked(bytes).min(limit),
+        };
+        Reading { body: compression::decompressed(sent, coding), account, limit, likely }
+    }
+
     /// Reads a body that is not larger than the limit, and pays for what decoding it costs. One that declares to be larger is not read at all.
     pub async fn whole(mut self, cost: impl FnOnce(usize) -> usize) -> Result<(Bytes, Account), Error> {
         let body = self.read().await?;
@@ -92,6 +105,7 @@ impl Reading {
             if read.len() + data.len() > self.limit {
                 return Err(too_large(self.limit));
             }
+            self.account.receive(data.len(), self.likely).await?;
             if read.is_empty() && self.body.is_end_stream() {
                 return Ok(data);
             }
@@ -122,7 +136,6 @@ impl Reading {
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|error| Error::invalid("body", "incomplete", "could not be read to its end").caused_by(error))?;
             if let Ok(data) = frame.into_data() {
-                self.account.receive(data.len()).await?;
                 return Ok(Some(data));
             }
         }
@@ -178,7 +191,12 @@ impl Lines {
             self.begun = Some(Instant::now());
         }
         match self.reading.next(self.begun).await? {
-            Some(data) => self.buffer.extend_from_slice(&data),
+            Some(data) => {
+                // What ends with this is dealt with before more is read.
+                let unfinished = data.iter().rev().take_while(|byte| **byte != b'\n').count();
+                self.buffer.extend_from_slice(&data);
+                self.reading.account.receive(unfinished, self.reading.likely).await?;
+            }
             None => self.ended = true,
         }
         Ok(())
@@ -212,7 +230,7 @@ mod tests {
 
     fn reading(body: Body, limit: usize) -> Reading {
         let budget = BodyMemory::new(1 << 20, Duration::from_secs(5), Duration::from_secs(30));
-        Reading { body, account: budget.open(), limit }
+        Reading::new(body, None, budget.open(), limit)
     }
 
     async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {

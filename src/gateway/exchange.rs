@@ -22,7 +22,7 @@ use super::request::Target;
 use super::route::Found;
 use super::stream::Framing;
 use super::version::{self, Conditions};
-use super::{MatchedRoute, Shared, compression, head, headers, json, pages, plus, raw, request_id};
+use super::{MatchedRoute, Shared, head, headers, json, pages, plus, raw, request_id};
 use crate::error::{Code, Error};
 use crate::limits::bodies::cost_of_message;
 
@@ -107,7 +107,6 @@ impl Exchange {
             _ => body::form(&parts.headers, binding.rpc.client_streaming).map_err(|error| self.wrong_media_type(&parts.method, error))?,
         };
         let coding = body::coding(&parts.headers).map_err(|error| self.wrong_coding(error))?;
-        let body = compression::decompressed(body, coding);
         let conditions = Conditions::of(&parts.method, &parts.headers, &binding).map_err(|error| self.refuse(error))?;
         target.expected_version = conditions.expected;
         let mut metadata = headers::to_metadata(&parts.headers).map_err(|error| self.refuse(error))?;
@@ -118,7 +117,7 @@ impl Exchange {
         // The stack says whose it is, before anything is read.
         let account = self.shared.options.bodies.open();
         parts.extensions.insert(account.clone());
-        let messages = messages(target, form, content_type, Reading { body, account, limit: self.shared.options.max_body_bytes }).map({
+        let messages = messages(target, form, content_type, Reading::new(body, coding, account, self.shared.options.max_body_bytes)).map({
             let fault = Arc::clone(&fault);
             move |message| message.inspect_err(|status: &Status| drop(fault.set(status.clone())))
         });

@@ -69,6 +69,12 @@ pub static MESSAGE_LISTED: Limit = Limit {
 /// All of them.
 pub const ALL: &[&Limit] = &[&BODY_MEMORY, &BODY_MEMORY_WAIT, &BODY_TIME, &FREE_BODY, &OBJECT_BYTES, &MESSAGE_ITEMS, &MESSAGE_LISTED];
 
+/// What so many compressed bytes may well become, as is paid for before they are decompressed: objects are seldom packed better. What becomes
+/// more pays as it grows.
+pub fn unpacked(bytes: usize) -> usize {
+    bytes.saturating_mul(32)
+}
+
 /// What decoding a message of this size may cost, in bytes: its copies as a message and as JSON, and the elements of its lists, of which the
 /// smallest have two bytes on the wire.
 pub fn cost_of_message(bytes: usize) -> usize {

@@ -1,7 +1,8 @@
 //! The memory that bodies may cost while they are read and decoded: one budget for all calls of the process.
 //!
-//! A caller pays for what has arrived of its body, and for what decoding will cost before it is decoded. Both wait, a bounded time, until the
-//! budget has room. What is received and what is decoded have a part each, so that bodies that arrive slowly keep nobody from decoding; a realm
+//! A caller pays for its body once more of it arrives than is free, and for what decoding will cost before it is decoded. Both wait, a bounded
+//! time, until the budget has room. A body is paid for as a whole, as large as it says or may be: if each had some of what it needs and waited
+//! for the rest, all would wait for each other. What is received and what is decoded have a part each, so that bodies that arrive slowly keep nobody from decoding; a realm
 //! may hold half of each, so that none keeps out the others. The first bytes of each call are free: small calls pass whatever is held.
 
 use std::collections::{HashMap, VecDeque};
@@ -121,8 +122,9 @@ pub struct Account {
 #[derive(Debug, Default)]
 struct State {
     realm: i32,
-    /// What has arrived of the message that is being received.
+    /// What is paid for the message that is being received.
     received: Vec<Held>,
+    /// What has arrived of it.
     received_bytes: usize,
     /// What messages cost that are decoded, the oldest first.
     decoded: VecDeque<Option<Held>>,
@@ -136,16 +138,19 @@ impl Account {
         self.lock().realm = realm;
     }
 
-    /// Pays for bytes that have arrived of a message, before more are read.
-    pub async fn receive(&self, bytes: usize) -> Result<()> {
+    /// Bytes have arrived of a message that will be as large as `whole`, which is paid for before more is read.
+    pub async fn receive(&self, bytes: usize, whole: usize) -> Result<()> {
+        let part = &self.budget.0.received;
         let (realm, due) = {
             let mut state = self.lock();
-            let before = state.received_bytes.saturating_sub(FREE_BODY_BYTES);
             state.received_bytes += bytes;
-            (state.realm, state.received_bytes.saturating_sub(FREE_BODY_BYTES) - before)
+            let arrived = state.received_bytes.saturating_sub(FREE_BODY_BYTES);
+            let paid: usize = state.received.iter().map(|held| held.bytes).sum();
+            let whole = arrived.max(whole.saturating_sub(FREE_BODY_BYTES)).min(part.share * UNIT);
+            (state.realm, if arrived > paid { whole.saturating_sub(paid) } else { 0 })
         };
         if due > 0 {
-            let held = self.wait(self.budget.0.received.hold(realm, due, self.budget.0.received.share)).await?;
+            let held = self.wait(part.hold(realm, due, part.share)).await?;
             self.lock().received.push(held);
         }
         Ok(())
@@ -246,14 +251,38 @@ mod tests {
         let budget = budget(800);
         let slow: Vec<_> = (0..2).map(|realm| account(&budget, realm)).collect();
         for account in &slow {
-            account.receive(FREE_BODY_BYTES + (100 << 10)).await.unwrap();
+            account.receive(FREE_BODY_BYTES + (100 << 10), 0).await.unwrap();
         }
         let other = account(&budget, 3);
-        other.receive(FREE_BODY_BYTES).await.unwrap();
-        assert_eq!(other.receive(1).await.unwrap_err().code(), Code::Unavailable);
+        other.receive(FREE_BODY_BYTES, 0).await.unwrap();
+        assert_eq!(other.receive(1, 0).await.unwrap_err().code(), Code::Unavailable);
         other.decode(300 << 10, 0).await.unwrap();
         drop(slow);
-        other.receive(1).await.unwrap();
+        other.receive(1, 0).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_arrive_together_do_not_wait_for_each_other() {
+        // A realm may hold 100 KiB, in which three bodies of 60 KiB have no room at once.
+        let budget = budget(800);
+        let bodies = (0..3).map(|_| {
+            let account = account(&budget, 1);
+            async move {
+                account.receive(FREE_BODY_BYTES, FREE_BODY_BYTES + (60 << 10)).await.unwrap();
+                for _ in 0..60 {
+                    account.receive(1 << 10, FREE_BODY_BYTES + (60 << 10)).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+                account.decoded();
+            }
+        });
+        futures::future::join_all(bodies).await;
+        // What grows beyond what a realm may hold pays for that, and no more.
+        let endless = account(&budget, 1);
+        for _ in 0..300 {
+            endless.receive(1 << 10, 0).await.unwrap();
+        }
+        assert_eq!(budget.0.received.free.available_permits(), 100);
     }
 
     #[tokio::test(start_paused = true)]
@@ -261,7 +290,7 @@ mod tests {
         let budget = budget(800);
         for realm in 0..1_000 {
             let account = account(&budget, realm);
-            account.receive(150 << 10).await.unwrap();
+            account.receive(150 << 10, 0).await.unwrap();
             account.decode(10 << 20, 0).await.unwrap();
         }
         assert_eq!(budget.0.decoded.free.available_permits(), 600);

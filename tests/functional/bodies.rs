@@ -203,7 +203,6 @@ async fn attributes_stop_at_their_limit_whatever_they_are_made_of() {
 }
 
 #[tokio::test]
-#[ignore = "takes minutes in a debug build; run it by name"]
 async fn many_large_bodies_at_once_share_the_memory_that_there_is() {
     let world = World::start_with(Door::Rest, &["--body-memory-wait=60", "--body-timeout=600", "--request-timeout=600"]).await;
     let large = format!("{{\"type\":\"T\",\"attributes\":{{\"a\":[{}0]}}}}", "1,".repeat(1_825_000));

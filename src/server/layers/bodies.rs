@@ -20,7 +20,7 @@ use tonic::body::Body;
 use super::around::{Around, Inner};
 use crate::access::Caller;
 use crate::error::{Code, Error};
-use crate::limits::bodies::{cost_of_message, kept_of_message};
+use crate::limits::bodies::{cost_of_message, kept_of_message, unpacked};
 use crate::limits::memory::{Account, BodyMemory};
 use crate::limits::requests::MESSAGE_BYTES;
 
@@ -129,9 +129,10 @@ impl Paid {
             };
             match frame.transpose()?.map(Frame::into_data) {
                 Some(Ok(data)) => {
-                    self.account.receive(data.len()).await?;
                     self.begun.get_or_insert_with(Instant::now);
+                    let arrived = data.len();
                     self.input = data;
+                    self.account.receive(arrived, self.whole()).await?;
                 }
                 Some(Err(trailers)) => return Ok(Some(trailers)),
                 None => self.ended = true,
@@ -168,6 +169,16 @@ impl Paid {
         if length > self.limit { HEADER } else { HEADER + length }
     }
 
+    /// How large the message that is arriving will be at most, once its header is there.
+    fn whole(&self) -> usize {
+        let first: Vec<u8> = self.partial.iter().chain(&self.input).take(HEADER).copied().collect();
+        match first.len() {
+            HEADER if self.coding.is_some() && first[0] == 1 => self.size(&first) + unpacked(self.size(&first)).min(self.limit),
+            HEADER => self.size(&first),
+            _ => 0,
+        }
+    }
+
     /// Pays for what decoding a message costs, decompressed.
     async fn paid(&mut self, message: Bytes) -> Result<Bytes, Status> {
         let message = match self.coding.filter(|_| message[0] == 1 && message.len() > HEADER) {
@@ -180,13 +191,14 @@ impl Paid {
     }
 
     async fn decompressed(&mut self, message: &[u8], coding: Coding) -> Result<Bytes, Status> {
+        let whole = HEADER + message.len() + unpacked(HEADER + message.len()).min(self.limit);
         match coding {
-            Coding::Gzip => self.read(GzipDecoder::new(message)).await,
-            Coding::Zstd => self.read(ZstdDecoder::with_params(message, &[DParameter::window_log_max(WINDOW_LOG_MAX)])).await,
+            Coding::Gzip => self.read(GzipDecoder::new(message), whole).await,
+            Coding::Zstd => self.read(ZstdDecoder::with_params(message, &[DParameter::window_log_max(WINDOW_LOG_MAX)]), whole).await,
         }
     }
 
-    async fn read(&mut self, decoder: impl AsyncRead) -> Result<Bytes, Status> {
+    async fn read(&mut self, decoder: impl AsyncRead, whole: usize) -> Result<Bytes, Status> {
         let mut decoder = std::pin::pin!(decoder);
         let mut read = BytesMut::zeroed(HEADER);
         loop {
@@ -195,7 +207,7 @@ impl Paid {
             if step == 0 {
                 break;
             }
-            self.account.receive(step).await?;
+            self.account.receive(step, whole).await?;
             if read.len() - HEADER > self.limit {
                 MESSAGE_BYTES.reached();
                 let message = format!("The message is larger than the {} bytes that this service takes.", self.limit);
