@@ -122,7 +122,7 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_ROLES", value_enum, value_delimiter = ',', default_value = "grpc,gateway,worker")]
     pub roles: Vec<Role>,
 
-    /// Where the service is reached from outside, such as https://api.example.com: the start of the links in problem documents and in `google.rpc.Help`
+    /// Where the service is reached from outside, such as https://api.example.com/offboard: the start of the links in problem documents, in `google.rpc.Help` and in mails. Its path stands before every path that REST tells: `Location`, `Link`, `links.next`
     #[arg(long, env = "OFFBOARD_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
 

@@ -1,6 +1,6 @@
 //! What annotations say of fields and methods: limits of values, statuses of success, scopes. Most of it is for the published document alone.
 
-use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MethodDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor, Value};
 use serde_json::{Value as Json, json};
 
 /// The annotations of a descriptor set, as far as it has them.
@@ -10,6 +10,8 @@ pub struct Annotations {
     behaviour: Option<ExtensionDescriptor>,
     success_status: Option<ExtensionDescriptor>,
     required_scope: Option<ExtensionDescriptor>,
+    plain_errors: Option<ExtensionDescriptor>,
+    answer_members: Option<ExtensionDescriptor>,
 }
 
 /// The number of `REQUIRED` in `google.api.FieldBehavior`.
@@ -24,6 +26,8 @@ impl Annotations {
             behaviour: extension("google.api.field_behavior"),
             success_status: extension("offboard.v1.success_status"),
             required_scope: extension("offboard.v1.required_scope"),
+            plain_errors: extension("offboard.v1.plain_errors"),
+            answer_members: extension("offboard.v1.answer_members"),
         }
     }
 
@@ -68,6 +72,20 @@ impl Annotations {
         let mut statuses: Vec<u16> = declared.filter_map(|status| status.as_i32()?.try_into().ok()).collect();
         statuses.sort_unstable();
         if statuses.is_empty() { vec![200] } else { statuses }
+    }
+
+    /// Whether the contract of a service knows no problem documents.
+    pub fn has_plain_errors(&self, service: &ServiceDescriptor) -> bool {
+        let options = service.options();
+        self.plain_errors.as_ref().is_some_and(|extension| options.get_extension(extension).as_bool() == Some(true))
+    }
+
+    /// The only members of the answer, by their proto names; none if there may be any.
+    pub fn answer_members(&self, method: &MethodDescriptor) -> Vec<String> {
+        let options = method.options();
+        let declared = self.answer_members.as_ref().map(|extension| options.get_extension(extension));
+        let declared = declared.as_deref().and_then(Value::as_list).unwrap_or_default().iter();
+        declared.filter_map(|name| name.as_str().map(str::to_owned)).collect()
     }
 
     /// The scope that a key must hold.

@@ -101,6 +101,10 @@ pub struct Binding {
     pub gives_bytes: bool,
     /// The field of the request message that says at which version the resource must be.
     pub expected_version: Option<FieldPath>,
+    /// The only members of the answer, by their places in the response message; none if all are told.
+    pub answer_members: Vec<usize>,
+    /// Whether the contract knows no problem documents.
+    pub plain_errors: bool,
     /// The field of the response message, or of the field of it that is the answer, that says which version the resource is at.
     pub version: Option<FieldPath>,
 }
@@ -134,6 +138,12 @@ impl Binding {
         self.body == BodyRule::Field(place) || self.rpc.schema.message(self.rpc.input).fields[place].body_only
     }
 
+    /// Whether a query parameter without a value, such as `status=`, is as good as none: forms and templates write it for what is left open. Only
+    /// where it can do no harm, which is where nothing is changed, and where the value is one word of several.
+    pub fn may_be_blank(&self, field: &Field) -> bool {
+        self.method == Method::GET && matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Enum(_)))
+    }
+
     /// Spells the path of a fault as the caller knows it: a path within the body where the body is a field. A name alone may be that of a field
     /// anywhere in the request.
     pub fn spell(&self, path: &str) -> String {
@@ -157,8 +167,8 @@ impl Binding {
 }
 
 /// Makes the routes of every RPC that has a rule, in every service that declares a spelling. `free` says which fields of bytes are free-form
-/// values.
-pub fn routes(pool: &DescriptorPool, free: &FreeForm) -> Result<Router<Arc<Binding>>, BuildError> {
+/// values; answers tell paths below `base_path`.
+pub fn routes(pool: &DescriptorPool, free: &FreeForm, base_path: &str) -> Result<Router<Arc<Binding>>, BuildError> {
     let mut router = Router::default();
     let annotations = Annotations::of(pool);
     let extension = |name| pool.get_extension_by_name(name);
@@ -170,7 +180,7 @@ pub fn routes(pool: &DescriptorPool, free: &FreeForm) -> Result<Router<Arc<Bindi
             let services = pool.services().filter(|service| style_of(service, &json_style) == Some(style));
             services.flat_map(|service| service.methods().collect::<Vec<_>>()).filter(|method| method.options().has_extension(&http))
         };
-        let mut schema = Schema::new(style, free);
+        let mut schema = Schema::new(style, free).below(base_path);
         let mut rpcs = Vec::new();
         for method in methods() {
             let shapes = (schema.message_shape(method.input(), false), schema.message_shape(method.output(), false));
@@ -190,11 +200,13 @@ pub fn routes(pool: &DescriptorPool, free: &FreeForm) -> Result<Router<Arc<Bindi
                 client_streaming: method.is_client_streaming(),
                 server_streaming: method.is_server_streaming(),
             });
+            let told =
+                Told { members: annotations.answer_members(&method), plain_errors: annotations.has_plain_errors(method.parent_service()) };
             if let Some(rule) = method.options().get_extension(&http).as_message() {
-                add_rule(&mut router, &annotations, &rpc, rule)?;
+                add_rule(&mut router, &annotations, &rpc, &told, rule)?;
                 let additional = rule.get_field_by_name("additional_bindings");
                 for rule in additional.as_deref().and_then(Value::as_list).unwrap_or_default().iter().filter_map(Value::as_message) {
-                    add_rule(&mut router, &annotations, &rpc, rule)?;
+                    add_rule(&mut router, &annotations, &rpc, &told, rule)?;
                 }
             }
         }
@@ -211,7 +223,20 @@ fn path_of(method: &MethodDescriptor) -> PathAndQuery {
     path.parse().expect("names of protobuf are fit for a path")
 }
 
-fn add_rule(router: &mut Router<Arc<Binding>>, annotations: &Annotations, rpc: &Arc<Rpc>, rule: &DynamicMessage) -> Result<(), BuildError> {
+/// What the contract of an RPC allows an answer to tell.
+struct Told {
+    /// The only members, by their proto names; any if there are none.
+    members: Vec<String>,
+    plain_errors: bool,
+}
+
+fn add_rule(
+    router: &mut Router<Arc<Binding>>,
+    annotations: &Annotations,
+    rpc: &Arc<Rpc>,
+    told: &Told,
+    rule: &DynamicMessage,
+) -> Result<(), BuildError> {
     let fault = |fault: String| BuildError::Rule { rpc: rpc.name.clone(), fault };
     let (method, path) = pattern(rule).ok_or_else(|| fault("the rule has no path".to_owned()))?;
     let method: Method = method.parse().map_err(|_| fault(format!("`{method}` is no HTTP method")))?;
@@ -244,6 +269,11 @@ fn add_rule(router: &mut Router<Arc<Binding>>, annotations: &Annotations, rpc: &
         "" => None,
         name => Some(top_level(rpc.output, name)?),
     };
+    let member = |name: &String| {
+        let found = rpc.schema.message(rpc.output).find(name).filter(|_| response_body.is_none() && !rpc.server_streaming);
+        found.map(|(place, _)| place).ok_or_else(|| fault(format!("`{name}` is no member of the answer")))
+    };
+    let answer_members = told.members.iter().map(member).collect::<Result<Vec<_>, _>>()?;
     let mask = rpc.schema.message(rpc.input).find("update_mask").filter(|(_, field)| matches!(field.shape, Shape::FieldMask(_)));
     let update_mask = mask.map(|(place, _)| place).filter(|_| method == Method::PATCH && body != BodyRule::None);
 
@@ -265,6 +295,8 @@ fn add_rule(router: &mut Router<Arc<Binding>>, annotations: &Annotations, rpc: &
             Some(place) => holds_http_body(&rpc.schema.message(rpc.output).fields[place]),
         },
         expected_version: expected_version(rpc, body),
+        answer_members,
+        plain_errors: told.plain_errors,
         version: version(rpc, response_body),
         rpc: Arc::clone(rpc),
     });

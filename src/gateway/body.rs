@@ -205,7 +205,7 @@ impl Lines {
     fn line_too_large(&self) -> Error {
         MESSAGE_BYTES.reached();
         let message = format!("Line {} of the body is larger than {} bytes.", self.number, self.reading.limit);
-        Error::new(Code::PayloadTooLarge, message).with("limit_bytes", self.reading.limit)
+        Error::new(Code::PayloadTooLarge, message).with("limit_bytes", self.reading.limit).with("line", self.number)
     }
 }
 

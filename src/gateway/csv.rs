@@ -1,7 +1,8 @@
 //! Pages as tables: CSV (RFC 4180) for those who ask for `text/csv`.
 //!
 //! It is there for every `GET` that answers with a page of rows and nothing else: one list of messages whose fields are single values, and
-//! maybe `next_page_token`. The first line has the names of the columns; a header `Link` with `rel="next"` (RFC 8288) leads to the next page.
+//! maybe `next_page_token`. The first line of the first page has the names of the columns, and no other page has them: pages that are put together
+//! are one table. A header `Link` with `rel="next"` (RFC 8288) leads to the next page.
 //! Values are written as in JSON, without their quotes; `null` is an empty cell.
 
 use std::borrow::Cow;
@@ -15,8 +16,10 @@ use super::json::{self, Cardinality, Field, Schema, Shape};
 use super::percent::{self, Place};
 use crate::error::Error;
 
-/// The media type, with what a reader must know to read it.
-pub const MEDIA_TYPE: &str = "text/csv; charset=utf-8; header=present";
+/// The media type of a first page, with what a reader must know to read it.
+const FIRST: &str = "text/csv; charset=utf-8; header=present";
+/// That of the pages behind it.
+const LATER: &str = "text/csv; charset=utf-8; header=absent";
 
 const NEXT_PAGE_TOKEN: &str = "next_page_token";
 const PAGE_TOKEN: &str = "page_token";
@@ -28,14 +31,18 @@ pub struct Table {
     rows: usize,
     /// The type of a row, by its place in the schema.
     row: usize,
-    /// Where the request went.
+    /// Where the request went, as callers know it.
     path: String,
     /// The arguments of the request without its page token, and how the contract spells that. None if there are no other pages.
     paging: Option<(Vec<String>, String)>,
+    /// Whether it is the first page, which names the columns.
+    is_first: bool,
 }
 
 /// A page that is written.
 pub struct Page {
+    /// Its media type.
+    pub media_type: &'static str,
     /// The table.
     pub text: String,
     /// Headers that belong to it.
@@ -44,15 +51,17 @@ pub struct Page {
 
 impl Table {
     /// The table that a request asks for; none if it asks for no table, or if its answer is none.
-    pub fn asked_for(request: &request::Parts, binding: &Binding) -> Option<Table> {
+    pub fn asked_for(request: &request::Parts, binding: &Binding, base_path: &str) -> Option<Table> {
         if !prefers_csv(&request.headers) {
             return None;
         }
         let (rows, row) = rows(binding)?;
         let schema = &binding.rpc.schema;
         let token = schema.message(binding.rpc.input).find(PAGE_TOKEN).map(|(_, field)| field.name.clone());
-        let paging = token.map(|token| (others(request.uri.query().unwrap_or_default(), &token), token));
-        Some(Table { rows, row, path: request.uri.path().to_owned(), paging })
+        let query = request.uri.query().unwrap_or_default();
+        let is_first = token.as_ref().is_none_or(|token| !continues(query, token));
+        let paging = token.map(|token| (others(query, &token), token));
+        Some(Table { rows, row, path: format!("{base_path}{}", request.uri.path()), paging, is_first })
     }
 
     /// Writes an answer.
@@ -60,7 +69,9 @@ impl Table {
         let (schema, field) = (&*rpc.schema, &rpc.schema.message(rpc.output).fields[self.rows]);
         let columns = &schema.message(self.row).fields;
         let mut text = String::new();
-        line(&mut text, columns.iter().map(|column| Cow::Borrowed(column.name.as_str())));
+        if self.is_first {
+            line(&mut text, columns.iter().map(|column| Cow::Borrowed(column.name.as_str())));
+        }
         let rows = answer.get_field(&field.descriptor);
         for row in rows.as_list().unwrap_or_default().iter().filter_map(Value::as_message) {
             let cells = columns.iter().map(|column| cell(schema, column, row)).collect::<Result<Vec<_>, _>>()?;
@@ -74,7 +85,7 @@ impl Table {
             let query: Vec<&str> = arguments.iter().map(String::as_str).chain([token.as_str()]).collect();
             headers.push((header::LINK, header_value(format!("<{}?{}>; rel=\"next\"", self.path, query.join("&")))?));
         }
-        Ok(Page { text, headers })
+        Ok(Page { media_type: if self.is_first { FIRST } else { LATER }, text, headers })
     }
 }
 
@@ -113,13 +124,20 @@ fn is_flat(schema: &Schema, message: usize) -> bool {
     schema.message(message).fields.iter().all(single)
 }
 
-/// The arguments of a query but for one of this name.
+/// Whether an argument of a query is the page token, which has this name.
+fn is_token(argument: &str, name: &str) -> bool {
+    let given = argument.split('=').next().unwrap_or_default();
+    percent::decode(given, Place::Query).is_ok_and(|given| given == name || given == PAGE_TOKEN)
+}
+
+/// The arguments of a query but for the page token.
 fn others(query: &str, name: &str) -> Vec<String> {
-    let is_it = |argument: &str| {
-        let given = argument.split('=').next().unwrap_or_default();
-        percent::decode(given, Place::Query).is_ok_and(|given| given == name || given == PAGE_TOKEN)
-    };
-    query.split('&').filter(|argument| !argument.is_empty() && !is_it(argument)).map(str::to_owned).collect()
+    query.split('&').filter(|argument| !argument.is_empty() && !is_token(argument, name)).map(str::to_owned).collect()
+}
+
+/// Whether a query asks for a page behind the first.
+fn continues(query: &str, name: &str) -> bool {
+    query.split('&').any(|argument| is_token(argument, name) && argument.split_once('=').is_some_and(|(_, token)| !token.is_empty()))
 }
 
 /// Whether CSV is asked for, and more so than JSON (RFC 9110, section 12.5.1).
@@ -240,5 +258,15 @@ mod tests {
     fn the_other_arguments_of_a_query_stay_as_they_are() {
         assert_eq!(others("pageSize=2&pageToken=x&a=%20b&page%54oken=y", "pageToken"), ["pageSize=2", "a=%20b"]);
         assert!(others("", "pageToken").is_empty());
+    }
+
+    #[test]
+    fn a_page_with_a_token_is_not_the_first() {
+        for query in ["pageToken=x", "a=1&page_token=x", "page%54oken=x"] {
+            assert!(continues(query, "pageToken"), "{query}");
+        }
+        for query in ["", "pageToken=", "pageToken", "token=x"] {
+            assert!(!continues(query, "pageToken"), "{query}");
+        }
     }
 }

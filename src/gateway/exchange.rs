@@ -16,7 +16,8 @@ use tower::Service;
 use super::binding::{Binding, BodyRule};
 use super::body::{self, Form, Reading};
 use super::call::{Answer, call};
-use super::csv::{self, Table};
+use super::csv::Table;
+use super::plain::{Refusals, plain};
 use super::problem::{self, Problem};
 use super::request::Target;
 use super::route::Found;
@@ -31,6 +32,8 @@ use crate::limits::bodies::cost_of_message;
 pub struct Exchange {
     pub shared: Arc<Shared>,
     pub request_id: String,
+    /// What refusals look like.
+    pub refusals: Refusals,
     pub binding: Option<Arc<Binding>>,
     /// The query parameters in whose values a `+` stands.
     pub with_plus: Arc<[String]>,
@@ -121,7 +124,7 @@ impl Exchange {
             let fault = Arc::clone(&fault);
             move |message| message.inspect_err(|status: &Status| drop(fault.set(status.clone())))
         });
-        let table = Table::asked_for(&parts, &binding);
+        let table = Table::asked_for(&parts, &binding, &self.shared.base_path);
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
         if binding.rpc.server_streaming {
             let told = |status: Status| fault.get().map_or_else(|| status.clone(), |fault| with_metadata_of(fault, &status));
@@ -150,7 +153,7 @@ impl Exchange {
 
     /// The answer of an RPC that answers with one message.
     fn document(&self, binding: &Binding, conditions: &Conditions, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
-        let (mut headers, status) = headers::from_metadata(metadata);
+        let (mut headers, status) = self.headers(metadata);
         let status = status.unwrap_or(StatusCode::OK);
         if !headers.contains_key(header::ETAG)
             && let Some(tag) = version::tag(binding, message)
@@ -175,14 +178,14 @@ impl Exchange {
 
     /// The answer of an RPC that answers with a page, for those who want it as a table.
     fn table(&self, table: &Table, binding: &Binding, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
-        let (mut headers, status) = headers::from_metadata(metadata);
+        let (mut headers, status) = self.headers(metadata);
         match table.write(&binding.rpc, message) {
             Ok(page) => {
                 headers.extend(page.headers);
                 self.respond(
                     status.unwrap_or(StatusCode::OK),
                     headers,
-                    Some(HeaderValue::from_static(csv::MEDIA_TYPE)),
+                    Some(HeaderValue::from_static(page.media_type)),
                     Body::from(page.text),
                 )
             }
@@ -193,7 +196,7 @@ impl Exchange {
     /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream, is
     /// told as it was found.
     fn stream(&self, answer: Answer, framing: Framing, fault: Arc<OnceLock<Status>>) -> Response<Body> {
-        let (headers, status) = stream_headers(&answer.metadata);
+        let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
         let messages = answer.messages.map(move |message| message.map_err(|status| fault.get().cloned().unwrap_or(status)));
         let body = framing.frame(self.clone(), messages);
         self.respond(status, headers, Some(HeaderValue::from_static(framing.media_type())), body)
@@ -202,7 +205,7 @@ impl Exchange {
     /// The same where the messages are pieces of one body. The first of them says what it is.
     async fn stream_of_bytes(&self, mut answer: Answer, fault: Arc<OnceLock<Status>>) -> Result<Response<Body>, Response<Body>> {
         let first = answer.messages.message().await.map_err(|status| self.problem(fault.get().unwrap_or(&status)))?;
-        let (headers, status) = stream_headers(&answer.metadata);
+        let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
         let Some(binding) = &self.binding else { return Err(self.refuse(Error::internal("a stream without a route"))) };
         let empty = || DynamicMessage::new(binding.rpc.output().clone());
         let (media_type, data) = raw::read(binding, &first.unwrap_or_else(empty));
@@ -220,6 +223,7 @@ impl Exchange {
         let rpc = &binding.rpc;
         let written = match binding.response_body {
             Some(place) => json::encode_field(&rpc.schema, &rpc.schema.message(rpc.output).fields[place], message, out),
+            None if !binding.answer_members.is_empty() => json::encode_some(&rpc.schema, rpc.output, &binding.answer_members, message, out),
             None => json::encode_value(&rpc.schema, &rpc.output_shape, message, out),
         };
         Ok(written.map_err(Error::internal)?)
@@ -242,10 +246,23 @@ impl Exchange {
 
     fn problem(&self, status: &Status) -> Response<Body> {
         let problem = self.problem_of(status);
-        let (mut headers, _) = headers::from_metadata(status.metadata().as_ref());
+        let (mut headers, _) = self.headers(status.metadata().as_ref());
         headers.extend(problem.headers);
-        let text = serde_json::to_vec(&problem.document).expect("a map of JSON values can always be written");
-        self.respond(problem.status, headers, Some(HeaderValue::from_static(problem::MEDIA_TYPE)), Body::from(text))
+        let refusals = if problem.status.is_client_error() { self.refusals } else { Refusals::Problems };
+        if refusals != Refusals::Problems {
+            headers.append(header::VARY, HeaderValue::from_static("accept"));
+        }
+        let (media_type, document) = match refusals {
+            Refusals::Plain => ("application/json", plain(problem.document)),
+            Refusals::Problems | Refusals::ProblemsByName => (problem::MEDIA_TYPE, problem.document.into()),
+        };
+        let text = serde_json::to_vec(&document).expect("JSON values can always be written");
+        self.respond(problem.status, headers, Some(HeaderValue::from_static(media_type)), Body::from(text))
+    }
+
+    /// The headers and the status of an answer with this metadata.
+    fn headers(&self, metadata: &HeaderMap) -> (HeaderMap, Option<StatusCode>) {
+        headers::from_metadata(metadata, &self.shared.base_path)
     }
 
     /// The answer to a failure that the gateway found.
@@ -363,14 +380,6 @@ fn with_metadata_of(fault: &Status, status: &Status) -> Status {
     let mut fault = fault.clone();
     *fault.metadata_mut() = status.metadata().clone();
     fault
-}
-
-/// The headers and the status of an answer of many messages.
-fn stream_headers(metadata: &HeaderMap) -> (HeaderMap, StatusCode) {
-    let (mut headers, status) = headers::from_metadata(metadata);
-    // What reverse proxies understand, nginx and those like it: pass on each message as it comes.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    (headers, status.unwrap_or(StatusCode::OK))
 }
 
 /// Names the line that a fault is in.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::error::Error;
 
@@ -56,8 +56,9 @@ pub fn to_metadata(headers: &HeaderMap) -> Result<HeaderMap, Error> {
     Ok(metadata)
 }
 
-/// The headers of an answer, and the HTTP status that the service asks for.
-pub fn from_metadata(metadata: &HeaderMap) -> (HeaderMap, Option<StatusCode>) {
+/// The headers of an answer, and the HTTP status that the service asks for. Services know the paths of the API; callers find it below
+/// `base_path`.
+pub fn from_metadata(metadata: &HeaderMap, base_path: &str) -> (HeaderMap, Option<StatusCode>) {
     let mut headers = HeaderMap::with_capacity(metadata.len());
     for (name, value) in metadata {
         let text = name.as_str();
@@ -65,8 +66,20 @@ pub fn from_metadata(metadata: &HeaderMap) -> (HeaderMap, Option<StatusCode>) {
             headers.append(name, value.clone());
         }
     }
+    let location = headers.get(header::LOCATION).and_then(|path| path.to_str().ok()).filter(|path| path.starts_with('/'));
+    if let Some(location) = location.and_then(|path| HeaderValue::try_from(format!("{base_path}{path}")).ok()) {
+        headers.insert(header::LOCATION, location);
+    }
     let code = metadata.get(HTTP_CODE).and_then(|value| StatusCode::from_bytes(value.as_bytes()).ok());
     (headers, code.filter(StatusCode::is_success))
+}
+
+/// The same of an answer of many messages.
+pub fn of_stream(metadata: &HeaderMap, base_path: &str) -> (HeaderMap, StatusCode) {
+    let (mut headers, status) = from_metadata(metadata, base_path);
+    // What reverse proxies understand, nginx and those like it: pass on each message as it comes.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    (headers, status.unwrap_or(StatusCode::OK))
 }
 
 /// The deadline of the caller, in the form of gRPC.
@@ -138,6 +151,13 @@ mod tests {
     }
 
     #[test]
+    fn a_location_is_told_as_callers_reach_it() {
+        for (given, told) in [("/v1/x", "/base/v1/x"), ("https://other.example/x", "https://other.example/x")] {
+            assert_eq!(from_metadata(&headers(&[("location", given)]), "/base").0["location"], told);
+        }
+    }
+
+    #[test]
     fn metadata_of_the_transport_stay_inside() {
         let given = headers(&[
             ("location", "/x"),
@@ -146,7 +166,7 @@ mod tests {
             ("content-type", "application/grpc"),
             ("a-bin", "AA"),
         ]);
-        assert_eq!(from_metadata(&given), (headers(&[("location", "/x")]), Some(StatusCode::ACCEPTED)));
-        assert_eq!(from_metadata(&headers(&[("x-http-code", "500")])).1, None);
+        assert_eq!(from_metadata(&given, ""), (headers(&[("location", "/x")]), Some(StatusCode::ACCEPTED)));
+        assert_eq!(from_metadata(&headers(&[("x-http-code", "500")]), "").1, None);
     }
 }

@@ -21,6 +21,7 @@ mod opaque;
 pub mod openapi;
 mod pages;
 mod percent;
+mod plain;
 mod plus;
 mod problem;
 mod raw;
@@ -54,6 +55,7 @@ pub use self::binding::BuildError;
 use self::exchange::Exchange;
 pub use self::head::check as check_head;
 use self::pages::Pages;
+use self::plain::{PlainPaths, Refusals};
 use self::route::Router;
 use crate::error::Error;
 use crate::limits::memory::BodyMemory;
@@ -61,8 +63,8 @@ use crate::limits::memory::BodyMemory;
 /// The settings of a gateway.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the service is reached from outside, such as `https://api.example.com`: what the links in problem documents begin with. Without
-    /// it they are relative, as RFC 9457 allows.
+    /// Where the service is reached from outside, such as `https://api.example.com/offboard`: what the links in problem documents begin with, and
+    /// whose path stands before every other path that an answer tells. Without it links are relative, as RFC 9457 allows.
     pub public_url: Option<String>,
     /// How large the body of a request may be and, where the body is a stream, how large a line of it, in bytes.
     pub max_body_bytes: usize,
@@ -97,8 +99,11 @@ struct Shared {
     router: Router<Arc<Binding>>,
     pages: Pages,
     options: Options,
+    plain_paths: PlainPaths,
     /// `public_url` without a slash at its end.
     base: String,
+    /// The path of `base`: empty, or `/` and more.
+    base_path: String,
 }
 
 impl<S> Gateway<S> {
@@ -106,21 +111,24 @@ impl<S> Gateway<S> {
     /// there, a route that two RPCs claim.
     pub fn new(descriptors: DescriptorPool, stack: S, options: Options) -> Result<Self, BuildError> {
         let (descriptors, free) = opaque::opaque(&descriptors)?;
-        let router = binding::routes(&descriptors, &free)?;
         let base = options.public_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
+        let base_path = url::Url::parse(&base).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
+        let router = binding::routes(&descriptors, &free, &base_path)?;
+        let plain_paths = PlainPaths::of(&router);
         let pages = Pages::new(&openapi::of_routes(&descriptors, &router, &base, &options.api_versions), &base);
-        Ok(Gateway { shared: Arc::new(Shared { router, pages, options, base }), stack })
+        Ok(Gateway { shared: Arc::new(Shared { router, pages, options, plain_paths, base, base_path }), stack })
     }
 
-    /// The answer to a request, of these headers, that is wrong before it is anything to be routed.
-    pub fn refuse(&self, headers: &HeaderMap, error: Error) -> Response<Body> {
-        self.exchange(headers).refuse(error)
+    /// The answer to a request, with this path and these headers, that is wrong before it is anything to be routed.
+    pub fn refuse(&self, path: &str, headers: &HeaderMap, error: Error) -> Response<Body> {
+        self.exchange(path, headers).refuse(error)
     }
 
-    fn exchange(&self, headers: &HeaderMap) -> Exchange {
+    fn exchange(&self, path: &str, headers: &HeaderMap) -> Exchange {
         let given = headers.get(request_id::HEADER).and_then(|value| value.to_str().ok());
         let request_id = request_id::sane_or_new(given);
-        Exchange { shared: Arc::clone(&self.shared), request_id, binding: None, with_plus: Arc::default() }
+        let refusals = Refusals::of(&self.shared.plain_paths, path, headers);
+        Exchange { shared: Arc::clone(&self.shared), request_id, refusals, binding: None, with_plus: Arc::default() }
     }
 }
 
@@ -143,7 +151,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let coding = compression::Coding::accepted(request.headers());
-        let exchange = self.exchange(request.headers());
+        let exchange = self.exchange(request.uri().path(), request.headers());
         let stack = self.stack.clone();
         let is_head = request.method() == Method::HEAD;
         Box::pin(async move {

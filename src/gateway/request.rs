@@ -160,6 +160,9 @@ impl Target {
             }
             let schema = &self.binding.rpc.schema;
             let field = schema.field_at(&path);
+            if text.is_empty() && self.binding.may_be_blank(field) {
+                continue;
+            }
             let is_list = matches!(field.cardinality, Cardinality::List);
             if !seen.insert(schema.path_name(&path)) && !is_list {
                 violations.add(name, "duplicate", "is given twice");

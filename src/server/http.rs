@@ -48,7 +48,7 @@ impl HttpDoor {
     async fn answer_page(self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         if let Err(error) = framing::check(&parts) {
-            let mut answer = self.gateway.refuse(&parts.headers, error);
+            let mut answer = self.gateway.refuse(parts.uri.path(), &parts.headers, error);
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             return answer;
         }

@@ -260,6 +260,7 @@ pub(super) async fn open(client: &Client, rpc: &str, request: &Value, headers: &
     assert!(prepared.body.is_none(), "a request for a stream has no body");
     let (name, value) = credential(client, &prepared);
     let mut all = vec![(name, value.as_str())];
+    all.extend(accept(headers));
     all.extend(headers);
     let (mut reply, body) = http::open(client.addresses.http, prepared.method, &prepared.target, &all, "").await;
     if reply.status >= 300 {
@@ -274,8 +275,15 @@ async fn send(client: &Client, request: &Prepared, content_type: Option<&str>, b
     let (name, value) = credential(client, request);
     let mut all = vec![(name, value.as_str())];
     all.extend(content_type.map(|content_type| ("content-type", content_type)));
+    all.extend(accept(headers));
     all.extend(headers);
     http(client.addresses.http, request.method, &request.target, &all, body).await
+}
+
+/// Every failure is read from a problem document, also by the contract that has them only for those who name them.
+fn accept(headers: &[(&str, &str)]) -> Option<(&'static str, &'static str)> {
+    let is_named = headers.iter().any(|(name, _)| *name == "accept");
+    (!is_named).then_some(("accept", "application/problem+json"))
 }
 
 fn credential(client: &Client, request: &Prepared) -> (&'static str, String) {

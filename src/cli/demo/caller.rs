@@ -105,7 +105,8 @@ impl Caller {
         // The contract of `/v5` has a header of its own for the key.
         let (name, value) =
             if path.starts_with("/v5/") { ("apikey", self.secret.clone()) } else { ("authorization", format!("Bearer {}", self.secret)) };
-        let mut headers = vec![(name, value.as_str())];
+        // One of the contracts has problem documents for those alone who name them.
+        let mut headers = vec![(name, value.as_str()), ("accept", "application/problem+json")];
         if body.is_some() {
             headers.push(("content-type", "application/json"));
         }

@@ -22,9 +22,33 @@ pub fn encode_value(schema: &Schema, shape: &Shape, message: &DynamicMessage, ou
     Writer { schema }.message(shape, message, out)
 }
 
+/// Writes a message with these of its members alone, by their places.
+pub fn encode_some(
+    schema: &Schema,
+    place: usize,
+    members: &[usize],
+    message: &DynamicMessage,
+    out: &mut Vec<u8>,
+) -> Result<(), Unwritable> {
+    out.push(b'{');
+    let fields = &schema.message(place).fields;
+    write_members(schema, members.iter().map(|member| &fields[*member]), message, out)?;
+    out.push(b'}');
+    Ok(())
+}
+
 /// Writes the members of a message, whose type stands at `place` in the schema, as an object: all of them, behind what is in it already.
 fn encode_members(schema: &Schema, place: usize, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
-    for field in &schema.message(place).fields {
+    write_members(schema, schema.message(place).fields.iter(), message, out)
+}
+
+fn write_members<'f>(
+    schema: &Schema,
+    fields: impl Iterator<Item = &'f Field>,
+    message: &DynamicMessage,
+    out: &mut Vec<u8>,
+) -> Result<(), Unwritable> {
+    for field in fields {
         if out.last() != Some(&b'{') {
             out.push(b',');
         }
@@ -39,6 +63,11 @@ pub fn encode_field(schema: &Schema, field: &Field, message: &DynamicMessage, ou
     let writer = Writer { schema };
     match &field.cardinality {
         Cardinality::Single { optional: true } if !message.has_field(&field.descriptor) => out.extend_from_slice(b"null"),
+        Cardinality::Single { .. } if field.path => {
+            let value = message.get_field(&field.descriptor);
+            let path = value.as_str().ok_or_else(|| Unwritable(field.name.clone()))?;
+            json(&format!("{}{path}", schema.base_path()), out);
+        }
         Cardinality::Single { .. } => return writer.value(&field.shape, &message.get_field(&field.descriptor), out),
         _ if field.null_when_empty && !message.has_field(&field.descriptor) => out.extend_from_slice(b"null"),
         Cardinality::List => {

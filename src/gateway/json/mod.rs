@@ -13,7 +13,7 @@ mod scalar;
 mod schema;
 
 pub use decode::Decoder;
-pub use encode::{encode_field, encode_value};
+pub use encode::{encode_field, encode_some, encode_value};
 pub use enumeration::Enum;
 pub use scalar::{Fault, from_text};
 pub use schema::{Cardinality, Field, FieldPath, Message, Schema, Shape, Style};

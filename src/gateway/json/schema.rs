@@ -59,6 +59,7 @@ pub struct Schema {
     free: FreeForm,
     has_any: bool,
     contents: HashMap<String, Content>,
+    base_path: String,
 }
 
 /// What a `google.protobuf.Any` may hold.
@@ -98,6 +99,8 @@ pub struct Field {
     pub sse_id: bool,
     /// Whether a body alone gives it, never a query.
     pub body_only: bool,
+    /// Whether it is a path of the API.
+    pub path: bool,
     /// Whether an empty list is refused, where one is given: it may be what is left of a longer one.
     pub filled: bool,
     /// How many elements of a list are read.
@@ -171,7 +174,18 @@ impl Schema {
             free: free.clone(),
             has_any: false,
             contents: HashMap::new(),
+            base_path: String::new(),
         }
+    }
+
+    /// The same for an API that callers reach below this path: it stands before every path that an answer tells.
+    pub fn below(self, base_path: &str) -> Self {
+        Schema { base_path: base_path.to_owned(), ..self }
+    }
+
+    /// What stands before the paths that answers tell.
+    pub fn base_path(&self) -> &str {
+        &self.base_path
     }
 
     /// Adds a message type with all that it holds, and tells its place.
@@ -271,8 +285,8 @@ impl Schema {
             Style::SnakeCase => descriptor.name().to_owned(),
             Style::CamelCase => descriptor.json_name().to_owned(),
         };
-        let [null_when_empty, epoch_millis, sse_id, body_only] =
-            json_field_options(&descriptor, ["null_when_empty", "epoch_millis", "sse_id", "body_only"]);
+        let [null_when_empty, epoch_millis, sse_id, body_only, path] =
+            json_field_options(&descriptor, ["null_when_empty", "epoch_millis", "sse_id", "body_only", "path"]);
         let (cardinality, value) = match descriptor.kind() {
             Kind::Message(entry) if descriptor.is_map() => {
                 (Cardinality::Map(entry.map_entry_key_field().kind()), entry.map_entry_value_field())
@@ -285,7 +299,7 @@ impl Schema {
         let annotations = Annotations::of(descriptor.parent_pool());
         let filled = matches!(cardinality, Cardinality::List) && annotations.takes_some(&descriptor);
         let max_items = annotations.takes_at_most(&descriptor).unwrap_or_default().max(DEFAULT_MAX_ITEMS);
-        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, body_only, filled, max_items }
+        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, body_only, path, filled, max_items }
     }
 
     fn shape(&mut self, field: &FieldDescriptor, epoch_millis: bool) -> Shape {

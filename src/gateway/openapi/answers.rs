@@ -68,8 +68,13 @@ pub fn answers(
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     codes.iter().for_each(|code| by_status.entry(code.http()).or_default().push(*code));
     for (status, codes) in by_status {
-        let name = codes.iter().map(|code| code.name()).collect::<Vec<_>>().join("-or-");
-        shared.entry(name.clone()).or_insert_with(|| failure(status, &codes));
+        let mut name = codes.iter().map(|code| code.name()).collect::<Vec<_>>().join("-or-");
+        let is_plain = binding.plain_errors && status < 500;
+        if is_plain {
+            name.push_str("-plain");
+            schemas.add("PlainErrors", plain_errors_schema());
+        }
+        shared.entry(name.clone()).or_insert_with(|| failure(status, &codes, is_plain));
         answers.insert(status, json!({"$ref": format!("#/components/responses/{name}")}));
     }
     answers.into_iter().map(|(status, answer)| (status.to_string(), answer)).collect()
@@ -108,13 +113,20 @@ fn content(binding: &Binding, schemas: &mut Schemas<'_>) -> Value {
         return json!({"*/*": {"schema": {}}});
     }
     let value = match binding.response_body {
+        None if !binding.answer_members.is_empty() => {
+            let fields = &schema.message(rpc.output).fields;
+            let is_told = |name: &str| binding.answer_members.iter().any(|place| fields[*place].name == name);
+            let mut answer = schemas.object(schema, rpc.output, Direction::Answer, |field| is_told(&field.name));
+            answer["additionalProperties"] = json!(false);
+            answer
+        }
         None => schemas.value(schema, &rpc.output_shape, Direction::Answer),
         // Of a stream, a message without it is not told.
         Some(place) if rpc.server_streaming => schemas.value(schema, &schema.message(rpc.output).fields[place].shape, Direction::Answer),
         Some(place) => schemas.field(schema, &schema.message(rpc.output).fields[place], Direction::Answer),
     };
     if csv::is_table(binding) {
-        let table = "A line with the names of the columns, and one for each row. A next page is the header `Link` with `rel=\"next\"`.";
+        let table = "A line for each row; on the first page, behind one with the names of the columns. A next page is the header `Link` with `rel=\"next\"`.";
         return json!({"application/json": {"schema": value}, "text/csv": {"schema": {"type": "string", "description": table}}});
     }
     if !rpc.server_streaming {
@@ -141,8 +153,8 @@ fn stream_failure() -> Value {
     })
 }
 
-/// The answer of a status whose problem has one of these codes.
-fn failure(status: u16, codes: &[Code]) -> Value {
+/// The answer of a status whose problem has one of these codes. A plain one is a problem document only for those who name that.
+fn failure(status: u16, codes: &[Code], is_plain: bool) -> Value {
     let description: Vec<String> = codes.iter().map(|code| format!("`{code}`: {}", code.description_in_one_line())).collect();
     let names: Vec<&str> = codes.iter().map(|code| code.name()).collect();
     let examples: Map<String, Value> =
@@ -156,7 +168,10 @@ fn failure(status: u16, codes: &[Code]) -> Value {
         "allOf": [{"$ref": "#/components/schemas/Problem"}],
         "properties": {"status": {"const": status}, "code": {"enum": names}},
     });
-    let content = json!({MEDIA_TYPE: {"schema": schema, "examples": examples}});
+    let mut content = json!({MEDIA_TYPE: {"schema": schema, "examples": examples}});
+    if is_plain {
+        content["application/json"] = json!({"schema": {"$ref": "#/components/schemas/PlainErrors"}});
+    }
     json!({"description": description.join("\n\n"), "headers": headers(more), "content": content})
 }
 
@@ -242,6 +257,28 @@ pub fn fault_schema() -> Value {
             "description": {"type": "string", "description": "What is wrong."},
         },
         "required": ["code", "message", "description"],
+    })
+}
+
+/// The schema of a refusal for callers who do not name problem documents, where the contract knows none.
+fn plain_errors_schema() -> Value {
+    let text = |description: &str| json!({"type": "string", "description": description});
+    let error = json!({
+        "type": "object",
+        "properties": {
+            "code": text("What kind of fault."),
+            "description": text("What is wrong."),
+            "message": text("The field and what is wrong with it, or the title of the failure."),
+        },
+        "required": ["code", "description", "message"],
+        "additionalProperties": false,
+    });
+    json!({
+        "type": "object",
+        "description": "A refusal, for callers that do not name `application/problem+json` in `Accept`.",
+        "properties": {"errors": {"type": "array", "items": error, "description": "Every fault of the request."}},
+        "required": ["errors"],
+        "additionalProperties": false,
     })
 }
 

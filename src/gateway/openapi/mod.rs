@@ -30,7 +30,7 @@ const INTRODUCTION: &str = include_str!("introduction.md");
 /// is not known; `versions` are those that the header `Api-Version` may name.
 pub fn document(pool: &DescriptorPool, base: &str, versions: &[String]) -> Result<Value, BuildError> {
     let (pool, free) = opaque::opaque(pool)?;
-    Ok(of_routes(&pool, &binding::routes(&pool, &free)?, base, versions))
+    Ok(of_routes(&pool, &binding::routes(&pool, &free, "")?, base, versions))
 }
 
 /// The document of these routes.

@@ -94,6 +94,11 @@ fn parameter(binding: &Binding, path: &FieldPath, schemas: &mut Schemas<'_>) -> 
     let is_required = path.is_top() && schemas.is_required(field);
     let description = value.as_object_mut().and_then(|members| members.remove("description")).unwrap_or_default();
     as_text(&mut value);
+    if binding.may_be_blank(field)
+        && let Some(values) = value["enum"].as_array_mut()
+    {
+        values.push(json!(""));
+    }
     let mut parameter = json!({"name": wire_name(binding, path), "in": "query", "required": is_required, "schema": value});
     describe(&mut parameter, description.as_str().unwrap_or_default());
     parameter

@@ -107,3 +107,51 @@ async fn the_gateway_fits_between_a_router_and_the_routes_of_tonic() {
     let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((&document["code"], &document["detail"]), (&json!("not_found"), &json!("Not found.")));
 }
+
+#[tokio::test]
+async fn a_narrow_contract_is_told_its_members_and_no_other() {
+    let answer = Door::new().request("POST", "/narrow/links/a", r#"{"secret":"s"}"#).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"id": "a", "nextPage": null})));
+    for (method, path, status) in [
+        ("GET", "/narrow/links/not_found/fail?text=No.", 404),
+        ("GET", "/narrow/links/x/y/z", 404),
+        ("PUT", "/narrow/links/a", 405),
+        ("POST", "/narrow/links/a?what=1", 400),
+    ] {
+        let answer = Door::new().request(method, path, "").await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-type"), answer.header("vary")), (status, "application/json", "accept"));
+        let (told, errors) = (answer.json(), answer.json()["errors"].clone());
+        assert_eq!(told, json!({"errors": errors}), "{path}");
+        assert_eq!(errors[0].as_object().unwrap().keys().collect::<Vec<_>>(), ["code", "message", "description"], "{path}");
+        let request = Request::builder().method(method).uri(path).header("accept", "application/problem+json").body(Body::empty()).unwrap();
+        let named = Door::new().send(request).await;
+        assert_eq!((named.json()["status"].as_u64(), named.header("content-type")), (Some(status.into()), "application/problem+json"));
+    }
+    let ours = Door::new().request("GET", "/narrow/links/internal/fail?text=No.", "").await;
+    assert_eq!((ours.status.as_u16(), ours.header("content-type")), (500, "application/problem+json"), "no contract has a form for that");
+    assert_eq!(Door::new().request("GET", "/narrower", "").await.header("content-type"), "application/problem+json");
+}
+
+#[tokio::test]
+async fn paths_are_told_as_callers_reach_them() {
+    let pool = super::service::pool(&["sample.proto"]);
+    let gateway = |public_url: Option<&str>| {
+        let options = Options { public_url: public_url.map(str::to_owned), ..Options::default() };
+        Gateway::new(pool.clone(), Door::new().gateway.stack, options).unwrap()
+    };
+    for (public_url, base) in [
+        (None, ""),
+        (Some("https://api.example.com"), ""),
+        (Some("https://api.example.com/"), ""),
+        (Some("https://api.example.com/a/b/"), "/a/b"),
+    ] {
+        let send = async |path: &str, body: &'static str| {
+            gateway(public_url).oneshot(Request::post(path).body(Body::from(body)).unwrap()).await.unwrap()
+        };
+        assert_eq!(send("/shops/s/orders", "{}").await.headers()["location"], format!("{base}/orders/1"), "{public_url:?}");
+        let linked =
+            send("/narrow/links/a", r#"{"nextPage":"/narrow/links?page=2"}"#).await.into_body().collect().await.unwrap().to_bytes();
+        let told: serde_json::Value = serde_json::from_slice(&linked).unwrap();
+        assert_eq!(told["nextPage"], format!("{base}/narrow/links?page=2"), "{public_url:?}");
+    }
+}

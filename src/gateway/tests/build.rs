@@ -64,6 +64,15 @@ fn a_rule_that_does_not_fit_its_messages_is_refused() {
 }
 
 #[test]
+fn a_member_that_the_answer_does_not_have_is_refused() {
+    let rpc = r#"rpc Do(Thing) returns (Thing) {
+        option (google.api.http) = { get: "/x" };
+        option (offboard.v1.answer_members) = "other";
+    }"#;
+    assert_eq!(failure(rpc), "broken.Broken.Do: `other` is no member of the answer");
+}
+
+#[test]
 fn two_rpcs_cannot_have_one_route() {
     let one = r#"rpc One(Thing) returns (Thing) { option (google.api.http) = { get: "/x/{id}" }; }"#;
     let two = r#"rpc Two(Thing) returns (Thing) { option (google.api.http) = { get: "/x/{inner.id}" }; }"#;

@@ -87,6 +87,22 @@ async fn every_fault_of_path_query_and_body_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn an_empty_word_in_the_query_of_what_only_reads_is_as_good_as_none() {
+    let door = Door::new();
+    let read = door.request("GET", "/shops/s/parts/x:peek?size=&pageNumbers=1", "").await;
+    assert_eq!((read.status.as_u16(), &read.json()["size"]), (201, &json!(null)), "{:?}", read.json());
+    let read = door.request("GET", "/shops/s/parts/x:peek?size=&size=Small", "").await;
+    assert_eq!(read.json()["size"], "Small");
+    for (method, path, fault) in [
+        ("POST", "/shops/s/orders?size=", "size: invalid_value"),
+        ("GET", "/shops/s/parts/x:peek?dryRun=", "dryRun: invalid_type"),
+        ("GET", "/shops/s/parts/x:peek?pageNumbers=", "pageNumbers: invalid_type"),
+    ] {
+        assert_eq!(door.request(method, path, "").await.faults(), [fault], "{path}");
+    }
+}
+
+#[tokio::test]
 async fn text_that_is_not_json_is_refused_with_its_place() {
     let door = Door::new();
     let answer = door.request("POST", "/shops/s/orders", "{\n  \"firstName\": ,\n}").await;

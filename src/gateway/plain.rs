@@ -1,0 +1,118 @@
+//! Refusals for contracts that know no problem documents: `application/json` with the member `errors` alone, unless the caller names
+//! `application/problem+json` in `Accept`. Clients that are made of such a contract refuse every other member and media type.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+use serde_json::{Map, Value, json};
+
+use super::accept::weighted;
+use super::binding::Binding;
+use super::percent::{self, Place};
+use super::problem;
+use super::route::Router;
+use super::template::{Segment, Template};
+
+/// What refusals of a request look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusals {
+    /// Problem documents.
+    #[default]
+    Problems,
+    /// Problem documents, because the caller names them.
+    ProblemsByName,
+    /// The member `errors` alone.
+    Plain,
+}
+
+impl Refusals {
+    /// Those of a request for this path, which is still percent-encoded.
+    pub fn of(paths: &PlainPaths, path: &str, headers: &HeaderMap) -> Refusals {
+        if !paths.have(path) {
+            return Refusals::Problems;
+        }
+        let named = weighted(headers, header::ACCEPT).iter().any(|(name, weight)| name == problem::MEDIA_TYPE && *weight > 0);
+        if named { Refusals::ProblemsByName } else { Refusals::Plain }
+    }
+}
+
+/// The paths of these contracts: what those of each of their routes begin with, up to the first variable.
+#[derive(Debug, Default)]
+pub struct PlainPaths(Vec<Vec<String>>);
+
+impl PlainPaths {
+    /// Those of all routes. A path that no route has belongs to the contract whose paths begin as it does.
+    pub fn of(router: &Router<Arc<Binding>>) -> PlainPaths {
+        let mut paths: Vec<Vec<String>> =
+            router.targets().filter(|binding| binding.plain_errors).map(|binding| literals(&binding.path)).collect();
+        paths.sort();
+        paths.dedup();
+        PlainPaths(paths)
+    }
+
+    fn have(&self, path: &str) -> bool {
+        let Some(path) = path.strip_prefix('/').filter(|_| !self.0.is_empty()) else { return false };
+        let segments: Vec<_> = path.split('/').map(|segment| percent::decode(segment, Place::Segment).unwrap_or_default()).collect();
+        self.0.iter().any(|literals| literals.len() <= segments.len() && literals.iter().zip(&segments).all(|(one, other)| *one == **other))
+    }
+}
+
+fn literals(path: &str) -> Vec<String> {
+    let template = Template::parse(path).expect("the path of a route was read before");
+    let literals = template.segments.into_iter().map_while(|segment| match segment {
+        Segment::Literal(text) => Some(text),
+        Segment::One | Segment::Rest => None,
+    });
+    literals.collect()
+}
+
+/// What is left of a problem document. The field that a fault is in stands in its message too.
+pub fn plain(mut document: Map<String, Value>) -> Value {
+    let mut errors = document.remove("errors").unwrap_or_default();
+    for error in errors.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        error.retain(|name, _| ["code", "description", "message"].contains(&name.as_str()));
+    }
+    json!({"errors": errors})
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn refusals(path: &str, accept: Option<&'static str>) -> Refusals {
+        let paths = PlainPaths(vec![literals("/v1/orders/{id}/cancel"), literals("/v1/orders")]);
+        let headers = accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept))).into_iter().collect();
+        Refusals::of(&paths, path, &headers)
+    }
+
+    #[test]
+    fn the_paths_of_a_contract_are_those_that_begin_as_its_routes_do() {
+        for path in ["/v1/orders", "/v1/orders/1/cancel", "/v1/orders/1/2/3", "/v1/%6Frders/1", "/v1/orders/"] {
+            assert_eq!(refusals(path, None), Refusals::Plain, "{path}");
+        }
+        for path in ["/v1/ordersx", "/v1", "/", "", "*", "/v2/orders", "/x/v1/orders"] {
+            assert_eq!(refusals(path, None), Refusals::Problems, "{path}");
+        }
+        assert_eq!(Refusals::of(&PlainPaths::default(), "/v1/orders", &HeaderMap::new()), Refusals::Problems);
+    }
+
+    #[test]
+    fn only_a_caller_that_names_problem_documents_gets_them() {
+        for named in ["application/problem+json", "application/json, Application/Problem+JSON;q=0.1", "*/*, application/problem+json"] {
+            assert_eq!(refusals("/v1/orders", Some(named)), Refusals::ProblemsByName, "{named}");
+        }
+        for other in ["*/*", "application/json", "application/*", "application/problem+json;q=0", ""] {
+            assert_eq!(refusals("/v1/orders", Some(other)), Refusals::Plain, "{other}");
+        }
+        assert_eq!(refusals("/v1/other", Some("application/problem+json")), Refusals::Problems);
+    }
+
+    #[test]
+    fn a_fault_keeps_its_code_and_its_words() {
+        let document = json!({"status": 400, "errors": [{"field": "a", "code": "c", "message": "a: m", "description": "d", "more": 1}]});
+        let Value::Object(document) = document else { unreachable!() };
+        assert_eq!(plain(document), json!({"errors": [{"code": "c", "message": "a: m", "description": "d"}]}));
+    }
+}
