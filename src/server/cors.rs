@@ -6,15 +6,19 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 /// What a page may send besides what every page may.
-const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept-language, api-version, apikey, authorization, baggage, content-encoding, content-type, grpc-timeout, idempotency-key, if-match, \
-     if-none-match, last-event-id, traceparent, tracestate, x-grpc-web, x-request-id, x-request-timeout, x-user-agent",
-);
+const REQUEST_HEADERS: &str = "accept, accept-language, api-version, apikey, authorization, baggage, content-encoding, content-type, grpc-timeout, idempotency-key, if-match, \
+     if-none-match, last-event-id, traceparent, tracestate, x-grpc-web, x-request-id, x-request-timeout, x-user-agent";
+/// How the names of headers end by which clients of the contracts say which version they speak, such as `Matter-Version`. Those that we do not
+/// know say nothing to us, and a browser that asks for them must not be kept from calling.
+const VERSION: &str = "-version";
+/// How many of those a page may send, and how long their names may be.
+const MAX_VERSIONS: usize = 8;
+const MAX_NAME: usize = 64;
 /// What a page may read besides what every page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
     "accept, accept-encoding, accept-patch, accept-post, allow, api-version, content-disposition, content-encoding, date, etag, \
      grpc-encoding, grpc-message, grpc-status, grpc-status-details-bin, idempotent-replayed, link, location, retry-after, vary, \
-     www-authenticate, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-request-id",
+     www-authenticate, x-accel-buffering, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-request-id",
 );
 const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, PATCH, POST, PUT");
 /// Seconds that a browser may remember what is allowed; none remembers it for longer.
@@ -53,7 +57,7 @@ impl Cors {
         response.headers_mut().extend([
             (header::ACCESS_CONTROL_ALLOW_ORIGIN, origin),
             (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
-            (header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(&request.headers)),
             (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE),
             (header::VARY, VARY),
         ]);
@@ -71,6 +75,19 @@ impl Cors {
 }
 
 const VARY: HeaderValue = HeaderValue::from_static("origin");
+
+/// The headers that a page may send: those that we know, and those that it asks for and that only name a version.
+fn allowed_headers(request: &HeaderMap) -> HeaderValue {
+    let asked = request.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|value| value.to_str().ok());
+    let names = asked.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase());
+    let versions = names.filter(|name| name.ends_with(VERSION) && name.len() <= MAX_NAME && HeaderName::try_from(name).is_ok());
+    let mut allowed = REQUEST_HEADERS.to_owned();
+    for name in versions.take(MAX_VERSIONS) {
+        allowed.push_str(", ");
+        allowed.push_str(&name);
+    }
+    HeaderValue::try_from(allowed).expect("names of headers are fit for a header")
+}
 
 #[cfg(test)]
 mod tests {
@@ -104,6 +121,28 @@ mod tests {
         let told = cors.headers(&asked(Method::GET, "https://b.example", &[]).headers);
         assert!(told.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("https://b.example"))), "{told:?}");
         assert!(told.iter().any(|(_, value)| value.to_str().unwrap().contains("etag")));
+    }
+
+    #[test]
+    fn a_page_may_say_which_version_it_speaks() {
+        let allowed = |asked: &str| {
+            let more = [PREFLIGHT[0], ("access-control-request-headers", asked)];
+            let answer = cors("*").preflight(&asked_for(&more)).unwrap();
+            let allowed = answer.headers()["access-control-allow-headers"].to_str().unwrap().to_owned();
+            allowed.split(", ").map(str::to_owned).collect::<Vec<_>>()
+        };
+        fn asked_for(more: &[(&str, &str)]) -> Parts {
+            asked(Method::OPTIONS, "https://b.example", more)
+        }
+        let told = allowed("authorization, Matter-Version,x-other");
+        assert!(["authorization", "api-version", "matter-version"].iter().all(|name| told.iter().any(|told| told == name)), "{told:?}");
+        assert!(!told.contains(&"x-other".to_owned()));
+        let known = allowed("").len();
+        let many = (0..50).map(|n| format!("x{n}-version")).collect::<Vec<_>>().join(",");
+        assert_eq!(allowed(&many).len(), known + MAX_VERSIONS);
+        for wrong in ["a b-version", "a;-version", &format!("{}-version", "x".repeat(100))] {
+            assert_eq!(allowed(wrong).len(), known, "{wrong}");
+        }
     }
 
     #[test]

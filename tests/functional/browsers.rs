@@ -35,6 +35,16 @@ async fn pages_of_named_origins_may_call() {
         assert!(by_itself || name.starts_with("access-control-") || exposed.split(", ").any(|shown| shown == name), "{name} is hidden");
     }
 
+    // What clients of the four contracts send.
+    let asked = "apikey, api-version, authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, matter-version, \
+                 traceparent, x-request-id, x-request-timeout";
+    let answer =
+        http(address, "OPTIONS", "/v1/offboarding/entities", &[ORIGIN, PREFLIGHT[1], ("access-control-request-headers", asked)], "").await;
+    let allowed = answer.header("access-control-allow-headers").unwrap();
+    for header in asked.split(", ") {
+        assert!(allowed.split(", ").any(|name| name == header), "{header} is not in {allowed}");
+    }
+
     let stranger = http(address, "OPTIONS", "/v1/portfolios/p", &[("origin", "https://evil.example"), PREFLIGHT[1]], "").await;
     assert_eq!((stranger.header("access-control-allow-origin"), stranger.header("vary")), (None, Some("origin")));
     let plain = http(address, "OPTIONS", "/v1/portfolios/p", &[ORIGIN], "").await;
