@@ -93,6 +93,7 @@ diesel::table! {
         last_error_code -> Nullable<Text>,
         last_error_message -> Nullable<Text>,
         next_attempt_at -> Nullable<Timestamptz>,
+        followed -> Bool,
     }
 }
 

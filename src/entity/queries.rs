@@ -241,6 +241,14 @@ statement! {
         FROM unnest({dependent_entity_ids}, {dependent_kinds}, {dependent_ids}, {dependent_data}) AS d(entity_id, kind, id, data)
         JOIN fresh ON fresh.id = d.entity_id
      ),
+     followed AS (
+        -- Requests for those who had the ids before are no longer those that an id is answered with. Whatever their status is in this snapshot:
+        -- a removal may be what the insertion waited for.
+        UPDATE offboarding_request r
+        SET followed = true
+        FROM fresh f
+        WHERE r.realm_id = {realm} AND r.entity_id = f.id AND NOT r.followed
+     ),
      joined AS (
         SELECT portfolio_id, count(*) AS members, jsonb_agg(id ORDER BY attached_at) AS entity_ids
         FROM fresh

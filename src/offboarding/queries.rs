@@ -141,17 +141,21 @@ pub struct Standing {
     pub on_hold: bool,
 }
 
-/// Reads the entity's state and its latest request.
+/// Reads the entity's state, and the request that is live for it or, where it is gone, the one that has removed it. A request for another entity
+/// that had the id before is none of these.
 pub fn standing(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -> Work<(Standing, Option<Offboarding>)> {
-    // The request first: one that ends in between has then left its entity gone or active, never the other way round.
-    let latest = request::table
+    // The request first: one that ends in between has then left its entity gone or active, never the other way round. There is one at most: what
+    // is live is unique, and whoever adds an entity marks the requests for those before it.
+    let counts = [OffboardingState::Pending, OffboardingState::Running, OffboardingState::Succeeded].map(OffboardingState::as_str);
+    let request = request::table
         .filter(request::realm_id.eq(realm.id()).and(request::entity_id.eq(entity_id)))
+        .filter(request::followed.eq(false).and(request::status.eq_any(counts)))
         .select(Offboarding::as_select())
-        .order((request::created_at.desc(), request::id.desc()))
+        .order(request::created_at.desc())
         .first(connection)
         .optional()?;
     let standing = ReadStanding { realm: realm.id(), entity: entity_id }.get_result(connection)?;
-    Ok((standing, latest))
+    Ok((standing, request))
 }
 
 statement! {

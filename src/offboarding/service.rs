@@ -56,8 +56,8 @@ pub(super) fn ask(connection: &mut diesel::PgConnection, ask: &Ask) -> Work<Aske
         if ask.grace.is_some_and(|grace| grace > policy.max_grace) {
             return Err(too_long(policy.max_grace).into());
         }
-        let (standing, latest) = queries::standing(connection, &ask.realm, &ask.entity_id)?;
-        match (standing.state, latest) {
+        let (standing, request) = queries::standing(connection, &ask.realm, &ask.entity_id)?;
+        match (standing.state, request) {
             (Some(State::Offboarding), Some(live)) if live.state.is_live() => return Ok(Asked::Known(live)),
             (None, Some(done)) if done.state == OffboardingState::Succeeded => return Ok(Asked::Known(done)),
             (None, Some(live)) if live.state.is_live() => {}

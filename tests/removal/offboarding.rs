@@ -112,7 +112,9 @@ scenario! {
         let canceled = world.done("OffboardingService/CancelOffboardingRequest", cancel.clone()).await;
         assert_status(&canceled, 200);
         assert_eq!((id(&canceled), canceled.get("status")), (asked.clone(), &json!("canceled")));
-        assert!(canceled.get("finished").is_i64());
+        assert_eq!(canceled.get("data"), &json!({"id": "e", "components": []}));
+        assert_eq!(canceled.get("finished").is_i64(), world.door == Door::Grpc, "by REST the contract allows no other member");
+        assert!(world.request(&asked).await.get("finished").is_i64());
         assert_eq!(world.state("e").await, "active");
         assert_eq!(world.database.rows("entity WHERE id = 'e' AND portfolio_id = 'p' AND version = 3"), 1);
         assert_eq!(world.database.rows("dependent WHERE entity_id = 'e'"), 1);
@@ -146,6 +148,61 @@ scenario! {
         assert_eq!(id(&world.remove("e").await), second, "the latest job is the answer");
         assert_eq!(world.database.count("SELECT count(DISTINCT incarnation) FROM tombstone WHERE entity_id = 'e'"), 2);
         world.database.assert_sound();
+    }
+
+    async fn a_job_answers_for_the_entity_that_it_removed_and_for_no_other_of_its_id(world: &World) {
+        for (n, mode) in ["soft", "hard", "hard"].into_iter().enumerate() {
+            let entity = format!("e{n}");
+            world.given_entity(&entity, json!({})).await;
+            let job = id(&world.remove(&entity).await);
+            world.job_ended(&job, "succeeded").await;
+            world.given_entity(&entity, json!({})).await;
+            world.bulk_delete(json!({"mode": mode, "uris": [entity]})).await;
+            if n == 2 {
+                // As retention does, which takes nothing off what is known of jobs.
+                world.database.sql("DELETE FROM tombstone");
+            }
+            let asked = json!({"entity_id": entity});
+            for method in ["RemovalService/RemoveEntity", "OffboardingService/RequestOffboarding", "RemovalService/PreviewRemoval"] {
+                assert_eq!(world.refused(method, asked.clone()).await.code, "not_found", "{mode} {method}");
+            }
+            world.job_ended(&job, "succeeded").await;
+            let jobs = world.done("RemovalService/ListRemovalJobs", asked).await;
+            assert_eq!(jobs.get("jobs").as_array().unwrap().len(), 1, "what was done stays readable");
+        }
+        // A third entity of the id has a job of its own, which answers for it also when it is gone.
+        world.given_entity("e1", json!({})).await;
+        let removal = world.remove("e1").await;
+        assert_status(&removal, 202);
+        world.job_ended(&id(&removal), "succeeded").await;
+        let again = world.remove("e1").await;
+        assert_status(&again, 200);
+        assert_eq!(id(&again), id(&removal));
+    }
+
+    async fn a_job_that_ended_otherwise_answers_for_nobody(world: &World) {
+        world.given_entity("e", json!({})).await;
+        world.job_ended(&id(&world.remove("e").await), "succeeded").await;
+        world.given_entity("e", json!({})).await;
+        let canceled = id(&world.offboard("e", "3600s").await);
+        world.done("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": canceled})).await;
+        world.bulk_delete(json!({"mode": "hard", "uris": ["e"]})).await;
+        assert_eq!(world.refused("RemovalService/RemoveEntity", json!({"entity_id": "e"})).await.code, "not_found");
+    }
+
+    async fn a_removal_is_found_by_its_entity_and_not_by_the_clock(world: &World) {
+        world.given_entity("e", json!({})).await;
+        let first = id(&world.remove("e").await);
+        world.job_ended(&first, "succeeded").await;
+        // As if the clock had stepped back since.
+        world.database.sql("UPDATE offboarding_request SET created_at = created_at + interval '1 day', finished_at = finished_at + interval '1 day'");
+        world.given_entity("e", json!({})).await;
+        let waiting = id(&world.offboard("e", "3600s").await);
+        assert_eq!(id(&world.remove("e").await), waiting);
+        world.done("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": waiting})).await;
+        let second = id(&world.remove("e").await);
+        world.job_ended(&second, "succeeded").await;
+        assert_eq!(id(&world.remove("e").await), second);
     }
 
     async fn a_hold_placed_while_the_request_waits_ends_it(world: &World) {

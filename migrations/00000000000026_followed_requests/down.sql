@@ -1,0 +1,1 @@
+ALTER TABLE offboarding_request DROP COLUMN followed;
