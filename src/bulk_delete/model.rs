@@ -17,6 +17,8 @@ use crate::proto::v1;
 const URI_PREFIX: &str = "entities/";
 /// The prefix of a type in full.
 const TYPE_PREFIX: &str = "configuration/entityTypes/";
+/// What stands in the name of a task before the one type that it is about.
+const BY_TYPE: &str = " By Type: ";
 const MAX_LISTED: usize = 100_000;
 const MAX_FILTER_BYTES: usize = 64 << 10;
 /// How many failed ids a task shows.
@@ -164,11 +166,14 @@ impl NewTask {
             Mode::Hard => "Hard",
         };
         match &self.target {
-            Target::Matching { filter: None, entity_type: Some(entity_type) } => {
-                format!("{mode} Delete Entities By Type: {}", full_type(entity_type))
-            }
             Target::Matching { filter: None, entity_type: None } => format!("{mode} Delete All Entities"),
-            Target::Matching { .. } => format!("{mode} Delete Entities By Filter"),
+            Target::Matching { filter, entity_type } => {
+                let of_filter = || filter.as_ref().and_then(|(_, filter)| filter.only_type());
+                match entity_type.as_deref().or_else(of_filter) {
+                    Some(entity_type) => format!("{mode} Delete Entities{BY_TYPE}{}", full_type(entity_type)),
+                    None => format!("{mode} Delete Entities By Filter"),
+                }
+            }
             Target::Listed(_) => format!("{mode} Delete Entities By URIs"),
         }
     }
@@ -240,6 +245,12 @@ impl Asked {
         }
         Asked { selection: objects.unwrap_or_default(), match_all, at: "spec.objects." }
     }
+}
+
+/// The one type that a task is about, in full: the one that was asked for, or the one that the filter names. A filter is blanked in time, so the
+/// name is what keeps that.
+pub fn type_of(entity_type: Option<&str>, name: &str) -> String {
+    entity_type.map(full_type).or_else(|| name.split_once(BY_TYPE).map(|(_, named)| named.to_owned())).unwrap_or_default()
 }
 
 /// Reads a filter for a call that destroys: `AND` and `OR` must not stand side by side without parentheses.

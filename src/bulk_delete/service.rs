@@ -10,7 +10,7 @@ use crate::bulk_delete::control;
 use crate::bulk_delete::list::{Listing, Which};
 use crate::bulk_delete::list_queries;
 use crate::bulk_delete::mail;
-use crate::bulk_delete::model::{Task, full_type};
+use crate::bulk_delete::model::{Task, type_of};
 use crate::bulk_delete::progress::Rates;
 use crate::bulk_delete::queries::{self, Failure};
 use crate::bulk_delete::watch::watch;
@@ -203,11 +203,12 @@ fn to_proto(task: Task, realm: &Realm) -> v1::Task {
     let (findings, mended) = consistency::model::tally(&task.findings);
     let current_state = v1::TaskProgress {
         objects_failed_to_delete: task.first_failures,
-        entity_type: task.entity_type.as_deref().map(full_type).unwrap_or_default(),
+        entity_type: type_of(task.entity_type.as_deref(), &task.name),
         objects_failed_to_delete_count: task.failed,
         number_of_failed_to_publish_events: task.unpublished,
         last_hour_throughput: rates.last_hour,
         number_of_processed_objects: task.processed,
+        last_execution_ec2_instances: task.instances.clone(),
         last_execution_instances: task.instances,
         status: task.state.word().to_owned(),
         number_of_matched_objects: task.matched,

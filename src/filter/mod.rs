@@ -16,6 +16,7 @@ mod function;
 mod lexer;
 mod moment;
 mod number;
+mod only;
 mod parser;
 mod pattern;
 mod predicate;
@@ -86,6 +87,11 @@ impl Filter {
     /// The filter as a boolean SQL expression over what its vocabulary names; of entities, over the alias `e` of the table `entity`.
     pub fn predicate(&self) -> Predicate {
         sql::predicate(&self.root)
+    }
+
+    /// The type that every entity has for which it holds, if it names one.
+    pub fn only_type(&self) -> Option<&str> {
+        only::only(&self.root, "type").map(|value| value.text.as_str())
     }
 
     /// The syntax tree.

@@ -238,10 +238,13 @@ async fn bulk_delete() {
         "lastHourThroughput",
         "numberOfProcessedObjects",
         "lastExecutionInstances",
+        "lastExecutionEC2Instances",
         "status",
     ] {
         assert!(names.contains(&name), "no {name} in {state}");
     }
+    assert_eq!(state["lastExecutionEC2Instances"], state["lastExecutionInstances"]);
+    assert!(state["lastExecutionEC2Instances"][0].is_string(), "{state}");
     assert_eq!((&state["objectsFailedToDelete"], &state["objectsFailedToDeleteCount"]), (&json!(["i4"]), &json!(1)));
     assert_eq!((&state["numberOfProcessedObjects"], &state["status"]), (&json!(1), &json!("Completed")));
     let failures = caller.get(&format!("/api/acme/tasks/{id}/failures")).json();
@@ -257,6 +260,15 @@ async fn bulk_delete() {
         "{}",
         by_type.text()
     );
+    let filter = format!(r#"{{"objects":{{"filter":"equals(type, '{full}') and exists(attributes.LastName)"}}}}"#);
+    let by_filter = caller.send("POST", "/api/acme/entities/_delete?mode=hard&dryRun=true", Some(&filter)).json();
+    assert_eq!(by_filter["name"], format!("Hard Delete Entities By Type: {full}"), "{by_filter}");
+    let by_filter = caller.send("POST", "/api/acme/entities/_delete?mode=hard", Some(&filter)).json();
+    assert_eq!(
+        (&by_filter["name"], &by_filter["currentState"]["entityType"]),
+        (&json!(format!("Hard Delete Entities By Type: {full}")), &json!(full))
+    );
+    assert_eq!(by_filter["parameters"]["entityType"], json!(null), "parameters are how it was started");
     let id = by_type.json()["id"].as_str().unwrap().to_owned();
     let task = caller.get_until(&format!("/api/acme/tasks/{id}"), "status", "COMPLETED_WITH_ERRORS").await;
     assert_eq!((&task["parameters"]["entityType"], &task["currentState"]["entityType"]), (&json!("HCP"), &json!(full)), "{task}");
@@ -313,15 +325,18 @@ async fn offboarding_requests() {
 
     let canceled = caller.send("PATCH", &format!("{location}/cancel"), None);
     assert_eq!((canceled.status, &canceled.json()["status"]), (200, &json!("Canceled")), "{}", canceled.text());
-    assert!(is_time(&canceled.json()["finished"]));
+    assert_eq!(members(&canceled.json()), ["id", "principalId", "status", "data"], "what the contract's strict clients know");
+    assert_eq!(members(&canceled.json()["data"]), ["id", "components"]);
+    assert!(is_time(&caller.get(&location).json()["finished"]), "the rest is told by GET");
     let again = caller.send("PATCH", &format!("{location}/cancel"), None);
-    let problem = again.json();
-    assert_eq!(
-        (again.status, &problem["code"], &problem["current_state"]),
-        (400, &json!("not_cancelable"), &json!("Canceled")),
-        "{problem}"
-    );
-    assert_eq!(members(&problem["errors"][0]), ["code", "message", "description"], "{problem}");
+    let refusal = again.json();
+    assert_eq!((again.status, again.header("content-type")), (400, Some("application/json")), "{refusal}");
+    assert_eq!((members(&refusal), members(&refusal["errors"][0])), (vec!["errors"], vec!["code", "message", "description"]), "{refusal}");
+    assert_eq!(refusal["errors"][0]["code"], "not_cancelable");
+    let named = [("accept", "application/problem+json"), ("authorization", &caller.credential["Authorization: ".len()..])];
+    let problem = http(world.server.addresses.http, "PATCH", &format!("{location}/cancel"), &named, "").await;
+    assert_eq!((problem.status, problem.header("content-type")), (400, Some("application/problem+json")));
+    assert_eq!(problem.json()["current_state"], "Canceled");
     assert_eq!(world.call("EntityService/GetEntity", json!({"entity_id": "ent_1"})).await.unwrap().json["state"], "active");
 
     let now = caller.send("POST", "/v1/offboarding/entities", Some(r#"{"entityId":"ent_2"}"#));
@@ -342,7 +357,13 @@ async fn offboarding_requests() {
         r#"{"entityId":"ent_1","gracePeriod":3600}"#,
     ] {
         let refused = caller.send("POST", "/v1/offboarding/entities", Some(body));
-        let field = refused.json()["errors"][0]["field"].as_str().unwrap_or_default().to_owned();
-        assert_eq!((refused.status, field.as_str()), (400, if body == "{}" { "entityId" } else { "gracePeriod" }), "{}", refused.text());
+        let message = refused.json()["errors"][0]["message"].as_str().unwrap_or_default().to_owned();
+        let field = message.split(':').next();
+        assert_eq!(
+            (refused.status, field.unwrap_or_default()),
+            (400, if body == "{}" { "entityId" } else { "gracePeriod" }),
+            "{}",
+            refused.text()
+        );
     }
 }

@@ -58,7 +58,7 @@ async fn the_end_of_a_task_is_told_by_mail() {
         let task = world.task_ended(&id(&started)).await;
         let mail = mail(&sink).await;
         assert_eq!((mail.header("From"), mail.header("To")), (FROM, "someone@example.com"));
-        assert_eq!(mail.header("Subject"), "Hard Delete Entities By Filter: completed with errors");
+        assert_eq!(mail.header("Subject"), "Hard Delete Entities By Type: completed with errors");
         assert_eq!(mail.header("Message-ID"), format!("<{}@example.com>", id(&task)));
         assert_eq!((mail.header("Auto-Submitted"), mail.header("Content-Type").starts_with("text/plain")), ("auto-generated", true));
         for line in [

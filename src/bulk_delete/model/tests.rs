@@ -108,3 +108,30 @@ fn every_fault_is_told_at_once() {
     ];
     assert_eq!(fields, expected);
 }
+
+#[test]
+fn a_task_of_one_type_is_named_by_it_however_that_is_said() {
+    let full = "configuration/entityTypes/HCP";
+    let name = |filter: Option<&str>, entity_type: Option<&str>| {
+        let selection =
+            v1::Selection { filter: filter.map(str::to_owned), entity_type: entity_type.map(str::to_owned), ..Default::default() };
+        check(v1::StartBulkDeleteRequest { mode: v1::DeleteMode::Hard.into(), ..by(selection) }).unwrap().name()
+    };
+    for (filter, entity_type) in [
+        (None, Some("HCP")),
+        (None, Some(full)),
+        (Some("exists(attributes.Name)"), Some("HCP")),
+        (Some("equals(type, 'configuration/entityTypes/HCP')"), None),
+        (Some("equals(type, HCP) and startsWith(attributes.LastName, 'Ind')"), None),
+        (Some("in(type, HCP)"), None),
+    ] {
+        let name = name(filter, entity_type);
+        assert_eq!(name, format!("Hard Delete Entities By Type: {full}"), "{filter:?} {entity_type:?}");
+        assert_eq!(type_of(None, &name), full);
+    }
+    for filter in ["startsWith(attributes.LastName, 'Ind')", "in(type, 'HCP,HCO')", "not(equals(type, HCP))"] {
+        let name = name(Some(filter), None);
+        assert_eq!((name.as_str(), type_of(None, &name).as_str()), ("Hard Delete Entities By Filter", ""), "{filter}");
+    }
+    assert_eq!(type_of(Some("HCP"), "Soft Delete All Entities"), full);
+}
