@@ -1,6 +1,7 @@
 //! What happened. Every state change writes its event in its own transaction; the statements that do so are beside the change. Here they are
 //! read.
 
+pub mod catalogue;
 pub mod cursor;
 pub mod history_queries;
 mod hub;
@@ -15,6 +16,7 @@ pub mod sequencer;
 mod sequencer_queries;
 mod service;
 mod sight;
+mod tokens;
 mod watch;
 mod watching;
 

@@ -1,6 +1,6 @@
 //! What an event is. Pure.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -158,6 +158,15 @@ impl Record for Event {
     }
 }
 
+/// The members of `data` that are times. The database writes them with an offset; callers get every time in one form.
+const TIMES: [&str; 1] = ["execute_after"];
+
+/// A time as the API has all of them: with a `Z`, and as many digits as it needs.
+fn in_utc(text: &str) -> String {
+    let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    time.unwrap_or_else(|_| text.to_owned())
+}
+
 impl Row {
     /// Its position.
     pub fn position(&self) -> i64 {
@@ -188,6 +197,11 @@ impl Row {
         data.remove("reason");
         if let Some(Value::Object(parameters)) = data.get_mut("parameters") {
             parameters.remove("filter");
+        }
+        for time in TIMES {
+            if let Some(Value::String(text)) = data.get_mut(time) {
+                *text = in_utc(text);
+            }
         }
         data.insert("principal_id".to_owned(), self.principal_id.to_string().into());
         Some(Event {

@@ -6,8 +6,7 @@ use futures::{Stream, StreamExt, stream};
 use tonic::{Request, Response, Status};
 
 use crate::access::Caller;
-use crate::db::id::check_id;
-use crate::db::{Db, Page, PageSize, Realm, Seal, binding};
+use crate::db::{Db, Page, PageSize, Realm, Seal};
 use crate::error::{Code, Error, Result, Violation, Violations};
 use crate::events::Watching;
 use crate::events::cursor::Cursor;
@@ -15,6 +14,7 @@ use crate::events::lists::{self, Picking, Turns, Wanted};
 use crate::events::model::{Event, EventType};
 use crate::events::queries::{self, Scope};
 use crate::events::sight::Sight;
+use crate::events::tokens::{self, Tokens, close};
 use crate::events::watch::{News, Told, Watch};
 use crate::proto::v1::event_service_server::EventService as Service;
 use crate::proto::{convert, v1};
@@ -22,6 +22,8 @@ use crate::proto::{convert, v1};
 const SIZES: PageSize = PageSize { default: 100, max: 1_000 };
 /// How many reads one page is made of at most.
 const READS_PER_PAGE: usize = 5;
+/// How many characters a subject may have: an id has fewer, and the path of an attribute as many.
+const MAX_SUBJECT: usize = 256;
 /// The header that goes on where a stream of server-sent events broke off.
 const LAST_EVENT_ID: &str = "last-event-id";
 
@@ -50,13 +52,17 @@ impl Service for EventService {
         let db = &self.watching.db;
         let seal = db.seal().await?;
         let mut faults = Violations::new();
-        let page: Page<Cursor> = Page::check(seal.clone(), &realm, "EventService/ListEvents", &request, (size, &token), SIZES, &mut faults);
+        // A token of versions that had those of their own is read as well.
+        let given = tokens::open(&seal, &realm, &request, &token);
+        let token = if given.is_some() { "" } else { token.as_str() };
+        let page: Page<Cursor> = Page::check(seal.clone(), &realm, tokens::LIST, &request, (size, token), SIZES, &mut faults);
+        let tokens = Tokens::of(&seal, &realm, &request);
         let scope = scope(&realm, request.types, request.subject, &mut faults);
         let filter = lists::parse(request.filter, &mut faults).await;
         faults.check()?;
         let wanted = Wanted { scope: scope.clone(), filter: filter?, sight, seal: seal.clone(), realm: realm.clone() };
         let mut picking = Picking::new(wanted, self.turns.clone(), page.size());
-        let mut cursor = page.after().cloned().unwrap_or_else(Cursor::beginning);
+        let mut cursor = given.or_else(|| page.after().cloned()).unwrap_or_else(Cursor::beginning);
         let mut caught_up = false;
         self.watching.hub.sequencer().catch_up().await?;
         for _ in 0..READS_PER_PAGE {
@@ -66,7 +72,7 @@ impl Service for EventService {
             let batch = db.run(move |connection| queries::read(connection, &scope, &from, limit)).await;
             let batch = match batch {
                 Ok(batch) => batch,
-                Err(error) => return Err(self.lost(error, "page_token", |cursor| page.token(cursor)).await.into()),
+                Err(error) => return Err(self.lost(error, "page_token", |cursor| tokens.token(cursor)).await.into()),
             };
             if let Some(reached) = picking.take(batch.rows).await? {
                 cursor = reached;
@@ -77,7 +83,7 @@ impl Service for EventService {
                 break;
             }
         }
-        Ok(Response::new(v1::ListEventsResponse { events: picking.events, next_page_token: page.token(&cursor)?, caught_up }))
+        Ok(Response::new(v1::ListEventsResponse { events: picking.events, next_page_token: tokens.token(&cursor)?, caught_up }))
     }
 
     type WatchEventsStream = Responses;
@@ -147,7 +153,7 @@ async fn lost(db: &Db, error: Error, field: &str, text: impl Fn(&Cursor) -> Resu
             let Some(position) = error.member("parted_at").and_then(|position| position.parse().ok()) else { return error };
             let behind = db.run(move |connection| queries::behind(connection, position)).await;
             match behind.and_then(|cursor| text(&cursor)) {
-                Ok(cursor) => error.with("cursor", cursor),
+                Ok(cursor) => error.with_whole("cursor", cursor),
                 Err(_) => error,
             }
         }
@@ -182,25 +188,17 @@ fn scope(realm: &Realm, types: Vec<String>, subject: String, faults: &mut Violat
             faults.add(format!("types[{place}]"), "invalid", "must be a type of event, such as `entity.offboarded`");
         }
     }
-    if !subject.is_empty() {
-        check_id(&subject, "subject", faults);
+    if subject.chars().count() > MAX_SUBJECT || subject.contains('\0') {
+        faults.add("subject", "invalid", format!("must be at most {MAX_SUBJECT} characters, none of them U+0000"));
     }
     Scope::of(realm).with_types(types).with_subject((!subject.is_empty()).then_some(subject))
 }
 
-/// What cursors are bound to: the realm, and nothing that would keep a caller from going on with other arguments.
-fn bound_to(realm: &Realm) -> Vec<u8> {
-    binding(realm, "EventService/cursor", &())
-}
-
-fn close(seal: &Seal, realm: &Realm, cursor: &Cursor) -> Result<String> {
-    seal.close(&bound_to(realm), cursor)
-}
-
 fn open(seal: &Seal, realm: &Realm, name: &str, text: &str, faults: &mut Violations) -> Option<Cursor> {
-    let cursor: Option<Cursor> = seal.open(&bound_to(realm), text);
+    let cursor = tokens::open_cursor(seal, realm, text);
     if cursor.is_none() {
-        faults.add(name, "invalid", "must be the `cursor` of an event or of a message of `WatchEvents`");
+        let description = "must be the `cursor` of an event or of a message of `WatchEvents`, or the `next_page_token` of `ListEvents`";
+        faults.add(name, "invalid", description);
     }
     cursor
 }

@@ -117,7 +117,7 @@ scenario! {
     }
 
     async fn every_fault_of_a_request_is_told(world: &World) {
-        let request = json!({"page_size": 1001, "page_token": "x", "types": ["entity.created", "entity.lost"], "subject": "a b"});
+        let request = json!({"page_size": 1001, "page_token": "x", "types": ["entity.created", "entity.lost"], "subject": "a".repeat(257)});
         let faults = world.events(request).await.unwrap_err().faults;
         let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["page_size", "page_token", "types[1]", "subject"]);

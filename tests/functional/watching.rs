@@ -131,7 +131,7 @@ scenario! {
     }
 
     async fn faults_are_told_before_a_stream_begins(world: &World) {
-        let request = json!({"cursor": "x", "types": ["lost"], "subject": "a b"});
+        let request = json!({"cursor": "x", "types": ["lost"], "subject": "a".repeat(257)});
         let refused = world.client.stream("EventService/WatchEvents", request, &[]).await.err().unwrap();
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["types[0]", "subject", "cursor"]);

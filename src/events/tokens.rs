@@ -1,0 +1,98 @@
+//! How callers carry where they are: cursors, and the page tokens of lists, which are cursors that also know their list. So a caller that has read
+//! what there was as a list goes on with a stream from the last token.
+
+use serde::{Deserialize, Serialize};
+
+use crate::db::{Realm, Seal, binding};
+use crate::error::Result;
+use crate::events::cursor::Cursor;
+use crate::proto::v1;
+
+/// The name of the list.
+pub const LIST: &str = "EventService/ListEvents";
+
+/// A page token. Read as a cursor, it is one.
+#[derive(Serialize, Deserialize)]
+struct Token {
+    #[serde(flatten)]
+    cursor: Cursor,
+    /// What the list was asked for, but for the size of its pages: a token goes on with that list alone.
+    #[serde(rename = "l")]
+    list: u64,
+}
+
+/// Makes the page tokens of one list.
+pub struct Tokens {
+    seal: Seal,
+    bound_to: Vec<u8>,
+    list: u64,
+}
+
+impl Tokens {
+    /// Those of the list that the request asks for, which has neither size nor token.
+    pub fn of(seal: &Seal, realm: &Realm, request: &v1::ListEventsRequest) -> Tokens {
+        Tokens { seal: seal.clone(), bound_to: bound_to(realm), list: digest(realm, request) }
+    }
+
+    /// The token of a page that starts behind a place.
+    pub fn token(&self, cursor: &Cursor) -> Result<String> {
+        self.seal.close(&self.bound_to, &Token { cursor: cursor.clone(), list: self.list })
+    }
+}
+
+/// The place that a page token of the list stands for. None if it is the token of another list, or none at all.
+pub fn open(seal: &Seal, realm: &Realm, request: &v1::ListEventsRequest, text: &str) -> Option<Cursor> {
+    let token: Token = seal.open(&bound_to(realm), text)?;
+    (token.list == digest(realm, request)).then_some(token.cursor)
+}
+
+/// The text of a cursor.
+pub fn close(seal: &Seal, realm: &Realm, cursor: &Cursor) -> Result<String> {
+    seal.close(&bound_to(realm), cursor)
+}
+
+/// The place that a cursor, or a page token of any list, stands for.
+pub fn open_cursor(seal: &Seal, realm: &Realm, text: &str) -> Option<Cursor> {
+    seal.open(&bound_to(realm), text)
+}
+
+/// What cursors are bound to: the realm, and nothing that would keep a caller from going on with other arguments.
+fn bound_to(realm: &Realm) -> Vec<u8> {
+    binding(realm, "EventService/cursor", &())
+}
+
+/// The first bytes of the digest of a list. A token is sealed, so that nobody can look for another list that has the same.
+fn digest(realm: &Realm, request: &v1::ListEventsRequest) -> u64 {
+    binding(realm, LIST, request).iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Mode;
+    use crate::events::cursor::{History, Line};
+
+    fn realm(id: i32) -> Realm {
+        Realm::from_row(id, "acme".to_owned(), Mode::Test)
+    }
+
+    fn request(subject: &str) -> v1::ListEventsRequest {
+        v1::ListEventsRequest { subject: subject.to_owned(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_token_of_a_list_is_a_cursor_and_goes_on_with_no_other_list() {
+        let seal = Seal::new([1; 32]);
+        let line = Line { histories: vec![History { id: uuid::Uuid::from_u128(1), begins: 1 }], last: 9, dropped: 0 };
+        for cursor in [line.behind(7, Some(uuid::Uuid::from_u128(7 << 96))), line.behind(7, None).within(2, 5), Cursor::beginning()] {
+            let token = Tokens::of(&seal, &realm(1), &request("e")).token(&cursor).unwrap();
+            assert_eq!(open(&seal, &realm(1), &request("e"), &token), Some(cursor.clone()));
+            assert_eq!(open_cursor(&seal, &realm(1), &token), Some(cursor.clone()));
+            assert_eq!(open(&seal, &realm(1), &request("f"), &token), None);
+            assert_eq!(open_cursor(&seal, &realm(2), &token), None);
+            let alone = close(&seal, &realm(1), &cursor).unwrap();
+            assert_eq!(open_cursor(&seal, &realm(1), &alone), Some(cursor));
+            assert_eq!(open(&seal, &realm(1), &request("e"), &alone), None, "a cursor does not know what was listed");
+        }
+    }
+}
