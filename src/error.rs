@@ -225,6 +225,12 @@ impl Error {
         self
     }
 
+    /// Adds a text of ours to the metadata that is of no use in part, such as a cursor; its length is for us to know.
+    pub fn with_whole(mut self, name: &'static str, text: String) -> Self {
+        self.0.metadata.insert(name, text);
+        self
+    }
+
     /// Adds a list of values to the metadata, as many of them as fit, each of which is [`cut`] where it is long.
     pub fn with_list<T: ToString>(mut self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
         let mut bytes = 0;

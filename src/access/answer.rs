@@ -196,7 +196,7 @@ impl From<Shown> for Subject {
 
 fn changed() -> Error {
     let message = format!("The call took effect; its answer was of more than {WHOLE} bytes, and what it showed has changed since.");
-    Error::new(Code::AnswerGone, message)
+    Error::new(Code::AnswerGone, message).with("limit_bytes", WHOLE)
 }
 
 /// The metadata that services set: all of it is text.

@@ -174,11 +174,23 @@ fn answer<A: Answer>(
     Err(Error::unavailable("Others are at work on the same thing; try again.").into())
 }
 
-/// What the service refused is an answer too; it is kept without the effects of the attempt. A failure of ours is not, nor is what says nothing of
-/// the call but of the key or of the moment.
+/// Refusals that say nothing of what the call met, but of how it was said, of who said it or of the moment. They leave the key free, wherever they
+/// come to light: the caller mends the request, or the key, and sends it again.
+const NO_ANSWER: [Code; 9] = [
+    Code::ValidationFailed,
+    Code::InvalidFilter,
+    Code::AuthenticationRequired,
+    Code::InvalidCredentials,
+    Code::AddressNotAllowed,
+    Code::PermissionDenied,
+    Code::PayloadTooLarge,
+    Code::RateLimitExceeded,
+    Code::IdempotencyKeyReused,
+];
+
+/// What the service refused for what it found is an answer too; it is kept without the effects of the attempt. A failure of ours is not.
 fn is_answer(error: &Error) -> bool {
-    let of_the_moment = [Code::IdempotencyKeyReused, Code::RateLimitExceeded, Code::InvalidCredentials].contains(&error.code());
-    error.code().http() < 500 && !of_the_moment
+    error.code().http() < 500 && !NO_ANSWER.contains(&error.code())
 }
 
 /// Keeps a refusal, unless the call has an answer meanwhile.
@@ -229,7 +241,7 @@ pub(super) fn full(quota: Quota, of_records: bool) -> Error {
         "The realm keeps as many answers to idempotency keys as it may: {records} of {bytes} bytes together, each for 24 hours. \
          Nothing was done; try again later."
     );
-    Error::new(Code::RateLimitExceeded, message).with("retry_after", RETRY_AFTER)
+    Error::new(Code::RateLimitExceeded, message).with("limit_records", records).with("limit_bytes", bytes).with("retry_after", RETRY_AFTER)
 }
 
 /// In how many seconds to try again: as often as old records are removed.

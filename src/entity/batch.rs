@@ -89,7 +89,10 @@ fn refusal(batch: &[NewEntity], outcome: &Inserted) -> Option<Error> {
             (Code::AlreadyExists, both)
         }
     };
-    Some(Error::new(code, format!("Of the batch {what}; nothing was created.")).at(places))
+    let error = Error::new(code, format!("Of the batch {what}; nothing was created."))
+        .with("taken_count", outcome.existing.len())
+        .with("missing_portfolio_count", outcome.no_portfolio.len());
+    Some(error.at(places))
 }
 
 #[cfg(test)]

@@ -68,7 +68,11 @@ impl EntityService {
         }
         if !missing.as_slice().is_empty() {
             let message = format!("{} of these entities are not visible to this token.", missing.as_slice().len());
-            return Err(Error::new(Code::NotFound, message).with("resource_type", "entity").at(missing).into());
+            return Err(Error::new(Code::NotFound, message)
+                .with("resource_type", "entity")
+                .with("missing_count", missing.as_slice().len())
+                .at(missing)
+                .into());
         }
         Ok(Response::new(v1::BatchGetEntitiesResponse { entities }))
     }

@@ -173,6 +173,7 @@ fn merge(target: &mut Json, patch: &Json) {
 
 fn another_version(entity: &Entity, expected: i64) -> Error {
     Error::new(Code::StateConflict, format!("The entity `{}` is at version {}, not {expected}.", entity.id, entity.version))
+        .with("entity_id", &entity.id)
         .with("expected_version", expected)
         .with("current_version", entity.version)
 }

@@ -254,8 +254,9 @@ pub fn in_another(entity_id: &str, current: &str) -> Error {
 }
 
 /// The refusal to change a portfolio that is at another version than the caller believes.
-pub fn at_another_version(expected: i64, current: i64) -> Error {
-    Error::new(Code::StateConflict, format!("The portfolio is at version {current}, not {expected}."))
+pub fn at_another_version(portfolio_id: &str, expected: i64, current: i64) -> Error {
+    Error::new(Code::StateConflict, format!("The portfolio `{portfolio_id}` is at version {current}, not {expected}."))
+        .with("portfolio_id", portfolio_id)
         .with("expected_version", expected)
         .with("current_version", current)
 }
@@ -264,6 +265,7 @@ pub fn at_another_version(expected: i64, current: i64) -> Error {
 pub fn not_empty(portfolio_id: &str, entity_count: i64) -> Error {
     let members = if entity_count == 1 { "a member".to_owned() } else { format!("{entity_count} members") };
     Error::new(Code::PortfolioNotEmpty, format!("The portfolio `{portfolio_id}` has {members}; detach or move them first."))
+        .with("portfolio_id", portfolio_id)
         .with("entity_count", entity_count)
 }
 

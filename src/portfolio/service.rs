@@ -94,7 +94,7 @@ impl Service for PortfolioService {
                 }
                 let current = queries::get(connection, &realm, &portfolio_id, View::Basic)?.ok_or_else(|| missing(&portfolio_id))?.version;
                 match update.expected_version {
-                    Some(expected) if expected != current => Err(at_another_version(expected, current).into()),
+                    Some(expected) if expected != current => Err(at_another_version(&portfolio_id, expected, current).into()),
                     // It was made, or came to that version, in between.
                     _ => Ok(None),
                 }

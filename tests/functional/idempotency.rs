@@ -88,6 +88,42 @@ scenario! {
         assert_eq!(created.header(REPLAYED), None);
     }
 
+    async fn a_refusal_of_what_was_asked_or_of_who_asks_leaves_the_key_free_and_one_of_what_was_found_is_kept(world: &World) {
+        world.portfolios(&["p", "full"]).await;
+        world.entities(&["e", "in", "held"]).await;
+        world.attach("full", "in").await.unwrap();
+        let held = json!({"entity_id": "held", "reason": "audit"});
+        world.call("EntityService/PlaceHold", held).await.unwrap();
+        let policy = json!({"policy": {"max_grace_period": "60s"}, "update_mask": "maxGracePeriod"});
+        world.call("RemovalService/UpdateRemovalPolicy", policy).await.unwrap();
+        let writer = world.client("acme", "test", &["entities:write", "entities:delete", "entities:read"]);
+        let no_id = "0190a1b2-0000-7000-8000-000000000001";
+        let select = |filter: &str| json!({"spec": {"objects": {"filter": filter}}});
+        let cases = [
+            (&world.client, "OffboardingService/RequestOffboarding", json!({"entity_id": "e", "grace_period": "3600s"}), "validation_failed", 0),
+            (&world.client, "BulkDeleteService/StartBulkDelete", select("equals(attributes.A"), "invalid_filter", 0),
+            (&writer, "EntityService/ReleaseHold", json!({"entity_id": "held"}), "permission_denied", 0),
+            (&writer, "BulkDeleteService/StartBulkDelete", json!({"mode": "hard", "uris": ["e"]}), "permission_denied", 0),
+            (&world.client, "OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": "none"}), "not_found", 0),
+            (&world.client, "BulkDeleteService/StopTask", json!({"tenant": "other", "task_id": no_id}), "not_found", 0),
+            (&world.client, "OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": no_id}), "not_found", 1),
+            (&world.client, "EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}}), "already_exists", 1),
+            (&world.client, "PortfolioService/DetachEntity", json!({"portfolio_id": "p", "entity_id": "in"}), "state_conflict", 1),
+            (&world.client, "PortfolioService/DeletePortfolio", json!({"portfolio_id": "full"}), "portfolio_not_empty", 1),
+            (&world.client, "RemovalService/RemoveEntity", json!({"entity_id": "held"}), "invalid_state_transition", 1),
+            (&world.client, "BulkDeleteService/StartBulkDelete", json!({"uris": ["e"], "expected_count": 7}), "count_mismatch", 1),
+        ];
+        for (n, (client, method, request, code, kept)) in cases.into_iter().enumerate() {
+            let key = format!("k{n}");
+            for replayed in [false, true] {
+                let refused = client.call_with(method, request.clone(), &[("idempotency-key", &key)]).await.unwrap_err();
+                let told_again = refused.header(REPLAYED) == Some("true");
+                assert_eq!((refused.code.as_str(), told_again), (code, replayed && kept == 1), "{method} {request}");
+            }
+            assert_eq!(world.database.count(&format!("SELECT count(*) FROM idempotency_key WHERE key = '{key}'")), kept, "{method} {code}");
+        }
+    }
+
     async fn keys_belong_to_the_key_of_the_caller(world: &World) {
         let create = json!({"entity": {"entity_id": "e", "type": "T"}});
         world.client.call_with("EntityService/CreateEntity", create.clone(), &key("k")).await.unwrap();

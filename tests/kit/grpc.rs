@@ -1,5 +1,7 @@
 //! The gRPC door: any method by its descriptor, in JSON.
 
+use std::collections::HashMap;
+
 use bytes::{Buf, BufMut};
 use http::uri::PathAndQuery;
 use offboard::error::{Code, MemberKind};
@@ -105,6 +107,23 @@ fn headers_of(metadata: &MetadataMap) -> Vec<(String, String)> {
     headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
 }
 
+/// What AIP-193 asks for: whatever differs in a message from call to call is among the metadata too, so that no program has to read sentences.
+fn assert_told_to_programs(code: Code, message: &str, metadata: &HashMap<String, String>) {
+    // Of these the violations, or the position, say it all; or there is nothing that differs.
+    let elsewhere =
+        [Code::ValidationFailed, Code::InvalidFilter, Code::AuthenticationRequired, Code::InvalidCredentials, Code::Unavailable];
+    if elsewhere.contains(&code) {
+        return;
+    }
+    let message = ["only a `Pending` one", "each for 24 hours"].iter().fold(message.to_owned(), |message, same| message.replace(same, ""));
+    let quoted = message.split('`').skip(1).step_by(2);
+    let numbers = message.split(|character: char| !character.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    for differs in quoted.chain(numbers) {
+        let told = metadata.values().any(|value| value.contains(differs));
+        assert!(told, "`{differs}` of {code} is not among the metadata {metadata:?}: {message}");
+    }
+}
+
 /// A status as the problem document would tell it.
 pub(super) fn failure(status: &Status) -> Failure {
     let details = status.get_error_details();
@@ -112,6 +131,7 @@ pub(super) fn failure(status: &Status) -> Failure {
     assert_eq!(info.domain, "offboard", "{status:?}");
     let code = Code::from_reason(&info.reason).unwrap_or_else(|| panic!("no code of the catalogue: {status:?}"));
     assert_eq!(status.code(), code.grpc(), "{status:?}");
+    assert_told_to_programs(code, status.message(), &info.metadata);
     let mut members = Map::new();
     for (name, kind) in code.members() {
         if let Some(text) = info.metadata.get(*name) {

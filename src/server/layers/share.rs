@@ -142,7 +142,7 @@ impl http_body::Body for Awaited {
         this.inner = Body::empty();
         this.waits = None;
         let message = format!("Nothing was sent for {} s; what was answered before has taken effect.", silence.as_secs_f64());
-        Poll::Ready(Some(Err(Error::new(Code::DeadlineExceeded, message).into())))
+        Poll::Ready(Some(Err(Error::new(Code::DeadlineExceeded, message).with("seconds", silence.as_secs_f64()).into())))
     }
 
     fn is_end_stream(&self) -> bool {
