@@ -11,6 +11,8 @@ use offboard::access::ApiVersion;
 use offboard::bulk_delete::state::{TaskAction, TaskState};
 use offboard::entity::model::{Action, State};
 use offboard::error::{Code, MemberKind};
+use offboard::events::EventType;
+use offboard::events::catalogue::MEMBERS;
 use offboard::filter::{Kind, Property};
 use offboard::gateway::openapi::{self, grpc_name};
 use offboard::offboarding::model::{OffboardingAction, OffboardingState};
@@ -393,6 +395,42 @@ fn the_properties_in_the_guide_of_filters_are_those_of_the_lists() {
     let (before, rest) = guide.split_once(begin).expect("the guide has a place for the properties");
     let (_, after) = rest.split_once(end).expect("the place for the properties ends");
     check("docs/filter.md", &format!("{before}{begin}\n\n{table}\n{end}{after}"));
+}
+
+#[test]
+fn the_types_and_members_in_the_guide_of_events_are_those_of_the_code() {
+    let (begin, end) = ("<!-- begin: types -->", "<!-- end: types -->");
+    let mut tables = String::from("| type | subject | tells that | `data`, beside `principal_id` |\n| --- | --- | --- | --- |\n");
+    for event in EventType::ALL {
+        let about = event.about();
+        let members: Vec<_> = about.members.iter().map(|name| format!("`{name}`")).collect();
+        writeln!(tables, "| `{event}` | {} | {} | {} |", about.subject, about.tells, members.join(", ")).unwrap();
+    }
+    tables.push_str("\n| member | what it is | what it tells |\n| --- | --- | --- |\n");
+    for member in MEMBERS {
+        writeln!(tables, "| `{}` | {} | {} |", member.name, member.kind, member.tells).unwrap();
+    }
+    let guide = fs::read_to_string(file("docs/events.md")).unwrap();
+    let (before, rest) = guide.split_once(begin).expect("the guide has a place for the types");
+    let (_, after) = rest.split_once(end).expect("the place for the types ends");
+    check("docs/events.md", &format!("{before}{begin}\n\n{tables}\n{end}{after}"));
+}
+
+/// The pages of what has many members tell all of them.
+#[test]
+fn the_guides_of_removals_name_every_member() {
+    let pool = DescriptorPool::decode(offboard::proto::DESCRIPTOR_SET).unwrap();
+    for (page, messages) in
+        [("docs/removal-policy.md", &["RemovalPolicy"][..]), ("docs/removal-preview.md", &["RemovalPreview", "RemovalBlocker"])]
+    {
+        let text = fs::read_to_string(file(page)).unwrap();
+        for message in messages {
+            let message = pool.get_message_by_name(&format!("offboard.v1.{message}")).unwrap();
+            for field in message.fields() {
+                assert!(text.contains(&format!("`{}`", field.name())), "{page} does not tell of `{}`", field.name());
+            }
+        }
+    }
 }
 
 /// A table of flags; empty if there are none.
