@@ -201,11 +201,12 @@ impl Db {
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Fail> + Send + 'static,
     {
-        let permit = telemetry::waiting_for_pool(self.0.permits.take()).await?;
+        let mut permit = telemetry::waiting_for_pool(self.0.permits.take()).await?;
         let inner = self.0.clone();
         let span = tracing::Span::current();
         let deadline = deadline::current();
         let outcome = tokio::task::spawn_blocking(move || {
+            permit.begin();
             let _permit = permit;
             let _entered = span.enter();
             run_blocking(&inner, deadline, work)

@@ -16,6 +16,7 @@ use queue::{Entry, Grant, State};
 ///
 /// - The realm that has the fewest goes first; of two with the same number, the one that had less of late.
 /// - Within a realm, so does the key that has the fewest.
+/// - While processors do not keep up and others call too, a realm has no more at once than they would keep up with.
 /// - A kind of work begins with a few turns, gets more as it shows that it is quick, and falls back when one takes long. So a realm that asks for
 ///   much that is quick uses most of what lies idle, and one that asks for much that is slow does not stand in the way of others.
 #[derive(Clone, Debug)]
@@ -102,6 +103,15 @@ impl Drop for Waiting<'_> {
 pub struct Turn {
     turns: Turns,
     grant: Option<Grant>,
+}
+
+impl Turn {
+    /// The work begins now. How long after it was given its turn tells how crowded the processors are.
+    pub fn begin(&mut self) {
+        if let Some(grant) = &mut self.grant {
+            grant.begin(Instant::now());
+        }
+    }
 }
 
 impl Drop for Turn {

@@ -22,6 +22,13 @@ const AT_MOST_TIMES: f64 = 4.0;
 /// By how much quick work widens what its kind may have, and work that is neither quick nor takes long.
 const WIDER: f64 = 0.5;
 const LITTLE_WIDER: f64 = 0.1;
+/// Work that begins later than this after it was given its turn shows that threads wait for processors.
+const LATE: Duration = Duration::from_millis(1);
+/// By how much that lessens what a realm may have while others call too, and by how much work that begins in time lets it grow again.
+const LESS_TIMES: f64 = 0.95;
+const MORE: f64 = 0.05;
+/// How long the call of another realm counts as one that calls too.
+const OTHERS: Duration = Duration::from_secs(1);
 /// After this time half of what a realm had is forgotten.
 const HALF_LIFE: Duration = Duration::from_secs(2);
 /// A realm is forgotten when nothing was heard of it for this long, and sooner where there are many.
@@ -36,6 +43,15 @@ pub struct Grant {
     since: Instant,
     /// Whether its kind was known to take long.
     slow: bool,
+    /// How much later its work began.
+    late: Duration,
+}
+
+impl Grant {
+    /// Its work begins now.
+    pub fn begin(&mut self, now: Instant) {
+        self.late = now.saturating_duration_since(self.since);
+    }
 }
 
 /// Who wants a turn: a realm, key and kind, or the service itself.
@@ -84,6 +100,11 @@ pub struct State<W> {
     slow_held: usize,
     /// How many seconds a piece of work takes of late, of whomever.
     usual: f64,
+    /// The most that one realm has while others call too: as many as the processors keep up with.
+    fair: f64,
+    /// The realm that wanted a turn last, and when that was last another one than before.
+    last: Option<i32>,
+    changed: Option<Instant>,
     /// Numbers grants and tickets, and so tells what was earlier.
     clock: u64,
     realms: HashMap<Option<i32>, Realm<W>>,
@@ -139,8 +160,21 @@ struct Queue<W> {
 
 impl<W> State<W> {
     pub fn new(rules: Rules) -> Self {
-        let (realms, queued) = (HashMap::new(), Vec::new());
-        State { rules, free: rules.total, waiting: 0, slow_held: 0, usual: 0.0, clock: 0, realms, queued, swept: None, many: MANY }
+        State {
+            rules,
+            free: rules.total,
+            waiting: 0,
+            slow_held: 0,
+            usual: 0.0,
+            fair: rules.realm as f64,
+            last: None,
+            changed: None,
+            clock: 0,
+            realms: HashMap::new(),
+            queued: Vec::new(),
+            swept: None,
+            many: MANY,
+        }
     }
 
     pub fn waiting(&self) -> usize {
@@ -150,6 +184,10 @@ impl<W> State<W> {
     /// Gives a turn if one is free for this party, and otherwise puts it in the queue.
     pub fn enter(&mut self, party: Option<Party>, waiter: W, now: Instant) -> Result<Entry, Refused> {
         let who = Who::from(party);
+        if who.realm.is_some() && who.realm != self.last {
+            self.changed = self.last.and(Some(now));
+            self.last = who.realm;
+        }
         let start = self.rules.slow as f64;
         let realm = self.realms.entry(who.realm).or_insert_with(|| Realm::new(now));
         if !realm.kinds.contains_key(&who.kind) {
@@ -225,8 +263,10 @@ impl<W> State<W> {
         Some((waiter, self.grant(who, now)))
     }
 
-    /// Takes a turn back, and learns from how long it took.
+    /// Takes a turn back, and learns from how long it took and from how much later than given its work began.
     pub fn release(&mut self, grant: Grant, now: Instant) {
+        self.fair = if grant.late > LATE { self.fair * LESS_TIMES } else { self.fair + MORE };
+        self.fair = self.fair.clamp(self.rules.crowded as f64, self.rules.realm as f64);
         let took = now.saturating_duration_since(grant.since);
         let (narrow, wide) = (self.rules.slow as f64, self.rules.realm as f64);
         let (quick, long) = (self.quick(), self.long());
@@ -294,7 +334,9 @@ impl<W> State<W> {
         let kind = realm.kinds.get(&who.kind)?;
         let is_slow = kind.is_slow(now, self.long());
         let width = if is_slow { self.rules.slow } else { kind.width as usize };
-        if !leaves_enough(realm.held, self.free, self.rules.realm, self.rules.total) {
+        let others_call = self.changed.is_some_and(|changed| now.saturating_duration_since(changed) < OTHERS);
+        let crowded = others_call && realm.held >= self.fair as usize;
+        if crowded || !leaves_enough(realm.held, self.free, self.rules.realm, self.rules.total) {
             return Some(Hindrance::Realm);
         }
         let all_slow = is_slow && self.slow_held >= self.rules.slow_total;
@@ -315,7 +357,7 @@ impl<W> State<W> {
         }
         self.free -= 1;
         self.slow_held += usize::from(slow);
-        Grant { who, id, since: now, slow }
+        Grant { who, id, since: now, slow, late: Duration::ZERO }
     }
 
     /// One of this queue waits no longer.

@@ -44,6 +44,28 @@ fn a_kind_begins_with_few_turns_and_gets_more_as_it_is_quick() {
 }
 
 #[test]
+fn while_work_begins_late_a_realm_has_few_turns_as_long_as_others_call_too() {
+    let (mut state, now) = (pool(10), Instant::now());
+    let (who, other) = (party(1, 1, "get"), party(2, 2, "get"));
+    warm(&mut state, &who, now);
+    for late in [LATE * 2, Duration::ZERO] {
+        for _ in 0..200 {
+            let Entry::Granted(mut grant) = state.enter(who.clone(), 0, now).unwrap() else { panic!("a turn is free") };
+            grant.begin(now + late);
+            state.release(grant, now + MILLISECOND);
+        }
+        let alone = now + OTHERS * 10;
+        let grants = all(&mut state, &who, alone);
+        assert_eq!(grants.len(), 7, "it is alone");
+        grants.into_iter().for_each(|grant| state.undo(grant));
+        all(&mut state, &other, alone).into_iter().for_each(|grant| state.undo(grant));
+        let grants = all(&mut state, &who, alone);
+        assert_eq!(grants.len(), if late > LATE { 2 } else { 7 });
+        grants.into_iter().for_each(|grant| state.undo(grant));
+    }
+}
+
+#[test]
 fn a_kind_that_takes_long_falls_back_and_the_others_of_its_realm_do_not() {
     let (mut state, now) = (pool(10), Instant::now());
     let (list, get) = (party(1, 1, "list"), party(1, 1, "get"));
