@@ -101,3 +101,21 @@ fn what_looks_like_a_quote_is_none_and_no_letter_either() {
     }
     assert!(selects("equals(attributes.a, 'Oʼahu')", json!({"a": "OʼAHU"})));
 }
+
+#[test]
+fn many_conditions_on_a_value_take_it_out_of_the_object_once() {
+    let contains = |n: usize| format!("contains(attributes.a, 'x{n}*y')");
+    let taken_out = |text: &str| parse(text).predicate().sql().matches("e.attributes").count();
+    let list = |count: usize, operator: &str| (0..count).map(contains).collect::<Vec<_>>().join(operator);
+    for operator in [" or ", " and ", " and not ", " or not "] {
+        let few = taken_out(&list(4, operator));
+        assert!(few > 0 && taken_out(&list(100, operator)) == few, "{operator}");
+        let groups = format!("({}) or equals(type, b) or ({})", list(3, operator), list(3, operator));
+        assert_eq!(taken_out(&groups), few, "{operator}");
+        let within = list(100, operator).replace("attributes.a", "attributes.a.b");
+        assert_eq!(parse(&format!("inSameAttributeValue({within})")).predicate().sql().matches("o.value").count(), 3, "{operator}");
+    }
+    // What costs little is looked at first.
+    let sql = parse(&format!("{} and equals(type, b)", list(4, " and "))).predicate().sql();
+    assert!(sql.find("e.type") < sql.find("e.attributes"), "{sql}");
+}

@@ -25,6 +25,7 @@ mod request;
 mod set;
 mod sql;
 mod sql_json;
+mod sql_shared;
 mod sql_text;
 pub mod syntax;
 mod vocabulary;

@@ -12,6 +12,8 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::serialize::{self, IsNull, Output, ToSql};
 use diesel::sql_types::{Array, Integer, Jsonb, SqlType, Text, Timestamptz};
 
+use super::sql_shared::Shared;
+
 /// A boolean SQL expression, never NULL, over what the vocabulary of the filter names, such as the alias `e` of the table `entity`. It stands
 /// in parentheses. Everything that the caller of the filter wrote is a bind, so filters of one shape have one
 /// text and share a prepared statement. A clone is cheap.
@@ -78,6 +80,12 @@ impl QueryId for Predicate {
 #[derive(Debug, Default)]
 pub(super) struct Builder {
     parts: Vec<Part>,
+    /// The values that are at hand where something is written now.
+    pub shared: Vec<Shared>,
+    /// How many values were shared so far.
+    pub aliases: usize,
+    /// Whether the texts that are written now are in lower case already.
+    pub lowered: bool,
 }
 
 impl Builder {
@@ -86,6 +94,14 @@ impl Builder {
         match self.parts.last_mut() {
             Some(Part::Sql(before)) => before.push_str(sql),
             _ => self.parts.push(Part::Sql(sql.to_owned())),
+        }
+    }
+
+    /// The name of a row of a shared value.
+    pub fn alias(&mut self, number: usize) {
+        self.sql("s");
+        if let Some(Part::Sql(before)) = self.parts.last_mut() {
+            before.push_str(&number.to_string());
         }
     }
 

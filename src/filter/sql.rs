@@ -3,6 +3,7 @@
 use super::function::Test;
 use super::predicate::{Builder, Predicate};
 use super::sql_json::{Root, write_json_call, write_number_test, write_same_value};
+use super::sql_shared::write_sharing;
 use super::sql_text::{write_moments, write_text_test};
 use super::syntax::{Bounds, Call, Node, Value};
 use super::vocabulary::Kind;
@@ -26,11 +27,7 @@ pub(super) fn write_node(sql: &mut Builder, node: &Node, within: Option<Root>) {
 }
 
 fn write_chain(sql: &mut Builder, members: &[Node], operator: &'static str, within: Option<Root>) {
-    for (index, member) in members.iter().enumerate() {
-        sql.sql(if index == 0 { "(" } else { operator });
-        write_node(sql, member, within);
-    }
-    sql.sql(")");
+    write_sharing(sql, members, operator, within, &|sql, member| write_node(sql, member, within));
 }
 
 fn write_not(sql: &mut Builder, inner: impl FnOnce(&mut Builder)) {

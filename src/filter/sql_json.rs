@@ -7,6 +7,7 @@ use super::evaluate::{MAX_NESTED_ARRAYS, text_passes};
 use super::function::Test;
 use super::predicate::Builder;
 use super::sql::write_node;
+use super::sql_shared::{Shared, is_of_lowered};
 use super::sql_text::{Write, write_numbers, write_once, write_text_test};
 use super::syntax::{Bounds, Call, Node, Scale};
 use super::vocabulary::Property;
@@ -25,6 +26,8 @@ pub(super) struct Root {
 enum Source<'a> {
     /// The value that the names lead to from the root through objects alone.
     Plain(Root, &'a [String]),
+    /// The same, at hand under this number. Texts that are in lower case already are told apart.
+    Shared(&'a Shared),
     /// The row `v` of what the path reaches through arrays.
     Reached,
 }
@@ -34,6 +37,7 @@ impl Source<'_> {
         match self {
             Source::Reached => sql.sql("v.value"),
             Source::Plain(root, names) => write_steps(sql, root, names, " -> "),
+            Source::Shared(shared) => write_column(sql, shared, ".j"),
         }
     }
 
@@ -41,6 +45,7 @@ impl Source<'_> {
         match self {
             Source::Reached => sql.sql("(v.value #>> '{}')"),
             Source::Plain(root, names) => write_steps(sql, root, names, " ->> "),
+            Source::Shared(shared) => write_column(sql, shared, if sql.lowered { ".l" } else { ".x" }),
         }
     }
 
@@ -63,22 +68,50 @@ fn write_steps(sql: &mut Builder, root: Root, names: &[String], last: &'static s
     sql.sql(")");
 }
 
+fn write_column(sql: &mut Builder, shared: &Shared, column: &'static str) {
+    sql.alias(shared.number);
+    sql.sql(column);
+}
+
+/// Writes the value that names lead to through objects alone.
+pub(super) fn write_plain(sql: &mut Builder, root: Root, names: &[String]) {
+    Source::Plain(root, names).write_json(sql);
+}
+
 /// Writes whether an object that these names lead to satisfies the condition.
 pub(super) fn write_same_value(sql: &mut Builder, property: &Property, names: &[String], inner: &Node) {
     sql.sql("EXISTS (SELECT 1 FROM ");
     write_reached(sql, Root { sql: property.sql, names: 0 }, names);
     sql.sql(" AS o(value) WHERE jsonb_typeof(o.value) = 'object' AND ");
+    // What is at hand outside is of no use within, where all paths lead from the object.
+    let outside = std::mem::take(&mut sql.shared);
     write_node(sql, inner, Some(Root { sql: "o.value", names: names.len() }));
+    sql.shared = outside;
     sql.sql(")");
 }
 
-/// Writes the set of the values that names lead to, through arrays too.
-fn write_reached(sql: &mut Builder, root: Root, names: &[String]) {
+/// Writes the set of the values that names lead to, through arrays too; without names, of all values.
+pub(super) fn write_reached(sql: &mut Builder, root: Root, names: &[String]) {
+    if let Some(shared) = shared(sql, root, names) {
+        sql.sql("unnest(");
+        write_column(sql, &shared, ".r");
+        return sql.sql(")");
+    }
     sql.sql("jsonb_path_query(");
+    if names.is_empty() {
+        sql.sql(root.sql);
+        sql.sql(", ");
+        sql.jsonpath(EVERYTHING.to_owned());
+        return sql.sql(")");
+    }
     Source::Plain(root, &names[..1]).write_json(sql);
     sql.sql(", ");
     sql.jsonpath(jsonpath(&names[1..]));
     sql.sql(")");
+}
+
+fn shared(sql: &Builder, root: Root, names: &[String]) -> Option<Shared> {
+    sql.shared.iter().find(|shared| shared.is(root, names)).cloned()
 }
 
 /// The path from the first name's value on. In lax mode `[*]` takes the elements of an array, and anything else as it is; and `.name` itself
@@ -103,11 +136,9 @@ pub(super) fn write_json_call(sql: &mut Builder, call: &Call, root: Root) {
     if call.path.counted {
         write_number_test(sql, call, &|sql| write_count(sql, root, names));
     } else if names.is_empty() {
-        sql.sql("EXISTS (SELECT 1 FROM jsonb_path_query(");
-        sql.sql(root.sql);
-        sql.sql(", ");
-        sql.jsonpath(EVERYTHING.to_owned());
-        sql.sql(") AS v(value) WHERE CASE jsonb_typeof(v.value)");
+        sql.sql("EXISTS (SELECT 1 FROM ");
+        write_reached(sql, root, names);
+        sql.sql(" AS v(value) WHERE CASE jsonb_typeof(v.value)");
         write_branches(sql, call, Source::Reached);
         sql.sql(" ELSE FALSE END)");
     } else {
@@ -125,7 +156,8 @@ fn write_count(sql: &mut Builder, root: Root, names: &[String]) {
 }
 
 fn write_attribute_test(sql: &mut Builder, call: &Call, root: Root, names: &[String]) {
-    let plain = Source::Plain(root, names);
+    let shared = shared(sql, root, names);
+    let plain = shared.as_ref().map_or(Source::Plain(root, names), Source::Shared);
     sql.sql("CASE jsonb_typeof(");
     plain.write_json(sql);
     sql.sql(")");
@@ -167,10 +199,17 @@ fn write_branches(sql: &mut Builder, call: &Call, source: Source<'_>) {
         return write_presence_branches(sql, source);
     }
     sql.sql(" WHEN 'string' THEN ");
+    sql.lowered = matches!(source, Source::Shared(_)) && is_of_lowered(call.function.test);
     write_text_test(sql, call, &|sql| source.write_text(sql));
+    sql.lowered = false;
     write_number_branch(sql, call, source);
     write_boolean_branch(sql, call, source);
-    if matches!(source, Source::Plain(_, [_, _, ..])) {
+    let is_below_another = match source {
+        Source::Plain(_, names) => names.len() > 1,
+        Source::Shared(shared) => shared.is_below_another(),
+        Source::Reached => false,
+    };
+    if is_below_another {
         sql.sql(" WHEN 'object' THEN FALSE");
     }
 }

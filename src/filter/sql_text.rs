@@ -103,9 +103,13 @@ fn write_translated(sql: &mut Builder, translation: Option<(String, String)>, te
     if translation.is_some() {
         sql.sql("translate(");
     }
-    sql.sql("lower(");
-    text(sql);
-    sql.sql(" COLLATE \"C\")");
+    if sql.lowered {
+        text(sql);
+    } else {
+        sql.sql("lower(");
+        text(sql);
+        sql.sql(" COLLATE \"C\")");
+    }
     if let Some((from, to)) = translation {
         sql.sql(", ");
         sql.text(&from);

@@ -195,3 +195,17 @@ pub fn filter() -> impl Strategy<Value = Filter> {
     });
     text.prop_map(|text| Filter::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}")))
 }
+
+/// A filter of many functions that look at few paths, so that what they look at is taken out once.
+pub fn crowd() -> impl Strategy<Value = Filter> {
+    let classes = select(vec!["attributes", "attributes.A", "attributes.A", "attributes.A.B"]);
+    let few = (select(names()), classes)
+        .prop_filter("it makes sense", |(function, class)| possible(function, class))
+        .prop_flat_map(|(function, class)| call_of(function, class));
+    let group = |inner: BoxedStrategy<String>| {
+        let operator = select(vec![" and ", " or ", " and not ", " or not "]);
+        (prop::collection::vec(inner, 6), operator).prop_map(|(members, operator)| format!("({})", members.join(operator)))
+    };
+    let crowd = group(few.prop_map(|call| call.filter.to_string()).boxed()).boxed();
+    group(crowd).prop_map(|text| Filter::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}")))
+}

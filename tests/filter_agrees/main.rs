@@ -19,7 +19,7 @@ use proptest::test_runner::TestRunner;
 
 use databases::{Databases, Row};
 use entities::{TEXTS, numbers, rows};
-use filters::{CLASSES, Call, call, call_of, filter, quoted};
+use filters::{CLASSES, Call, call, call_of, crowd, filter, quoted};
 use kit::{Value, json};
 
 /// How often something held and did not.
@@ -66,6 +66,31 @@ fn sql_selects_exactly_what_the_evaluator_selects() {
         let (holding, not_holding) = tally.get(name).copied().unwrap_or_default();
         assert!(holding > 0 && not_holding > 0, "{name} held {holding} times and did not {not_holding} times");
     }
+}
+
+#[test]
+fn what_many_conditions_look_at_is_the_same_where_it_is_taken_out_once() {
+    let databases = Mutex::new(Databases::create());
+    let shared = Mutex::new((0, 0));
+    let config = ProptestConfig { cases: 24, failure_persistence: None, max_shrink_iters: 500, ..ProptestConfig::default() };
+    let property = |(rows, filters): (Vec<Row>, Vec<Filter>)| {
+        let mut databases = databases.lock().unwrap_or_else(PoisonError::into_inner);
+        databases.fill(&rows);
+        for filter in &filters {
+            let sql = filter.predicate().sql();
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            *shared = (shared.0 + usize::from(sql.contains("AS s1(")), shared.1 + usize::from(sql.contains("AS s3(")));
+            for difference in databases.differences(filter, &rows) {
+                let first = rows.iter().find(|row| difference.contains(&row.id));
+                prop_assert!(first.is_none(), "{filter}\n{sql}\n{first:?}");
+            }
+        }
+        Ok(())
+    };
+    let given = (rows(), prop::collection::vec(crowd(), 6));
+    TestRunner::new(config).run(&given, property).unwrap_or_else(|error| panic!("{error}"));
+    let (one, several) = shared.into_inner().unwrap();
+    assert!(one > 100 && several > 50, "{one} and {several}");
 }
 
 #[test]
