@@ -74,10 +74,11 @@ impl Annotations {
         if statuses.is_empty() { vec![200] } else { statuses }
     }
 
-    /// Whether the contract of a service knows no problem documents.
-    pub fn has_plain_errors(&self, service: &ServiceDescriptor) -> bool {
+    /// What all paths of a service's contract begin with, if that knows no problem documents.
+    pub fn plain_errors(&self, service: &ServiceDescriptor) -> Option<String> {
         let options = service.options();
-        self.plain_errors.as_ref().is_some_and(|extension| options.get_extension(extension).as_bool() == Some(true))
+        let declared = self.plain_errors.as_ref().map(|extension| options.get_extension(extension))?;
+        declared.as_str().filter(|path| !path.is_empty()).map(str::to_owned)
     }
 
     /// The only members of the answer, by their proto names; none if there may be any.

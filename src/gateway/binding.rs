@@ -103,8 +103,8 @@ pub struct Binding {
     pub expected_version: Option<FieldPath>,
     /// The only members of the answer, by their places in the response message; none if all are told.
     pub answer_members: Vec<usize>,
-    /// Whether the contract knows no problem documents.
-    pub plain_errors: bool,
+    /// What all paths of the contract begin with, if it knows no problem documents.
+    pub plain_errors: Option<String>,
     /// The field of the response message, or of the field of it that is the answer, that says which version the resource is at.
     pub version: Option<FieldPath>,
 }
@@ -201,7 +201,7 @@ pub fn routes(pool: &DescriptorPool, free: &FreeForm, base_path: &str) -> Result
                 server_streaming: method.is_server_streaming(),
             });
             let told =
-                Told { members: annotations.answer_members(&method), plain_errors: annotations.has_plain_errors(method.parent_service()) };
+                Told { members: annotations.answer_members(&method), plain_errors: annotations.plain_errors(method.parent_service()) };
             if let Some(rule) = method.options().get_extension(&http).as_message() {
                 add_rule(&mut router, &annotations, &rpc, &told, rule)?;
                 let additional = rule.get_field_by_name("additional_bindings");
@@ -227,7 +227,7 @@ fn path_of(method: &MethodDescriptor) -> PathAndQuery {
 struct Told {
     /// The only members, by their proto names; any if there are none.
     members: Vec<String>,
-    plain_errors: bool,
+    plain_errors: Option<String>,
 }
 
 fn add_rule(
@@ -296,7 +296,7 @@ fn add_rule(
         },
         expected_version: expected_version(rpc, body),
         answer_members,
-        plain_errors: told.plain_errors,
+        plain_errors: told.plain_errors.clone(),
         version: version(rpc, response_body),
         rpc: Arc::clone(rpc),
     });

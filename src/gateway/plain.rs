@@ -11,7 +11,6 @@ use super::binding::Binding;
 use super::percent::{self, Place};
 use super::problem;
 use super::route::Router;
-use super::template::{Segment, Template};
 
 /// What refusals of a request look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,15 +35,14 @@ impl Refusals {
     }
 }
 
-/// The paths of these contracts: what those of each of their routes begin with, up to the first variable.
+/// The paths of these contracts: each begins with the segments of one of them.
 #[derive(Debug, Default)]
 pub struct PlainPaths(Vec<Vec<String>>);
 
 impl PlainPaths {
-    /// Those of all routes. A path that no route has belongs to the contract whose paths begin as it does.
+    /// Those that the services of these routes say.
     pub fn of(router: &Router<Arc<Binding>>) -> PlainPaths {
-        let mut paths: Vec<Vec<String>> =
-            router.targets().filter(|binding| binding.plain_errors).map(|binding| literals(&binding.path)).collect();
+        let mut paths: Vec<Vec<String>> = router.targets().filter_map(|binding| binding.plain_errors.as_deref().map(segments)).collect();
         paths.sort();
         paths.dedup();
         PlainPaths(paths)
@@ -52,18 +50,13 @@ impl PlainPaths {
 
     fn have(&self, path: &str) -> bool {
         let Some(path) = path.strip_prefix('/').filter(|_| !self.0.is_empty()) else { return false };
-        let segments: Vec<_> = path.split('/').map(|segment| percent::decode(segment, Place::Segment).unwrap_or_default()).collect();
-        self.0.iter().any(|literals| literals.len() <= segments.len() && literals.iter().zip(&segments).all(|(one, other)| *one == **other))
+        let given: Vec<_> = path.split('/').map(|segment| percent::decode(segment, Place::Segment).unwrap_or_default()).collect();
+        self.0.iter().any(|first| first.len() <= given.len() && first.iter().zip(&given).all(|(one, other)| *one == **other))
     }
 }
 
-fn literals(path: &str) -> Vec<String> {
-    let template = Template::parse(path).expect("the path of a route was read before");
-    let literals = template.segments.into_iter().map_while(|segment| match segment {
-        Segment::Literal(text) => Some(text),
-        Segment::One | Segment::Rest => None,
-    });
-    literals.collect()
+fn segments(path: &str) -> Vec<String> {
+    path.trim_matches('/').split('/').map(str::to_owned).collect()
 }
 
 /// What is left of a problem document. The field that a fault is in stands in its message too.
@@ -82,13 +75,13 @@ mod tests {
     use super::*;
 
     fn refusals(path: &str, accept: Option<&'static str>) -> Refusals {
-        let paths = PlainPaths(vec![literals("/v1/orders/{id}/cancel"), literals("/v1/orders")]);
+        let paths = PlainPaths(vec![segments("/v1/orders")]);
         let headers = accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept))).into_iter().collect();
         Refusals::of(&paths, path, &headers)
     }
 
     #[test]
-    fn the_paths_of_a_contract_are_those_that_begin_as_its_routes_do() {
+    fn the_paths_of_a_contract_are_those_that_begin_as_it_says() {
         for path in ["/v1/orders", "/v1/orders/1/cancel", "/v1/orders/1/2/3", "/v1/%6Frders/1", "/v1/orders/"] {
             assert_eq!(refusals(path, None), Refusals::Plain, "{path}");
         }

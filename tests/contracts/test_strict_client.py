@@ -108,6 +108,7 @@ def told(service, key, method, path, *arguments):
         (400, "invalid_value", "GET", "/v1/offboarding/entities?status=Waiting", []),
         (404, "not_found", "GET", "/v1/offboarding/entities/none", []),
         (404, "not_found", "GET", "/v1/offboarding/entities/a/b/c", []),
+        (404, "not_found", "GET", "/v1/offboarding/other", []),
         (405, "method_not_allowed", "PUT", "/v1/offboarding/entities", []),
         (405, "method_not_allowed", "POST", f"/v1/offboarding/entities/{uuid.uuid4()}/cancel", []),
         (413, "payload_too_large", "POST", "/v1/offboarding/entities", ["--json", "@-"]),
@@ -131,7 +132,7 @@ def test_refusals_of_every_path_of_the_contract_are_errors_alone(service, key, t
 
 
 def test_refusals_of_other_contracts_are_problem_documents(service, key):
-    for path in ("/v1/entities/none", "/v1/offboardings", "/v1/offboarding", "/v5/entities/jobs/none", "/api/acme/tasks/none"):
+    for path in ("/v1/entities/none", "/v1/offboardings", "/v5/entities/jobs/none", "/api/acme/tasks/none"):
         answered, media_type, problem = told(service, key, "GET", path, "-H", "Accept: application/json")
         assert (answered, media_type, problem["status"]) == (404, "application/problem+json", 404), path
 

@@ -224,7 +224,7 @@ async fn a_plus_in_a_query_is_a_blank_and_the_caller_is_told_so() {
     let ask = async |query: &str| send(&world, "GET", query, &[], "").await;
     for (query, code) in [
         ("/v1/entities?filter=gt(attributes.n,+)", "invalid_filter"),
-        ("/v1/events?subject=a+b", "validation_failed"),
+        ("/v5/entities/jobs?entity_id=a+b", "validation_failed"),
         ("/api/acme/tasks?createdSince=+5x", "validation_failed"),
         // Whoever writes a blank as `%20` does not write another as `+`.
         ("/v1/entities?filter=equals(attributes.phone,%20'+49')", "validation_failed"),

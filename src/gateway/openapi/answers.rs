@@ -69,7 +69,7 @@ pub fn answers(
     codes.iter().for_each(|code| by_status.entry(code.http()).or_default().push(*code));
     for (status, codes) in by_status {
         let mut name = codes.iter().map(|code| code.name()).collect::<Vec<_>>().join("-or-");
-        let is_plain = binding.plain_errors && status < 500;
+        let is_plain = binding.plain_errors.is_some() && status < 500;
         if is_plain {
             name.push_str("-plain");
             schemas.add("PlainErrors", plain_errors_schema());
