@@ -40,6 +40,7 @@ pub struct Violation {
 #[derive(Debug, Default)]
 pub struct Violations {
     told: Vec<Violation>,
+    /// How many bytes those that are told take in an answer.
     bytes: usize,
     left: usize,
 }
@@ -52,16 +53,20 @@ impl Violations {
 
     /// Adds a fault.
     pub fn add(&mut self, field: impl Into<String>, code: &'static str, description: impl Into<String>) {
-        if self.is_full() {
-            self.leave(1);
-            return;
+        // What comes behind one that was left out is left out as well.
+        if self.left > 0 || self.told.len() >= MAX_FAULTS {
+            return self.leave(1);
         }
         let violation = Violation {
             field: cut_at(field.into(), MAX_FIELD_CHARACTERS),
             code,
             description: cut_at(description.into(), MAX_DESCRIPTION_CHARACTERS),
         };
-        self.bytes += violation.field.len() + violation.description.len();
+        let bytes = self.bytes + violation.told_bytes();
+        if bytes > MAX_FAULT_BYTES {
+            return self.leave(1);
+        }
+        self.bytes = bytes;
         self.told.push(violation);
     }
 
@@ -80,10 +85,11 @@ impl Violations {
 
     /// The same faults, each as `change` makes it.
     pub fn map(self, mut change: impl FnMut(Violation) -> Violation) -> Violations {
-        let mut changed = Violations { left: self.left, ..Violations::new() };
+        let mut changed = Violations::new();
         for Violation { field, code, description } in self.told.into_iter().map(&mut change) {
             changed.add(field, code, description);
         }
+        changed.left += self.left;
         changed
     }
 
@@ -102,10 +108,6 @@ impl Violations {
         if self.is_empty() { Ok(()) } else { Err(Error::validation(self)) }
     }
 
-    fn is_full(&self) -> bool {
-        self.told.len() >= MAX_FAULTS || self.bytes >= MAX_FAULT_BYTES
-    }
-
     fn leave(&mut self, faults: usize) {
         if self.left == 0 && faults > 0 {
             FAULTS.reached();
@@ -117,6 +119,19 @@ impl Violations {
     fn count(&self) -> usize {
         self.told.len() + self.left
     }
+}
+
+/// What stands around the values of a fault in a problem document.
+const FAULT_FRAME: &str = r#"{"field":"","code":"","message":": ","description":""},"#;
+
+/// How many bytes a text takes in JSON.
+fn json_bytes(text: &str) -> usize {
+    let escaped = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        ..0x20 => 6,
+        _ => 1,
+    });
+    escaped.sum()
 }
 
 impl FromIterator<Violation> for Violations {
@@ -133,6 +148,11 @@ impl FromIterator<Violation> for Violations {
 pub const FAULT_COUNT: &str = "fault_count";
 
 impl Violation {
+    /// How many bytes it takes in a problem document, which has the path and the description twice, each once alone and once in a sentence.
+    fn told_bytes(&self) -> usize {
+        2 * (json_bytes(&self.field) + json_bytes(&self.description)) + self.code.len() + FAULT_FRAME.len()
+    }
+
     /// Stands for faults that are not told.
     pub fn left_out(count: usize) -> Violation {
         let description = format!("there are {count} more faults, which do not fit into the answer");

@@ -27,7 +27,7 @@ mod watchdog;
 
 pub use address::is_address;
 pub use fault::{Fault, fault, is_refusal, sqlstate};
-pub use fitness::check as check_fitness;
+pub use fitness::check_at_start as check_fitness;
 pub use page::{Page, PageSize, binding};
 pub use pool::{Db, Fail, Options};
 pub use realm::{Mode, Realm};

@@ -68,6 +68,9 @@ impl Exchange {
             return self.refuse(error);
         }
         let shared = Arc::clone(&self.shared);
+        if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
+            return self.wrong_method(&parts.method, &shared.router.methods());
+        }
         let target = match shared.router.find(&parts.method, parts.uri.path()) {
             Found::Nothing => {
                 return match shared.pages.find(parts.uri.path(), &parts.headers) {
