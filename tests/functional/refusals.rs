@@ -189,7 +189,7 @@ async fn a_body_that_ends_in_two_ways_is_refused_and_nothing_behind_it_is_read()
         for headers in [
             format!("{length}{coding}"),
             format!("{coding}{length}"),
-            format!("Content-LENGTH: 5\r\nx: y\r\nTransfer-Encoding: chunked\r\n"),
+            "Content-LENGTH: 5\r\nx: y\r\nTransfer-Encoding: chunked\r\n".to_owned(),
         ] {
             let bytes = format!("POST /livez HTTP/1.1\r\nhost: x\r\n{headers}\r\n0\r\n\r\n{within}");
             let answer = String::from_utf8(closed(&mut sent(address, bytes.as_bytes()).await, &headers).await).unwrap();
