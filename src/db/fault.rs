@@ -196,7 +196,8 @@ mod tests {
             ("2201B", Code::InvalidFilter),
             ("22021", Code::ValidationFailed),
             ("22P02", Code::Internal),
-            ("42501", Code::Internal),
+            ("42501", Code::Unavailable),
+            ("42P01", Code::Unavailable),
         ] {
             assert_eq!(error(number).code(), code, "{number}");
         }

@@ -14,6 +14,7 @@ mod codec;
 mod compression;
 mod csv;
 mod exchange;
+mod faults;
 mod head;
 mod headers;
 mod json;

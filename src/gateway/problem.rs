@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_in_the_spelling_of_the_caller() {
-        let fault = |field: &str| Violation { field: field.to_owned(), code: "too_long", description: "must be short".to_owned() };
+        let fault = |field: &str| Violation { field: field.to_owned(), code: "too_long".into(), description: "must be short".to_owned() };
         let document = problem(&Error::validation([fault("a_b"), fault("c[1]")].into_iter().collect()).into()).document;
         assert_eq!(
             document["errors"][1],

@@ -13,8 +13,8 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::layers::{
-    AroundLayer, Auth, Authorize, Bodies, Closing, Deadline, Failures, Idempotency, Keyless, Load, Methods, Panics, RateLimit, RequestIds,
-    Scopes, Share, Told, Trace, Version,
+    AroundLayer, Auth, Authorize, Bodies, Closing, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics, RateLimit,
+    RequestIds, Scopes, Share, Told, Trace, Version,
 };
 use crate::access::{Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;
@@ -160,6 +160,7 @@ pub fn layers(
         .layer(AroundLayer(share(limits, methods)))
         .layer(AroundLayer(Idempotency::new(limits.kept)))
         .layer(AroundLayer(Bodies::new(limits.bodies.clone(), limits.message_bytes)))
+        .layer(AroundLayer(Forms))
         .into_inner();
     layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes.prepare()).map_err(BoxError::from)))
 }

@@ -31,6 +31,7 @@ mod event_members;
 mod event_plans;
 mod event_reader;
 mod events;
+mod faults_at_once;
 mod grpc_door;
 mod idempotency;
 mod idempotency_kept;

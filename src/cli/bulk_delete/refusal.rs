@@ -35,7 +35,7 @@ pub fn refused(status: Status) -> Error {
 }
 
 fn violation(fault: &FieldViolation) -> Violation {
-    Violation { field: flag(&fault.field), code: "invalid", description: fault.description.clone() }
+    Violation { field: flag(&fault.field), code: "invalid".into(), description: fault.description.clone() }
 }
 
 /// The flag that a field was given by; a field that has none stays as it is.

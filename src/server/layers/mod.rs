@@ -16,7 +16,8 @@
 //! 12. [`api_version`] finds the version that the call speaks;
 //! 13. [`share`] refuses what is more than the share of a key or a realm, and says for whom everything further in works;
 //! 14. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
-//! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for.
+//! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
+//! 16. [`forms`] has nothing done for a request that could not be read wholly.
 
 pub mod api_version;
 pub mod around;
@@ -24,6 +25,7 @@ pub mod auth;
 pub mod bodies;
 pub mod closing;
 pub mod deadline;
+pub mod forms;
 pub mod idempotency;
 pub mod keyless;
 pub mod load;
@@ -53,6 +55,7 @@ pub use auth::{Auth, Authorize, Scopes};
 pub use bodies::Bodies;
 pub use closing::Closing;
 pub use deadline::Deadline;
+pub use forms::Forms;
 pub use idempotency::Idempotency;
 pub use keyless::Keyless;
 pub use load::Load;

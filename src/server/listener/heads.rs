@@ -14,6 +14,8 @@ pub struct Heads {
     line: Vec<u8>,
     has_length: bool,
     has_coding: bool,
+    /// Lines have ended since the last blank one.
+    has_lines: bool,
 }
 
 impl Heads {
@@ -33,8 +35,14 @@ impl Heads {
         twice
     }
 
+    /// Whether what comes in belongs to the first line of a block, such as that of a request.
+    pub fn are_at_first_line(&self) -> bool {
+        !self.has_lines
+    }
+
     fn end_of_line(&mut self) -> bool {
-        if matches!(self.line.as_slice(), b"" | b"\r") {
+        self.has_lines = !matches!(self.line.as_slice(), b"" | b"\r");
+        if !self.has_lines {
             (self.has_length, self.has_coding) = (false, false);
         }
         let is = |name: &[u8]| self.line.get(..name.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(name));
@@ -64,6 +72,16 @@ mod tests {
             for text in [TWICE, &other, &TWICE.replace("\r\n", "\n"), &format!("GET / HTTP/1.1\r\nhost: x\r\n\r\n{TWICE}")] {
                 assert!(say_twice(text, size), "{size}: {text}");
             }
+        }
+    }
+
+    #[test]
+    fn the_first_line_is_told_from_those_behind_it() {
+        let mut heads = Heads::default();
+        assert!(heads.are_at_first_line());
+        for (bytes, is_first) in [("GET /", true), ("x HTTP/1.1\r\n", false), ("host: x\r\n", false), ("\r\n", true), ("GET", true)] {
+            heads.say_twice(bytes.as_bytes());
+            assert_eq!(heads.are_at_first_line(), is_first, "{bytes}");
         }
     }
 
