@@ -36,7 +36,7 @@ impl Target {
         self.read_target(&mut message, &mut violations);
         match members {
             Some(members) => self.fill_mask(&members, &mut message),
-            None => violations.check()?,
+            None => return Err(Error::validation(violations)),
         }
         Ok((message, violations))
     }
