@@ -16,7 +16,11 @@ impl Rest {
     }
 
     async fn send(&self, method: &str, path: &str, more: &[(&str, &str)], body: &str) -> Reply {
-        let headers = [&[("authorization", self.bearer.as_str()), ("content-type", "application/json")], more].concat();
+        let headers = [
+            &[("authorization", self.bearer.as_str()), ("content-type", "application/json"), ("accept", "application/problem+json")],
+            more,
+        ]
+        .concat();
         http(self.world.server.addresses.http, method, path, &headers, body.to_owned()).await
     }
 
