@@ -182,6 +182,6 @@ mod tests {
         };
         let error = Listing::check(request).unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!(fields, ["max", "offset", "order_by", "created_by", "created_since", "created_before"]);
+        assert_eq!(fields, ["max", "offset", "order_by", "created_by", "created_since", "created_before", "filter"]);
     }
 }
