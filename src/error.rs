@@ -6,7 +6,9 @@
 mod advice;
 mod code;
 mod cut;
+mod form;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use crate::limits::faults::{MAX_DESCRIPTION_CHARACTERS, MAX_FAULT_BYTES, MAX_FAU
 
 pub use code::{Code, MemberKind};
 pub use cut::{cut, cut_at};
+pub use form::Form;
 
 /// The `domain` of every `google.rpc.ErrorInfo` (AIP-193).
 pub const DOMAIN: &str = "offboard";
@@ -30,7 +33,7 @@ pub struct Violation {
     /// spelling of its contract.
     pub field: String,
     /// What kind of fault, in lower snake case: `required`, `invalid`, `too_long`, `unknown_field`, ...
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// A sentence for people.
     pub description: String,
 }
@@ -40,6 +43,7 @@ pub struct Violation {
 #[derive(Debug, Default)]
 pub struct Violations {
     told: Vec<Violation>,
+    /// How many bytes those that are told take in an answer.
     bytes: usize,
     left: usize,
 }
@@ -51,39 +55,49 @@ impl Violations {
     }
 
     /// Adds a fault.
-    pub fn add(&mut self, field: impl Into<String>, code: &'static str, description: impl Into<String>) {
-        if self.is_full() {
-            self.leave(1);
-            return;
+    pub fn add(&mut self, field: impl Into<String>, code: impl Into<Cow<'static, str>>, description: impl Into<String>) {
+        // What comes behind one that was left out is left out as well.
+        if self.left > 0 || self.told.len() >= MAX_FAULTS {
+            return self.leave(1);
         }
         let violation = Violation {
             field: cut_at(field.into(), MAX_FIELD_CHARACTERS),
-            code,
+            code: code.into(),
             description: cut_at(description.into(), MAX_DESCRIPTION_CHARACTERS),
         };
-        self.bytes += violation.field.len() + violation.description.len();
+        let bytes = self.bytes + violation.told_bytes();
+        if bytes > MAX_FAULT_BYTES {
+            return self.leave(1);
+        }
+        self.bytes = bytes;
         self.told.push(violation);
     }
 
     /// Adds the faults that an error tells of.
     pub fn append(&mut self, error: &Error) {
         self.extend(&error.0.violations);
+        if error.code() == Code::InvalidFilter
+            && let Some((field, description)) = filter_fault(error.message(), |name| error.member(name))
+        {
+            self.add(field, error.code().name(), description);
+        }
     }
 
     /// Adds all of these.
     pub fn extend(&mut self, others: &Violations) {
         for violation in &others.told {
-            self.add(violation.field.as_str(), violation.code, violation.description.as_str());
+            self.add(violation.field.as_str(), violation.code.clone(), violation.description.as_str());
         }
         self.leave(others.left);
     }
 
     /// The same faults, each as `change` makes it.
     pub fn map(self, mut change: impl FnMut(Violation) -> Violation) -> Violations {
-        let mut changed = Violations { left: self.left, ..Violations::new() };
+        let mut changed = Violations::new();
         for Violation { field, code, description } in self.told.into_iter().map(&mut change) {
             changed.add(field, code, description);
         }
+        changed.left += self.left;
         changed
     }
 
@@ -102,10 +116,6 @@ impl Violations {
         if self.is_empty() { Ok(()) } else { Err(Error::validation(self)) }
     }
 
-    fn is_full(&self) -> bool {
-        self.told.len() >= MAX_FAULTS || self.bytes >= MAX_FAULT_BYTES
-    }
-
     fn leave(&mut self, faults: usize) {
         if self.left == 0 && faults > 0 {
             FAULTS.reached();
@@ -113,10 +123,41 @@ impl Violations {
         self.left += faults;
     }
 
+    /// Fails with all faults, those of a part that was read apart among them. Where it alone is wrong it fails by its own code.
+    pub fn check_with<T>(mut self, part: Result<T>) -> Result<T> {
+        match part {
+            Ok(part) => self.check().map(|()| part),
+            Err(error) if self.is_empty() || error.code().grpc() != tonic::Code::InvalidArgument => Err(error),
+            Err(error) => {
+                self.append(&error);
+                Err(Error::validation(self))
+            }
+        }
+    }
+
     /// How many there were, told or not.
     fn count(&self) -> usize {
         self.told.len() + self.left
     }
+}
+
+/// A filter that cannot be read as one fault among others: where it stands and what is wrong, from the message and the members of its failure.
+pub fn filter_fault<'m>(message: &str, member: impl Fn(&str) -> Option<&'m str>) -> Option<(String, String)> {
+    let what = message.lines().next().unwrap_or_default();
+    Some((member("field")?.to_owned(), format!("{what} (at position {})", member("position")?)))
+}
+
+/// What stands around the values of a fault in a problem document.
+const FAULT_FRAME: &str = r#"{"field":"","code":"","message":": ","description":""},"#;
+
+/// How many bytes a text takes in JSON.
+fn json_bytes(text: &str) -> usize {
+    let escaped = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        ..0x20 => 6,
+        _ => 1,
+    });
+    escaped.sum()
 }
 
 impl FromIterator<Violation> for Violations {
@@ -133,10 +174,15 @@ impl FromIterator<Violation> for Violations {
 pub const FAULT_COUNT: &str = "fault_count";
 
 impl Violation {
+    /// How many bytes it takes in a problem document, which has the path and the description twice, each once alone and once in a sentence.
+    fn told_bytes(&self) -> usize {
+        2 * (json_bytes(&self.field) + json_bytes(&self.description)) + self.code.len() + FAULT_FRAME.len()
+    }
+
     /// Stands for faults that are not told.
     pub fn left_out(count: usize) -> Violation {
         let description = format!("there are {count} more faults, which do not fit into the answer");
-        Violation { field: String::new(), code: "too_many", description }
+        Violation { field: String::new(), code: "too_many".into(), description }
     }
 }
 
@@ -360,6 +406,22 @@ mod tests {
             assert_eq!(Code::from_reason(&code.reason()), Some(*code));
             assert!(!code.description().is_empty());
         }
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_one_fault_among_others() {
+        let filter = || Error::new(Code::InvalidFilter, "wanted `(`\n^").with("field", "filter").with("position", 0);
+        assert_eq!(Violations::new().check_with::<()>(Err(filter())).expect_err("a fault").code(), Code::InvalidFilter);
+        let faults = || {
+            let mut faults = Violations::new();
+            faults.add("page_size", "out_of_range", "must be from 1 to 100");
+            faults
+        };
+        let both = faults().check_with::<()>(Err(filter())).expect_err("two faults");
+        let told: Vec<_> = both.violations().iter().map(|fault| (fault.field.as_str(), fault.code.as_ref())).collect();
+        assert_eq!((both.code(), told), (Code::ValidationFailed, vec![("page_size", "out_of_range"), ("filter", "invalid_filter")]));
+        assert_eq!(faults().check_with::<()>(Err(Error::internal("x"))).expect_err("a failure").code(), Code::Internal);
+        assert_eq!(Violations::new().check_with(Ok(7)).ok(), Some(7));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub fn known_parts() -> Vec<&'static str> {
 pub fn work_of(claim: &Claimed) -> Result<Arc<dyn TaskWork>> {
     match (claim.kind, claim.mode) {
         (Kind::Delete, Some(mode)) => {
-            let filter = claim.filter.clone().map(parse_filter).transpose()?.map(|(_, filter)| filter);
+            let filter = claim.filter.clone().map(|filter| parse_filter(filter, "filter")).transpose()?.map(|(_, filter)| filter);
             Ok(Arc::new(Chunks::new(Selector::new(mode, claim.listed, filter.as_ref(), claim.entity_type.as_deref(), claim.bound))))
         }
         (Kind::CheckConsistency, None) => Ok(Arc::new(Check::of(claim)?)),

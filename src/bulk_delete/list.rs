@@ -102,13 +102,13 @@ impl Listing {
         }
         let narrowed = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
         let filter = check_filter(&TASK, &request.filter, &mut faults);
-        faults.check()?;
+        let filter = faults.check_with(filter)?;
         Ok(Listing {
             limit: limit.into(),
             offset: request.offset.into(),
             order: order.unwrap_or(Order::CreatedTime),
             ascending: request.ascending,
-            filter: filter?,
+            filter,
             ..narrowed
         })
     }
@@ -118,8 +118,7 @@ impl Listing {
         let mut faults = Violations::new();
         let narrowed = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
         let filter = check_filter(&TASK, &request.filter, &mut faults);
-        faults.check()?;
-        Ok(Listing { filter: filter?, ..narrowed })
+        Ok(Listing { filter: faults.check_with(filter)?, ..narrowed })
     }
 
     fn narrowed(created_by: &str, since: Option<Timestamp>, before: Option<Timestamp>, faults: &mut Violations) -> Listing {
@@ -183,6 +182,6 @@ mod tests {
         };
         let error = Listing::check(request).unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!(fields, ["max", "offset", "order_by", "created_by", "created_since", "created_before"]);
+        assert_eq!(fields, ["max", "offset", "order_by", "created_by", "created_since", "created_before", "filter"]);
     }
 }

@@ -142,15 +142,13 @@ impl NewTask {
         if let Some(entity_type) = &entity_type {
             check_type(entity_type, &format!("{at}entity_type"), &mut faults);
         }
-        if filter.as_ref().is_some_and(|filter| filter.len() > MAX_FILTER_BYTES || filter.contains('\0')) {
+        let is_fit = |filter: &String| filter.len() <= MAX_FILTER_BYTES && !filter.contains('\0');
+        if filter.as_ref().is_some_and(|filter| !is_fit(filter)) {
             faults.add(format!("{at}filter"), "invalid", "must be at most 64 KiB and must not hold the character U+0000");
         }
-        faults.check()?;
-        let target = if listed.is_empty() {
-            Target::Matching { filter: filter.map(parse_filter).transpose()?, entity_type }
-        } else {
-            Target::Listed(listed)
-        };
+        let filter = filter.filter(is_fit).map(|filter| parse_filter(filter, &format!("{at}filter"))).transpose();
+        let filter = faults.check_with(filter)?;
+        let target = if listed.is_empty() { Target::Matching { filter, entity_type } } else { Target::Listed(listed) };
         Ok(NewTask { mode, target, excluded, guards })
     }
 
@@ -253,9 +251,9 @@ pub fn type_of(entity_type: Option<&str>, name: &str) -> String {
     entity_type.map(full_type).or_else(|| name.split_once(BY_TYPE).map(|(_, named)| named.to_owned())).unwrap_or_default()
 }
 
-/// Reads a filter for a call that destroys: `AND` and `OR` must not stand side by side without parentheses.
-pub fn parse_filter(text: String) -> Result<(String, Filter)> {
-    let filter = Filter::parse_strict(&text).map_err(|error| invalid_filter(&error, &text))?;
+/// Reads a filter, which stands at this path, for a call that destroys: `AND` and `OR` must not stand side by side without parentheses.
+pub fn parse_filter(text: String, field: &str) -> Result<(String, Filter)> {
+    let filter = Filter::parse_strict(&text).map_err(|error| invalid_filter(&error, &text, field))?;
     Ok((text, filter))
 }
 

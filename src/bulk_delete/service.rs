@@ -155,8 +155,7 @@ impl Service for BulkDeleteService {
         let seal = self.db.seal().await?;
         let page: Page<String> = Page::check(seal, &realm, "TaskFailures", &request, (size, &token), FAILURES, &mut faults);
         let filter = check_filter(&queries::FAILURE, &request.filter, &mut faults);
-        faults.check()?;
-        let filter = filter?;
+        let filter = faults.check_with(filter)?;
         let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
         let found = self.db.run(move |connection| queries::failures(connection, &realm, (id, filter.as_ref()), &after, limit)).await?;
         let mut failures = found.ok_or_else(|| no_task(&request.task_id))?;

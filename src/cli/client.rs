@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Uri;
+use tonic::Status;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
@@ -61,8 +62,36 @@ impl Server {
 
     /// The failure of a connection.
     pub fn unreachable(&self, error: tonic::transport::Error) -> Error {
+        if self.is_tls() && causes(&error).any(|cause| cause.contains("InvalidContentType")) {
+            let message = format!(
+                "What answers at {} speaks no TLS: write http for https, or give the address of what speaks TLS before it.",
+                self.server
+            );
+            return Error::unavailable(message).caused_by(error);
+        }
         Error::unavailable(format!("{} cannot be reached.", self.server)).caused_by(error)
     }
+}
+
+/// What is said of a call that was answered in no words of gRPC: by another port of the service, older than this one, or by something else.
+const NO_GRPC: &str = "What answers there speaks no gRPC. `--server` takes the port of gRPC, 50051 unless it was set otherwise.";
+
+/// What to tell of a call that failed: what the service says, or that it is none.
+pub fn told(status: &Status) -> String {
+    let is_foreign = |words: &str| {
+        let signs = ["h2 protocol error", "http2 error", "invalid compression flag", "grpc-status header missing", "invalid content type"];
+        signs.iter().any(|sign| words.contains(sign))
+    };
+    let source = std::error::Error::source(status);
+    if is_foreign(status.message()) || source.is_some_and(|source| causes(source).any(|cause| is_foreign(&cause))) {
+        return NO_GRPC.to_owned();
+    }
+    if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() }
+}
+
+/// An error and its causes, in words.
+fn causes<'e>(error: &'e (dyn std::error::Error + 'static)) -> impl Iterator<Item = String> + 'e {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string)
 }
 
 /// What a caller shows with each call.

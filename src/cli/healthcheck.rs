@@ -9,7 +9,7 @@ use http::Method;
 
 use super::http::send;
 use super::output::print;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Arguments of `healthcheck`.
 #[derive(Args, Debug)]
@@ -32,6 +32,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let path = if arguments.live { "livez" } else { "readyz" };
     let answer = send(Method::GET, &format!("http://{address}/{path}"), &[], Bytes::new()).await?;
+    // What the port of calls answers is a problem document, which has a detail.
+    if let Some(detail) = answer.json()["detail"].as_str().filter(|_| !answer.status.is_success()) {
+        let hint = "`--admin-addr` takes the port of probes, 9464 unless it was set otherwise";
+        return Err(Error::unavailable(format!("What answers at {address} has no probes: {hint} ({detail}).")));
+    }
     print(String::from_utf8_lossy(&answer.body).trim_end())?;
     Ok(if answer.status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::client::{Server, credential};
+use super::client::{Server, credential, told};
 use super::database::Opened;
 use super::output::{note, print};
 use crate::access::Scope;
@@ -227,7 +227,7 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
     let reading = tokio::spawn(read(input, sender));
     let mut request = tonic::Request::new(ReceiverStream::new(receiver));
     request.metadata_mut().insert("authorization", credential);
-    let refused = |status: tonic::Status| Error::unavailable(format!("The service refused: {}", status.message()));
+    let refused = |status: tonic::Status| Error::unavailable(format!("The service refused: {}", told(&status)));
     let mut answers = EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?.into_inner();
     let mut account = Account::default();
     while let Some(v1::ImportEntitiesResponse { answer: Some(answer) }) = answers.message().await.map_err(refused)? {

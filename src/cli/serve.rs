@@ -55,7 +55,7 @@ pub async fn run(
     }
 }
 
-/// Sees to the schema. A given database that cannot be reached, or is behind, is no reason not to start: readiness tells of it.
+/// Sees to the schema. A given database that is away, or is behind, is no reason not to start: readiness tells of it.
 async fn prepare(database: &Opened, migrate: bool, patience: Duration) -> Result<()> {
     if migrate || database.is_embedded() {
         for version in database.migrate().await? {
@@ -67,7 +67,7 @@ async fn prepare(database: &Opened, migrate: bool, patience: Duration) -> Result
     match looked.unwrap_or_else(|_| Err(Error::unavailable("The database does not answer."))) {
         Ok(SchemaState::Current) => {}
         Ok(SchemaState::Behind(missing)) => tracing::warn!(?missing, "the schema is behind; run `offboard migrate`"),
-        Err(error) => tracing::warn!(%error, cause = error.cause_chain(), "the database cannot be reached yet"),
+        Err(error) => tracing::warn!(%error, cause = error.cause_chain(), "the database cannot be used yet"),
     }
     Ok(())
 }

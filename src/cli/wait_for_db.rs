@@ -8,7 +8,7 @@ use diesel::connection::SimpleConnection;
 
 use super::database::{Opened, RETRY};
 use crate::config::Database;
-use crate::error::Result;
+use crate::error::{Code, Result};
 
 /// Arguments of `wait-for-db`.
 #[derive(Args, Debug)]
@@ -24,7 +24,13 @@ pub struct Arguments {
 /// Waits until the database answers a query.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let until = Instant::now() + Duration::from_secs(arguments.timeout);
-    let database = Opened::open(&arguments.database).await?;
+    // A database or a role that is not there yet may be made while it is waited for.
+    let database = loop {
+        match Opened::open(&arguments.database).await {
+            Err(error) if error.code() == Code::PermissionDenied && Instant::now() < until => tokio::time::sleep(RETRY).await,
+            opened => break opened?,
+        }
+    };
     loop {
         match database.with_connection(|connection| Ok(connection.batch_execute("SELECT 1")?)).await {
             Ok(()) => {

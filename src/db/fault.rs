@@ -28,6 +28,8 @@ pub enum Fault {
     Duplicate,
     /// The role may not do this.
     Denied,
+    /// There is no such table or column: the schema is that of another version.
+    Missing,
     /// Everything else.
     Other,
 }
@@ -68,6 +70,7 @@ fn by_number(sqlstate: &str) -> Fault {
         "2201B" => Fault::Expression,
         "22021" | "22P05" => Fault::Text,
         "42501" => Fault::Denied,
+        "42P01" | "42703" => Fault::Missing,
         // An error of the disk; a full one among others, by where it strikes.
         "58030" => Fault::Exhausted,
         // Shutdowns, timeouts of sessions, and statements that a pooler has prepared on another connection.
@@ -85,7 +88,7 @@ pub fn is_refusal(error: &Diesel) -> bool {
     let is_of_files = sqlstate(error).is_some_and(|number| number.starts_with("58"));
     !is_of_files
         && matches!(error, Diesel::DatabaseError(..))
-        && matches!(fault(error), Fault::Other | Fault::Duplicate | Fault::Denied | Fault::Text)
+        && matches!(fault(error), Fault::Other | Fault::Duplicate | Fault::Denied | Fault::Missing | Fault::Text)
 }
 
 /// A failure and its number, for the log.
@@ -126,7 +129,15 @@ impl From<Diesel> for Error {
             Fault::Text => {
                 Error::new(Code::ValidationFailed, "The request has a character that the database cannot store.").caused_by(cause)
             }
-            Fault::Duplicate | Fault::Denied | Fault::Other => Error::internal(cause),
+            Fault::Denied => {
+                let message = "The role that the service has in the database lacks a right that it needs.";
+                Error::unavailable(message).caused_by(cause)
+            }
+            Fault::Missing => {
+                let message = "The database has not the schema of this version; `offboard migrate` brings it up to date.";
+                Error::unavailable(message).caused_by(cause)
+            }
+            Fault::Duplicate | Fault::Other => Error::internal(cause),
         }
     }
 }
@@ -185,7 +196,8 @@ mod tests {
             ("2201B", Code::InvalidFilter),
             ("22021", Code::ValidationFailed),
             ("22P02", Code::Internal),
-            ("42501", Code::Internal),
+            ("42501", Code::Unavailable),
+            ("42P01", Code::Unavailable),
         ] {
             assert_eq!(error(number).code(), code, "{number}");
         }

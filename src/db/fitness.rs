@@ -20,6 +20,14 @@ const SESSIONS: usize = 4;
 const SHARED: &str = "The database is reached through a pooler that shares backends between sessions (transaction or statement mode); \
                       use its session mode, or connect to Postgres itself.";
 
+/// The same as [`check`], and fails with [`Refused::Denied`] if the server lets nobody in: for the start, when that is a mistake and no outage.
+pub fn check_at_start(options: &Options) -> Result<(), Refused> {
+    match check(options) {
+        Err(Refused::Away(error)) => Err(session::denied(options).map_or(Refused::Away(error), Refused::Denied)),
+        checked => checked,
+    }
+}
+
 /// Fails with [`Refused::Unfit`] if the database cannot be used as it is. Opens up to six connections, and one where no pooler is in between.
 pub fn check(options: &Options) -> Result<(), Refused> {
     let first = session::open(options)?;
@@ -38,6 +46,7 @@ fn check_pooler(options: &Options, mut first: Session) -> Result<(), Refused> {
         let mut other = match session::open(options) {
             Ok(other) => other,
             Err(Refused::Unfit(sentence)) => return Err(Refused::Unfit(sentence)),
+            Err(Refused::Denied(sentence)) => return Err(Refused::Denied(sentence)),
             // No backend is free, or not in time: as far as could be found out.
             Err(Refused::Away(_)) => return Ok(()),
         };

@@ -7,6 +7,7 @@ pub mod embedded;
 mod fault;
 pub(crate) mod filtered;
 mod fitness;
+pub mod form;
 pub mod id;
 pub mod listen;
 pub mod migrations;
@@ -27,7 +28,7 @@ mod watchdog;
 
 pub use address::is_address;
 pub use fault::{Fault, fault, is_refusal, sqlstate};
-pub use fitness::check as check_fitness;
+pub use fitness::check_at_start as check_fitness;
 pub use page::{Page, PageSize, binding};
 pub use pool::{Db, Fail, Options};
 pub use realm::{Mode, Realm};

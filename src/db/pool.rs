@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 
 use crate::db::deadline;
 use crate::db::fault::{Fault, fault};
+use crate::db::form;
 use crate::db::seal::{self, Seal};
 use crate::db::session::{self, Refused, Session};
 use crate::db::share::{Permits, Shares};
@@ -195,8 +196,17 @@ impl Db {
     /// Calls wait in async code, not in blocked threads: a permit for each connection is taken first, which [realms](crate::shares) share. Past
     /// the queue limit, or when none is free in time, the call fails with `unavailable`.
     ///
-    /// Where the caller has a [deadline], no statement may run past it.
+    /// Where the caller has a [deadline], no statement may run past it. Where the [form] of its request has faults, nothing is done.
     pub async fn run<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<T, Fail> + Send + 'static,
+    {
+        form::check()?;
+        self.run_in_any_case(work).await
+    }
+
+    async fn run_in_any_case<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Fail> + Send + 'static,
@@ -223,9 +233,9 @@ impl Db {
         self.run(move |connection| connection.transaction(|connection| work(connection))).await
     }
 
-    /// What tokens are sealed with, read once in a process.
+    /// What tokens are sealed with, read once in a process: also for who is to be told that a token is none.
     pub async fn seal(&self) -> Result<Seal> {
-        self.0.seal.get_or_try_init(|| self.run(seal::read)).await.cloned()
+        self.0.seal.get_or_try_init(|| self.run_in_any_case(seal::read)).await.cloned()
     }
 }
 

@@ -12,7 +12,7 @@ use super::listen::pause;
 use super::migrations::{SchemaState, schema_state};
 use super::pool::Options;
 use super::session::{self, Session};
-use crate::error::Error;
+use crate::error::{Code, Error};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a statement of a look may take.
@@ -82,7 +82,7 @@ fn look_on(options: &Options, latest: &watch::Sender<Option<Look>>, stop: &Cance
                 warned = Some(Instant::now());
             }
             // A cause is nothing for probes, which need no key.
-            if error.cause_chain().is_some() { "cannot be reached".to_owned() } else { error.message().to_owned() }
+            if error.code() == Code::Internal { "cannot be used".to_owned() } else { error.message().to_owned() }
         });
         latest.send_replace(Some(Look { at: Instant::now(), found }));
         pause(LOOK_EVERY, stop);

@@ -1,5 +1,6 @@
 //! How a connection is made, and what its session says that it needs, whatever its role and its database default to.
 
+use std::ffi::CString;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -39,6 +40,8 @@ pub enum Refused {
     Away(ConnectionError),
     /// The database cannot be used: a sentence for operators.
     Unfit(String),
+    /// The server lets nobody in by this address, and says so: the same.
+    Denied(&'static str),
 }
 
 impl fmt::Display for Refused {
@@ -46,6 +49,7 @@ impl fmt::Display for Refused {
         match self {
             Refused::Away(error) => f.write_str(&one_line(&error.to_string())),
             Refused::Unfit(sentence) => f.write_str(sentence),
+            Refused::Denied(sentence) => f.write_str(sentence),
         }
     }
 }
@@ -57,6 +61,7 @@ impl From<Refused> for Error {
     fn from(refused: Refused) -> Error {
         match refused {
             Refused::Unfit(sentence) => Error::new(Code::Unavailable, sentence),
+            Refused::Denied(sentence) => Error::new(Code::PermissionDenied, sentence),
             away => Error::unavailable("The database cannot be reached.").caused_by(away),
         }
     }
@@ -80,7 +85,7 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
         },
         || PgConnection::establish(&bounded(options)),
     );
-    let mut connection = established.map_err(Refused::Away)?;
+    let mut connection = established.map_err(unusable)?;
     let Some((vitals, told)) = seen.get().cloned() else {
         return Err(Refused::Away(ConnectionError::BadConnection("the connection has no socket".to_owned())));
     };
@@ -97,6 +102,32 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
     vitals.allow(options.statement_timeout);
     connection.set_instrumentation(Monitor::new(vitals.clone()));
     Ok(Session { connection, vitals, told, backend: facts.backend })
+}
+
+/// A failure to connect: also by what the address says. libpq finds that out before it connects, in words that are its own in any language, and
+/// repeats what it does not understand, of which [`is_address`](super::is_address) has seen that it is no password.
+fn unusable(error: ConnectionError) -> Refused {
+    match &error {
+        ConnectionError::BadConnection(message) if message.starts_with("invalid ") => {
+            Refused::Unfit(format!("`--database-url` cannot be used: {}.", one_line(message)))
+        }
+        _ => Refused::Away(error),
+    }
+}
+
+/// Why the server lets nobody in by this address, if it answers and does not; asked once more, since the number of an error at the start of a
+/// connection is told to nobody who has not asked for it before.
+pub(super) fn denied(options: &Options) -> Option<&'static str> {
+    let address = CString::new(bounded(options)).ok()?;
+    match &pq_sys::refused_by(&address, connect_timeout(options))? {
+        b"3D000" => Some("The database that `--database-url` names does not exist: create it, or mend the URL."),
+        b"28P01" => Some("The server refuses the role or the password of `--database-url`."),
+        b"28000" => Some(
+            "The server does not let the role of `--database-url` in: it does not exist or may not log in, or `pg_hba.conf` has no line for it.",
+        ),
+        b"42501" => Some("The role of `--database-url` may not connect to the database: grant it CONNECT."),
+        _ => None,
+    }
 }
 
 /// What a session of ours is set to. A session that may only read is left so: operators keep writers out that way.

@@ -125,7 +125,7 @@ mod tests {
         let error = refusal(&batch, &outcome).unwrap();
         assert_eq!(error.code(), Code::AlreadyExists);
         assert_eq!(
-            error.violations().iter().map(|place| place.code).collect::<Vec<_>>(),
+            error.violations().iter().map(|place| place.code.as_ref()).collect::<Vec<_>>(),
             ["already_exists", "already_exists", "not_found"]
         );
         let missing = Inserted { existing: HashSet::new(), ..outcome };

@@ -80,8 +80,7 @@ impl EntityService {
         let seal = self.db.seal().await?;
         let page: Page<(String, String)> = Page::check(seal, &realm, "Dependents", &request, (size, &token), PAGES, &mut faults);
         let filter = check_filter(&queries::DEPENDENT, &request.filter, &mut faults);
-        faults.check()?;
-        let filter = filter?;
+        let filter = faults.check_with(filter)?;
         let v1::ListDependentsRequest { entity_id, kind, .. } = request;
         let (after, limit, wanted) = (page.after().cloned(), page.limit(), entity_id.clone());
         let read = move |connection: &mut PgConnection| {

@@ -31,8 +31,7 @@ impl EntityService {
         let page: Page<Place> = Page::check(seal, &realm, "Entities", &request, (size, &token), PAGES, &mut faults);
         let order = Order::check(&request.order_by, &mut faults);
         let filter = check_filter(&ENTITY, &request.filter, &mut faults);
-        faults.check()?;
-        let filter = filter?;
+        let filter = faults.check_with(filter)?;
         let filtered = filter.is_some();
         let listing = Listing::new(order, filter, page.after().cloned(), page.limit());
         let wanted = realm.clone();
@@ -91,8 +90,7 @@ impl EntityService {
         let seal = self.db.seal().await?;
         let page: Page<(String, Uuid)> = Page::check(seal, &realm, "Tombstones", &request, (size, &token), PAGES, &mut faults);
         let filter = check_filter(&tombstone_queries::TOMBSTONE, &request.filter, &mut faults);
-        faults.check()?;
-        let filter = filter?;
+        let filter = faults.check_with(filter)?;
         let (after, limit) = (page.after().cloned(), page.limit());
         let read = move |connection: &mut PgConnection| {
             let after = after.as_ref().map(|(entity, incarnation)| (entity.as_str(), *incarnation));

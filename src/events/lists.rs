@@ -42,7 +42,7 @@ pub async fn parse(text: String, faults: &mut Violations) -> Result<Option<Filte
         (check_filter(&EVENT, &text, &mut faults), faults)
     });
     let (filter, found) = parsed.await.map_err(Error::internal)?;
-    found.as_slice().iter().for_each(|fault| faults.add(fault.field.clone(), fault.code, fault.description.clone()));
+    faults.extend(&found);
     filter
 }
 

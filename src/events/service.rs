@@ -59,8 +59,8 @@ impl Service for EventService {
         let tokens = Tokens::of(&seal, &realm, &request);
         let scope = scope(&realm, request.types, request.subject, &mut faults);
         let filter = lists::parse(request.filter, &mut faults).await;
-        faults.check()?;
-        let wanted = Wanted { scope: scope.clone(), filter: filter?, sight, seal: seal.clone(), realm: realm.clone() };
+        let filter = faults.check_with(filter)?;
+        let wanted = Wanted { scope: scope.clone(), filter, sight, seal: seal.clone(), realm: realm.clone() };
         let mut picking = Picking::new(wanted, self.turns.clone(), page.size());
         let mut cursor = given.or_else(|| page.after().cloned()).unwrap_or_else(Cursor::beginning);
         let mut caught_up = false;

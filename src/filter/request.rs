@@ -14,12 +14,13 @@ pub fn check_filter(vocabulary: &'static Vocabulary, text: &str, faults: &mut Vi
         faults.add("filter", "too_long", "must be at most 64 KiB");
         return Ok(None);
     }
-    Filter::parse_for(vocabulary, text).map(Some).map_err(|error| invalid_filter(&error, text))
+    Filter::parse_for(vocabulary, text).map(Some).map_err(|error| invalid_filter(&error, text, "filter"))
 }
 
-/// The answer to a filter that cannot be read.
-pub fn invalid_filter(error: &ParseError, text: &str) -> Error {
+/// The answer to a filter that cannot be read, which stands at this path.
+pub fn invalid_filter(error: &ParseError, text: &str, field: &str) -> Error {
     Error::new(Code::InvalidFilter, format!("{}\n{}", error.message, error.caret(text)))
+        .with("field", field)
         .with("position", error.position)
         .with_list("expected", &error.expected)
 }

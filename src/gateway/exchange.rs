@@ -17,6 +17,7 @@ use super::binding::{Binding, BodyRule};
 use super::body::{self, Form, Reading};
 use super::call::{Answer, call};
 use super::csv::Table;
+use super::faults::{FormFaults, with_metadata, with_metadata_of};
 use super::plain::{Refusals, plain};
 use super::problem::{self, Problem};
 use super::request::Target;
@@ -24,7 +25,7 @@ use super::route::Found;
 use super::stream::Framing;
 use super::version::{self, Conditions};
 use super::{MatchedRoute, Shared, head, headers, json, pages, plus, raw, request_id};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Violations};
 use crate::limits::bodies::cost_of_message;
 
 /// What one request is answered with: the settings, and the id and rule of the request as far as they are known.
@@ -68,6 +69,9 @@ impl Exchange {
             return self.refuse(error);
         }
         let shared = Arc::clone(&self.shared);
+        if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
+            return self.wrong_method(&parts.method, &shared.router.methods());
+        }
         let target = match shared.router.find(&parts.method, parts.uri.path()) {
             Found::Nothing => {
                 return match shared.pages.find(parts.uri.path(), &parts.headers) {
@@ -120,12 +124,22 @@ impl Exchange {
         // The stack says whose it is, before anything is read.
         let account = self.shared.options.bodies.open();
         parts.extensions.insert(account.clone());
-        let messages = messages(target, form, content_type, Reading::new(body, coding, account, self.shared.options.max_body_bytes)).map({
+        let found = FormFaults::default();
+        parts.extensions.insert(found.form());
+        let reading = Reading::new(body, coding, account, self.shared.options.max_body_bytes);
+        let messages = messages(target, form, content_type, reading, found.clone()).map({
             let fault = Arc::clone(&fault);
             move |message| message.inspect_err(|status: &Status| drop(fault.set(status.clone())))
         });
         let table = Table::asked_for(&parts, &binding, &self.shared.base_path);
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
+        if let Some(error) = found.told(called.as_ref().err(), |path| binding.spell(path)) {
+            let metadata = match called {
+                Ok(answer) => answer.metadata,
+                Err(status) => status.metadata().clone().into_headers(),
+            };
+            return Err(self.problem(&with_metadata(error.into(), metadata)));
+        }
         if binding.rpc.server_streaming {
             let told = |status: Status| fault.get().map_or_else(|| status.clone(), |fault| with_metadata_of(fault, &status));
             let answer = called.map_err(|status| self.problem(&told(status)))?;
@@ -337,7 +351,7 @@ impl Exchange {
 }
 
 /// The messages of a request. Nothing is read before the first is asked for.
-fn messages(target: Target, form: Form, content_type: String, reading: Reading) -> Messages {
+fn messages(target: Target, form: Form, content_type: String, reading: Reading, found: FormFaults) -> Messages {
     if form == Form::Bytes && target.binding.rpc.client_streaming {
         return raw::messages(target, content_type, reading.body).boxed();
     }
@@ -349,10 +363,17 @@ fn messages(target: Target, form: Form, content_type: String, reading: Reading) 
         .boxed();
     }
     if form == Form::Json {
+        let sends_many = target.binding.rpc.client_streaming;
         return stream::once(async move {
             let (body, account) = reading.whole_json().await?;
-            let message = decoded(Arc::new(target), body).await?;
+            let (message, faults) = decoded(Arc::new(target), body).await?;
             account.decoded();
+            // What sends many messages is told nothing of those to come.
+            if sends_many {
+                faults.check()?
+            } else {
+                found.keep(faults)
+            }
             Ok(message)
         })
         .boxed();
@@ -360,7 +381,10 @@ fn messages(target: Target, form: Form, content_type: String, reading: Reading) 
     let (mut failed, target) = (false, Arc::new(target));
     let messages = reading.lines().and_then(move |(number, line)| {
         let target = Arc::clone(&target);
-        async move { decoded(target, line).await.map_err(|error| in_line(number, error)) }
+        async move {
+            let read = decoded(target, line).await.and_then(|(message, faults)| faults.check().map(|()| message));
+            read.map_err(|error| in_line(number, error))
+        }
     });
     // A stream ends with its first fault.
     let messages = messages.map_err(Status::from);
@@ -368,18 +392,11 @@ fn messages(target: Target, form: Form, content_type: String, reading: Reading) 
 }
 
 /// Reads the JSON of a message; where that may take long, off the threads that all calls share.
-async fn decoded(target: Arc<Target>, body: Bytes) -> Result<DynamicMessage, Error> {
+async fn decoded(target: Arc<Target>, body: Bytes) -> Result<(DynamicMessage, Violations), Error> {
     if body.len() <= LONG_BODY {
         return target.message(&body);
     }
     tokio::task::spawn_blocking(move || target.message(&body)).await.map_err(Error::internal)?
-}
-
-/// A fault that was found here, with what the layers told the caller beside it, such as what is left of its rate limit.
-fn with_metadata_of(fault: &Status, status: &Status) -> Status {
-    let mut fault = fault.clone();
-    *fault.metadata_mut() = status.metadata().clone();
-    fault
 }
 
 /// Names the line that a fault is in.

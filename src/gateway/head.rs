@@ -34,7 +34,7 @@ pub fn uri_too_long() -> Error {
 /// The refusal of a request with too many or too long headers.
 pub fn headers_too_large() -> Error {
     let message = format!("The request has more than {MAX_HEADERS} headers, or more than {MAX_HEADER_BYTES} bytes of them.");
-    Error::new(Code::HeadersTooLarge, message).with("limit_bytes", MAX_HEADER_BYTES)
+    Error::new(Code::HeadersTooLarge, message).with("limit_bytes", MAX_HEADER_BYTES).with("limit_headers", MAX_HEADERS)
 }
 
 #[cfg(test)]

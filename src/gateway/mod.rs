@@ -14,6 +14,7 @@ mod codec;
 mod compression;
 mod csv;
 mod exchange;
+mod faults;
 mod head;
 mod headers;
 mod json;
@@ -53,9 +54,10 @@ use tower::Service;
 use self::binding::Binding;
 pub use self::binding::BuildError;
 use self::exchange::Exchange;
-pub use self::head::check as check_head;
+pub use self::head::{check as check_head, headers_too_large, uri_too_long};
 use self::pages::Pages;
 use self::plain::{PlainPaths, Refusals};
+pub use self::problem::refusal;
 use self::route::Router;
 use crate::error::Error;
 use crate::limits::memory::BodyMemory;
@@ -122,6 +124,11 @@ impl<S> Gateway<S> {
     /// The answer to a request, with this path and these headers, that is wrong before it is anything to be routed.
     pub fn refuse(&self, path: &str, headers: &HeaderMap, error: Error) -> Response<Body> {
         self.exchange(path, headers).refuse(error)
+    }
+
+    /// The answer to what could not be read as a request.
+    pub fn refuse_unread(&self, error: Error) -> Response<Bytes> {
+        refusal(error, &HeaderMap::new(), &self.shared.base)
     }
 
     fn exchange(&self, path: &str, headers: &HeaderMap) -> Exchange {

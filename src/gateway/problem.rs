@@ -1,11 +1,13 @@
 //! Problem documents (RFC 9457), made from a `tonic::Status` and its `google.rpc` details alone.
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::error::{Code, DOMAIN, MemberKind};
+use super::request_id::{self, sane_or_new};
+use crate::error::{Code, DOMAIN, Error, MemberKind};
 
 /// The media type of problem documents.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -25,6 +27,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The text of the document.
+    pub fn text(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.document).expect("a map of JSON values can always be written")
+    }
+
     /// Makes the problem of a status. `base` stands before the paths of the error reference, and is empty where the public URL is not known;
     /// `spell` turns the path of a field into the spelling of the caller.
     pub fn new(status: &Status, request_id: &str, base: &str, spell: impl Fn(&str) -> String) -> Problem {
@@ -49,6 +56,22 @@ impl Problem {
         }
         Problem { status: http, headers: headers(http, &details), document }
     }
+}
+
+/// The answer to what is refused before it is anything to be routed, with the headers that it came with; `base` is as in [`Problem::new`].
+pub fn refusal(error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes> {
+    let id = sane_or_new(headers.get(request_id::HEADER).and_then(|given| given.to_str().ok()));
+    let problem = Problem::new(&Status::from(error), &id, base, str::to_owned);
+    let mut answer = Response::new(Bytes::from(problem.text()));
+    *answer.status_mut() = problem.status;
+    *answer.headers_mut() = problem.headers;
+    answer.headers_mut().extend([
+        (header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (HeaderName::from_static(request_id::HEADER), HeaderValue::try_from(id).expect("a sane id is fit for a header")),
+    ]);
+    answer
 }
 
 /// The message of the status. That of a single fault begins with the field, in the proto spelling.
@@ -171,7 +194,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_in_the_spelling_of_the_caller() {
-        let fault = |field: &str| Violation { field: field.to_owned(), code: "too_long", description: "must be short".to_owned() };
+        let fault = |field: &str| Violation { field: field.to_owned(), code: "too_long".into(), description: "must be short".to_owned() };
         let document = problem(&Error::validation([fault("a_b"), fault("c[1]")].into_iter().collect()).into()).document;
         assert_eq!(
             document["errors"][1],

@@ -27,15 +27,18 @@ pub struct Target {
 }
 
 impl Target {
-    /// Makes the request message with a body; an empty one is as good as none.
-    pub fn message(&self, body: &[u8]) -> Result<DynamicMessage, Error> {
+    /// Makes the request message with a body; an empty one is as good as none. Where there are faults, the message is what could be read; fails
+    /// where nothing of the body could be.
+    pub fn message(&self, body: &[u8]) -> Result<(DynamicMessage, Violations), Error> {
         let mut message = DynamicMessage::new(self.binding.rpc.input().clone());
         let mut violations = Violations::new();
         let members = self.read_body(body, &mut message, &mut violations)?;
         self.read_target(&mut message, &mut violations);
-        violations.check()?;
-        self.fill_mask(&members, &mut message);
-        Ok(message)
+        match members {
+            Some(members) => self.fill_mask(&members, &mut message),
+            None => return Err(Error::validation(violations)),
+        }
+        Ok((message, violations))
     }
 
     /// Makes the request message with a body that is a `google.api.HttpBody`.
@@ -55,11 +58,11 @@ impl Target {
         self.read_version(message, violations);
     }
 
-    /// Reads the body, and tells the members that it had, by their proto names.
-    fn read_body(&self, body: &[u8], message: &mut DynamicMessage, violations: &mut Violations) -> Result<Vec<String>, Error> {
+    /// Reads the body, and tells the members that it had, by their proto names; none if it is not what a body must be at all.
+    fn read_body(&self, body: &[u8], message: &mut DynamicMessage, violations: &mut Violations) -> Result<Option<Vec<String>>, Error> {
         if let Some(fault) = byte_order_mark(body) {
             violations.add("body", "invalid_json", fault);
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let body = body.trim_ascii();
         let rpc = &self.binding.rpc;
@@ -71,14 +74,15 @@ impl Target {
                 let Fault { code, description } = Fault::empty();
                 violations.add("body", code, description);
             }
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
+        let mut root = "";
         let (members, found) = match self.binding.body {
             BodyRule::None => {
                 if body != b"{}" {
                     violations.add("body", "unexpected", "this request takes no body");
                 }
-                return Ok(Vec::new());
+                return Ok(Some(Vec::new()));
             }
             BodyRule::Whole if !matches!(rpc.input_shape, Shape::Message(_)) => {
                 let decoded = Decoder::new(schema, body, "").whole(&rpc.input_shape);
@@ -96,7 +100,8 @@ impl Target {
             }
             BodyRule::Field(place) => {
                 let field = &schema.message(rpc.input).fields[place];
-                let decoder = Decoder::new(schema, body, field.descriptor.name());
+                root = field.descriptor.name();
+                let decoder = Decoder::new(schema, body, root);
                 match (&field.cardinality, &field.shape) {
                     (Cardinality::Single { .. }, Shape::Message(inner)) => {
                         let holder = message.get_field_mut(&field.descriptor).as_message_mut().expect("the field is a message");
@@ -107,8 +112,9 @@ impl Target {
                 }
             }
         };
+        let is_none = found.as_slice().iter().any(|fault| fault.field == root);
         violations.extend(&found.map(|fault| if fault.field.is_empty() { Violation { field: "body".to_owned(), ..fault } } else { fault }));
-        Ok(members)
+        Ok((!is_none).then_some(members))
     }
 
     fn read_path(&self, message: &mut DynamicMessage, violations: &mut Violations) {

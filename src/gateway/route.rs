@@ -40,6 +40,13 @@ struct End {
     route: usize,
 }
 
+impl Node {
+    fn methods(&self) -> Vec<Method> {
+        let within = self.literals.values().chain(self.one.as_deref()).chain(self.rest.as_deref()).flat_map(Node::methods);
+        self.ends.iter().map(|end| end.method.clone()).chain(within).collect()
+    }
+}
+
 impl End {
     fn takes(&self, segments: &[&str]) -> bool {
         self.uuids.iter().all(|place| segments.get(*place).is_some_and(|text| Uuid::try_parse(text).is_ok()))
@@ -94,6 +101,11 @@ impl<T> Router<T> {
     /// What the routes lead to, in the order in which they were added.
     pub fn targets(&self) -> impl Iterator<Item = &T> {
         self.routes.iter().map(|route| &route.target)
+    }
+
+    /// The methods of all routes, sorted: what `OPTIONS *` asks for (RFC 9110, section 9.3.7).
+    pub fn methods(&self) -> Vec<Method> {
+        all_of(self.root.methods())
     }
 
     /// Finds the route of a path, still percent-encoded and without its query. `HEAD` goes where `GET` goes.
@@ -172,18 +184,19 @@ impl Search<'_> {
     }
 
     fn nothing<'r, 'p, T>(self) -> Found<'r, 'p, T> {
-        let mut methods = self.others;
-        if methods.is_empty() {
-            return Found::Nothing;
-        }
-        methods.push(Method::OPTIONS);
-        if methods.contains(&Method::GET) {
-            methods.push(Method::HEAD);
-        }
-        methods.sort_by(|one, other| one.as_str().cmp(other.as_str()));
-        methods.dedup();
-        Found::OtherMethods(methods)
+        if self.others.is_empty() { Found::Nothing } else { Found::OtherMethods(all_of(self.others)) }
     }
+}
+
+/// These methods and those that come with them, sorted.
+fn all_of(mut methods: Vec<Method>) -> Vec<Method> {
+    methods.push(Method::OPTIONS);
+    if methods.contains(&Method::GET) {
+        methods.push(Method::HEAD);
+    }
+    methods.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+    methods.dedup();
+    methods
 }
 
 #[cfg(test)]

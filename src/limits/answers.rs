@@ -33,7 +33,7 @@ pub const MAX_HEADER_BYTES: usize = 32 << 10;
 /// The target of a request.
 pub static URI_BYTES: Limit = Limit {
     name: "uri_bytes",
-    bounds: "The path and the query of a request to the HTTP listener",
+    bounds: "The path and the query of a request",
     value: Value::Fixed(MAX_URI_BYTES as u64, "bytes"),
     past: "`uri_too_long` (414)",
 };
@@ -41,7 +41,7 @@ pub static URI_BYTES: Limit = Limit {
 /// The headers of a request.
 pub static HEADERS: Limit = Limit {
     name: "headers",
-    bounds: "The headers of a request to the HTTP listener, by number",
+    bounds: "The headers of a request, by number",
     value: Value::Fixed(MAX_HEADERS as u64, "headers"),
     past: "`headers_too_large` (431)",
 };
@@ -49,7 +49,7 @@ pub static HEADERS: Limit = Limit {
 /// The size of the headers of a request.
 pub static HEADER_BYTES: Limit = Limit {
     name: "header_bytes",
-    bounds: "The headers of a request to the HTTP listener, names and values together",
+    bounds: "The headers of a request, names and values together",
     value: Value::Fixed(MAX_HEADER_BYTES as u64, "bytes"),
     past: "`headers_too_large` (431)",
 };

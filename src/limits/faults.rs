@@ -10,7 +10,7 @@ pub const MAX_DESCRIPTION_CHARACTERS: usize = 1024;
 pub const MAX_LIST_BYTES: usize = 4096;
 /// How many faults are told.
 pub const MAX_FAULTS: usize = 1000;
-/// How many bytes of faults are told.
+/// How many bytes the faults take that are told, as a problem document has them.
 pub const MAX_FAULT_BYTES: usize = 128 << 10;
 
 /// The place of a fault.
@@ -40,7 +40,7 @@ pub static FAULTS: Limit = Limit {
 /// The bytes of faults.
 pub static FAULT_BYTES: Limit = Limit {
     name: "fault_bytes",
-    bounds: "Bytes of paths and descriptions of the faults that an answer tells",
+    bounds: "Bytes that the faults take in a problem document, where each has its path and its description twice",
     value: Value::Fixed(MAX_FAULT_BYTES as u64, "bytes"),
     past: "A last entry with the code `too_many` says how many more there were; over gRPC, whose trailers are small, past 4096 bytes",
 };

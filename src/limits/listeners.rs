@@ -78,9 +78,9 @@ pub const HEAD_BYTES_AT_MOST: usize = 64 * 1024;
 /// The head of a request.
 pub static HEAD_BYTES: Limit = Limit {
     name: "head_bytes",
-    bounds: "Bytes of the request line and the headers of an HTTP/1.1 request",
+    bounds: "Bytes of the request line and the headers of a request",
     value: Value::Fixed(HEAD_BYTES_AT_MOST as u64, "bytes"),
-    past: "431, and the connection is closed",
+    past: "`headers_too_large` (431) or `uri_too_long` (414), and the connection is closed; over HTTP/2 a 431 without a body, from the library",
 };
 
 /// How many streams that were canceled before the service took them up a connection may have.

@@ -187,8 +187,8 @@ pub(super) fn check_selection((status, entity_id, filter): (i32, &str, &str), mu
         id::check_id(entity_id, "entity_id", &mut faults);
     }
     let filter = check_filter(&queries::OFFBOARDING, filter, &mut faults);
-    faults.check()?;
-    Ok(Selection { state, entity_id: (!entity_id.is_empty()).then(|| entity_id.to_owned()), filter: filter? })
+    let filter = faults.check_with(filter)?;
+    Ok(Selection { state, entity_id: (!entity_id.is_empty()).then(|| entity_id.to_owned()), filter })
 }
 
 /// The path of the next page. Ids, words and tokens are made of characters that need no encoding.

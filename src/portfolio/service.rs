@@ -71,8 +71,7 @@ impl Service for PortfolioService {
         let list = "PortfolioService/ListPortfolios";
         let page: Page<String> = Page::check(self.db.seal().await?, &realm, list, &rest, (page_size, &page_token), PORTFOLIOS, &mut faults);
         let filter = check_filter(&registry_queries::PORTFOLIO, &rest.filter, &mut faults);
-        faults.check()?;
-        let filter = filter?;
+        let filter = faults.check_with(filter)?;
         let (after, limit, own) = (page.after().cloned().unwrap_or_default(), page.limit(), realm.clone());
         let read = self.db.run(move |connection| registry_queries::list(connection, &own, filter.as_ref(), &after, limit, view));
         let (mut portfolios, more) = read.await?;
@@ -182,8 +181,7 @@ impl Service for PortfolioService {
         let (list, seal) = ("PortfolioService/ListPortfolioEntities", self.db.seal().await?);
         let page: Page<export_queries::Place> = Page::check(seal, &realm, list, &request, (size, &token), ENTITIES, &mut faults);
         let filter = check_filter(&ENTITY, &request.filter, &mut faults);
-        faults.check()?;
-        let filter = filter?;
+        let filter = faults.check_with(filter)?;
         let (after, limit) = (page.after().cloned().unwrap_or_else(export_queries::start), page.limit());
         let (own, portfolio_id) = (realm.clone(), request.portfolio_id.clone());
         let read =

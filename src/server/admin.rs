@@ -4,15 +4,13 @@
 //! asking the database, is done beside the probes, every second, and they answer from what was found last.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::FutureExt;
@@ -22,10 +20,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
-use super::framing;
-use super::listener::{self, Answer, Arriving, Options};
+use super::listener::{self, Answer, Options};
 
 /// How long a check may take. Probes give up after a second or more of their own, and a database that hangs is as bad as one that is away.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -202,13 +198,6 @@ pub fn router(readiness: Readiness, pulse: Pulse, metrics: impl Fn() -> String +
         .route("/readyz", get(async |State(readiness): State<Readiness>| readiness.report().await))
         .route("/metrics", get(scrape))
         .with_state(readiness)
-        .layer(axum::middleware::map_response(no_sniffing))
-}
-
-/// Has browsers take a body for what its media type says.
-async fn no_sniffing(mut answer: Response) -> Response {
-    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
 }
 
 /// The thread that serves the port.
@@ -219,8 +208,8 @@ pub struct AdminThread {
 }
 
 impl AdminThread {
-    /// Serves the routes and makes the checks of `readiness`.
-    pub fn spawn(listener: TcpListener, router: Router, readiness: Readiness, options: Options) -> std::io::Result<Self> {
+    /// Serves the port and makes the checks of `readiness`.
+    pub fn spawn(listener: TcpListener, door: impl Answer, readiness: Readiness, options: Options) -> std::io::Result<Self> {
         let listener = listener.into_std()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = CancellationToken::new();
@@ -233,7 +222,7 @@ impl AdminThread {
                 };
                 tokio::select! {
                     // It answers to the very end.
-                    () = listener::serve(listener, Admin(router), options, CancellationToken::new()) => {}
+                    () = listener::serve(listener, door, options, CancellationToken::new()) => {}
                     () = readiness.keep() => {}
                     () = stopped.cancelled() => {}
                 }
@@ -253,35 +242,21 @@ impl AdminThread {
     }
 }
 
-/// The routes, as a listener needs them.
-#[derive(Clone)]
-struct Admin(Router);
-
-impl Answer for Admin {
-    type Body = Body;
-
-    fn answer(&self, request: Request<Arriving>, _: SocketAddr) -> impl Future<Output = Response> + Send + 'static {
-        let router = self.0.clone();
-        async move {
-            let (parts, body) = request.into_parts();
-            if let Err(error) = framing::check(&parts) {
-                return (StatusCode::BAD_REQUEST, [(header::CONNECTION, "close")], error.message().to_owned()).into_response();
-            }
-            router.oneshot(Request::from_parts(parts, Body::new(body))).await.unwrap_or_else(|never| match never {})
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::pending;
     use std::io::{Read, Write};
 
-    use axum::body::to_bytes;
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
     use serde_json::{Value, json};
+    use tower::ServiceExt;
 
     use super::*;
+    use crate::server::admin_door::AdminDoor;
     use crate::server::listener::Patience;
+    use crate::server::ports::Port;
+    use crate::server::run::Addresses;
 
     async fn ask(readiness: Readiness, path: &str) -> (StatusCode, String) {
         tokio::spawn(readiness.clone().keep());
@@ -371,7 +346,8 @@ mod tests {
         let time = Duration::from_secs(30);
         let options = Options::admin(Patience { head: time, idle: Some(time), unread: time });
         let router = router(readiness.clone(), Pulse::new(), String::new);
-        let admin = AdminThread::spawn(listener, router, readiness, options).expect("a thread");
+        let port = Port::admin(&Addresses { grpc: None, http: None, admin: address }, None);
+        let admin = AdminThread::spawn(listener, AdminDoor::new(router, port, None), readiness, options).expect("a thread");
         // From here on the only thread of this runtime waits for the answers and runs nothing else.
         for path in ["/livez", "/readyz", "/metrics"] {
             let mut connection = std::net::TcpStream::connect(address).expect("a listener");

@@ -33,6 +33,9 @@ pub struct Grace {
     pub in_all: Duration,
 }
 
+/// What each step has at least, also where no time was left or given: who is idle ends at once, and not at no time at all.
+const LEAST: Duration = Duration::from_millis(250);
+
 /// The parts of the time that calls leave to others, and of which workers leave a half to what is done at the very end.
 const LEFT_BY_CALLS: u32 = 5;
 
@@ -111,15 +114,15 @@ impl Drain {
         tokio::time::sleep(grace.notice).await;
         self.advance(Phase::ClosingListeners);
         let (ends, left) = (Instant::now() + grace.in_all, grace.in_all / LEFT_BY_CALLS);
-        if timeout_at(ends - left, listeners).await.is_err() {
+        if timeout_at((ends - left).max(Instant::now() + LEAST), listeners).await.is_err() {
             tracing::warn!("calls that did not end in time are cut off");
         }
         self.advance(Phase::StoppingWorkers);
-        if timeout_at(ends - left / 2, workers).await.is_err() {
+        if timeout_at((ends - left / 2).max(Instant::now() + LEAST), workers).await.is_err() {
             tracing::warn!("jobs that did not reach the end of a chunk in time are left to another replica");
         }
         self.advance(Phase::Stopped);
-        ends
+        ends.max(Instant::now() + LEAST)
     }
 }
 
@@ -160,6 +163,7 @@ impl Signals {
 mod tests {
     use std::future::{pending, ready};
 
+    use futures::FutureExt;
     use nix::sys::signal::{Signal, raise};
 
     use super::*;
@@ -202,6 +206,16 @@ mod tests {
         assert_eq!(drain.phase(), Phase::Stopped);
         assert_eq!((ends - started).as_secs(), 35, "one time for all");
         assert_eq!((ends - Instant::now()).as_secs(), 3, "of which a part is left for the very end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_time_what_is_idle_still_ends() {
+        let drain = Drain::new();
+        let grace = Grace { notice: Duration::ZERO, in_all: Duration::ZERO };
+        let idle = || tokio::time::sleep(LEAST / 2);
+        let (listeners, workers) = (std::cell::Cell::new(false), std::cell::Cell::new(false));
+        let ends = drain.run(grace, idle().map(|()| listeners.set(true)), idle().map(|()| workers.set(true))).await;
+        assert!(listeners.get() && workers.get() && ends > Instant::now());
     }
 
     #[tokio::test(start_paused = true)]

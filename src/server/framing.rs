@@ -4,6 +4,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderValue, Version, header};
 
+use super::listener::Arrival;
 use crate::error::{Code, Error};
 
 /// Fails where two servers could disagree on whom a request is for, or on where it ends. The connection is then to be closed.
@@ -30,12 +31,15 @@ fn is_authority(host: &HeaderValue) -> bool {
     host.is_empty() || Authority::try_from(host.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
 }
 
-/// Where there is a `Content-Length` besides, hyper has taken it away, and closes the connection after the answer.
+/// Where there is a `Content-Length` besides, hyper has taken it away.
 fn body(request: &Parts) -> Result<(), Error> {
     let mut codings = request.headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
     if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
         return Err(refusal("`Transfer-Encoding` must be `chunked` alone; what is compressed is named by `Content-Encoding`."));
+    }
+    if request.extensions.get::<Arrival>().is_some_and(Arrival::is_confusing) {
+        return Err(refusal("A request must have `Content-Length` or `Transfer-Encoding`, and not both."));
     }
     Ok(())
 }

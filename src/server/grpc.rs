@@ -3,27 +3,80 @@
 use std::future::Future;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use futures::FutureExt;
-use http::{Request, Response};
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use http_body_util::Full;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tower::ServiceExt;
 
-use super::layers::refuse;
-use super::listener::{Answer, Arriving};
+use super::layers::{Asked, Failures, Told, refuse, refused};
+use super::listener::{Answer, Arriving, Unreadable};
+use super::ports::{Port, is_grpc};
 use super::stack::Stack;
 use crate::error::Error;
+use crate::gateway::{self, check_head};
 
-/// What answers by gRPC.
+/// What answers by gRPC, and tells those who speak anything else where they are.
 #[derive(Clone)]
-pub struct Grpc(pub Stack);
+pub struct Grpc {
+    /// The services.
+    pub stack: Stack,
+    /// Which listener this is.
+    pub port: Port,
+    /// Completes what is answered without them.
+    pub told: Told,
+    /// The same, for failures.
+    pub failures: Failures,
+    /// Where the pages of errors are.
+    pub base: String,
+}
+
+impl Grpc {
+    fn problem(&self, asked: &Asked, headers: &HeaderMap, error: Error) -> Response<Bytes> {
+        let mut answer = gateway::refusal(error, headers, &self.base);
+        self.told.complete(asked, answer.headers_mut());
+        answer
+    }
+
+    /// The answer to who does not speak gRPC.
+    fn misdirected(&self, request: &Request<Arriving>) -> Response<Body> {
+        let asked = Asked::by(request.headers(), request.extensions());
+        let mut answer = self.problem(&asked, request.headers(), self.port.misdirected(request));
+        if request.version() < Version::HTTP_2 {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer.map(|text| Body::new(Full::new(text)))
+    }
+}
 
 impl Answer for Grpc {
     type Body = Body;
 
     fn answer(&self, mut request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send + 'static {
         request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr: Some(peer) });
-        let answer = self.0.clone().oneshot(request.map(Body::new));
-        answer.map(|answer| answer.unwrap_or_else(|error| refuse(Error::internal(error))))
+        if request.version() < Version::HTTP_2 || !is_grpc(request.headers()) {
+            return std::future::ready(self.misdirected(&request)).boxed();
+        }
+        let (parts, body) = request.into_parts();
+        if let Err(error) = check_head(&parts) {
+            let (told, asked) = (self.told.clone(), Asked::by(&parts.headers, &parts.extensions));
+            let refused = refused(self.failures.clone(), Request::from_parts(parts, Body::empty()), error.into());
+            let complete = move |mut answer: Response<Body>| {
+                told.complete(&asked, answer.headers_mut());
+                answer
+            };
+            return refused.map(complete).boxed();
+        }
+        let answer = self.stack.clone().oneshot(Request::from_parts(parts, Body::new(body)));
+        let answer: BoxFuture<'static, Response<Body>> =
+            answer.map(|answer| answer.unwrap_or_else(|error| refuse(Error::internal(error)))).boxed();
+        answer
+    }
+
+    fn refuse(&self, unreadable: &Unreadable) -> Response<Bytes> {
+        self.problem(&Asked::default(), &HeaderMap::new(), self.port.unreadable(unreadable))
     }
 }

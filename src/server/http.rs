@@ -6,17 +6,21 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use tonic::Status;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service, ServiceExt};
 
 use super::aside::Aside;
 use super::cors::Cors;
 use super::framing;
-use super::layers::refuse;
-use super::listener::{Answer, Arriving};
+use super::layers::{Asked, Failures, Told, refuse, refused};
+use super::listener::{Answer, Arriving, Unreadable};
+use super::ports::{Port, is_grpc};
 use super::stack::Stack;
 use crate::error::Error;
 use crate::gateway::{Gateway, MatchedRoute, check_head};
@@ -29,18 +33,23 @@ pub struct HttpDoor {
     web: GrpcWebService<Stack>,
     cors: Option<Cors>,
     aside: Aside,
+    port: Port,
+    told: Told,
+    failures: Failures,
 }
 
 impl HttpDoor {
-    /// REST by the gateway, gRPC-Web by the stack, and both for pages of these origins.
-    pub fn new(gateway: Gateway<Stack>, stack: Stack, cors: Option<Cors>) -> Self {
-        HttpDoor { gateway, web: GrpcWebLayer::new().layer(stack), cors, aside: Aside::new() }
+    /// REST by the gateway, gRPC-Web by the stack, and both for pages of these origins. What neither answers is completed as their answers are.
+    pub fn new(gateway: Gateway<Stack>, stack: Stack, cors: Option<Cors>, (port, told, failures): (Port, Told, Failures)) -> Self {
+        HttpDoor { gateway, web: GrpcWebLayer::new().layer(stack), cors, aside: Aside::new(), port, told, failures }
     }
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let (told, asked) = (self.told.clone(), Asked::by(request.headers(), request.extensions()));
         let mut answer = self.answer_page(request).await;
         // A browser takes a body for what its media type says, whoever chose what is in it.
         answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        told.complete(&asked, answer.headers_mut());
         answer
     }
 
@@ -68,15 +77,27 @@ impl HttpDoor {
         if is_grpc_web(request.method(), request.headers()) {
             let (parts, body) = request.into_parts();
             if let Err(error) = check_head(&parts) {
-                return refuse_web(error);
+                return self.refuse_call(parts, "application/grpc-web+proto", error.into()).await;
             }
             return self.web(Request::from_parts(parts, body)).await;
+        }
+        if is_grpc(request.headers()) {
+            let status = Status::unimplemented(self.port.sentence());
+            return self.refuse_call(request.into_parts().0, "application/grpc", status).await;
         }
         // A request is measured up to where the body of its answer begins.
         let (started, method) = (Instant::now(), request.method().clone());
         let answer = self.rest(request).await;
         let route = answer.extensions().get().map_or("", |MatchedRoute(path)| path.as_str());
         telemetry::http_request(&method, route, answer.status().as_u16(), started.elapsed());
+        answer
+    }
+
+    /// A refusal as gRPC and gRPC-Web have it: all in the headers.
+    async fn refuse_call(self, parts: Parts, media_type: &'static str, status: Status) -> Response<Body> {
+        let request = Request::from_parts(parts, tonic::body::Body::empty());
+        let mut answer = refused(self.failures, request, status).await.map(Body::new);
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         answer
     }
 
@@ -101,17 +122,16 @@ impl Answer for HttpDoor {
         request.extensions_mut().insert(ConnectInfo(peer));
         self.clone().answer(request.map(Body::new))
     }
+
+    fn refuse(&self, unreadable: &Unreadable) -> Response<Bytes> {
+        let mut answer = self.gateway.refuse_unread(self.port.unreadable(unreadable));
+        self.told.complete(&Asked::default(), answer.headers_mut());
+        answer
+    }
 }
 
 /// The calls of gRPC-Web are `POST`s with media types of their own.
 fn is_grpc_web(method: &Method, headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     *method == Method::POST && media_type.starts_with(b"application/grpc-web")
-}
-
-/// A refusal as gRPC-Web has it: all in the headers.
-fn refuse_web(error: Error) -> Response<Body> {
-    let mut answer = refuse(error).map(Body::new);
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc-web+proto"));
-    answer
 }

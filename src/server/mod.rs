@@ -1,6 +1,7 @@
 //! What stands between the network and the capabilities: listeners, the layers that each call passes, and the end of the process.
 
 pub mod admin;
+mod admin_door;
 pub mod aside;
 mod cors;
 pub mod drain;
@@ -10,6 +11,7 @@ mod health;
 mod http;
 pub mod layers;
 pub mod listener;
+mod ports;
 mod run;
 mod stack;
 mod tally;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
 use super::admin::{AdminThread, Pulse};
+use super::admin_door::AdminDoor;
 use super::aside::Aside;
 use super::cors::Cors;
 use super::drain::{Drain, Grace};
@@ -20,6 +21,7 @@ use super::health::Health;
 use super::http::HttpDoor;
 use super::layers::RateLimit;
 use super::listener::{self, Patience};
+use super::ports::Port;
 use super::stack::{Limits, Streams, layers, reflection, services};
 use super::{admin, health};
 use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, Quota, idempotency_queries};
@@ -117,7 +119,7 @@ pub async fn start(
 
     let mut doors = JoinSet::new();
     let traffic = Traffic::default();
-    open_doors(settings, (&db, &probe), authenticator, &drain, &traffic, (grpc, http), (&mut doors, &mut keepers)).await?;
+    open_doors(settings, (&db, &probe), authenticator, &drain, &traffic, (grpc, http, &addresses), (&mut doors, &mut keepers)).await?;
     let mut workers = JoinSet::new();
     if has(Role::Worker) {
         hire(&settings.worker, &db, instance.clone(), &traffic, &topics, &drain, &mut workers);
@@ -135,7 +137,9 @@ pub async fn start(
     keepers.spawn(pulse.clone().beat());
     let router = admin::router(readiness.clone(), pulse, metrics);
     let options = listener::Options::admin(patience(settings));
-    let admin = AdminThread::spawn(admin, router, readiness, options).map_err(Error::internal)?;
+    let public_url = settings.public_url.as_deref();
+    let door = AdminDoor::new(router, Port::admin(&addresses, public_url), public_url);
+    let admin = AdminThread::spawn(admin, door, readiness, options).map_err(Error::internal)?;
     let grace = Grace { notice: settings.drain_delay, in_all: settings.drain_timeout };
     Ok(Running { addresses, drain, grace, doors, workers, keepers, admin, stop_listening, listening })
 }
@@ -193,7 +197,7 @@ async fn open_doors(
     authenticator: Authenticator,
     drain: &Drain,
     traffic: &Traffic,
-    (grpc, http): (Option<TcpListener>, Option<TcpListener>),
+    (grpc, http, addresses): (Option<TcpListener>, Option<TcpListener>, &Addresses),
     (doors, keepers): (&mut JoinSet<()>, &mut JoinSet<()>),
 ) -> Result<()> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
@@ -218,6 +222,8 @@ async fn open_doors(
     keepers.spawn(hub.sequencer().clone().run());
     let sends_mail = settings.mail.smtp_url.is_some();
     let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners(), sends_mail };
+    let (told, failures) = limits.courtesy(&authenticator);
+    let public_url = settings.public_url.as_deref();
     let layers = layers(&limits, authenticator, &descriptors, drain.listeners(), traffic.clone());
     if let Some(listener) = http {
         let options = gateway::Options {
@@ -230,7 +236,8 @@ async fn open_doors(
         let routes = services(db, &streams, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
         let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options).map_err(Error::internal)?;
         let web = layers.layer(services(db, &streams, settings.max_body_bytes));
-        let door = HttpDoor::new(gateway, web, Cors::new(&settings.cors_origins));
+        let courtesy = (Port::rest(addresses), told.clone(), failures.clone());
+        let door = HttpDoor::new(gateway, web, Cors::new(&settings.cors_origins), courtesy);
         doors.spawn(listener::serve(listener, door, listening("HTTP", settings), drain.listeners()));
     }
     if let Some(listener) = grpc {
@@ -243,11 +250,17 @@ async fn open_doors(
         }
         let grpc = settings.grpc.clone();
         let options = listener::Options {
-            http1: false,
             age: (given(grpc.grpc_max_connection_age), given(grpc.grpc_max_connection_age_grace)),
             ..listening("gRPC", settings)
         };
-        doors.spawn(listener::serve(listener, Grpc(Aside::new().stack(layers.layer(routes))), options, drain.listeners()));
+        let door = Grpc {
+            stack: Aside::new().stack(layers.layer(routes)),
+            port: Port::grpc(addresses, public_url),
+            told,
+            failures,
+            base: public_url.unwrap_or_default().trim_end_matches('/').to_owned(),
+        };
+        doors.spawn(listener::serve(listener, door, options, drain.listeners()));
     }
     Ok(())
 }
@@ -278,7 +291,6 @@ fn listening(name: &'static str, settings: &Serve) -> listener::Options {
     }
     listener::Options {
         name,
-        http1: true,
         connections: (wanted.min(room), listeners.max_connections_per_address as usize),
         streams: listeners.max_streams_per_connection,
         patience: patience(settings),

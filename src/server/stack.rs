@@ -13,8 +13,8 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::layers::{
-    AroundLayer, Auth, Authorize, Bodies, Closing, Deadline, Failures, Idempotency, Keyless, Load, Methods, Panics, RateLimit, RequestIds,
-    Scopes, Share, Trace, Version,
+    AroundLayer, Auth, Authorize, Bodies, Closing, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics, RateLimit,
+    RequestIds, Scopes, Share, Told, Trace, Version,
 };
 use crate::access::{Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;
@@ -125,6 +125,14 @@ fn share(limits: &Limits, methods: Methods) -> Share {
     Share::new(methods, calls, streams, limits.shares.stream_silence_timeout)
 }
 
+impl Limits {
+    /// What completes failures, and what completes every answer.
+    pub fn courtesy(&self, authenticator: &Authenticator) -> (Told, Failures) {
+        let told = Told::new(authenticator.clone(), self.calls.clone());
+        (told, Failures::new(self.message_bytes, self.public_url.as_deref()))
+    }
+}
+
 /// What every call passes, from the outside in; `layers` says why in this order.
 pub fn layers(
     limits: &Limits,
@@ -134,10 +142,12 @@ pub fn layers(
     traffic: Traffic,
 ) -> impl Layer<Routes, Service = Stack> + Clone + Send + Sync + 'static {
     let methods = Methods::served();
+    let (told, failures) = limits.courtesy(&authenticator);
     let layers = ServiceBuilder::new()
         .layer(AroundLayer(RequestIds))
+        .layer(AroundLayer(told))
         .layer(AroundLayer(Trace::new(methods.clone())))
-        .layer(AroundLayer(Failures::new(limits.message_bytes, limits.public_url.as_deref())))
+        .layer(AroundLayer(failures))
         .layer(AroundLayer(Panics))
         .layer(AroundLayer(Closing::new(methods.clone(), closing)))
         .layer(AroundLayer(Keyless::new(methods.clone(), limits.reflection_streams)))
@@ -150,6 +160,7 @@ pub fn layers(
         .layer(AroundLayer(share(limits, methods)))
         .layer(AroundLayer(Idempotency::new(limits.kept)))
         .layer(AroundLayer(Bodies::new(limits.bodies.clone(), limits.message_bytes)))
+        .layer(AroundLayer(Forms))
         .into_inner();
     layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes.prepare()).map_err(BoxError::from)))
 }

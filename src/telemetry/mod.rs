@@ -189,10 +189,13 @@ where
     let spans = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with(NAME)).with_max_level_hint(LevelFilter::TRACE);
     // At `trace` the client of NATS logs what it says to the server, and that begins with its password.
     let silent = filter_fn(|metadata| !(metadata.target().starts_with("async_nats") && *metadata.level() == Level::TRACE));
+    // OpenTelemetry tells at `info` that it was started, which is nothing to know, least of all before a refusal to start.
+    let quiet = !options.log_filter.contains("opentelemetry");
+    let quiet = filter_fn(move |metadata| !(quiet && metadata.target().starts_with("opentelemetry") && *metadata.level() > Level::WARN));
     let traced = Targets::new().with_target(NAME, LevelFilter::INFO);
     let subscriber = Registry::default()
         .with(tracing_opentelemetry::layer().with_tracer(traces.tracer(NAME)).with_location(false).with_threads(false).with_filter(traced))
-        .with(logs::LogLayer::new(options.log_format, writer).with_filter(events.and(silent).or(spans)));
+        .with(logs::LogLayer::new(options.log_format, writer).with_filter(events.and(silent).and(quiet).or(spans)));
     Ok(subscriber.into())
 }
 

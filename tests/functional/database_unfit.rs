@@ -175,6 +175,65 @@ async fn a_role_with_rights_on_rows_alone_is_ready_and_cannot_migrate() {
     assert_refused(&["migrate", "--database-url", url.as_str()], "The role may not change the schema");
 }
 
+#[tokio::test]
+async fn an_address_that_leads_nowhere_is_refused_at_once_and_no_outage() {
+    let database = database().await;
+    let role = Role::create(&database);
+    let changed = |url: &str, change: &dyn Fn(&mut Url)| {
+        let mut url = Url::parse(url).unwrap();
+        change(&mut url);
+        String::from(url)
+    };
+    let absent = changed(&database.url, &|url| url.set_path("/no_such_database"));
+    let stranger = changed(&role.url, &|url| url.set_username("no_such_role").unwrap());
+    let wrong = changed(&database.url, &|url| url.set_query(Some("foo=bar")));
+    let odd = changed(&database.url, &|url| url.set_query(Some("sslmode=bogus")));
+    let cases = [
+        (absent, "names does not exist"),
+        (stranger, "`--database-url`"),
+        (wrong, "invalid URI query parameter: \"foo\""),
+        (odd, "invalid sslmode value: \"bogus\""),
+    ];
+    for (url, told) in &cases {
+        for command in [
+            &["serve", "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"] as &[&str],
+            &["migrate"],
+            &["key", "list"],
+        ] {
+            assert_refused(&[command, &["--database-url", url]].concat(), told);
+        }
+    }
+    let named = Url::parse(&database.url).unwrap().path()[1..].to_owned();
+    database.sql(&format!("REVOKE CONNECT ON DATABASE \"{named}\" FROM PUBLIC"));
+    assert_refused(&["serve", "--admin-addr=127.0.0.1:0", "--database-url", &role.url], "grant it CONNECT");
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_set_up_is_told_so_by_every_command() {
+    let empty = empty_database("").await;
+    let database = database().await;
+    let role = Role::create(&database);
+    for (url, told) in [(&empty.url, "`offboard migrate` brings it up to date"), (&role.url, "lacks a right that it needs")] {
+        for command in [["key", "list"].as_slice(), &["key", "create", "--org", "acme", "--scope", "admin"], &["events", "history"]] {
+            assert_refused(&[command, &["--database-url", url]].concat(), told);
+        }
+        let server = Server::start_on(url, &[], &[]).await;
+        let key = format!("Bearer sk_test_{}", "x".repeat(43));
+        let reply = http(server.addresses.http, "GET", "/v1/portfolios", &[("authorization", &key)], "").await;
+        assert_eq!((reply.status, reply.json()["code"].as_str()), (503, Some("unavailable")), "{}", reply.text());
+        assert!(reply.text().contains(told), "{}", reply.text());
+        let report = readiness(&server, 503).await;
+        assert!(report.to_string().contains("offboard migrate") || report.to_string().contains(told), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_to_start_is_all_that_is_said() {
+    let database = empty_database("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
+    let ended = run(&["serve", "--database-url", &database.url]);
+    assert_eq!((ended.code, ended.stderr.lines().count()), (Some(1), 1), "{}", ended.stderr);
+}
+
 /// Takes the migration away again that adds columns to a table.
 fn take_back(database: &Database) {
     let down = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/00000000000016_removed_entities/down.sql"));

@@ -1,5 +1,7 @@
 //! Callers without a key, and with keys that they made up: what they can have, and that others have the rest.
 
+use std::future::Future;
+
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
 use tokio_stream::wrappers::ReceiverStream;
@@ -94,6 +96,68 @@ async fn watches_of_health_are_few_and_checks_are_answered_beside_them() {
     assert_eq!((open.len(), refused), (32, 18), "one address has its part");
     HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
     assert!(reflect(channel, None).await.is_ok(), "reflection has places of its own");
+    world.call("EntityService/ListEntities", json!({})).await.unwrap();
+}
+
+/// A connection of its own from this host.
+fn channel_from(server: &Server, host: u8) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.addresses.grpc)).unwrap();
+    endpoint.local_address(Some([127, 0, 0, host].into())).connect_lazy()
+}
+
+/// Has every one of these hosts open so many streams at the same moment, each on a connection of its own, and keeps what was opened. How many each
+/// has that were answered and are still open.
+async fn opened_at_once<S, F>(hosts: u8, each: usize, open: impl Fn(u8) -> F) -> Vec<usize>
+where
+    S: Send + 'static,
+    F: Future<Output = Result<S, tonic::Status>> + Send + 'static,
+{
+    let begin = std::sync::Arc::new(tokio::sync::Barrier::new(usize::from(hosts) * each));
+    let opening = (0..hosts).flat_map(|host| (0..each).map(move |_| host)).map(|host| {
+        let (begin, opening) = (begin.clone(), open(host + 1));
+        tokio::spawn(async move {
+            begin.wait().await;
+            (host, opening.await)
+        })
+    });
+    let (mut counts, mut kept) = (vec![0; usize::from(hosts)], Vec::new());
+    for opened in futures::future::join_all(opening.collect::<Vec<_>>()).await {
+        match opened.unwrap() {
+            (host, Ok(stream)) => {
+                counts[usize::from(host)] += 1;
+                kept.push(stream);
+            }
+            (_, Err(status)) => assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}"),
+        }
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_come_at_once_no_more_than_the_caps_are_let_in() {
+    let world = World::start_with(Door::Grpc, &["--max-reflection-streams=40"]).await;
+    for round in 0..3 {
+        // 32 of 256 watches for an address: nine of them would have more than all.
+        let watches = opened_at_once(10, 48, |host| {
+            let channel = channel_from(&world.server, host);
+            async move {
+                let mut watch = HealthClient::new(channel).watch(HealthCheckRequest::default()).await?.into_inner();
+                watch.message().await?;
+                Ok(watch)
+            }
+        });
+        // A quarter of 40 streams.
+        let streams = opened_at_once(6, 20, |host| {
+            let channel = channel_from(&world.server, host);
+            async move { reflect(channel, None).await }
+        });
+        let (watches, streams) = tokio::join!(watches, streams);
+        let (of_watches, of_streams) = (watches.iter().sum::<usize>(), streams.iter().sum::<usize>());
+        assert!(watches.iter().all(|count| *count <= 32) && of_watches <= 256, "{watches:?}");
+        assert!(streams.iter().all(|count| *count <= 10) && of_streams <= 40, "{streams:?}");
+        // Later some of those before may not have left yet.
+        assert!(round > 0 || (of_watches, of_streams) == (256, 40), "{watches:?} {streams:?}");
+    }
     world.call("EntityService/ListEntities", json!({})).await.unwrap();
 }
 

@@ -104,6 +104,7 @@ async fn every_fault_of_path_query_and_body_is_told_at_once_in_the_spelling_of_t
     let expected = [
         ("shared_compliance_calendar", "invalid_type"),
         ("Name", "unknown_field"),
+        ("name", "required"),
         ("dryRun", "unknown_parameter"),
         ("nmae", "unknown_parameter"),
     ];

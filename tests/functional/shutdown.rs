@@ -146,3 +146,12 @@ async fn an_idle_server_ends_well_by_either_signal() {
         until("no connection is left", || world.database.count(left) == 0).await;
     }
 }
+
+#[tokio::test]
+async fn an_idle_server_without_time_to_drain_ends_without_a_warning() {
+    let mut world = World::start_with(Door::Rest, &["--drain-timeout=0", "--drain-delay=0"]).await;
+    world.call("PortfolioService/ListPortfolios", json!({})).await.unwrap();
+    assert!(world.server.terminate().await.success());
+    let log = world.server.log();
+    assert!(!log.contains("cut off") && !log.contains("left to another") && !log.contains("left behind"), "{log}");
+}

@@ -1,9 +1,10 @@
 //! Stands in for the crate of this name between diesel and libpq: `[patch.crates-io]` of the workspace puts it there.
 //!
-//! It declares what diesel calls, as the original does, and changes two functions:
+//! It declares what diesel calls, as the original does, changes two functions, and adds one:
 //!
 //! - [`PQresultErrorField`] answers a question for the *column* of an error with its *SQLSTATE*. diesel reads the SQLSTATE and keeps it to itself,
 //!   but hands on the column, which nobody here asks for. So the error itself carries its number, on whatever thread it is read.
+//! - [`refused_by`] tells the SQLSTATE by which a server refuses a connection, which libpq writes into a message and nowhere else.
 //! - [`PQconnectdb`] shows the socket of a new connection to whoever opens it by [`establish`], so that a wait on a peer that is silent can be
 //!   ended from outside: libpq itself waits for ever.
 //!
@@ -15,8 +16,9 @@
 extern crate pq_src;
 
 use std::cell::RefCell;
-use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_short, c_uint, c_ulong, c_void};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 pub type Oid = c_uint;
 
@@ -104,6 +106,9 @@ mod original {
 
     unsafe extern "C" {
         pub fn PQconnectdb(conninfo: *const c_char) -> *mut PGconn;
+        pub fn PQconnectStart(conninfo: *const c_char) -> *mut PGconn;
+        pub fn PQconnectPoll(conn: *mut PGconn) -> c_int;
+        pub fn PQsetErrorVerbosity(conn: *mut PGconn, verbosity: c_int) -> c_int;
         pub fn PQsocket(conn: *const PGconn) -> c_int;
         pub fn PQbackendPID(conn: *const PGconn) -> c_int;
         pub fn PQresultErrorField(res: *const PGresult, fieldcode: c_int) -> *mut c_char;
@@ -221,4 +226,65 @@ pub fn establish<T>(shown: impl FnOnce(Connected) + 'static, open: impl FnOnce()
     // There is none any more, unless `open` did not get as far as libpq.
     drop(WAITING.take());
     opened
+}
+
+/// What `PQconnectPoll` says, from `libpq-fe.h`.
+const POLLING_FAILED: c_int = 0;
+const POLLING_READING: c_int = 1;
+const POLLING_OK: c_int = 3;
+/// Messages that have the severity and the SQLSTATE alone.
+const ERRORS_SQLSTATE: c_int = 3;
+
+#[repr(C)]
+struct PollFd {
+    fd: c_int,
+    events: c_short,
+    revents: c_short,
+}
+
+const POLLIN: c_short = 1;
+const POLLOUT: c_short = 4;
+
+unsafe extern "C" {
+    fn poll(fds: *mut PollFd, count: c_ulong, milliseconds: c_int) -> c_int;
+}
+
+/// The SQLSTATE by which the server of this address refuses a connection. None if it does not, or not within this time, or if there is no server.
+#[must_use]
+pub fn refused_by(conninfo: &CStr, patience: Duration) -> Option<[u8; 5]> {
+    // SAFETY: the text ends in a null byte. libpq allows what follows for a connection of any state and for null, until it is finished; the message is
+    // read before that.
+    unsafe {
+        let connection = original::PQconnectStart(conninfo.as_ptr());
+        original::PQsetErrorVerbosity(connection, ERRORS_SQLSTATE);
+        let message = is_refused(connection, Instant::now() + patience).then(|| CStr::from_ptr(PQerrorMessage(connection)).to_bytes());
+        let number = message.and_then(|message| message.trim_ascii_end().last_chunk::<5>().copied());
+        PQfinish(connection);
+        number.filter(|number| number.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()))
+    }
+}
+
+/// Goes on with connecting until that fails, which it tells, or has succeeded or takes too long.
+///
+/// # Safety
+///
+/// `connection` is one that was started and is not finished yet, or null.
+unsafe fn is_refused(connection: *mut PGconn, ends: Instant) -> bool {
+    let mut wants = POLLOUT;
+    // SAFETY: the caller's promise is the one that libpq asks for; the descriptor is libpq's, and is only waited for.
+    unsafe {
+        while PQstatus(connection) != ConnStatusType::CONNECTION_BAD {
+            let left = c_int::try_from(ends.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(c_int::MAX);
+            let mut socket = PollFd { fd: original::PQsocket(connection), events: wants, revents: 0 };
+            if left == 0 || poll(&raw mut socket, 1, left) <= 0 {
+                return false;
+            }
+            match original::PQconnectPoll(connection) {
+                POLLING_FAILED => return true,
+                POLLING_OK => return false,
+                polled => wants = if polled == POLLING_READING { POLLIN } else { POLLOUT },
+            }
+        }
+    }
+    false
 }

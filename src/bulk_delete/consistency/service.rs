@@ -50,8 +50,8 @@ pub async fn list_findings(
     let mut faults = Violations::new();
     let seal = db.seal().await?;
     let page: Page<(i32, i64)> = Page::check(seal, &realm, "TaskFindings", &request, (size, &token), FINDINGS, &mut faults);
-    let filter = check_filter(&queries::FINDING, &request.filter, &mut faults)?;
-    faults.check()?;
+    let filter = check_filter(&queries::FINDING, &request.filter, &mut faults);
+    let filter = faults.check_with(filter)?;
     let (after, limit) = (page.after().copied().unwrap_or_default(), page.limit());
     let found = db.run(move |connection| queries::findings(connection, &realm, (id, filter.as_ref()), after, limit)).await?;
     let mut findings = found.ok_or_else(|| no_task(&request.task_id))?;

@@ -3,6 +3,7 @@
 use tonic::Status;
 use tonic_types::{FieldViolation, StatusExt};
 
+use crate::cli::client::told;
 use crate::error::{Code, Error, Violation};
 
 /// The fields of requests, as they are given on the command line.
@@ -30,12 +31,11 @@ pub fn refused(status: Status) -> Error {
         return Error::validation(faults.iter().map(violation).collect());
     }
     let code = details.error_info().and_then(|info| Code::from_reason(&info.reason)).unwrap_or_else(|| Code::from_grpc(status.code()));
-    let message = if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() };
-    Error::new(code, message)
+    Error::new(code, told(&status))
 }
 
 fn violation(fault: &FieldViolation) -> Violation {
-    Violation { field: flag(&fault.field), code: "invalid", description: fault.description.clone() }
+    Violation { field: flag(&fault.field), code: "invalid".into(), description: fault.description.clone() }
 }
 
 /// The flag that a field was given by; a field that has none stays as it is.

@@ -222,13 +222,13 @@ mod tests {
         let faults = |text: &str| {
             let mut faults = Violations::new();
             let path = check_attribute(text, &mut faults);
-            (path.map(|path| path.canonical), faults.as_slice().first().map(|fault| fault.code))
+            (path.map(|path| path.canonical), faults.as_slice().first().map(|fault| fault.code.clone()))
         };
         assert_eq!(faults("'Address'.City"), (Some("Address.City".to_owned()), None));
-        assert_eq!(faults(""), (None, Some("required")));
-        assert_eq!(faults("a b"), (None, Some("invalid")));
-        assert_eq!(faults(&"a".repeat(257)), (None, Some("too_long")));
-        assert_eq!(faults(&"a b".repeat(85)), (None, Some("invalid")));
+        assert_eq!(faults(""), (None, Some("required".into())));
+        assert_eq!(faults("a b"), (None, Some("invalid".into())));
+        assert_eq!(faults(&"a".repeat(257)), (None, Some("too_long".into())));
+        assert_eq!(faults(&"a b".repeat(85)), (None, Some("invalid".into())));
         assert_eq!(faults(&format!("'{}'", "a ".repeat(127))), (Some(format!("'{}'", "a ".repeat(127))), None));
     }
 }

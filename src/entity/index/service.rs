@@ -74,8 +74,8 @@ impl Service for AttributeIndexService {
         let mut faults = Violations::new();
         let seal = self.db.seal().await?;
         let page: Page<String> = Page::check(seal, &realm, "AttributeIndexes", &request, (size, &token), PAGES, &mut faults);
-        let filter = check_filter(&queries::ATTRIBUTE_INDEX, &request.filter, &mut faults)?;
-        faults.check()?;
+        let filter = check_filter(&queries::ATTRIBUTE_INDEX, &request.filter, &mut faults);
+        let filter = faults.check_with(filter)?;
         let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
         let mut found = self.db.run(move |connection| queries::list(connection, &realm, filter.as_ref(), &after, limit)).await?;
         let next_page_token = page.cut(&mut found, |last| last.attribute.clone())?;

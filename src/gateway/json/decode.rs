@@ -141,7 +141,10 @@ impl<'s, 'j> Decoder<'s, 'j> {
             }
             Cardinality::Single { .. } => self.value(&field.shape, peek),
             Cardinality::List => {
-                let list = self.list(field.max_items, peek, |decoder, peek| decoder.element(&field.shape, peek))?;
+                // What cannot be read has its place all the same, by which faults of those behind it are told.
+                let filler = Value::default_value(&field.descriptor.kind());
+                let element = |decoder: &mut Self, peek| Ok(decoder.element(&field.shape, peek)?.or_else(|| Some(filler.clone())));
+                let list = self.list(field.max_items, peek, element)?;
                 if field.filled && list.as_ref().is_some_and(Vec::is_empty) {
                     self.fault(Fault::empty());
                 }

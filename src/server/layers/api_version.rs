@@ -5,9 +5,8 @@ use tonic::body::Body;
 
 use super::around::{Around, Inner};
 use super::refuse;
+use super::told::API_VERSION as HEADER;
 use crate::access::{ApiVersion, Caller};
-
-const HEADER: &str = "api-version";
 
 /// Puts the [`ApiVersion`] of the call among its extensions: the one that the call names, or the one that its key is pinned to. Every answer
 /// tells it. A version that there is not is refused.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::ConnectInfo;
-use http::{HeaderMap, Request, Response};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response};
 use prost_reflect::{DescriptorPool, Value};
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
@@ -81,7 +81,7 @@ impl Around for Auth {
     async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         let Some(asks) = self.asks(request.uri().path()) else { return inner.call(request).await };
         let presented = credential(request.headers()).map(str::to_owned);
-        let address = peer(&request);
+        let address = peer(request.extensions());
         match self.admit(presented, address, asks).await {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
@@ -122,26 +122,47 @@ impl Around for Authorize {
     }
 }
 
-/// What the caller presents: `Authorization: Bearer SECRET` or `apikey: SECRET`; the former counts if both are there.
-fn credential(headers: &HeaderMap) -> Result<&str, Error> {
-    let invalid = |message: &str| Error::new(Code::InvalidCredentials, message);
-    if let Some(value) = headers.get(http::header::AUTHORIZATION) {
-        let value = value.to_str().map_err(|_| invalid("The header `authorization` is not readable."))?;
-        let (scheme, secret) = value.split_once(' ').unwrap_or((value, ""));
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(invalid("The header `authorization` must be `Bearer` and a key."));
+/// What the caller presents: `Authorization: Bearer SECRET` or `apikey: SECRET`; both, where they say the same. Who presents two credentials is
+/// refused: of what stands between, one may have gone by the first and the other by the second.
+pub(super) fn credential(headers: &HeaderMap) -> Result<&str, Error> {
+    let bearer = only(headers, http::header::AUTHORIZATION)?.map(bearer).transpose()?;
+    let apikey = only(headers, HeaderName::from_static("apikey"))?.map(|value| readable(value, "apikey").map(str::trim)).transpose()?;
+    match (bearer, apikey) {
+        (Some(bearer), Some(apikey)) if bearer != apikey => {
+            Err(invalid("The headers `authorization` and `apikey` present two credentials; send one."))
         }
-        return Ok(secret.trim());
-    }
-    match headers.get("apikey") {
-        Some(value) => value.to_str().map(str::trim).map_err(|_| invalid("The header `apikey` is not readable.")),
-        None => Err(Error::new(Code::AuthenticationRequired, "Send a key as `Authorization: Bearer KEY` or `apikey: KEY`.")),
+        (Some(secret), _) | (None, Some(secret)) => Ok(secret),
+        (None, None) => Err(Error::new(Code::AuthenticationRequired, "Send a key as `Authorization: Bearer KEY` or `apikey: KEY`.")),
     }
 }
 
+fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, Error> {
+    let mut values = headers.get_all(&name).iter();
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(invalid(format!("The header `{name}` is given twice; send one credential."))),
+        (value, None) => Ok(value),
+    }
+}
+
+fn bearer(value: &HeaderValue) -> Result<&str, Error> {
+    let value = readable(value, "authorization")?;
+    let (scheme, secret) = value.split_once(' ').unwrap_or((value, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(invalid("The header `authorization` must be `Bearer` and a key."));
+    }
+    Ok(secret.trim())
+}
+
+fn readable<'v>(value: &'v HeaderValue, name: &str) -> Result<&'v str, Error> {
+    value.to_str().map_err(|_| invalid(format!("The header `{name}` is not readable.")))
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Code::InvalidCredentials, message)
+}
+
 /// Where the call comes from: the peer of the gRPC connection, or that of the HTTP connection behind the gateway.
-pub(super) fn peer(request: &Request<Body>) -> Option<IpAddr> {
-    let extensions = request.extensions();
+pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
     let over_http = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     over_http.or_else(|| extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr).map(|address| address.ip()))
 }
@@ -167,5 +188,22 @@ mod tests {
         assert_eq!(code(&headers("apikey", "sk")), Ok("sk".to_owned()));
         assert_eq!(code(&headers("authorization", "Basic eDp5")), Err(Code::InvalidCredentials));
         assert_eq!(code(&HeaderMap::new()), Err(Code::AuthenticationRequired));
+    }
+
+    #[test]
+    fn who_presents_two_credentials_is_refused() {
+        let code = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
+            credential(&headers).map(str::to_owned).map_err(|error| error.code())
+        };
+        let (one, other) = (("authorization", "Bearer sk_1"), ("authorization", "Bearer sk_2"));
+        assert_eq!(code(&[one, ("apikey", "sk_1")]), Ok("sk_1".to_owned()), "one credential, said twice");
+        for two in [vec![one, other], vec![one, one], vec![one, ("apikey", "sk_2")], vec![("apikey", "sk_1"), ("apikey", "sk_1")]] {
+            assert_eq!(code(&two), Err(Code::InvalidCredentials), "{two:?}");
+        }
+        assert_eq!(code(&[("authorization", "Basic x"), ("apikey", "sk_1")]), Err(Code::InvalidCredentials));
     }
 }

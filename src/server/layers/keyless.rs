@@ -57,7 +57,7 @@ impl Around for Keyless {
             return inner.call(request).await;
         };
         let (tally, limit) = self.places(path, streaming);
-        let Ok(place) = tally.enter(peer(&request)) else {
+        let Ok(place) = tally.enter(peer(request.extensions())) else {
             limit.reached();
             return Ok(refuse(Error::unavailable("Too many calls without a key at once; try again in a moment.")));
         };

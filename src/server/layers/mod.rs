@@ -3,19 +3,21 @@
 //! The gRPC listener and the gateway use one and the same stack, so that nothing of this exists twice. From the outside in:
 //!
 //! 1. [`request_id`] gives the call an id, that everything below refers to;
-//! 2. [`trace`] makes its span, its measurement and its line in the log, and so must see the answer as the caller gets it;
-//! 3. [`status`] completes every failure, whoever it is from, to what the error catalogue promises;
-//! 4. [`panic`] makes a failure of a panic;
-//! 5. [`closing`] refuses what comes too late;
-//! 6. [`keyless`] bounds what needs no key;
-//! 7. [`deadline`] ends what takes too long;
-//! 8. [`auth`] finds out who calls, and whether they may;
-//! 9. [`load`] refuses what is too much;
-//! 10. [`rate_limit`] refuses a key that calls too often;
-//! 11. [`api_version`] finds the version that the call speaks;
-//! 12. [`share`] refuses what is more than the share of a key or a realm, and says for whom everything further in works;
-//! 13. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
-//! 14. [`bodies`] pays for the messages of the call, which the caller's realm has a share for.
+//! 2. [`told`] adds to an answer what every one tells and a refusal of those below may lack;
+//! 3. [`trace`] makes its span, its measurement and its line in the log, and so must see the answer as the caller gets it;
+//! 4. [`status`] completes every failure, whoever it is from, to what the error catalogue promises;
+//! 5. [`panic`] makes a failure of a panic;
+//! 6. [`closing`] refuses what comes too late;
+//! 7. [`keyless`] bounds what needs no key;
+//! 8. [`deadline`] ends what takes too long;
+//! 9. [`auth`] finds out who calls, and whether they may;
+//! 10. [`load`] refuses what is too much;
+//! 11. [`rate_limit`] refuses a key that calls too often;
+//! 12. [`api_version`] finds the version that the call speaks;
+//! 13. [`share`] refuses what is more than the share of a key or a realm, and says for whom everything further in works;
+//! 14. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
+//! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
+//! 16. [`forms`] has nothing done for a request that could not be read wholly.
 
 pub mod api_version;
 pub mod around;
@@ -23,6 +25,7 @@ pub mod auth;
 pub mod bodies;
 pub mod closing;
 pub mod deadline;
+pub mod forms;
 pub mod idempotency;
 pub mod keyless;
 pub mod load;
@@ -34,11 +37,15 @@ pub mod share;
 pub mod status;
 #[cfg(test)]
 mod testing;
+pub mod told;
 pub mod trace;
 
-use http::{HeaderMap, Response};
+use std::convert::Infallible;
+
+use http::{HeaderMap, Request, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tower::{Layer, ServiceExt};
 
 use crate::error::Error;
 
@@ -48,6 +55,7 @@ pub use auth::{Auth, Authorize, Scopes};
 pub use bodies::Bodies;
 pub use closing::Closing;
 pub use deadline::Deadline;
+pub use forms::Forms;
 pub use idempotency::Idempotency;
 pub use keyless::Keyless;
 pub use load::Load;
@@ -57,6 +65,7 @@ pub use rate_limit::RateLimit;
 pub use request_id::{RequestId, RequestIds};
 pub use share::Share;
 pub use status::Failures;
+pub use told::{Asked, Told};
 pub use trace::Trace;
 
 /// How the paths of health begin. It is answered in any case: an orchestrator that cannot ask how the service is would end it for being busy,
@@ -66,6 +75,13 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 /// The answer that a layer gives in place of the service: the error as a gRPC response without a message.
 pub fn refuse(error: Error) -> Response<Body> {
     Status::from(error).into_http()
+}
+
+/// The answer to a request that is refused before any layer, completed as those further in are.
+pub async fn refused(failures: Failures, request: Request<Body>, status: Status) -> Response<Body> {
+    let refusing = tower::service_fn(move |_: Request<Body>| std::future::ready(Ok::<_, Infallible>(status.clone().into_http())));
+    let answer = AroundLayer(RequestIds).layer(AroundLayer(failures).layer(refusing)).oneshot(request).await;
+    answer.unwrap_or_else(|never| match never {})
 }
 
 /// The gRPC status in headers or trailers.

@@ -30,21 +30,31 @@ type Buckets = RateLimiter<Uuid, HashMapStateStore<Uuid>, DefaultClock, StateInf
 /// holds; `x-ratelimit-remaining`, those that are left; `x-ratelimit-reset`, in how many seconds the bucket is full again.
 #[derive(Clone)]
 pub struct RateLimit {
-    buckets: Option<Arc<Buckets>>,
+    buckets: Option<(NonZeroU32, Arc<Buckets>)>,
 }
 
 impl RateLimit {
     /// So many calls a second for each key, and as many at once. None: no limit, and no word of it.
     pub fn new(per_second: Option<NonZeroU32>) -> Self {
-        let buckets = per_second.map(|limit| Arc::new(RateLimiter::hashmap(Quota::per_second(limit)).with_middleware()));
+        let buckets = per_second.map(|limit| (limit, Arc::new(RateLimiter::hashmap(Quota::per_second(limit)).with_middleware())));
         RateLimit { buckets }
+    }
+
+    /// What a caller is told whose call was refused before it was counted: it counts now, if the key is known. Without one the bucket is full.
+    pub fn tell(&self, key: Option<Uuid>) -> HeaderMap {
+        let Some((limit, buckets)) = &self.buckets else { return HeaderMap::new() };
+        match key.map(|key| buckets.check_key(&key)) {
+            Some(Ok(state)) => told(&state),
+            Some(Err(_)) => used_up(*limit),
+            None => headers(limit.get(), limit.get(), Duration::ZERO),
+        }
     }
 
     /// Forgets keys whose bucket is full, until it is dropped.
     pub async fn forget(self) {
         loop {
             tokio::time::sleep(FORGET_EVERY).await;
-            if let Some(buckets) = &self.buckets {
+            if let Some((_, buckets)) = &self.buckets {
                 buckets.retain_recent();
                 buckets.shrink_to_fit();
             }
@@ -55,7 +65,7 @@ impl RateLimit {
 impl Around for RateLimit {
     async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         let key = request.extensions().get::<Caller>().map(|caller| caller.key_id);
-        let (Some(buckets), Some(key)) = (self.buckets, key) else { return inner.call(request).await };
+        let (Some((limit, buckets)), Some(key)) = (self.buckets, key) else { return inner.call(request).await };
         let (headers, mut response) = match buckets.check_key(&key) {
             Ok(state) => (told(&state), inner.call(request).await?),
             Err(not_until) => {
@@ -63,8 +73,7 @@ impl Around for RateLimit {
                 let wait = not_until.wait_time_from(DefaultClock::default().now());
                 let message = "This key makes too many calls; try again later.";
                 let error = Error::new(Code::RateLimitExceeded, message).retry_after(wait);
-                let quota = not_until.quota();
-                (headers(quota.burst_size().get(), 0, quota.burst_size_replenished_in()), refuse(error))
+                (used_up(limit), refuse(error))
             }
         };
         response.headers_mut().extend(headers);
@@ -75,6 +84,10 @@ impl Around for RateLimit {
 fn told(state: &StateSnapshot) -> HeaderMap {
     let (limit, left) = (state.quota().burst_size().get(), state.remaining_burst_capacity());
     headers(limit, left, state.quota().replenish_interval() * (limit - left))
+}
+
+fn used_up(limit: NonZeroU32) -> HeaderMap {
+    headers(limit.get(), 0, Quota::per_second(limit).burst_size_replenished_in())
 }
 
 fn headers(limit: u32, left: u32, full_in: Duration) -> HeaderMap {

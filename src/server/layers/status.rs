@@ -21,9 +21,11 @@ const UNREADABLE: &[&str] = &[
     "Error decompressing",
     "Unexpected EOF decoding",
     "Missing request message",
-    // Of gRPC-Web: base64 that is none or breaks off, and bodies that cannot be read to their end.
-    "tonic-web: ",
+    GRPC_WEB,
 ];
+
+/// How its part for gRPC-Web begins, whose text form it cannot read where that is no base64, or breaks off.
+const GRPC_WEB: &str = "tonic-web: ";
 
 /// How many bytes of faults a failure tells over a network. gRPC puts them into the trailers, of which clients take 8 or 16 KiB in all: past
 /// that some give up the whole connection. Base64 makes what is told a third longer.
@@ -119,7 +121,11 @@ impl Completion {
         match code {
             Code::Internal if UNREADABLE.iter().any(|beginning| foreign.message().starts_with(beginning)) => {
                 tracing::debug!(reason = foreign.message(), "a message cannot be read");
-                Error::new(error::Code::ValidationFailed, "The message cannot be read as one that this method takes.").into()
+                let message = match foreign.message().starts_with(GRPC_WEB) {
+                    true => "The body is not base64, or breaks off; `application/grpc-web-text` is base64 of whole messages.",
+                    false => "The message cannot be read as one that this method takes.",
+                };
+                Error::new(error::Code::ValidationFailed, message).into()
             }
             Code::Internal | Code::Unknown | Code::DataLoss => Error::internal(foreign.message()).into(),
             Code::OutOfRange | Code::ResourceExhausted => {

@@ -106,15 +106,15 @@ impl Reserve {
 }
 
 /// Lets something be told now and then.
-#[derive(Default)]
-struct Seldom {
+#[derive(Debug, Default)]
+pub struct Seldom {
     told: Option<Instant>,
     times: u64,
 }
 
 impl Seldom {
     /// How often it has happened since it was told last, if it is to be told now.
-    fn tell(&mut self) -> Option<u64> {
+    pub fn tell(&mut self) -> Option<u64> {
         self.times += 1;
         if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
             return None;

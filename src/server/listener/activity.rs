@@ -45,7 +45,10 @@ pub struct Activity {
     opened: Instant,
     received: AtomicU64,
     is_http2: AtomicBool,
+    is_tls: AtomicBool,
+    is_confusing: AtomicBool,
     has_ended: AtomicBool,
+    is_answering: AtomicBool,
     requests: AtomicUsize,
     head_since: AtomicU64,
     idle_since: AtomicU64,
@@ -61,6 +64,9 @@ impl Activity {
             opened: Instant::now(),
             received: AtomicU64::new(0),
             is_http2: AtomicBool::new(false),
+            is_tls: AtomicBool::new(false),
+            is_confusing: AtomicBool::new(false),
+            is_answering: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             head_since: AtomicU64::new(0),
@@ -88,6 +94,8 @@ impl Activity {
         if self.received.fetch_add(bytes.len() as u64, Relaxed) == 0 {
             // No method of HTTP/1.1 is called so, and a shorter beginning waits for more in either protocol.
             self.is_http2.store(bytes.starts_with(b"PRI "), Relaxed);
+            // A record of a handshake (RFC 8446, section 5.1); no method of HTTP begins so.
+            self.is_tls.store(bytes.starts_with(b"\x16\x03"), Relaxed);
         }
         if self.requests.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
             self.head_since.store(self.now(), Relaxed);
@@ -111,6 +119,7 @@ impl Activity {
             self.is_http2.store(true, Relaxed);
         }
         self.requests.fetch_add(1, Relaxed);
+        self.is_answering.store(true, Relaxed);
         self.head_since.store(0, Relaxed);
     }
 
@@ -125,6 +134,33 @@ impl Activity {
     /// Whether requests are being answered.
     pub fn is_busy(&self) -> bool {
         self.requests.load(Relaxed) > 0
+    }
+
+    /// All that was written so far is on its way.
+    pub fn flushed(&self) {
+        if !self.is_busy() {
+            self.is_answering.store(false, Relaxed);
+        }
+    }
+
+    /// Whether what is written belongs to the answer of a request.
+    pub fn is_answering(&self) -> bool {
+        self.is_answering.load(Relaxed)
+    }
+
+    /// A head that was received says twice how its body ends.
+    pub fn confuse(&self) {
+        self.is_confusing.store(true, Relaxed);
+    }
+
+    /// Whether [`Activity::confuse`] was called.
+    pub fn is_confusing(&self) -> bool {
+        self.is_confusing.load(Relaxed)
+    }
+
+    /// Whether it begins as TLS does.
+    pub fn is_tls(&self) -> bool {
+        self.is_tls.load(Relaxed)
     }
 
     /// Whether something waits to be read by the peer.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -14,8 +14,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
+use super::accept::Seldom;
 use super::activity::{Activity, Due, Patience};
 use super::io::Socket;
+use super::refusal::{Refuse, Unreadable};
 use super::requests::Requests;
 use crate::limits::listeners::{DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARDED_SECONDS, IDLE_TIME};
 
@@ -37,6 +39,8 @@ pub struct Connection<A> {
     pub patience: Patience,
     pub age: (Option<Duration>, Option<Duration>),
     pub closing: CancellationToken,
+    /// The listener, and when it last told of a client that speaks TLS.
+    pub tls: (&'static str, Arc<Mutex<Seldom>>),
 }
 
 /// How a connection ended.
@@ -52,7 +56,8 @@ impl<A: Answer> Connection<A> {
     /// Answers its requests until it ends.
     pub async fn run(self) {
         let activity = Arc::new(Activity::new());
-        let (socket, returned) = Socket::new(self.stream, activity.clone());
+        let refuse = refuse(self.answer.clone(), self.peer, activity.clone(), self.tls);
+        let (socket, returned) = Socket::new(self.stream, activity.clone(), refuse);
         let requests = Requests::new(self.answer, self.peer, activity.clone());
         let ended = {
             let mut protocol = pin!(self.builder.serve_connection(TokioIo::new(socket), requests));
@@ -115,6 +120,20 @@ impl<A: Answer> Connection<A> {
             discard(stream, &self.closing).await;
         }
     }
+}
+
+/// What answers what is no request.
+fn refuse<A: Answer>(answer: A, peer: SocketAddr, activity: Arc<Activity>, tls: (&'static str, Arc<Mutex<Seldom>>)) -> Refuse {
+    Box::new(move |status| {
+        let unreadable = Unreadable { status, is_tls: activity.is_tls() };
+        let (listener, told) = &tls;
+        if unreadable.is_tls
+            && let Some(times) = told.lock().unwrap_or_else(PoisonError::into_inner).tell()
+        {
+            tracing::warn!(listener, address = %peer.ip(), times, "a client speaks TLS, and the listener does not");
+        }
+        answer.refuse(&unreadable)
+    })
 }
 
 /// Reads and throws away what a client is still sending that was answered already. Closing a socket at which something has come that nobody

@@ -3,27 +3,33 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::activity::Activity;
+use super::heads::Heads;
+use super::refusal::{Refusal, Refuse};
 
 /// A socket in use.
 pub struct Socket {
     /// There until this is dropped.
     stream: Option<TcpStream>,
     activity: Arc<Activity>,
+    heads: Heads,
+    refusal: Refusal,
     back: Option<oneshot::Sender<TcpStream>>,
 }
 
 impl Socket {
-    /// Notes what passes in `activity`; the receiver has the stream once the socket is dropped.
-    pub fn new(stream: TcpStream, activity: Arc<Activity>) -> (Self, oneshot::Receiver<TcpStream>) {
+    /// Notes what passes in `activity`, and has what is no request answered by `refuse`; the receiver has the stream once the socket is dropped.
+    pub fn new(stream: TcpStream, activity: Arc<Activity>, refuse: Refuse) -> (Self, oneshot::Receiver<TcpStream>) {
         let (back, returned) = oneshot::channel();
-        (Socket { stream: Some(stream), activity, back: Some(back) }, returned)
+        let (heads, refusal) = (Heads::default(), Refusal::new(refuse));
+        (Socket { stream: Some(stream), activity, heads, refusal, back: Some(back) }, returned)
     }
 
     fn stream(&mut self) -> Pin<&mut TcpStream> {
@@ -33,6 +39,26 @@ impl Socket {
     fn sent(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.activity.sent(poll.is_ready());
         poll
+    }
+
+    /// Whether the protocol writes a refusal of its own, or something behind one.
+    fn is_refusal(&mut self, bytes: &[u8]) -> bool {
+        let is_outside = !self.activity.is_answering() && !self.activity.is_http2();
+        self.refusal.is_made() || is_outside && self.refusal.replaces(bytes, self.heads.are_at_first_line())
+    }
+
+    /// Sends what stands in place of a refusal, if there was one.
+    fn poll_refusal(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Socket { stream: Some(stream), activity, refusal, .. } = self else { return Poll::Ready(Ok(())) };
+        while let Some(left) = refusal.left() {
+            let poll = Pin::new(&mut *stream).poll_write(context, left);
+            activity.sent(poll.is_ready());
+            match ready!(poll)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => left.advance(sent),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -50,7 +76,11 @@ impl AsyncRead for Socket {
         let before = buffer.filled().len();
         let poll = self.stream().poll_read(context, buffer);
         if matches!(poll, Poll::Ready(Ok(()))) && buffer.capacity() > before {
-            self.activity.received(&buffer.filled()[before..]);
+            let bytes = &buffer.filled()[before..];
+            self.activity.received(bytes);
+            if !self.activity.is_http2() && self.heads.say_twice(bytes) {
+                self.activity.confuse();
+            }
         }
         poll
     }
@@ -58,11 +88,17 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_refusal(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let poll = self.stream().poll_write(context, bytes);
         self.sent(poll)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.is_refusal(bytes.first().map_or(&[], |first| first)) {
+            return Poll::Ready(Ok(bytes.iter().map(|part| part.len()).sum()));
+        }
         let poll = self.stream().poll_write_vectored(context, bytes);
         self.sent(poll)
     }
@@ -72,10 +108,16 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(context)
+        ready!(self.poll_refusal(context))?;
+        let poll = self.stream().poll_flush(context);
+        if matches!(poll, Poll::Ready(Ok(()))) {
+            self.activity.flushed();
+        }
+        poll
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(context))?;
         self.stream().poll_shutdown(context)
     }
 }

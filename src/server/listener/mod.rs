@@ -7,11 +7,14 @@
 mod accept;
 mod activity;
 mod connection;
+mod heads;
 mod io;
+mod refusal;
 mod requests;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,8 +27,9 @@ use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
 pub use self::accept::open_files;
-use self::accept::{Accepted, Acceptor};
+use self::accept::{Accepted, Acceptor, Seldom};
 pub use self::activity::Patience;
+pub use self::refusal::Unreadable;
 pub use self::requests::{Arrival, Arriving};
 use super::tally::{Full, Tally};
 use crate::limits::Limit;
@@ -45,6 +49,9 @@ pub trait Answer: Clone + Send + Sync + 'static {
 
     /// Answers a request of this peer.
     fn answer(&self, request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
+
+    /// Answers what is no request, in place of the HTTP library, which would tell its status and nothing else. The connection ends with it.
+    fn refuse(&self, unreadable: &Unreadable) -> Response<Bytes>;
 }
 
 /// What a listener does with its connections.
@@ -52,8 +59,6 @@ pub trait Answer: Clone + Send + Sync + 'static {
 pub struct Options {
     /// What it is called in the log: `gRPC`, `HTTP`, `admin`.
     pub name: &'static str,
-    /// Whether HTTP/1.1 is spoken besides HTTP/2.
-    pub http1: bool,
     /// How many connections there may be, and how many from one address.
     pub connections: (usize, usize),
     /// How many streams a connection may have.
@@ -73,7 +78,6 @@ impl Options {
     pub fn admin(patience: Patience) -> Self {
         Options {
             name: "admin",
-            http1: true,
             connections: (ADMIN_CONNECTIONS_AT_MOST, ADMIN_CONNECTIONS_PER_ADDRESS_AT_MOST),
             streams: 16,
             patience,
@@ -97,8 +101,9 @@ impl Options {
             .max_local_error_reset_streams(STREAM_ERRORS_AT_MOST)
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(self.keepalive.0)
-            .keep_alive_timeout(self.keepalive.1);
-        if self.http1 { builder } else { builder.http2_only() }
+            .keep_alive_timeout(self.keepalive.1)
+            .max_header_list_size(HEAD_BYTES_AT_MOST as u32);
+        builder
     }
 
     /// The limit that a connection too many has reached.
@@ -132,6 +137,7 @@ pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options
     let builder = options.builder();
     let tally = Tally::new(options.connections.0, options.connections.1);
     let mut connections = JoinSet::new();
+    let tls = Arc::new(Mutex::new(Seldom::default()));
     let mut acceptor = Acceptor::new(listener, options.name, options.reserve);
     loop {
         let accepted = tokio::select! {
@@ -159,6 +165,7 @@ pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options
             patience: options.patience,
             age: options.age,
             closing: closing.clone(),
+            tls: (options.name, tls.clone()),
         };
         connections.spawn(async move {
             connection.run().await;

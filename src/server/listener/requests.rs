@@ -30,6 +30,11 @@ impl Arrival {
         self.is_whole.load(Ordering::Relaxed)
     }
 
+    /// Whether the request may be one that says twice how its body ends, by a length that nobody sees any more.
+    pub fn is_confusing(&self) -> bool {
+        self.connection.is_confusing()
+    }
+
     /// Closes the connection that the request came by, with all that is on it.
     pub fn cut(&self) {
         self.connection.cut();

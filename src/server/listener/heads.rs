@@ -1,0 +1,96 @@
+//! Heads of HTTP/1.1 that say twice how their body ends: by its length and by chunks.
+//!
+//! The HTTP library goes by the chunks and takes the length away, so nobody behind it can tell; but who stood before it may have gone by the length,
+//! and then the two disagree on where the next request begins (RFC 9112, section 6.3). Where heads end and bodies begin is not known here, so what
+//! is looked for is a block of lines that has both. A body with such a block costs its connection a further request by chunks, at most.
+
+const LENGTH: &[u8] = b"content-length:";
+const CODING: &[u8] = b"transfer-encoding:";
+
+/// Looks through what a connection receives.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// The beginning of the line that has not ended yet.
+    line: Vec<u8>,
+    has_length: bool,
+    has_coding: bool,
+    /// Lines have ended since the last blank one.
+    has_lines: bool,
+}
+
+impl Heads {
+    /// Whether a block of lines that has both was among these bytes.
+    pub fn say_twice(&mut self, mut bytes: &[u8]) -> bool {
+        let mut twice = false;
+        while !bytes.is_empty() {
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            let room = CODING.len() - self.line.len();
+            self.line.extend_from_slice(&line[..line.len().min(room)]);
+            if end.is_some() {
+                twice |= self.end_of_line();
+            }
+            bytes = rest.get(1..).unwrap_or_default();
+        }
+        twice
+    }
+
+    /// Whether what came in last belongs to the first line of a block, such as that of a request.
+    pub fn are_at_first_line(&self) -> bool {
+        !self.has_lines && !self.line.is_empty()
+    }
+
+    fn end_of_line(&mut self) -> bool {
+        self.has_lines = !matches!(self.line.as_slice(), b"" | b"\r");
+        if !self.has_lines {
+            (self.has_length, self.has_coding) = (false, false);
+        }
+        let is = |name: &[u8]| self.line.get(..name.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(name));
+        self.has_length |= is(LENGTH);
+        self.has_coding |= is(CODING);
+        self.line.clear();
+        self.has_length && self.has_coding
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWICE: &str = "POST / HTTP/1.1\r\nhost: x\r\nContent-Length: 4\r\nx: y\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+
+    fn say_twice(text: &str, size: usize) -> bool {
+        let mut heads = Heads::default();
+        text.as_bytes().chunks(size).any(|chunk| heads.say_twice(chunk))
+    }
+
+    #[test]
+    fn a_head_with_both_is_seen_however_it_comes_and_in_either_order() {
+        let lines: Vec<&str> = TWICE.split_inclusive("\r\n").collect();
+        let other = [&lines[..2], &[lines[4], lines[3], lines[2]], &lines[5..]].concat().concat();
+        for size in 1..TWICE.len() {
+            for text in [TWICE, &other, &TWICE.replace("\r\n", "\n"), &format!("GET / HTTP/1.1\r\nhost: x\r\n\r\n{TWICE}")] {
+                assert!(say_twice(text, size), "{size}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_line_is_told_from_those_behind_it() {
+        let mut heads = Heads::default();
+        for (bytes, is_first) in [("GET /", true), ("x HTTP/1.1\r\n", false), ("host: x\r\n", false), ("\r\n", false), ("GET", true)] {
+            heads.say_twice(bytes.as_bytes());
+            assert_eq!(heads.are_at_first_line(), is_first, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn what_says_it_once_is_fine() {
+        let one = "POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nabcdPOST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+        let longer = TWICE.replace("Content-Length:", "Content-Length-X:");
+        let within = TWICE.replace("Content-Length:", "X: Content-Length:");
+        for text in [one, &longer, &within, "", "\r\n\r\n"] {
+            assert!(!say_twice(text, 7), "{text}");
+        }
+    }
+}

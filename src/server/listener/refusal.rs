@@ -1,0 +1,125 @@
+//! What the HTTP library answers by itself where what was sent is no request: a status, and nothing else.
+//!
+//! It has no hook for that. So those bytes are known by when they are written, which is outside of any answer, and others are sent in their place.
+//! Where a client sends such a thing behind a request and does not read the answer to that, the library may write both at once; then its own words
+//! stay.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+/// What is answered in place of a status alone.
+pub type Refuse = Box<dyn Fn(StatusCode) -> Response<Bytes> + Send>;
+
+/// Something that is no request, and the status by which the HTTP library refuses it.
+#[derive(Clone, Copy, Debug)]
+pub struct Unreadable {
+    /// The status.
+    pub status: StatusCode,
+    /// Whether it is the beginning of TLS.
+    pub is_tls: bool,
+}
+
+/// The refusal of a connection, of which there is one at most: the library closes behind it.
+pub struct Refusal {
+    refuse: Refuse,
+    /// What is left to be sent of ours, once the library has written its own.
+    ours: Option<Bytes>,
+}
+
+impl Refusal {
+    /// Answers by `refuse`.
+    pub fn new(refuse: Refuse) -> Self {
+        Refusal { refuse, ours: None }
+    }
+
+    /// Whether what is written stays here: because it is a refusal, or because it comes behind one. Asked of what is written outside of any
+    /// answer; `at_first_line` says that no more of a request has come than its first line.
+    pub fn replaces(&mut self, written: &[u8], at_first_line: bool) -> bool {
+        if self.ours.is_none() {
+            self.ours = refused(written).map(|status| {
+                // A head that is too large is all the same to the library.
+                let is_long_target = at_first_line && status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                text((self.refuse)(if is_long_target { StatusCode::URI_TOO_LONG } else { status }), date(written))
+            });
+        }
+        self.ours.is_some()
+    }
+
+    /// Whether there was one.
+    pub fn is_made(&self) -> bool {
+        self.ours.is_some()
+    }
+
+    /// What is left to be sent.
+    pub fn left(&mut self) -> Option<&mut Bytes> {
+        self.ours.as_mut().filter(|left| !left.is_empty())
+    }
+}
+
+/// The status of the refusal that begins here.
+fn refused(written: &[u8]) -> Option<StatusCode> {
+    let rest = written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?;
+    StatusCode::from_bytes(rest.get(..3)?).ok().filter(StatusCode::is_client_error)
+}
+
+/// The line of the head that tells the time, which the library keeps for all connections.
+fn date(written: &[u8]) -> &[u8] {
+    let mut lines = written.split_inclusive(|byte| *byte == b'\n');
+    lines.find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"date:"))).unwrap_or_default()
+}
+
+/// The answer as it goes over the connection, which ends with it.
+fn text(answer: Response<Bytes>, date: &[u8]) -> Bytes {
+    let (head, body) = answer.into_parts();
+    let reason = head.status.canonical_reason().unwrap_or_default();
+    let mut text = format!("HTTP/1.1 {} {reason}\r\n", head.status.as_str()).into_bytes();
+    for (name, value) in &head.headers {
+        text.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    text.extend_from_slice(date);
+    text.extend(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).into_bytes());
+    text.extend_from_slice(&body);
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIBRARY: &[u8] =
+        b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: Sun, 29 Nov 2026 17:00:00 GMT\r\n\r\n";
+
+    fn refusal() -> Refusal {
+        Refusal::new(Box::new(|status| {
+            let answer = Response::builder().status(status).header("x-request-id", "req_1").body(Bytes::from_static(b"why"));
+            answer.expect("headers that are fit")
+        }))
+    }
+
+    #[test]
+    fn what_the_library_says_is_replaced_once_with_its_status_and_time() {
+        let mut refusal = refusal();
+        assert!(!refusal.is_made() && refusal.replaces(LIBRARY, false) && refusal.is_made());
+        let told = String::from_utf8(refusal.left().expect("something is sent").to_vec()).expect("text");
+        assert!(told.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\nx-request-id: req_1\r\ndate: Sun, 29 Nov"), "{told}");
+        assert!(told.ends_with("\r\ncontent-length: 3\r\nconnection: close\r\n\r\nwhy"), "{told}");
+        assert!(refusal.replaces(b"more", false), "nothing comes behind it");
+        *refusal.left().expect("all of it") = Bytes::new();
+        assert!(refusal.left().is_none() && refusal.replaces(LIBRARY, false) && refusal.left().is_none(), "once");
+    }
+
+    #[test]
+    fn a_first_line_that_is_too_long_is_a_long_target() {
+        let mut refusal = refusal();
+        assert!(refusal.replaces(LIBRARY, true));
+        assert!(refusal.left().expect("something is sent").starts_with(b"HTTP/1.1 414 URI Too Long\r\n"));
+    }
+
+    #[test]
+    fn what_is_no_refusal_passes() {
+        for other in [b"HTTP/1.1 100 Continue\r\n\r\n".as_slice(), b"HTTP/1.1 200 OK\r\n", b"\0\0\x12\x04\0\0\0\0\0", b"HTTP/1.1 ", b""] {
+            let mut refusal = refusal();
+            assert!(!refusal.replaces(other, true) && !refusal.is_made(), "{}", String::from_utf8_lossy(other));
+        }
+    }
+}
