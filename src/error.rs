@@ -6,6 +6,7 @@
 mod advice;
 mod code;
 mod cut;
+mod nearest;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::limits::faults::{MAX_DESCRIPTION_CHARACTERS, MAX_FAULT_BYTES, MAX_FAU
 
 pub use code::{Code, MemberKind};
 pub use cut::{cut, cut_at};
+pub use nearest::{nearest, nearest_of};
 
 /// The `domain` of every `google.rpc.ErrorInfo` (AIP-193).
 pub const DOMAIN: &str = "offboard";
@@ -102,7 +104,8 @@ impl Violations {
         if self.is_empty() { Ok(()) } else { Err(Error::validation(self)) }
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether what is added now is only counted.
+    pub fn is_full(&self) -> bool {
         self.told.len() >= MAX_FAULTS || self.bytes >= MAX_FAULT_BYTES
     }
 
