@@ -24,7 +24,7 @@ pub struct Arguments {
 /// Waits until the database answers a query.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let until = Instant::now() + Duration::from_secs(arguments.timeout);
-    let database = Opened::open(&arguments.database).await?;
+    let database = Opened::existing(&arguments.database).await?;
     loop {
         match database.with_connection(|connection| Ok(connection.batch_execute("SELECT 1")?)).await {
             Ok(()) => {

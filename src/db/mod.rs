@@ -25,7 +25,7 @@ mod text_enum;
 mod vitals;
 mod watchdog;
 
-pub use address::is_address;
+pub use address::{is_address, shown as shown_address};
 pub use fault::{Fault, fault, is_refusal, sqlstate};
 pub use fitness::check as check_fitness;
 pub use page::{Page, PageSize, binding};
