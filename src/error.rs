@@ -7,6 +7,7 @@ mod advice;
 mod code;
 mod cut;
 mod form;
+mod nearest;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +23,7 @@ use crate::limits::faults::{MAX_DESCRIPTION_CHARACTERS, MAX_FAULT_BYTES, MAX_FAU
 pub use code::{Code, MemberKind};
 pub use cut::{cut, cut_at};
 pub use form::Form;
+pub use nearest::{nearest, nearest_of};
 
 /// The `domain` of every `google.rpc.ErrorInfo` (AIP-193).
 pub const DOMAIN: &str = "offboard";
@@ -114,6 +116,11 @@ impl Violations {
     /// Fails with `validation_failed` if there was any fault.
     pub fn check(self) -> Result<(), Error> {
         if self.is_empty() { Ok(()) } else { Err(Error::validation(self)) }
+    }
+
+    /// Whether what is added now is only counted.
+    pub fn is_full(&self) -> bool {
+        self.told.len() >= MAX_FAULTS || self.bytes >= MAX_FAULT_BYTES
     }
 
     fn leave(&mut self, faults: usize) {

@@ -312,7 +312,7 @@ fn describe(page: &mut String, command: &Command, parent: &str, depth: usize) {
     for argument in command.get_positionals() {
         write!(page, "\n`{}`: {}.\n", argument.get_id().as_str().to_uppercase(), help(argument)).unwrap();
     }
-    let table = table(command.get_arguments().filter(|argument| !argument.is_global_set()));
+    let table = table(command.get_arguments());
     if !table.is_empty() {
         write!(page, "\n{table}").unwrap();
     }

@@ -11,11 +11,14 @@ use crate::access::erasure_queries::{self, Walked};
 use crate::bulk_delete::bound::Look;
 use crate::bulk_delete::kind::{Moved, Plan, Span, TaskWork};
 use crate::bulk_delete::model::Reason;
+use crate::bulk_delete::plan_queries;
 use crate::bulk_delete::selector::{Locked, Selector};
 use crate::bulk_delete::slice_queries::lease_lost;
-use crate::bulk_delete::task_queries::{self, Claimed};
+use crate::bulk_delete::task_queries::Claimed;
 use crate::db::statement::{Segment, segments};
 use crate::db::{Work, statement};
+use crate::entity::unknown::Seen;
+use crate::error::{Code, Error};
 use crate::telemetry;
 
 /// How often entities that others keep changing are looked at again before they are counted as failed.
@@ -81,7 +84,17 @@ impl Chunks {
 
 impl TaskWork for Chunks {
     fn plan(&self, connection: &mut PgConnection, claim: &Claimed) -> Work<Plan> {
-        task_queries::plan_of(connection, claim, &self.walking.selector)
+        let selector = &self.walking.selector;
+        if claim.check_attributes {
+            let Seen { unknown, .. } = selector.look_for_attributes(connection, &claim.realm, None)?;
+            if !unknown.is_empty() {
+                // Without their names: they are of the filter, which may be blanked before its task goes.
+                let message =
+                    "The filter names an attribute that no entity has, so that it may select what was not meant. Nothing was deleted.";
+                return Err(Error::new(Code::UnknownAttribute, message).into());
+            }
+        }
+        plan_queries::plan_of(connection, claim, selector)
     }
 
     fn next(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Option<String>> {

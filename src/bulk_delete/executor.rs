@@ -222,7 +222,7 @@ impl BulkDeleteExecutor {
     /// After a failure: tries again later, or ends the task when it has not moved for long.
     async fn give_back(&self, claim: &Claimed, error: &Error) -> Result<()> {
         tracing::warn!(%error, cause = error.cause_chain(), task = %claim.task_id, slice = claim.slice, attempts = claim.attempts, "slice failed");
-        let hopeless = matches!(error.code(), Code::InvalidFilter | Code::CountMismatch);
+        let hopeless = matches!(error.code(), Code::InvalidFilter | Code::CountMismatch | Code::UnknownAttribute);
         if !hopeless && claim.attempts < MAX_ATTEMPTS {
             let delay = Duration::from_secs(1 << claim.attempts.clamp(1, 6).unsigned_abs()) / 2;
             return self.leave(claim, Leave::Failure, delay).await;

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use crate::entity::requirements::{MAX_REPORT_AGE, REPORT_AGE};
 use crate::error::{Code, Error, Result, Violations};
 use crate::proto::{convert, v1};
-
-/// The oldest report that may be asked for: older tasks are not kept.
-const MAX_REPORT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What must hold, or a task does not start; and how fast it may go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +17,12 @@ pub struct Guards {
     pub max_objects_per_second: Option<i32>,
     /// How long ago a check of consistency that found nothing, or mended all, may have begun.
     pub clean_report_within: Option<Duration>,
+    /// Whether the filter may name attributes that no entity has.
+    pub allow_unknown_attributes: bool,
+    /// Whether the exclude list of a hard delete may have ids of no entity.
+    pub allow_missing_excludes: bool,
+    /// The token of a dry run whose entities it must select.
+    pub preview_token: Option<String>,
 }
 
 impl Guards {
@@ -29,10 +33,19 @@ impl Guards {
         let max_objects = one_number("max_objects", request.max_objects, max_in_body, faults);
         let max_objects_per_second = check_pace(request.max_objects_per_second, faults);
         let clean_report_within = request.clean_report_within.and_then(|given| {
-            let wanted = "must be above 0s and at most 2592000s (30 days)";
-            convert::check_duration(given, Duration::from_nanos(1)..=MAX_REPORT_AGE, wanted, "clean_report_within", faults)
+            convert::check_duration(given, Duration::from_nanos(1)..=MAX_REPORT_AGE, REPORT_AGE, "clean_report_within", faults)
         });
-        Guards { expected_count, max_objects, max_objects_per_second, clean_report_within }
+        let spec = request.spec.as_ref();
+        let token_in_body = spec.map(|spec| spec.preview_token.as_str()).unwrap_or_default();
+        Guards {
+            expected_count,
+            max_objects,
+            max_objects_per_second,
+            clean_report_within,
+            allow_unknown_attributes: request.allow_unknown_attributes || spec.is_some_and(|spec| spec.allow_unknown_attributes),
+            allow_missing_excludes: request.allow_missing_excludes || spec.is_some_and(|spec| spec.allow_missing_excludes),
+            preview_token: one_token(&request.preview_token, token_in_body, faults),
+        }
     }
 
     /// Whether it has to be known how many entities are selected.
@@ -63,12 +76,16 @@ impl Guards {
 
     /// The guards that were given, as the contract shows them among the parameters of a task.
     pub fn parameters(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let Guards { expected_count, max_objects, max_objects_per_second, clean_report_within } = self;
+        let Guards { expected_count, max_objects, max_objects_per_second, clean_report_within, .. } = self;
+        let (unknown, missing) = (self.allow_unknown_attributes, self.allow_missing_excludes);
         let given = [
             ("expectedCount", expected_count.map(|count| count.to_string())),
             ("maxObjects", max_objects.map(|max| max.to_string())),
             ("maxObjectsPerSecond", max_objects_per_second.map(|pace| pace.to_string())),
             ("cleanReportWithin", clean_report_within.map(|age| format!("{}s", age.as_secs_f64()))),
+            ("allowUnknownAttributes", unknown.then(|| "true".to_owned())),
+            ("allowMissingExcludes", missing.then(|| "true".to_owned())),
+            ("previewed", self.preview_token.as_ref().map(|_| "true".to_owned())),
         ];
         given.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
@@ -113,6 +130,14 @@ fn one_number(name: &str, given: Option<i64>, in_body: Option<i64>, faults: &mut
         faults.add(in_spec, "invalid", format!("must be the same as `{name}`, where both are given"));
     }
     given.or(in_body)
+}
+
+/// A token that may be given in two places, in which it must be the same; an empty one is none.
+fn one_token(given: &str, in_body: &str, faults: &mut Violations) -> Option<String> {
+    if !given.is_empty() && !in_body.is_empty() && given != in_body {
+        faults.add("spec.preview_token", "invalid", "must be the same as `preview_token`, where both are given");
+    }
+    [given, in_body].into_iter().find(|token| !token.is_empty()).map(str::to_owned)
 }
 
 #[cfg(test)]

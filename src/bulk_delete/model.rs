@@ -54,6 +54,18 @@ text_enum! {
     }
 }
 
+impl Mode {
+    /// What of it can be undone, and what cannot.
+    pub fn undo(self) -> &'static str {
+        match self {
+            Mode::Soft => {
+                "Nobody sees what is marked as deleted, nor restores it by this API. Its data stays until a hard bulk delete takes it."
+            }
+            Mode::Hard => "This cannot be undone: of what is erased only ids, types, versions and times stay, as tombstones.",
+        }
+    }
+}
+
 text_enum! {
     /// Why an entity could not be deleted.
     pub enum Reason {
@@ -351,6 +363,8 @@ pub struct Task {
     pub findings: serde_json::Value,
     /// What became of its mail, if one was asked for: an object with `status` and `reason`.
     pub mail: Option<serde_json::Value>,
+    /// What the lists came to that it was asked for with, if there were any: see [`super::lists`].
+    pub lists: Option<serde_json::Value>,
 }
 
 #[cfg(test)]

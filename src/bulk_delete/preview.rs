@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::bulk_delete::lists::Lists;
 use crate::bulk_delete::model::NewTask;
 use crate::bulk_delete::preview_queries::Look;
 use crate::db::Realm;
@@ -13,8 +14,24 @@ const DELETING_OVER_LOOKING: u32 = 20;
 /// The longest that a task is believed to take: a hundred years.
 const FOR_EVER: f64 = 3_155_760_000.0;
 
+/// What is told beside what a task would do.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// How many entities a second recent tasks have deleted.
+    pub rate: Option<f64>,
+    /// How long the look took.
+    pub took: Duration,
+    /// What is probably not as it was meant.
+    pub warnings: Vec<v1::Warning>,
+    /// What the lists of ids came to.
+    pub lists: Lists,
+    /// That this was seen; empty where nobody asks for it.
+    pub token: String,
+}
+
 /// The answer of a dry run: a task that is none, with its preview.
-pub fn to_proto(look: Look, realm: &Realm, task: &NewTask, rate: Option<f64>, took: Duration) -> v1::Task {
+pub fn to_proto(look: Look, realm: &Realm, task: &NewTask, beside: Beside) -> v1::Task {
+    let Beside { rate, took, warnings, lists, token } = beside;
     let failing_by_reason: HashMap<String, i64> = look
         .failing
         .as_object()
@@ -34,6 +51,12 @@ pub fn to_proto(look: Look, realm: &Realm, task: &NewTask, rate: Option<f64>, to
         failing_by_reason,
         sample: look.sample,
         estimated_duration: prost_types::Duration::try_from(estimated).ok(),
+        warnings,
+        missing_excluded_count: lists.excluded.count,
+        missing_excluded: lists.excluded.first,
+        missing_uri_count: lists.listed.count,
+        missing_uris: lists.listed.first,
+        token,
     };
     v1::Task {
         name: task.name(),
@@ -41,6 +64,8 @@ pub fn to_proto(look: Look, realm: &Realm, task: &NewTask, rate: Option<f64>, to
         tenant: realm.org().to_owned(),
         parameters: task.parameters(realm.org()).into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         preview: Some(preview),
+        realm_mode: v1::Mode::from(realm.mode()).into(),
+        undo: task.mode.undo().to_owned(),
         ..Default::default()
     }
 }

@@ -11,8 +11,9 @@ use serde_json::Value as Json;
 use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::model::{Mode, NewTask, Target};
 use crate::bulk_delete::selector::{OBSTACLE, Selector};
+use crate::bulk_delete::shown::Shown;
 use crate::db::statement::{Segment, segments};
-use crate::db::{Realm, Work, statement};
+use crate::db::{Realm, Work, clock, statement};
 
 /// How many ids a preview shows.
 pub const SAMPLE: i64 = 100;
@@ -47,6 +48,18 @@ pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ordin
     let text = format!("SELECT count(*) {}", selection.from());
     let (matched,): (i64,) = Over::<(BigInt,)>::new(&selection, text).get_result(connection)?;
     Ok(matched)
+}
+
+/// What a task selects that may take up what is within this bound, in short. Call it in a transaction.
+pub fn shown(connection: &mut PgConnection, realm: &Realm, task: &NewTask, bound: Bound) -> Work<Shown> {
+    let selection = Selection::new(connection, realm, task, bound)?;
+    let text = format!(
+        "SELECT count(*), coalesce(bit_xor(hashtextextended(concat({}, '/', e.incarnation), 0)), 0)::int8 {}",
+        selection.id(),
+        selection.from()
+    );
+    let (matched, digest): (i64, i64) = Over::<(BigInt, BigInt)>::new(&selection, text).get_result(connection)?;
+    Ok(Shown { matched, digest, at: clock::now() })
 }
 
 /// What a task that is not there yet selects.
@@ -85,8 +98,12 @@ impl<'a> Selection<'a> {
         format!("FROM {} WHERE e.realm_id = {{realm}}{}", self.selector.source(""), self.selector.condition())
     }
 
+    fn id(&self) -> &'static str {
+        if self.is_listed() { "u.id COLLATE \"C\"" } else { "e.id" }
+    }
+
     fn look_text(&self) -> String {
-        let (id, from) = (if self.is_listed() { "u.id COLLATE \"C\"" } else { "e.id" }, self.from());
+        let (id, from) = (self.id(), self.from());
         format!(
             "WITH spared AS (SELECT s.id COLLATE \"C\" AS id FROM unnest({{excluded}}) AS s(id)),
      -- Read twice rather than kept: what is selected may be as large as the realm. The second time ends with the sample.

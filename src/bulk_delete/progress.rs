@@ -107,6 +107,7 @@ mod tests {
             error_code: None,
             error_message: None,
             mail: None,
+            lists: None,
             findings: serde_json::Value::Null,
         }
     }

@@ -6,6 +6,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, T
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use crate::bulk_delete::admission::Admission;
 use crate::bulk_delete::model::{FAILURES_SHOWN, NewTask, Reason, Target, Task};
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, id, listen, statement};
@@ -37,8 +38,8 @@ statement! {
     "SELECT nextval('ordinal')"
 }
 
-/// Records a task with one slice, the whole key space, and returns its id. It draws a number unless it has one.
-pub fn start(connection: &mut PgConnection, starter: &Starter, task: &NewTask, ordinal: Option<i64>) -> Work<Uuid> {
+/// Records a task that may start, with one slice, the whole key space, and returns its id. It draws a number unless it has one.
+pub fn start(connection: &mut PgConnection, starter: &Starter, task: &NewTask, admission: &Admission) -> Work<Uuid> {
     let (filter, entity_type, ids) = match &task.target {
         Target::Matching { filter, entity_type } => (filter.as_ref().map(|(text, _)| text.as_str()), entity_type.as_deref(), None),
         Target::Listed(ids) => (None, None, Some(ids.as_slice())),
@@ -54,9 +55,11 @@ pub fn start(connection: &mut PgConnection, starter: &Starter, task: &NewTask, o
         ids,
         match_all: task.matches_all(),
         max_objects_per_second: task.guards.max_objects_per_second,
-        max_objects: task.guards.cap(),
+        max_objects: admission.cap,
         excluded: &task.excluded,
-        ordinal,
+        ordinal: admission.ordinal,
+        check_attributes: !admission.unchecked.is_empty(),
+        lists: admission.lists.to_json(&task.excluded),
         parameters: parameters.collect(),
         principal: starter.principal_id,
         key: starter.key_id,
@@ -82,6 +85,8 @@ statement! {
         max_objects: Option<i64> as Nullable<BigInt>,
         excluded: &'a [String] as Array<Text>,
         ordinal: Option<i64> as Nullable<BigInt>,
+        check_attributes: bool as Bool,
+        lists: Option<Json> as Nullable<Jsonb>,
         parameters: Json as Jsonb,
         principal: Uuid as SqlUuid,
         key: Uuid as SqlUuid,
@@ -91,9 +96,9 @@ statement! {
     "WITH task AS (
         INSERT INTO bulk_delete
             (realm_id, id, name, mode, status, filter, entity_type, entity_ids, match_all, excluded_ids, max_objects_per_second, max_objects,
-             ordinal, parameters, principal_id, api_key_id, updated_by)
+             ordinal, check_attributes, lists, parameters, principal_id, api_key_id, updated_by)
         VALUES ({realm}, {id}, {name}, {mode}, 'scheduled', {filter}, {entity_type}, {ids}, {match_all}, {excluded}, {max_objects_per_second},
-                {max_objects}, COALESCE({ordinal}, nextval('ordinal')), {parameters}, {principal}, {key}, {principal})
+                {max_objects}, COALESCE({ordinal}, nextval('ordinal')), {check_attributes}, {lists}, {parameters}, {principal}, {key}, {principal})
         RETURNING id
      ),
      whole AS (
@@ -137,7 +142,8 @@ macro_rules! account {
                    GROUP BY c.kind) k),
             (SELECT jsonb_build_object('status', m.status, 'reason', m.reason)
              FROM bulk_delete_mail m
-             WHERE m.realm_id = b.realm_id AND m.bulk_delete_id = b.id)"
+             WHERE m.realm_id = b.realm_id AND m.bulk_delete_id = b.id),
+            b.lists"
     };
 }
 pub(super) use account;
@@ -192,6 +198,7 @@ pub(super) type AccountRow = (
     Nullable<Text>,
     Nullable<Text>,
     Jsonb,
+    Nullable<Jsonb>,
     Nullable<Jsonb>,
 );
 

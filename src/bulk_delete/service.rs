@@ -7,10 +7,12 @@ use uuid::Uuid;
 use crate::access::Caller;
 use crate::bulk_delete::consistency;
 use crate::bulk_delete::control;
+use crate::bulk_delete::excludes;
 use crate::bulk_delete::list::{Listing, Which};
 use crate::bulk_delete::list_queries;
+use crate::bulk_delete::lists;
 use crate::bulk_delete::mail;
-use crate::bulk_delete::model::{Task, type_of};
+use crate::bulk_delete::model::{Kind, Mode, Task, type_of};
 use crate::bulk_delete::progress::Rates;
 use crate::bulk_delete::queries::{self, Failure};
 use crate::bulk_delete::watch::watch;
@@ -21,7 +23,8 @@ use crate::filter::check_filter;
 use crate::proto::v1::bulk_delete_service_server::BulkDeleteService as Service;
 use crate::proto::{convert, v1};
 
-const FAILURES: PageSize = PageSize { default: 100, max: 1_000 };
+/// The pages of failures, and of what is spared.
+pub(super) const FAILURES: PageSize = PageSize { default: 100, max: 1_000 };
 
 /// Deletion of many entities.
 pub struct BulkDeleteService {
@@ -140,6 +143,13 @@ impl Service for BulkDeleteService {
         Ok(Response::new(tasks.map_ok(move |task| to_proto(task, &realm)).boxed()))
     }
 
+    async fn list_task_excludes(
+        &self,
+        request: Request<v1::ListTaskExcludesRequest>,
+    ) -> Result<Response<v1::ListTaskExcludesResponse>, Status> {
+        excludes::list(&self.db, request).await
+    }
+
     async fn list_task_failures(
         &self,
         request: Request<v1::ListTaskFailuresRequest>,
@@ -220,6 +230,8 @@ fn to_proto(task: Task, realm: &Realm) -> v1::Task {
         findings: findings.into_iter().collect(),
         number_of_mended_findings: mended,
     };
+    let mode = task.parameters["mode"].as_str().and_then(Mode::parse);
+    let undo = mode.filter(|_| task.kind == Kind::Delete).map(|mode| mode.undo().to_owned()).unwrap_or_default();
     let parameters = match task.parameters {
         serde_json::Value::Object(members) => {
             members.into_iter().map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect()
@@ -248,5 +260,8 @@ fn to_proto(task: Task, realm: &Realm) -> v1::Task {
         error_code: task.error_code,
         error_message: task.error_message,
         mail: task.mail.as_ref().map(mail::to_proto),
+        realm_mode: v1::Mode::from(realm.mode()).into(),
+        undo,
+        lists: task.lists.as_ref().map(lists::to_proto),
     }
 }

@@ -7,10 +7,11 @@ use tonic::{Request, Response, Status};
 
 use crate::access::{Once, Scope};
 use crate::bulk_delete::model::{Mode, NewTask};
+use crate::bulk_delete::preview::Beside;
 use crate::bulk_delete::queries::{self, Starter};
 use crate::bulk_delete::service::{BulkDeleteService, check_tenant, get};
-use crate::bulk_delete::{guards, mail, mail_queries, preview, preview_queries};
-use crate::db::{Realm, Work};
+use crate::bulk_delete::{admission, mail, mail_queries, preview, preview_queries};
+use crate::db::{Realm, Seal, Work};
 use crate::error::Violations;
 use crate::proto::v1;
 
@@ -31,14 +32,16 @@ impl BulkDeleteService {
             // It shows entities and deletes none, so it is a way to read them.
             caller.require(Scope::EntitiesRead)?;
         }
+        let may_read = caller.require(Scope::EntitiesRead).is_ok();
         let starter = Starter { realm: caller.realm, principal_id: caller.principal_id, key_id: caller.key_id };
+        let seal = self.db.seal().await?;
         if dry_run {
             // It changes nothing, so it takes no idempotency key.
-            return Ok(self.db.transaction(move |connection| look(connection, &starter.realm, &task)).await?);
+            return Ok(self.db.transaction(move |connection| look(connection, &starter.realm, &task, &seal)).await?);
         }
         let start = move |connection: &mut PgConnection| {
-            let ordinal = guard(connection, &starter.realm, &task)?;
-            let task_id = queries::start(connection, &starter, &task, ordinal)?;
+            let admission = admission::admit(connection, &starter.realm, &task, &seal, may_read)?;
+            let task_id = queries::start(connection, &starter, &task, &admission)?;
             if let Some(recipient) = &recipient {
                 mail_queries::ask(connection, &starter.realm, task_id, recipient)?;
             }
@@ -48,32 +51,15 @@ impl BulkDeleteService {
     }
 }
 
-/// Holds the task to its guards. Returns its number if it was needed: what is counted is what the task will mean.
-fn guard(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Option<i64>> {
-    let mut ordinal = None;
-    if task.guards.need_a_count() {
-        let drawn = queries::next_ordinal(connection)?;
-        task.guards.hold(preview_queries::count(connection, realm, task, drawn)?)?;
-        ordinal = Some(drawn);
-    }
-    ask_for_a_report(connection, realm, task)?;
-    Ok(ordinal)
-}
-
-fn ask_for_a_report(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<()> {
-    match task.guards.clean_report_within {
-        Some(within) if !queries::has_clean_report(connection, realm, within)? => Err(guards::report_required(within).into()),
-        _ => Ok(()),
-    }
-}
-
 /// Tells what the task would do, or why it would not start.
-fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Response<v1::Task>> {
+fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal) -> Work<Response<v1::Task>> {
     let started = Instant::now();
     let look = preview_queries::look(connection, realm, task)?;
     let took = started.elapsed();
     task.guards.hold(look.matched)?;
-    ask_for_a_report(connection, realm, task)?;
+    admission::ask_for_a_report(connection, realm, task)?;
     let rate = preview_queries::measured_rate(connection, realm, task.mode)?;
-    Ok(Response::new(preview::to_proto(look, realm, task, rate, took)))
+    let (warnings, lists) = admission::warnings(connection, realm, task, look.matched)?;
+    let token = admission::token(connection, realm, task, seal)?;
+    Ok(Response::new(preview::to_proto(look, realm, task, Beside { rate, took, warnings, lists, token })))
 }

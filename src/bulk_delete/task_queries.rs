@@ -1,24 +1,20 @@
 //! The SQL of the worker around the chunks: claiming a slice, turning to others, planning a task, freeing what the dead have held.
 
-use std::marker::PhantomData;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::control_queries;
-use crate::bulk_delete::kind::{self, Plan, Range, TaskWork};
+use crate::bulk_delete::kind::{self, Plan, TaskWork};
 use crate::bulk_delete::model::{Kind, Mode};
 use crate::bulk_delete::queries::TOPIC;
-use crate::bulk_delete::selector::{ID_END, Selector};
 use crate::bulk_delete::slice_queries::{self, lease_lost};
 use crate::bulk_delete::state::{TaskAction, TaskState};
-use crate::db::statement::{Segment, segments};
 use crate::db::{self, Realm, Work, listen, statement};
 
 /// A slice that this worker has the lease of, and its task.
@@ -48,6 +44,8 @@ pub struct Claimed {
     pub entity_type: Option<String>,
     /// Whether the task has a list instead.
     pub listed: bool,
+    /// Whether it is to be found out before anything is deleted if every attribute of the filter is there.
+    pub check_attributes: bool,
     /// Whether the task was planned.
     pub planned: bool,
     /// What was created later is not meant.
@@ -68,7 +66,7 @@ type ClaimedRow = (
     (i32, String, db::Mode),
     (Uuid, i32, i64, i32, Option<String>),
     (Kind, Option<Mode>, bool, bool, (DateTime<Utc>, Option<i64>), bool),
-    (Option<String>, Option<String>, bool),
+    (Option<String>, Option<String>, bool, bool),
 );
 
 impl From<ClaimedRow> for Claimed {
@@ -76,9 +74,26 @@ impl From<ClaimedRow> for Claimed {
         let (task_id, slice, token, attempts, part) = slice;
         let (kind, mode, fix, planned, (asked_at, ordinal), limited) = task;
         let bound = ordinal.map_or(Bound::Moment(asked_at), Bound::Ordinal);
-        let (filter, entity_type, listed) = selection;
+        let (filter, entity_type, listed, check_attributes) = selection;
         let realm = Realm::from_row(realm.0, realm.1, realm.2);
-        Claimed { realm, task_id, slice, token, attempts, part, kind, mode, fix, planned, bound, limited, filter, entity_type, listed }
+        Claimed {
+            realm,
+            task_id,
+            slice,
+            token,
+            attempts,
+            part,
+            kind,
+            mode,
+            fix,
+            planned,
+            bound,
+            limited,
+            filter,
+            entity_type,
+            listed,
+            check_attributes,
+        }
     }
 }
 
@@ -92,7 +107,7 @@ statement! {
         parts: Vec<&'static str> as Array<Text>,
     } -> (
         (Integer, Text, Text), (SqlUuid, Integer, BigInt, Integer, Nullable<Text>), (Text, Nullable<Text>, Bool, Bool, (Timestamptz, Nullable<BigInt>), Bool),
-        (Nullable<Text>, Nullable<Text>, Bool)
+        (Nullable<Text>, Nullable<Text>, Bool, Bool)
     ),
     "WITH busy AS (
         -- The open slices of tasks that are not over, and how many of their realm and of their task are at work.
@@ -150,7 +165,7 @@ statement! {
         WHERE t.working_since = now()
      )
      SELECT l.realm_id, r.org, r.mode, l.bulk_delete_id, l.slice, l.lease_token, l.attempts, l.part, t.kind, t.mode, COALESCE(t.fix, false),
-            t.selected IS NOT NULL, t.created_at, t.ordinal, t.max_objects_per_second IS NOT NULL, t.filter, t.entity_type, t.entity_ids IS NOT NULL
+            t.selected IS NOT NULL, t.created_at, t.ordinal, t.max_objects_per_second IS NOT NULL, t.filter, t.entity_type, t.entity_ids IS NOT NULL, t.check_attributes
      FROM leased l
      JOIN task t ON t.realm_id = l.realm_id AND t.id = l.bulk_delete_id
      JOIN realm r ON r.id = l.realm_id"
@@ -265,31 +280,6 @@ statement! {
      ORDER BY f.realm_id, f.bulk_delete_id"
 }
 
-/// Above this many selected entities a task is cut into slices, so that several workers can share it.
-const CUT_ABOVE: i64 = 50_000;
-const SLICES: usize = 4;
-/// About how many keys are looked at to find where to cut. Those of a page were made about the same time, so it takes many.
-const SAMPLE: f64 = 40_000.0;
-
-/// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes tell that few may
-/// be selected.
-pub fn plan_of(connection: &mut PgConnection, claim: &Claimed, selector: &Selector) -> Work<Plan> {
-    let narrowed = selector.narrowed(connection, &claim.realm)?;
-    let selector = narrowed.as_ref().unwrap_or(selector);
-    let (selected,): (i64,) = Selected::<BigInt>::new(selector, claim, selector.count_text()).get_result(connection)?;
-    let mut cuts = Vec::new();
-    if selected > CUT_ABOVE {
-        let percent = (100.0 * SAMPLE / selected as f64).min(100.0);
-        let text = if claim.listed { Selector::listed_cuts_text(SLICES) } else { selector.sampled_cuts_text(SLICES, percent) };
-        let keys: Vec<(String,)> = Selected::<Text>::new(selector, claim, text).load(connection)?;
-        cuts.extend(keys.into_iter().map(|(key,)| key));
-        cuts.dedup();
-    }
-    let starts = std::iter::once(String::new()).chain(cuts.iter().cloned());
-    let ends = cuts.iter().cloned().chain(std::iter::once(ID_END.to_owned()));
-    Ok(Plan { selected, slices: starts.zip(ends).map(|(after, until)| Range { part: None, after, until }).collect() })
-}
-
 /// Plans a task: its count and its slices. False if it is to pause or to stop, or is over. Call it in a transaction.
 pub fn plan(connection: &mut PgConnection, claim: &Claimed, work: &dyn TaskWork, lease: Duration) -> Work<bool> {
     // Held, so that nobody else plans it however long this takes.
@@ -313,46 +303,6 @@ pub fn plan(connection: &mut PgConnection, claim: &Claimed, work: &dyn TaskWork,
     let planned: Option<(bool,)> = statement.get_result(connection).optional()?;
     planned.map(|_| true).ok_or_else(|| lease_lost().into())
 }
-
-/// A query over what a task selects, with one column of the SQL type `T`.
-struct Selected<'a, T> {
-    selector: &'a Selector,
-    claim: &'a Claimed,
-    text: String,
-    column: PhantomData<T>,
-}
-
-impl<'a, T> Selected<'a, T> {
-    fn new(selector: &'a Selector, claim: &'a Claimed, text: String) -> Self {
-        Selected { selector, claim, text, column: PhantomData }
-    }
-}
-
-impl<T> QueryFragment<diesel::pg::Pg> for Selected<'_, T> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, diesel::pg::Pg>) -> QueryResult<()> {
-        out.unsafe_to_cache_prepared();
-        for segment in segments(&self.text) {
-            match segment {
-                Segment::Sql(sql) => out.push_sql(sql),
-                Segment::Parameter("realm") => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref())?,
-                Segment::Parameter("task") => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id)?,
-                Segment::Parameter(name) => self.selector.push(name, &mut out)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<T> QueryId for Selected<'_, T> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl<T> Query for Selected<'_, T> {
-    type SqlType = (T,);
-}
-
-impl<T> RunQueryDsl<PgConnection> for Selected<'_, T> {}
 
 statement! {
     /// The count, what the first slice walks, the slices behind it, and a word to the workers that may take those up.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use diesel::PgConnection;
 
+use super::output::note;
 use crate::config::{Database, Pool, Shares};
 use crate::db::embedded::EmbeddedPostgres;
 use crate::db::{self, Db, Options, Refused, migrations};
@@ -17,24 +18,47 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Uses the given database, or joins or starts the embedded one.
+    /// Uses the given database, or joins, starts or makes the embedded one: for what serves.
     pub async fn open(settings: &Database) -> Result<Opened> {
         match &settings.database_url {
-            Some(url) => {
-                if !db::is_address(url) {
-                    // Nothing of it is repeated: what is wrong may be the password.
-                    let message = "`--database-url` is no URL of a Postgres. It is written as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, and `/`, `@`, `?` and `%` in a password as %2F, %40, %3F and %25.";
-                    return Err(Error::new(Code::ValidationFailed, message));
-                }
-                let options = Options::new(url);
-                check_fitness(&options).await?;
-                Ok(Opened { options, embedded: None })
-            }
-            None => {
-                let embedded = EmbeddedPostgres::start_or_join(&settings.data_dir).await?;
-                Ok(Opened { options: Options::new(embedded.database_url()), embedded: Some(embedded) })
-            }
+            Some(url) => Opened::given(url).await,
+            None => Ok(Opened::of(EmbeddedPostgres::start_or_join(&settings.data_dir).await?)),
         }
+    }
+
+    /// Uses a database that is there, and says which: for what works on the data of a service. A new one would be the database of nothing that
+    /// runs.
+    pub async fn existing(settings: &Database) -> Result<Opened> {
+        if let Some(url) = &settings.database_url {
+            let opened = Opened::given(url).await?;
+            note(format_args!("Using the database {}.", db::shown_address(url)));
+            return Ok(opened);
+        }
+        let Some(embedded) = EmbeddedPostgres::start_or_join_existing(&settings.data_dir).await? else {
+            let message = format!(
+                "There is no database in `{}`. Say which one the service uses: its folder by `--data-dir` (OFFBOARD_DATA_DIR), or its URL by `--database-url` \
+                 (OFFBOARD_DATABASE_URL). Only `offboard serve` and `offboard demo` make a database.",
+                settings.data_dir.display()
+            );
+            return Err(Error::new(Code::NotFound, message));
+        };
+        note(format_args!("Using the database in {}.", embedded.data_dir().display()));
+        Ok(Opened::of(embedded))
+    }
+
+    async fn given(url: &str) -> Result<Opened> {
+        if !db::is_address(url) {
+            // Nothing of it is repeated: what is wrong may be the password.
+            let message = "`--database-url` is no URL of a Postgres. It is written as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, and `/`, `@`, `?` and `%` in a password as %2F, %40, %3F and %25.";
+            return Err(Error::new(Code::ValidationFailed, message));
+        }
+        let options = Options::new(url);
+        check_fitness(&options).await?;
+        Ok(Opened { options, embedded: None })
+    }
+
+    fn of(embedded: EmbeddedPostgres) -> Opened {
+        Opened { options: Options::new(embedded.database_url()), embedded: Some(embedded) }
     }
 
     /// Sets how the database is used.

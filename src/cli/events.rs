@@ -38,7 +38,7 @@ struct Show {
 
 /// Shows the histories of a database, or begins one.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let database = Opened::open(&arguments.database).await?;
+    let database = Opened::existing(&arguments.database).await?;
     let done = async {
         database.migrate_embedded().await?;
         match arguments.action {

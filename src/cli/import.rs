@@ -193,7 +193,7 @@ fn tell(Account { summary, failures }: &Account, bad: &BadLines, json: bool) -> 
 
 /// Imports over a service of its own, with a key that ends with it: the one way in, also without a server.
 async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead + Send + Unpin>) -> Result<(Account, BadLines)> {
-    let database = Opened::open(&arguments.database).await?;
+    let database = Opened::existing(&arguments.database).await?;
     let imported = async {
         database.migrate_embedded().await?;
         let settings = Serve::on_free_ports("grpc").with_database(arguments.database.clone());

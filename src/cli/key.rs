@@ -103,7 +103,7 @@ fn scope(text: &str) -> Result<Scope, String> {
 
 /// Works on the keys of a database.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let database = Opened::open(&arguments.database).await?;
+    let database = Opened::existing(&arguments.database).await?;
     let done = async {
         database.migrate_embedded().await?;
         match arguments.action {

@@ -18,7 +18,7 @@ pub struct Arguments {
 
 /// Applies what is missing. Safe to run from several places at once.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let database = Opened::open(&arguments.database).await?;
+    let database = Opened::existing(&arguments.database).await?;
     let applied = database.migrate().await;
     database.close().await?;
     let applied = applied?;

@@ -26,7 +26,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let until = Instant::now() + Duration::from_secs(arguments.timeout);
     // A database or a role that is not there yet may be made while it is waited for.
     let database = loop {
-        match Opened::open(&arguments.database).await {
+        match Opened::existing(&arguments.database).await {
             Err(error) if error.code() == Code::PermissionDenied && Instant::now() < until => tokio::time::sleep(RETRY).await,
             opened => break opened?,
         }

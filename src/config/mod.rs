@@ -22,11 +22,11 @@ use parse::{origin, seconds, stream_name, subject_prefix};
 /// Which database, and where the embedded one lives.
 #[derive(Args, Clone, Debug)]
 pub struct Database {
-    /// Postgres to use, as a libpq URL. Without it an embedded Postgres runs in the data folder
+    /// Postgres to use, as a libpq URL. Without it the embedded Postgres of the data folder is used
     #[arg(long, env = "OFFBOARD_DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// Folder of the embedded Postgres
+    /// Folder of the embedded Postgres; `serve` and `demo` make one where there is none, and no other command does
     #[arg(long, env = "OFFBOARD_DATA_DIR", default_value = "./.offboard", global = true, value_name = "DIR")]
     pub data_dir: PathBuf,
 }

@@ -9,6 +9,30 @@ pub fn is_address(text: &str) -> bool {
     }
 }
 
+/// An address for people: hosts and database, and nothing that may be secret.
+pub fn shown(text: &str) -> String {
+    let given = "given by `--database-url`".to_owned();
+    if let Some(rest) = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
+        let address = rest.split_once('?').map_or(rest, |(address, _)| address);
+        let (authority, name) = address.split_once('/').unwrap_or((address, ""));
+        let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+        return match (hosts, name) {
+            ("", "") => given,
+            ("", name) => format!("`{name}`"),
+            (hosts, "") => format!("at {hosts}"),
+            (hosts, name) => format!("`{name}` at {hosts}"),
+        };
+    }
+    // Of words and values, only those that are plain.
+    let word = |name: &str| {
+        text.split_whitespace().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).filter(|value| !value.contains('\''))
+    };
+    match (word("dbname"), word("host")) {
+        (Some(name), Some(host)) if !text.contains('\'') => format!("`{name}` at {host}"),
+        _ => given,
+    }
+}
+
 /// What follows `postgresql://`.
 fn is_url(rest: &str) -> bool {
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -51,7 +75,21 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_address;
+    use super::{is_address, shown};
+
+    #[test]
+    fn an_address_is_shown_without_what_may_be_secret() {
+        for (address, told) in [
+            ("postgresql://me:pass@db.example:5432/offboard?sslmode=require&password=pass", "`offboard` at db.example:5432"),
+            ("postgres://db.example", "at db.example"),
+            ("postgresql:///offboard?host=/run/postgresql&password=pass", "`offboard`"),
+            ("host=db.example dbname=offboard password=pass", "`offboard` at db.example"),
+            ("password='host=pass dbname=pass' user=me", "given by `--database-url`"),
+            ("", "given by `--database-url`"),
+        ] {
+            assert_eq!(shown(address), told, "{address}");
+        }
+    }
 
     #[test]
     fn an_address_that_libpq_takes_is_one() {

@@ -26,7 +26,7 @@ mod text_enum;
 mod vitals;
 mod watchdog;
 
-pub use address::is_address;
+pub use address::{is_address, shown as shown_address};
 pub use fault::{Fault, fault, is_refusal, sqlstate};
 pub use fitness::check_at_start as check_fitness;
 pub use page::{Page, PageSize, binding};

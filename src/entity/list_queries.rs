@@ -14,7 +14,9 @@ use crate::entity::bounded::{self, PAGE_BYTES, Read};
 use crate::entity::index::lookup_queries::{self, Candidates};
 use crate::entity::list::{Key, Order, Place};
 use crate::entity::model::Entity;
+use crate::entity::unknown_queries;
 use crate::filter::{Filter, Predicate};
+use crate::proto::v1;
 
 /// About how many bytes an entity has besides its attributes and components.
 const FIXED_BYTES: usize = 512;
@@ -54,6 +56,11 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> 
     let statement = ListEntities { realm, listing, candidates: candidates.as_ref(), text };
     let rows = statement.load_iter::<Entity, PgRowByRowLoadingMode>(connection)?;
     Ok(bounded::read(rows, PAGE_BYTES, bytes)?)
+}
+
+/// What a page warns of: see [`unknown_queries::warnings`].
+pub fn warnings(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> Work<Vec<v1::Warning>> {
+    unknown_queries::warnings(connection, realm, listing.filter.as_ref(), listing.after.is_none())
 }
 
 /// Reads the entities that have one of these ids, until they have this many bytes.

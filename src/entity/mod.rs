@@ -17,8 +17,11 @@ pub mod model;
 mod new_entity;
 pub mod queries;
 mod reads;
+pub mod requirements;
 mod service;
 pub mod tombstone_queries;
+pub mod unknown;
+pub mod unknown_queries;
 mod update;
 
 pub use index::{AttributeIndexService, IndexExecutor};

@@ -35,11 +35,14 @@ impl EntityService {
         let filtered = filter.is_some();
         let listing = Listing::new(order, filter, page.after().cloned(), page.limit());
         let wanted = realm.clone();
-        let read = move |connection: &mut PgConnection| list_queries::list(connection, &wanted, &listing);
-        let mut found = if filtered { self.db.transaction(read).await? } else { self.db.run(read).await? };
+        let read = move |connection: &mut PgConnection| {
+            let found = list_queries::list(connection, &wanted, &listing)?;
+            Ok((found, list_queries::warnings(connection, &wanted, &listing)?))
+        };
+        let (mut found, warnings) = if filtered { self.db.transaction(read).await? } else { self.db.run(read).await? };
         let next_page_token = page.cut_short(&mut found.rows, found.more, Place::of)?;
         let entities = found.rows.into_iter().map(|entity| to_proto(entity, &realm)).collect();
-        Ok(Response::new(v1::ListEntitiesResponse { entities, next_page_token }))
+        Ok(Response::new(v1::ListEntitiesResponse { entities, next_page_token, warnings }))
     }
 
     pub(super) async fn get_many(

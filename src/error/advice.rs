@@ -23,6 +23,16 @@ impl Code {
             Code::MethodNotAllowed => "Use one of the methods in the header `Allow`.",
             Code::ValidationFailed => "Mend every fault in `errors`, then send the request again. The idempotency key is still free.",
             Code::InvalidFilter => "Mend the filter at `position`, counted in characters from 0; `expected` lists what could stand there.",
+            Code::UnknownAttribute => {
+                "Mend the names in the filter: `nearest` lists what may have been meant. Where the filter is right as it is, start with \
+                 `allow_unknown_attributes`. The idempotency key is still free."
+            }
+            Code::MissingExcludes => {
+                "Mend the exclude list: see `missing`. Where these entities are gone already, start with `allow_missing_excludes`."
+            }
+            Code::RequirementsUnmet => {
+                "Meet everything in `unmet`, each of which `errors` explains. A key with the scope `admin` changes the removal policy."
+            }
             Code::NotCancelable => "Nothing: the request has started or ended. `current_state` says which.",
             Code::InvalidStateTransition => {
                 "Bring the thing into a state that allows the act; `allowed_transitions` lists what can be done as it is."

@@ -75,6 +75,15 @@ catalogue! {
     ValidationFailed = "validation_failed", "Validation failed", InvalidArgument, 400, [];
     /// The filter expression cannot be read. `position` counts characters from 0; `expected` says what could stand there.
     InvalidFilter = "invalid_filter", "Invalid filter", InvalidArgument, 400, ["position": Integer, "expected": List];
+    /// The filter of a bulk delete names attributes that no entity has. A condition that denies something would hold for every entity. `attributes` are
+    /// those, `nearest` the ones that may have been meant.
+    UnknownAttribute = "unknown_attribute", "Unknown attribute", InvalidArgument, 400, ["attributes": List, "nearest": List];
+    /// The exclude list of a hard delete has ids of no entity, which spare nobody. `missing_count` is how many, `missing` the first of them.
+    MissingExcludes = "missing_excludes", "Missing excludes", FailedPrecondition, 409, ["missing_count": Integer, "missing": List];
+    /// The realm's removal policy demands more care of such a removal. `unmet` names everything that it wants and does not find: `expected_count`,
+    /// `max_objects`, `preview_token`, `clean_report`, `min_grace_period`.
+    RequirementsUnmet = "requirements_unmet", "Requirements unmet", FailedPrecondition, 409,
+        ["unmet": List, "matched_count": Integer, "max_objects": Integer];
     /// The offboarding request is not pending any more.
     NotCancelable = "not_cancelable", "Not cancelable", FailedPrecondition, 400, ["current_state": Text, "allowed_transitions": List];
     /// The state of the thing does not allow the act: an entity that is onboarding or on hold, a task in a wrong status.

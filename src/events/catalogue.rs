@@ -63,6 +63,9 @@ pub const MEMBERS: &[Member] = &[
     member("request_retention", "number or null", "the same; null is for ever"),
     member("filter_retention", "number or null", "the same; null is as long as the task"),
     member("mail_domains", "array of texts", "that of the removal policy after the change"),
+    member("min_grace_period", "number", "the same, in seconds"),
+    member("hard_delete", "object", "what the policy demands of a hard bulk delete after the change, durations in seconds"),
+    member("soft_delete", "object", "the same for a soft one"),
 ];
 
 const fn entity(tells: &'static str, members: &'static [&'static str]) -> About {
@@ -115,6 +118,9 @@ impl EventType {
                     "request_retention",
                     "filter_retention",
                     "mail_domains",
+                    "min_grace_period",
+                    "hard_delete",
+                    "soft_delete",
                 ],
             },
             EventType::AttributeIndexCreated => index("it was declared as indexed", &[]),

@@ -62,7 +62,7 @@ impl AttributePath {
         }
     }
 
-    fn of(path: &Path) -> Self {
+    pub(super) fn of(path: &Path) -> Self {
         let spelled = path.to_string();
         let canonical = spelled.strip_prefix("attributes.").unwrap_or(&spelled).to_owned();
         AttributePath { canonical, names: path.names.clone() }

@@ -132,15 +132,3 @@ impl Function {
         format!("{}(path{values})", self.name)
     }
 }
-
-/// The name that was probably meant, if one of them is near enough.
-pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |candidate: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase());
-    // The names are short; a word much longer than any of them is none of them, and not worth the comparison.
-    let candidates = names.into_iter().filter(|candidate| name.len() <= 2 * candidate.len() + 2);
-    candidates
-        .map(|candidate| (distance(candidate), candidate))
-        .filter(|(far, candidate)| *far <= candidate.len().div_ceil(3))
-        .min()
-        .map(|(_, name)| name)
-}

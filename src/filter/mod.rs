@@ -6,6 +6,7 @@
 //! `docs/filter.md` is the reference of the language and its semantics. This room is pure: it talks to no database.
 
 mod arguments;
+mod attributes;
 mod automaton;
 mod candidates;
 mod display;

@@ -3,12 +3,13 @@
 use super::arguments::{Given, call_of, check_length, same_value, split_list, too_long_a_list};
 use super::display::COUNT;
 use super::error::ParseError;
-use super::function::{FUNCTIONS, Function, Test, Values, nearest};
+use super::function::{FUNCTIONS, Function, Test, Values};
 use super::lexer::{Cursor, shorten};
 use super::pattern::{MAX_STEPS, Pattern, TOO_LARGE};
 use super::syntax::{Node, Path};
 use super::vocabulary::{Kind, Vocabulary};
 use super::{MAX_DEPTH, MAX_EXPRESSIONS, MAX_NODES};
+use crate::error::nearest;
 
 /// Whether what people misread is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -117,6 +117,13 @@ fn shared(sql: &Builder, root: Root, names: &[String]) -> Option<Shared> {
 /// The path from the first name's value on. In lax mode `[*]` takes the elements of an array, and anything else as it is; and `.name` itself
 /// looks through one array, hence one `[*]` less before it.
 fn jsonpath(names: &[String]) -> String {
+    let mut path = member_path(names);
+    path.push_str(&"[*]".repeat(MAX_NESTED_ARRAYS));
+    path
+}
+
+/// The same without the elements of arrays that are the last name's value.
+fn member_path(names: &[String]) -> String {
     let mut path = String::from("lax $");
     for name in names {
         path.push_str(&"[*]".repeat(MAX_NESTED_ARRAYS - 1));
@@ -124,8 +131,23 @@ fn jsonpath(names: &[String]) -> String {
         // A string of JSON is a string of jsonpath.
         path.push_str(&serde_json::Value::from(name.as_str()).to_string());
     }
-    path.push_str(&"[*]".repeat(MAX_NESTED_ARRAYS));
     path
+}
+
+/// Writes whether there is anything where these names lead to, be it empty.
+pub(super) fn write_member(sql: &mut Builder, root: Root, names: &[String]) {
+    let plain = Source::Plain(root, names);
+    sql.sql("(");
+    plain.write_json(sql);
+    sql.sql(" IS NOT NULL");
+    if names.len() > 1 {
+        sql.sql(" OR COALESCE(jsonb_path_exists(");
+        Source::Plain(root, &names[..1]).write_json(sql);
+        sql.sql(", ");
+        sql.jsonpath(member_path(&names[1..]));
+        sql.sql("), FALSE)");
+    }
+    sql.sql(")");
 }
 
 /// Everything below the root. In strict mode each value is reached once, and arrays are reached as such besides their elements.

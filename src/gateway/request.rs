@@ -11,7 +11,7 @@ use super::binding::{Binding, BodyRule};
 use super::json::{Cardinality, Decoder, Fault, FieldPath, Shape, from_text};
 use super::percent::{Place, decode};
 use super::{plus, raw};
-use crate::error::{Error, Violation, Violations, cut};
+use crate::error::{Error, Violation, Violations, cut, nearest};
 
 /// What a request says outside of its body.
 #[derive(Debug)]
@@ -150,8 +150,9 @@ impl Target {
                 continue;
             };
             let Some(path) = self.parameter(&name) else {
+                let hint = self.meant(&name).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
                 let name = cut(&name);
-                let description = format!("`{name}` is no query parameter of this request");
+                let description = format!("`{name}` is no query parameter of this request{hint}");
                 violations.add(name, "unknown_parameter", description);
                 continue;
             };
@@ -202,6 +203,13 @@ impl Target {
         } else {
             holder.set_field(&field.descriptor, Value::I64(version));
         }
+    }
+
+    /// The parameter that was probably meant by a name that is none, in the spelling of the service.
+    fn meant(&self, name: &str) -> Option<&str> {
+        let rpc = &self.binding.rpc;
+        let names = rpc.schema.message(rpc.input).fields.iter().map(|field| field.name.as_str());
+        nearest(name, names.filter(|known| self.parameter(known).is_some()))
     }
 
     /// The field that a query parameter gives: one that neither the path nor the body can.

@@ -196,6 +196,18 @@ pub fn too_long(max: Duration) -> Error {
     Error::invalid("grace_period", "out_of_range", format!("must be at most {}s, the maximum of the realm", max.as_secs_f64()))
 }
 
+/// The refusal of a grace period that is shorter than the realm demands.
+pub fn too_short(min: Duration) -> Error {
+    let least = min.as_secs_f64();
+    let mut places = Violations::new();
+    places.add("grace_period", "min_grace_period", format!("must be at least {least}s, the minimum of the realm"));
+    let message = format!("The removal policy asks for a grace period of at least {least}s.");
+    Error::new(Code::RequirementsUnmet, message)
+        .with_list("unmet", ["min_grace_period"])
+        .with("min_grace_period", format!("{least}s"))
+        .at(places)
+}
+
 /// How long to wait before the next try: one second after the first, twice as long each time, five minutes at most.
 pub fn backoff(attempts: i32) -> Duration {
     let doublings = attempts.saturating_sub(1).clamp(0, 9).unsigned_abs();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::entity::requirements::Requirements;
 use crate::error::{Result, Violations, cut};
 use crate::limits::mail::{MAIL_DOMAINS, MAX_DOMAINS};
 use crate::offboarding::model::MAX_GRACE;
@@ -14,8 +15,17 @@ const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
 const MAX_RETENTION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The fields that a caller may name.
-const FIELDS: [&str; 6] =
-    ["default_grace_period", "max_grace_period", "tombstone_retention", "request_retention", "filter_retention", "mail_domains"];
+const FIELDS: [&str; 9] = [
+    "default_grace_period",
+    "max_grace_period",
+    "min_grace_period",
+    "tombstone_retention",
+    "request_retention",
+    "filter_retention",
+    "mail_domains",
+    "hard_delete",
+    "soft_delete",
+];
 
 /// The removal policy of a realm; without one, [`Policy::default`] holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +34,8 @@ pub struct Policy {
     pub default_grace: Duration,
     /// The longest grace period that a call may ask for.
     pub max_grace: Duration,
+    /// The shortest grace period that a removal may have.
+    pub min_grace: Duration,
     /// How long tombstones are kept; for ever if not set.
     pub tombstone_retention: Option<Duration>,
     /// How long requests are kept after their end; for ever if not set.
@@ -32,6 +44,10 @@ pub struct Policy {
     pub filter_retention: Option<Duration>,
     /// The domains that mails about tasks may go to, in lower case.
     pub mail_domains: Vec<String>,
+    /// What a hard bulk delete must show.
+    pub hard_delete: Requirements,
+    /// What a soft bulk delete must show.
+    pub soft_delete: Requirements,
 }
 
 impl Default for Policy {
@@ -39,10 +55,13 @@ impl Default for Policy {
         Policy {
             default_grace: Duration::ZERO,
             max_grace: MAX_GRACE,
+            min_grace: Duration::ZERO,
             tombstone_retention: None,
             request_retention: None,
             filter_retention: None,
             mail_domains: Vec::new(),
+            hard_delete: Requirements::default(),
+            soft_delete: Requirements::default(),
         }
     }
 }
@@ -52,10 +71,13 @@ impl Default for Policy {
 pub struct Change {
     default_grace: Option<Duration>,
     max_grace: Option<Duration>,
+    min_grace: Option<Duration>,
     tombstone_retention: Option<Option<Duration>>,
     request_retention: Option<Option<Duration>>,
     filter_retention: Option<Option<Duration>>,
     mail_domains: Option<Vec<String>>,
+    hard_delete: Option<Requirements>,
+    soft_delete: Option<Requirements>,
 }
 
 impl Change {
@@ -76,6 +98,9 @@ impl Change {
                     change.default_grace = Some(grace(policy.default_grace_period, defaults.default_grace, &at, &mut faults));
                 }
                 "max_grace_period" => change.max_grace = Some(grace(policy.max_grace_period, defaults.max_grace, &at, &mut faults)),
+                "min_grace_period" => change.min_grace = Some(grace(policy.min_grace_period, defaults.min_grace, &at, &mut faults)),
+                "hard_delete" => change.hard_delete = Some(Requirements::check(policy.hard_delete, &at, &mut faults)),
+                "soft_delete" => change.soft_delete = Some(Requirements::check(policy.soft_delete, &at, &mut faults)),
                 "tombstone_retention" => change.tombstone_retention = Some(retention(policy.tombstone_retention, &at, &mut faults)),
                 "request_retention" => change.request_retention = Some(retention(policy.request_retention, &at, &mut faults)),
                 "filter_retention" => change.filter_retention = Some(retention(policy.filter_retention, &at, &mut faults)),
@@ -92,15 +117,26 @@ impl Change {
         let changed = Policy {
             default_grace: self.default_grace.unwrap_or(to.default_grace),
             max_grace: self.max_grace.unwrap_or(to.max_grace),
+            min_grace: self.min_grace.unwrap_or(to.min_grace),
             tombstone_retention: self.tombstone_retention.unwrap_or(to.tombstone_retention),
             request_retention: self.request_retention.unwrap_or(to.request_retention),
             filter_retention: self.filter_retention.unwrap_or(to.filter_retention),
             mail_domains: self.mail_domains.clone().unwrap_or(to.mail_domains),
+            hard_delete: self.hard_delete.clone().unwrap_or(to.hard_delete),
+            soft_delete: self.soft_delete.clone().unwrap_or(to.soft_delete),
         };
         let mut faults = Violations::new();
         if changed.default_grace > changed.max_grace {
             let field = if self.default_grace.is_some() { "policy.default_grace_period" } else { "policy.max_grace_period" };
             faults.add(field, "out_of_range", "the default must not be longer than the maximum");
+        }
+        if changed.default_grace < changed.min_grace {
+            let field = if self.min_grace.is_some() { "policy.min_grace_period" } else { "policy.default_grace_period" };
+            faults.add(
+                field,
+                "out_of_range",
+                "the default must not be shorter than the minimum, since it is what a removal has that says none",
+            );
         }
         faults.check()?;
         Ok(changed)
@@ -162,6 +198,9 @@ impl From<Policy> for v1::RemovalPolicy {
             request_retention: policy.request_retention.and_then(message),
             mail_domains: policy.mail_domains,
             filter_retention: policy.filter_retention.and_then(message),
+            min_grace_period: message(policy.min_grace),
+            hard_delete: policy.hard_delete.into(),
+            soft_delete: policy.soft_delete.into(),
         }
     }
 }
@@ -220,6 +259,16 @@ mod tests {
             assert_eq!(set(&["a.example", bad]).unwrap_err().violations()[0].field, "policy.mail_domains[1]", "{bad}");
         }
         assert_eq!(set(&["a.example"; 101]).unwrap_err().violations()[0].code, "too_many");
+    }
+
+    #[test]
+    fn the_minimum_is_never_longer_than_the_default() {
+        let least = |more: v1::RemovalPolicy, paths: &[&str]| change(more, paths).unwrap().apply(Policy::default());
+        let message = v1::RemovalPolicy { min_grace_period: seconds(30), default_grace_period: seconds(30), ..Default::default() };
+        assert_eq!(least(message.clone(), &["min_grace_period"]).unwrap_err().violations()[0].field, "policy.min_grace_period");
+        let both = least(message, &["min_grace_period", "default_grace_period"]).unwrap();
+        let shorter = change(v1::RemovalPolicy::default(), &["default_grace_period"]).unwrap().apply(both);
+        assert_eq!(shorter.unwrap_err().violations()[0].field, "policy.default_grace_period");
     }
 
     #[test]

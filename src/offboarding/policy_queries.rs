@@ -4,26 +4,33 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
+use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::db::{Realm, Work, statement};
+use crate::entity::requirements::Requirements;
 use crate::offboarding::policy::Policy;
 
-type PolicyRow = (Double, Double, Nullable<Double>, Nullable<Double>, Nullable<Double>, Array<Text>);
-type PolicyValues = (f64, f64, Option<f64>, Option<f64>, Option<f64>, Vec<String>);
+type PolicyRow = ((Double, Double, Double), (Nullable<Double>, Nullable<Double>, Nullable<Double>), Array<Text>, (Jsonb, Jsonb));
+type PolicyValues = ((f64, f64, f64), (Option<f64>, Option<f64>, Option<f64>), Vec<String>, (Json, Json));
 
 impl From<PolicyValues> for Policy {
-    fn from((default_grace, max_grace, tombstone_retention, request_retention, filter_retention, mail_domains): PolicyValues) -> Self {
+    fn from((graces, retentions, mail_domains, (hard_delete, soft_delete)): PolicyValues) -> Self {
+        let (default_grace, max_grace, min_grace) = graces;
+        let (tombstone_retention, request_retention, filter_retention) = retentions;
         // Stored intervals are checked to be of these bounds.
         let duration = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         Policy {
             default_grace: duration(default_grace),
             max_grace: duration(max_grace),
+            min_grace: duration(min_grace),
             tombstone_retention: tombstone_retention.map(duration),
             request_retention: request_retention.map(duration),
             filter_retention: filter_retention.map(duration),
             mail_domains,
+            hard_delete: Requirements::from_json(&hard_delete),
+            soft_delete: Requirements::from_json(&soft_delete),
         }
     }
 }
@@ -37,9 +44,9 @@ pub fn get(connection: &mut PgConnection, realm: &Realm) -> Work<Policy> {
 statement! {
     /// The policy, in seconds.
     struct ReadPolicy { realm: i32 as Integer } -> PolicyRow,
-    "SELECT extract(epoch FROM default_grace)::float8, extract(epoch FROM max_grace)::float8,
+    "SELECT extract(epoch FROM default_grace)::float8, extract(epoch FROM max_grace)::float8, extract(epoch FROM min_grace)::float8,
             extract(epoch FROM tombstone_retention)::float8, extract(epoch FROM request_retention)::float8,
-            extract(epoch FROM filter_retention)::float8, mail_domains
+            extract(epoch FROM filter_retention)::float8, mail_domains, hard_delete, soft_delete
      FROM removal_policy
      WHERE realm_id = {realm}"
 }
@@ -68,6 +75,9 @@ pub fn put(connection: &mut PgConnection, realm: &Realm, principal: Uuid, policy
         request_retention: policy.request_retention.map(|duration| duration.as_secs_f64()),
         filter_retention: policy.filter_retention.map(|duration| duration.as_secs_f64()),
         mail_domains: &policy.mail_domains,
+        min_grace: policy.min_grace.as_secs_f64(),
+        hard_delete: policy.hard_delete.to_json(),
+        soft_delete: policy.soft_delete.to_json(),
     };
     statement.execute(connection)?;
     Ok(())
@@ -85,17 +95,22 @@ statement! {
         request_retention: Option<f64> as Nullable<Double>,
         filter_retention: Option<f64> as Nullable<Double>,
         mail_domains: &'a [String] as Array<Text>,
+        min_grace: f64 as Double,
+        hard_delete: Json as Jsonb,
+        soft_delete: Json as Jsonb,
     } -> (Integer,),
     "WITH changed AS (
         INSERT INTO removal_policy
-            (realm_id, default_grace, max_grace, tombstone_retention, request_retention, filter_retention, mail_domains, updated_by)
-        VALUES ({realm}, make_interval(secs => {default_grace}), make_interval(secs => {max_grace}),
+            (realm_id, default_grace, max_grace, min_grace, tombstone_retention, request_retention, filter_retention, mail_domains, hard_delete,
+             soft_delete, updated_by)
+        VALUES ({realm}, make_interval(secs => {default_grace}), make_interval(secs => {max_grace}), make_interval(secs => {min_grace}),
                 make_interval(secs => {tombstone_retention}), make_interval(secs => {request_retention}),
-                make_interval(secs => {filter_retention}), {mail_domains}, {principal})
+                make_interval(secs => {filter_retention}), {mail_domains}, {hard_delete}, {soft_delete}, {principal})
         ON CONFLICT (realm_id) DO UPDATE
         SET default_grace = excluded.default_grace, max_grace = excluded.max_grace,
             tombstone_retention = excluded.tombstone_retention, request_retention = excluded.request_retention,
-            mail_domains = excluded.mail_domains,
+            mail_domains = excluded.mail_domains, min_grace = excluded.min_grace, hard_delete = excluded.hard_delete,
+            soft_delete = excluded.soft_delete,
             filter_retention = excluded.filter_retention,
             -- Those that the policy so far may have had removed do not come back.
             tombstones_kept_since = greatest(removal_policy.tombstones_kept_since, now() - removal_policy.tombstone_retention),
@@ -106,7 +121,8 @@ statement! {
      SELECT {realm}, 'removal_policy.updated', ARRAY[{org}], {principal},
             jsonb_build_object('default_grace_period', {default_grace}::float8, 'max_grace_period', {max_grace}::float8,
                                'tombstone_retention', {tombstone_retention}::float8, 'request_retention', {request_retention}::float8,
-                               'filter_retention', {filter_retention}::float8, 'mail_domains', {mail_domains}::text[])
+                               'filter_retention', {filter_retention}::float8, 'mail_domains', {mail_domains}::text[],
+                               'min_grace_period', {min_grace}::float8, 'hard_delete', {hard_delete}::jsonb, 'soft_delete', {soft_delete}::jsonb)
      FROM changed"
 }
 

@@ -90,7 +90,7 @@ statement! {
     } -> OffboardingRow,
     "WITH policy AS (
         SELECT COALESCE(make_interval(secs => {grace}), p.default_grace, '0') AS grace,
-               COALESCE(p.max_grace, make_interval(secs => {max_grace})) AS max_grace
+               COALESCE(p.max_grace, make_interval(secs => {max_grace})) AS max_grace, COALESCE(p.min_grace, '0') AS min_grace
         FROM (SELECT) one
         LEFT JOIN removal_policy p ON p.realm_id = {realm}
      ),
@@ -99,7 +99,7 @@ statement! {
         SET state = 'offboarding', version = e.version + 1, updated_at = now()
         FROM policy
         WHERE e.realm_id = {realm} AND e.id = {entity} AND e.deleted_at IS NULL AND e.state = 'active' AND e.hold_reason IS NULL
-          AND policy.grace <= policy.max_grace
+          AND policy.grace BETWEEN policy.min_grace AND policy.max_grace
         RETURNING e.id, e.incarnation, e.components, e.version, policy.grace
      ),
      asked AS (

@@ -12,7 +12,7 @@ use crate::entity::model::{Action, State};
 use crate::error::{Error, Result, Violations};
 use crate::events::Watching;
 use crate::filter::check_filter;
-use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace, too_long};
+use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace, too_long, too_short};
 use crate::offboarding::policy_queries;
 use crate::offboarding::queries::{self, Ask, Selection};
 use crate::offboarding::watch::watch;
@@ -55,6 +55,9 @@ pub(super) fn ask(connection: &mut diesel::PgConnection, ask: &Ask) -> Work<Aske
         let policy = policy_queries::get(connection, &ask.realm)?;
         if ask.grace.is_some_and(|grace| grace > policy.max_grace) {
             return Err(too_long(policy.max_grace).into());
+        }
+        if ask.grace.is_some_and(|grace| grace < policy.min_grace) {
+            return Err(too_short(policy.min_grace).into());
         }
         let (standing, request) = queries::standing(connection, &ask.realm, &ask.entity_id)?;
         match (standing.state, request) {

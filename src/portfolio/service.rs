@@ -8,6 +8,7 @@ use crate::access::{Authenticator, Caller, Once, Scope, Subject, erasure_queries
 use crate::db::{Db, Page, PageSize, Realm, Work, id};
 use crate::entity;
 use crate::entity::model::{Action, State, refuse};
+use crate::entity::unknown_queries;
 use crate::error::{Code, Error, Result, Violations};
 use crate::filter::{ENTITY, check_filter};
 use crate::portfolio::batch::{self, Batch, Verdict};
@@ -182,14 +183,17 @@ impl Service for PortfolioService {
         let page: Page<export_queries::Place> = Page::check(seal, &realm, list, &request, (size, &token), ENTITIES, &mut faults);
         let filter = check_filter(&ENTITY, &request.filter, &mut faults);
         let filter = faults.check_with(filter)?;
-        let (after, limit) = (page.after().cloned().unwrap_or_else(export_queries::start), page.limit());
+        let (after, is_first, limit) = (page.after().cloned().unwrap_or_else(export_queries::start), page.after().is_none(), page.limit());
         let (own, portfolio_id) = (realm.clone(), request.portfolio_id.clone());
-        let read =
-            self.db.run(move |connection| export_queries::members(connection, &own, (&portfolio_id, filter.as_ref()), &after, limit));
-        let (mut members, more) = read.await?.ok_or_else(|| missing(&request.portfolio_id))?;
+        let read = self.db.run(move |connection| {
+            let members = export_queries::members(connection, &own, (&portfolio_id, filter.as_ref()), &after, limit)?;
+            Ok((members, unknown_queries::warnings(connection, &own, filter.as_ref(), is_first)?))
+        });
+        let (members, warnings) = read.await?;
+        let (mut members, more) = members.ok_or_else(|| missing(&request.portfolio_id))?;
         let next_page_token = page.cut_short(&mut members, more, |(_, place)| place.clone())?;
         let entities = members.into_iter().map(|(member, _)| entity::to_proto(member, &realm)).collect();
-        Ok(Response::new(v1::ListPortfolioEntitiesResponse { entities, next_page_token }))
+        Ok(Response::new(v1::ListPortfolioEntitiesResponse { entities, next_page_token, warnings }))
     }
 
     type ExportPortfolioStream = Messages;

@@ -252,7 +252,7 @@ def test_a_bulk_delete_is_started_as_its_page_says(caller, tmp_path):
     for name in ("Indira", "Indigo", "Ines"):
         entity = {"entity_id": name.lower(), "type": "HCP", "attributes": {"LastName": name}}
         caller.call("POST", "/v1/entities", {**entity, "state": "onboarding" if name == "Indigo" else "active"})
-    look, pages, policy, line = on_page("bulk-delete-start.md", "sh")
+    look, demands, pages, policy, line = on_page("bulk-delete-start.md", "sh")
     preview = caller.run(look.text, tmp_path)
     assert preview.returncode == 0, preview.stderr
     told = json.loads(preview.stdout)["preview"]
@@ -260,6 +260,10 @@ def test_a_bulk_delete_is_started_as_its_page_says(caller, tmp_path):
     page = look.page.read_text().split("with a `preview`:")[1].split("\n\n")[1]
     explained = set(re.findall(r"`(\w+)`", "\n".join(row.split("|")[1] for row in page.splitlines()[2:])))
     assert set(told) == explained and told["matchedCount"] == 2
+
+    demanded = json.loads(caller.run(demands.text, tmp_path).stdout)
+    assert (demanded["hard_delete"]["max_objects"], demanded["min_grace_period"]) == (10_000, "3600s"), demanded
+    caller.call("PATCH", "/v1/removal-policy", {"hard_delete": None, "min_grace_period": None, "default_grace_period": None})
 
     allowed = caller.run(policy.text, tmp_path)
     assert json.loads(allowed.stdout)["mail_domains"] == ["example.com"], allowed

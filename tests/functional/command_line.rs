@@ -145,3 +145,33 @@ fn an_address_of_a_database_that_is_none_is_refused_without_a_word_of_it() {
         }
     }
 }
+
+/// A second database, beside the one that a service uses, would be of use to nobody.
+#[tokio::test]
+async fn a_command_makes_no_database_and_says_which_one_it_uses() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("data");
+    let path = nowhere.to_str().unwrap();
+    let file = folder.path().join("entities.ndjson");
+    std::fs::write(&file, "").unwrap();
+    for command in [
+        ["key", "create", "--org", "acme", "--scope", "entities:read"].as_slice(),
+        &["key", "list"],
+        &["migrate"],
+        &["events", "history"],
+        &["wait-for-db"],
+        &["import", file.to_str().unwrap(), "--offline", "--org", "acme"],
+    ] {
+        let ended = run(&[command, &["--data-dir", path]].concat());
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{command:?}: {ended:?}");
+        for told in [path, "--data-dir", "--database-url", "offboard serve"] {
+            assert!(ended.stderr.contains(told), "{command:?}: {}", ended.stderr);
+        }
+        assert!(!nowhere.exists(), "{command:?}");
+    }
+    let database = database().await;
+    let ended = run(&["key", "create", "--org", "acme", "--scope", "entities:read", "--database-url", &database.url]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let name = url::Url::parse(&database.url).unwrap().path().trim_start_matches('/').to_owned();
+    assert!(ended.stderr.contains(&format!("Using the database `{name}` at ")), "{}", ended.stderr);
+}

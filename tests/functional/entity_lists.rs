@@ -41,7 +41,7 @@ async fn all(world: &World, mut request: Value) -> (Vec<String>, usize) {
 
 scenario! {
     async fn a_list_shows_what_is_visible_in_full(world: &World) {
-        assert_eq!(list(world, json!({})).await.json, json!({"entities": [], "next_page_token": ""}));
+        assert_eq!(list(world, json!({})).await.json, json!({"entities": [], "next_page_token": "", "warnings": []}));
         let entity = json!({"entity_id": "e", "type": "T", "attributes": {"a": [1]}, "components": ["0190a1b2-0000-7000-8000-000000000001"]});
         world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap();
         given(world, &[("deleted", 1)]);

@@ -136,7 +136,7 @@ async fn remove(world: &World, way: &str) {
             json!({"filter": format!("equals(attributes.canary_attribute, '{}') or equals(attributes.x, '{}')", canary("value"), canary("filter"))})
         }
     };
-    let start = json!({"spec": {"objects": objects}, "mode": "hard"});
+    let start = json!({"spec": {"objects": objects}, "mode": "hard", "allow_unknown_attributes": true});
     let task =
         world.client.call_with("BulkDeleteService/StartBulkDelete", start, &[("idempotency-key", "canary-key-remove")]).await.unwrap();
     world

@@ -65,6 +65,7 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
         ("AttributeIndexService/GetAttributeIndex", json!({"attribute": attribute})),
         ("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": attribute})),
         ("BulkDeleteService/GetTask", json!({"task_id": task})),
+        ("BulkDeleteService/ListTaskExcludes", json!({"task_id": task})),
         ("BulkDeleteService/ListTaskFailures", json!({"task_id": task})),
         ("BulkDeleteService/ListTaskFindings", json!({"task_id": task})),
     ]
@@ -122,7 +123,7 @@ scenario! {
         world.client("umbrella", "test", SCOPES).call("EntityService/CreateEntity", json!({"entity": {"entity_id": "gone", "type": "T"}})).await.unwrap();
         world.client("umbrella", "test", SCOPES).call("RemovalService/RemoveEntity", json!({"entity_id": "gone"})).await.unwrap();
         until("an entity of theirs is gone", || world.database.count("SELECT count(*) FROM tombstone") == 1).await;
-        let empty = json!({"entities": [], "next_page_token": ""});
+        let empty = json!({"entities": [], "next_page_token": "", "warnings": []});
         for (theirs, never) in [("equals(uri, en_orgs)", "equals(uri, en_none)"), ("exists(uri)", "missing(uri)")] {
             for filter in [theirs, never] {
                 let found = world.call("EntityService/ListEntities", json!({"filter": filter})).await.unwrap();

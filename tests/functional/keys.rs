@@ -63,6 +63,7 @@ pub const METHODS: &[(&str, &str, &str)] = &[
     ("BulkDeleteService/StopTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:delete"),
     ("BulkDeleteService/UpdateTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:delete"),
     ("BulkDeleteService/ListTaskFindings", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    ("BulkDeleteService/ListTaskExcludes", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
     ("BulkDeleteService/ListTaskFailures", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
     ("EventService/ListEvents", "{}", "events:read"),
     ("EventService/WatchEvents", "{}", "events:read"),

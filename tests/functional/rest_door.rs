@@ -271,3 +271,59 @@ scenario! {
         small.call("EntityService/CreateEntity", entity(4000)).await.unwrap();
     }
 }
+
+/// The first fault of a problem as a sentence.
+fn first_description(reply: &Reply) -> String {
+    reply.json()["errors"][0]["description"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_contract() {
+    let rest = Rest::start(&[]).await;
+    for (path, body, meant) in [
+        ("/api/acme/entities/_delete", r#"{"objcets":{}}"#, "objects"),
+        ("/api/acme/entities/_delete", r#"{"objects":{"exclude_lsit":[],"entityType":"T"}}"#, "excludeList"),
+        ("/api/acme/entities/_delete?dryRnu=true", r#"{"objects":{"entityType":"T"}}"#, "dryRun"),
+        ("/api/acme/entities/_delete?expected_cuont=1", r#"{"objects":{"entityType":"T"}}"#, "expectedCount"),
+        ("/v1/entities", r#"{"typ":"T","type":"T"}"#, "type"),
+        ("/v1/entities", r#"{"type":"T","dependents":[{"knid":"task"}]}"#, "kind"),
+        ("/v1/portfolios", r#"{"name":"x","sharedComplianceCalender":true}"#, "shared_compliance_calendar"),
+    ] {
+        let reply = rest.post(path, body).await;
+        assert_eq!(code(&reply), (400, "validation_failed".to_owned()), "{path} {body}");
+        let told = first_description(&reply);
+        assert!(told.ends_with(&format!("; did you mean `{meant}`?")), "{path} {body}: {told}");
+    }
+    let far = rest.post("/v1/portfolios", r#"{"name":"x","frobnicate":true}"#).await;
+    assert_eq!(first_description(&far), "is not known here");
+    let many = format!("{{{}}}", (0..50_000).map(|n| format!("\"nmae{n}\":1")).collect::<Vec<_>>().join(","));
+    assert_eq!(rest.post("/v1/portfolios", many).await.status, 400);
+}
+
+#[tokio::test]
+async fn durations_are_read_as_people_write_them_and_told_in_one_form() {
+    let rest = Rest::start(&[]).await;
+    let json = [("content-type", "application/json")];
+    for (given, told) in [("1h", "3600s"), ("30m", "1800s"), ("P1D", "86400s"), ("PT1H30M", "5400s"), ("1.5s", "1.500s"), ("90s", "90s")] {
+        let reply = rest.send("PATCH", "/v1/removal-policy", &json, format!(r#"{{"default_grace_period":"{given}"}}"#)).await;
+        assert_eq!((reply.status, &reply.json()["default_grace_period"]), (200, &json!(told)), "{given}: {}", reply.text());
+    }
+    for wrong in ["1 hour", "P1M", "1y", "3600", "30m1h"] {
+        let reply = rest.send("PATCH", "/v1/removal-policy", &json, format!(r#"{{"default_grace_period":"{wrong}"}}"#)).await;
+        assert_eq!(code(&reply), (400, "validation_failed".to_owned()), "{wrong}");
+        assert!(first_description(&reply).contains("such as `3600s`"), "{wrong}: {}", reply.text());
+    }
+    let query = rest.send("DELETE", "/api/acme/entities?entityType=Nothing&cleanReportWithin=PT1H&dryRun=true", &[], "").await;
+    assert_eq!(code(&query).1, "report_required", "a query is text too");
+}
+
+/// Who has taken the wrong key sees whose it is, with every answer and most of all where nothing is found.
+#[tokio::test]
+async fn every_answer_to_a_key_says_whose_it_is() {
+    let rest = Rest::start(&[]).await;
+    for path in ["/v1/entities", "/v1/entities/nothing", "/v1/entities?page_size=-1"] {
+        assert_eq!(rest.send("GET", path, &[], "").await.header("offboard-realm"), Some("acme/test"), "{path}");
+    }
+    let refused = http(rest.world.server.addresses.http, "GET", "/v1/entities", &[("authorization", "Bearer sk_test_none")], "").await;
+    assert_eq!((refused.status, refused.header("offboard-realm")), (401, None));
+}

@@ -163,7 +163,7 @@ fn member(text: &str, kind: MemberKind) -> Value {
     match kind {
         MemberKind::Text => json!(text),
         MemberKind::Integer => json!(text.parse::<i64>().unwrap_or_else(|_| panic!("{text:?} is no number"))),
-        MemberKind::List => text.split(',').filter(|item| !item.is_empty()).map(|item| json!(item)).collect(),
+        MemberKind::List => serde_json::from_str(text).unwrap_or_else(|_| panic!("{text:?} is no list")),
     }
 }
 

@@ -120,6 +120,7 @@ pub const ROUTES: &[Route] = &[
     camel("BulkDeleteService/ListTaskHistory", "GET", "/api/{tenant}/tasks/history", Body::None).answering("tasks"),
     camel("BulkDeleteService/CountTaskHistory", "GET", "/api/{tenant}/tasks/history/_total", Body::None),
     camel("BulkDeleteService/ListTaskFindings", "GET", "/api/{tenant}/tasks/{task_id}/findings", Body::None),
+    camel("BulkDeleteService/ListTaskExcludes", "GET", "/api/{tenant}/tasks/{task_id}/excludes", Body::None),
     camel("BulkDeleteService/ListTaskFailures", "GET", "/api/{tenant}/tasks/{task_id}/failures", Body::None),
     snake("EventService/ListEvents", "GET", "/v1/events", Body::None),
     snake("EventService/WatchEvents", "GET", "/v1/events:watch", Body::None).answering("event"),

@@ -18,12 +18,12 @@ scenario! {
         assert_eq!((folio("p"), folio("q")), ("3 4".to_owned(), "1 2".to_owned()));
 
         let filter = "startsWith(attributes.LastName, 'Ind')";
-        let request = json!({"mode": "hard", "spec": {"objects": {"filter": filter, "exclude_list": ["entities/d", "x"]}}});
+        let request = json!({"mode": "hard", "spec": {"objects": {"filter": filter, "exclude_list": ["entities/d", "x"]}}, "allow_missing_excludes": true});
         let started = world.done("BulkDeleteService/StartBulkDelete", request).await;
         assert_status(&started, 200);
         assert_eq!((started.get("type"), started.get("tenant")), (&json!("DeleteEntitiesTask"), &json!("acme")));
         assert_eq!(started.get("name"), "Hard Delete Entities By Filter");
-        assert_eq!(started.get("parameters"), &json!({"tenantId": "acme", "mode": "hard", "filter": filter, "excludeCount": "2"}));
+        assert_eq!(started.get("parameters"), &json!({"tenantId": "acme", "mode": "hard", "filter": filter, "excludeCount": "2", "allowMissingExcludes": "true"}));
         let task = world.task_ended(&id(&started)).await;
         assert_eq!((task.get("status"), task.get("current_state.status")), (&json!("completed"), &json!("Completed")));
         assert_eq!(Account::of(&task), Account { matched: 3, processed: 2, excluded: 1, ..Account::default() });

@@ -29,7 +29,7 @@ async fn a_preview_tells_what_would_go_and_why_not() {
     let ended = bulk_delete(&world, &["preview", "--type", "HCP", "--exclude", "entities/e-000001"]);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     let lines: Vec<_> = ended.stdout.lines().collect();
-    assert_eq!(lines[0], "12 entities selected.");
+    assert_eq!(lines[0], "12 entities of acme (test) selected.");
     assert!(lines[1].starts_with("             10 would be marked as deleted, in "), "{}", lines[1]);
     assert_eq!(lines[2..4], ["              1 would fail: on hold", "              1 excluded"]);
     assert!(lines[4].starts_with("First of them: e-000002, e-000004, ") && lines[4].ends_with("e-000012"), "{}", lines[4]);
@@ -44,7 +44,7 @@ async fn a_start_is_held_to_what_was_shown_and_can_be_left_alone() {
     let world = given().await;
     let ended = bulk_delete(&world, &["start", "--filter", "in(attributes.n, '1,2')", "--hard", "--yes", "--detach"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stderr.starts_with("2 entities selected.\n"), "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("2 entities of acme (test) selected.\n"), "{}", ended.stderr);
     let task = world.task_ended(ended.stdout.trim()).await;
     assert_eq!((task.get("status"), task.get("parameters.expectedCount")), (&json!("completed"), &json!("2")));
     let ended = bulk_delete(&world, &["start", "--type", "HCP", "--yes", "--detach", "--json", "--idempotency-key", "k", "--no-preview"]);
@@ -90,6 +90,14 @@ async fn what_the_service_refuses_is_one_clear_sentence() {
         (&["start", "--all", "--yes", "--clean-report-within", "60"], "Run a check of consistency first"),
         (&["start", "--all", "--yes", "--no-preview", "--send-mail", "true"], "--send-mail must be left out"),
         (&["failures", "0190a1b2-0000-7000-8000-000000000001"], "No task with id"),
+        (&["watch", "0190a1b2-0000-7000-8000-000000000001"], "The key is of acme (test)"),
+        (&["stop", "0190a1b2-0000-7000-8000-000000000001"], "The key is of acme (test)"),
+        (&["start", "--filter", "missing(attributes.nn)", "--hard", "--yes"], "did you mean `n`? --allow-unknown-attributes"),
+        (
+            &["start", "--filter", "missing(attributes.nn)", "--hard", "--yes", "--no-preview"],
+            "--filter no entity has the attribute `nn`; did you mean `n`?",
+        ),
+        (&["start", "--all", "--hard", "--yes", "--exclude", "e-00001"], "`e-00001`. --allow-missing-excludes"),
         (&["list", "--order-by", "colour"], "--order-by must be one of"),
         (&["preview", "--uris-from", "/nowhere/at-all"], "--uris-from /nowhere/at-all cannot be read"),
     ] {
@@ -131,7 +139,8 @@ async fn tasks_and_failures_are_listed_line_by_line() {
     assert_eq!(ended.stdout.lines().next(), Some("nobody-0000  not_found  No such entity is visible."));
     let last = bulk_delete(&world, &["failures", &task, "--json"]).stdout.lines().last().map(str::to_owned).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&last).unwrap()["entityId"], "nobody-1099");
-    assert_eq!(bulk_delete(&world, &["list"]).stdout, "");
+    let none = bulk_delete(&world, &["list"]);
+    assert!(none.stdout.is_empty() && none.stderr.contains("acme (test)"), "{none:?}");
     let line = bulk_delete(&world, &["list", "--history"]).stdout;
     assert!(line.starts_with(&task) && line.contains("COMPLETED_WITH_ERRORS") && line.contains("1,100 failed"), "{line}");
     let json: Value = serde_json::from_str(&bulk_delete(&world, &["list", "--history", "--json"]).stdout).unwrap();

@@ -9,7 +9,7 @@ impl World {
     }
 
     /// Changes the policy by what the object names; by gRPC the mask says the same.
-    async fn decide(&self, policy: Value) -> Result<Answer, Failure> {
+    pub async fn decide(&self, policy: Value) -> Result<Answer, Failure> {
         let mut request = json!({"policy": policy});
         if self.door == Door::Grpc {
             let camel = |name: &String| {
@@ -78,7 +78,7 @@ scenario! {
 
     async fn the_policy_decides_the_grace_period_and_its_maximum(world: &World) {
         let policy = world.done("RemovalService/GetRemovalPolicy", json!({})).await;
-        let none = json!({"default_grace_period": "0s", "max_grace_period": "7776000s", "tombstone_retention": null, "request_retention": null, "filter_retention": null, "mail_domains": []});
+        let none = json!({"default_grace_period": "0s", "max_grace_period": "7776000s", "tombstone_retention": null, "request_retention": null, "filter_retention": null, "mail_domains": [], "min_grace_period": "0s", "hard_delete": null, "soft_delete": null});
         assert_eq!(policy.json, none);
         let decided = world.decide(json!({"default_grace_period": "600s", "max_grace_period": "3600s"})).await.unwrap();
         assert_eq!((decided.get("default_grace_period"), decided.get("max_grace_period")), (&json!("600s"), &json!("3600s")));

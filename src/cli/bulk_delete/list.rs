@@ -6,9 +6,9 @@ use chrono::{DateTime, SecondsFormat};
 use clap::Args;
 
 use super::connect::Connection;
-use super::refusal::refused;
+use super::refusal::{refused, whose};
 use super::show::{self, grouped};
-use crate::cli::output::print;
+use crate::cli::output::{note, print};
 use crate::error::Result;
 use crate::proto::v1;
 
@@ -50,13 +50,18 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let Arguments { connection, history, max, offset, order_by, ascending, json } = arguments;
     let service = connection.open().await?;
     let mut client = service.client.clone();
-    let tasks = if history {
+    let (whose, tasks) = if history {
         let request = v1::ListTaskHistoryRequest { max, offset, order_by, ascending, ..Default::default() };
-        client.list_task_history(service.request(request)).await.map_err(refused)?.into_inner().tasks
+        let answer = client.list_task_history(service.request(request)).await.map_err(refused)?;
+        (whose(answer.metadata()), answer.into_inner().tasks)
     } else {
         let request = v1::ListTasksRequest { max, offset, order_by, ascending, ..Default::default() };
-        client.list_tasks(service.request(request)).await.map_err(refused)?.into_inner().tasks
+        let answer = client.list_tasks(service.request(request)).await.map_err(refused)?;
+        (whose(answer.metadata()), answer.into_inner().tasks)
     };
+    if let (true, Some(whose)) = (tasks.is_empty(), whose) {
+        note(format_args!("Nothing found for {whose}, which is whose the key is."));
+    }
     for task in tasks {
         let text = if json { show::task(&task).to_string() } else { line(&task) };
         if !print(&text)? {

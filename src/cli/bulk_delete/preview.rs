@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::Value;
 
 use super::connect::{Connection, Service};
 use super::refusal::refused;
 use super::selection::Selection;
-use super::show::{entities, grouped, preview as to_json, roughly, to_std};
+use super::show::{entities, grouped, mode, preview as to_json, roughly, to_std, whose};
 use super::wrong_usage;
 use crate::cli::output::print;
 use crate::error::{Error, Result};
@@ -38,23 +39,36 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let hard = arguments.selection.is_hard();
     let request = arguments.selection.request()?;
     let service = arguments.connection.open().await?;
-    let preview = ask(&service, &request).await?;
-    let text = if arguments.json { to_json(&preview).to_string() } else { describe(&preview, hard) };
+    let task = ask(&service, &request).await?;
+    let text = if arguments.json { with_realm(&task).to_string() } else { describe(&task, hard) };
     print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks the service what a request would do.
-pub async fn ask(service: &Service, request: &v1::StartBulkDeleteRequest) -> Result<v1::BulkDeletePreview> {
+/// The preview as JSON, and whose entities it is of.
+fn with_realm(task: &v1::Task) -> Value {
+    let mut preview = to_json(&task.preview.clone().unwrap_or_default());
+    preview["tenant"] = task.tenant.clone().into();
+    preview["realmMode"] = mode(task).into();
+    preview["undo"] = task.undo.clone().into();
+    preview
+}
+
+/// Asks the service what a request would do. The answer has a preview.
+pub async fn ask(service: &Service, request: &v1::StartBulkDeleteRequest) -> Result<v1::Task> {
     let request = v1::StartBulkDeleteRequest { dry_run: true, ..request.clone() };
     let answer = service.client.clone().start_bulk_delete(service.request(request)).await.map_err(refused)?.into_inner();
-    answer.preview.ok_or_else(|| Error::internal("a dry run has a preview"))
+    if answer.preview.is_none() {
+        return Err(Error::internal("a dry run has a preview"));
+    }
+    Ok(answer)
 }
 
 /// What a task would do, for people; the last line is not ended.
-pub fn describe(preview: &v1::BulkDeletePreview, hard: bool) -> String {
+pub fn describe(task: &v1::Task, hard: bool) -> String {
+    let preview = task.preview.clone().unwrap_or_default();
     let how = if hard { "erased" } else { "marked as deleted" };
-    let mut text = format!("{} selected.\n", entities(preview.matched_count));
+    let mut text = format!("{} of {} selected.\n", entities(preview.matched_count), whose(task));
     text.push_str(&format!("  {:>13} would be {how}", grouped(preview.deletable_count)));
     if let Some(duration) = preview.estimated_duration.filter(|_| preview.deletable_count > 0) {
         text.push_str(&format!(", in {}", roughly(to_std(duration))));
@@ -71,7 +85,13 @@ pub fn describe(preview: &v1::BulkDeletePreview, hard: bool) -> String {
     if !preview.sample.is_empty() {
         let shown: Vec<&str> = preview.sample.iter().take(IDS_SHOWN).map(String::as_str).collect();
         let more = if preview.deletable_count > shown.len() as i64 { ", …" } else { "" };
-        text.push_str(&format!("First of them: {}{more}", shown.join(", ")));
+        text.push_str(&format!("First of them: {}{more}\n", shown.join(", ")));
+    }
+    for warning in &preview.warnings {
+        text.push_str(&format!("Warning: {}\n", warning.message));
+    }
+    if preview.deletable_count > 0 {
+        text.push_str(&task.undo);
     }
     text.trim_end().to_owned()
 }
@@ -85,7 +105,7 @@ mod tests {
         let line = |seconds, deletable_count| {
             let estimated_duration = Some(prost_types::Duration { seconds, nanos: 5_000_000 });
             let preview = v1::BulkDeletePreview { matched_count: 2, deletable_count, estimated_duration, ..Default::default() };
-            describe(&preview, true).lines().nth(1).map(|line| line.trim().to_owned())
+            describe(&v1::Task { preview: Some(preview), ..Default::default() }, true).lines().nth(1).map(|line| line.trim().to_owned())
         };
         assert_eq!(line(0, 2).as_deref(), Some("2 would be erased, in less than a second"));
         assert_eq!(line(90, 2).as_deref(), Some("2 would be erased, in about 90 seconds"));

@@ -1,10 +1,12 @@
 //! What the service refused, in the words of the command line.
 
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 use tonic_types::{FieldViolation, StatusExt};
 
 use crate::cli::client::told;
 use crate::error::{Code, Error, Violation};
+use crate::server::layers::auth::REALM;
 
 /// The fields of requests, as they are given on the command line.
 const FLAGS: &[(&str, &str)] = &[
@@ -15,6 +17,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("max_objects_per_second", "--max-objects-per-second"),
     ("offset", "--offset"),
     ("order_by", "--order-by"),
+    ("preview_token", "--preview-token"),
     ("send_mail", "--send-mail"),
     ("spec.objects.entity_type", "--type"),
     ("spec.objects.exclude_list", "--exclude and --exclude-from"),
@@ -31,7 +34,17 @@ pub fn refused(status: Status) -> Error {
         return Error::validation(faults.iter().map(violation).collect());
     }
     let code = details.error_info().and_then(|info| Code::from_reason(&info.reason)).unwrap_or_else(|| Code::from_grpc(status.code()));
-    Error::new(code, told(&status))
+    let mut message = told(&status);
+    if let (Code::NotFound, Some(whose)) = (code, whose(status.metadata())) {
+        message.push_str(&format!(" The key is of {whose}, and finds nothing of any other organisation or mode."));
+    }
+    Error::new(code, message)
+}
+
+/// Whose key it is that the service has answered to: `acme (live)`.
+pub fn whose(metadata: &MetadataMap) -> Option<String> {
+    let (org, mode) = metadata.get(REALM)?.to_str().ok()?.rsplit_once('/')?;
+    Some(format!("{org} ({mode})"))
 }
 
 fn violation(fault: &FieldViolation) -> Violation {

@@ -59,6 +59,18 @@ pub struct Selection {
     /// Refuse to start unless a check of consistency that began within so many seconds has left nothing that should not be, and none has since
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
     clean_report_within: Option<u64>,
+
+    /// Take the filter as it is, though it names attributes that no entity has
+    #[arg(long)]
+    allow_unknown_attributes: bool,
+
+    /// Start a hard delete though ids that are to be spared are of no entity
+    #[arg(long)]
+    allow_missing_excludes: bool,
+
+    /// Token of a preview of the same selection; refuse to start if it holds other entities now [default: that of the preview that is shown]
+    #[arg(long, value_name = "TOKEN", value_parser = not_blank)]
+    preview_token: Option<String>,
 }
 
 impl Selection {
@@ -92,6 +104,9 @@ impl Selection {
             max_objects: self.max_objects,
             max_objects_per_second: self.max_objects_per_second,
             clean_report_within: report_age.transpose().map_err(Error::internal)?,
+            allow_unknown_attributes: self.allow_unknown_attributes,
+            allow_missing_excludes: self.allow_missing_excludes,
+            preview_token: self.preview_token.unwrap_or_default(),
             ..Default::default()
         })
     }

@@ -16,6 +16,31 @@ pub fn task(task: &v1::Task) -> Value {
         "duration": seconds(task.duration), "createdTime": millis(task.created_time), "startTime": millis(task.start_time),
         "endTime": millis(task.end_time), "pausedTime": millis(task.paused_time), "createdBy": task.created_by, "updatedBy": task.updated_by,
         "errorCode": task.error_code, "errorMessage": task.error_message, "mail": task.mail.as_ref().map(mail),
+        "realmMode": mode(task), "undo": task.undo, "lists": task.lists.as_ref().map(lists),
+    })
+}
+
+/// Which of the organisation's two worlds a task is of.
+pub fn mode(task: &v1::Task) -> Option<&'static str> {
+    match task.realm_mode() {
+        v1::Mode::Test => Some("test"),
+        v1::Mode::Live => Some("live"),
+        v1::Mode::Unspecified => None,
+    }
+}
+
+/// Whose entities a task is about, for people: `acme (live)`.
+pub fn whose(task: &v1::Task) -> String {
+    match mode(task) {
+        Some(mode) => format!("{} ({mode})", task.tenant),
+        None => task.tenant.clone(),
+    }
+}
+
+fn lists(lists: &v1::TaskLists) -> Value {
+    json!({
+        "excludedCount": lists.excluded_count, "excluded": lists.excluded, "missingExcludedCount": lists.missing_excluded_count,
+        "missingExcluded": lists.missing_excluded, "missingUriCount": lists.missing_uri_count, "missingUris": lists.missing_uris,
     })
 }
 
@@ -45,8 +70,14 @@ pub fn preview(preview: &v1::BulkDeletePreview) -> Value {
     json!({
         "matchedCount": preview.matched_count, "deletableCount": preview.deletable_count, "failingCount": preview.failing_count,
         "excludedCount": preview.excluded_count, "failingByReason": preview.failing_by_reason, "sample": preview.sample,
-        "estimatedDuration": seconds(preview.estimated_duration),
+        "estimatedDuration": seconds(preview.estimated_duration), "warnings": preview.warnings.iter().map(warning).collect::<Vec<_>>(),
+        "missingExcludedCount": preview.missing_excluded_count, "missingExcluded": preview.missing_excluded,
+        "missingUriCount": preview.missing_uri_count, "missingUris": preview.missing_uris, "token": preview.token,
     })
+}
+
+fn warning(warning: &v1::Warning) -> Value {
+    json!({"code": warning.code, "message": warning.message})
 }
 
 /// A failure as the REST door shows it.

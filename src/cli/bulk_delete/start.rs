@@ -8,11 +8,12 @@ use clap::Args;
 use super::connect::Connection;
 use super::refusal::refused;
 use super::selection::{Selection, not_blank};
-use super::show::{entities, task as to_json};
+use super::show::{entities, grouped, task as to_json, whose};
 use super::watch::{self, Answered};
 use super::{preview, wrong_usage};
 use crate::cli::output::{note, print};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
+use crate::proto::v1;
 
 /// Arguments of `start`.
 #[derive(Args, Debug)]
@@ -61,16 +62,24 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut request = arguments.selection.request()?;
     let service = arguments.connection.open().await?;
     if !arguments.no_preview {
-        let preview = preview::ask(&service, &request).await?;
+        let looked = preview::ask(&service, &request).await?;
         if !arguments.json {
-            note(preview::describe(&preview, hard));
+            note(preview::describe(&looked, hard));
         }
-        if !arguments.yes && !confirmed(preview.deletable_count, hard)? {
+        let whose = whose(&looked);
+        let preview = looked.preview.unwrap_or_default();
+        if let Some(refusal) = foreseen(&preview, &request) {
+            return Err(refusal);
+        }
+        if !arguments.yes && !confirmed(preview.deletable_count, &whose, hard)? {
             note("Nothing was started.");
             return Ok(ExitCode::FAILURE);
         }
         // What is deleted is what was shown.
         request.expected_count = Some(preview.matched_count);
+        if request.preview_token.is_empty() {
+            request.preview_token = preview.token;
+        }
     }
     request.send_mail = arguments.send_mail.unwrap_or_default();
     let mut call = service.request(request);
@@ -84,16 +93,76 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.json {
-        note(format_args!("Task {} has started.", task.id));
+        note(format_args!("Task {} of {} has started.", task.id, self::whose(&task)));
     }
     watch::follow(&arguments.connection, &task.id, arguments.json, Answered::Before).await
 }
 
+/// What a start would be refused for, as the preview warns: nobody is asked to confirm it.
+fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteRequest) -> Option<Error> {
+    let is_hard = request.mode() == v1::DeleteMode::Hard;
+    let refusals = [
+        (Code::UnknownAttribute, !request.allow_unknown_attributes, "--allow-unknown-attributes"),
+        (Code::MissingExcludes, is_hard && !request.allow_missing_excludes, "--allow-missing-excludes"),
+    ];
+    let (code, flag, warning) = refusals.into_iter().filter(|(_, refused, _)| *refused).find_map(|(code, _, flag)| {
+        let warning = preview.warnings.iter().find(|warning| warning.code == code.name())?;
+        Some((code, flag, warning))
+    })?;
+    let stop = if warning.message.ends_with('?') { "" } else { "." };
+    Some(Error::new(code, format!("Nothing was started: {}{stop} {flag} starts the task all the same.", warning.message)))
+}
+
+/// Above this many entities nobody confirms by habit.
+const TYPED_ABOVE: i64 = 100;
+
 /// Asks whoever sits at the terminal.
-fn confirmed(count: i64, hard: bool) -> Result<bool> {
-    let what = if hard { "Erase" } else { "Delete" };
+fn confirmed(count: i64, whose: &str, hard: bool) -> Result<bool> {
     let mut line = String::new();
-    let asked = write!(std::io::stderr(), "{what} {}? [y/N] ", entities(count)).and_then(|()| std::io::stderr().flush());
+    let asked = write!(std::io::stderr(), "{}", question(count, whose, hard)).and_then(|()| std::io::stderr().flush());
     asked.and_then(|()| std::io::stdin().lock().read_line(&mut line)).map_err(Error::internal)?;
-    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(is_yes(line.trim(), count))
+}
+
+fn question(count: i64, whose: &str, hard: bool) -> String {
+    let what = if hard { "Erase" } else { "Delete" };
+    let for_good = if hard { " for good" } else { "" };
+    let how = if count > TYPED_ABOVE { format!("Type their number, {}, to go on:", grouped(count)) } else { "[y/N]".to_owned() };
+    format!("{what} {} of {whose}{for_good}? {how} ", entities(count))
+}
+
+/// Whether an answer confirms so many: by a word, or by the number where there are many.
+fn is_yes(answer: &str, count: i64) -> bool {
+    if count > TYPED_ABOVE {
+        return answer.replace([',', ' ', '_'], "") == count.to_string();
+    }
+    matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_names_whose_entities_go_and_many_are_confirmed_by_their_number() {
+        assert_eq!(question(2, "acme (live)", true), "Erase 2 entities of acme (live) for good? [y/N] ");
+        assert_eq!(question(1968, "acme (test)", false), "Delete 1,968 entities of acme (test)? Type their number, 1,968, to go on: ");
+        assert!(is_yes("Y", 2) && is_yes("yes", 100) && is_yes("1968", 1968) && is_yes("1,968", 1968));
+        assert!(
+            !is_yes("y", 101) && !is_yes("yes", 1968) && !is_yes("1967", 1968) && !is_yes("", 2) && !is_yes("", 1968) && !is_yes("2", 2)
+        );
+    }
+
+    #[test]
+    fn what_would_be_refused_is_not_asked_for() {
+        let warning = |code: &str| v1::Warning { code: code.to_owned(), message: "no entity has the attribute `Naem`".to_owned() };
+        let preview = |code: &str| v1::BulkDeletePreview { warnings: vec![warning(code)], ..Default::default() };
+        let hard = v1::StartBulkDeleteRequest { mode: v1::DeleteMode::Hard.into(), ..Default::default() };
+        let told = foreseen(&preview("unknown_attribute"), &hard).unwrap();
+        assert!(told.message().contains("`Naem`") && told.message().contains("--allow-unknown-attributes"), "{told}");
+        assert!(foreseen(&preview("missing_excludes"), &hard).is_some());
+        assert!(foreseen(&preview("missing_excludes"), &v1::StartBulkDeleteRequest::default()).is_none());
+        let allowed = v1::StartBulkDeleteRequest { allow_unknown_attributes: true, ..hard };
+        assert!(foreseen(&preview("unknown_attribute"), &allowed).is_none() && foreseen(&preview("missing_uris"), &allowed).is_none());
+    }
 }

@@ -11,6 +11,9 @@ use crate::error::Error;
 /// Where root keeps a cluster whose user cannot reach the data folder.
 const SHARED_HOME: &str = "/var/lib/offboard";
 
+/// The folder of a cluster.
+const CLUSTER: &str = "postgres";
+
 /// The longest path of a Unix socket in bytes: `sizeof(sockaddr_un.sun_path)` less the closing zero byte.
 const LONGEST_SOCKET_PATH: usize = 107;
 
@@ -38,6 +41,11 @@ pub(super) fn make_data_dir(data_dir: &Path) -> Result<PathBuf, Error> {
         fs::set_permissions(&folder, Permissions::from_mode(permissions | 0o011)).map_err(problem)?;
     }
     Ok(folder)
+}
+
+/// Whether a data folder has a cluster, be it that it is kept elsewhere.
+pub(super) fn has_cluster(data_dir: &Path) -> bool {
+    [data_dir.to_owned(), data_dir.join("home")].iter().any(|folder| folder.join(CLUSTER).exists())
 }
 
 impl Home {
@@ -83,7 +91,7 @@ impl Home {
 
     /// The folder of the cluster, `PGDATA`.
     pub(super) fn pgdata(&self) -> PathBuf {
-        self.folder.join("postgres")
+        self.folder.join(CLUSTER)
     }
 
     /// The file with the password.

@@ -25,7 +25,7 @@ mod memory;
 mod postmaster;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::{Connection, PgConnection};
 
@@ -39,6 +39,9 @@ use crate::error::{Code, Error};
 
 /// How long to wait for another process that starts or stops the cluster.
 const GATE_PATIENCE: Duration = Duration::from_secs(600);
+
+/// For how long another process may be about to make a cluster, without a sign of it.
+const ONSET: Duration = Duration::from_secs(1);
 
 /// How often a cluster in use is looked at, and the longest pause between attempts to bring it up again.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -65,6 +68,25 @@ impl EmbeddedPostgres {
         Self::start_or_join_with(data_dir, &Search::system().await).await
     }
 
+    /// As [`EmbeddedPostgres::start_or_join`], where there is a cluster; none where there is not. Makes nothing. One that another process is
+    /// making is waited for.
+    pub async fn start_or_join_existing(data_dir: &Path) -> Result<Option<Self>, Error> {
+        let gate = data_dir.join("start.lock");
+        let since = Instant::now();
+        while !gate.exists() {
+            if since.elapsed() >= ONSET {
+                return Ok(None);
+            }
+            tokio::time::sleep(ONSET / 20).await;
+        }
+        // Who makes one holds it until it is made.
+        drop(Lock::exclusive(&gate, GATE_PATIENCE).await?);
+        if !home::has_cluster(data_dir) {
+            return Ok(None);
+        }
+        Self::start_or_join(data_dir).await.map(Some)
+    }
+
     /// As [`EmbeddedPostgres::start_or_join`], with the folders in which to look for Postgres' binaries.
     pub async fn start_or_join_with(data_dir: &Path, search: &Search) -> Result<Self, Error> {
         let data_dir = home::make_data_dir(data_dir)?;
@@ -80,6 +102,11 @@ impl EmbeddedPostgres {
         running.gate = None;
         tracing::info!(data_dir = %running.data_dir.display(), joined = !alone, "embedded Postgres is ready");
         Ok(running)
+    }
+
+    /// The data folder, absolute and without symbolic links.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// The cluster's database as a libpq URL over the Unix socket, with the password.

@@ -11,7 +11,7 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Integer, Text};
 
 use crate::db::{Realm, Work, statement};
-use crate::filter::{Filter, Keys, Lookup};
+use crate::filter::{AttributePath, Filter, Keys, Lookup};
 
 /// How many conditions of a filter are tried for the one with the fewest candidates.
 const TRIED: usize = 8;
@@ -50,6 +50,25 @@ impl Candidates {
         let ready = ready(connection, realm)?;
         Ok(self.lookups.iter().all(|lookup| ready.contains(&lookup.attribute)))
     }
+}
+
+/// Those of the attributes of which an index that is in use has a value.
+pub fn with_values(connection: &mut PgConnection, realm: &Realm, attributes: &[AttributePath]) -> Work<HashSet<String>> {
+    let attributes = attributes.iter().map(|attribute| attribute.canonical.as_str()).collect();
+    let found: Vec<(String,)> = AttributesWithValues { realm: realm.id(), attributes }.load(connection)?;
+    Ok(found.into_iter().map(|(attribute,)| attribute).collect())
+}
+
+statement! {
+    /// A look into each index that is in use.
+    struct AttributesWithValues<'a> {
+        realm: i32 as Integer,
+        attributes: Vec<&'a str> as Array<Text>,
+    } -> (Text,),
+    "SELECT d.attribute
+     FROM attribute_declaration d
+     WHERE d.realm_id = {realm} AND d.state = 'ready' AND d.attribute = ANY({attributes})
+       AND EXISTS (SELECT FROM attribute_index a WHERE a.realm_id = d.realm_id AND a.attribute = d.attribute)"
 }
 
 fn ready(connection: &mut PgConnection, realm: &Realm) -> Work<HashSet<String>> {

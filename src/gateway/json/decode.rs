@@ -114,10 +114,10 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 }
                 None if self.packed == Some(self.depth) && name == TYPE => self.json.next_skip()?,
                 None => {
-                    let name = name.to_owned();
-                    let mark = self.path.enter(&name);
+                    let fault = Fault::unknown(if self.violations.is_full() { None } else { kind.nearest(name) });
+                    let mark = self.path.enter(name);
                     let peek = self.json.peek()?;
-                    self.refuse::<()>(peek, Fault::new("unknown_field", "is not known here"))?;
+                    self.refuse::<()>(peek, fault)?;
                     self.path.truncate(mark);
                 }
             }

@@ -4,6 +4,7 @@
 //! as the contract of the service has them. A [`Schema`] holds, ready made, all that is the same for every message of a type.
 
 mod decode;
+mod duration;
 mod encode;
 mod enumeration;
 mod number;

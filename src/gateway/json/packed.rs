@@ -58,7 +58,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 if name == "value" {
                     held = self.value(&content.shape, peek)?;
                 } else {
-                    self.refuse::<()>(peek, Fault::new("unknown_field", "is not known here"))?;
+                    self.refuse::<()>(peek, Fault::unknown(None))?;
                 }
                 self.path.truncate(mark);
             }

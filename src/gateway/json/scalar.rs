@@ -6,6 +6,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use chrono::DateTime;
 use prost_reflect::{Kind, MapKey, MessageDescriptor, Value};
 
+use super::duration;
 use super::enumeration::Enum;
 use super::number::{exact_double, whole};
 use super::schema::{Shape, well_known};
@@ -27,6 +28,12 @@ impl Fault {
     /// A list is empty that must not be.
     pub fn empty() -> Self {
         Fault::new("required", "must have at least one member")
+    }
+
+    /// There is no such member; this one may have been meant.
+    pub(super) fn unknown(meant: Option<&str>) -> Self {
+        let hint = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        Fault::new("unknown_field", format!("is not known here{hint}"))
     }
 
     /// The value is of another kind than is wanted.
@@ -60,8 +67,9 @@ pub fn from_text(shape: &Shape, text: &str) -> Result<Value, Fault> {
         Shape::Timestamp { descriptor, epoch_millis: true } => {
             millis(descriptor, whole(text)).ok_or_else(|| Fault::new("invalid", "must be a time in milliseconds since 1970"))
         }
-        Shape::Duration(descriptor) => duration(descriptor, text)
-            .ok_or_else(|| Fault::new("invalid", "must be a number of seconds with an `s`, such as `3600s` or `1.5s`")),
+        Shape::Duration(descriptor) => duration(descriptor, text).ok_or_else(|| {
+            Fault::new("invalid", "must be a number of seconds with an `s`, such as `3600s` or `1.5s`; also `1h`, `30m` or `P1D`")
+        }),
         Shape::FieldMask(descriptor) => {
             let paths = text.split(',').filter(|path| !path.is_empty()).map(|path| Value::String(snake_case(path)));
             Ok(well_known(descriptor, [(1, Value::List(paths.collect()))]))
@@ -153,16 +161,7 @@ fn timestamp(descriptor: &MessageDescriptor, text: &str) -> Result<Value, Fault>
 }
 
 fn duration(descriptor: &MessageDescriptor, text: &str) -> Option<Value> {
-    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    let text = text.strip_suffix('s')?;
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_digits(whole) || !is_digits(fraction) || fraction.len() > 9 {
-        return None;
-    }
-    let seconds: i64 = whole.parse().ok()?;
-    let nanos: i32 = format!("{fraction:0<9}").parse().ok()?;
-    let (seconds, nanos) = if negative { (-seconds, -nanos) } else { (seconds, nanos) };
+    let (seconds, nanos) = duration::read(text)?;
     DURATION_SECONDS.contains(&seconds).then(|| well_known(descriptor, [(1, Value::I64(seconds)), (2, Value::I32(nanos))]))
 }
 

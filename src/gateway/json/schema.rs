@@ -7,6 +7,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescrip
 
 use super::enumeration::Enum;
 use super::scalar::Fault;
+use crate::error::nearest;
 use crate::gateway::annotations::Annotations;
 use crate::gateway::opaque::FreeForm;
 use crate::limits::bodies::DEFAULT_MAX_ITEMS;
@@ -346,6 +347,11 @@ impl Message {
     /// Finds a field by its name in either spelling.
     pub fn find(&self, name: &str) -> Option<(usize, &Field)> {
         self.fields.iter().enumerate().find(|(_, field)| field.descriptor.name() == name || field.descriptor.json_name() == name)
+    }
+
+    /// The member that was probably meant by a name that no field has, in the spelling of the service.
+    pub fn nearest(&self, name: &str) -> Option<&str> {
+        nearest(name, self.fields.iter().map(|field| field.name.as_str()))
     }
 }
 

@@ -168,7 +168,7 @@ fn faults_are_told_with_path_and_code() {
         ("size", "1", "size: invalid_type"),
         ("time", "\"2026-02-30T00:00:00Z\"", "time: invalid"),
         ("time", "0", "time: invalid_type"),
-        ("duration", "\"1h\"", "duration: invalid"),
+        ("duration", "\"1H\"", "duration: invalid"),
         ("duration", "\"315576000001s\"", "duration: invalid"),
         ("object", "[]", "object: invalid_type"),
         ("object", "{\"a\":9007199254740993}", "object.a: inexact_number"),

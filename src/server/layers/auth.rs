@@ -17,6 +17,8 @@ use crate::error::{Code, Error};
 
 /// The option of a method that names the scope it needs.
 const REQUIRED_SCOPE: &str = "offboard.v1.required_scope";
+/// Where an answer says whose key it was called with: `acme/live`. Who has found nothing may have taken the wrong one.
+pub const REALM: &str = "offboard-realm";
 /// How the paths of reflection begin, in both versions.
 const REFLECTION: &str = "/grpc.reflection.";
 
@@ -84,9 +86,14 @@ impl Around for Auth {
         let address = peer(request.extensions());
         match self.admit(presented, address, asks).await {
             Ok(caller) => {
+                let realm = HeaderValue::try_from(format!("{}/{}", caller.realm.org(), caller.realm.mode())).ok();
                 request.extensions_mut().insert(caller);
                 request.extensions_mut().insert(asks);
-                inner.call(request).await
+                let mut answer = inner.call(request).await?;
+                if let Some(realm) = realm {
+                    answer.headers_mut().insert(REALM, realm);
+                }
+                Ok(answer)
             }
             Err(error) => Ok(refuse(error)),
         }

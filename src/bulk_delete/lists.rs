@@ -1,0 +1,114 @@
+//! What the lists of ids come to that a task is started with. Pure.
+
+use serde_json::{Value as Json, json};
+
+use crate::bulk_delete::model::Mode;
+use crate::error::{Code, Error};
+use crate::proto::v1;
+
+/// How many ids of each kind a task and a preview show.
+pub const SHOWN: i64 = 100;
+
+/// Ids that are of no entity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// How many.
+    pub count: i64,
+    /// The first of them in the order of ids.
+    pub first: Vec<String>,
+}
+
+/// What of the lists of a request is of no entity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lists {
+    /// Of the exclude list.
+    pub excluded: Missing,
+    /// Of the list of URIs.
+    pub listed: Missing,
+}
+
+impl Lists {
+    /// Fails with `missing_excludes` if a task of this mode may not start for them: who erases counts on the exclude list.
+    pub fn hold(&self, mode: Mode, allowed: bool) -> Result<(), Error> {
+        if mode == Mode::Soft || allowed || self.excluded.count == 0 {
+            return Ok(());
+        }
+        let message = format!("Nothing was started: {}", self.excluded.sentence("the exclude list", ", which spare nobody"));
+        Err(Error::new(Code::MissingExcludes, message)
+            .with("missing_count", self.excluded.count)
+            .with_list("missing", &self.excluded.first))
+    }
+
+    /// The same as warnings.
+    pub fn warnings(&self) -> impl Iterator<Item = v1::Warning> {
+        let warning = |missing: &Missing, code: &str, list: &str, so: &str| {
+            (missing.count > 0).then(|| v1::Warning { code: code.to_owned(), message: missing.sentence(list, so) })
+        };
+        let excluded = warning(&self.excluded, Code::MissingExcludes.name(), "the exclude list", ", which spare nobody");
+        excluded.into_iter().chain(warning(&self.listed, "missing_uris", "the list of URIs", ""))
+    }
+
+    /// As it is stored with a task that excludes these; none if there is nothing to tell.
+    pub fn to_json(&self, excluded: &[String]) -> Option<Json> {
+        if excluded.is_empty() && self.listed.count == 0 {
+            return None;
+        }
+        let shown: Vec<&String> = excluded.iter().take(SHOWN as usize).collect();
+        Some(json!({
+            "excluded_count": excluded.len(), "excluded": shown,
+            "missing_excluded_count": self.excluded.count, "missing_excluded": self.excluded.first,
+            "missing_uri_count": self.listed.count, "missing_uris": self.listed.first,
+        }))
+    }
+}
+
+impl Missing {
+    fn sentence(&self, list: &str, so: &str) -> String {
+        let shown: Vec<_> = self.first.iter().take(3).map(|id| format!("`{id}`")).collect();
+        let more = if self.count > shown.len() as i64 { ", …" } else { "" };
+        let ids = if self.count == 1 { "id" } else { "ids" };
+        format!("{list} has {} {ids} of no entity{so}: {}{more}", self.count, shown.join(", "))
+    }
+}
+
+/// What is stored with a task, as a message.
+pub fn to_proto(stored: &Json) -> v1::TaskLists {
+    let count = |name: &str| stored[name].as_i64().unwrap_or_default();
+    let ids = |name: &str| stored[name].as_array().into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned)).collect();
+    v1::TaskLists {
+        excluded_count: count("excluded_count"),
+        excluded: ids("excluded"),
+        missing_excluded_count: count("missing_excluded_count"),
+        missing_excluded: ids("missing_excluded"),
+        missing_uri_count: count("missing_uri_count"),
+        missing_uris: ids("missing_uris"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_erases_is_refused_for_ids_that_spare_nobody() {
+        let missing = Missing { count: 2, first: vec!["a".to_owned(), "b".to_owned()] };
+        let lists = Lists { excluded: missing.clone(), listed: Missing::default() };
+        let refused = lists.hold(Mode::Hard, false).unwrap_err();
+        assert_eq!((refused.member("missing_count"), refused.member("missing")), (Some("2"), Some(r#"["a","b"]"#)));
+        assert!(lists.hold(Mode::Hard, true).is_ok() && lists.hold(Mode::Soft, false).is_ok());
+        assert!(Lists { listed: missing, ..Lists::default() }.hold(Mode::Hard, false).is_ok());
+        assert_eq!(lists.warnings().count(), 1);
+    }
+
+    #[test]
+    fn a_task_keeps_the_first_ids_and_the_counts() {
+        let excluded: Vec<String> = (0..150).map(|n| format!("e{n}")).collect();
+        let stored = Lists { listed: Missing { count: 1, first: vec!["x".to_owned()] }, ..Lists::default() }.to_json(&excluded).unwrap();
+        let told = to_proto(&stored);
+        assert_eq!(
+            (told.excluded_count, told.excluded.len(), told.missing_uri_count, told.missing_uris),
+            (150, 100, 1, vec!["x".to_owned()])
+        );
+        assert_eq!(Lists::default().to_json(&[]), None);
+    }
+}

@@ -1,0 +1,79 @@
+//! The SQL of planning a bulk delete: how much it selects, and where its keys are cut.
+
+use std::marker::PhantomData;
+
+use diesel::pg::{Pg, PgConnection};
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Integer, Text, Uuid as SqlUuid};
+
+use crate::bulk_delete::kind::{Plan, Range};
+use crate::bulk_delete::selector::{ID_END, Selector};
+use crate::bulk_delete::task_queries::Claimed;
+use crate::db::Work;
+use crate::db::statement::{Segment, segments};
+
+/// Above this many selected entities a task is cut into slices, so that several workers can share it.
+const CUT_ABOVE: i64 = 50_000;
+const SLICES: usize = 4;
+/// About how many keys are looked at to find where to cut. Those of a page were made about the same time, so it takes many.
+const SAMPLE: f64 = 40_000.0;
+
+/// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes tell that few may
+/// be selected.
+pub fn plan_of(connection: &mut PgConnection, claim: &Claimed, selector: &Selector) -> Work<Plan> {
+    let narrowed = selector.narrowed(connection, &claim.realm)?;
+    let selector = narrowed.as_ref().unwrap_or(selector);
+    let (selected,): (i64,) = Selected::<BigInt>::new(selector, claim, selector.count_text()).get_result(connection)?;
+    let mut cuts = Vec::new();
+    if selected > CUT_ABOVE {
+        let percent = (100.0 * SAMPLE / selected as f64).min(100.0);
+        let text = if claim.listed { Selector::listed_cuts_text(SLICES) } else { selector.sampled_cuts_text(SLICES, percent) };
+        let keys: Vec<(String,)> = Selected::<Text>::new(selector, claim, text).load(connection)?;
+        cuts.extend(keys.into_iter().map(|(key,)| key));
+        cuts.dedup();
+    }
+    let starts = std::iter::once(String::new()).chain(cuts.iter().cloned());
+    let ends = cuts.iter().cloned().chain(std::iter::once(ID_END.to_owned()));
+    Ok(Plan { selected, slices: starts.zip(ends).map(|(after, until)| Range { part: None, after, until }).collect() })
+}
+
+/// A query over what a task selects, with one column of the SQL type `T`.
+struct Selected<'a, T> {
+    selector: &'a Selector,
+    claim: &'a Claimed,
+    text: String,
+    column: PhantomData<T>,
+}
+
+impl<'a, T> Selected<'a, T> {
+    fn new(selector: &'a Selector, claim: &'a Claimed, text: String) -> Self {
+        Selected { selector, claim, text, column: PhantomData }
+    }
+}
+
+impl<T> QueryFragment<Pg> for Selected<'_, T> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.unsafe_to_cache_prepared();
+        for segment in segments(&self.text) {
+            match segment {
+                Segment::Sql(sql) => out.push_sql(sql),
+                Segment::Parameter("realm") => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref())?,
+                Segment::Parameter("task") => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id)?,
+                Segment::Parameter(name) => self.selector.push(name, &mut out)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T> QueryId for Selected<'_, T> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<T> Query for Selected<'_, T> {
+    type SqlType = (T,);
+}
+
+impl<T> RunQueryDsl<PgConnection> for Selected<'_, T> {}

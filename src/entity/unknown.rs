@@ -1,0 +1,171 @@
+//! Attributes of a filter that no entity has: misspelt, as a rule. Pure.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use crate::error::{Code, Error, Violations, nearest_of};
+use crate::filter::AttributePath;
+use crate::proto::v1;
+
+/// How long a list looks for the attributes of its filter.
+pub const LIST_PATIENCE: Duration = Duration::from_millis(50);
+/// How many names are told that may have been meant.
+const TOLD: usize = 3;
+/// The most names that are kept of what entities have.
+const MOST_NAMES: usize = 5_000;
+/// How deep names are looked for.
+const DEEPEST: usize = 8;
+
+/// An attribute that no entity has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// Its path, as it is written behind `attributes.`.
+    pub attribute: String,
+    /// The attributes that may have been meant, the likeliest first.
+    pub nearest: Vec<String>,
+}
+
+/// What a look for the attributes of a filter came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// No entity has these.
+    pub unknown: Vec<Unknown>,
+    /// There was no time to find out about these.
+    pub unchecked: Vec<String>,
+}
+
+/// The attributes that some entities have.
+#[derive(Debug, Default)]
+pub struct Names(BTreeSet<Vec<String>>);
+
+impl Names {
+    /// Adds those of an entity.
+    pub fn add(&mut self, attributes: &Json) {
+        self.walk(attributes, &mut Vec::new());
+    }
+
+    fn walk(&mut self, value: &Json, path: &mut Vec<String>) {
+        match value {
+            Json::Object(members) if path.len() < DEEPEST => {
+                for (name, value) in members {
+                    path.push(name.clone());
+                    if self.0.len() < MOST_NAMES {
+                        self.0.insert(path.clone());
+                    }
+                    self.walk(value, path);
+                    path.pop();
+                }
+            }
+            Json::Array(elements) => elements.iter().for_each(|element| self.walk(element, path)),
+            _ => {}
+        }
+    }
+
+    /// What may have been meant by an attribute: what is spelt much like it, and what has the same name elsewhere.
+    pub fn nearest(&self, unknown: &AttributePath) -> Vec<String> {
+        let spelt: Vec<String> =
+            self.0.iter().filter_map(|names| AttributePath::of_names(names.clone())).map(|path| path.canonical).collect();
+        let like = nearest_of(&unknown.canonical, spelt.iter().map(String::as_str), TOLD).into_iter().map(str::to_owned);
+        let elsewhere = self.0.iter().filter(|names| match (names.last(), unknown.names.last()) {
+            (Some(one), Some(other)) => one.to_lowercase() == other.to_lowercase(),
+            _ => false,
+        });
+        let elsewhere = elsewhere.filter_map(|names| AttributePath::of_names(names.clone())).map(|path| path.canonical);
+        let mut told = Vec::new();
+        for name in like.chain(elsewhere) {
+            if !told.contains(&name) && told.len() < TOLD {
+                told.push(name);
+            }
+        }
+        told
+    }
+}
+
+impl Unknown {
+    /// The same for who may not see what entities have.
+    pub fn without_names(self) -> Unknown {
+        Unknown { nearest: Vec::new(), ..self }
+    }
+
+    /// What is wrong, as a sentence without its stop.
+    pub fn sentence(&self) -> String {
+        let meant: Vec<_> = self.nearest.iter().map(|name| format!("`{name}`")).collect();
+        let hint = if meant.is_empty() { String::new() } else { format!("; did you mean {}?", meant.join(" or ")) };
+        format!("no entity has the attribute `{}`{hint}", self.attribute)
+    }
+}
+
+/// The refusal of a task whose filter, at `field` of the request, names attributes that no entity has.
+pub fn refusal(unknown: &[Unknown], field: &str) -> Error {
+    let mut places = Violations::new();
+    for attribute in unknown {
+        places.add(field, "unknown_attribute", attribute.sentence());
+    }
+    let sentences: Vec<_> = unknown.iter().map(Unknown::sentence).collect();
+    let message = format!("Nothing was started: {}", sentences.join("; "));
+    Error::new(Code::UnknownAttribute, message)
+        .with_list("attributes", unknown.iter().map(|attribute| &attribute.attribute))
+        .with_list("nearest", unknown.iter().flat_map(|attribute| &attribute.nearest))
+        .at(places)
+}
+
+/// The same, as warnings of what is only looked at.
+pub fn warnings(seen: Seen) -> Vec<v1::Warning> {
+    let unknown =
+        seen.unknown.iter().map(|attribute| v1::Warning { code: Code::UnknownAttribute.name().to_owned(), message: attribute.sentence() });
+    let unchecked = seen.unchecked.iter().map(|attribute| v1::Warning {
+        code: "unchecked_attribute".to_owned(),
+        message: format!("there was no time to find out whether any entity has the attribute `{attribute}`"),
+    });
+    unknown.chain(unchecked).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn unknown(names: &[&str]) -> AttributePath {
+        AttributePath::of_names(names.iter().map(|name| (*name).to_owned()).collect()).unwrap()
+    }
+
+    #[test]
+    fn what_was_meant_is_spelt_alike_or_is_elsewhere() {
+        let mut names = Names::default();
+        names.add(&json!({"Name": "x", "Registry": "pypi", "Address": [{"City": "Bonn"}, [{"Zip": 1}]]}));
+        names.add(&json!({"Nome": null, "First name": 1}));
+        assert_eq!(names.nearest(&unknown(&["Naem"])), ["Name", "Nome"]);
+        assert_eq!(names.nearest(&unknown(&["registy"])), ["Registry"]);
+        assert_eq!(names.nearest(&unknown(&["Address", "Ctiy"]))[0], "Address.City");
+        assert_eq!(names.nearest(&unknown(&["zip"])), ["Address.Zip"]);
+        assert_eq!(names.nearest(&unknown(&["first name"])), ["'First name'"]);
+        assert!(names.nearest(&unknown(&["Frobnication"])).is_empty());
+    }
+
+    #[test]
+    fn every_unknown_attribute_is_told() {
+        let told = |attribute: &str, nearest: &[&str]| Unknown {
+            attribute: attribute.to_owned(),
+            nearest: nearest.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let error = refusal(&[told("Naem", &["Name"]), told("Xyz", &[])], "spec.objects.filter");
+        assert_eq!((error.violations().len(), error.member("nearest")), (2, Some(r#"["Name"]"#)));
+        assert!(error.message().contains("no entity has the attribute `Naem`; did you mean `Name`?"), "{error}");
+        let seen = Seen { unknown: vec![told("Naem", &["Name"])], unchecked: vec!["Rare".to_owned()] };
+        assert_eq!(
+            warnings(seen).iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(),
+            ["unknown_attribute", "unchecked_attribute"]
+        );
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let mut names = Names::default();
+        let wide: serde_json::Map<_, _> = (0..MOST_NAMES + 10).map(|n| (format!("a{n}"), json!(1))).collect();
+        names.add(&Json::Object(wide));
+        assert_eq!(names.0.len(), MOST_NAMES);
+    }
+}

@@ -1,0 +1,171 @@
+//! The SQL of finding out which attributes of a filter no entity has.
+
+use std::time::{Duration, Instant};
+
+use diesel::pg::{Pg, PgConnection};
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text};
+use serde_json::Value as Json;
+
+use crate::db::{Realm, Work};
+use crate::entity::index::lookup_queries;
+use crate::entity::unknown::{self, LIST_PATIENCE, Names, Seen, Unknown};
+use crate::filter::{AttributePath, Filter, Predicate};
+use crate::proto::v1;
+
+/// How many entities are looked at first: nearly every attribute that there is at all is found here.
+const FIRST: i64 = 200;
+/// How many at once later on.
+const MOST: i64 = 50_000;
+/// How many entities tell the names that may have been meant, and the largest of those.
+const NAMING: (i64, i32) = (200, 16 << 10);
+
+/// Which entities of a realm count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Among<'a> {
+    /// Those of one of these types; all, if it is not set.
+    pub types: Option<&'a [String]>,
+    /// Not those that were soft-deleted.
+    pub live: bool,
+}
+
+/// Tells which attributes of the filter none of these entities has. Goes along the keys until each attribute was met, so that it reads little
+/// where nothing is misspelt; and no longer than `patience`, if there is any. Where there is no such entity, nothing is unknown.
+pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among: Among<'_>, patience: Option<Duration>) -> Work<Seen> {
+    let mut open = filter.attributes();
+    let since = Instant::now();
+    let condition = filter.type_condition();
+    let (mut after, mut limit, mut first_met) = (String::new(), FIRST, None);
+    while !open.is_empty() {
+        let presences: Vec<Predicate> = open.iter().map(AttributePath::presence).collect();
+        let stride =
+            Stride { entities: Entities { realm, among, condition: condition.as_ref(), after: &after, limit }, presences: &presences };
+        let (read, last, met, has): (i64, Option<String>, bool, Vec<bool>) = stride.get_result(connection)?;
+        if met && first_met.is_none() {
+            first_met = Some(after.clone());
+        }
+        let mut has = has.into_iter();
+        open.retain(|_| !has.next().unwrap_or_default());
+        let (Some(last), true) = (last, read == limit) else { break };
+        after = last;
+        if limit == FIRST && !open.is_empty() {
+            // An index tells at once of an attribute that few have.
+            let indexed = lookup_queries::with_values(connection, realm, &open)?;
+            open.retain(|attribute| !indexed.contains(&attribute.canonical));
+        }
+        if patience.is_some_and(|patience| since.elapsed() >= patience) {
+            return Ok(Seen { unchecked: open.into_iter().map(|attribute| attribute.canonical).collect(), ..Seen::default() });
+        }
+        limit = (limit * 8).min(MOST);
+    }
+    let Some(first_met) = first_met.filter(|_| !open.is_empty()) else { return Ok(Seen::default()) };
+    let entities = Entities { realm, among: Among { live: true, ..among }, condition: condition.as_ref(), after: &first_met, limit: MOST };
+    let mut names = Names::default();
+    for (attributes,) in (Naming { entities }).load::<(Json,)>(connection)? {
+        names.add(&attributes);
+    }
+    let unknown = open.into_iter().map(|path| Unknown { nearest: names.nearest(&path), attribute: path.canonical });
+    Ok(Seen { unknown: unknown.collect(), ..Seen::default() })
+}
+
+/// What a list warns of that begins with this page: names of its filter that no live entity has, as far as a short look tells.
+pub fn warnings(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filter>, is_first: bool) -> Work<Vec<v1::Warning>> {
+    let Some(filter) = filter.filter(|_| is_first) else { return Ok(Vec::new()) };
+    let among = Among { live: true, ..Among::default() };
+    let Seen { unknown, .. } = look(connection, realm, filter, among, Some(LIST_PATIENCE))?;
+    Ok(unknown::warnings(Seen { unknown, ..Seen::default() }))
+}
+
+/// The next entities of a realm by key, each with whether it counts.
+#[derive(Clone, Copy)]
+struct Entities<'a> {
+    realm: &'a Realm,
+    among: Among<'a>,
+    condition: Option<&'a Predicate>,
+    after: &'a str,
+    limit: i64,
+}
+
+impl Entities<'_> {
+    fn walk<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("(SELECT e.id, e.attributes, (");
+        out.push_sql(if self.among.live { "e.deleted_at IS NULL" } else { "TRUE" });
+        if let Some(types) = &self.among.types {
+            out.push_sql(" AND e.type = ANY(");
+            out.push_bind_param::<Array<Text>, _>(types)?;
+            out.push_sql(")");
+        }
+        if let Some(condition) = self.condition {
+            out.push_sql(" AND ");
+            condition.walk_ast(out.reborrow())?;
+        }
+        out.push_sql(") AS counts FROM entity e WHERE e.realm_id = ");
+        out.push_bind_param::<Integer, _>(self.realm.id_ref())?;
+        out.push_sql(" AND e.id > ");
+        out.push_bind_param::<Text, _>(&self.after)?;
+        out.push_sql(" ORDER BY e.id LIMIT ");
+        out.push_bind_param::<BigInt, _>(&self.limit)?;
+        out.push_sql(") e");
+        Ok(())
+    }
+}
+
+/// How many entities were read, the last of them, whether any of them counts, and for each presence whether it holds for one of those.
+struct Stride<'a> {
+    entities: Entities<'a>,
+    presences: &'a [Predicate],
+}
+
+impl QueryFragment<Pg> for Stride<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.unsafe_to_cache_prepared();
+        out.push_sql("SELECT count(*), max(e.id), coalesce(bool_or(e.counts), FALSE), ARRAY[");
+        for (n, presence) in self.presences.iter().enumerate() {
+            out.push_sql(if n == 0 { "coalesce(bool_or(e.counts AND " } else { ", coalesce(bool_or(e.counts AND " });
+            presence.walk_ast(out.reborrow())?;
+            out.push_sql("), FALSE)");
+        }
+        out.push_sql("] FROM ");
+        self.entities.walk(&mut out)
+    }
+}
+
+impl QueryId for Stride<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for Stride<'_> {
+    type SqlType = (BigInt, Nullable<Text>, Bool, Array<Bool>);
+}
+
+impl RunQueryDsl<PgConnection> for Stride<'_> {}
+
+/// The attributes of some of the entities, none of them large.
+struct Naming<'a> {
+    entities: Entities<'a>,
+}
+
+impl QueryFragment<Pg> for Naming<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.unsafe_to_cache_prepared();
+        out.push_sql("SELECT e.attributes FROM ");
+        self.entities.walk(&mut out)?;
+        out.push_sql(" WHERE e.counts AND pg_column_size(e.attributes) <= ");
+        out.push_bind_param::<Integer, _>(&NAMING.1)?;
+        out.push_sql(" LIMIT ");
+        out.push_bind_param::<BigInt, _>(&NAMING.0)
+    }
+}
+
+impl QueryId for Naming<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for Naming<'_> {
+    type SqlType = (Jsonb,);
+}
+
+impl RunQueryDsl<PgConnection> for Naming<'_> {}
