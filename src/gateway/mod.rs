@@ -8,6 +8,7 @@
 mod accept;
 mod annotations;
 mod binding;
+mod bodies;
 mod body;
 mod call;
 mod codec;
@@ -53,6 +54,7 @@ use tower::Service;
 
 use self::binding::Binding;
 pub use self::binding::BuildError;
+pub use self::bodies::Bodies;
 use self::exchange::Exchange;
 pub use self::head::{check as check_head, headers_too_large, uri_too_long};
 use self::pages::Pages;
