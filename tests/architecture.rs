@@ -13,9 +13,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("limits", &["telemetry"]),
     ("shares", &[]),
-    ("filter", &[]),
     ("mail", &[]),
     ("proto", &[]),
+    ("filter", &["proto"]),
     ("db", &["shares", "proto", "telemetry"]),
     ("jobs", &["db"]),
     ("access", &["db"]),
@@ -44,7 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["server", "events", "access", "filter", "mail", "config", "db", "proto", "telemetry"]),
+    ("cli", &["server", "gateway", "events", "access", "filter", "mail", "config", "db", "proto", "telemetry"]),
 ];
 
 /// The one file in which a realm is made from a key, and those in which one is made from a claimed job.

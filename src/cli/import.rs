@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use prost_reflect::DescriptorPool;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,10 +18,10 @@ use crate::access::queries::NewKey;
 use crate::config::{Database, Serve};
 use crate::db::Mode;
 use crate::error::{Error, Result};
-use crate::proto::object::Struct;
-use crate::proto::v1;
+use crate::gateway::Bodies;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
 use crate::proto::v1::import_entities_response::Answer;
+use crate::proto::{DESCRIPTOR_SET, v1};
 
 /// How many lines are on their way to the service.
 const IN_FLIGHT: usize = 256;
@@ -60,66 +59,6 @@ pub struct Arguments {
     json: bool,
 }
 
-/// A line of the file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    #[serde(default)]
-    entity_id: String,
-    r#type: String,
-    #[serde(default)]
-    state: LineState,
-    #[serde(default)]
-    attributes: Map<String, Value>,
-    #[serde(default)]
-    components: Vec<String>,
-    #[serde(default)]
-    crosswalks: Vec<Map<String, Value>>,
-    #[serde(default)]
-    dependents: Vec<LineDependent>,
-    #[serde(default)]
-    portfolio_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LineDependent {
-    kind: String,
-    #[serde(default)]
-    id: String,
-    #[serde(default)]
-    data: Map<String, Value>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-enum LineState {
-    Onboarding,
-    #[default]
-    Active,
-}
-
-impl From<Line> for v1::NewEntity {
-    fn from(line: Line) -> Self {
-        let object = |members: Map<String, Value>| Struct::from_json(&Value::Object(members));
-        let dependents = line.dependents.into_iter();
-        v1::NewEntity {
-            entity_id: line.entity_id,
-            r#type: line.r#type,
-            state: match line.state {
-                LineState::Onboarding => v1::EntityState::Onboarding,
-                LineState::Active => v1::EntityState::Active,
-            }
-            .into(),
-            attributes: Some(object(line.attributes)),
-            components: line.components,
-            crosswalks: line.crosswalks.into_iter().map(object).collect(),
-            dependents: dependents.map(|part| v1::NewDependent { kind: part.kind, id: part.id, data: Some(object(part.data)) }).collect(),
-            portfolio_id: line.portfolio_id.unwrap_or_default(),
-        }
-    }
-}
-
 /// What became of the lines that were sent.
 #[derive(Default)]
 pub struct Account {
@@ -138,17 +77,6 @@ type BadLines = BTreeMap<i64, String>;
 /// The number in the file of the line that was sent as the `place`th, where these lines were not sent.
 fn line_of(place: i64, not_sent: &[i64]) -> i64 {
     not_sent.iter().fold(place, |line, skipped| if *skipped <= line { line + 1 } else { line })
-}
-
-/// Whether every whole number is one that a double, and so a message, holds exactly.
-fn is_exact(value: &Value) -> bool {
-    const LIMIT: u64 = 1 << 53;
-    match value {
-        Value::Number(number) => number.as_i64().map(i64::unsigned_abs).or(number.as_u64()).is_none_or(|whole| whole <= LIMIT),
-        Value::Array(values) => values.iter().all(is_exact),
-        Value::Object(members) => members.values().all(is_exact),
-        _ => true,
-    }
 }
 
 /// Sends the lines of a file to the service and tells what became of them.
@@ -224,7 +152,7 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
     let credential = credential(secret)?;
     let channel = server.connect().await?;
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-    let reading = tokio::spawn(read(input, sender));
+    let reading = tokio::spawn(read(input, bodies()?, sender));
     let mut request = tonic::Request::new(ReceiverStream::new(receiver));
     request.metadata_mut().insert("authorization", credential);
     let refused = |status: tonic::Status| Error::unavailable(format!("The service refused: {}", status.message()));
@@ -244,8 +172,25 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
     Ok((account, bad))
 }
 
+/// What reads a line: what reads it at the REST door.
+fn bodies() -> Result<Bodies> {
+    let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
+    let bodies = Bodies::of(&descriptors, "offboard.v1.EntityService.ImportEntities").map_err(Error::internal)?;
+    bodies.ok_or_else(|| Error::internal("imports have no route"))
+}
+
+/// All that is wrong with a line.
+fn told(error: &Error) -> String {
+    let faults: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
+    if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") }
+}
+
 /// Reads the file to its end, and returns the lines that were wrong, and the numbers of all that were not sent.
-async fn read(mut input: impl AsyncBufRead + Unpin, sender: mpsc::Sender<v1::ImportEntitiesRequest>) -> Result<(BadLines, Vec<i64>)> {
+async fn read(
+    mut input: impl AsyncBufRead + Unpin,
+    bodies: Bodies,
+    sender: mpsc::Sender<v1::ImportEntitiesRequest>,
+) -> Result<(BadLines, Vec<i64>)> {
     let (mut bad, mut not_sent) = (BadLines::new(), Vec::new());
     let mut line = Vec::new();
     let mut number = 0;
@@ -260,17 +205,9 @@ async fn read(mut input: impl AsyncBufRead + Unpin, sender: mpsc::Sender<v1::Imp
             not_sent.push(number);
             continue;
         }
-        let readable = match line.strip_prefix("\u{feff}".as_bytes()) {
-            Some(_) => Err("must be JSON without a byte order mark: it begins with U+FEFF".to_owned()),
-            None => serde_json::from_slice::<Value>(&line).map_err(|error| error.to_string()),
-        };
-        let parsed = readable.and_then(|value| {
-            let exact = is_exact(&value).then_some(value).ok_or("a number cannot be held exactly; write it as a string")?;
-            serde_json::from_value::<Line>(exact).map_err(|error| error.to_string())
-        });
-        match parsed {
-            Ok(entity) => {
-                let message = v1::ImportEntitiesRequest { entity: Some(entity.into()), failures_only: true };
+        match bodies.read::<v1::ImportEntitiesRequest>(&line) {
+            Ok(read) => {
+                let message = v1::ImportEntitiesRequest { failures_only: true, ..read };
                 if sender.send(message).await.is_err() {
                     // The service has ended the stream; its answer tells why.
                     return Ok((bad, not_sent));
@@ -278,7 +215,7 @@ async fn read(mut input: impl AsyncBufRead + Unpin, sender: mpsc::Sender<v1::Imp
             }
             Err(error) => {
                 not_sent.push(number);
-                bad.insert(number, error);
+                bad.insert(number, told(&error));
             }
         }
     }
@@ -292,11 +229,5 @@ mod tests {
     fn places_in_the_stream_are_told_as_lines_of_the_file() {
         assert_eq!([1, 2, 3].map(|place| line_of(place, &[1, 3])), [2, 4, 5]);
         assert_eq!(line_of(7, &[]), 7);
-    }
-
-    #[test]
-    fn a_number_that_a_message_would_change_is_told() {
-        assert!(is_exact(&serde_json::json!({"a": [1, 2.5, 9007199254740992u64]})));
-        assert!(!is_exact(&serde_json::json!({"a": [{"b": 9007199254740993u64}]})));
     }
 }

@@ -79,7 +79,7 @@ pub fn update(connection: &mut PgConnection, caller: &Caller, entity: &Entity, c
     };
     let (version, at, declared): (i64, DateTime<Utc>, Option<Json>) = statement.get_result(connection)?;
     if let Some(attributes) = changes.attributes.as_ref().filter(|_| declared.is_some()) {
-        index_change(connection, &caller.realm, &Declared::read(declared), id, (&entity.attributes.to_json(), &attributes.to_json()))?;
+        index_change(connection, &caller.realm, &Declared::read(declared), id, (entity.attributes.view(), attributes.view()))?;
     }
     Ok(Step { version, at })
 }

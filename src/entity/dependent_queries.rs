@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 use diesel::pg::{PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use prost::Message as _;
 use uuid::Uuid;
 
 use crate::access::Caller;
@@ -67,7 +66,7 @@ pub fn list(
     let statement = ListDependents { realm: realm.id(), entity, after_kind, after_id, until, limit };
     let statement = statement.filtered(filter.map(Filter::predicate));
     let rows = statement.load_iter::<Dependent, PgRowByRowLoadingMode>(connection)?;
-    let page = bounded::read(rows, PAGE_BYTES, |dependent: &Dependent| FIXED_BYTES + dependent.data.encoded_len())?;
+    let page = bounded::read(rows, PAGE_BYTES, |dependent: &Dependent| FIXED_BYTES + dependent.data.weight())?;
     // The entity last: of one that goes meanwhile nothing is told.
     let (is_there,) = IsVisible { realm: realm.id(), entity }.get_result(connection)?;
     Ok(Some(page).filter(|_| is_there))

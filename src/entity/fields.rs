@@ -8,7 +8,7 @@ use crate::proto::object::{self, Objects, Struct};
 
 /// The deepest nesting of attributes and other JSON objects.
 const MAX_DEPTH: usize = 32;
-/// The largest JSON object, in the bytes of its message.
+/// The largest JSON object, in bytes of JSON.
 pub const MAX_OBJECT_BYTES: usize = object::MAX_BYTES;
 const MAX_COMPONENTS: usize = 1_000;
 const MAX_CROSSWALKS: usize = 1_000;
@@ -30,7 +30,7 @@ pub fn object(message: Option<Struct>, field: &str, faults: &mut Violations) -> 
     if let Some(fault) = message.fault(MAX_DEPTH) {
         faults.add(field, fault.code(), fault.description());
     }
-    message
+    message.in_order()
 }
 
 /// The ids of components; `at` is the path of what has them.
@@ -71,7 +71,7 @@ fn is_kind(text: &str) -> bool {
     text.len() <= MAX_KIND_LENGTH && characters && text.starts_with(|first: char| first.is_ascii_lowercase())
 }
 
-/// About how many bytes a JSON value has as a message.
+/// About how many bytes a JSON value has in memory.
 pub fn weight(value: &Json) -> usize {
     match value {
         Json::Null | Json::Bool(_) => 4,
@@ -95,7 +95,7 @@ mod tests {
             (0..2_000).map(|n| (format!("k{n}"), json!([[n], {"n": n}]))).collect::<serde_json::Map<_, _>>().into(),
         ];
         for value in values {
-            let (weight, bytes) = (weight(&value), prost::Message::encoded_len(&Struct::from_json(&value)));
+            let (weight, bytes) = (weight(&value), Struct::from_json(&value).weight());
             assert!(weight >= bytes && weight <= 2 * bytes, "{weight} for {bytes}");
         }
     }

@@ -5,7 +5,6 @@ use diesel::pg::{Pg, PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use prost::Message as _;
 
 use crate::db::schema::entity;
 use crate::db::statement::{Segment, segments};
@@ -66,7 +65,7 @@ pub fn get_many(connection: &mut PgConnection, realm: &Realm, ids: &[String], at
 }
 
 fn bytes(entity: &Entity) -> usize {
-    FIXED_BYTES + entity.attributes.encoded_len() + 40 * entity.components.len()
+    FIXED_BYTES + entity.attributes.weight() + 40 * entity.components.len()
 }
 
 /// The statement of a page, with named parameters.

@@ -113,7 +113,7 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
     }
     if declared.is_some() {
         let declared = Declared::read(declared);
-        let fresh = tried.into_iter().filter(|new| created.contains(&new.id)).map(|new| (new.id.as_str(), new.attributes.to_json()));
+        let fresh = tried.into_iter().filter(|new| created.contains(&new.id)).map(|new| (new.id.as_str(), new.attributes.view()));
         index_new(connection, realm, &declared, fresh)?;
     }
     for (place, new) in batch.iter().enumerate() {

@@ -227,12 +227,12 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use chrono::Utc;
-    use serde_json::json;
     use uuid::Uuid;
 
     use super::*;
     use crate::db::{Mode, Options};
     use crate::events::cursor::{History, Line};
+    use crate::proto::object::Struct;
 
     const HISTORY: Uuid = Uuid::from_u128(1);
 
@@ -250,7 +250,7 @@ mod tests {
             occurred_at: Utc::now(),
             event_type: "entity.created".to_owned(),
             subjects: vec!["e".to_owned(); subjects],
-            data: json!({}),
+            data: Struct::default(),
             principal_id: Uuid::nil(),
             delivered: 0,
             place: cursor(HISTORY, position),

@@ -1,12 +1,13 @@
 //! What an event is. Pure.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::{Map, Value};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::db::{Mode, text_enum};
 use crate::events::cursor::Cursor;
 use crate::filter::{Datum, Kind, Property, Record, Vocabulary};
+use crate::proto::object::{Struct, View};
 
 text_enum! {
     /// What an event tells of. Its `subjects` are the ids of what it happened to: one, or those of a chunk.
@@ -104,8 +105,8 @@ pub struct Row {
     pub event_type: String,
     /// The ids of what it happened to.
     pub subjects: Vec<String>,
-    /// What else is to be known: an object.
-    pub data: Value,
+    /// What else is to be known.
+    pub data: Struct,
     /// Who did it.
     pub principal_id: Uuid,
     /// How many of the subjects were delivered before.
@@ -129,7 +130,7 @@ pub struct Event {
     /// When the transaction began that did it.
     pub time: DateTime<Utc>,
     /// What else is to be known; always with `principal_id`.
-    pub data: Map<String, Value>,
+    pub data: Struct,
     /// Where to go on behind it.
     pub cursor: Cursor,
 }
@@ -152,7 +153,7 @@ impl Record for Event {
             "type" => Datum::Text(&self.event_type),
             "subject" => Datum::Text(&self.subject),
             "time" => Datum::Time(self.time),
-            "data" => Datum::Json(&self.data),
+            "data" => Datum::Json(self.data.view()),
             _ => Datum::None,
         }
     }
@@ -192,18 +193,17 @@ impl Row {
     pub fn event(&self, place: usize) -> Option<Event> {
         let subject = self.subjects.get(place)?;
         let count = self.subjects.len();
-        let mut data = self.data.as_object().cloned().unwrap_or_default();
         // Earlier versions wrote these two. What people have said of an entity is not told on when the entity may be gone.
-        data.remove("reason");
-        if let Some(Value::Object(parameters)) = data.get_mut("parameters") {
-            parameters.remove("filter");
+        let mut more = json!({"reason": null, "principal_id": self.principal_id.to_string()});
+        if let Some(View::Object(_)) = self.data.view().get("parameters") {
+            more["parameters"] = json!({"filter": null});
         }
         for time in TIMES {
-            if let Some(Value::String(text)) = data.get_mut(time) {
-                *text = in_utc(text);
+            if let Some(text) = self.data.view().get(time).and_then(View::as_str) {
+                more[time] = in_utc(text).into();
             }
         }
-        data.insert("principal_id".to_owned(), self.principal_id.to_string().into());
+        let data = self.data.merged(&Struct::from_json(&more));
         Some(Event {
             id: if count == 1 { self.id.to_string() } else { format!("{}-{}", self.id, place + 1) },
             source: format!("/orgs/{}/{}", self.org, self.mode),

@@ -19,6 +19,7 @@ use crate::events::model::{Batch, Event, Row};
 use crate::events::publisher::{Failure, Message, Publisher, runs};
 use crate::events::publisher_queries::{self, Claimed, Owed, Progress};
 use crate::events::queries::{self, Scope};
+use crate::proto::object::View;
 use crate::telemetry::{self, PublisherLag};
 
 /// About how many events are read at once.
@@ -347,7 +348,7 @@ fn left(row: &Row, cursor: &Cursor) -> usize {
 /// What of a row is owed to its bulk delete, if it tells of one and stands behind the cursor.
 fn owed(row: &Row, cursor: &Cursor) -> Option<Owed> {
     let left = left(row, cursor);
-    let of_chunk = row.data.get("bulk_delete_id").and_then(|id| id.as_str());
+    let of_chunk = row.data.view().get("bulk_delete_id").and_then(View::as_str);
     let of_task = row.subjects.first().filter(|_| row.event_type.starts_with("bulk_delete."));
     let bulk_delete_id = uuid::Uuid::try_parse(of_chunk.or(of_task.map(String::as_str))?).ok()?;
     let events = i32::try_from(left).unwrap_or(i32::MAX);

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::db::Mode;
 use crate::events::model::{Event, Row};
+use crate::proto::object::Struct;
 
 /// The media type of an event as one JSON text: the structured mode of CloudEvents.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
@@ -56,7 +57,9 @@ pub struct Message {
     pub event_type: String,
     /// The realm and the subject: messages that are equal here stay in order.
     order: (i32, String),
+    /// All members of the event but its data.
     event: Map<String, Value>,
+    data: Struct,
 }
 
 impl Message {
@@ -69,8 +72,6 @@ impl Message {
             "type": event.event_type,
             "subject": event.subject,
             "time": event.time.to_rfc3339_opts(SecondsFormat::Micros, true),
-            "datacontenttype": "application/json",
-            "data": event.data,
         });
         let Value::Object(members) = members else { unreachable!("the literal is an object") };
         Message {
@@ -80,19 +81,22 @@ impl Message {
             event_type: event.event_type,
             order: (row.realm_id, event.subject),
             event: members,
+            data: event.data,
         }
     }
 
     /// The event as a CloudEvent 1.0 in the JSON format.
     pub fn body(&self) -> Bytes {
-        Value::Object(self.event.clone()).to_string().into()
+        let mut members = self.event.clone();
+        members.insert("datacontenttype".to_owned(), "application/json".into());
+        let members = Value::Object(members).to_string();
+        // The data are JSON text of their own, to the last digit.
+        format!("{},\"data\":{}}}", members.strip_suffix('}').unwrap_or_default(), self.data.to_text()).into()
     }
 
     /// The same without `data`, where a broker takes no message as large as the whole. The extension attribute `dataomitted` says so.
     pub fn body_without_data(&self) -> Bytes {
         let mut members = self.event.clone();
-        members.shift_remove("data");
-        members.shift_remove("datacontenttype");
         members.insert("dataomitted".to_owned(), Value::Bool(true));
         Value::Object(members).to_string().into()
     }
@@ -124,10 +128,10 @@ pub(super) mod tests {
 
     use super::{Message, runs};
     use crate::db::Mode;
+    use crate::proto::object::Struct;
 
     fn message(realm: i32, subject: &str, data: Value) -> Message {
-        let event: Map<String, Value> =
-            serde_json::from_value(json!({"id": "1", "datacontenttype": "application/json", "data": data})).expect("an object");
+        let event: Map<String, Value> = serde_json::from_value(json!({"id": "1"})).expect("an object");
         Message {
             id: "1".to_owned(),
             org: "acme".to_owned(),
@@ -135,6 +139,7 @@ pub(super) mod tests {
             event_type: "entity.created".to_owned(),
             order: (realm, subject.to_owned()),
             event,
+            data: Struct::from_json(&data),
         }
     }
 
@@ -153,6 +158,7 @@ pub(super) mod tests {
         let large = message(1, "a", json!({"text": "x".repeat(100)}));
         let body: Value = serde_json::from_slice(&large.body_without_data()).expect("JSON");
         assert_eq!(body, json!({"id": "1", "dataomitted": true}));
-        assert!(large.body().len() > large.body_without_data().len());
+        let body: Value = serde_json::from_slice(&large.body()).expect("JSON");
+        assert_eq!(body, json!({"id": "1", "datacontenttype": "application/json", "data": {"text": "x".repeat(100)}}));
     }
 }

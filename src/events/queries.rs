@@ -7,13 +7,13 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::db::{Fail, Mode, Realm, Work, statement};
 use crate::error::Error;
 use crate::events::cursor::{Cursor, History, Line};
 use crate::events::model::{Batch, Row};
+use crate::proto::object::Struct;
 
 /// How many rows a read that filters looks at, at most.
 const SCANNED_AT_MOST: i64 = 2000;
@@ -123,7 +123,7 @@ fn to_present((last_position, dropped, ids, begins, there, last): PresentRow) ->
     Present { line: Line { histories, last: last_position, dropped }, there, last }
 }
 
-type Found = (i64, Uuid, i32, String, Mode, DateTime<Utc>, String, Vec<String>, Value, Uuid);
+type Found = (i64, Uuid, i32, String, Mode, DateTime<Utc>, String, Vec<String>, Struct, Uuid);
 type FoundSql = (BigInt, SqlUuid, Integer, Text, Text, Timestamptz, Text, Array<Text>, Jsonb, SqlUuid);
 type Edge = (Option<i64>, Option<Uuid>, i64, i64);
 type EdgeSql = (Nullable<BigInt>, Nullable<SqlUuid>, BigInt, BigInt);

@@ -213,7 +213,7 @@ pub(super) fn to_proto(event: Event, seal: &Seal, realm: &Realm) -> Result<v1::E
         subject: event.subject,
         time: Some(convert::timestamp(event.time)),
         datacontenttype: "application/json".to_owned(),
-        data: Some(convert::to_struct(&serde_json::Value::Object(event.data))),
+        data: Some(event.data),
         cursor: close(seal, realm, &event.cursor)?,
     })
 }

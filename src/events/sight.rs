@@ -35,7 +35,7 @@ impl Sight {
     pub fn see(self, mut event: Event) -> Event {
         let whole = if event.event_type.starts_with("portfolio.") { self.portfolios } else { self.entities };
         if !whole {
-            event.data.retain(|name, _| PLAIN.contains(&name.as_str()));
+            event.data = event.data.retain(|name| PLAIN.contains(&name));
         }
         event
     }

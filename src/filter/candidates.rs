@@ -2,19 +2,19 @@
 //! then decided on its own row.
 //!
 //! A value is indexed as a key, a text that sorts byte by byte: `t` and the folded text, cut after 256 characters, for a text or a boolean,
-//! and `n` and 16 hexadecimal digits for a number. A filter's values have at most 256 characters, so what is cut makes no difference to
+//! and `n` and 16 hexadecimal digits for a number, which are those of the nearest double: what is nearest to two numbers is in their order or the same. A filter's values have at most 256 characters, so what is cut makes no difference to
 //! whether a key may be meant.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value as Json;
 
 use super::evaluate::any_value;
 use super::fold::fold_character;
 use super::function::Test;
 use super::syntax::{Bounds, Call, Node, Path, Scale, Value};
 use super::{Filter, MAX_VALUE_CHARACTERS, ParseError};
+use crate::proto::object::{Object, View};
 
 /// Keys of one attribute. Some value of every match has one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,23 +70,21 @@ impl AttributePath {
 }
 
 /// The keys of the values that these names lead to, each once.
-pub fn keys(attributes: &Json, names: &[String]) -> BTreeSet<String> {
+pub fn keys(attributes: Object<'_>, names: &[String]) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
-    if let Some(root) = attributes.as_object() {
-        any_value(root, names, &mut |value| {
-            keys.extend(key(value));
-            false
-        });
-    }
+    any_value(attributes, names, &mut |value| {
+        keys.extend(key(value));
+        false
+    });
     keys
 }
 
-fn key(value: &Json) -> Option<String> {
+fn key(value: View<'_>) -> Option<String> {
     match value {
-        Json::String(text) => Some(text_key(text)),
-        Json::Bool(truth) => Some(text_key(if *truth { "true" } else { "false" })),
-        Json::Number(number) => number.as_f64().map(number_key),
-        Json::Null | Json::Array(_) | Json::Object(_) => None,
+        View::String(text) => Some(text_key(text)),
+        View::Bool(truth) => Some(text_key(if truth { "true" } else { "false" })),
+        View::Number(number) => Some(number_key(number.nearest())),
+        View::Null | View::List(_) | View::Object(_) => None,
     }
 }
 
@@ -103,8 +101,8 @@ fn text_key(text: &str) -> String {
 
 /// Sorts as the numbers do: the bits of a double that is not negative are in order, and those of a negative one in the opposite order.
 fn number_key(number: f64) -> String {
-    // Both zeros are one.
-    let bits = (number + 0.0).to_bits();
+    // Both zeros are one, and what is beyond every double has the key of the last.
+    let bits = (number.clamp(f64::MIN, f64::MAX) + 0.0).to_bits();
     let ordered = if bits >> 63 == 0 { bits | 1 << 63 } else { !bits };
     format!("{NUMBER}{ordered:016x}")
 }
@@ -249,8 +247,9 @@ impl Keys {
 mod tests {
     use super::*;
     use crate::filter::EntityRecord;
+    use crate::proto::object::Struct;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
 
     fn path(text: &str) -> AttributePath {
         AttributePath::parse(text).unwrap()
@@ -407,17 +406,18 @@ mod tests {
 
         #[test]
         fn every_match_is_among_the_candidates(a in values(), c in values(), filter in filters()) {
-            let attributes = json!({"a": a, "c": c});
+            let attributes = Struct::from_json(&json!({"a": a, "c": c}));
             let filter = Filter::parse(&filter).unwrap();
             let meets = |lookup: &Lookup| {
-                keys(&attributes, &path(&lookup.attribute).names).iter().any(|key| lookup.keys.contains(key))
+                keys(attributes.view(), &path(&lookup.attribute).names).iter().any(|key| lookup.keys.contains(key))
             };
             let candidate = filter.candidates(&|_| true).iter().all(|union| union.iter().any(meets));
             let then = DateTime::UNIX_EPOCH;
             let record = EntityRecord {
-                id: "e", r#type: "T", state: "active", portfolio_id: None, created_at: then, updated_at: then, crosswalks: 0, attributes: &attributes,
+                id: "e", r#type: "T", state: "active", portfolio_id: None, created_at: then, updated_at: then, crosswalks: 0,
+                attributes: attributes.view(),
             };
-            prop_assert!(candidate || !filter.matches(&record), "{filter} matches {attributes} and is no candidate");
+            prop_assert!(candidate || !filter.matches(&record), "{filter} matches {} and is no candidate", attributes.to_text());
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::cmp::Ordering;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value as Json};
 
 use super::fold::fold;
 use super::function::Test;
@@ -14,6 +13,7 @@ use super::syntax::{Bounds, Call, Node, Scale, URI_PREFIX, Value};
 use super::vocabulary::Kind;
 use super::wildcard::Wildcards;
 use super::words::words;
+use crate::proto::object::{Object, View};
 
 /// How many arrays may lie directly in one another. What lies deeper is reached as an array, which only `exists` finds.
 pub(super) const MAX_NESTED_ARRAYS: usize = 8;
@@ -25,7 +25,7 @@ pub(super) fn matches(node: &Node, record: &dyn Record) -> bool {
 /// One of the objects that `inSameAttributeValue` looks into, and how many names have led to it.
 #[derive(Clone, Copy)]
 struct Within<'a> {
-    object: &'a Map<String, Json>,
+    object: Object<'a>,
     names: usize,
 }
 
@@ -59,7 +59,7 @@ fn call_holds(call: &Call, record: &dyn Record, within: Option<Within<'_>>) -> b
     }
 }
 
-fn json_holds(call: &Call, root: &Map<String, Json>, names: &[String]) -> bool {
+fn json_holds(call: &Call, root: Object<'_>, names: &[String]) -> bool {
     if call.path.counted {
         let mut count = 0_usize;
         any_value(root, names, &mut |value| {
@@ -68,59 +68,59 @@ fn json_holds(call: &Call, root: &Map<String, Json>, names: &[String]) -> bool {
         });
         return number_passes(call, &count.to_string());
     }
-    let passes = &mut |value: &Json| json_passes(call, value);
-    if call.path.names.is_empty() { root.values().any(|value| any_inside(value, passes)) } else { any_value(root, names, passes) }
+    let passes = &mut |value: View<'_>| json_passes(call, value);
+    if call.path.names.is_empty() { root.members().any(|(_, value)| any_inside(value, passes)) } else { any_value(root, names, passes) }
 }
 
 /// Whether some value passes that the names lead to. Arrays on the way stand for their elements.
-pub(super) fn any_value(root: &Map<String, Json>, names: &[String], passes: &mut dyn FnMut(&Json) -> bool) -> bool {
+pub(super) fn any_value<'a>(root: Object<'a>, names: &[String], passes: &mut dyn FnMut(View<'a>) -> bool) -> bool {
     let Some((name, rest)) = names.split_first() else { return false };
     root.get(name).is_some_and(|value| any_reached(value, rest, MAX_NESTED_ARRAYS, passes))
 }
 
-fn any_reached(value: &Json, names: &[String], arrays: usize, passes: &mut dyn FnMut(&Json) -> bool) -> bool {
+fn any_reached<'a>(value: View<'a>, names: &[String], arrays: usize, passes: &mut dyn FnMut(View<'a>) -> bool) -> bool {
     match (value, names) {
-        (Json::Array(elements), _) if arrays > 0 => elements.iter().any(|element| any_reached(element, names, arrays - 1, passes)),
+        (View::List(list), _) if arrays > 0 => list.elements().any(|element| any_reached(element, names, arrays - 1, passes)),
         (_, []) => passes(value),
-        (Json::Object(members), [name, rest @ ..]) => {
-            members.get(name).is_some_and(|member| any_reached(member, rest, MAX_NESTED_ARRAYS, passes))
+        (View::Object(object), [name, rest @ ..]) => {
+            object.get(name).is_some_and(|member| any_reached(member, rest, MAX_NESTED_ARRAYS, passes))
         }
         _ => false,
     }
 }
 
 /// Whether the value passes, or one that lies anywhere inside. An array stands for its elements, however deep.
-fn any_inside(value: &Json, passes: &mut dyn FnMut(&Json) -> bool) -> bool {
+fn any_inside<'a>(value: View<'a>, passes: &mut dyn FnMut(View<'a>) -> bool) -> bool {
     match value {
-        Json::Array(elements) => elements.iter().any(|element| any_inside(element, passes)),
-        Json::Object(members) => passes(value) || members.values().any(|member| any_inside(member, passes)),
+        View::List(list) => list.elements().any(|element| any_inside(element, passes)),
+        View::Object(object) => passes(value) || object.members().any(|(_, member)| any_inside(member, passes)),
         _ => passes(value),
     }
 }
 
 /// Whether a value is not empty.
-fn is_there(value: &Json) -> bool {
+fn is_there(value: View<'_>) -> bool {
     match value {
-        Json::Null => false,
-        Json::String(text) => !text.is_empty(),
-        Json::Bool(_) | Json::Number(_) => true,
-        Json::Array(elements) => !elements.is_empty(),
-        Json::Object(members) => !members.is_empty(),
+        View::Null => false,
+        View::String(text) => !text.is_empty(),
+        View::Bool(_) | View::Number(_) => true,
+        View::List(list) => !list.is_empty(),
+        View::Object(object) => !object.is_empty(),
     }
 }
 
-fn json_passes(call: &Call, value: &Json) -> bool {
+fn json_passes(call: &Call, value: View<'_>) -> bool {
     if call.function.test.is_presence() {
         return is_there(value);
     }
     match value {
-        Json::String(text) => text_passes(call, text),
-        Json::Bool(truth) => text_passes(call, if *truth { "true" } else { "false" }),
-        Json::Number(number) => {
-            let text = number.to_string();
-            number_passes(call, &number::plain(&text).unwrap_or(text))
+        View::String(text) => text_passes(call, text),
+        View::Bool(truth) => text_passes(call, if truth { "true" } else { "false" }),
+        View::Number(number) => {
+            let text = number.text();
+            number_passes(call, &number::plain(&text).unwrap_or_else(|| text.into_owned()))
         }
-        Json::Null | Json::Array(_) | Json::Object(_) => false,
+        View::Null | View::List(_) | View::Object(_) => false,
     }
 }
 

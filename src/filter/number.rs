@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use crate::proto::object::number::written_out;
+
 /// The largest exponent that is taken for a number: beyond every double, and within what Postgres' `numeric` holds.
 pub(super) const MAX_EXPONENT: i64 = 1_000;
 
@@ -9,34 +11,12 @@ pub(super) const MAX_EXPONENT: i64 = 1_000;
 /// plain decimals are; it is what `trim_scale(…::numeric)::text` gives in Postgres. None if the text is not a JSON number (`007`, `+1`,
 /// `.5` are not), or its exponent is over 1,000.
 pub(super) fn plain(text: &str) -> Option<String> {
-    let (negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
-        None => (unsigned, 0),
-    };
-    let (whole, fraction) = match mantissa.split_once('.') {
-        Some((whole, fraction)) if all_digits(fraction) => (whole, fraction),
-        Some(_) => return None,
-        None => (mantissa, ""),
-    };
-    if !all_digits(whole) || (whole.len() > 1 && whole.starts_with('0')) {
-        return None;
+    if let Some((_, exponent)) = text.split_once(['e', 'E']) {
+        parse_exponent(exponent)?;
     }
-    let digits = format!("{whole}{fraction}");
-    // How many of the digits stand before the point; it may lie outside of them on either side.
-    let point = i64::try_from(whole.len()).ok()? + exponent;
-    let leading_zeros = usize::try_from(-point).unwrap_or(0);
-    let digits = format!("{}{digits}", "0".repeat(leading_zeros));
-    let (before, after) = match usize::try_from(point) {
-        Ok(point) if point > digits.len() => (format!("{digits}{}", "0".repeat(point - digits.len())), ""),
-        Ok(point) => (digits[..point].to_owned(), &digits[point..]),
-        Err(_) => (String::new(), digits.as_str()),
-    };
-    let (before, after) = (before.trim_start_matches('0'), after.trim_end_matches('0'));
-    let sign = if negative && !(before.is_empty() && after.is_empty()) { "-" } else { "" };
-    let before = if before.is_empty() { "0" } else { before };
-    let point = if after.is_empty() { "" } else { "." };
-    Some(format!("{sign}{before}{point}{after}"))
+    // As many digits as a text has, and as the exponent moves them by.
+    let plain = written_out(text, text.len() + MAX_EXPONENT as usize).ok()?.into_owned();
+    Some(if plain.contains('.') { plain.trim_end_matches('0').trim_end_matches('.').to_owned() } else { plain })
 }
 
 /// Whether the text is a JSON number but for its exponent, which is too large.

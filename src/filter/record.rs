@@ -1,7 +1,8 @@
 //! What a filter looks at in memory.
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value as Json};
+
+use crate::proto::object::Object;
 
 /// The value of a property of one record.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +16,7 @@ pub enum Datum<'a> {
     /// A moment. It counts to the microsecond, as in the database.
     Time(DateTime<Utc>),
     /// A JSON object.
-    Json(&'a Map<String, Json>),
+    Json(Object<'a>),
 }
 
 /// Something that a filter can be evaluated on.
@@ -41,8 +42,8 @@ pub struct EntityRecord<'a> {
     pub updated_at: DateTime<Utc>,
     /// How many references to other systems it has.
     pub crosswalks: i64,
-    /// Its attributes: a JSON object.
-    pub attributes: &'a Json,
+    /// Its attributes.
+    pub attributes: Object<'a>,
 }
 
 impl Record for EntityRecord<'_> {
@@ -55,7 +56,7 @@ impl Record for EntityRecord<'_> {
             "createdTime" => Datum::Time(self.created_at),
             "updatedTime" => Datum::Time(self.updated_at),
             "crosswalks_count" => Datum::Number(self.crosswalks),
-            "attributes" => self.attributes.as_object().map_or(Datum::None, Datum::Json),
+            "attributes" => Datum::Json(self.attributes),
             _ => Datum::None,
         }
     }

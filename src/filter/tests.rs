@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::proto::object::Struct;
 
 pub(super) fn parse(text: &str) -> Filter {
     Filter::parse(text).unwrap_or_else(|error| panic!("{error}\n{}", error.caret(text)))
@@ -30,7 +31,7 @@ pub(super) fn selects(text: &str, attributes: serde_json::Value) -> bool {
         created_at: at("2024-05-01T00:00:00Z"),
         updated_at: at("2024-05-02T14:30:00.000001Z"),
         crosswalks: 2,
-        attributes: &attributes,
+        attributes: Struct::from_json(&attributes).view(),
     })
 }
 

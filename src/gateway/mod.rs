@@ -8,6 +8,7 @@
 mod accept;
 mod annotations;
 mod binding;
+mod bodies;
 mod body;
 mod call;
 mod codec;
@@ -52,6 +53,7 @@ use tower::Service;
 
 use self::binding::Binding;
 pub use self::binding::BuildError;
+pub use self::bodies::Bodies;
 use self::exchange::Exchange;
 pub use self::head::check as check_head;
 use self::pages::Pages;

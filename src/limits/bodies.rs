@@ -5,8 +5,12 @@ use super::{Limit, Value};
 /// How many elements of a list of a request are decoded, unless its field may have more. The services refuse lists that are too long for them, with all
 /// other faults; this one is for lists that nobody should decode.
 pub const DEFAULT_MAX_ITEMS: usize = 10_000;
+/// How many bytes the metadata of a portfolio may have.
+pub const MAX_METADATA_BYTES: usize = 64 << 10;
 /// How many messages the lists of one request may have in all.
 pub const MAX_LISTED_MESSAGES: usize = 50_000;
+/// How many digits a number may have before its point, and behind it.
+pub const MAX_NUMBER_DIGITS: usize = 1_000;
 /// How many bytes of a body that is being received are not counted, nor of the cost of decoding the first message of a call.
 pub const FREE_BODY_BYTES: usize = 16 << 10;
 
@@ -45,9 +49,25 @@ pub static FREE_BODY: Limit = Limit {
 /// Bytes of a free-form object.
 pub static OBJECT_BYTES: Limit = Limit {
     name: "object_bytes",
-    bounds: "Bytes of `attributes`, of a crosswalk and of the `data` of a dependent, as a message",
+    bounds: "Bytes of `attributes`, of a crosswalk and of the `data` of a dependent: of their JSON without blanks and with numbers written out, by whichever protocol they come",
     value: Value::Fixed(1 << 20, "bytes"),
     past: "`validation_failed` (400), `too_long`; the rest of the object is not decoded",
+};
+
+/// Bytes of the metadata of a portfolio.
+pub static METADATA_BYTES: Limit = Limit {
+    name: "metadata_bytes",
+    bounds: "Bytes of the `metadata` of a portfolio, measured in the same way",
+    value: Value::Fixed(MAX_METADATA_BYTES as u64, "bytes"),
+    past: "`validation_failed` (400), `too_long`",
+};
+
+/// Digits of a number.
+pub static NUMBER_DIGITS: Limit = Limit {
+    name: "number_digits",
+    bounds: "Digits of a number in a free-form object before its point, and as many behind it, once it is written without an exponent: from `1e-1000` to below `1e1000`",
+    value: Value::Fixed(MAX_NUMBER_DIGITS as u64, "digits"),
+    past: "`validation_failed` (400), `out_of_range`",
 };
 
 /// Elements of lists.
@@ -67,7 +87,17 @@ pub static MESSAGE_LISTED: Limit = Limit {
 };
 
 /// All of them.
-pub const ALL: &[&Limit] = &[&BODY_MEMORY, &BODY_MEMORY_WAIT, &BODY_TIME, &FREE_BODY, &OBJECT_BYTES, &MESSAGE_ITEMS, &MESSAGE_LISTED];
+pub const ALL: &[&Limit] = &[
+    &BODY_MEMORY,
+    &BODY_MEMORY_WAIT,
+    &BODY_TIME,
+    &FREE_BODY,
+    &OBJECT_BYTES,
+    &METADATA_BYTES,
+    &NUMBER_DIGITS,
+    &MESSAGE_ITEMS,
+    &MESSAGE_LISTED,
+];
 
 /// What so many compressed bytes may well become, as is paid for before they are decompressed: objects are seldom packed better. What becomes
 /// more pays as it grows.

@@ -55,7 +55,7 @@ fn takes(task: &Json, entity_id: &str, outlook: &Outlook) -> bool {
         created_at: outlook.created_at,
         updated_at: outlook.updated_at,
         crosswalks: outlook.crosswalks.into(),
-        attributes: &outlook.attributes,
+        attributes: outlook.attributes.view(),
     };
     task["filter"].as_str().is_none_or(|filter| Filter::parse(filter).is_ok_and(|filter| filter.matches(&record)))
 }
@@ -67,6 +67,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::proto::object::Struct;
 
     fn outlook() -> Outlook {
         Outlook {
@@ -76,7 +77,7 @@ mod tests {
             created_at: DateTime::UNIX_EPOCH,
             updated_at: DateTime::UNIX_EPOCH,
             crosswalks: 0,
-            attributes: json!({"Name": "Ann"}),
+            attributes: Struct::from_json(&json!({"Name": "Ann"})),
             components: Vec::new(),
             portfolio_id: None,
             dependents: json!({"task": 2}),

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::db::{Realm, Work, statement};
 use crate::entity::model::State;
+use crate::proto::object::Struct;
 
 /// How many bulk deletes that are under way are looked at.
 const TASKS: i64 = 100;
@@ -29,7 +30,7 @@ pub struct Outlook {
     /// How many references to other systems it has.
     pub crosswalks: i32,
     /// Its attributes.
-    pub attributes: Json,
+    pub attributes: Struct,
     /// Its parts.
     pub components: Vec<Uuid>,
     /// The portfolio that it is in.

@@ -4,16 +4,15 @@ use chrono::{DateTime, Utc};
 use diesel::deserialize::FromSql;
 use diesel::pg::{Pg, PgValue};
 use diesel::sql_types::Text;
-use serde_json::Value as Json;
 
 use crate::db::id;
 use crate::error::{Code, Error, Result, Violations, cut};
+use crate::limits::bodies::MAX_METADATA_BYTES;
 use crate::proto::object::{Fault, Struct};
 use crate::proto::v1;
 
 /// How many members an answer lists.
 const MEMBERS_SHOWN: i64 = 1_000;
-const MAX_METADATA_BYTES: usize = 64 << 10;
 const MAX_METADATA_DEPTH: usize = 32;
 const MAX_NAME_CHARACTERS: usize = 256;
 const MAX_AGENT_CHARACTERS: usize = 128;
@@ -30,7 +29,7 @@ pub struct Portfolio {
     /// Whether they share a compliance calendar.
     pub shared_compliance_calendar: bool,
     /// The caller's own data, a JSON object.
-    pub metadata: Json,
+    pub metadata: Struct,
     /// How many members it has.
     pub entity_count: i64,
     /// Steps with every change, also of membership.
@@ -103,7 +102,7 @@ pub struct NewPortfolio {
     /// Whether they share a compliance calendar.
     pub shared_compliance_calendar: bool,
     /// The caller's own data, a JSON object.
-    pub metadata: Json,
+    pub metadata: Struct,
 }
 
 impl NewPortfolio {
@@ -136,7 +135,7 @@ pub struct PortfolioUpdate {
     /// Whether they share a compliance calendar from now on.
     pub shared_compliance_calendar: Option<bool>,
     /// The caller's own data as a whole, a JSON object.
-    pub metadata: Option<Json>,
+    pub metadata: Option<Struct>,
     /// The version that the portfolio must be at.
     pub expected_version: Option<i64>,
     /// How much of the portfolio the answer shows.
@@ -218,17 +217,15 @@ fn check_agent(agent: Option<&str>, faults: &mut Violations) {
     check_text(agent.unwrap_or_default(), "shared_registered_agent_id", MAX_AGENT_CHARACTERS, faults);
 }
 
-fn check_metadata(metadata: Option<Struct>, faults: &mut Violations) -> Json {
-    let metadata = metadata.unwrap_or_default();
+fn check_metadata(metadata: Option<Struct>, faults: &mut Violations) -> Struct {
+    let metadata = metadata.unwrap_or_default().in_order();
     let fault = metadata.fault(MAX_METADATA_DEPTH);
-    if fault == Some(Fault::TooLarge) || prost::Message::encoded_len(&metadata) > MAX_METADATA_BYTES {
-        faults.add("metadata", "too_long", "must be at most 64 KiB");
+    if fault == Some(Fault::TooLarge) || metadata.json_size() > MAX_METADATA_BYTES {
+        faults.add("metadata", "too_long", "must be at most 64 KiB of JSON");
     } else if let Some(fault) = fault {
         faults.add("metadata", fault.code(), fault.description());
-    } else {
-        return metadata.to_json();
     }
-    Json::Null
+    metadata
 }
 
 fn check_text(text: &str, field: &str, max: usize, faults: &mut Violations) {
@@ -282,7 +279,7 @@ mod tests {
     fn the_mask_says_what_is_cleared_and_without_one_what_is_given_is_changed() {
         let cleared = PortfolioUpdate::check(masked(&["shared_registered_agent_id", "metadata", "expected_version"])).unwrap();
         assert_eq!(cleared.fields(), ["shared_registered_agent_id", "metadata"]);
-        assert_eq!((cleared.shared_registered_agent_id, cleared.metadata), (Some(None), Some(serde_json::json!({}))));
+        assert_eq!((cleared.shared_registered_agent_id, cleared.metadata), (Some(None), Some(Struct::default())));
         let given = v1::UpdatePortfolioRequest { name: Some("New".to_owned()), ..masked(&[]) };
         assert_eq!(PortfolioUpdate::check(given).unwrap().fields(), ["name"]);
         let ignored =
@@ -320,6 +317,6 @@ mod tests {
     fn an_id_is_made_where_none_is_given() {
         let new = NewPortfolio::check(v1::CreatePortfolioRequest { name: "Studio".to_owned(), ..Default::default() }).unwrap();
         assert!(id::is_id(&new.id));
-        assert_eq!(new.metadata, serde_json::json!({}));
+        assert_eq!(new.metadata, Struct::default());
     }
 }

@@ -7,12 +7,12 @@
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::db::{Realm, Work, statement};
 use crate::entity::model::State;
 use crate::portfolio::model::{NewPortfolio, Portfolio, View};
+use crate::proto::object::Struct;
 
 /// The columns of a [`Portfolio`].
 pub(super) type PortfolioRow = (Text, Text, Nullable<Text>, Bool, Jsonb, BigInt, BigInt, Timestamptz, Timestamptz, Text);
@@ -64,7 +64,7 @@ statement! {
         name: &'a str as Text,
         agent: Option<&'a str> as Nullable<Text>,
         calendar: bool as Bool,
-        metadata: &'a Json as Jsonb,
+        metadata: &'a Struct as Jsonb,
     } -> PortfolioRow,
     "WITH fresh AS (
         INSERT INTO portfolio (realm_id, id, name, shared_registered_agent_id, shared_compliance_calendar, metadata)

@@ -3,7 +3,6 @@
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
-use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::db::filtered::Statement;
@@ -11,6 +10,7 @@ use crate::db::{Realm, Work, statement};
 use crate::filter::{Filter, Kind, Property, Vocabulary};
 use crate::portfolio::model::{Portfolio, PortfolioUpdate, View};
 use crate::portfolio::queries::{Changed, PortfolioRow, settle};
+use crate::proto::object::Struct;
 
 /// How many members the portfolios of a page show together, the last of them aside.
 const PAGE_MEMBERS: i64 = 20_000;
@@ -112,7 +112,7 @@ statement! {
         sets_agent: bool as Bool,
         agent: Option<&'a str> as Nullable<Text>,
         calendar: Option<bool> as Nullable<Bool>,
-        metadata: Option<&'a Json> as Nullable<Jsonb>,
+        metadata: Option<&'a Struct> as Nullable<Jsonb>,
         expected: Option<i64> as Nullable<BigInt>,
         fields: Vec<&'static str> as Array<Text>,
         shown: i64 as BigInt,

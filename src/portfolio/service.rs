@@ -318,7 +318,7 @@ pub(super) fn to_proto(portfolio: Portfolio, realm: &Realm) -> v1::Portfolio {
         entity_ids: portfolio.entity_ids,
         entity_count: portfolio.entity_count,
         version: portfolio.version,
-        metadata: Some(convert::to_struct(&portfolio.metadata)),
+        metadata: Some(portfolio.metadata),
         created_at: Some(convert::timestamp(portfolio.created_at)),
         updated_at: Some(convert::timestamp(portfolio.updated_at)),
     }

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
-use serde_json::Value as Json;
 
-use super::object::Struct;
 use crate::error::Violations;
 
 /// A moment as a message.
@@ -53,11 +51,6 @@ pub fn check_duration(
         faults.add(field, "out_of_range", wanted);
     }
     duration
-}
-
-/// A JSON object as a `Struct`. Anything but an object is an empty one; the database's CHECKs admit objects alone.
-pub fn to_struct(value: &Json) -> Struct {
-    Struct::from_json(value)
 }
 
 #[cfg(test)]

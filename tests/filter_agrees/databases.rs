@@ -8,6 +8,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, Bool, Jsonb, Nullable, Text, Timestamptz};
 use offboard::filter::{EntityRecord, Filter, Predicate};
+use offboard::proto::object::Struct;
 
 use crate::kit::{Database, Value, empty_database, json};
 
@@ -21,7 +22,7 @@ pub struct Row {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub crosswalks: usize,
-    pub attributes: Value,
+    pub attributes: Struct,
 }
 
 impl Row {
@@ -35,7 +36,7 @@ impl Row {
             created_at: DateTime::UNIX_EPOCH,
             updated_at: DateTime::UNIX_EPOCH,
             crosswalks: 0,
-            attributes,
+            attributes: exact(&attributes),
         }
     }
 
@@ -49,9 +50,28 @@ impl Row {
             created_at: self.created_at,
             updated_at: self.updated_at,
             crosswalks: self.crosswalks as i64,
-            attributes: &self.attributes,
+            attributes: self.attributes.view(),
         })
     }
+}
+
+/// Stands before a number that no double holds, where a [`Value`] has it as a text.
+const NUMBER: char = '\u{1}';
+
+/// A number of any size, as a value.
+pub fn number(text: &str) -> Value {
+    Value::from(format!("{NUMBER}{text}"))
+}
+
+/// An object in which [`number`]s are what they stand for.
+pub fn exact(value: &Value) -> Struct {
+    let text = value.to_string();
+    let mut pieces = text.split("\"\\u0001");
+    let mut exact = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        exact.extend(piece.splitn(2, '"'));
+    }
+    Struct::from_text(&exact)
 }
 
 /// A connection to a database of its own for each of the locales, with a table as the filter needs it.
@@ -123,7 +143,7 @@ impl Databases {
                 .bind::<Array<Timestamptz>, _>(column(rows, |row| row.created_at))
                 .bind::<Array<Timestamptz>, _>(column(rows, |row| row.updated_at))
                 .bind::<Array<Jsonb>, _>(column(rows, |row| Value::from(vec![json!({}); row.crosswalks])))
-                .bind::<Array<Jsonb>, _>(column(rows, |row| row.attributes.clone()))
+                .bind::<Array<Jsonb>, _>(column(rows, |row| &row.attributes))
                 .execute(connection)
                 .expect("rows are inserted");
         }

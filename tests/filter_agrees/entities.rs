@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 
-use crate::databases::Row;
+use crate::databases::{Row, exact, number};
 use crate::kit::{Value, json};
 
 /// Texts that are likely to meet each other in spite of case, and those that must not.
@@ -107,6 +107,18 @@ pub const TEXTS: &[&str] = &[
     "9999-12-31T23:59:59.999999Z",
     "2024-02-29T10:00:00",
     "20240229",
+    "9007199254740992",
+    "9007199254740993.0",
+    "9007199254740994",
+    "-9007199254740993",
+    "0.1000000000000000055511151231257827",
+    "1234567890.123456789",
+    "1234567890.1234567891",
+    "123456789012345678901234567890",
+    "123456789012345678901234567891",
+    "1e400",
+    "-1e400",
+    "1e-400",
 ];
 pub const NAMES: &[&str] = &["a", "B", "0", "k x", "q\"", "b\\", "é", "", "count"];
 pub const KINDS: &[&str] = &["configuration/entityTypes/HCP", "configuration/entityTypes/hco", "É", "a", "2024-02-29", "10"];
@@ -127,8 +139,28 @@ pub const MOMENTS: &[&str] = &[
 pub fn numbers() -> Vec<Value> {
     let floats = [1.0, 0.1, -0.0, -1.5, 1e22, 1e-7, 100.0, 5e-324, f64::MAX].map(Value::from);
     let integers = [json!(0), json!(1), json!(10), json!(-10), json!(100), json!(i64::MIN), json!(u64::MAX), json!(9007199254740993_u64)];
-    floats.into_iter().chain(integers).collect()
+    floats.into_iter().chain(integers).chain(EXACT.iter().map(|text| number(text))).collect()
 }
+
+/// Numbers that differ by less than doubles can tell, or that no double is near to.
+pub const EXACT: &[&str] = &[
+    "9007199254740992",
+    "9007199254740993",
+    "9007199254740993.0",
+    "9007199254740993.5",
+    "-9007199254740993",
+    "0.1000000000000000055511151231257827",
+    "0.10",
+    "1234567890.123456789",
+    "1234567890.1234567891",
+    "123456789012345678901234567890",
+    "123456789012345678901234567891",
+    "1e400",
+    "1.0e400",
+    "-1e400",
+    "1e-400",
+    "1e999",
+];
 
 pub fn name() -> impl Strategy<Value = String> {
     prop_oneof![6 => Just("a".to_owned()), 2 => Just("B".to_owned()), 1 => prop::sample::select(NAMES).prop_map(str::to_owned)]
@@ -139,8 +171,14 @@ pub fn text() -> impl Strategy<Value = String> {
     prop_oneof![12 => prop::sample::select(TEXTS).prop_map(str::to_owned), 1 => random]
 }
 
+/// Numbers of which doubles hold the first digits alone.
+fn long_number() -> impl Strategy<Value = Value> {
+    "-?90071992547409(9[0-9]|9[0-9][.][0-9]{1,3}|[0-9]{3}e[1-4])".prop_map(|text| number(&text))
+}
+
 fn scalar() -> impl Strategy<Value = Value> {
     prop_oneof![
+        1 => long_number(),
         6 => text().prop_map(Value::from),
         2 => prop::sample::select(numbers()),
         1 => any::<f64>().prop_map(Value::from),
@@ -183,7 +221,7 @@ pub fn rows() -> impl Strategy<Value = Vec<Row>> {
                 created_at,
                 updated_at,
                 crosswalks,
-                attributes,
+                attributes: exact(&attributes),
             })
             .collect()
     })

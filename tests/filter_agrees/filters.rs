@@ -45,7 +45,7 @@ fn value(class: &'static str) -> BoxedStrategy<String> {
             prop_oneof![one_of(MOMENTS), select(others.to_vec()).prop_map(str::to_owned)].boxed()
         }
         "crosswalks_count" | "count" => select(vec!["0", "1", "2", "1.0", "3e0", "1.5", "-1", "100"]).prop_map(str::to_owned).boxed(),
-        _ => text().boxed(),
+        _ => prop_oneof![8 => text(), 1 => "-?90071992547409(9[0-9]|9[0-9][.][0-9]{1,3}|[0-9]{3}e[1-4])"].boxed(),
     }
 }
 

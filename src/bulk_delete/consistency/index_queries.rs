@@ -19,13 +19,14 @@ use crate::entity::bounded::{self, PAGE_BYTES};
 use crate::entity::fields::weight;
 use crate::entity::index::model::{Declared, Rows};
 use crate::error::{Error, Result};
+use crate::proto::object::{Object, Struct};
 
 /// How many entities are read at once to be mended.
 const AT_ONCE: usize = 100;
 
 /// An entity with what is indexed of it: its id, the paths by attribute, its attributes as far as paths begin with them, and pairs of attribute and
 /// key.
-type Indexed = (String, Json, Option<Json>, Json);
+type Indexed = (String, Json, Option<Struct>, Json);
 type IndexedRow = (Text, Jsonb, Nullable<Jsonb>, Jsonb);
 
 /// The text that reads entities, those of a condition on `entity e`.
@@ -62,8 +63,7 @@ struct Difference {
 impl Difference {
     fn of((_, paths, attributes, rows): &Indexed) -> Difference {
         let declared = Declared::read(Some(paths.clone()));
-        let none = Json::Null;
-        let attributes = attributes.as_ref().unwrap_or(&none);
+        let attributes = attributes.as_ref().map_or(Object::EMPTY, Struct::view);
         let keys =
             |declared: &Declared| declared.keys(attributes).into_iter().map(|key| (declared.attribute.clone(), key)).collect::<Vec<_>>();
         let due: BTreeSet<Key> = declared.iter().flat_map(keys).collect();
@@ -78,7 +78,7 @@ impl Difference {
 }
 
 fn heavy((id, _, attributes, rows): &Indexed) -> usize {
-    id.len() + attributes.as_ref().map_or(0, weight) + weight(rows)
+    id.len() + attributes.as_ref().map_or(0, Struct::weight) + weight(rows)
 }
 
 /// Looks at the next entities; fewer if what is indexed of them is large. None if no index is in use.
@@ -324,7 +324,7 @@ mod tests {
     fn what_an_index_lacks_and_what_is_not_true_is_told_apart() {
         let entity = |rows: Json| {
             let paths = json!({"name": ["name"], "Address.City": ["Address", "City"]});
-            ("e".to_owned(), paths, Some(json!({"name": "Ada", "Address": [{"City": "Bonn"}]})), rows)
+            ("e".to_owned(), paths, Some(Struct::from_json(&json!({"name": "Ada", "Address": [{"City": "Bonn"}]}))), rows)
         };
         let key = |attribute: &str, key: &str| (attribute.to_owned(), key.to_owned());
         assert!(Difference::of(&entity(json!([["name", "tada"], ["Address.City", "tbonn"]]))).is_none());

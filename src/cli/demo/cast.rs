@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Surprise;
 use crate::filter::{Datum, Filter, Record};
+use crate::proto::object::{Struct, View};
 
 /// What the hard bulk delete selects.
 pub const CLOUDS: &str = "equals(attributes.Registry, pypi) and in(attributes.Keyword, azure, aws, alibabacloud)";
@@ -19,10 +20,14 @@ struct Line {
     r#type: String,
     #[serde(default)]
     state: Option<String>,
-    #[serde(default)]
-    attributes: Value,
+    #[serde(default, deserialize_with = "object")]
+    attributes: Struct,
     #[serde(default)]
     dependents: Vec<Value>,
+}
+
+fn object<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Struct, D::Error> {
+    Value::deserialize(deserializer).map(|value| Struct::from_json(&value))
 }
 
 impl Line {
@@ -85,7 +90,7 @@ impl Record for Line {
         match property {
             "type" => Datum::Text(&self.r#type),
             "uri" => Datum::Text(&self.entity_id),
-            "attributes" => self.attributes.as_object().map_or(Datum::None, Datum::Json),
+            "attributes" => Datum::Json(self.attributes.view()),
             _ => Datum::None,
         }
     }
@@ -137,7 +142,11 @@ impl Cast {
 
 /// The first `N` by their rank.
 fn best<const N: usize>(mut lines: Vec<&Line>) -> Option<[String; N]> {
-    lines.sort_by_key(|line| line.attributes["Rank"].as_u64().unwrap_or(u64::MAX));
+    let rank = |line: &Line| match line.attributes.view().get("Rank") {
+        Some(View::Number(rank)) => rank.text().parse().unwrap_or(u64::MAX),
+        _ => u64::MAX,
+    };
+    lines.sort_by_key(|line| rank(line));
     let ids: Vec<_> = lines.iter().take(N).map(|line| line.entity_id.clone()).collect();
     ids.try_into().ok()
 }

@@ -75,7 +75,7 @@ fn walk(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lea
     let found = sql::walk(connection, claim, &standing.id, CHUNK)?;
     let mut rows = Rows::default();
     for (id, attributes) in &found.rows {
-        let keys = attributes.iter().flat_map(|attributes| claim.declared.keys(attributes));
+        let keys = attributes.iter().flat_map(|attributes| claim.declared.keys(attributes.view()));
         rows.extend(&claim.declared.attribute, id, keys);
     }
     let entities = found.rows.len() as i64;
@@ -99,7 +99,7 @@ fn check(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, le
     if !ids.is_empty() {
         let mut stale = sql::rows_of(connection, claim, &ids)?;
         for (id, attributes) in &suspects.rows {
-            for key in attributes.iter().flat_map(|attributes| claim.declared.keys(attributes)) {
+            for key in attributes.iter().flat_map(|attributes| claim.declared.keys(attributes.view())) {
                 stale.remove(&(key, id.clone()));
             }
         }

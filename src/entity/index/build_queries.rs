@@ -8,12 +8,11 @@ use diesel::connection::SimpleConnection;
 use diesel::pg::{PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
-use serde_json::Value as Json;
 
 use crate::db::{Mode, Realm, Work, statement};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
-use crate::entity::fields::weight;
 use crate::entity::index::model::{Declared, IndexAction, IndexState, Phase, Rows};
+use crate::proto::object::Struct;
 
 /// An index that this worker has the lease of.
 #[derive(Clone, Debug)]
@@ -133,7 +132,7 @@ statement! {
 }
 
 /// An entity's id and, in an object, the attribute that the path begins with.
-pub type Holder = (String, Option<Json>);
+pub type Holder = (String, Option<Struct>);
 
 /// The entities behind this id, the soft-deleted among them; fewer if they are large.
 pub fn walk(connection: &mut PgConnection, claim: &Claimed, after: &str, limit: i64) -> Work<Read<Holder>> {
@@ -144,7 +143,7 @@ pub fn walk(connection: &mut PgConnection, claim: &Claimed, after: &str, limit: 
 }
 
 fn heavy((id, attributes): &Holder) -> usize {
-    id.len() + attributes.as_ref().map_or(0, weight)
+    id.len() + attributes.as_ref().map_or(0, Struct::weight)
 }
 
 statement! {

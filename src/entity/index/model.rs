@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use crate::db::text_enum;
 use crate::error::{Code, Error, Result, Violations};
 use crate::filter::{self, AttributePath};
+use crate::proto::object::Object;
 
 /// The most attributes that a realm may have declared.
 pub const MAX_INDEXES: i64 = 16;
@@ -136,7 +137,7 @@ impl Declared {
     }
 
     /// The keys of the values that an entity has.
-    pub fn keys(&self, attributes: &Json) -> BTreeSet<String> {
+    pub fn keys(&self, attributes: Object<'_>) -> BTreeSet<String> {
         filter::keys(attributes, &self.path)
     }
 }
@@ -193,6 +194,7 @@ pub fn check_attribute(text: &str, faults: &mut Violations) -> Option<AttributeP
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::object::Struct;
     use serde_json::json;
 
     #[test]
@@ -212,7 +214,8 @@ mod tests {
         let declared = Declared::read(Some(json!({"Address.City": ["Address", "City"], "n": ["n"]})));
         assert_eq!(declared.len(), 2);
         assert_eq!(declared[0].path, ["Address", "City"]);
-        let keys = declared[0].keys(&json!({"Address": [{"City": "Köln"}, {"City": ["BONN", "Bonn"]}, {"Zip": 1}]}));
+        let keys =
+            declared[0].keys(Struct::from_json(&json!({"Address": [{"City": "Köln"}, {"City": ["BONN", "Bonn"]}, {"Zip": 1}]})).view());
         assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["tbonn", "tköln"]);
         assert_eq!(Declared::read(None), []);
     }

@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use serde_json::Value as Json;
 
 use crate::access::Caller;
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, listen, statement};
 use crate::entity::index::model::{AttributeIndex, Declared, IndexAction, IndexState, Rows};
 use crate::filter::{AttributePath, Filter, Kind, Property, Vocabulary};
+use crate::proto::object::Object;
 
 /// The topic that wakes the worker.
 pub const TOPIC: &str = "attribute_indexes";
@@ -203,12 +203,12 @@ pub fn index_new<'a>(
     connection: &mut PgConnection,
     realm: &Realm,
     declared: &'a [Declared],
-    entities: impl Iterator<Item = (&'a str, Json)>,
+    entities: impl Iterator<Item = (&'a str, Object<'a>)>,
 ) -> Work<()> {
     let mut rows = Rows::default();
     for (entity, attributes) in entities {
         for declaration in declared {
-            rows.extend(&declaration.attribute, entity, declaration.keys(&attributes));
+            rows.extend(&declaration.attribute, entity, declaration.keys(attributes));
         }
     }
     write(connection, realm, rows)
@@ -220,7 +220,7 @@ pub fn index_change(
     realm: &Realm,
     declared: &[Declared],
     entity: &str,
-    (from, to): (&Json, &Json),
+    (from, to): (Object<'_>, Object<'_>),
 ) -> Work<()> {
     let (mut gone, mut added) = (Rows::default(), Rows::default());
     for declaration in declared {

@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use jiter::{Jiter, JiterError, Peek};
 use prost_reflect::{DynamicMessage, Kind, Value};
 
-use super::number::{exact_double, whole};
+use super::number::whole;
 use super::packed::TYPE;
 use super::path::Path;
-use super::scalar::{self, Fault, from_text, inexact, map_key};
+use super::scalar::{self, Fault, from_text, map_key};
 use super::schema::{Cardinality, Field, Schema, Shape, well_known};
 use crate::error::Violations;
 use crate::limits::bodies::{MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};
 use crate::limits::thousands;
-use crate::proto::object::{Builder, MAX_BYTES};
+use crate::proto::object::number::plain;
+use crate::proto::object::{self, Builder, MAX_BYTES};
 
 /// How deep the messages of a request may nest. prost refuses more than 100, so that nobody can exhaust a stack; one is left for a scalar at
 /// the bottom that is a message of its own.
@@ -223,8 +224,8 @@ impl<'s, 'j> Decoder<'s, 'j> {
     fn free(&mut self, levels: usize, peek: Peek, read: impl FnOnce(&mut Self, &mut Builder) -> Result<(), JiterError>) -> Read<Value> {
         let mut out = Builder::default();
         self.within(levels, peek, |decoder| read(decoder, &mut out).map(Some))?;
-        if out.size() > MAX_BYTES {
-            self.fault(Fault::new("too_long", "must be at most 1 MiB"));
+        if is_too_large(&out) {
+            self.fault(object::Fault::TooLarge.into());
             return Ok(None);
         }
         Ok(Some(Value::Bytes(out.into_bytes().into())))
@@ -232,7 +233,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
 
     /// A `google.protobuf.Value`.
     fn any(&mut self, out: &mut Builder, peek: Peek) -> Result<(), JiterError> {
-        if out.size() > MAX_BYTES {
+        if is_too_large(out) {
             return self.json.known_skip(peek);
         }
         match peek {
@@ -260,9 +261,11 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 })?;
             }
             number => {
-                let read = exact_double(self.number(number)?).ok_or_else(inexact);
-                if let Some(value) = self.keep(read) {
-                    out.number(value);
+                let read = plain(self.number(number)?).map_err(|_| object::Fault::LongNumber.into());
+                match self.keep(read) {
+                    Some(plain) => out.number(&plain),
+                    // Of some kind, so that its own fault is its only one.
+                    None => out.null(),
                 }
             }
         }
@@ -389,4 +392,9 @@ impl<'s, 'j> Decoder<'s, 'j> {
     pub(super) fn fault(&mut self, fault: Fault) {
         self.violations.add(self.path.as_str(), fault.code, fault.description);
     }
+}
+
+/// Whether what was read is larger than an object of a request may be. The brace at the beginning is one byte more.
+fn is_too_large(out: &Builder) -> bool {
+    out.json_size() >= MAX_BYTES
 }

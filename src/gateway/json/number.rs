@@ -1,4 +1,4 @@
-//! Numbers: read without losing a digit, or refused.
+//! Numbers of the types of protocol buffers: read without losing a digit, or refused. Those of free-form JSON have no such type and are all taken.
 
 /// Reads a JSON number as the double that writes it again, or nothing: neither `9007199254740993` nor `1e400` has one.
 pub fn exact_double(text: &str) -> Option<f64> {

@@ -9,6 +9,7 @@ use prost_reflect::{Kind, MapKey, MessageDescriptor, Value};
 use super::enumeration::Enum;
 use super::number::{exact_double, whole};
 use super::schema::{Shape, well_known};
+use crate::proto::object;
 
 /// What is wrong with a value: a code and a sentence.
 #[derive(Debug)]
@@ -32,6 +33,12 @@ impl Fault {
     /// The value is of another kind than is wanted.
     pub(super) fn kind(shape: &Shape) -> Self {
         Fault::new("invalid_type", format!("must be {}", shape.wanted()))
+    }
+}
+
+impl From<object::Fault> for Fault {
+    fn from(fault: object::Fault) -> Self {
+        Fault::new(fault.code(), fault.description())
     }
 }
 

@@ -5,12 +5,15 @@
 
 use prost::encoding::{encode_varint, encoded_len_varint};
 
+use super::number::{self, EXACT_TAG};
 use super::read::{members, varint};
 
 /// Writes values, one behind the other.
 #[derive(Debug, Default)]
 pub struct Builder {
     out: Vec<u8>,
+    /// How many bytes of JSON they are, without blanks and with numbers written out.
+    json: usize,
 }
 
 /// The members of an object that are written so far.
@@ -22,9 +25,12 @@ pub struct Members {
     sorted: bool,
 }
 
-/// A message that is being written: where its content begins.
+/// A message that is being written: where its content begins, and how many bytes of JSON it has if nothing is put into it.
 #[derive(Clone, Copy, Debug)]
-pub struct Open(usize);
+pub struct Open {
+    start: usize,
+    empty: usize,
+}
 
 /// A member that is being written.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +40,9 @@ pub struct Member {
 }
 
 impl Builder {
-    /// Goes on behind what is written already.
-    pub fn continuing(out: Vec<u8>) -> Self {
-        Builder { out }
+    /// Goes on behind what is written already, which is so many bytes of JSON.
+    pub fn continuing(out: Vec<u8>, json: usize) -> Self {
+        Builder { out, json }
     }
 
     /// What was written.
@@ -44,30 +50,56 @@ impl Builder {
         self.out
     }
 
-    /// How many bytes there are.
-    pub fn size(&self) -> usize {
-        self.out.len()
+    /// How many bytes of JSON there are, without blanks and with numbers written out. The braces of members at the top are not counted.
+    pub fn json_size(&self) -> usize {
+        self.json
     }
 
     /// `null`.
     pub fn null(&mut self) {
         self.out.extend_from_slice(&[0x08, 0]);
+        self.json += 4;
     }
 
     /// `true` or `false`.
     pub fn bool(&mut self, value: bool) {
         self.out.extend_from_slice(&[0x20, value.into()]);
+        self.json += if value { 4 } else { 5 };
     }
 
-    /// A number.
-    pub fn number(&mut self, value: f64) {
+    /// The number that a double stands for.
+    pub fn double(&mut self, value: f64) {
+        self.put_double(value);
+        self.json += number::length_of(value);
+    }
+
+    /// A number that is [`plain`](number::plain).
+    pub fn number(&mut self, plain: &str) {
+        let double = number::nearest(plain);
+        self.put_double(double);
+        if !number::is_meant_by(double, plain) {
+            self.out.push(EXACT_TAG[0]);
+            self.text(EXACT_TAG[1], &number::compact(plain));
+        }
+        self.json += plain.len();
+    }
+
+    fn put_double(&mut self, value: f64) {
         self.out.push(0x11);
-        self.out.extend_from_slice(&value.to_le_bytes());
+        // The database has one zero.
+        self.out.extend_from_slice(&(value + 0.0).to_le_bytes());
     }
 
     /// A string.
     pub fn string(&mut self, text: &str) {
         self.text(0x1a, text);
+        self.json += json_length(text);
+    }
+
+    /// A value as it was written before, which is so many bytes of JSON.
+    pub fn copy(&mut self, value: &[u8], json: usize) {
+        self.out.extend_from_slice(value);
+        self.json += json;
     }
 
     /// Begins the members of an object. At the top they are the whole; as a value they stand within [`Builder::open_object`].
@@ -77,16 +109,20 @@ impl Builder {
 
     /// Begins an object as a value.
     pub fn open_object(&mut self) -> Open {
-        self.open(0x2a)
+        self.json += 1;
+        Open { empty: 1, ..self.open(0x2a) }
     }
 
     /// Begins a list as a value.
     pub fn open_list(&mut self) -> Open {
-        self.open(0x32)
+        self.json += 1;
+        Open { empty: 1, ..self.open(0x32) }
     }
 
     /// Begins an element of a list, which a value is to follow.
     pub fn open_element(&mut self) -> Open {
+        // What stands behind it: a comma, or the bracket.
+        self.json += 1;
         self.open(0x0a)
     }
 
@@ -95,6 +131,8 @@ impl Builder {
         let behind = |last: usize| self.name_at(last) < name.as_bytes();
         members.sorted &= members.last.is_none_or(behind);
         members.last = Some(self.out.len());
+        // Besides the name a colon, and what stands behind the value: a comma, or the brace.
+        self.json += json_length(name) + 2;
         let entry = self.open(0x0a);
         // As prost does, which leaves out what is empty.
         if !name.is_empty() {
@@ -121,8 +159,11 @@ impl Builder {
     }
 
     /// Ends an object, a list or an element.
-    pub fn close(&mut self, Open(start): Open) {
+    pub fn close(&mut self, Open { start, empty }: Open) {
         let length = self.out.len() - start;
+        if length == 0 {
+            self.json += empty;
+        }
         let more = encoded_len_varint(length as u64) - 1;
         if more == 0 {
             self.out[start - 1] = length as u8;
@@ -136,7 +177,7 @@ impl Builder {
     /// Begins a message whose length is not known yet. One byte is left for it, which is enough for most.
     fn open(&mut self, tag: u8) -> Open {
         self.out.extend_from_slice(&[tag, 0]);
-        Open(self.out.len())
+        Open { start: self.out.len(), empty: 0 }
     }
 
     fn text(&mut self, tag: u8, text: &str) {
@@ -173,6 +214,18 @@ impl Members {
     pub fn are_sorted(&self) -> bool {
         self.sorted
     }
+}
+
+/// How many bytes a text has in JSON.
+pub(super) fn json_length(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | 0x08 | b'\t' | b'\n' | 0x0c | b'\r' => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    let has_escapes = text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
+    let more: usize = if has_escapes { text.bytes().map(escaped).sum() } else { 0 };
+    text.len() + 2 + more
 }
 
 /// The members of an object in order, each once, and a name that was there twice.

@@ -1,15 +1,18 @@
 //! JSON objects as messages: [`Struct`] is `google.protobuf.Struct` on the wire, and flat in memory.
 //!
 //! The type that is generated for it builds a node for each value, and costs tens of times the bytes that a caller sends. This one checks what
-//! comes and keeps it as bytes; it stops at its own limit, whatever else is sent.
+//! comes and keeps it as bytes; it stops at its own limit, whatever else is sent. Numbers are kept to the last digit ([`number`]).
 
 mod builder;
 mod jsonb;
+mod merge;
+pub mod number;
 mod read;
 mod text;
 mod wire;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use prost::bytes::{Buf, BufMut};
 use prost::encoding::{DecodeContext, WireType, decode_varint, skip_field};
@@ -18,9 +21,9 @@ use serde_json::Value as Json;
 
 pub use builder::{Builder, Member, Members, Open};
 pub use jsonb::Objects;
-pub use read::{write_list, write_object, write_value};
+pub use read::{List, Number, Object, View, write_list, write_object, write_value};
 
-/// The most bytes that an object of a request may have on the wire.
+/// The most bytes of JSON that an object of a request may have, written without blanks and with numbers written out.
 pub const MAX_BYTES: usize = 1 << 20;
 /// The deepest nesting that an object of a request may have; where it is put to use a smaller limit may hold.
 pub const MAX_DEPTH: usize = 64;
@@ -36,6 +39,8 @@ pub enum Fault {
     NoKind,
     /// A number in it is none.
     NotANumber,
+    /// A number in it has too many digits.
+    LongNumber,
     /// A text in it holds the character U+0000, which the database cannot store.
     Nul,
 }
@@ -43,23 +48,30 @@ pub enum Fault {
 impl Fault {
     /// The code of the violation.
     pub fn code(self) -> &'static str {
-        if self == Fault::TooLarge { "too_long" } else { "invalid" }
+        match self {
+            Fault::TooLarge => "too_long",
+            Fault::LongNumber => "out_of_range",
+            Fault::TooDeep | Fault::NoKind | Fault::NotANumber | Fault::Nul => "invalid",
+        }
     }
 
     /// What is wrong, for people.
     pub fn description(self) -> &'static str {
         match self {
-            Fault::TooLarge => "must be at most 1 MiB",
+            Fault::TooLarge => "must be at most 1 MiB of JSON",
             Fault::TooDeep => "is nested too deeply",
             Fault::NoKind => "must not hold a value without a kind",
             Fault::NotANumber => "must not hold NaN or an infinity",
+            Fault::LongNumber => {
+                "must not hold a number of more than 1,000 digits before its point or behind it, written without an exponent"
+            }
             Fault::Nul => "must not hold the character U+0000",
         }
     }
 }
 
 /// A JSON object, as a message.
-#[derive(Clone, Debug, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
+#[derive(Clone, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Jsonb)]
 pub struct Struct {
     /// Its members as they came, each of them in the canonical form.
@@ -68,13 +80,24 @@ pub struct Struct {
     last: Option<usize>,
     sorted: bool,
     depth: usize,
+    /// How many bytes of JSON its members are, without the braces around them.
+    json: usize,
     /// Why it is refused; then nothing of it is kept.
     fault: Option<Fault>,
 }
 
 impl Default for Struct {
     fn default() -> Self {
-        Struct { wire: Vec::new(), last: None, sorted: true, depth: 1, fault: None }
+        Struct { wire: Vec::new(), last: None, sorted: true, depth: 1, json: 0, fault: None }
+    }
+}
+
+impl fmt::Debug for Struct {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.fault {
+            Some(fault) => write!(formatter, "{fault:?}"),
+            None => formatter.write_str(&self.to_text()),
+        }
     }
 }
 
@@ -105,7 +128,45 @@ impl Struct {
 
     /// An object of the members that were written.
     fn of_members(out: Builder) -> Struct {
-        Struct { wire: out.into_bytes(), ..Struct::default() }
+        Struct { json: out.json_size(), wire: out.into_bytes(), ..Struct::default() }
+    }
+
+    /// How many bytes of JSON it is, without blanks and with numbers written out: what limits are measured by.
+    pub fn json_size(&self) -> usize {
+        1 + self.json + usize::from(self.wire.is_empty())
+    }
+
+    /// How many bytes it has in memory and on any wire, at most.
+    pub fn weight(&self) -> usize {
+        self.wire.len().max(self.json)
+    }
+
+    /// The same with its members in order, each once. What comes from the database, from JSON or from an object in order is in order.
+    pub fn in_order(mut self) -> Struct {
+        if let Cow::Owned(wire) = self.canonical() {
+            self = Struct { json: read::object_size(&wire) - 1, wire, depth: self.depth, fault: self.fault, ..Struct::default() };
+        }
+        self
+    }
+
+    /// The object, which is in order.
+    pub fn view(&self) -> Object<'_> {
+        debug_assert!(self.sorted, "an object is put in order before it is looked at");
+        Object(&self.wire)
+    }
+
+    /// What a JSON merge patch (RFC 7396) makes of it.
+    pub fn merged(&self, patch: &Struct) -> Struct {
+        let mut out = Builder::default();
+        merge::merge(&self.canonical(), &patch.canonical(), &mut out);
+        Struct::of_members(out)
+    }
+
+    /// The same without the members that are not to be kept.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) -> Struct {
+        let mut out = Builder::default();
+        merge::copy_members(&self.canonical(), keep, &mut out);
+        Struct::of_members(out)
     }
 
     /// Why it is refused where nesting may be this deep.
@@ -120,11 +181,6 @@ impl Struct {
         String::from_utf8(text).expect("JSON of strings is UTF-8")
     }
 
-    /// The value.
-    pub fn to_json(&self) -> Json {
-        Json::Object(read::object(&self.canonical()))
-    }
-
     /// The members in order, each once.
     fn canonical(&self) -> Cow<'_, [u8]> {
         if self.sorted { Cow::Borrowed(&self.wire) } else { Cow::Owned(builder::sorted(&self.wire).0) }
@@ -135,13 +191,14 @@ impl Struct {
     }
 
     fn take(&mut self, entry: &[u8]) -> Result<(), DecodeError> {
-        let mut out = Builder::continuing(std::mem::take(&mut self.wire));
+        let mut out = Builder::continuing(std::mem::take(&mut self.wire), self.json);
         let mut members = Members::at_start(self.last, self.sorted);
         let mut reader = wire::Reader { out: &mut out, max_bytes: MAX_BYTES, max_depth: MAX_DEPTH, deepest: self.depth };
         let read = reader.member(entry, &mut members, 1);
         self.depth = reader.deepest;
         match read {
             Ok(()) => {
+                self.json = out.json_size();
                 (self.wire, self.last, self.sorted) = (out.into_bytes(), members.last(), members.are_sorted());
                 Ok(())
             }
@@ -166,9 +223,6 @@ impl Message for Struct {
         let length = usize::try_from(decode_varint(buffer)?).map_err(|_| malformed())?;
         if length > buffer.remaining() {
             return Err(malformed());
-        }
-        if self.wire.len().saturating_add(length) > MAX_BYTES && self.fault.is_none() {
-            self.refuse(Fault::TooLarge);
         }
         if self.fault.is_some() {
             buffer.advance(length);

@@ -3,7 +3,7 @@
 use jiter::{Jiter, JiterError, Peek};
 use serde_json::{Map, Value as Json};
 
-use super::{Builder, Struct};
+use super::{Builder, Struct, number};
 
 /// Writes these members.
 pub fn write_members(members: &Map<String, Json>, out: &mut Builder) {
@@ -20,7 +20,7 @@ fn write_json(value: &Json, out: &mut Builder) {
     match value {
         Json::Null => out.null(),
         Json::Bool(value) => out.bool(*value),
-        Json::Number(value) => out.number(value.as_f64().unwrap_or(f64::NAN)),
+        Json::Number(value) => out.number(&number::plain(&value.to_string()).unwrap_or_default()),
         Json::String(text) => out.string(text),
         Json::Array(elements) => {
             let list = out.open_list();
@@ -105,9 +105,10 @@ fn value(json: &mut Jiter<'_>, peek: Peek, out: &mut Builder) -> Result<(), Jite
             out.close(open);
         }
         number => {
-            let bytes = json.known_number_bytes(number)?;
-            let number = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
-            out.number(number.unwrap_or(f64::NAN));
+            let text = std::str::from_utf8(json.known_number_bytes(number)?).expect("a number is ASCII");
+            // The database has no exponents and one zero; of what others have written it makes the same.
+            let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            out.number(&if is_plain { text.into() } else { number::plain(text).unwrap_or_default() });
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 
 use super::Fault;
 use super::builder::{Builder, Members};
+use super::number::{EXACT, Refused, nearest, plain};
 
 /// Why reading ended.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl From<Fault> for Stop {
 pub struct Reader<'b> {
     /// Where they are written to.
     pub out: &'b mut Builder,
-    /// The most bytes that may be written.
+    /// The most bytes of JSON that may be written.
     pub max_bytes: usize,
     /// The deepest nesting that there may be.
     pub max_depth: usize,
@@ -59,25 +60,38 @@ impl Reader<'_> {
 
     fn value(&mut self, mut value: &[u8], depth: usize) -> Result<(), Stop> {
         // Of several kinds the last counts, as in every `oneof`.
-        let mut last = None;
+        let (mut last, mut exact) = (None, None);
         while !value.is_empty() {
-            let field = field(&mut value)?;
-            if !matches!(field, Field::Other) {
-                last = Some(field);
+            match field(&mut value)? {
+                Field::Other => {}
+                Field::Bytes(EXACT, text) => exact = Some(text),
+                field => last = Some(field),
             }
         }
         match last.ok_or(Fault::NoKind)? {
             Field::Varint(1, _) => self.out.null(),
             Field::Varint(4, value) => self.out.bool(value != 0),
-            // The database has one zero.
-            Field::Double(2, number) if number.is_finite() => self.out.number(if number == 0.0 { 0.0 } else { number }),
+            Field::Double(2, number) if number.is_finite() => self.number(number, exact)?,
             Field::Double(2, _) => return Err(Fault::NotANumber.into()),
+            Field::Bytes(3, bytes) if bytes.len() > self.max_bytes => return Err(Fault::TooLarge.into()),
             Field::Bytes(3, bytes) => self.out.string(text(bytes)?),
             Field::Bytes(5, object) => self.object(object, depth + 1)?,
             Field::Bytes(6, list) => self.list(list, depth + 1)?,
             _ => return Err(Fault::NoKind.into()),
         }
-        if self.out.size() > self.max_bytes { Err(Fault::TooLarge.into()) } else { Ok(()) }
+        // The brace at the beginning is one more.
+        if self.out.json_size() >= self.max_bytes { Err(Fault::TooLarge.into()) } else { Ok(()) }
+    }
+
+    /// A number. A text beside it counts where the double is the nearest to it: whoever changed the double has not seen the text, and means the double.
+    fn number(&mut self, double: f64, exact: Option<&[u8]>) -> Result<(), Stop> {
+        let text = exact.and_then(|text| std::str::from_utf8(text).ok()).filter(|text| nearest(text) == double);
+        match text.map(plain) {
+            Some(Ok(plain)) => self.out.number(&plain),
+            Some(Err(Refused::TooLong)) => return Err(Fault::LongNumber.into()),
+            Some(Err(Refused::NoNumber)) | None => self.out.double(double),
+        }
+        Ok(())
     }
 
     fn object(&mut self, mut object: &[u8], depth: usize) -> Result<(), Stop> {
@@ -131,7 +145,7 @@ fn field<'w>(rest: &mut &'w [u8]) -> Result<Field<'w>, Stop> {
             *rest = behind;
             Field::Double(number, f64::from_le_bytes(*bytes))
         }
-        (1..=3 | 5 | 6, WireType::LengthDelimited) => {
+        (1..=3 | 5 | 6 | EXACT, WireType::LengthDelimited) => {
             let length = usize::try_from(decode_varint(rest)?).map_err(|_| Stop::Malformed)?;
             let (bytes, behind) = rest.split_at_checked(length).ok_or(Stop::Malformed)?;
             *rest = behind;

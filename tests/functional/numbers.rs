@@ -1,0 +1,310 @@
+//! Numbers of any size, kept to the last digit by every way in and out; and limits that are measured as JSON.
+
+use std::path::Path;
+
+use offboard::proto::v1::exact_value::Kind;
+use offboard::proto::v1::{ExactStruct, ExactValue};
+use prost::Message as _;
+use prost_reflect::{DynamicMessage, ReflectMessage, Value as Field};
+
+use crate::kit::*;
+
+/// What no double holds, as it is sent and as it is told.
+const SENT: &str = r#"{"big":9007199254740993,"dec":1234567890.123456789,"deep":[{"n":-123456789012345678901234567890}],"scale":[1.10,1.50e1,-0.0],"vast":1e400}"#;
+const TOLD: &str = r#"{"big":9007199254740993,"dec":1234567890.123456789,"deep":[{"n":-123456789012345678901234567890}],"scale":[1.10,15.0,0.0],"vast":1e400}"#;
+
+async fn rest(world: &World, method: &str, path: &str, body: &str) -> Reply {
+    let bearer = format!("Bearer {}", world.key.secret);
+    let kind = if path.ends_with(":import") { "application/x-ndjson" } else { "application/json" };
+    let headers = [("authorization", bearer.as_str()), ("content-type", kind)];
+    http(world.server.addresses.http, method, path, &headers, body.to_owned()).await
+}
+
+/// The answer to a request that is good.
+async fn good(world: &World, method: &str, path: &str, body: &str) -> String {
+    let reply = rest(world, method, path, body).await;
+    assert!((200..300).contains(&reply.status), "{method} {path}: {} {}", reply.status, reply.text());
+    reply.text()
+}
+
+fn holds(answer: &str, member: &str, object: &str) {
+    let part = format!("\"{member}\":{object}");
+    assert!(answer.contains(&part), "{part} in {answer}");
+}
+
+#[tokio::test]
+async fn numbers_are_kept_to_the_last_digit_by_every_way_of_rest() {
+    let world = &World::start(Door::Rest).await;
+    let entity = |id: &str| {
+        format!(
+            r#"{{"entity_id":"{id}","type":"T","attributes":{SENT},"crosswalks":[{SENT}],"dependents":[{{"kind":"task","id":"t","data":{SENT}}}]}}"#
+        )
+    };
+    holds(&good(world, "POST", "/v1/entities", &entity("a")).await, "attributes", TOLD);
+    let batch = format!(r#"{{"requests":[{{"entity":{}}}]}}"#, entity("b"));
+    good(world, "POST", "/v1/entities:batchCreate", &batch).await;
+    good(world, "POST", "/v1/entities:import", &entity("c")).await;
+    for id in ["a", "b", "c"] {
+        holds(&good(world, "GET", &format!("/v1/entities/{id}"), "").await, "attributes", TOLD);
+        holds(&good(world, "GET", &format!("/v1/entities/{id}/dependents/task/t"), "").await, "data", TOLD);
+    }
+    let stored = |what: &str| world.database.count(&format!("SELECT count(*) FROM {what} = '{SENT}'::jsonb"));
+    assert_eq!((stored("entity WHERE attributes"), stored("entity WHERE crosswalks -> 0"), stored("dependent WHERE data")), (3, 3, 3));
+    for list in ["/v1/entities", "/v1/entities:batchGet?entity_ids=a&entity_ids=b&entity_ids=c"] {
+        assert_eq!(good(world, "GET", list, "").await.matches(TOLD).count(), 3, "{list}");
+    }
+    assert_eq!(good(world, "GET", "/v1/entities/a/dependents", "").await.matches(TOLD).count(), 1);
+
+    // What a patch does not name stays as it is, and what it names is exact too.
+    let patched = good(world, "PATCH", "/v1/entities/a", r#"{"attributes":{"deep":{"m":0.10},"dec":null}}"#).await;
+    let merged = r#"{"big":9007199254740993,"deep":{"m":0.10},"scale":[1.10,15.0,0.0],"vast":1e400}"#;
+    holds(&patched, "attributes", merged);
+    let replace = format!(r#"{{"attributes":{SENT},"replace_attributes":true}}"#);
+    holds(&good(world, "PATCH", "/v1/entities/a", &replace).await, "attributes", TOLD);
+    // One more in the last digit is a change, and the same again is none.
+    let version = |answer: String| answer.split("\"version\":").nth(1).unwrap().split(',').next().unwrap().parse::<i64>().unwrap();
+    let step =
+        async |number: &str| version(good(world, "PATCH", "/v1/entities/a", &format!(r#"{{"attributes":{{"big":{number}}}}}"#)).await);
+    let (first, second, third) = (step("9007199254740993").await, step("9007199254740992").await, step("9007199254740992").await);
+    assert_eq!((second - first, third - second), (1, 0));
+
+    let put = format!(r#"{{"data":{{"one":1.0,"two":{SENT}}}}}"#);
+    holds(&good(world, "PUT", "/v1/entities/a/dependents/task/u", &put).await, "two", TOLD);
+    let portfolio = format!(r#"{{"portfolio_id":"p","name":"Fund","metadata":{SENT}}}"#);
+    holds(&good(world, "POST", "/v1/portfolios", &portfolio).await, "metadata", TOLD);
+    holds(&good(world, "GET", "/v1/portfolios", "").await, "metadata", TOLD);
+    let portfolio = r#"{"metadata":{"n":0.1234567890123456789}}"#;
+    holds(&good(world, "PATCH", "/v1/portfolios/p", portfolio).await, "metadata", r#"{"n":0.1234567890123456789}"#);
+}
+
+#[tokio::test]
+async fn a_number_that_the_database_cannot_hold_is_refused_where_it_stands() {
+    let world = &World::start(Door::Rest).await;
+    for number in ["1e400000", "-1e1000", "1e-400000", "1e99999999999999999999", &"7".repeat(1_001), &format!("0.{}", "3".repeat(1_001))] {
+        let refused = rest(world, "POST", "/v1/entities", &format!(r#"{{"type":"T","attributes":{{"a":[0,{{"b":{number}}}]}}}}"#)).await;
+        let fault = &refused.json()["errors"][0];
+        assert_eq!(
+            (refused.status, &fault["field"], &fault["code"]),
+            (400, &json!("attributes.a[1].b"), &json!("out_of_range")),
+            "{number}"
+        );
+        assert!(fault["description"].as_str().unwrap().contains("1,000 digits"), "{fault}");
+    }
+    for number in ["1e999", "-1e-1000", &"7".repeat(1_000)] {
+        let answer = good(world, "POST", "/v1/entities", &format!(r#"{{"type":"T","attributes":{{"a":{number}}}}}"#)).await;
+        holds(&answer, "attributes", &format!("{{\"a\":{number}}}"));
+    }
+    // A megabyte of numbers that are short as they are sent and long as they are stored.
+    let bomb = format!(r#"{{"type":"T","attributes":{{"a":[{}1]}}}}"#, "1e999,".repeat(100_000));
+    let refused = rest(world, "POST", "/v1/entities", &bomb).await;
+    assert_eq!((refused.status, &refused.json()["errors"][0]["code"]), (400, &json!("too_long")));
+}
+
+fn number(double: f64, text: &str) -> ExactValue {
+    ExactValue { kind: Some(Kind::NumberValue(double)), exact_number: text.to_owned() }
+}
+
+/// Calls a method by gRPC with a field of its request, by its path, that is made of these bytes.
+async fn grpc_with(world: &World, rpc: &str, request: &Value, path: [&str; 2], bytes: Vec<u8>) -> Result<DynamicMessage, tonic::Status> {
+    let method = spelling::method(rpc);
+    let mut message = DynamicMessage::new(method.input());
+    message.merge(bytes_of(request, &method.input()).as_slice()).unwrap();
+    let holder = message.get_field_by_name_mut(path[0]).unwrap().as_message_mut().unwrap();
+    let field = holder.descriptor().get_field_by_name(path[1]).unwrap();
+    let prost_reflect::Kind::Message(kind) = field.kind() else { panic!("{path:?}") };
+    // As a generated client does that keeps what it does not know.
+    holder.set_field(&field, Field::Message(DynamicMessage::decode(kind, bytes.as_slice()).unwrap()));
+    world.through(Door::Grpc).send(rpc, message).await
+}
+
+fn bytes_of(request: &Value, message: &prost_reflect::MessageDescriptor) -> Vec<u8> {
+    DynamicMessage::deserialize(message.clone(), request.clone()).unwrap().encode_to_vec()
+}
+
+/// The attributes of an entity as a client sees them that knows the texts.
+async fn exact_attributes(world: &World, id: &str) -> ExactStruct {
+    let method = spelling::method("EntityService/GetEntity");
+    let request = DynamicMessage::deserialize(method.input(), json!({"entity_id": id})).unwrap();
+    let entity = world.through(Door::Grpc).send("EntityService/GetEntity", request).await.unwrap();
+    let attributes = entity.get_field_by_name("attributes").unwrap().as_message().unwrap().encode_to_vec();
+    ExactStruct::decode(attributes.as_slice()).unwrap()
+}
+
+#[tokio::test]
+async fn by_grpc_a_number_is_the_nearest_double_and_its_text_stands_beside_it() {
+    let world = &World::start(Door::Rest).await;
+    good(world, "POST", "/v1/entities", &format!(r#"{{"entity_id":"a","type":"T","attributes":{SENT}}}"#)).await;
+    // A client that knows `google.protobuf.Struct` alone.
+    let seen = world.through(Door::Grpc).call("EntityService/GetEntity", json!({"entity_id": "a"})).await.unwrap();
+    let doubles = json!({"big": 9007199254740992.0, "dec": 1234567890.1234567, "deep": [{"n": -1.2345678901234568e29}],
+                         "scale": [1.1, 15, 0], "vast": f64::MAX});
+    assert_eq!(seen.get("attributes"), &doubles);
+    // One that knows more.
+    let exact = exact_attributes(world, "a").await;
+    assert_eq!(exact.fields["big"], number(9007199254740992.0, "9007199254740993"));
+    assert_eq!(exact.fields["dec"], number(1234567890.1234567, "1234567890.123456789"));
+    assert_eq!(exact.fields["vast"], number(f64::MAX, "1e400"));
+
+    let attributes = |value: ExactValue| ExactStruct { fields: [("n".to_owned(), value)].into() }.encode_to_vec();
+    let create = async |id: &str, value: ExactValue| {
+        let request = json!({"entity": {"entity_id": id, "type": "T"}});
+        grpc_with(world, "EntityService/CreateEntity", &request, ["entity", "attributes"], attributes(value)).await
+    };
+    for (id, double, text, told) in [
+        ("b", 9007199254740992.0, "9007199254740993", "9007199254740993"),
+        ("c", 1.1, "1.10", "1.10"),
+        ("d", f64::MIN, "-1e400", "-1e400"),
+        // Who has set the double has not seen the text.
+        ("e", 5.0, "9007199254740993", "5"),
+        ("f", 2.5, "", "2.5"),
+        ("g", 2.5, "two", "2.5"),
+    ] {
+        create(id, number(double, text)).await.unwrap();
+        holds(&good(world, "GET", &format!("/v1/entities/{id}"), "").await, "attributes", &format!("{{\"n\":{told}}}"));
+    }
+    let refused = create("z", number(f64::MAX, "1e400000")).await.unwrap_err();
+    assert!(refused.code() == tonic::Code::InvalidArgument && refused.message().contains("1,000 digits"), "{refused:?}");
+    // A client that sends back what it has read loses nothing, though it knows doubles alone.
+    let read = exact_attributes(world, "b").await.encode_to_vec();
+    let request = json!({"entity_id": "c", "entity": {}});
+    grpc_with(world, "EntityService/UpdateEntity", &request, ["entity", "attributes"], read).await.unwrap();
+    holds(&good(world, "GET", "/v1/entities/c", "").await, "attributes", r#"{"n":9007199254740993}"#);
+}
+
+/// Numbers of which doubles hold the first half alone.
+const LARGE: &str = "123456789012345678901234567891";
+const NEGATIVE: &str = "-123456789012345678901234567891";
+
+scenario! {
+    async fn filters_compare_numbers_to_the_last_digit(world: &World) {
+        world.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "n"})).await.unwrap();
+        world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "n"}), |index| index["state"] == "ready").await;
+        let numbers = ["9007199254740992", "9007199254740993", "9007199254740993.0", "9007199254740993.5", "9007199254740994", LARGE, NEGATIVE];
+        let lines: Vec<String> = ["a", "b", "c", "d", "e", "f", "g"].iter().zip(numbers)
+            .map(|(id, number)| format!(r#"{{"entity_id":"{id}","type":"T","attributes":{{"n":{number},"m":[{{"n":{number}}}]}}}}"#)).collect();
+        good(world, "POST", "/v1/entities:import", &lines.join("\n")).await;
+        for path in ["n", "m.n"] {
+            for (function, found) in [
+                ("equals(PATH, 9007199254740993)", "bc"),
+                ("equals(PATH, 9007199254740993.50)", "d"),
+                ("in(PATH, 9007199254740992, 123456789012345678901234567891)", "af"),
+                ("gt(PATH, 9007199254740993)", "def"),
+                ("lte(PATH, 9007199254740993)", "abcg"),
+                ("range(PATH, 9007199254740992.5, 9007199254740993.25)", "bc"),
+                ("gt(PATH, 123456789012345678901234567890.5)", "f"),
+                ("lt(PATH, '-123456789012345678901234567890')", "g"),
+                ("equals(PATH, 123456789012345678901234567890)", ""),
+                ("startsWith(PATH, '900719925474099')", "abcde"),
+                ("not equals(PATH, 9007199254740992)", "bcdefg"),
+            ] {
+                let filter = function.replace("PATH", &format!("attributes.{path}"));
+                let page = world.call("EntityService/ListEntities", json!({"filter": filter})).await.unwrap();
+                let ids: String = page.get("entities").as_array().unwrap().iter().map(|entity| entity["id"].as_str().unwrap()).collect();
+                assert_eq!(ids, found, "{filter}");
+            }
+        }
+    }
+
+    async fn limits_are_measured_as_json(world: &World) {
+        // Many small numbers, and a text for the last byte: `{"a":[1,1],"p":"xx"}`.
+        let object = |bytes: usize| {
+            let count = (bytes - 14) / 2;
+            let object = json!({"a": vec![1; count], "p": "x".repeat(bytes - 14 - 2 * count)});
+            assert_eq!(object.to_string().len(), bytes);
+            object
+        };
+        let faults = |answer: Result<Answer, Failure>| answer.err().map(|failure| failure.faults.iter().map(|fault| (fault.field.clone(), fault.code.clone())).collect::<Vec<_>>());
+        let too_long = |field: &str| Some(vec![(field.to_owned(), "too_long".to_owned())]);
+        let portfolio = |bytes: usize| json!({"portfolio_id": format!("p{bytes}"), "name": "Fund", "metadata": object(bytes)});
+        for bytes in [40_012, 64 << 10] {
+            world.call("PortfolioService/CreatePortfolio", portfolio(bytes)).await.unwrap();
+            world.call("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "p40012", "metadata": object(bytes)})).await.unwrap();
+        }
+        let larger = (64 << 10) + 1;
+        assert_eq!(faults(world.call("PortfolioService/CreatePortfolio", portfolio(larger)).await), too_long("metadata"));
+        let update = json!({"portfolio_id": "p40012", "metadata": object(larger)});
+        assert_eq!(faults(world.call("PortfolioService/UpdatePortfolio", update).await), too_long("metadata"));
+
+        // 600,000 bytes of JSON are more than 3 MB as a message.
+        let wide = || json!({"a": vec![1; 300_000]});
+        let entity = json!({"entity": {"entity_id": "a", "type": "T", "attributes": wide()}});
+        world.call("EntityService/CreateEntity", entity).await.unwrap();
+        world.call("EntityService/PutDependent", json!({"entity_id": "a", "kind": "task", "dependent_id": "t", "data": wide()})).await.unwrap();
+        world.call("EntityService/UpdateEntity", json!({"entity_id": "a", "entity": {"crosswalks": [wide()]}})).await.unwrap();
+        // Of all bytes but one, and of one more, with characters that JSON escapes.
+        let text = |bytes: usize| json!({"t": format!("{}{}", "\n".repeat(1_000), "x".repeat(bytes - 2_000 - 8))});
+        assert_eq!(text(5_000).to_string().len(), 5_000);
+        let most = 1 << 20;
+        let dependent = |data: Value| json!({"entity_id": "a", "kind": "task", "dependent_id": "t", "data": data});
+        world.call("EntityService/PutDependent", dependent(text(most))).await.unwrap();
+        assert_eq!(faults(world.call("EntityService/PutDependent", dependent(text(most + 1))).await), too_long("data"));
+        let update = |object: Value| json!({"entity_id": "a", "entity": {"attributes": object, "replace_attributes": true}});
+        world.call("EntityService/UpdateEntity", update(text(most))).await.unwrap();
+        let refused = faults(world.call("EntityService/UpdateEntity", update(text(most + 1))).await).unwrap();
+        assert_eq!(refused[0].1, "too_long");
+        // One byte more by a merge.
+        let merge = |attributes: Value| json!({"entity_id": "a", "entity": {"attributes": attributes}});
+        assert_eq!(faults(world.call("EntityService/UpdateEntity", merge(json!({"u": 1}))).await).unwrap()[0].1, "too_long");
+        world.call("EntityService/UpdateEntity", merge(json!({"t": "short"}))).await.unwrap();
+    }
+}
+
+/// A file of one line.
+fn file(line: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), line).unwrap();
+    file
+}
+
+fn path(file: &Path) -> &str {
+    file.to_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_line_of_a_file_is_read_as_a_post_is() {
+    let world = &World::start(Door::Rest).await;
+    let server = format!("http://{}", world.server.addresses.grpc);
+    let what = |realm: &str| {
+        format!(
+            "SELECT string_agg(concat_ws(' ', e.type, e.state, e.attributes, e.components, e.crosswalks, d.kind, d.data), ';') FROM entity e
+             JOIN realm r ON r.id = e.realm_id LEFT JOIN dependent d ON d.realm_id = e.realm_id AND d.entity_id = e.id WHERE r.org || r.mode = '{realm}'"
+        )
+    };
+    for line in [
+        r#"{"entityId":"e","type":"T"}"#,
+        r#"{"entity_id":"e","type":"T","state":"onboarding"}"#,
+        r#"{"entity_id":"e","type":"T","state":"ENTITY_STATE_ONBOARDING","attributes":null,"components":null,"crosswalks":null,"dependents":null,"portfolioId":null}"#,
+        r#"{"entity_id":"e","type":"T","attributes":{"a":123456789012345678901234567890,"b":1234567890.123456789,"c":1.10}}"#,
+        r#"{"entity_id":"e","type":"T","crosswalks":[{"n":9007199254740993}],"dependents":[{"kind":"task","id":"t","data":{"n":0.1234567890123456789}}]}"#,
+        r#" {"entity_id":"e","type":"T","dependents":[{"kind":"task"}]} "#,
+        // What a POST refuses.
+        r#"{"entity_id":"e","type":"T","type":"U"}"#,
+        r#"{"entity_id":"e","entityId":"f","type":"T"}"#,
+        r#"{"entity_id":"e","type":"T","attributes":{"a":1,"a":2}}"#,
+        r#"{"entity_id":"e","type":"T","attributes":{"a":1e400000}}"#,
+        r#"{"entity_id":"e","type":"T","state":"Onboarding","typo":1}"#,
+        r#"{"entity_id":"e","type":1}"#,
+        r#"["e"]"#,
+        r#"{"entity_id":"e""#,
+        "\u{feff}{\"entity_id\":\"e\",\"type\":\"T\"}",
+    ] {
+        world.database.sql("TRUNCATE entity, dependent");
+        let posted = rest(world, "POST", "/v1/entities", line).await;
+        let stored = world.database.text(&what("acmetest"));
+        world.database.sql("TRUNCATE entity, dependent");
+        let file = file(&format!("{line}\n"));
+        let online = run(&["import", path(file.path()), "--server", &server, "--key", &world.key.secret]);
+        // Ids that are generated differ, and are not looked at.
+        assert_eq!(world.database.text(&what("acmetest")), stored, "{line}: {online:?}");
+        assert_eq!(online.code == Some(0), posted.status == 201, "{line}: {online:?} {}", posted.text());
+        let offline = run(&["import", path(file.path()), "--offline", "--live", "--org", "acme", "--database-url", &world.database.url]);
+        assert_eq!(world.database.text(&what("acmelive")), stored, "{line}: {offline:?}");
+        assert_eq!(offline.code, online.code, "{line}: {offline:?}");
+        if posted.status == 400 {
+            for fault in posted.json()["errors"].as_array().unwrap() {
+                let told = format!("{} {}", fault["field"].as_str().unwrap(), fault["description"].as_str().unwrap());
+                assert!(online.stderr.contains(&told) && offline.stderr.contains(&told), "{line}: {told} in {online:?}");
+            }
+        }
+    }
+}
