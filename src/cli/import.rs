@@ -180,7 +180,7 @@ fn bodies() -> Result<Bodies> {
 }
 
 /// All that is wrong with a line.
-fn told(error: &Error) -> String {
+fn faults_of(error: &Error) -> String {
     let faults: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
     if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") }
 }
@@ -215,7 +215,7 @@ async fn read(
             }
             Err(error) => {
                 not_sent.push(number);
-                bad.insert(number, told(&error));
+                bad.insert(number, faults_of(&error));
             }
         }
     }

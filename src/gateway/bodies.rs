@@ -29,7 +29,9 @@ impl Bodies {
 
     /// The request message with this body. Faults are spelled as the caller of the route would see them.
     pub fn read<M: Message + Default>(&self, body: &[u8]) -> Result<M, Error> {
-        let message = self.target.message(body).map_err(|error| spelled(error, &self.target.binding))?;
+        let spelled = |error| spelled(error, &self.target.binding);
+        let (message, faults) = self.target.message(body).map_err(spelled)?;
+        faults.check().map_err(spelled)?;
         M::decode(message.encode_to_vec().as_slice()).map_err(Error::internal)
     }
 }

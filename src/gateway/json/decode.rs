@@ -265,8 +265,10 @@ impl<'s, 'j> Decoder<'s, 'j> {
             }
             number => {
                 let read = plain(self.number(number)?).map_err(|_| object::Fault::LongNumber.into());
-                if let Some(plain) = self.keep(read) {
-                    out.number(&plain);
+                match self.keep(read) {
+                    Some(plain) => out.number(&plain),
+                    // Of some kind, so that its own fault is its only one.
+                    None => out.null(),
                 }
             }
         }
