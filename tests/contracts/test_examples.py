@@ -145,7 +145,7 @@ def invited(folder):
 def test_what_the_readme_says_to_paste_prints_what_it_shows(short_folder):
     with invited(short_folder) as told:
         find = lambda what: re.search(what, told)[1]  # noqa: E731
-        key = find(r"Bearer (sk_test_\w+)")
+        key = find(r"Bearer (sk_test_[\w-]+)")
         url, grpc = find(r"(http://127\.0\.0\.1:\d+)/v1/portfolios"), find(r"plaintext (127\.0\.0\.1:\d+) describe")
         shown = [step for block in on_page("README.md", "console") for step in block.steps()]
         assert len(shown) == 3, "detach, offboard, and the same line a second later"
