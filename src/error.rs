@@ -378,7 +378,10 @@ impl From<Error> for tonic::Status {
             (_, None) => {}
         }
         let Inner { code, message, metadata, violations, resource, retry_after, .. } = *error.0;
-        let metadata: HashMap<String, String> = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut metadata: HashMap<String, String> = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        if violations.left > 0 {
+            metadata.entry(FAULT_COUNT.to_owned()).or_insert_with(|| violations.count().to_string());
+        }
         let mut details = ErrorDetails::with_error_info(code.reason(), DOMAIN, metadata);
         if !violations.is_empty() {
             let left = (violations.left > 0).then(|| Violation::left_out(violations.left));

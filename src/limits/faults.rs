@@ -11,7 +11,7 @@ pub const MAX_LIST_BYTES: usize = 4096;
 /// How many faults are told.
 pub const MAX_FAULTS: usize = 1000;
 /// How many bytes the faults take that are told, as a problem document has them.
-pub const MAX_FAULT_BYTES: usize = 256 << 10;
+pub const MAX_FAULT_BYTES: usize = 320 << 10;
 
 /// The place of a fault.
 pub static FAULT_FIELD: Limit = Limit {

@@ -261,7 +261,7 @@ async fn an_answer_stays_small_however_many_faults_it_tells() {
     let reply = http(world.server.addresses.http, "POST", "/v1/portfolios", &headers, body).await;
     assert_eq!(reply.status, 400);
     // The faults, and the rest of the document.
-    assert!(reply.body.len() <= (256 << 10) + 1024, "{}", reply.body.len());
+    assert!(reply.body.len() <= (320 << 10) + 1024, "{}", reply.body.len());
     let errors = reply.json()["errors"].as_array().unwrap().clone();
     assert!(errors.len() > 30 && errors.last().unwrap()["code"] == "too_many", "{}", errors.len());
 }
