@@ -79,7 +79,14 @@ const NO_GRPC: &str = "What answers there speaks no gRPC. `--server` takes the p
 /// What to tell of a call that failed: what the service says, or that it is none.
 pub fn told(status: &Status) -> String {
     let is_foreign = |words: &str| {
-        let signs = ["h2 protocol error", "http2 error", "invalid compression flag", "grpc-status header missing", "invalid content type"];
+        let signs = [
+            "h2 protocol error",
+            "http2 error",
+            "operation was canceled",
+            "invalid compression flag",
+            "grpc-status header missing",
+            "invalid content type",
+        ];
         signs.iter().any(|sign| words.contains(sign))
     };
     let source = std::error::Error::source(status);

@@ -18,7 +18,7 @@ use crate::proto::v1;
 const FIRST: i64 = 200;
 /// How many at once later on.
 const MOST: i64 = 50_000;
-/// How many entities tell the names that may have been meant, and the largest of those.
+/// How many entities, each with other names than the others, tell the names that may have been meant, and the largest of those.
 const NAMING: (i64, i32) = (200, 16 << 10);
 
 /// Which entities of a realm count.
@@ -142,7 +142,7 @@ impl Query for Stride<'_> {
 
 impl RunQueryDsl<PgConnection> for Stride<'_> {}
 
-/// The attributes of some of the entities, none of them large.
+/// The attributes of some of the entities, none of them large: of all that have the same names, one.
 struct Naming<'a> {
     entities: Entities<'a>,
 }
@@ -150,12 +150,14 @@ struct Naming<'a> {
 impl QueryFragment<Pg> for Naming<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.unsafe_to_cache_prepared();
-        out.push_sql("SELECT e.attributes FROM ");
+        out.push_sql("SELECT f.attributes FROM (SELECT min(e.id) AS id FROM ");
         self.entities.walk(&mut out)?;
         out.push_sql(" WHERE e.counts AND pg_column_size(e.attributes) <= ");
         out.push_bind_param::<Integer, _>(&NAMING.1)?;
-        out.push_sql(" LIMIT ");
-        out.push_bind_param::<BigInt, _>(&NAMING.0)
+        out.push_sql(" GROUP BY ARRAY(SELECT jsonb_object_keys(e.attributes)) LIMIT ");
+        out.push_bind_param::<BigInt, _>(&NAMING.0)?;
+        out.push_sql(") s JOIN entity f ON f.id = s.id AND f.realm_id = ");
+        out.push_bind_param::<Integer, _>(self.entities.realm.id_ref())
     }
 }
 

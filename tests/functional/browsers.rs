@@ -25,9 +25,17 @@ async fn pages_of_named_origins_may_call() {
     );
     // All that answers have and that a page does not see by itself (the Fetch standard, section 2.2.6).
     let exposed = refused.header("access-control-expose-headers").unwrap();
-    for header in
-        ["x-request-id", "link", "content-disposition", "retry-after", "etag", "accept-post", "accept-encoding", "www-authenticate"]
-    {
+    for header in [
+        "x-request-id",
+        "link",
+        "content-disposition",
+        "retry-after",
+        "etag",
+        "accept-post",
+        "accept-encoding",
+        "www-authenticate",
+        "offboard-realm",
+    ] {
         assert!(exposed.split(", ").any(|name| name == header), "{header} is not in {exposed}");
     }
     for (name, _) in &refused.headers {

@@ -10,8 +10,17 @@ use crate::raw::*;
 const ALWAYS: &[&str] =
     &["api-version", "date", "x-content-type-options", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id"];
 /// What an answer may tell besides, because of what it refuses.
-const SOMETIMES: &[&str] =
-    &["accept-encoding", "accept-post", "allow", "connection", "retry-after", "transfer-encoding", "vary", "www-authenticate"];
+const SOMETIMES: &[&str] = &[
+    "accept-encoding",
+    "accept-post",
+    "allow",
+    "connection",
+    "offboard-realm",
+    "retry-after",
+    "transfer-encoding",
+    "vary",
+    "www-authenticate",
+];
 
 /// Sends bytes as they are, and reads the one answer to the end of the connection.
 async fn exchanged(address: SocketAddr, bytes: &[u8]) -> Reply {

@@ -125,7 +125,9 @@ async fn lists_of_uris_come_from_files() {
     assert_eq!(preview["sample"], json!(["e-000001", "e-000002", "e-000005"]));
     std::fs::write(&uris, "\n").unwrap();
     let ended = bulk_delete(&world, &["preview", "--uris-from", uris.to_str().unwrap()]);
-    assert!(ended.code == Some(1) && ended.stderr.contains("without a URI"), "{ended:?}");
+    assert!(ended.code == Some(1) && ended.stderr.contains("--uris-from names a file without a URI"), "{ended:?}");
+    let ended = bulk_delete(&world, &["start", "--all", "--yes", "--exclude-from", uris.to_str().unwrap()]);
+    assert!(ended.code == Some(1) && ended.stderr.contains("--exclude-from names a file without a URI"), "{ended:?}");
 }
 
 #[tokio::test]

@@ -161,6 +161,16 @@ scenario! {
         assert_eq!(Account::of(&again).processed, 12);
     }
 
+    async fn a_name_that_few_have_is_found_behind_many_that_have_others(world: &World) {
+        world.database.given_many(Many { prefix: "a", count: 300, dependents: 0, portfolio: None });
+        world.given_entity("z", json!({"type": "HCP", "attributes": {"LastName": "Ives"}})).await;
+        let spec = json!({"objects": {"filter": "missing(attributes.LastNmae)"}});
+        let refusal = world.refused(START, json!({"mode": "hard", "spec": spec})).await;
+        assert_eq!((refusal.code.as_str(), &refusal.members["nearest"]), ("unknown_attribute", &json!(["LastName"])));
+        let looked = world.done(START, json!({"mode": "hard", "spec": spec, "dry_run": true})).await;
+        assert!(text(&looked.get("preview.warnings[0].message")).contains("`LastName`"));
+    }
+
     /// What only others have is not what the type has.
     async fn an_attribute_counts_for_the_type_that_is_deleted(world: &World) {
         given(world);

@@ -92,9 +92,6 @@ impl Selection {
         uri_list.extend(self.uris_from.as_deref().map(|file| read(file, "--uris-from")).transpose()?.unwrap_or_default());
         let mut exclude_list = self.excluded;
         exclude_list.extend(self.exclude_from.as_deref().map(|file| read(file, "--exclude-from")).transpose()?.unwrap_or_default());
-        if !self.all && self.filter.is_none() && self.entity_type.is_none() && uri_list.is_empty() {
-            return Err(Error::invalid("--uris-from", "invalid", "names a file without a URI"));
-        }
         let objects = v1::Selection { filter: self.filter, entity_type: self.entity_type, uri_list, exclude_list };
         let report_age = self.clean_report_within.map(|seconds| prost_types::Duration::try_from(Duration::from_secs(seconds)));
         Ok(v1::StartBulkDeleteRequest {
@@ -121,9 +118,13 @@ pub fn not_blank(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("must not be blank".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-/// The lines of a file that are not blank.
+/// The lines of a file that are not blank. One without any would select nothing, or spare nothing, which nobody means who names a file.
 fn read(file: &Path, flag: &str) -> Result<Vec<String>> {
     let text = if is_standard_input(file) { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
     let text = text.map_err(|error| Error::invalid(flag, "invalid", format!("{} cannot be read: {error}", file.display())))?;
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if lines.is_empty() {
+        return Err(Error::invalid(flag, "invalid", "names a file without a URI"));
+    }
+    Ok(lines)
 }
