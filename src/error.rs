@@ -244,6 +244,7 @@ impl From<Error> for tonic::Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::faults::MAX_FAULT_BYTES;
 
     #[test]
     fn every_code_is_found_by_its_reason() {

@@ -17,8 +17,9 @@ use crate::access::Scope;
 use crate::access::queries::NewKey;
 use crate::config::{Database, Serve};
 use crate::db::Mode;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Violations};
 use crate::gateway::Bodies;
+use crate::proto::object::Struct;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
 use crate::proto::v1::import_entities_response::Answer;
 use crate::proto::{DESCRIPTOR_SET, v1};
@@ -185,6 +186,23 @@ fn faults_of(error: &Error) -> String {
     if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") }
 }
 
+/// The request, unless it has objects that no message carries: they would arrive empty.
+fn carried(request: v1::ImportEntitiesRequest) -> Result<v1::ImportEntitiesRequest> {
+    let mut faults = Violations::new();
+    let mut check = |field: String, object: &Struct| {
+        if let Some(fault) = object.fault(usize::MAX) {
+            faults.add(field, fault.code(), fault.description());
+        }
+    };
+    if let Some(entity) = &request.entity {
+        entity.attributes.iter().for_each(|attributes| check("attributes".to_owned(), attributes));
+        entity.crosswalks.iter().enumerate().for_each(|(n, crosswalk)| check(format!("crosswalks[{n}]"), crosswalk));
+        let data = entity.dependents.iter().enumerate().filter_map(|(n, dependent)| Some((n, dependent.data.as_ref()?)));
+        data.for_each(|(n, data)| check(format!("dependents[{n}].data"), data));
+    }
+    faults.check().map(|()| request)
+}
+
 /// Reads the file to its end, and returns the lines that were wrong, and the numbers of all that were not sent.
 async fn read(
     mut input: impl AsyncBufRead + Unpin,
@@ -205,7 +223,7 @@ async fn read(
             not_sent.push(number);
             continue;
         }
-        match bodies.read::<v1::ImportEntitiesRequest>(&line) {
+        match bodies.read::<v1::ImportEntitiesRequest>(&line).and_then(carried) {
             Ok(read) => {
                 let message = v1::ImportEntitiesRequest { failures_only: true, ..read };
                 if sender.send(message).await.is_err() {

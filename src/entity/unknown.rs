@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::Value as Json;
-
 use crate::error::{Code, Error, Violations, nearest_of};
 use crate::filter::AttributePath;
+use crate::proto::object::{Object, View};
 use crate::proto::v1;
 
 /// How long a list looks for the attributes of its filter.
@@ -42,15 +41,15 @@ pub struct Names(BTreeSet<Vec<String>>);
 
 impl Names {
     /// Adds those of an entity.
-    pub fn add(&mut self, attributes: &Json) {
-        self.walk(attributes, &mut Vec::new());
+    pub fn add(&mut self, attributes: Object<'_>) {
+        self.walk(View::Object(attributes), &mut Vec::new());
     }
 
-    fn walk(&mut self, value: &Json, path: &mut Vec<String>) {
+    fn walk(&mut self, value: View<'_>, path: &mut Vec<String>) {
         match value {
-            Json::Object(members) if path.len() < DEEPEST => {
-                for (name, value) in members {
-                    path.push(name.clone());
+            View::Object(object) if path.len() < DEEPEST => {
+                for (name, value) in object.members() {
+                    path.push(name.to_owned());
                     if self.0.len() < MOST_NAMES {
                         self.0.insert(path.clone());
                     }
@@ -58,7 +57,7 @@ impl Names {
                     path.pop();
                 }
             }
-            Json::Array(elements) => elements.iter().for_each(|element| self.walk(element, path)),
+            View::List(list) => list.elements().for_each(|element| self.walk(element, path)),
             _ => {}
         }
     }
@@ -127,6 +126,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::proto::object::Struct;
+
+    fn add(names: &mut Names, attributes: serde_json::Value) {
+        names.add(Struct::from_json(&attributes).view());
+    }
 
     fn unknown(names: &[&str]) -> AttributePath {
         AttributePath::of_names(names.iter().map(|name| (*name).to_owned()).collect()).unwrap()
@@ -135,8 +139,8 @@ mod tests {
     #[test]
     fn what_was_meant_is_spelt_alike_or_is_elsewhere() {
         let mut names = Names::default();
-        names.add(&json!({"Name": "x", "Registry": "pypi", "Address": [{"City": "Bonn"}, [{"Zip": 1}]]}));
-        names.add(&json!({"Nome": null, "First name": 1}));
+        add(&mut names, json!({"Name": "x", "Registry": "pypi", "Address": [{"City": "Bonn"}, [{"Zip": 1}]]}));
+        add(&mut names, json!({"Nome": null, "First name": 1}));
         assert_eq!(names.nearest(&unknown(&["Naem"])), ["Name", "Nome"]);
         assert_eq!(names.nearest(&unknown(&["registy"])), ["Registry"]);
         assert_eq!(names.nearest(&unknown(&["Address", "Ctiy"]))[0], "Address.City");
@@ -165,7 +169,7 @@ mod tests {
     fn names_are_bounded() {
         let mut names = Names::default();
         let wide: serde_json::Map<_, _> = (0..MOST_NAMES + 10).map(|n| (format!("a{n}"), json!(1))).collect();
-        names.add(&Json::Object(wide));
+        add(&mut names, wide.into());
         assert_eq!(names.0.len(), MOST_NAMES);
     }
 }

@@ -6,12 +6,12 @@ use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text};
-use serde_json::Value as Json;
 
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries;
 use crate::entity::unknown::{self, LIST_PATIENCE, Names, Seen, Unknown};
 use crate::filter::{AttributePath, Filter, Predicate};
+use crate::proto::object::Struct;
 use crate::proto::v1;
 
 /// How many entities are looked at first: nearly every attribute that there is at all is found here.
@@ -62,8 +62,8 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
     let Some(first_met) = first_met.filter(|_| !open.is_empty()) else { return Ok(Seen::default()) };
     let entities = Entities { realm, among: Among { live: true, ..among }, condition: condition.as_ref(), after: &first_met, limit: MOST };
     let mut names = Names::default();
-    for (attributes,) in (Naming { entities }).load::<(Json,)>(connection)? {
-        names.add(&attributes);
+    for (attributes,) in (Naming { entities }).load::<(Struct,)>(connection)? {
+        names.add(attributes.view());
     }
     let unknown = open.into_iter().map(|path| Unknown { nearest: names.nearest(&path), attribute: path.canonical });
     Ok(Seen { unknown: unknown.collect(), ..Seen::default() })

@@ -282,6 +282,8 @@ async fn a_line_of_a_file_is_read_as_a_post_is() {
         r#"{"entity_id":"e","entityId":"f","type":"T"}"#,
         r#"{"entity_id":"e","type":"T","attributes":{"a":1,"a":2}}"#,
         r#"{"entity_id":"e","type":"T","attributes":{"a":1e400000}}"#,
+        r#"{"entity_id":"e","type":"T","attributes":{"a":"\u0000"}}"#,
+        r#"{"entity_id":"e","type":"T","crosswalks":[{"a\u0000":1}],"dependents":[{"kind":"task","data":{"a":["\u0000"]}}]}"#,
         r#"{"entity_id":"e","type":"T","state":"Onboarding","typo":1}"#,
         r#"{"entity_id":"e","type":1}"#,
         r#"["e"]"#,

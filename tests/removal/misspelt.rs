@@ -163,12 +163,13 @@ scenario! {
 
     async fn a_name_that_few_have_is_found_behind_many_that_have_others(world: &World) {
         world.database.given_many(Many { prefix: "a", count: 300, dependents: 0, portfolio: None });
-        world.given_entity("z", json!({"type": "HCP", "attributes": {"LastName": "Ives"}})).await;
+        world.given_entity("z", json!({"type": "HCP", "attributes": {"LastName": "Ives", "Large": [1e300]}})).await;
+        world.database.sql("UPDATE entity SET attributes = jsonb_set(attributes, '{Large}', '1e400') WHERE id = 'z'");
         let spec = json!({"objects": {"filter": "missing(attributes.LastNmae)"}});
         let refusal = world.refused(START, json!({"mode": "hard", "spec": spec})).await;
         assert_eq!((refusal.code.as_str(), &refusal.members["nearest"]), ("unknown_attribute", &json!(["LastName"])));
         let looked = world.done(START, json!({"mode": "hard", "spec": spec, "dry_run": true})).await;
-        assert!(text(&looked.get("preview.warnings[0].message")).contains("`LastName`"));
+        assert!(text(looked.get("preview.warnings[0].message")).contains("`LastName`"));
     }
 
     /// What only others have is not what the type has.
