@@ -94,6 +94,19 @@ pub static CANCELED_STREAMS: Limit = Limit {
     past: "the connection is closed with `ENHANCE_YOUR_CALM`",
 };
 
+/// How many calls a client may cancel on one connection, in this time.
+pub const CANCELED_CALLS_AT_MOST: u32 = 4096;
+/// The time for them, in seconds.
+pub const CANCELED_CALLS_SECONDS: u64 = 10;
+
+/// Calls that were canceled.
+pub static CANCELED_CALLS: Limit = Limit {
+    name: "canceled_calls",
+    bounds: "Calls that are canceled on one HTTP/2 connection in 10 seconds, whether the service has taken them up or not",
+    value: Value::Fixed(CANCELED_CALLS_AT_MOST as u64, "calls"),
+    past: "the connection is closed",
+};
+
 /// How many streams a connection may make the protocol itself reset.
 pub const STREAM_ERRORS_AT_MOST: usize = 16_384;
 
@@ -233,6 +246,7 @@ pub const ALL: &[&Limit] = &[
     &SEND_BUFFER,
     &HEAD_BYTES,
     &CANCELED_STREAMS,
+    &CANCELED_CALLS,
     &STREAM_ERRORS,
     &HEAD_TIME,
     &IDLE_TIME,

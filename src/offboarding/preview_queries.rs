@@ -71,7 +71,7 @@ statement! {
             (SELECT COALESCE(jsonb_agg(jsonb_build_object('id', t.id, 'filter', t.filter)), '[]')
              FROM (SELECT b.id, b.filter
                    FROM bulk_delete b
-                   WHERE b.realm_id = e.realm_id AND b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed')
+                   WHERE b.realm_id = e.realm_id AND b.kind <> 'check_consistency' AND b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed')
                      AND COALESCE(e.ordinal < b.ordinal, e.ordinal IS NULL AND (b.ordinal IS NOT NULL OR b.created_at >= e.created_at))
                      AND (b.entity_type IS NULL OR b.entity_type = e.type OR 'configuration/entityTypes/' || b.entity_type = e.type)
                      AND (b.entity_ids IS NULL OR e.id = ANY(b.entity_ids))

@@ -242,6 +242,28 @@ async fn a_flood_of_canceled_calls_is_cut_off() {
 }
 
 #[tokio::test]
+async fn calls_that_are_canceled_when_they_were_taken_up_are_a_flood_too() {
+    let world = World::start(Door::Grpc).await;
+    for door in [Door::Grpc, Door::Rest] {
+        let (mut reader, mut writer) = under_way(&world, door).await.into_split();
+        // So few at once that none waits to be taken up.
+        let flood = tokio::spawn(async move {
+            for part in 0..60 {
+                if writer.write_all(&canceled(3 + part * 200, 100)).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            std::future::pending::<()>().await;
+        });
+        let mut read = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(60), reader.read_to_end(&mut read)).await.expect("it is cut off");
+        flood.abort();
+        world.through(door).call("EntityService/ListEntities", json!({})).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_request_names_one_host_and_one_way_to_end() {
     let world = World::start(Door::Rest).await;
     let Addresses { http, admin, .. } = world.server.addresses;

@@ -1,13 +1,15 @@
 //! What a connection is doing: noted by its socket and its requests, read by whoever decides how long that may take.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::resets::Resets;
 use crate::limits::Limit;
-use crate::limits::listeners::{HEAD_TIME, IDLE_TIME, UNREAD_TIME};
+use crate::limits::listeners::{CANCELED_CALLS, CANCELED_CALLS_AT_MOST, CANCELED_CALLS_SECONDS, HEAD_TIME, IDLE_TIME, UNREAD_TIME};
 
 /// How long each stage of a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +57,16 @@ pub struct Activity {
     unread_since: AtomicU64,
     none_left: Notify,
     cut: Notify,
+    canceled: Mutex<Canceled>,
+}
+
+/// The calls that the client has canceled.
+#[derive(Debug)]
+struct Canceled {
+    resets: Resets,
+    /// How many there were since this time.
+    count: u32,
+    since: u64,
 }
 
 impl Activity {
@@ -74,6 +86,7 @@ impl Activity {
             unread_since: AtomicU64::new(0),
             none_left: Notify::new(),
             cut: Notify::new(),
+            canceled: Mutex::new(Canceled { resets: Resets::new(), count: 0, since: 0 }),
         }
     }
 
@@ -99,6 +112,25 @@ impl Activity {
         }
         if self.requests.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
             self.head_since.store(self.now(), Relaxed);
+        }
+        self.count_canceled(bytes);
+    }
+
+    /// Has the connection closed where the client cancels too many calls.
+    fn count_canceled(&self, bytes: &[u8]) {
+        let mut canceled = self.canceled.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = canceled.resets.among(bytes);
+        if more == 0 {
+            return;
+        }
+        let now = self.now();
+        if now - canceled.since > CANCELED_CALLS_SECONDS * 1000 {
+            (canceled.count, canceled.since) = (0, now);
+        }
+        canceled.count += more;
+        if canceled.count > CANCELED_CALLS_AT_MOST {
+            CANCELED_CALLS.reached();
+            self.cut();
         }
     }
 

@@ -11,6 +11,7 @@ mod heads;
 mod io;
 mod refusal;
 mod requests;
+mod resets;
 
 use std::future::Future;
 use std::net::SocketAddr;
