@@ -153,7 +153,7 @@ async fn an_empty_list_never_comes_to_mean_something_else() {
         ("POST", "/_delete", r#"{"objects":{"uriList":[]},"matchAll":true}"#, "objects.uriList"),
         ("POST", "/_delete", r#"{"objects":{}}"#, "objects.filter"),
         ("POST", "/_delete?uris=e-000001", "", "uris entityType"),
-        ("DELETE", "?spec.matchAll=true", "", "spec.matchAll"),
+        ("DELETE", "?spec.matchAll=true", "", "spec.matchAll entityType"),
         ("DELETE", "", "", "entityType"),
         ("DELETE", "?entityType=", "", "entityType"),
     ] {

@@ -169,7 +169,7 @@ scenario! {
         let refusal = world.refused(START, json!({"mode": "hard", "spec": spec})).await;
         assert_eq!((refusal.code.as_str(), &refusal.members["nearest"]), ("unknown_attribute", &json!(["LastName"])));
         let looked = world.done(START, json!({"mode": "hard", "spec": spec, "dry_run": true})).await;
-        assert!(text(looked.get("preview.warnings[0].message")).contains("`LastName`"));
+        assert!(text(&looked.get("preview.warnings")[0]["message"]).contains("`LastName`"));
     }
 
     /// What only others have is not what the type has.
