@@ -173,6 +173,8 @@ async fn a_preview_names_the_bulk_deletes_that_select_the_entity() {
     let by_filter = world.schedule(json!({"spec": {"objects": {"filter": "equals(attributes.Name, ann)"}}})).await;
     let by_type = world.schedule(json!({"spec": {"objects": {"entity_type": "HCP", "exclude_list": ["entities/other"]}}})).await;
     let by_list = world.schedule(json!({"uris": ["entities/other"]})).await;
+    // A check looks at all of them and deletes none.
+    world.done("BulkDeleteService/CheckConsistency", json!({})).await;
     let told = |preview: &Answer| -> Vec<String> {
         let blockers = preview.get("blockers").as_array().unwrap().iter();
         blockers.map(|blocker| format!("{} {}", text(&blocker["code"]), text(&blocker["job_id"]))).collect()
