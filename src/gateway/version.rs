@@ -27,7 +27,10 @@ impl Conditions {
             return Ok(Conditions::default());
         }
         let mut expected = None;
+        let asked = headers.contains_key(&matches);
         match listed(headers, matches).as_slice() {
+            // Who sends one without a tag means some version, and not any.
+            [] if asked && binding.expected_version.is_some() => return Err(Error::invalid("If-Match", "invalid", WANTED)),
             [] => {}
             [_] | [_, ..] if binding.expected_version.is_none() => {
                 return Err(Error::invalid("If-Match", "unsupported", "cannot be kept here: this request expects no version"));
