@@ -76,22 +76,22 @@ impl Server {
 /// What is said of a call that was answered in no words of gRPC: by another port of the service, older than this one, or by something else.
 const NO_GRPC: &str = "What answers there speaks no gRPC. `--server` takes the port of gRPC, 50051 unless it was set otherwise.";
 
+/// The same where the connection ended, as it does when the service is stopped too.
+const CLOSED: &str = "The connection was closed without an answer: the service has stopped, or what answers there speaks no gRPC. `--server` takes the port of gRPC, 50051 unless it was \
+                      set otherwise.";
+
 /// What to tell of a call that failed: what the service says, or that it is none.
 pub fn told(status: &Status) -> String {
     let is_foreign = |words: &str| {
-        let signs = [
-            "h2 protocol error",
-            "http2 error",
-            "operation was canceled",
-            "invalid compression flag",
-            "grpc-status header missing",
-            "invalid content type",
-        ];
+        let signs = ["h2 protocol error", "http2 error", "invalid compression flag", "grpc-status header missing", "invalid content type"];
         signs.iter().any(|sign| words.contains(sign))
     };
     let source = std::error::Error::source(status);
     if is_foreign(status.message()) || source.is_some_and(|source| causes(source).any(|cause| is_foreign(&cause))) {
         return NO_GRPC.to_owned();
+    }
+    if status.message().contains("operation was canceled") {
+        return CLOSED.to_owned();
     }
     if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() }
 }
