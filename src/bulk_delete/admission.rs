@@ -16,10 +16,11 @@ use crate::db::{Realm, Seal, Work, clock};
 use crate::entity::requirements::Requirements;
 use crate::entity::unknown::{self, Seen, Unknown};
 use crate::error::{Error, Result};
+use crate::limits::requests::ATTRIBUTE_LOOK_MILLIS;
 use crate::proto::v1;
 
 /// How long a call looks for the attributes of a filter. A worker finds out about what is left, before anything is deleted.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.0);
 
 /// What became known of a task that may start.
 #[derive(Debug, Default)]

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Violations, nearest_of};
 use crate::filter::AttributePath;
+use crate::limits::requests::ATTRIBUTE_LOOK_MILLIS;
 use crate::proto::object::{Object, View};
 use crate::proto::v1;
 
 /// How long a list looks for the attributes of its filter.
-pub const LIST_PATIENCE: Duration = Duration::from_millis(50);
+pub const LIST_PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.1);
 /// How many names are told that may have been meant.
 const TOLD: usize = 3;
 /// The most names that are kept of what entities have.

@@ -11,6 +11,7 @@ use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries;
 use crate::entity::unknown::{self, LIST_PATIENCE, Names, Seen, Unknown};
 use crate::filter::{AttributePath, Filter, Predicate};
+use crate::limits::requests::ATTRIBUTE_LOOK;
 use crate::proto::object::Struct;
 use crate::proto::v1;
 
@@ -55,6 +56,7 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
             open.retain(|attribute| !indexed.contains(&attribute.canonical));
         }
         if patience.is_some_and(|patience| since.elapsed() >= patience) {
+            ATTRIBUTE_LOOK.reached();
             return Ok(Seen { unchecked: open.into_iter().map(|attribute| attribute.canonical).collect(), ..Seen::default() });
         }
         limit = (limit * 8).min(MOST);

@@ -34,5 +34,16 @@ pub static CALL_TIME: Limit = Limit {
     past: "`deadline_exceeded` (504)",
 };
 
+/// How long a start of a task looks for the attributes of its filter, in milliseconds, and a list.
+pub const ATTRIBUTE_LOOK_MILLIS: (u64, u64) = (5_000, 50);
+
+/// The look for the attributes of a filter.
+pub static ATTRIBUTE_LOOK: Limit = Limit {
+    name: "attribute_look",
+    bounds: "Time for which the start of a bulk delete looks whether entities have the attributes of its filter; a list looks for 50 milliseconds",
+    value: Value::Fixed(ATTRIBUTE_LOOK_MILLIS.0, "milliseconds"),
+    past: "The worker finds out before anything is deleted; a dry run has the warning `unchecked_attribute`, and a list has no warning",
+};
+
 /// All of them.
-pub const ALL: &[&Limit] = &[&CALLS, &CALL_RATE, &MESSAGE_BYTES, &CALL_TIME];
+pub const ALL: &[&Limit] = &[&CALLS, &CALL_RATE, &MESSAGE_BYTES, &CALL_TIME, &ATTRIBUTE_LOOK];
