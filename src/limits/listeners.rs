@@ -83,9 +83,9 @@ pub static HEAD_BYTES: Limit = Limit {
     past: "`headers_too_large` (431) or `uri_too_long` (414), and the connection is closed; over HTTP/2 `header_list` holds in its place",
 };
 
-/// How large the headers of an HTTP/2 request may be, each with 32 bytes more than it has (RFC 9113, section 6.5.2): well above what is taken, so that
-/// what is too large is refused with a reason.
-pub const HEADER_LIST_BYTES_AT_MOST: u32 = 128 * 1024;
+/// How large the headers of an HTTP/2 request may be, each with 32 bytes more than it has (RFC 9113, section 6.5.2): above what is taken, so that what is
+/// too large is refused with a reason. Memory that nobody with a key has asked for is measured by it, so it is no larger.
+pub const HEADER_LIST_BYTES_AT_MOST: u32 = 96 * 1024;
 
 /// The headers of an HTTP/2 request.
 pub static HEADER_LIST: Limit = Limit {
