@@ -131,10 +131,13 @@ impl Exchange {
         let spell = |path: &str| binding.spell(path);
         let refused = |status: Status| self.problem(&found.told(status, spell));
         let answer = called.map_err(refused)?;
-        if let Some(refusal) = found.instead(&answer.metadata, spell) {
-            return Err(self.problem(&refusal));
-        }
         if binding.rpc.server_streaming {
+            // What is wrong with a message of a stream is told behind the answers to those before it.
+            if found.has_faults()
+                && let Some(refusal) = found.instead(&answer.metadata, spell)
+            {
+                return Err(self.problem(&refusal));
+            }
             return if binding.gives_bytes {
                 self.stream_of_bytes(answer, found.clone()).await
             } else {

@@ -269,9 +269,9 @@ async fn every_fault_of_headers_query_and_body_is_told_together() {
     let bad = &[("if-match", "x"), ("if-none-match", "*"), ("x-request-timeout", "0"), ("grpc-timeout", "1"), ("idempotency-key", "")];
     let of_headers =
         ["Grpc-Timeout invalid", "Idempotency-Key invalid", "If-Match invalid", "If-None-Match unsupported", "X-Request-Timeout invalid"];
-    let both = |own: &[&str]| [&of_headers[..], own].concat();
+    let both = |own: &[&'static str]| [&of_headers[..], own].concat();
     for (method, path, body, expected) in [
-        ("PATCH", "/v1/portfolios/p?x=1", r#"{"nome":1}"#, both(&["nome unknown_field", "x unknown_parameter"])),
+        ("PATCH", "/v1/portfolios/p?x=1", r#"{"name":"n","nome":1}"#, both(&["nome unknown_field", "x unknown_parameter"])),
         ("PATCH", "/v1/portfolios/p", "{", both(&["body invalid_json"])),
         ("PATCH", "/v1/entities/a%20b", r#"{"attributes":7}"#, both(&["attributes invalid_type", "entity_id invalid"])),
     ] {
