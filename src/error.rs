@@ -9,6 +9,7 @@ mod cut;
 mod fault;
 mod form;
 mod nearest;
+mod together;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -24,6 +25,7 @@ pub use cut::{cut, cut_at};
 pub use fault::{FAULT_COUNT, Violation, Violations, filter_fault};
 pub use form::Form;
 pub use nearest::{nearest, nearest_of};
+pub use together::{together, with_others};
 
 /// The `domain` of every `google.rpc.ErrorInfo` (AIP-193).
 pub const DOMAIN: &str = "offboard";

@@ -44,7 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["server", "gateway", "events", "access", "filter", "mail", "config", "db", "proto", "telemetry"]),
+    ("cli", &["server", "gateway", "entity", "events", "access", "filter", "mail", "config", "db", "proto", "telemetry"]),
 ];
 
 /// The one file in which a realm is made from a key, and those in which one is made from a claimed job.

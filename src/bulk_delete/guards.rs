@@ -42,8 +42,18 @@ impl Guards {
             max_objects,
             max_objects_per_second,
             clean_report_within,
-            allow_unknown_attributes: request.allow_unknown_attributes || spec.is_some_and(|spec| spec.allow_unknown_attributes),
-            allow_missing_excludes: request.allow_missing_excludes || spec.is_some_and(|spec| spec.allow_missing_excludes),
+            allow_unknown_attributes: one_flag(
+                "allow_unknown_attributes",
+                request.allow_unknown_attributes,
+                spec.and_then(|spec| spec.allow_unknown_attributes),
+                faults,
+            ),
+            allow_missing_excludes: one_flag(
+                "allow_missing_excludes",
+                request.allow_missing_excludes,
+                spec.and_then(|spec| spec.allow_missing_excludes),
+                faults,
+            ),
             preview_token: one_token(&request.preview_token, token_in_body, faults),
         }
     }
@@ -120,24 +130,37 @@ pub fn check_pace(given: Option<i32>, faults: &mut Violations) -> Option<i32> {
 
 /// A number that may be given in two places, in which it must be the same.
 fn one_number(name: &str, given: Option<i64>, in_body: Option<i64>, faults: &mut Violations) -> Option<i64> {
-    let in_spec = format!("spec.{name}");
-    for (field, value) in [(name, given), (&in_spec, in_body)] {
+    for (field, value) in [(name, given), (&format!("spec.{name}"), in_body)] {
         if value.is_some_and(|number| number < 0) {
             faults.add(field, "out_of_range", "must be at least 0");
         }
     }
-    if given.is_some() && in_body.is_some() && given != in_body {
-        faults.add(in_spec, "invalid", format!("must be the same as `{name}`, where both are given"));
-    }
-    given.or(in_body)
+    one(name, given, in_body, faults)
+}
+
+/// A flag that may be given in two places, in which it must be the same.
+fn one_flag(name: &str, given: Option<bool>, in_body: Option<bool>, faults: &mut Violations) -> bool {
+    one(name, given, in_body, faults).unwrap_or_default()
 }
 
 /// A token that may be given in two places, in which it must be the same; an empty one is none.
 fn one_token(given: &str, in_body: &str, faults: &mut Violations) -> Option<String> {
     if !given.is_empty() && !in_body.is_empty() && given != in_body {
-        faults.add("spec.preview_token", "invalid", "must be the same as `preview_token`, where both are given");
+        faults.add("spec.preview_token", "conflict", "differs between the request, by REST its query, and the body");
     }
     [given, in_body].into_iter().find(|token| !token.is_empty()).map(str::to_owned)
+}
+
+/// What may be given in two places: by the request itself, which is its query by REST, and by its body.
+fn one<T: PartialEq + std::fmt::Display>(name: &str, given: Option<T>, in_body: Option<T>, faults: &mut Violations) -> Option<T> {
+    if let (Some(given), Some(in_body)) = (&given, &in_body)
+        && given != in_body
+    {
+        let description =
+            format!("differs between the request, by REST its query, which says `{given}`, and the body, which says `{in_body}`");
+        faults.add(format!("spec.{name}"), "conflict", description);
+    }
+    given.or(in_body)
 }
 
 #[cfg(test)]
@@ -162,7 +185,14 @@ mod tests {
             assert_eq!(check(request).unwrap(), expected);
         }
         let differing = v1::StartBulkDeleteRequest { max_objects: Some(4), spec: spec(None, Some(5)), ..Default::default() };
-        assert_eq!(check(differing).unwrap_err().violations()[0].field, "spec.max_objects");
+        let fields = |request| check(request).unwrap_err().violations().iter().map(|fault| fault.field.clone()).collect::<Vec<_>>();
+        assert_eq!(fields(differing), ["spec.max_objects"]);
+        let flags = v1::StartBulkDeleteRequest {
+            allow_missing_excludes: Some(false),
+            spec: Some(v1::BulkDeleteSpec { allow_missing_excludes: Some(true), ..Default::default() }),
+            ..Default::default()
+        };
+        assert_eq!(fields(flags), ["spec.allow_missing_excludes"]);
     }
 
     #[test]

@@ -4,10 +4,8 @@ use serde_json::{Value as Json, json};
 
 use crate::bulk_delete::model::Mode;
 use crate::error::{Code, Error};
+use crate::limits::requests::{IDS_SHOWN, LISTED_IDS};
 use crate::proto::v1;
-
-/// How many ids of each kind a task and a preview show.
-pub const SHOWN: i64 = 100;
 
 /// Ids that are of no entity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +51,10 @@ impl Lists {
         if excluded.is_empty() && self.listed.count == 0 {
             return None;
         }
-        let shown: Vec<&String> = excluded.iter().take(SHOWN as usize).collect();
+        let shown: Vec<&String> = excluded.iter().take(LISTED_IDS as usize).collect();
+        if [excluded.len() as i64, self.excluded.count, self.listed.count].iter().any(|count| *count > LISTED_IDS) {
+            IDS_SHOWN.reached();
+        }
         Some(json!({
             "excluded_count": excluded.len(), "excluded": shown,
             "missing_excluded_count": self.excluded.count, "missing_excluded": self.excluded.first,

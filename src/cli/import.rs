@@ -1,6 +1,5 @@
 //! `offboard import`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,7 +16,8 @@ use crate::access::Scope;
 use crate::access::queries::NewKey;
 use crate::config::{Database, Serve};
 use crate::db::Mode;
-use crate::error::{Error, Result, Violations};
+use crate::entity::NewEntity;
+use crate::error::{Error, Result, Violations, with_others};
 use crate::gateway::Bodies;
 use crate::proto::object::Struct;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
@@ -60,25 +60,28 @@ pub struct Arguments {
     json: bool,
 }
 
-/// What became of the lines that were sent.
+/// What became of the lines.
 #[derive(Default)]
 pub struct Account {
-    /// How many.
+    /// How many that were sent.
     pub summary: v1::ImportSummary,
-    /// The first that were refused.
+    /// The first of those that were refused.
     pub failures: Vec<v1::ImportResult>,
+    /// Those that could not be sent.
+    pub bad: BadLines,
 }
 
-/// How many refused lines are told.
-const FAILURES_SHOWN: usize = 100;
-
-/// Lines that could not be sent, by their number in the file.
-type BadLines = BTreeMap<i64, String>;
-
-/// The number in the file of the line that was sent as the `place`th, where these lines were not sent.
-fn line_of(place: i64, not_sent: &[i64]) -> i64 {
-    not_sent.iter().fold(place, |line, skipped| if *skipped <= line { line + 1 } else { line })
+/// Lines that could not be sent.
+#[derive(Default)]
+pub struct BadLines {
+    /// How many.
+    pub count: i64,
+    /// The first, by their number in the file.
+    first: Vec<(i64, String)>,
 }
+
+/// How many lines of each kind are told.
+const LINES_SHOWN: usize = 100;
 
 /// Sends the lines of a file to the service and tells what became of them.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -88,20 +91,20 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         let unreadable = |error| Error::invalid("FILE", "invalid", format!("{} cannot be read: {error}", arguments.file.display()));
         Box::new(BufReader::new(tokio::fs::File::open(&arguments.file).await.map_err(unreadable)?))
     };
-    let (account, bad) = match (&arguments.org, arguments.offline) {
+    let account = match (&arguments.org, arguments.offline) {
         (Some(org), true) => {
             super::key::check_org(org)?;
             offline(&arguments, org, input).await?
         }
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
-    tell(&account, &bad, arguments.json)?;
-    Ok(if account.summary.failed == 0 && bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    tell(&account, arguments.json)?;
+    Ok(if account.summary.failed == 0 && account.bad.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(Account { summary, failures }: &Account, bad: &BadLines, json: bool) -> Result<()> {
-    let received = summary.received + bad.len() as i64;
-    let failed = summary.failed + bad.len() as i64;
+fn tell(Account { summary, failures, bad }: &Account, json: bool) -> Result<()> {
+    let received = summary.received + bad.count;
+    let failed = summary.failed + bad.count;
     if json {
         let counts = serde_json::json!({
             "received": received, "created": summary.created, "existing": summary.existing, "failed": failed,
@@ -110,18 +113,22 @@ fn tell(Account { summary, failures }: &Account, bad: &BadLines, json: bool) -> 
     } else {
         print(format_args!("{received} read, {} created, {} there before, {failed} refused.", summary.created, summary.existing))?;
     }
-    for (line, fault) in bad.iter().take(FAILURES_SHOWN) {
+    for (line, fault) in &bad.first {
         note(format_args!("line {line}: {fault}"));
     }
     for failure in failures {
         let why = failure.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
         note(format_args!("line {} ({}): {why}", failure.line, failure.entity_id));
     }
+    let left_out = failed - (bad.first.len() + failures.len()) as i64;
+    if left_out > 0 {
+        note(format_args!("and {left_out} more that were refused"));
+    }
     Ok(())
 }
 
 /// Imports over a service of its own, with a key that ends with it: the one way in, also without a server.
-async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead + Send + Unpin>) -> Result<(Account, BadLines)> {
+async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead + Send + Unpin>) -> Result<Account> {
     let database = Opened::existing(&arguments.database).await?;
     let imported = async {
         database.migrate_embedded().await?;
@@ -149,7 +156,7 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
 }
 
 /// Streams the lines to the service.
-pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send + Unpin + 'static) -> Result<(Account, BadLines)> {
+pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send + Unpin + 'static) -> Result<Account> {
     let credential = credential(secret)?;
     let channel = server.connect().await?;
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
@@ -161,16 +168,13 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
     let mut account = Account::default();
     while let Some(v1::ImportEntitiesResponse { answer: Some(answer) }) = answers.message().await.map_err(refused)? {
         match answer {
-            Answer::Result(failure) if account.failures.len() < FAILURES_SHOWN => account.failures.push(failure),
+            Answer::Result(failure) if account.failures.len() < LINES_SHOWN => account.failures.push(failure),
             Answer::Result(_) => {}
             Answer::Summary(summary) => account.summary = summary,
         }
     }
-    let (bad, not_sent) = reading.await.map_err(Error::internal)??;
-    for failure in &mut account.failures {
-        failure.line = line_of(failure.line, &not_sent);
-    }
-    Ok((account, bad))
+    account.bad = reading.await.map_err(Error::internal)??;
+    Ok(account)
 }
 
 /// What reads a line: what reads it at the REST door.
@@ -186,12 +190,23 @@ fn faults_of(error: &Error) -> String {
     if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") }
 }
 
-/// The request, unless it has objects that no message carries: they would arrive empty.
-fn carried(request: v1::ImportEntitiesRequest) -> Result<v1::ImportEntitiesRequest> {
-    let mut faults = Violations::new();
+/// The request of a line, with its number; or all that is wrong with it, also by what the service goes by, where anything is that no message can say.
+fn read_line(bodies: &Bodies, text: &[u8], number: i64) -> Result<v1::ImportEntitiesRequest> {
+    let (mut request, mut faults) = bodies.read::<v1::ImportEntitiesRequest>(text).map_err(|error| bodies.spelled(error))?;
+    add_objects_lost(&request, &mut faults);
+    if faults.is_empty() {
+        (request.failures_only, request.line) = (true, number);
+        return Ok(request);
+    }
+    let others = request.entity.and_then(|entity| NewEntity::check(entity, "entity").err());
+    Err(bodies.spelled(with_others(faults, others)))
+}
+
+/// Objects that no message carries: they would arrive empty.
+fn add_objects_lost(request: &v1::ImportEntitiesRequest, faults: &mut Violations) {
     let mut check = |field: String, object: &Struct| {
         if let Some(fault) = object.fault(usize::MAX) {
-            faults.add(field, fault.code(), fault.description());
+            faults.add(format!("entity.{field}"), fault.code(), fault.description());
         }
     };
     if let Some(entity) = &request.entity {
@@ -200,16 +215,11 @@ fn carried(request: v1::ImportEntitiesRequest) -> Result<v1::ImportEntitiesReque
         let data = entity.dependents.iter().enumerate().filter_map(|(n, dependent)| Some((n, dependent.data.as_ref()?)));
         data.for_each(|(n, data)| check(format!("dependents[{n}].data"), data));
     }
-    faults.check().map(|()| request)
 }
 
-/// Reads the file to its end, and returns the lines that were wrong, and the numbers of all that were not sent.
-async fn read(
-    mut input: impl AsyncBufRead + Unpin,
-    bodies: Bodies,
-    sender: mpsc::Sender<v1::ImportEntitiesRequest>,
-) -> Result<(BadLines, Vec<i64>)> {
-    let (mut bad, mut not_sent) = (BadLines::new(), Vec::new());
+/// Reads the file to its end, and returns the lines that were wrong.
+async fn read(mut input: impl AsyncBufRead + Unpin, bodies: Bodies, sender: mpsc::Sender<v1::ImportEntitiesRequest>) -> Result<BadLines> {
+    let mut bad = BadLines::default();
     let mut line = Vec::new();
     let mut number = 0;
     loop {
@@ -217,35 +227,24 @@ async fn read(
         number += 1;
         let read = input.read_until(b'\n', &mut line).await;
         if read.map_err(|error| Error::invalid("FILE", "invalid", format!("cannot be read: {error}")))? == 0 {
-            return Ok((bad, not_sent));
+            return Ok(bad);
         }
         if line.trim_ascii().is_empty() {
-            not_sent.push(number);
             continue;
         }
-        match bodies.read::<v1::ImportEntitiesRequest>(&line).and_then(carried) {
-            Ok(read) => {
-                let message = v1::ImportEntitiesRequest { failures_only: true, ..read };
+        match read_line(&bodies, &line, number) {
+            Ok(message) => {
                 if sender.send(message).await.is_err() {
                     // The service has ended the stream; its answer tells why.
-                    return Ok((bad, not_sent));
+                    return Ok(bad);
                 }
             }
             Err(error) => {
-                not_sent.push(number);
-                bad.insert(number, faults_of(&error));
+                bad.count += 1;
+                if bad.first.len() < LINES_SHOWN {
+                    bad.first.push((number, faults_of(&error)));
+                }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_in_the_stream_are_told_as_lines_of_the_file() {
-        assert_eq!([1, 2, 3].map(|place| line_of(place, &[1, 3])), [2, 4, 5]);
-        assert_eq!(line_of(7, &[]), 7);
     }
 }

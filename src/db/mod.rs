@@ -7,7 +7,6 @@ pub mod embedded;
 mod fault;
 pub(crate) mod filtered;
 mod fitness;
-pub mod form;
 pub mod id;
 pub mod listen;
 pub mod migrations;

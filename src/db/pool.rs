@@ -15,12 +15,11 @@ use tokio::sync::OnceCell;
 
 use crate::db::deadline;
 use crate::db::fault::{Fault, fault};
-use crate::db::form;
 use crate::db::seal::{self, Seal};
 use crate::db::session::{self, Refused, Session};
 use crate::db::share::{Permits, Shares};
 use crate::db::vitals::Look;
-use crate::error::{Error, Result};
+use crate::error::{Error, Form, Result};
 use crate::telemetry;
 
 /// A connection that was idle for longer than this is tested before it is used again.
@@ -196,13 +195,13 @@ impl Db {
     /// Calls wait in async code, not in blocked threads: a permit for each connection is taken first, which [realms](crate::shares) share. Past
     /// the queue limit, or when none is free in time, the call fails with `unavailable`.
     ///
-    /// Where the caller has a [deadline], no statement may run past it. Where the [form] of its request has faults, nothing is done.
+    /// Where the caller has a [deadline], no statement may run past it. Where the [form](Form) of its request has faults, nothing is done.
     pub async fn run<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Fail> + Send + 'static,
     {
-        form::check()?;
+        Form::check_current()?;
         self.run_in_any_case(work).await
     }
 

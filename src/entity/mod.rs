@@ -25,5 +25,6 @@ pub mod unknown_queries;
 mod update;
 
 pub use index::{AttributeIndexService, IndexExecutor};
+pub use new_entity::NewEntity;
 pub use service::EntityService;
 pub(crate) use service::to_proto;

@@ -8,7 +8,7 @@ use crate::entity::import;
 use crate::entity::model::{Entity, State};
 use crate::entity::new_entity::NewEntity;
 use crate::entity::queries;
-use crate::error::{Code, Error, Result, Violations};
+use crate::error::{Code, Error, Form, Result, Violations};
 use crate::limits::memory::Account;
 use crate::proto::v1::entity_service_server::EntityService as Service;
 use crate::proto::{answer, convert, v1};
@@ -121,8 +121,9 @@ impl Service for EntityService {
 
     async fn import_entities(&self, request: Request<Streaming<v1::ImportEntitiesRequest>>) -> Result<Response<import::Answers>, Status> {
         let once = Once::of_stream(&request)?;
-        let account = request.extensions().get::<Account>().cloned();
-        Ok(Response::new(import::run(self.db.clone(), self.authenticator.clone(), once, account, request.into_inner()).await?))
+        let (account, form) = (request.extensions().get::<Account>().cloned(), request.extensions().get::<Form>().cloned());
+        let source = import::Source::new(request.into_inner(), form.unwrap_or_default());
+        Ok(Response::new(import::run(self.db.clone(), self.authenticator.clone(), once, account, source).await?))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Violations, nearest_of};
 use crate::filter::AttributePath;
-use crate::limits::requests::ATTRIBUTE_LOOK_MILLIS;
+use crate::limits::requests::{ATTRIBUTE_LOOK_MILLIS, ATTRIBUTE_NAMES, SUGGESTED_NAMES};
 use crate::proto::object::{Object, View};
 use crate::proto::v1;
 
@@ -13,8 +13,6 @@ use crate::proto::v1;
 pub const LIST_PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.1);
 /// How many names are told that may have been meant.
 const TOLD: usize = 3;
-/// The most names that are kept of what entities have.
-const MOST_NAMES: usize = 5_000;
 /// How deep names are looked for.
 const DEEPEST: usize = 8;
 
@@ -51,8 +49,11 @@ impl Names {
             View::Object(object) if path.len() < DEEPEST => {
                 for (name, value) in object.members() {
                     path.push(name.to_owned());
-                    if self.0.len() < MOST_NAMES {
+                    if self.0.len() < SUGGESTED_NAMES {
                         self.0.insert(path.clone());
+                        if self.0.len() == SUGGESTED_NAMES {
+                            ATTRIBUTE_NAMES.reached();
+                        }
                     }
                     self.walk(value, path);
                     path.pop();
@@ -169,8 +170,8 @@ mod tests {
     #[test]
     fn names_are_bounded() {
         let mut names = Names::default();
-        let wide: serde_json::Map<_, _> = (0..MOST_NAMES + 10).map(|n| (format!("a{n}"), json!(1))).collect();
+        let wide: serde_json::Map<_, _> = (0..SUGGESTED_NAMES + 10).map(|n| (format!("a{n}"), json!(1))).collect();
         add(&mut names, wide.into());
-        assert_eq!(names.0.len(), MOST_NAMES);
+        assert_eq!(names.0.len(), SUGGESTED_NAMES);
     }
 }

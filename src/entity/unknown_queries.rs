@@ -11,16 +11,14 @@ use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries;
 use crate::entity::unknown::{self, LIST_PATIENCE, Names, Seen, Unknown};
 use crate::filter::{AttributePath, Filter, Predicate};
-use crate::limits::requests::ATTRIBUTE_LOOK;
+use crate::limits::requests::{ATTRIBUTE_LOOK, ATTRIBUTE_NAMES_ENTITIES, ATTRIBUTE_WALK, SUGGESTING_ENTITIES};
 use crate::proto::object::Struct;
 use crate::proto::v1;
 
 /// How many entities are looked at first: nearly every attribute that there is at all is found here.
 const FIRST: i64 = 200;
-/// How many at once later on.
-const MOST: i64 = 50_000;
-/// How many entities, each with other names than the others, tell the names that may have been meant, and the largest of those.
-const NAMING: (i64, i32) = (200, 16 << 10);
+/// The largest of those that tell the names that may have been meant, in bytes.
+const LARGEST_NAMING: i32 = 16 << 10;
 
 /// Which entities of a realm count.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,12 +57,17 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
             ATTRIBUTE_LOOK.reached();
             return Ok(Seen { unchecked: open.into_iter().map(|attribute| attribute.canonical).collect(), ..Seen::default() });
         }
-        limit = (limit * 8).min(MOST);
+        limit = (limit * 8).min(ATTRIBUTE_WALK);
     }
     let Some(first_met) = first_met.filter(|_| !open.is_empty()) else { return Ok(Seen::default()) };
-    let entities = Entities { realm, among: Among { live: true, ..among }, condition: condition.as_ref(), after: &first_met, limit: MOST };
+    let entities =
+        Entities { realm, among: Among { live: true, ..among }, condition: condition.as_ref(), after: &first_met, limit: ATTRIBUTE_WALK };
     let mut names = Names::default();
-    for (attributes,) in (Naming { entities }).load::<(Struct,)>(connection)? {
+    let naming = (Naming { entities }).load::<(Struct,)>(connection)?;
+    if naming.len() as i64 == SUGGESTING_ENTITIES {
+        ATTRIBUTE_NAMES_ENTITIES.reached();
+    }
+    for (attributes,) in naming {
         names.add(attributes.view());
     }
     let unknown = open.into_iter().map(|path| Unknown { nearest: names.nearest(&path), attribute: path.canonical });
@@ -155,9 +158,9 @@ impl QueryFragment<Pg> for Naming<'_> {
         out.push_sql("SELECT f.attributes FROM (SELECT min(e.id) AS id FROM ");
         self.entities.walk(&mut out)?;
         out.push_sql(" WHERE e.counts AND pg_column_size(e.attributes) <= ");
-        out.push_bind_param::<Integer, _>(&NAMING.1)?;
+        out.push_bind_param::<Integer, _>(&LARGEST_NAMING)?;
         out.push_sql(" GROUP BY ARRAY(SELECT jsonb_object_keys(e.attributes)) LIMIT ");
-        out.push_bind_param::<BigInt, _>(&NAMING.0)?;
+        out.push_bind_param::<BigInt, _>(&SUGGESTING_ENTITIES)?;
         out.push_sql(") s JOIN entity f ON f.id = s.id AND f.realm_id = ");
         out.push_bind_param::<Integer, _>(self.entities.realm.id_ref())
     }

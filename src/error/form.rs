@@ -1,21 +1,116 @@
-//! What is wrong with the form of a request, when its service has yet to say what else is.
+//! What is wrong with a request before its service looks at it, when that has yet to say what else is.
 
-use std::sync::Arc;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Whether the form of a request has faults. What could be read of it goes to its service all the same, which checks it and then finds that nothing
-/// is to be done: so every fault is told at once. Among the extensions of a request; clones are one and the same.
+use super::{Code, Error, Result, Violations};
+
+tokio::task_local! {
+    static CURRENT: Form;
+}
+
+/// Whether the form of a request has faults, and those that were found on its way. What could be read of it goes to its service all the same, which
+/// checks it and then finds that nothing is to be done: so every fault is told at once. Among the extensions of a request; clones are one and the same.
 #[derive(Clone, Debug, Default)]
-pub struct Form(Arc<AtomicBool>);
+pub struct Form(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    is_spoilt: AtomicBool,
+    noted: Mutex<Violations>,
+    last: OnceLock<i64>,
+}
 
 impl Form {
-    /// It has faults.
-    pub fn spoil(&self) {
-        self.0.store(true, Relaxed);
+    /// That of a request, by its extensions, from now on if not before.
+    pub fn of(extensions: &mut http::Extensions) -> Form {
+        extensions.get_or_insert_with(Form::default).clone()
     }
 
-    /// Whether it has.
+    /// That of the request for which the work at hand is done.
+    pub fn current() -> Option<Form> {
+        CURRENT.try_with(Form::clone).ok()
+    }
+
+    /// It has faults, which whoever has found them tells.
+    pub fn spoil(&self) {
+        self.0.is_spoilt.store(true, Relaxed);
+    }
+
+    /// It has these faults, which are told with those that its service finds.
+    pub fn note(&self, faults: &Violations) {
+        if !faults.is_empty() {
+            self.spoil();
+            self.0.noted.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+        }
+    }
+
+    /// Whether it has faults.
     pub fn is_spoilt(&self) -> bool {
-        self.0.load(Relaxed)
+        self.0.is_spoilt.load(Relaxed)
+    }
+
+    /// The faults that were noted, which are then no longer its own.
+    pub fn take(&self) -> Violations {
+        let noted = std::mem::take(&mut *self.0.noted.lock().unwrap_or_else(PoisonError::into_inner));
+        if !noted.is_empty() {
+            self.0.is_spoilt.store(false, Relaxed);
+        }
+        noted
+    }
+
+    /// The message at this place of a stream, from 1, has faults. Its service checks it, and breaks off.
+    pub fn end_at(&self, place: i64) {
+        // The stream ends with the first.
+        let _ = self.0.last.set(place);
+    }
+
+    /// Whether the message at this place has.
+    pub fn ends_at(&self, place: i64) -> bool {
+        self.0.last.get() == Some(&place)
+    }
+
+    /// Does work for the request: once its form has faults, nothing is done to the database in it.
+    pub async fn within<T>(self, work: impl Future<Output = T>) -> T {
+        CURRENT.scope(self, work).await
+    }
+
+    /// Fails where the work at hand is for a request whose form has faults.
+    pub fn check_current() -> Result<()> {
+        if CURRENT.try_with(Form::is_spoilt).unwrap_or_default() { Err(Form::refusal()) } else { Ok(()) }
+    }
+
+    /// The failure of whoever finds that nothing is to be done; the faults are told by those who have found them.
+    pub fn refusal() -> Error {
+        Error::new(Code::ValidationFailed, "The request has faults.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_done_for_a_request_with_faults_and_others_are_not_concerned() {
+        let form = Form::default();
+        let looked = form.clone().within(async {
+            let before = Form::check_current().is_ok();
+            form.spoil();
+            (before, Form::check_current().map_err(|error| error.code()))
+        });
+        assert_eq!(looked.await, (true, Err(Code::ValidationFailed)));
+        assert!(Form::check_current().is_ok() && Form::current().is_none());
+    }
+
+    #[test]
+    fn what_was_noted_is_taken_once() {
+        let form = Form::default();
+        let mut faults = Violations::new();
+        faults.add("Api-Version", "unknown_version", "is not known");
+        form.note(&faults);
+        form.note(&Violations::new());
+        assert!(form.is_spoilt() && form.take().count() == 1);
+        assert!(!form.is_spoilt() && form.take().is_empty());
     }
 }

@@ -95,6 +95,8 @@ pub struct Binding {
     /// For a `PATCH` whose request message has an `update_mask`: the field, by its place. A mask that is not given is made of the members of
     /// the body, so that a service can tell `null` from absent.
     pub update_mask: Option<usize>,
+    /// The field of each message of a stream that says which line of the body it is from, by its place.
+    pub line: Option<usize>,
     /// Whether the body of the request is a `google.api.HttpBody`: bytes of any kind.
     pub takes_bytes: bool,
     /// Whether the body of the answer is a `google.api.HttpBody`.
@@ -285,6 +287,7 @@ fn add_rule(
         body,
         response_body,
         update_mask,
+        line: line(rpc, body),
         takes_bytes: match body {
             BodyRule::None => false,
             BodyRule::Whole => is_http_body(rpc.input()),
@@ -319,6 +322,13 @@ fn expected_version(rpc: &Rpc, body: BodyRule) -> Option<FieldPath> {
     };
     let found = within.and_then(|path| rpc.schema.resolve(rpc.input, &path)).or_else(|| rpc.schema.resolve(rpc.input, "expected_version"));
     found.filter(|path| !rpc.client_streaming && is_version(&rpc.schema, path))
+}
+
+/// The field in which a message of a stream says which line it is from: `line`, where a line is another field.
+fn line(rpc: &Rpc, body: BodyRule) -> Option<usize> {
+    let (place, field) = rpc.schema.message(rpc.input).find("line")?;
+    let is_number = matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Number(Kind::Int64)));
+    (is_number && rpc.client_streaming && matches!(body, BodyRule::Field(of) if of != place)).then_some(place)
 }
 
 /// The field in which an answer says which version the resource is at: `version` of what is its body.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use prost::Message;
 use prost_reflect::DescriptorPool;
 
-use super::binding::{self, Binding, BuildError};
+use super::binding::{self, BuildError};
 use super::opaque;
 use super::request::Target;
-use crate::error::Error;
+use crate::error::{Error, Violations};
 
 /// Reads the bodies of one RPC.
 #[derive(Debug)]
@@ -27,21 +27,21 @@ impl Bodies {
         }))
     }
 
-    /// The request message with this body. Faults are spelled as the caller of the route would see them.
-    pub fn read<M: Message + Default>(&self, body: &[u8]) -> Result<M, Error> {
-        let spelled = |error| spelled(error, &self.target.binding);
-        let (message, faults) = self.target.message(body).map_err(spelled)?;
-        faults.check().map_err(spelled)?;
-        M::decode(message.encode_to_vec().as_slice()).map_err(Error::internal)
+    /// The request message with this body, and what is wrong with the form of that; fails where nothing of it can be read.
+    pub fn read<M: Message + Default>(&self, body: &[u8]) -> Result<(M, Violations), Error> {
+        let (message, faults) = self.target.message(body)?;
+        let message = M::decode(message.encode_to_vec().as_slice()).map_err(Error::internal)?;
+        Ok((message, faults))
     }
-}
 
-fn spelled(error: Error, binding: &Binding) -> Error {
-    if error.violations().is_empty() {
-        return error;
+    /// The fault, spelled as the caller of the route would see it.
+    pub fn spelled(&self, error: Error) -> Error {
+        if error.violations().is_empty() {
+            return error;
+        }
+        Error::validation(error.into_violations().map(|mut fault| {
+            fault.field = self.target.binding.spell(&fault.field);
+            fault
+        }))
     }
-    Error::validation(error.into_violations().map(|mut fault| {
-        fault.field = binding.spell(&fault.field);
-        fault
-    }))
 }

@@ -1,12 +1,10 @@
 //! One request and its answer.
 
 use std::error::Error as StdError;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::body::Body;
-use bytes::Bytes;
-use futures::TryStreamExt;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use prost_reflect::DynamicMessage;
 use tonic::Status;
@@ -17,7 +15,8 @@ use super::binding::{Binding, BodyRule};
 use super::body::{self, Form, Reading};
 use super::call::{Answer, call};
 use super::csv::Table;
-use super::faults::{FormFaults, with_metadata, with_metadata_of};
+use super::faults::Faults;
+use super::messages::messages;
 use super::plain::{Refusals, plain};
 use super::problem::{self, Problem};
 use super::request::Target;
@@ -25,8 +24,7 @@ use super::route::Found;
 use super::stream::Framing;
 use super::version::{self, Conditions};
 use super::{MatchedRoute, Shared, head, headers, json, pages, plus, raw, request_id};
-use crate::error::{Code, Error, Violations};
-use crate::limits::bodies::cost_of_message;
+use crate::error::{Code, Error};
 
 /// What one request is answered with: the settings, and the id and rule of the request as far as they are known.
 #[derive(Clone)]
@@ -39,11 +37,6 @@ pub struct Exchange {
     /// The query parameters in whose values a `+` stands.
     pub with_plus: Arc<[String]>,
 }
-
-/// How long a body may be that is read at once, in bytes: well under a millisecond.
-const LONG_BODY: usize = 64 << 10;
-
-type Messages = BoxStream<'static, Result<DynamicMessage, Status>>;
 
 impl Exchange {
     /// Answers a request, and tells which rule it was answered by.
@@ -114,55 +107,51 @@ impl Exchange {
             _ => body::form(&parts.headers, binding.rpc.client_streaming).map_err(|error| self.wrong_media_type(&parts.method, error))?,
         };
         let coding = body::coding(&parts.headers).map_err(|error| self.wrong_coding(error))?;
-        let conditions = Conditions::of(&parts.method, &parts.headers, &binding).map_err(|error| self.refuse(error))?;
+        let found = Faults::default();
+        let (conditions, faults) = Conditions::of(&parts.method, &parts.headers, &binding);
+        found.keep(&faults);
         target.expected_version = conditions.expected;
-        let mut metadata = headers::to_metadata(&parts.headers).map_err(|error| self.refuse(error))?;
+        let (mut metadata, faults) = headers::to_metadata(&parts.headers);
+        found.keep(&faults);
         metadata.insert(request_id::HEADER, self.request_id_header());
+        if binding.rpc.client_streaming {
+            // What is wrong with the head of a stream is told before anything of it is read.
+            found.keep(&target.faults());
+        }
 
         let content_type = if form == Form::Bytes { raw::declared(parts.headers.get(header::CONTENT_TYPE)) } else { String::new() };
-        let fault = Arc::new(OnceLock::new());
         // The stack says whose it is, before anything is read.
         let account = self.shared.options.bodies.open();
         parts.extensions.insert(account.clone());
-        let found = FormFaults::default();
         parts.extensions.insert(found.form());
         let reading = Reading::new(body, coding, account, self.shared.options.max_body_bytes);
-        let messages = messages(target, form, content_type, reading, found.clone()).map({
-            let fault = Arc::clone(&fault);
-            move |message| message.inspect_err(|status: &Status| drop(fault.set(status.clone())))
-        });
+        let messages = messages(target, form, content_type, reading, found.clone());
         let table = Table::asked_for(&parts, &binding, &self.shared.base_path);
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
-        if let Some(error) = found.told(called.as_ref().err(), |path| binding.spell(path)) {
-            let metadata = match called {
-                Ok(answer) => answer.metadata,
-                Err(status) => status.metadata().clone().into_headers(),
-            };
-            return Err(self.problem(&with_metadata(error.into(), metadata)));
-        }
+        let spell = |path: &str| binding.spell(path);
+        let refused = |status: Status| self.problem(&found.told(status, spell));
+        let answer = called.map_err(refused)?;
         if binding.rpc.server_streaming {
-            let told = |status: Status| fault.get().map_or_else(|| status.clone(), |fault| with_metadata_of(fault, &status));
-            let answer = called.map_err(|status| self.problem(&told(status)))?;
+            // What is wrong with a message of a stream is told behind the answers to those before it.
+            if found.has_faults()
+                && let Some(refusal) = found.instead(&answer.metadata, spell)
+            {
+                return Err(self.problem(&refusal));
+            }
             return if binding.gives_bytes {
-                self.stream_of_bytes(answer, fault).await
+                self.stream_of_bytes(answer, found.clone()).await
             } else {
-                Ok(self.stream(answer, Framing::of(&parts.headers), fault))
+                Ok(self.stream(answer, Framing::of(&parts.headers), found.clone()))
             };
         }
-        let answered = match called {
-            Ok(answer) => answer.only().await,
-            Err(status) => Err(status),
-        };
-        // What is wrong with the request is told whatever the service, or a layer before it, made of it.
-        match (fault.get(), answered) {
-            (Some(fault), Err(status)) => Err(self.problem(&with_metadata_of(fault, &status))),
-            (Some(fault), Ok(_)) => Err(self.problem(fault)),
-            (None, Err(status)) => Err(self.problem(&status)),
-            (None, Ok((metadata, message))) => Ok(match table {
-                Some(table) => self.table(&table, &binding, &metadata, &message),
-                None => self.document(&binding, &conditions, &metadata, &message),
-            }),
+        let (metadata, message) = answer.only().await.map_err(refused)?;
+        if let Some(refusal) = found.instead(&metadata, spell) {
+            return Err(self.problem(&refusal));
         }
+        Ok(match table {
+            Some(table) => self.table(&table, &binding, &metadata, &message),
+            None => self.document(&binding, &conditions, &metadata, &message),
+        })
     }
 
     /// The answer of an RPC that answers with one message.
@@ -209,18 +198,21 @@ impl Exchange {
 
     /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream, is
     /// told as it was found.
-    fn stream(&self, answer: Answer, framing: Framing, fault: Arc<OnceLock<Status>>) -> Response<Body> {
+    fn stream(&self, answer: Answer, framing: Framing, found: Faults) -> Response<Body> {
         let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
-        let messages = answer.messages.map(move |message| message.map_err(|status| fault.get().cloned().unwrap_or(status)));
+        let binding = self.binding.clone();
+        let spell = move |path: &str| binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path));
+        let messages = answer.messages.map(move |message| message.map_err(|status| found.told(status, &spell)));
         let body = framing.frame(self.clone(), messages);
         self.respond(status, headers, Some(HeaderValue::from_static(framing.media_type())), body)
     }
 
     /// The same where the messages are pieces of one body. The first of them says what it is.
-    async fn stream_of_bytes(&self, mut answer: Answer, fault: Arc<OnceLock<Status>>) -> Result<Response<Body>, Response<Body>> {
-        let first = answer.messages.message().await.map_err(|status| self.problem(fault.get().unwrap_or(&status)))?;
-        let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
+    async fn stream_of_bytes(&self, mut answer: Answer, found: Faults) -> Result<Response<Body>, Response<Body>> {
         let Some(binding) = &self.binding else { return Err(self.refuse(Error::internal("a stream without a route"))) };
+        let told = |status| self.problem(&found.told(status, |path| binding.spell(path)));
+        let first = answer.messages.message().await.map_err(told)?;
+        let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
         let empty = || DynamicMessage::new(binding.rpc.output().clone());
         let (media_type, data) = raw::read(binding, &first.unwrap_or_else(empty));
         Ok(self.respond(status, headers, Some(media_type), raw::rest(self.clone(), data, answer.messages)))
@@ -348,61 +340,4 @@ impl Exchange {
     fn request_id_header(&self) -> HeaderValue {
         HeaderValue::try_from(&self.request_id).expect("a sane id is fit for a header")
     }
-}
-
-/// The messages of a request. Nothing is read before the first is asked for.
-fn messages(target: Target, form: Form, content_type: String, reading: Reading, found: FormFaults) -> Messages {
-    if form == Form::Bytes && target.binding.rpc.client_streaming {
-        return raw::messages(target, content_type, reading.body).boxed();
-    }
-    if form == Form::Bytes {
-        return stream::once(async move {
-            let (body, _) = reading.whole(cost_of_message).await?;
-            Ok(target.message_of_bytes(&content_type, body)?)
-        })
-        .boxed();
-    }
-    if form == Form::Json {
-        let sends_many = target.binding.rpc.client_streaming;
-        return stream::once(async move {
-            let (body, account) = reading.whole_json().await?;
-            let (message, faults) = decoded(Arc::new(target), body).await?;
-            account.decoded();
-            // What sends many messages is told nothing of those to come.
-            if sends_many {
-                faults.check()?
-            } else {
-                found.keep(faults)
-            }
-            Ok(message)
-        })
-        .boxed();
-    }
-    let (mut failed, target) = (false, Arc::new(target));
-    let messages = reading.lines().and_then(move |(number, line)| {
-        let target = Arc::clone(&target);
-        async move {
-            let read = decoded(target, line).await.and_then(|(message, faults)| faults.check().map(|()| message));
-            read.map_err(|error| in_line(number, error))
-        }
-    });
-    // A stream ends with its first fault.
-    let messages = messages.map_err(Status::from);
-    messages.take_while(move |message: &Result<_, Status>| std::future::ready(!std::mem::replace(&mut failed, message.is_err()))).boxed()
-}
-
-/// Reads the JSON of a message; where that may take long, off the threads that all calls share.
-async fn decoded(target: Arc<Target>, body: Bytes) -> Result<(DynamicMessage, Violations), Error> {
-    if body.len() <= LONG_BODY {
-        return target.message(&body);
-    }
-    tokio::task::spawn_blocking(move || target.message(&body)).await.map_err(Error::internal)?
-}
-
-/// Names the line that a fault is in.
-fn in_line(number: u64, error: Error) -> Error {
-    Error::validation(error.into_violations().map(|mut fault| {
-        fault.description.insert_str(0, &format!("line {number}: "));
-        fault
-    }))
 }

@@ -1,145 +1,157 @@
-//! The faults of a request: those of its form, which are found here, and those that its service finds in what could be read.
+//! What is wrong with a request: what is found here while it is read, and what its service finds in what could be read.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::HeaderMap;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
-use tonic_types::{FieldViolation, StatusExt};
 
-use crate::error::{Code, Error, Form, Violations, filter_fault};
+use crate::error::{Code, Error, Form, Violations, together};
 
-/// What is found wrong with the form of a request while it is read. Clones are one and the same.
+/// What is found wrong with a request. Clones are one and the same.
 #[derive(Clone, Debug, Default)]
-pub struct FormFaults {
+pub struct Faults {
     form: Form,
-    faults: Arc<OnceLock<Violations>>,
+    faults: Arc<Mutex<Violations>>,
+    line: Arc<OnceLock<Line>>,
+    failure: Arc<OnceLock<Status>>,
 }
 
-impl FormFaults {
+/// The line that a stream ends with, for its faults.
+#[derive(Debug)]
+struct Line {
+    /// Its number in the body, if that has lines.
+    number: Option<u64>,
+    faults: Violations,
+}
+
+impl Faults {
     /// What is said of it to those who do the work.
     pub fn form(&self) -> Form {
         self.form.clone()
     }
 
-    /// Keeps the faults of a message that goes on to its service.
-    pub fn keep(&self, faults: Violations) {
+    /// Keeps the faults of a request that goes on to its service.
+    pub fn keep(&self, faults: &Violations) {
         if !faults.is_empty() {
             self.form.spoil();
-            // A request is one message.
-            let _ = self.faults.set(faults);
+            self.faults.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
         }
     }
 
-    /// The failure of a request whose form has faults, with those that its service has found as well.
-    pub fn told(&self, answered: Option<&Status>, spell: impl Fn(&str) -> String) -> Option<Error> {
-        let faults = self.faults.get()?;
-        let mut all = Violations::new();
-        all.extend(faults);
-        let places: Vec<(String, bool)> =
-            faults.as_slice().iter().map(|fault| (spell(&fault.field), fault.code == "unknown_field")).collect();
-        for fault in answered.map(found_by_service).unwrap_or_default() {
-            let place = spell(&fault.field);
-            // What could not be read is missing to the service, and so is what it is a part of.
-            let is_same = |(faulty, is_unknown): &(String, bool)| {
-                is_within(&place, faulty) || !is_unknown && fault.reason == "REQUIRED" && is_within(faulty, &place)
-            };
-            if !places.iter().any(is_same) {
-                all.add(fault.field, fault.reason.to_ascii_lowercase(), fault.description);
-            }
+    /// Whether there are such.
+    pub fn has_faults(&self) -> bool {
+        !self.faults.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Keeps why there is no message, and says as much as its service need know.
+    pub fn end(&self, error: Error) -> Status {
+        if error.code() == Code::ValidationFailed {
+            self.keep(&error.into_violations());
+            return Form::refusal().into();
         }
-        Some(Error::validation(all))
+        self.fail(error)
+    }
+
+    /// Keeps the faults of a line. The message that is made of it, which is at this place of the stream, goes on to the service, and nothing behind it.
+    pub fn end_at(&self, place: i64, number: Option<u64>, faults: Violations) {
+        let _ = self.line.set(Line { number, faults });
+        self.form.end_at(place);
+    }
+
+    /// The same of a line that no message can be made of.
+    pub fn end_behind(&self, number: Option<u64>, error: Error) -> Status {
+        if error.code() == Code::ValidationFailed {
+            let _ = self.line.set(Line { number, faults: error.into_violations() });
+            return Form::refusal().into();
+        }
+        self.fail(error)
+    }
+
+    /// Keeps what broke off the reading.
+    pub fn fail(&self, error: Error) -> Status {
+        let status = Status::from(error);
+        let _ = self.failure.set(status.clone());
+        status
+    }
+
+    /// What is told of a request that was answered with this failure: what is wrong with the request comes before what the service, or a layer
+    /// before it, made of it.
+    pub fn told(&self, answered: Status, spell: impl Fn(&str) -> String) -> Status {
+        let metadata = || answered.metadata().clone().into_headers();
+        match self.failure(Some(&answered), spell) {
+            Some(failure) => with_metadata(failure, metadata()),
+            None => answered,
+        }
+    }
+
+    /// The failure of a request that was answered as if all were well, with this metadata.
+    pub fn instead(&self, metadata: &HeaderMap, spell: impl Fn(&str) -> String) -> Option<Status> {
+        self.failure(None, spell).map(|failure| with_metadata(failure, metadata.clone()))
+    }
+
+    fn failure(&self, answered: Option<&Status>, spell: impl Fn(&str) -> String) -> Option<Status> {
+        if let Some(failure) = self.failure.get() {
+            return Some(failure.clone());
+        }
+        let of_request = together(&self.faults.lock().unwrap_or_else(PoisonError::into_inner), answered, &spell);
+        of_request
+            .or_else(|| {
+                let line = self.line.get()?;
+                together(&line.faults, answered, &spell).map(|error| in_line(line.number, error))
+            })
+            .map(Status::from)
     }
 }
 
-/// The faults that a service tells; none where it says something else, such as that a thing is not there.
-fn found_by_service(status: &Status) -> Vec<FieldViolation> {
-    let details = status.get_error_details();
-    let Some(info) = details.error_info() else { return Vec::new() };
-    match Code::from_reason(&info.reason) {
-        Some(Code::ValidationFailed) => details.bad_request().map(|request| request.field_violations.clone()).unwrap_or_default(),
-        Some(code @ Code::InvalidFilter) => {
-            let member = |name: &str| info.metadata.get(name).map(String::as_str);
-            let fault = filter_fault(status.message(), member);
-            let violation =
-                |(field, description): (String, String)| FieldViolation { field, description, reason: code.reason(), ..Default::default() };
-            fault.map(violation).into_iter().collect()
-        }
-        _ => Vec::new(),
-    }
+/// Names the line that a fault is in.
+fn in_line(number: Option<u64>, error: Error) -> Error {
+    let Some(number) = number else { return error };
+    Error::validation(error.into_violations().map(|mut fault| {
+        fault.description.insert_str(0, &format!("line {number}: "));
+        fault
+    }))
 }
 
-/// A fault that was found here, with what the layers told the caller beside it, such as what is left of its rate limit.
-pub fn with_metadata_of(fault: &Status, status: &Status) -> Status {
-    with_metadata(fault.clone(), status.metadata().clone().into_headers())
-}
-
-/// A fault, to be told with this metadata.
-pub fn with_metadata(mut fault: Status, metadata: HeaderMap) -> Status {
+fn with_metadata(mut fault: Status, metadata: HeaderMap) -> Status {
     *fault.metadata_mut() = MetadataMap::from_headers(metadata);
     fault
-}
-
-/// Whether a path is this place or leads into it.
-fn is_within(path: &str, place: &str) -> bool {
-    path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(form: &[(&str, &'static str)], service: &[(&str, &'static str)]) -> Vec<String> {
-        let faults = |faults: &[(&str, &'static str)]| {
-            let mut violations = Violations::new();
-            faults.iter().for_each(|(field, code)| violations.add(*field, *code, "is wrong"));
-            violations
-        };
-        let found = FormFaults::default();
-        found.keep(faults(form));
-        let status = Status::from(Error::validation(faults(service)));
-        let error = found.told(Some(&status), str::to_owned).expect("faults");
-        assert!(found.form().is_spoilt());
-        error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.code)).collect()
-    }
-
-    #[test]
-    fn faults_of_the_form_and_of_the_service_are_told_together() {
-        let all = told(&[("nome", "unknown_field")], &[("portfolio_id", "invalid"), ("name", "required")]);
-        assert_eq!(all, ["nome unknown_field", "portfolio_id invalid", "name required"]);
-    }
-
-    #[test]
-    fn what_could_not_be_read_is_not_told_to_be_missing() {
-        let form = &[("entity.type", "invalid_type"), ("requests[2]", "invalid_type")];
-        let service = &[
-            ("entity.type", "required"),
-            ("entity", "required"),
-            ("requests[2].entity.type", "required"),
-            ("requests[3].entity.type", "required"),
-            ("requests[21]", "required"),
-            ("entity.types", "invalid"),
-        ];
-        let expected = ["requests[3].entity.type required", "requests[21] required", "entity.types invalid"];
-        assert_eq!(told(form, service)[2..], expected);
-        let unknown = told(&[("spec.objects.fliter", "unknown_field")], &[("spec.objects", "required")]);
-        assert_eq!(unknown, ["spec.objects.fliter unknown_field", "spec.objects required"]);
-    }
-
-    #[test]
-    fn what_a_service_says_of_other_things_is_not_told() {
-        let found = FormFaults::default();
-        assert!(found.told(None, str::to_owned).is_none() && !found.form().is_spoilt());
+    fn faults(field: &str) -> Violations {
         let mut faults = Violations::new();
-        faults.add("nome", "unknown_field", "is not known here");
-        found.keep(faults);
-        let missing = Status::from(Error::not_found("entity", "e"));
-        for answered in [None, Some(&missing)] {
-            assert_eq!(found.told(answered, str::to_owned).expect("faults").violations().len(), 1);
-        }
-        let filter = Error::new(Code::InvalidFilter, "wanted `(`\nequals\n      ^").with("field", "filter").with("position", 6);
-        let both = found.told(Some(&Status::from(filter)), str::to_owned).expect("faults");
-        assert_eq!(both.violations()[1].description, "wanted `(` (at position 6)");
-        assert_eq!((both.code(), both.violations()[1].code.as_ref()), (Code::ValidationFailed, "invalid_filter"));
+        faults.add(field, "invalid", "is wrong");
+        faults
+    }
+
+    fn told(found: &Faults, answered: Error) -> String {
+        found.told(answered.into(), str::to_owned).message().to_owned()
+    }
+
+    #[test]
+    fn what_broke_off_comes_before_faults_and_those_of_a_request_before_those_of_a_line() {
+        let found = Faults::default();
+        assert!(found.instead(&HeaderMap::new(), str::to_owned).is_none() && !found.has_faults());
+        found.end_at(3, Some(4), faults("line"));
+        assert_eq!(told(&found, Form::refusal()), "line: line 4: is wrong");
+        assert!(found.form().ends_at(3) && !found.form().is_spoilt(), "what came before the line is done");
+        assert_eq!(told(&found, Error::unavailable("away")), "away");
+        found.keep(&faults("head"));
+        assert_eq!(told(&found, Form::refusal()), "head: is wrong");
+        assert!(found.has_faults() && found.form().is_spoilt());
+        let _ = found.end(Error::new(Code::PayloadTooLarge, "too large"));
+        assert_eq!(told(&found, Form::refusal()), "too large");
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_read_is_a_fault_among_others() {
+        let found = Faults::default();
+        found.keep(&faults("If-Match"));
+        assert_eq!(found.end(Error::invalid("body", "invalid_json", "is no JSON")).message(), Form::refusal().message());
+        assert_eq!(told(&found, Error::invalid("other", "invalid", "x")), "The request has 3 faults.");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::error::Error;
+use crate::error::Violations;
 
 /// The metadata by which a service sets the HTTP status of a success: 200, 201, 202 or 204.
 const HTTP_CODE: &str = "x-http-code";
@@ -42,18 +42,19 @@ const KEPT_BACK: [&str; 10] = [
     HTTP_CODE,
 ];
 
-/// The metadata of a call.
-pub fn to_metadata(headers: &HeaderMap) -> Result<HeaderMap, Error> {
+/// The metadata of a call, and what is wrong with the headers.
+pub fn to_metadata(headers: &HeaderMap) -> (HeaderMap, Violations) {
     let mut metadata = HeaderMap::with_capacity(headers.len());
     for name in PASSED_ON {
         for value in headers.get_all(name) {
             metadata.append(HeaderName::from_static(name), value.clone());
         }
     }
-    if let Some(timeout) = timeout(headers)? {
+    let mut faults = Violations::new();
+    if let Some(timeout) = timeout(headers, &mut faults) {
         metadata.insert("grpc-timeout", timeout);
     }
-    Ok(metadata)
+    (metadata, faults)
 }
 
 /// The headers of an answer, and the HTTP status that the service asks for. Services know the paths of the API; callers find it below
@@ -82,25 +83,45 @@ pub fn of_stream(metadata: &HeaderMap, base_path: &str) -> (HeaderMap, StatusCod
     (headers, status.unwrap_or(StatusCode::OK))
 }
 
-/// The deadline of the caller, in the form of gRPC.
-fn timeout(headers: &HeaderMap) -> Result<Option<HeaderValue>, Error> {
-    if let Some(given) = headers.get("x-request-timeout") {
-        let seconds = given.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(|seconds: &f64| *seconds > 0.0);
-        let Some(timeout) = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) else {
-            return Err(Error::invalid("X-Request-Timeout", "invalid", "must be a number of seconds above 0, such as `2.5`"));
-        };
-        // At most eight digits: milliseconds last for more than a day, seconds for three years.
-        let text = match timeout.as_millis().max(1) {
-            millis @ ..=99_999_999 => format!("{millis}m"),
-            millis => format!("{}S", (millis / 1000).min(99_999_999)),
-        };
-        return Ok(Some(HeaderValue::try_from(text).expect("digits and a letter are fit for a header")));
+/// The deadline of the caller, in the form of gRPC: `X-Request-Timeout`, or else `Grpc-Timeout`.
+fn timeout(headers: &HeaderMap, faults: &mut Violations) -> Option<HeaderValue> {
+    let in_seconds = only(headers, "x-request-timeout", "X-Request-Timeout", faults).map(|given| {
+        let timeout = in_seconds(given);
+        if timeout.is_none() {
+            faults.add("X-Request-Timeout", "invalid", "must be a number of seconds above 0, such as `2.5`");
+        }
+        timeout
+    });
+    let in_units = only(headers, "grpc-timeout", "Grpc-Timeout", faults).map(|given| {
+        let is_one = is_grpc_timeout(given.as_bytes());
+        if !is_one {
+            faults.add("Grpc-Timeout", "invalid", "must be 1 to 8 digits and one of the units H, M, S, m, u, n");
+        }
+        is_one.then(|| given.clone())
+    });
+    in_seconds.or(in_units).flatten()
+}
+
+/// The value of a header that may be given once.
+fn only<'h>(headers: &'h HeaderMap, name: &str, told: &str, faults: &mut Violations) -> Option<&'h HeaderValue> {
+    let mut given = headers.get_all(name).iter();
+    let first = given.next();
+    if given.next().is_some() {
+        faults.add(told, "duplicate", "is given twice");
+        return None;
     }
-    match headers.get("grpc-timeout") {
-        None => Ok(None),
-        Some(given) if is_grpc_timeout(given.as_bytes()) => Ok(Some(given.clone())),
-        Some(_) => Err(Error::invalid("Grpc-Timeout", "invalid", "must be 1 to 8 digits and one of the units H, M, S, m, u, n")),
-    }
+    first
+}
+
+fn in_seconds(given: &HeaderValue) -> Option<HeaderValue> {
+    let seconds = given.to_str().ok()?.trim().parse().ok().filter(|seconds: &f64| *seconds > 0.0)?;
+    let timeout = Duration::try_from_secs_f64(seconds).ok()?;
+    // At most eight digits: milliseconds last for more than a day, seconds for three years.
+    let text = match timeout.as_millis().max(1) {
+        millis @ ..=99_999_999 => format!("{millis}m"),
+        millis => format!("{}S", (millis / 1000).min(99_999_999)),
+    };
+    Some(HeaderValue::try_from(text).expect("digits and a letter are fit for a header"))
 }
 
 fn is_grpc_timeout(value: &[u8]) -> bool {
@@ -125,13 +146,16 @@ mod tests {
             ("cookie", "c"),
             ("te", "trailers"),
         ]);
-        assert_eq!(to_metadata(&given).unwrap(), headers(&[("authorization", "Bearer x")]));
+        assert_eq!(to_metadata(&given).0, headers(&[("authorization", "Bearer x")]));
     }
 
     #[test]
     fn a_timeout_is_told_in_the_form_of_grpc() {
         let told = |name, value| {
-            to_metadata(&headers(&[(name, value)])).ok().map(|metadata| metadata["grpc-timeout"].to_str().unwrap().to_owned())
+            let (metadata, faults) = to_metadata(&headers(&[(name, value)]));
+            let told = metadata.get("grpc-timeout").map(|timeout| timeout.to_str().unwrap().to_owned());
+            assert_eq!(told.is_none(), faults.count() == 1, "{name}: {value}");
+            told
         };
         assert_eq!(told("x-request-timeout", "2.5").as_deref(), Some("2500m"));
         assert_eq!(told("x-request-timeout", "0.0001").as_deref(), Some("1m"));
@@ -148,6 +172,8 @@ mod tests {
         ] {
             assert_eq!(told(name, value), None, "{name}: {value}");
         }
+        let faults = |given: &[(&'static str, &'static str)]| to_metadata(&headers(given)).1.count();
+        assert_eq!(faults(&[("x-request-timeout", "0"), ("grpc-timeout", "S")]), 2, "one hides no other");
     }
 
     #[test]

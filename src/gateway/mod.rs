@@ -19,6 +19,7 @@ mod faults;
 mod head;
 mod headers;
 mod json;
+mod messages;
 mod opaque;
 pub mod openapi;
 mod pages;

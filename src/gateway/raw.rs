@@ -34,7 +34,7 @@ pub fn fill(binding: &Binding, message: &mut DynamicMessage, content_type: &str,
 }
 
 /// The messages of a streamed request: one for each piece of the body as it comes, and at least one, which has what path and query say.
-pub fn messages(target: Target, content_type: String, body: Body) -> impl Stream<Item = Result<DynamicMessage, Status>> + Send {
+pub fn messages(target: Target, content_type: String, body: Body) -> impl Stream<Item = Result<DynamicMessage, Error>> + Send {
     let state = Some((target, content_type, body, true));
     stream::unfold(state, |state| async move {
         let (target, content_type, mut body, first) = state?;
@@ -47,7 +47,7 @@ pub fn messages(target: Target, content_type: String, body: Body) -> impl Stream
                 },
                 Some(Err(error)) => {
                     let error = Error::invalid("body", "incomplete", "could not be read to its end").caused_by(error);
-                    return Some((Err(error.into()), None));
+                    return Some((Err(error), None));
                 }
                 None if first => break Bytes::new(),
                 None => return None,
@@ -55,7 +55,7 @@ pub fn messages(target: Target, content_type: String, body: Body) -> impl Stream
         };
         match target.message_of_bytes(&content_type, data) {
             Ok(message) => Some((Ok(message), Some((target, content_type, body, false)))),
-            Err(error) => Some((Err(error.into()), None)),
+            Err(error) => Some((Err(error), None)),
         }
     })
 }

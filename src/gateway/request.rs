@@ -8,7 +8,7 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
-use super::json::{Cardinality, Decoder, Fault, FieldPath, Shape, from_text};
+use super::json::{Cardinality, Decoder, Fault, FieldPath, Shape, from_text, with_readable_numbers};
 use super::percent::{Place, decode};
 use super::{plus, raw};
 use crate::error::{Error, Violation, Violations, cut, nearest};
@@ -41,6 +41,22 @@ impl Target {
         Ok((message, violations))
     }
 
+    /// What is wrong with a request before its body is read.
+    pub fn faults(&self) -> Violations {
+        let mut violations = Violations::new();
+        self.read_target(&mut DynamicMessage::new(self.binding.rpc.input().clone()), &mut violations);
+        violations
+    }
+
+    /// Says which line of the body a message is from.
+    pub fn set_line(&self, message: &mut DynamicMessage, number: u64) {
+        let rpc = &self.binding.rpc;
+        if let Some(place) = self.binding.line {
+            message
+                .set_field(&rpc.schema.message(rpc.input).fields[place].descriptor, Value::I64(i64::try_from(number).unwrap_or(i64::MAX)));
+        }
+    }
+
     /// Makes the request message with a body that is a `google.api.HttpBody`.
     pub fn message_of_bytes(&self, content_type: &str, data: Bytes) -> Result<DynamicMessage, Error> {
         let mut message = DynamicMessage::new(self.binding.rpc.input().clone());
@@ -64,7 +80,7 @@ impl Target {
             violations.add("body", "invalid_json", fault);
             return Ok(None);
         }
-        let body = body.trim_ascii();
+        let body = &*with_readable_numbers(body.trim_ascii());
         let rpc = &self.binding.rpc;
         let schema = &*rpc.schema;
         if body.is_empty() {

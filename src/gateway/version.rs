@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use prost_reflect::DynamicMessage;
 
 use super::binding::Binding;
-use crate::error::Error;
+use crate::error::Violations;
 
 /// What a request demands of the version of its resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,36 +20,40 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Reads the conditions of a request.
-    pub fn of(method: &Method, headers: &HeaderMap, binding: &Binding) -> Result<Conditions, Error> {
-        let (matches, none) = (header::IF_MATCH, header::IF_NONE_MATCH);
-        if !headers.contains_key(&matches) && !headers.contains_key(&none) {
-            return Ok(Conditions::default());
-        }
-        let mut expected = None;
-        let asked = headers.contains_key(&matches);
-        match listed(headers, matches).as_slice() {
-            // Who sends one without a tag means some version, and not any.
-            [] if asked && binding.expected_version.is_some() => return Err(Error::invalid("If-Match", "invalid", WANTED)),
-            [] => {}
-            [_] | [_, ..] if binding.expected_version.is_none() => {
-                return Err(Error::invalid("If-Match", "unsupported", "cannot be kept here: this request expects no version"));
+    /// Reads the conditions of a request, and tells what is wrong with them.
+    pub fn of(method: &Method, headers: &HeaderMap, binding: &Binding) -> (Conditions, Violations) {
+        let mut faults = Violations::new();
+        let expected = match expected(headers, binding) {
+            Ok(expected) => expected,
+            Err((code, description)) => {
+                faults.add("If-Match", code, description);
+                None
             }
-            [any] if any == "*" => {}
-            [tag] => expected = Some(version(tag).ok_or_else(|| Error::invalid("If-Match", "invalid", WANTED))?),
-            _ => return Err(Error::invalid("If-Match", "invalid", WANTED)),
-        }
-        let known = listed(headers, none);
+        };
+        let known = listed(headers, header::IF_NONE_MATCH);
         if !known.is_empty() && !matches!(*method, Method::GET | Method::HEAD) {
-            return Err(Error::invalid("If-None-Match", "unsupported", "can be kept only where something is read"));
+            faults.add("If-None-Match", "unsupported", "can be kept only where something is read");
         }
-        Ok(Conditions { expected, known })
+        (Conditions { expected, known }, faults)
     }
 
     /// Whether the caller has what this tag names, compared as RFC 9110 has it for reading: a weak tag is as good as a strong one.
     pub fn has(&self, tag: &HeaderValue) -> bool {
         let tag = tag.to_str().unwrap_or_default();
         self.known.iter().any(|known| known == "*" || known.trim_start_matches("W/") == tag.trim_start_matches("W/"))
+    }
+}
+
+/// The version that `If-Match` asks for, or what is wrong with it.
+fn expected(headers: &HeaderMap, binding: &Binding) -> Result<Option<i64>, (&'static str, &'static str)> {
+    match listed(headers, header::IF_MATCH).as_slice() {
+        // Who sends one without a tag means some version, and not any.
+        [] if headers.contains_key(header::IF_MATCH) && binding.expected_version.is_some() => Err(("invalid", WANTED)),
+        [] => Ok(None),
+        _ if binding.expected_version.is_none() => Err(("unsupported", "cannot be kept here: this request expects no version")),
+        [any] if any == "*" => Ok(None),
+        [tag] => version(tag).map(Some).ok_or(("invalid", WANTED)),
+        _ => Err(("invalid", WANTED)),
     }
 }
 

@@ -54,5 +54,16 @@ pub static HEADER_BYTES: Limit = Limit {
     past: "`headers_too_large` (431)",
 };
 
+/// How many headers whose names end in `-version` a page of another origin may be allowed to send.
+pub const MAX_VERSION_HEADERS: usize = 8;
+
+/// Headers of other versions.
+pub static VERSION_HEADERS: Limit = Limit {
+    name: "version_headers",
+    bounds: "Headers named `…-Version` that we do not know and that a page of an allowed origin may send, each with a name of at most 64 characters",
+    value: Value::Fixed(MAX_VERSION_HEADERS as u64, "headers"),
+    past: "The preflight does not allow further ones, and the browser does not call",
+};
+
 /// All of them.
-pub const ALL: &[&Limit] = &[&ECHO, &FAILURE_MESSAGE, &URI_BYTES, &HEADERS, &HEADER_BYTES];
+pub const ALL: &[&Limit] = &[&ECHO, &FAILURE_MESSAGE, &URI_BYTES, &HEADERS, &HEADER_BYTES, &VERSION_HEADERS];

@@ -80,7 +80,19 @@ pub static HEAD_BYTES: Limit = Limit {
     name: "head_bytes",
     bounds: "Bytes of the request line and the headers of a request",
     value: Value::Fixed(HEAD_BYTES_AT_MOST as u64, "bytes"),
-    past: "`headers_too_large` (431) or `uri_too_long` (414), and the connection is closed; over HTTP/2 a 431 without a body, from the library",
+    past: "`headers_too_large` (431) or `uri_too_long` (414), and the connection is closed; over HTTP/2 `header_list` holds in its place",
+};
+
+/// How large the headers of an HTTP/2 request may be, each with 32 bytes more than it has (RFC 9113, section 6.5.2): above what is taken, so that what is
+/// too large is refused with a reason. Memory that nobody with a key has asked for is measured by it, so it is no larger.
+pub const HEADER_LIST_BYTES_AT_MOST: u32 = 96 * 1024;
+
+/// The headers of an HTTP/2 request.
+pub static HEADER_LIST: Limit = Limit {
+    name: "header_list",
+    bounds: "Bytes of the headers of an HTTP/2 request as its library counts them, the path among them; what is below and past `uri_bytes`, `headers` or `header_bytes` is refused by those",
+    value: Value::Fixed(HEADER_LIST_BYTES_AT_MOST as u64, "bytes"),
+    past: "a 431 without a body and a request id, from the library, which does not count it",
 };
 
 /// How many streams that were canceled before the service took them up a connection may have.
@@ -245,6 +257,7 @@ pub const ALL: &[&Limit] = &[
     &STREAM_WINDOW,
     &SEND_BUFFER,
     &HEAD_BYTES,
+    &HEADER_LIST,
     &CANCELED_STREAMS,
     &CANCELED_CALLS,
     &STREAM_ERRORS,

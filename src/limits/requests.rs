@@ -45,5 +45,69 @@ pub static ATTRIBUTE_LOOK: Limit = Limit {
     past: "The worker finds out before anything is deleted; a dry run has the warning `unchecked_attribute`, and a list has no warning",
 };
 
+/// How many entities are looked through at once for the attributes of a filter, and for names that may have been meant.
+pub const ATTRIBUTE_WALK: i64 = 50_000;
+/// How many entities, each with other names than the others, tell the names that may have been meant.
+pub const SUGGESTING_ENTITIES: i64 = 200;
+/// How many names are kept of what those have.
+pub const SUGGESTED_NAMES: usize = 5_000;
+
+/// Entities that are looked through for names.
+pub static ATTRIBUTE_NAMES_WALK: Limit = Limit {
+    name: "attribute_names_walk",
+    bounds: "Entities, from the first that the filter is about, that are looked through for attributes which may have been meant by one that no entity has",
+    value: Value::Fixed(ATTRIBUTE_WALK as u64, "entities"),
+    past: "What entities behind them have is not suggested",
+};
+
+/// Entities that tell names.
+pub static ATTRIBUTE_NAMES_ENTITIES: Limit = Limit {
+    name: "attribute_names_entities",
+    bounds: "Entities among those, each with other names at its top than the others and of at most 16 KiB, whose attributes are read for it",
+    value: Value::Fixed(SUGGESTING_ENTITIES as u64, "entities"),
+    past: "What others have is not suggested",
+};
+
+/// Names that are kept.
+pub static ATTRIBUTE_NAMES: Limit = Limit {
+    name: "attribute_names",
+    bounds: "Names of attributes, with their paths, that are kept of those",
+    value: Value::Fixed(SUGGESTED_NAMES as u64, "names"),
+    past: "Further ones are not suggested",
+};
+
+/// How many ids of each list of a bulk delete are shown, such as those of no entity.
+pub const LISTED_IDS: i64 = 100;
+
+/// Ids of lists that are shown.
+pub static IDS_SHOWN: Limit = Limit {
+    name: "ids_shown",
+    bounds: "Ids of each list of a bulk delete that its task, its preview and its refusal show: those that are spared, and those of no entity",
+    value: Value::Fixed(LISTED_IDS as u64, "ids"),
+    past: "The first in their order are shown; a count tells how many there are",
+};
+
+/// How many refused entities of an import have a result.
+pub const MAX_IMPORT_FAILURES: usize = 10_000;
+
+/// The results of refused entities of an import.
+pub static IMPORT_FAILURES: Limit = Limit {
+    name: "import_failures",
+    bounds: "Entities of an import that were refused and have a result that says why",
+    value: Value::Fixed(MAX_IMPORT_FAILURES as u64, "results"),
+    past: "Those refused behind them have none; `failures_left_out` of the summary says how many",
+};
+
 /// All of them.
-pub const ALL: &[&Limit] = &[&CALLS, &CALL_RATE, &MESSAGE_BYTES, &CALL_TIME, &ATTRIBUTE_LOOK];
+pub const ALL: &[&Limit] = &[
+    &CALLS,
+    &CALL_RATE,
+    &MESSAGE_BYTES,
+    &CALL_TIME,
+    &ATTRIBUTE_LOOK,
+    &ATTRIBUTE_NAMES_WALK,
+    &ATTRIBUTE_NAMES_ENTITIES,
+    &ATTRIBUTE_NAMES,
+    &IDS_SHOWN,
+    &IMPORT_FAILURES,
+];

@@ -11,6 +11,7 @@ use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use super::guard;
+use crate::error::{Error, Form};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -51,12 +52,17 @@ impl<U: Message + Default + Name> Decoder for BoundedDecoder<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let chunk = buffer.chunk();
-        if chunk.len() == buffer.remaining() {
-            guard::check(&U::full_name(), chunk)?;
-        } else {
+        if chunk.len() != buffer.remaining() {
             return Err(Status::internal("a message in more than one piece"));
         }
-        self.0.decode(buffer)
+        let Some((shortened, faults)) = guard::shortened(&U::full_name(), chunk) else { return self.0.decode(buffer) };
+        // What is left goes on to the service, which finds what else is wrong, and nothing is done.
+        let (Some(form), Some(shortened)) = (Form::current(), shortened) else { return Err(Error::validation(faults).into()) };
+        let message =
+            U::decode(shortened.as_slice()).map_err(|error| Status::internal(format!("failed to decode Protobuf message: {error}")))?;
+        form.note(&faults);
+        buffer.advance(buffer.remaining());
+        Ok(Some(message))
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
 use super::DESCRIPTOR_SET;
-use crate::error::Error;
+use crate::error::Violations;
 use crate::limits::bodies::{DEFAULT_MAX_ITEMS, MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};
 use crate::limits::thousands;
 
@@ -74,70 +74,115 @@ fn max_items(field: &FieldDescriptor) -> usize {
     declared().unwrap_or_default().max(DEFAULT_MAX_ITEMS)
 }
 
-/// Why a message is not decoded: the path to the list, from its end, and what is wrong with it.
-enum Stop {
-    TooMany(Vec<String>, String),
-    /// prost says what is wrong.
-    Malformed,
+/// What is wrong with the lists of a message of this type, and the message without what they have too much of; nothing where no list is too long.
+/// Messages that are no requests are not looked into. Of one that is malformed nothing is left.
+pub fn shortened(full_name: &str, message: &[u8]) -> Option<(Option<Vec<u8>>, Violations)> {
+    let place = *GUARDS.requests.get(full_name)?;
+    let mut look = Look { listed: 0, kept: None, path: Vec::new(), faults: Violations::new() };
+    let is_malformed = look.walk(place, message).is_err();
+    if look.faults.is_empty() {
+        return None;
+    }
+    if is_malformed {
+        return Some((None, look.faults));
+    }
+    // Few have anything too long, so what is left is written only then.
+    let mut again = Look { listed: 0, kept: Some(Vec::new()), path: Vec::new(), faults: Violations::new() };
+    let left = again.walk(place, message).ok().and(again.kept);
+    Some((left, look.faults))
 }
 
-/// Fails where a list of the message of this type is too long. Messages that are no requests are not looked into.
-pub fn check(full_name: &str, message: &[u8]) -> Result<(), Error> {
-    let Some(place) = GUARDS.requests.get(full_name) else { return Ok(()) };
-    match walk(*place, message, &mut 0) {
-        Ok(()) | Err(Stop::Malformed) => Ok(()),
-        Err(Stop::TooMany(mut path, description)) => {
-            path.reverse();
-            Err(Error::invalid(path.join("."), "too_many", description))
-        }
-    }
+/// A message that prost refuses.
+struct Malformed;
+
+/// A look through a message.
+struct Look {
+    /// How many objects were in lists so far.
+    listed: usize,
+    /// What is left of the message, if that is wanted.
+    kept: Option<Vec<u8>>,
+    /// Where it is.
+    path: Vec<String>,
+    faults: Violations,
 }
 
-fn walk(place: usize, mut rest: &[u8], listed: &mut usize) -> Result<(), Stop> {
-    let fields = &GUARDS.messages[place];
-    if fields.is_empty() {
-        return Ok(());
-    }
-    // No request has more lists in one message.
-    let mut counts = [0_usize; 16];
-    while !rest.is_empty() {
-        let (number, wire_type) = decode_key(&mut rest).map_err(|_| Stop::Malformed)?;
-        let Some(field) = fields.get(&number).filter(|_| wire_type == WireType::LengthDelimited) else {
-            skip_field(wire_type, number, &mut rest, DecodeContext::default()).map_err(|_| Stop::Malformed)?;
-            continue;
-        };
-        let length = decode_varint(&mut rest).ok().and_then(|length| usize::try_from(length).ok()).ok_or(Stop::Malformed)?;
-        let (content, behind) = rest.split_at_checked(length).ok_or(Stop::Malformed)?;
-        rest = behind;
-        let mut index = None;
-        if let Some((max, list)) = field.list {
-            let count = counts.get_mut(list).ok_or(Stop::Malformed)?;
-            index = Some(*count);
-            *count += 1;
-            if *count > max {
-                MESSAGE_ITEMS.reached();
-                return Err(Stop::TooMany(vec![field.name.clone()], format!("must be at most {}", thousands(max))));
-            }
-            *listed += usize::from(field.message.is_some());
-            if *listed > MAX_LISTED_MESSAGES {
-                MESSAGE_LISTED.reached();
-                return Err(Stop::TooMany(
-                    vec![field.name.clone()],
-                    format!("the request has more than {} objects in lists", thousands(MAX_LISTED_MESSAGES)),
-                ));
-            }
+impl Look {
+    fn walk(&mut self, place: usize, message: &[u8]) -> Result<(), Malformed> {
+        let fields = &GUARDS.messages[place];
+        if fields.is_empty() {
+            self.keep(message);
+            return Ok(());
         }
-        if let Some(message) = field.message {
-            walk(message, content, listed).map_err(|stop| match stop {
-                Stop::TooMany(mut path, description) => {
-                    path.push(index.map_or_else(|| field.name.clone(), |index| format!("{}[{index}]", field.name)));
-                    Stop::TooMany(path, description)
+        // No request has more lists in one message.
+        let mut counts = [0_usize; 16];
+        let mut rest = message;
+        while !rest.is_empty() {
+            let start = rest;
+            let (number, wire_type) = decode_key(&mut rest).map_err(|_| Malformed)?;
+            let Some(field) = fields.get(&number).filter(|_| wire_type == WireType::LengthDelimited) else {
+                skip_field(wire_type, number, &mut rest, DecodeContext::default()).map_err(|_| Malformed)?;
+                self.keep(&start[..start.len() - rest.len()]);
+                continue;
+            };
+            let length = decode_varint(&mut rest).ok().and_then(|length| usize::try_from(length).ok()).ok_or(Malformed)?;
+            let (content, behind) = rest.split_at_checked(length).ok_or(Malformed)?;
+            rest = behind;
+            let mut index = None;
+            if let Some((max, list)) = field.list {
+                let count = counts.get_mut(list).ok_or(Malformed)?;
+                index = Some(*count);
+                *count += 1;
+                if *count > max {
+                    if *count == max + 1 {
+                        MESSAGE_ITEMS.reached();
+                        self.fault(field, format!("must be at most {}", thousands(max)));
+                    }
+                    continue;
                 }
-                Stop::Malformed => stop,
-            })?;
+                self.listed += usize::from(field.message.is_some());
+                if field.message.is_some() && self.listed > MAX_LISTED_MESSAGES {
+                    if self.listed == MAX_LISTED_MESSAGES + 1 {
+                        MESSAGE_LISTED.reached();
+                        self.fault(field, format!("the request has more than {} objects in lists", thousands(MAX_LISTED_MESSAGES)));
+                    }
+                    continue;
+                }
+            }
+            match field.message {
+                None => self.keep(&start[..start.len() - rest.len()]),
+                Some(message) => {
+                    self.path.push(index.map_or_else(|| field.name.clone(), |index| format!("{}[{index}]", field.name)));
+                    self.nested(number, message, content)?;
+                    self.path.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn nested(&mut self, number: u32, message: usize, content: &[u8]) -> Result<(), Malformed> {
+        let Some(before) = self.kept.take() else { return self.walk(message, content) };
+        self.kept = Some(Vec::with_capacity(content.len()));
+        self.walk(message, content)?;
+        let inner = self.kept.replace(before).unwrap_or_default();
+        if let Some(kept) = &mut self.kept {
+            encode_key(number, WireType::LengthDelimited, kept);
+            encode_varint(inner.len() as u64, kept);
+            kept.extend_from_slice(&inner);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(bytes);
         }
     }
-    Ok(())
+
+    fn fault(&mut self, field: &Field, description: String) {
+        let within = self.path.iter().flat_map(|name| [name.as_str(), "."]).collect::<String>();
+        self.faults.add(format!("{within}{}", field.name), "too_many", description);
+    }
 }
 
 #[cfg(test)]
@@ -148,8 +193,8 @@ mod tests {
     use crate::proto::v1;
 
     fn fault(name: &str, message: &impl Message) -> Option<(String, String)> {
-        let error = check(name, &message.encode_to_vec()).err()?;
-        Some((error.violations()[0].field.clone(), error.violations()[0].description.clone()))
+        let (_, faults) = shortened(name, &message.encode_to_vec())?;
+        Some((faults.as_slice()[0].field.clone(), faults.as_slice()[0].description.clone()))
     }
 
     fn entity(dependents: usize) -> Option<v1::NewEntity> {
@@ -182,6 +227,31 @@ mod tests {
     fn what_is_no_request_or_no_message_is_left_to_prost() {
         let entities = vec![v1::Entity::default(); 20_000];
         assert_eq!(fault("offboard.v1.ListEntitiesResponse", &v1::ListEntitiesResponse { entities, ..Default::default() }), None);
-        assert!(check("offboard.v1.CreateEntityRequest", b"\x0a\xff").is_ok());
+        assert!(shortened("offboard.v1.CreateEntityRequest", b"\x0a\xff").is_none());
+        let broken =
+            [v1::BatchCreateEntitiesRequest { requests: vec![Default::default(); 10_001] }.encode_to_vec(), vec![0x0a, 0xff]].concat();
+        let (left, faults) = shortened("offboard.v1.BatchCreateEntitiesRequest", &broken).unwrap();
+        assert_eq!((left, faults.count()), (None, 1), "what is malformed behind a list that is too long is not decoded");
+    }
+
+    #[test]
+    fn all_that_is_not_too_much_is_left_with_every_fault() {
+        let new = v1::NewEntity {
+            entity_id: "e".to_owned(),
+            components: vec!["c".to_owned(); 10_003],
+            r#type: "T".to_owned(),
+            ..entity(10_002).unwrap()
+        };
+        let request = v1::BatchCreateEntitiesRequest {
+            requests: vec![v1::CreateEntityRequest { entity: Some(new.clone()) }, v1::CreateEntityRequest { entity: entity(1) }],
+        };
+        let (left, faults) = shortened("offboard.v1.BatchCreateEntitiesRequest", &request.encode_to_vec()).expect("faults");
+        let mut fields: Vec<_> = faults.as_slice().iter().map(|fault| fault.field.as_str()).collect();
+        fields.sort_unstable();
+        assert_eq!(fields, ["requests[0].entity.components", "requests[0].entity.dependents"]);
+        let left = v1::BatchCreateEntitiesRequest::decode(left.expect("a message").as_slice()).expect("a message");
+        let cut = v1::NewEntity { components: vec!["c".to_owned(); 10_000], dependents: vec![v1::NewDependent::default(); 10_000], ..new };
+        assert_eq!(left.requests[0].entity, Some(cut));
+        assert_eq!(left.requests[1], request.requests[1]);
     }
 }

@@ -5,14 +5,15 @@ use axum::body::Body;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
+use crate::limits::answers::{MAX_VERSION_HEADERS, VERSION_HEADERS};
+
 /// What a page may send besides what every page may.
 const REQUEST_HEADERS: &str = "accept, accept-language, api-version, apikey, authorization, baggage, content-encoding, content-type, grpc-timeout, idempotency-key, if-match, \
      if-none-match, last-event-id, traceparent, tracestate, x-grpc-web, x-request-id, x-request-timeout, x-user-agent";
 /// How the names of headers end by which clients of the contracts say which version they speak, such as `Matter-Version`. Those that we do not
 /// know say nothing to us, and a browser that asks for them must not be kept from calling.
 const VERSION: &str = "-version";
-/// How many of those a page may send, and how long their names may be.
-const MAX_VERSIONS: usize = 8;
+/// How long the names of those may be.
 const MAX_NAME: usize = 64;
 /// What a page may read besides what every page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -82,7 +83,11 @@ fn allowed_headers(request: &HeaderMap) -> HeaderValue {
     let names = asked.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase());
     let versions = names.filter(|name| name.ends_with(VERSION) && name.len() <= MAX_NAME && HeaderName::try_from(name).is_ok());
     let mut allowed = REQUEST_HEADERS.to_owned();
-    for name in versions.take(MAX_VERSIONS) {
+    for (place, name) in versions.enumerate() {
+        if place == MAX_VERSION_HEADERS {
+            VERSION_HEADERS.reached();
+            break;
+        }
         allowed.push_str(", ");
         allowed.push_str(&name);
     }
@@ -139,7 +144,7 @@ mod tests {
         assert!(!told.contains(&"x-other".to_owned()));
         let known = allowed("").len();
         let many = (0..50).map(|n| format!("x{n}-version")).collect::<Vec<_>>().join(",");
-        assert_eq!(allowed(&many).len(), known + MAX_VERSIONS);
+        assert_eq!(allowed(&many).len(), known + MAX_VERSION_HEADERS);
         for wrong in ["a b-version", "a;-version", &format!("{}-version", "x".repeat(100))] {
             assert_eq!(allowed(wrong).len(), known, "{wrong}");
         }

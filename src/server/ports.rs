@@ -8,6 +8,7 @@ use super::run::Addresses;
 use crate::error::{Code, Error};
 use crate::gateway;
 use crate::limits::answers::{HEADERS, URI_BYTES};
+use crate::limits::requests::MESSAGE_BYTES;
 
 /// Which listener this is, and where the others are.
 #[derive(Clone, Debug)]
@@ -58,6 +59,14 @@ impl Port {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
                 HEADERS.reached();
                 gateway::headers_too_large()
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                MESSAGE_BYTES.reached();
+                Error::new(Code::PayloadTooLarge, "The body is longer, by its `Content-Length`, than any that is taken.")
+            }
+            _ if unreadable.is_length => {
+                let description = "must be a number of bytes, in digits alone, and given once";
+                Error::invalid("Content-Length", "invalid", description)
             }
             _ if unreadable.is_tls => {
                 let message = format!("{} It speaks no TLS: use `http`, or the address of what speaks TLS before it.", self.sentence);
@@ -113,10 +122,13 @@ mod tests {
     #[test]
     fn each_protocol_is_refused_in_its_words() {
         let port = Port::rest(&addresses(true, true));
-        let code = |status, is_tls| port.unreadable(&Unreadable { status, is_tls }).code();
+        let code = |status, is_tls| port.unreadable(&Unreadable { status, is_length: false, is_tls }).code();
+        let length = |status| port.unreadable(&Unreadable { status, is_length: true, is_tls: false });
+        assert_eq!(length(StatusCode::PAYLOAD_TOO_LARGE).code(), Code::PayloadTooLarge);
+        assert_eq!(length(StatusCode::BAD_REQUEST).violations()[0].field, "Content-Length");
         assert_eq!(code(StatusCode::URI_TOO_LONG, false), Code::UriTooLong);
         assert_eq!(code(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, false), Code::HeadersTooLarge);
-        let tls = port.unreadable(&Unreadable { status: StatusCode::BAD_REQUEST, is_tls: true });
+        let tls = port.unreadable(&Unreadable { status: StatusCode::BAD_REQUEST, is_length: false, is_tls: true });
         assert!(tls.message().contains("no TLS"), "{tls}");
         let request = |version, method| Request::builder().version(version).method(method).body(()).unwrap();
         assert_eq!(port.misdirected(&request(Version::HTTP_2, Method::POST)).code(), Code::UnsupportedMediaType);

@@ -157,10 +157,10 @@ pub fn layers(
         .layer(AroundLayer(limits.calls.clone()))
         .layer(AroundLayer(Version))
         .layer(AroundLayer(Authorize))
-        .layer(AroundLayer(share(limits, methods)))
+        .layer(AroundLayer(share(limits, methods.clone())))
         .layer(AroundLayer(Idempotency::new(limits.kept)))
         .layer(AroundLayer(Bodies::new(limits.bodies.clone(), limits.message_bytes)))
-        .layer(AroundLayer(Forms))
+        .layer(AroundLayer(Forms::new(methods)))
         .into_inner();
     layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes.prepare()).map_err(BoxError::from)))
 }

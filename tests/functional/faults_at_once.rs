@@ -26,7 +26,11 @@ impl Rest {
 
     /// The faults of a request that is refused, as `field code`.
     async fn faults(&self, method: &str, path: &str, body: &str) -> Vec<String> {
-        let reply = self.send(method, path, &[], body).await;
+        self.faults_with(method, path, &[], body).await
+    }
+
+    async fn faults_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<String> {
+        let reply = self.send(method, path, headers, body).await;
         assert_eq!(
             (reply.status, reply.json()["code"].as_str()),
             (400, Some("validation_failed")),
@@ -46,6 +50,9 @@ impl Rest {
 async fn faults_of_the_form_hide_none_of_the_service() {
     let rest = Rest::start().await;
     let large = format!(r#"{{"entity_id":"a b","type":"T","attributes":{{"x":"{}"}}}}"#, "y".repeat(1 << 20));
+    let digits = "7".repeat(5_000);
+    let long_number = format!(r#"{{"entity_id":"a b","type":"T","attributes":{{"x":{digits},"y":[-{digits}.5]}}}}"#);
+    let long_version = format!(r#"{{"nome":1,"expected_version":{digits}}}"#);
     let batch = r#"{"requests":[7,{"entity":{"entity_id":"ok","type":"T"}},{"entity":{"entity_id":"a b"}}]}"#;
     for (method, path, body, expected) in [
         (
@@ -61,6 +68,18 @@ async fn faults_of_the_form_hide_none_of_the_service() {
             vec!["name invalid_type", "portfolio_id invalid", "x unknown_parameter"],
         ),
         ("POST", "/v1/entities", large.as_str(), vec!["attributes too_long", "entity_id invalid"]),
+        (
+            "POST",
+            "/v1/entities",
+            long_number.as_str(),
+            vec!["attributes.x out_of_range", "attributes.y[0] out_of_range", "entity_id invalid"],
+        ),
+        (
+            "PATCH",
+            "/v1/portfolios/a%20b",
+            long_version.as_str(),
+            vec!["expected_version out_of_range", "nome unknown_field", "portfolio_id invalid"],
+        ),
         (
             "POST",
             "/v1/entities:batchCreate",
@@ -170,5 +189,111 @@ scenario! {
             fields.sort_unstable();
             assert_eq!((both.code.as_str(), fields), ("validation_failed", vec![("filter", "invalid_filter"), ("page_size", "out_of_range")]), "{method}");
         }
+    }
+
+    async fn faults_of_headers_hide_none_and_are_hidden_by_none(world: &World) {
+        let long = "k".repeat(300);
+        let headers = [("api-version", "2019-01-01"), ("idempotency-key", long.as_str()), ("grpc-timeout", "soon")];
+        let of_headers = ["Api-Version unknown_version", "Grpc-Timeout invalid", "Idempotency-Key invalid"];
+        for (method, request, own) in [
+            ("PortfolioService/CreatePortfolio", json!({"portfolio_id": "a b", "name": "n"}), vec!["portfolio_id invalid"]),
+            ("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "n"}), vec![]),
+            ("PortfolioService/ListPortfolios", json!({"filter": "equals("}), vec!["filter invalid_filter"]),
+            ("PortfolioService/GetPortfolio", json!({"portfolio_id": "nowhere"}), vec![]),
+            ("EventService/WatchEvents", json!({"cursor": "none"}), vec!["cursor invalid"]),
+            ("BulkDeleteService/StartBulkDelete", json!({"spec": {"match_all": true}, "expected_count": -1}), vec!["expected_count out_of_range"]),
+        ] {
+            let refused = match method {
+                "EventService/WatchEvents" => world.client.stream(method, request, &headers).await.err(),
+                _ => world.client.call_with(method, request, &headers).await.err(),
+            };
+            let refused = refused.unwrap_or_else(|| panic!("{method} is done"));
+            // The one spelling is that of members, and not of headers.
+            let plain = |field: &str| field.to_ascii_lowercase().replace('_', "");
+            let mut told: Vec<_> = refused.faults.iter().map(|fault| format!("{} {}", plain(&fault.field), fault.code)).collect();
+            told.sort_unstable();
+            let mut expected: Vec<_> = of_headers.iter().chain(&own).filter_map(|fault| fault.split_once(' ')).map(|(field, code)| format!("{} {code}", plain(field))).collect();
+            expected.sort_unstable();
+            assert_eq!((refused.code.as_str(), told), ("validation_failed", expected), "{method}");
+            assert!(refused.header("api-version").is_some(), "{method}");
+        }
+        let stream = world.client.import_requests(&[json!({"entity": {"entity_id": "e", "type": "T"}})], "", &headers).await.unwrap_err();
+        assert_eq!(stream.faults.len(), 3, "{stream:?}");
+        for table in ["entity", "portfolio", "bulk_delete", "idempotency_key"] {
+            assert_eq!(world.database.count(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
+        }
+        let stranger = world.client.with_secret("nothing").call_with("PortfolioService/ListPortfolios", json!({}), &headers).await.unwrap_err();
+        assert_eq!(stranger.code, "invalid_credentials", "who calls comes first");
+        let reader = world.client("acme", "test", &["portfolios:read"]);
+        let refused = reader.call_with("PortfolioService/CreatePortfolio", json!({"portfolio_id": "a b"}), &headers).await.unwrap_err();
+        assert_eq!(refused.code, "permission_denied");
+    }
+
+    async fn a_list_that_is_too_long_hides_no_fault(world: &World) {
+        let entity = json!({"entity_id": "a b", "type": "T", "components": vec!["c"; 10_001], "dependents": vec![json!({}); 10_001]});
+        let refused = world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap_err();
+        let told = |field: &str, code: &str| refused.faults.iter().any(|fault| fault.field.ends_with(field) && fault.code == code);
+        assert!(told("components", "too_many") && told("dependents", "too_many") && told("entity_id", "invalid"), "{refused:?}");
+        assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
+    }
+
+    async fn what_query_and_body_say_must_agree(world: &World) {
+        world.entities(&["e"]).await;
+        for (name, one, other) in [
+            ("allow_missing_excludes", json!(false), json!(true)),
+            ("allow_unknown_attributes", json!(true), json!(false)),
+            ("max_objects", json!(1), json!(2)),
+            ("preview_token", json!("a"), json!("b")),
+        ] {
+            let request = |of_request: &Value, of_body: &Value| {
+                let mut request = json!({"spec": {"objects": {"entity_type": "Nothing"}}, "dry_run": true});
+                request[name] = of_request.clone();
+                request["spec"][name] = of_body.clone();
+                request
+            };
+            let refused = world.call("BulkDeleteService/StartBulkDelete", request(&one, &other)).await.unwrap_err();
+            let conflicts: Vec<_> = refused.faults.iter().filter(|fault| fault.code == "conflict" && fault.field.ends_with(name)).collect();
+            assert_eq!(conflicts.len(), 1, "{refused:?}");
+            if name != "preview_token" {
+                let said = &conflicts[0].description;
+                assert!(said.contains(&format!("`{one}`")) && said.contains(&format!("`{other}`")), "{said}");
+                world.call("BulkDeleteService/StartBulkDelete", request(&one, &one)).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_fault_of_headers_query_and_body_is_told_together() {
+    let rest = Rest::start().await;
+    let bad = &[("if-match", "x"), ("if-none-match", "*"), ("x-request-timeout", "0"), ("grpc-timeout", "1"), ("idempotency-key", "")];
+    let of_headers =
+        ["Grpc-Timeout invalid", "Idempotency-Key invalid", "If-Match invalid", "If-None-Match unsupported", "X-Request-Timeout invalid"];
+    let both = |own: &[&'static str]| [&of_headers[..], own].concat();
+    for (method, path, body, expected) in [
+        ("PATCH", "/v1/portfolios/p?x=1", r#"{"name":"n","nome":1}"#, both(&["nome unknown_field", "x unknown_parameter"])),
+        ("PATCH", "/v1/portfolios/p", "{", both(&["body invalid_json"])),
+        ("PATCH", "/v1/entities/a%20b", r#"{"attributes":7}"#, both(&["attributes invalid_type", "entity_id invalid"])),
+    ] {
+        assert_eq!(rest.faults_with(method, path, bad, body).await, expected, "{method} {path}");
+    }
+    let twice = &[("api-version", "2026-11-01"), ("api-version", "2026-11-01"), ("idempotency-key", "a"), ("idempotency-key", "a")];
+    let told = rest.faults_with("POST", "/v1/portfolios?x=1", twice, "{}").await;
+    assert_eq!(told[..2], ["Api-Version duplicate", "Idempotency-Key duplicate"], "{told:?}");
+    // The head of a stream is told before its lines are read.
+    let told = rest
+        .faults_with("POST", "/v1/entities:import?zz=1", &[("x-request-timeout", "0"), ("content-type", "application/x-ndjson")], "{\n")
+        .await;
+    assert_eq!(told, ["X-Request-Timeout invalid", "zz unknown_parameter"]);
+    // What cannot be told with the rest comes first.
+    for (method, path, headers, body, status) in [
+        ("POST", "/v1/nothing", &[("api-version", "1")][..], "", 404),
+        ("PUT", "/v1/portfolios", &[("api-version", "1")], "", 405),
+        ("POST", "/v1/portfolios", &[("if-match", "x"), ("content-encoding", "br")], "{}", 415),
+        ("POST", "/v1/portfolios", &[("if-match", "x"), ("apikey", "other")], "{}", 401),
+        ("POST", "/v1/portfolios", &[("if-match", "x")], &"x".repeat(5 << 20), 413),
+    ] {
+        let reply = rest.send(method, path, headers, body).await;
+        assert_eq!(reply.status, status, "{method} {path}: {}", reply.text());
     }
 }

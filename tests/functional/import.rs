@@ -172,8 +172,29 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     assert_eq!(good.header("content-type"), Some("application/x-ndjson"));
     let lines: Vec<Value> = good.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((good.status, lines.len()), (200, 3), "{}", good.text());
-    assert_eq!(lines[1], json!({"result": {"line": 2, "entity_id": "b", "outcome": "created", "error": null}, "summary": null}));
-    assert_eq!(lines[2], json!({"result": null, "summary": {"received": 2, "created": 2, "existing": 0, "failed": 0}}));
+    // They have numbers all the same.
+    assert_eq!((&lines[0]["result"]["line"], &lines[0]["result"]["entity_id"]), (&json!(2), &json!("a")));
+    assert_eq!(lines[1], json!({"result": {"line": 4, "entity_id": "b", "outcome": "created", "error": null}, "summary": null}));
+    let summary = json!({"received": 2, "created": 2, "existing": 0, "failed": 0, "failures_left_out": 0});
+    assert_eq!(lines[2], json!({"result": null, "summary": summary}));
+    // A line with a fault of form has those that the service finds as well.
+    let faults = |reply: &Reply| {
+        let document = reply.json();
+        let faults = document["errors"].as_array().unwrap().iter();
+        faults
+            .map(|fault| (fault["field"].as_str().unwrap().to_owned(), fault["description"].as_str().unwrap()[..8].to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let both =
+        send("{\"entity_id\":\"c\",\"type\":\"T\"}\n\n{\"entity_id\":\"a b\",\"typo\":\"T\"}\n{\"entity_id\":\"d\",\"type\":\"T\"}\n")
+            .await;
+    let expected = ["typo", "entity_id", "type"].map(|field| (field.to_owned(), "line 3: ".to_owned()));
+    assert_eq!((both.status, faults(&both)), (400, expected.to_vec()), "{}", both.text());
+    assert_eq!(world.database.text("SELECT string_agg(id, ',' ORDER BY id) FROM entity").as_deref(), Some("a,b"), "nothing behind it");
+    let query = http(world.server.addresses.http, "POST", "/v1/entities:import?zz=1&line=7", &headers, "{\n").await;
+    let told: Vec<_> = query.json()["errors"].as_array().unwrap().iter().map(|fault| fault["field"].clone()).collect();
+    assert_eq!((query.status, told), (400, vec![json!("zz"), json!("line")]), "{}", query.text());
+    assert!(!query.text().contains("line 1"), "{}", query.text());
 
     // Behind the first results a fault is a last line.
     let mut long: String = (0..1000).map(|n| format!("{{\"entity_id\":\"n{n}\",\"type\":\"T\"}}\n")).collect();
@@ -186,18 +207,59 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     let told = text.lines().filter(|line| line.contains("\"created\"")).count();
     assert_eq!(world.database.count("SELECT count(*) FROM entity WHERE id LIKE 'n%'"), told as i64, "what is told is stored");
     assert_eq!(told, 1000);
+
+    // Past a number of failures the rest is only counted.
+    let many = http(world.server.addresses.http, "POST", "/v1/entities:import?failures_only=true", &headers, "{}\n".repeat(10_003)).await;
+    let text = many.text();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let summary = json!({"received": 10_003, "created": 0, "existing": 0, "failed": 10_003, "failures_left_out": 3});
+    assert_eq!((text.lines().count(), &last["summary"]), (10_001, &summary));
+}
+
+#[tokio::test]
+async fn a_message_whose_lists_are_too_long_is_a_line_that_failed() {
+    let world = World::start(Door::Grpc).await;
+    let account = world
+        .client
+        .import_requests(
+            &[
+                json!({"entity": {"entity_id": "good", "type": "T"}, "line": 7}),
+                json!({"entity": {"entity_id": "a b", "components": vec!["c"; 10_001]}, "line": 9}),
+                json!({"entity": {"entity_id": "c", "type": "T"}, "line": -1}),
+                json!({"entity": {"entity_id": "d", "type": "T"}}),
+            ],
+            "",
+            &[],
+        )
+        .await
+        .unwrap()
+        .json;
+    assert_eq!(counts(&account), [4, 2, 0, 2], "{account}");
+    let lines: Vec<_> = account["results"].as_array().unwrap().iter().map(|result| result["line"].clone()).collect();
+    assert_eq!(lines, [7, 9, 3, 4]);
+    let why = account["results"][1]["error"]["message"].as_str().unwrap();
+    assert!(["entity.components must be at most 10,000", "entity.entity_id", "entity.type"].iter().all(|part| why.contains(part)), "{why}");
 }
 
 #[tokio::test]
 async fn the_command_tells_of_bad_lines_and_fails() {
     let world = World::start(Door::Grpc).await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\nnot JSON\n{\"entity_id\":\"b/c\",\"type\":\"T\"}\n").unwrap();
+    let lines = [
+        "",
+        "{\"entity_id\":\"a\",\"type\":\"T\"}",
+        "not JSON",
+        "{\"entity_id\":\"b/c\",\"type\":\"T\"}",
+        "{\"entity_id\":\"d/e\",\"typo\":1}",
+    ];
+    std::fs::write(file.path(), lines.join("\n")).unwrap();
     let path = file.path().to_str().unwrap();
     let server = format!("http://{}", world.server.addresses.grpc);
     let ended = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
-    assert_eq!((ended.code, ended.stdout.trim()), (Some(1), "3 read, 1 created, 0 there before, 2 refused."), "{ended:?}");
-    assert!(ended.stderr.contains("line 2:") && ended.stderr.contains("b/c"), "{}", ended.stderr);
+    assert_eq!((ended.code, ended.stdout.trim()), (Some(1), "4 read, 1 created, 0 there before, 3 refused."), "{ended:?}");
+    for told in ["line 3: ", "line 4 (b/c): ", "line 5: typo is not known here", "; entity_id must", "; type must"] {
+        assert!(ended.stderr.contains(told), "no {told} in {}", ended.stderr);
+    }
 
     let wrong_key = run(&["import", path, "--server", &server, "--key", "sk_test_wrong"]);
     assert_eq!(wrong_key.code, Some(1));

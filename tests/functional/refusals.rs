@@ -88,6 +88,9 @@ async fn every_refusal_over_rest_is_a_problem_with_all_that_answers_tell() {
         ("many headers", request("GET /nothing", &many, ""), 431),
         ("an odd length", request("POST /v1/portfolios", "content-length: -1\r\n", ""), 400),
         ("two lengths", request("POST /v1/portfolios", "content-length: 1\r\ncontent-length: 2\r\n", "a"), 400),
+        ("a length with a sign", request("POST /v1/portfolios", "content-length: +5\r\n", "hello"), 400),
+        ("the largest length", request("POST /v1/portfolios", "content-length: 18446744073709551615\r\n", "a"), 413),
+        ("a larger length", request("POST /v1/portfolios", "content-length: 99999999999999999999\r\n", "a"), 413),
         ("a coding that is none", request("POST /v1/portfolios", "transfer-encoding: identity\r\n", ""), 400),
         ("chunks in HTTP/1.0", b"POST /v1/portfolios HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_vec(), 400),
         ("another version", b"GET / HTTP/3.7\r\nhost: x\r\n\r\n".to_vec(), 400),
@@ -147,6 +150,8 @@ async fn every_refusal_of_the_admin_port_is_a_problem() {
         ("no such method", request("POST /livez", "", ""), 405),
         ("no host", b"GET /livez HTTP/1.1\r\nconnection: close\r\n\r\n".to_vec(), 400),
         ("longer headers", request("GET /livez", &format!("x: {}\r\n", "x".repeat(70_000)), ""), 431),
+        ("the largest length", request("GET /livez", "content-length: 18446744073709551615\r\n", "a"), 413),
+        ("no length", request("GET /livez", "content-length: +5\r\n", "hello"), 400),
         ("no request", b"\x00\x01\x02\x03\r\n\r\n".to_vec(), 400),
     ] {
         assert_problem(what, &exchanged(admin, &bytes).await, status, always);
@@ -177,7 +182,12 @@ async fn every_refusal_over_grpc_tells_what_answers_tell() {
             world.client.call_with("PortfolioService/GetPortfolio", get.clone(), &[("api-version", "1")]).await,
             "validation_failed",
         ),
-        ("long metadata", world.client.call_with("PortfolioService/GetPortfolio", get, &[("x", &long)]).await, "headers_too_large"),
+        ("long metadata", world.client.call_with("PortfolioService/GetPortfolio", get.clone(), &[("x", &long)]).await, "headers_too_large"),
+        (
+            "longer metadata",
+            world.client.call_with("PortfolioService/GetPortfolio", get, &[("x", &long), ("y", &long)]).await,
+            "headers_too_large",
+        ),
     ];
     for (what, refusal, code) in refusals {
         let failure = refusal.expect_err(what);
@@ -186,6 +196,22 @@ async fn every_refusal_over_grpc_tells_what_answers_tell() {
             assert!(failure.header(name).is_some(), "{what}: no {name} in {:?}", failure.headers);
         }
         assert_eq!(failure.request_id.as_deref(), failure.header("x-request-id"), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_is_none_or_too_large_is_refused_at_every_port() {
+    let world = World::start(Door::Grpc).await;
+    let addresses = world.server.addresses;
+    for address in [addresses.http, addresses.admin, addresses.grpc] {
+        for (length, status) in
+            [("18446744073709551615", 413), ("99999999999999999999999", 413), ("+5", 400), ("5, 6", 400), ("5\r\ncontent-length: 6", 400)]
+        {
+            let reply = exchanged(address, &request("POST /livez", &format!("Content-Length: {length}\r\n"), "hello")).await;
+            assert_eq!((reply.status, reply.json()["status"].as_u64()), (status, Some(status.into())), "{length}: {}", reply.text());
+            assert!(status == 413 || reply.text().contains("Content-Length"), "{length}: {}", reply.text());
+            assert_eq!(reply.json()["request_id"].as_str(), reply.header("x-request-id"), "{length}");
+        }
     }
 }
 

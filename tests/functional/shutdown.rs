@@ -49,7 +49,7 @@ impl SlowImport {
 
     async fn send(&self, id: &str) {
         let entity = NewEntity { entity_id: id.to_owned(), r#type: "T".to_owned(), ..Default::default() };
-        self.lines.send(ImportEntitiesRequest { entity: Some(entity), failures_only: true }).await.unwrap();
+        self.lines.send(ImportEntitiesRequest { entity: Some(entity), failures_only: true, line: 0 }).await.unwrap();
     }
 }
 

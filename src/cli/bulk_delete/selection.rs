@@ -101,8 +101,8 @@ impl Selection {
             max_objects: self.max_objects,
             max_objects_per_second: self.max_objects_per_second,
             clean_report_within: report_age.transpose().map_err(Error::internal)?,
-            allow_unknown_attributes: self.allow_unknown_attributes,
-            allow_missing_excludes: self.allow_missing_excludes,
+            allow_unknown_attributes: self.allow_unknown_attributes.then_some(true),
+            allow_missing_excludes: self.allow_missing_excludes.then_some(true),
             preview_token: self.preview_token.unwrap_or_default(),
             ..Default::default()
         })

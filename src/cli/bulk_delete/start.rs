@@ -102,8 +102,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteRequest) -> Option<Error> {
     let is_hard = request.mode() == v1::DeleteMode::Hard;
     let refusals = [
-        (Code::UnknownAttribute, !request.allow_unknown_attributes, "--allow-unknown-attributes"),
-        (Code::MissingExcludes, is_hard && !request.allow_missing_excludes, "--allow-missing-excludes"),
+        (Code::UnknownAttribute, !request.allow_unknown_attributes(), "--allow-unknown-attributes"),
+        (Code::MissingExcludes, is_hard && !request.allow_missing_excludes(), "--allow-missing-excludes"),
     ];
     let (code, flag, warning) = refusals.into_iter().filter(|(_, refused, _)| *refused).find_map(|(code, _, flag)| {
         let warning = preview.warnings.iter().find(|warning| warning.code == code.name())?;
@@ -162,7 +162,7 @@ mod tests {
         assert!(told.message().contains("`Naem`") && told.message().contains("--allow-unknown-attributes"), "{told}");
         assert!(foreseen(&preview("missing_excludes"), &hard).is_some());
         assert!(foreseen(&preview("missing_excludes"), &v1::StartBulkDeleteRequest::default()).is_none());
-        let allowed = v1::StartBulkDeleteRequest { allow_unknown_attributes: true, ..hard };
+        let allowed = v1::StartBulkDeleteRequest { allow_unknown_attributes: Some(true), ..hard };
         assert!(foreseen(&preview("unknown_attribute"), &allowed).is_none() && foreseen(&preview("missing_uris"), &allowed).is_none());
     }
 }

@@ -113,7 +113,8 @@ pub(super) fn number(kind: &Kind, text: &str) -> Result<Value, Fault> {
             },
         },
         _ => {
-            let value = whole(text).ok_or_else(wanted)?;
+            let is_long = || text.len() > 38 && text.strip_prefix('-').unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit());
+            let value = whole(text).or_else(|| is_long().then_some(i128::MAX)).ok_or_else(wanted)?;
             match kind {
                 Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => value.try_into().map(Value::I32).map_err(out_of_range),
                 Kind::Uint32 | Kind::Fixed32 => value.try_into().map(Value::U32).map_err(out_of_range),

@@ -15,7 +15,7 @@ use super::around::{Around, Inner};
 use super::methods::Methods;
 use super::refuse;
 use crate::db::deadline;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Form};
 use crate::limits::requests::CALL_TIME;
 
 /// How much sooner than the caller gives up it is answered, so that the answer still finds it waiting.
@@ -40,10 +40,14 @@ impl Deadline {
 }
 
 impl Around for Deadline {
-    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         let method = self.methods.find(request.uri().path());
         let (streaming, at_most) = (method.is_some_and(|method| method.streaming), method.and_then(|method| method.at_most));
-        let given = match (given(request.headers()), at_most) {
+        let timeout = given(request.headers()).unwrap_or_else(|fault| {
+            Form::of(request.extensions_mut()).note(&fault.into_violations());
+            None
+        });
+        let given = match (timeout, at_most) {
             (Some(given), Some(at_most)) => Some(given.min(at_most)),
             (given, at_most) => given.or(at_most),
         };
@@ -72,9 +76,11 @@ fn exceeded() -> Error {
 }
 
 /// The time that the caller gives, less what the answer takes to it.
-fn given(headers: &HeaderMap) -> Option<Duration> {
-    let given = headers.get("grpc-timeout").and_then(|header| parse(header.to_str().ok()?))?;
-    Some(given - MARGIN.min(given / 10))
+fn given(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    let Some(header) = headers.get("grpc-timeout") else { return Ok(None) };
+    let fault = || Error::invalid("Grpc-Timeout", "invalid", "must be 1 to 8 digits and one of the units H, M, S, m, u, n");
+    let given = header.to_str().ok().and_then(parse).ok_or_else(fault)?;
+    Ok(Some(given - MARGIN.min(given / 10)))
 }
 
 /// The body of an answer, which ends with `deadline_exceeded` when its time has passed.

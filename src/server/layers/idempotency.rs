@@ -11,9 +11,8 @@ use tonic::body::Body;
 use uuid::Uuid;
 
 use super::around::{Around, Inner};
-use super::refuse;
 use crate::access::{Caller, IdempotencyKey, Quota};
-use crate::error::Error;
+use crate::error::{Error, Form};
 
 const HEADER: &str = "idempotency-key";
 
@@ -41,7 +40,10 @@ impl Around for Idempotency {
                 request.extensions_mut().insert(key);
                 inner.call(request).await
             }
-            (Some(_), Err(error)) => Ok(refuse(error)),
+            (Some(_), Err(error)) => {
+                Form::of(request.extensions_mut()).note(&error.into_violations());
+                inner.call(request).await
+            }
             _ => inner.call(request).await,
         }
     }

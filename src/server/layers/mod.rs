@@ -17,7 +17,7 @@
 //! 13. [`share`] refuses what is more than the share of a key or a realm, and says for whom everything further in works;
 //! 14. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
 //! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
-//! 16. [`forms`] has nothing done for a request that could not be read wholly.
+//! 16. [`forms`] has nothing done for a request that could not be read wholly, and tells what those above have found wrong with its headers.
 
 pub mod api_version;
 pub mod around;

@@ -1,4 +1,4 @@
-//! Heads of HTTP/1.1 that say twice how their body ends: by its length and by chunks.
+//! Heads of HTTP/1.1 that say twice how their body ends, by its length and by chunks, or by a length that is none.
 //!
 //! The HTTP library goes by the chunks and takes the length away, so nobody behind it can tell; but who stood before it may have gone by the length,
 //! and then the two disagree on where the next request begins (RFC 9112, section 6.3). Where heads end and bodies begin is not known here, so what
@@ -6,6 +6,17 @@
 
 const LENGTH: &[u8] = b"content-length:";
 const CODING: &[u8] = b"transfer-encoding:";
+/// As much of a line is kept as tells a length from one that is too long to be one.
+const ROOM: usize = 64;
+
+/// What is wrong with a `Content-Length`, which the HTTP library refuses by a status alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LengthFault {
+    /// It is more than any body may have.
+    TooLarge,
+    /// It is none, or there are two that differ.
+    NoLength,
+}
 
 /// Looks through what a connection receives.
 #[derive(Debug, Default)]
@@ -14,6 +25,9 @@ pub struct Heads {
     line: Vec<u8>,
     has_length: bool,
     has_coding: bool,
+    /// The length of the block.
+    length: Option<u64>,
+    fault: Option<LengthFault>,
     /// Lines have ended since the last blank one.
     has_lines: bool,
 }
@@ -25,7 +39,7 @@ impl Heads {
         while !bytes.is_empty() {
             let end = bytes.iter().position(|byte| *byte == b'\n');
             let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-            let room = CODING.len() - self.line.len();
+            let room = ROOM - self.line.len();
             self.line.extend_from_slice(&line[..line.len().min(room)]);
             if end.is_some() {
                 twice |= self.end_of_line();
@@ -40,14 +54,44 @@ impl Heads {
         !self.has_lines && !self.line.is_empty()
     }
 
+    /// What was wrong with a length since [`Heads::forget`] was called last.
+    pub fn length_fault(&self) -> Option<LengthFault> {
+        self.fault
+    }
+
+    /// What came in so far was taken for a request, so that no length in it was a wrong one: what looks so was in a body.
+    pub fn forget(&mut self) {
+        self.fault = None;
+    }
+
+    fn note_length(&mut self) {
+        let value = self.line.get(LENGTH.len()..).unwrap_or_default().trim_ascii();
+        if !value.iter().all(u8::is_ascii_digit) || value.is_empty() {
+            self.fault = Some(LengthFault::NoLength);
+            return;
+        }
+        // The HTTP library has a use of its own for the largest ones. Digits that were not kept are of one that is larger by far.
+        let length = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX);
+        if self.length.is_some_and(|other| other != length) {
+            self.fault = Some(LengthFault::NoLength);
+        } else if length > u64::MAX - 2 {
+            self.fault = Some(LengthFault::TooLarge);
+        }
+        self.length = Some(length);
+    }
+
     fn end_of_line(&mut self) -> bool {
         self.has_lines = !matches!(self.line.as_slice(), b"" | b"\r");
         if !self.has_lines {
-            (self.has_length, self.has_coding) = (false, false);
+            (self.has_length, self.has_coding, self.length) = (false, false, None);
         }
         let is = |name: &[u8]| self.line.get(..name.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(name));
-        self.has_length |= is(LENGTH);
+        let is_length = is(LENGTH);
         self.has_coding |= is(CODING);
+        if is_length {
+            self.has_length = true;
+            self.note_length();
+        }
         self.line.clear();
         self.has_length && self.has_coding
     }
@@ -81,6 +125,27 @@ mod tests {
         for (bytes, is_first) in [("GET /", true), ("x HTTP/1.1\r\n", false), ("host: x\r\n", false), ("\r\n", false), ("GET", true)] {
             heads.say_twice(bytes.as_bytes());
             assert_eq!(heads.are_at_first_line(), is_first, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_none_or_too_large_is_known() {
+        for (lines, fault) in [
+            ("Content-Length: 18446744073709551613", None),
+            ("Content-Length: 18446744073709551615", Some(LengthFault::TooLarge)),
+            ("content-length:99999999999999999999999999999999999999999999999999999999999999999999999", Some(LengthFault::TooLarge)),
+            ("content-length: +5", Some(LengthFault::NoLength)),
+            ("content-length:", Some(LengthFault::NoLength)),
+            ("content-length: 5, 5", Some(LengthFault::NoLength)),
+            ("content-length: 5\r\ncontent-length: 5", None),
+            ("content-length: 5\r\ncontent-length: 6", Some(LengthFault::NoLength)),
+            ("content-length: 5\r\n\r\nhello\r\nPOST / HTTP/1.1\r\ncontent-length: 6", None),
+        ] {
+            let mut heads = Heads::default();
+            heads.say_twice(format!("POST / HTTP/1.1\r\n{lines}\r\n\r\nhello").as_bytes());
+            assert_eq!(heads.length_fault(), fault, "{lines}");
+            heads.forget();
+            assert_eq!(heads.length_fault(), None);
         }
     }
 

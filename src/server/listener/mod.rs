@@ -37,7 +37,8 @@ use crate::limits::Limit;
 use crate::limits::answers::MAX_HEADERS;
 use crate::limits::listeners::{
     ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_AT_MOST, ADMIN_CONNECTIONS_PER_ADDRESS_AT_MOST, CANCELED_STREAMS_AT_MOST, CONNECTIONS,
-    CONNECTIONS_PER_ADDRESS, HEAD_BYTES_AT_MOST, RESERVED_FILES, SEND_BUFFER_BYTES, STREAM_ERRORS_AT_MOST, STREAM_WINDOW_BYTES,
+    CONNECTIONS_PER_ADDRESS, HEAD_BYTES_AT_MOST, HEADER_LIST_BYTES_AT_MOST, RESERVED_FILES, SEND_BUFFER_BYTES, STREAM_ERRORS_AT_MOST,
+    STREAM_WINDOW_BYTES,
 };
 
 /// How many headers are read of a request of HTTP/1.1; somewhat more than are taken, so that too many are refused with a reason.
@@ -103,7 +104,7 @@ impl Options {
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(self.keepalive.0)
             .keep_alive_timeout(self.keepalive.1)
-            .max_header_list_size(HEAD_BYTES_AT_MOST as u32);
+            .max_header_list_size(HEADER_LIST_BYTES_AT_MOST);
         builder
     }
 
