@@ -9,6 +9,7 @@ use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text};
 use serde_json::Value as Json;
 
 use crate::bulk_delete::bound::Bound;
+use crate::bulk_delete::lists::Ids;
 use crate::bulk_delete::model::{Mode, NewTask, Target};
 use crate::bulk_delete::selector::{OBSTACLE, Selector};
 use crate::bulk_delete::shown::Shown;
@@ -48,6 +49,21 @@ pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ordin
     let text = format!("SELECT count(*) {}", selection.from());
     let (matched,): (i64,) = Over::<(BigInt,)>::new(&selection, text).get_result(connection)?;
     Ok(matched)
+}
+
+/// Which of the ids that are spared are of an entity that the task sees and does not select. Call it in a transaction. By key, each of them.
+pub fn unselected(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Ids> {
+    let listed = task.listed();
+    let excluded: Vec<String> =
+        task.excluded.iter().filter(|id| listed.is_none_or(|ids| ids.binary_search(id).is_err())).cloned().collect();
+    if excluded.is_empty() || task.matches_all() {
+        return Ok(Ids::default());
+    }
+    let task = NewTask { excluded, ..task.clone() };
+    let selection = Selection::new(connection, realm, &task, Bound::None)?;
+    let (count, first): (i64, Vec<String>) =
+        Over::<(BigInt, Array<Text>)>::new(&selection, selection.unselected_text()).get_result(connection)?;
+    Ok(Ids { count, first })
 }
 
 /// What a task selects that may take up what is within this bound, in short. Call it in a transaction.
@@ -100,6 +116,20 @@ impl<'a> Selection<'a> {
 
     fn id(&self) -> &'static str {
         if self.is_listed() { "u.id COLLATE \"C\"" } else { "e.id" }
+    }
+
+    fn unselected_text(&self) -> String {
+        let live = if self.task.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+        let others = if self.is_listed() { String::new() } else { format!(" AND NOT (TRUE{})", self.selector.condition()) };
+        format!(
+            "WITH unselected AS (
+        SELECT e.id
+        FROM unnest({{excluded}}) AS s(id)
+        JOIN entity e ON e.realm_id = {{realm}} AND e.id = s.id COLLATE \"C\"{live}
+        WHERE TRUE{others}
+     )
+     SELECT (SELECT count(*) FROM unselected), ARRAY(SELECT u.id FROM unselected u ORDER BY u.id LIMIT {{sample}})"
+        )
     }
 
     fn look_text(&self) -> String {

@@ -45,5 +45,16 @@ pub static ATTRIBUTE_LOOK: Limit = Limit {
     past: "The worker finds out before anything is deleted; a dry run has the warning `unchecked_attribute`, and a list has no warning",
 };
 
+/// How many entities at most are looked at for the values that a filter names.
+pub const VALUE_LOOK_ENTITIES: u64 = 14_600;
+
+/// The look for the values that a filter names.
+pub static VALUE_LOOK: Limit = Limit {
+    name: "value_look",
+    bounds: "Entities that are looked at to find out whether any has a type or the value of an attribute that a filter names, where no index tells",
+    value: Value::Fixed(VALUE_LOOK_ENTITIES, "entities"),
+    past: "There is no warning `unknown_value`, but of a type that is spelt much like one that was met",
+};
+
 /// All of them.
-pub const ALL: &[&Limit] = &[&CALLS, &CALL_RATE, &MESSAGE_BYTES, &CALL_TIME, &ATTRIBUTE_LOOK];
+pub const ALL: &[&Limit] = &[&CALLS, &CALL_RATE, &MESSAGE_BYTES, &CALL_TIME, &ATTRIBUTE_LOOK, &VALUE_LOOK];
