@@ -256,6 +256,7 @@ impl Import {
                 v1::ImportOutcome::Existing => self.summary.existing += 1,
                 _ => self.summary.failed += 1,
             }
+            self.summary.soft_deleted += i64::from(result.soft_deleted);
             if !self.failures_only || result.error.is_some() {
                 self.ready.push_back(result);
             }
@@ -295,14 +296,21 @@ impl Checked {
         for (place, (line, new)) in self.lines.iter().zip(&self.batch).enumerate() {
             results.push(if outcome.refused.contains(&place) {
                 let error = v1::JobError { code: "refused_by_database".to_owned(), message: REFUSED.to_owned() };
-                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: v1::ImportOutcome::Failed.into(), error: Some(error) }
+                v1::ImportResult {
+                    line: *line,
+                    entity_id: new.id.clone(),
+                    outcome: v1::ImportOutcome::Failed.into(),
+                    error: Some(error),
+                    soft_deleted: false,
+                }
             } else if outcome.no_portfolio.contains(&place) {
                 let portfolio_id = new.portfolio_id.as_deref().unwrap_or_default();
                 refused(*line, new.id.clone(), &Error::not_found("portfolio", portfolio_id))
             } else {
                 let existing = outcome.existing.contains(&place);
+                let soft_deleted = outcome.soft_deleted.contains(&place);
                 let outcome = if existing { v1::ImportOutcome::Existing } else { v1::ImportOutcome::Created };
-                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: outcome.into(), error: None }
+                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: outcome.into(), error: None, soft_deleted }
             });
         }
         results.sort_unstable_by_key(|result| result.line);
@@ -315,5 +323,5 @@ fn refused(line: i64, entity_id: String, error: &Error) -> v1::ImportResult {
     let message = if faults.is_empty() { error.message().to_owned() } else { cut_at(faults.join("; "), MAX_DESCRIPTION_CHARACTERS) };
     let entity_id = cut_at(entity_id, MAX_FIELD_CHARACTERS);
     let error = v1::JobError { code: error.code().name().to_owned(), message };
-    v1::ImportResult { line, entity_id, outcome: v1::ImportOutcome::Failed.into(), error: Some(error) }
+    v1::ImportResult { line, entity_id, outcome: v1::ImportOutcome::Failed.into(), error: Some(error), soft_deleted: false }
 }

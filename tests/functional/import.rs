@@ -40,7 +40,7 @@ scenario! {
         let first = world.import(&entities).await;
         assert_eq!(counts(&first), [1201, 1201, 0, 0], "{first}");
         assert_eq!(outcomes(&first), ["created"; 1201]);
-        assert_eq!(first["results"][1200], json!({"line": 1201, "entity_id": "e1200", "outcome": "created", "error": null}));
+        assert_eq!(first["results"][1200], json!({"line": 1201, "entity_id": "e1200", "outcome": "created", "error": null, "soft_deleted": false}));
         let stored = world.database.text("SELECT (SELECT count(*) FROM entity) || ' ' || (SELECT count(*) FROM dependent)");
         assert_eq!(stored.as_deref(), Some("1201 1201"));
         let fund = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
@@ -172,8 +172,11 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     assert_eq!(good.header("content-type"), Some("application/x-ndjson"));
     let lines: Vec<Value> = good.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((good.status, lines.len()), (200, 3), "{}", good.text());
-    assert_eq!(lines[1], json!({"result": {"line": 2, "entity_id": "b", "outcome": "created", "error": null}, "summary": null}));
-    assert_eq!(lines[2], json!({"result": null, "summary": {"received": 2, "created": 2, "existing": 0, "failed": 0}}));
+    assert_eq!(
+        lines[1],
+        json!({"result": {"line": 2, "entity_id": "b", "outcome": "created", "error": null, "soft_deleted": false}, "summary": null})
+    );
+    assert_eq!(lines[2], json!({"result": null, "summary": {"received": 2, "created": 2, "existing": 0, "failed": 0, "soft_deleted": 0}}));
 
     // Behind the first results a fault is a last line.
     let mut long: String = (0..1000).map(|n| format!("{{\"entity_id\":\"n{n}\",\"type\":\"T\"}}\n")).collect();
@@ -192,12 +195,27 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
 async fn the_command_tells_of_bad_lines_and_fails() {
     let world = World::start(Door::Grpc).await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\nnot JSON\n{\"entity_id\":\"b/c\",\"type\":\"T\"}\n").unwrap();
+    std::fs::write(
+        file.path(),
+        "{\"entity_id\":\"a\",\"type\":\"T\"}\nnot JSON\n{\"entity_id\":\"b/c\",\"type\":\"T\"}\n{\"id\":\"d\",\"type\":\"T\"}\n",
+    )
+    .unwrap();
     let path = file.path().to_str().unwrap();
     let server = format!("http://{}", world.server.addresses.grpc);
     let ended = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
-    assert_eq!((ended.code, ended.stdout.trim()), (Some(1), "3 read, 1 created, 0 there before, 2 refused."), "{ended:?}");
+    assert_eq!((ended.code, ended.stdout.trim()), (Some(1), "acme (test): 4 read, 1 created, 0 there before, 3 refused."), "{ended:?}");
     assert!(ended.stderr.contains("line 2:") && ended.stderr.contains("b/c"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("line 4: id") && ended.stderr.contains("`entity_id`"), "{}", ended.stderr);
+    // Whose entities they are is told, and what was soft-deleted is told apart from what is there.
+    world.call("BulkDeleteService/StartBulkDelete", json!({"uris": ["a"]})).await.unwrap();
+    until("the entity is gone", || world.database.count("SELECT count(*) FROM entity WHERE deleted_at IS NULL") == 0).await;
+    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"T\"}\n").unwrap();
+    let again = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
+    assert_eq!(again.stdout.trim(), "acme (test): 2 read, 1 created, 1 there before (1 of them soft-deleted), 0 refused.", "{again:?}");
+    let third = run(&["import", path, "--server", &server, "--key", &world.key.secret, "--json"]);
+    let account: Value = serde_json::from_str(&third.stdout).unwrap();
+    let expected = json!({"received": 2, "created": 0, "existing": 2, "soft_deleted": 1, "failed": 0, "org": "acme", "mode": "test"});
+    assert_eq!(account, expected);
 
     let wrong_key = run(&["import", path, "--server", &server, "--key", "sk_test_wrong"]);
     assert_eq!(wrong_key.code, Some(1));
