@@ -56,7 +56,7 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
         unchecked = open;
     }
     let lists = lists(connection, realm, task)?;
-    let mut warnings = if may_read { unknown_values(connection, realm, task)? } else { Vec::new() };
+    let mut warnings = if may_read { unknown_values(connection, realm, task, &[])? } else { Vec::new() };
     warnings.extend(lists.warnings());
     lists.hold(task.mode, guards.allow_missing_excludes)?;
     let required = requirement_queries::get(connection, realm, task.mode)?;
@@ -92,8 +92,10 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
 
 /// What is probably not as it was meant in a request that is only looked at, and selects so many; and what its lists came to.
 pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, matched: i64) -> Work<(Vec<v1::Warning>, Lists)> {
-    let mut warnings = unknown::warnings(attributes(connection, realm, task)?);
-    warnings.extend(unknown_values(connection, realm, task)?);
+    let seen = attributes(connection, realm, task)?;
+    let values = unknown_values(connection, realm, task, &seen.unknown)?;
+    let mut warnings = unknown::warnings(seen);
+    warnings.extend(values);
     let lists = lists(connection, realm, task)?;
     warnings.extend(lists.warnings());
     let required = requirement_queries::get(connection, realm, task.mode)?;
@@ -144,12 +146,12 @@ fn attributes(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> W
     selector.look_for_attributes(connection, realm, Some(PATIENCE))
 }
 
-/// What the type and the filter name that nothing has.
-fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Vec<v1::Warning>> {
+/// What the type and the filter name that nothing has, but for values of these attributes.
+fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, unknown: &[Unknown]) -> Work<Vec<v1::Warning>> {
     let Target::Matching { filter, entity_type } = &task.target else { return Ok(Vec::new()) };
     let of_type = entity_type.as_ref().and_then(|given| NamedValue::of_type(&[given.clone(), full_type(given)]));
     let of_filter = filter.as_ref().map(|(_, filter)| filter.named_values()).unwrap_or_default();
-    let named = of_type.into_iter().chain(of_filter).collect();
+    let named = of_type.into_iter().chain(unknown::values_of_known(of_filter, unknown)).collect();
     let unknown = unknown_value_queries::look(connection, realm, named, task.mode == Mode::Soft)?;
     Ok(unknown.iter().map(UnknownValue::warning).collect())
 }

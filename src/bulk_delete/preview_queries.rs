@@ -60,7 +60,8 @@ pub fn unselected(connection: &mut PgConnection, realm: &Realm, task: &NewTask) 
         return Ok(Ids::default());
     }
     let task = NewTask { excluded, ..task.clone() };
-    let selection = Selection::new(connection, realm, &task, Bound::None)?;
+    // By key, whatever indexes tell of others.
+    let selection = Selection::plain(realm, &task, Bound::None);
     let (count, first): (i64, Vec<String>) =
         Over::<(BigInt, Array<Text>)>::new(&selection, selection.unselected_text()).get_result(connection)?;
     Ok(Ids { count, first })
@@ -90,13 +91,18 @@ struct Selection<'a> {
 impl<'a> Selection<'a> {
     /// By indexes, where they tell that there are few.
     fn new(connection: &mut PgConnection, realm: &'a Realm, task: &'a NewTask, bound: Bound) -> Work<Self> {
+        let plain = Selection::plain(realm, task, bound);
+        let narrowed = plain.selector.narrowed(connection, realm)?;
+        Ok(Selection { selector: narrowed.unwrap_or(plain.selector), ..plain })
+    }
+
+    fn plain(realm: &'a Realm, task: &'a NewTask, bound: Bound) -> Self {
         let (ids, filter, entity_type) = match &task.target {
             Target::Matching { filter, entity_type } => (None, filter.as_ref().map(|(_, filter)| filter), entity_type.as_deref()),
             Target::Listed(ids) => (Some(ids.as_slice()), None, None),
         };
         let selector = Selector::new(task.mode, ids.is_some(), filter, entity_type, bound);
-        let selector = selector.narrowed(connection, realm)?.unwrap_or(selector);
-        Ok(Selection { realm, task, selector, ids: ids.unwrap_or_default() })
+        Selection { realm, task, selector, ids: ids.unwrap_or_default() }
     }
 
     fn is_listed(&self) -> bool {

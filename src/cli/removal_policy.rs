@@ -102,7 +102,7 @@ struct Values {
     #[arg(long = "mail-domain", value_name = "DOMAIN", value_parser = not_blank)]
     mail_domains: Vec<String>,
 
-    /// Whether a hard bulk delete must give `expected_count`: true or false
+    /// Whether a hard bulk delete must give `expected_count`
     #[arg(long, value_name = "BOOL")]
     hard_expected_count: Option<bool>,
 
@@ -118,7 +118,7 @@ struct Values {
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     hard_clean_report_within: Option<String>,
 
-    /// Whether a soft bulk delete must give `expected_count`: true or false
+    /// Whether a soft bulk delete must give `expected_count`
     #[arg(long, value_name = "BOOL")]
     soft_expected_count: Option<bool>,
 

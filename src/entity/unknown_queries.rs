@@ -72,13 +72,21 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
     Ok(Seen { unknown: unknown.collect(), ..Seen::default() })
 }
 
-/// What a list warns of that begins with this page: names and values of its filter that no live entity has, as far as a short look tells.
-pub fn warnings(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filter>, is_first: bool) -> Work<Vec<v1::Warning>> {
+/// What a list warns of that begins with this page: names and values of its filter that no live entity has, as far as a short look tells. A page
+/// that is not empty says enough of the values that are asked for, and those that are denied are looked for alone.
+pub fn warnings(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    filter: Option<&Filter>,
+    (is_first, is_empty): (bool, bool),
+) -> Work<Vec<v1::Warning>> {
     let Some(filter) = filter.filter(|_| is_first) else { return Ok(Vec::new()) };
     let among = Among { live: true, ..Among::default() };
     let Seen { unknown, .. } = look(connection, realm, filter, among, Some(LIST_PATIENCE))?;
+    let mut named = unknown::values_of_known(filter.named_values(), &unknown);
+    named.retain(|value| value.denied || is_empty);
     let mut warnings = unknown::warnings(Seen { unknown, ..Seen::default() });
-    let values = unknown_value_queries::look(connection, realm, filter.named_values(), true)?;
+    let values = unknown_value_queries::look(connection, realm, named, true)?;
     warnings.extend(values.iter().map(UnknownValue::warning));
     Ok(warnings)
 }

@@ -13,11 +13,11 @@ fn warned(warnings: &Value) -> Vec<String> {
 impl World {
     /// Some entities of two types, in two portfolios.
     async fn given_registry(&self) {
-        for portfolio in ["fund-i", "Fund-II"] {
+        for portfolio in ["fund-i", "Bridge"] {
             self.given_portfolio(portfolio).await;
         }
         for (name, kind, portfolio, registry) in
-            [("a", "company", "fund-i", "pypi"), ("b", "company", "fund-i", "npm"), ("C", "person", "Fund-II", "npm")]
+            [("a", "company", "fund-i", "pypi"), ("b", "company", "fund-i", "npm"), ("C", "person", "Bridge", "npm")]
         {
             let attributes = json!({"registry": registry, "Tags": [{"Name": registry}]});
             self.given_entity(name, json!({"type": kind, "portfolio_id": portfolio, "attributes": attributes})).await;
@@ -61,7 +61,7 @@ async fn told_by(door: Door) {
         ("not listEquals(uri, entities/a, nobody)", Some("there is no entity `nobody`, so it spares nobody")),
         ("equals(type, compny)", Some("no entity has the type `compny`; did you mean `company`?")),
         ("exists(uri) and not not equals(attributes.registry, pypii)", None),
-        ("not in(type, 'COMPANY, person') and not in(portfolio, FUND-I, fund-ii) and not in(uri, 'A,entities/c')", None),
+        ("not in(type, 'COMPANY, person') and not in(portfolio, FUND-I, bridge) and not in(uri, 'A,entities/c')", None),
         ("not in(attributes.registry, 'PyPI, npm') and not equalsCaseSensitive(attributes.registry, pypi)", None),
         ("equals(attributes.registry, pypii)", None),
     ] {
@@ -114,7 +114,9 @@ scenario! {
             warned(listed.get("warnings"))
         };
         assert!(look("not equals(attributes.n, nobody)").await.is_empty(), "not all was looked at");
-        assert_eq!(look("not equals(type, HCPP)").await, ["none of the first 14600 entities has the type `HCPP`, so it may spare nobody; did you mean `HCP`?"]);
+        let [told] = look("not equals(type, HCPP)").await.try_into().expect("one warning");
+        // How far a look goes is a matter of how fast it goes.
+        assert!(told.starts_with("none of the first ") && told.ends_with(" entities has the type `HCPP`, so it may spare nobody; did you mean `HCP`?"), "{told}");
         assert!(look("not equals(type, elsewhere)").await.is_empty());
         world.done("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "n"})).await;
         world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "n"}), |index| index["state"] == "ready").await;
