@@ -6,7 +6,7 @@ use diesel::pg::PgConnection;
 
 use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::lists::Lists;
-use crate::bulk_delete::model::{NewTask, Target};
+use crate::bulk_delete::model::{Mode, NewTask, Target, full_type};
 use crate::bulk_delete::queries::{has_clean_report, next_ordinal};
 use crate::bulk_delete::selector::Selector;
 use crate::bulk_delete::shown::Shown;
@@ -15,7 +15,10 @@ use crate::bulk_delete::{guards, missing_queries, preview_queries, requirement_q
 use crate::db::{Realm, Seal, Work, clock};
 use crate::entity::requirements::Requirements;
 use crate::entity::unknown::{self, Seen, Unknown};
+use crate::entity::unknown_value::UnknownValue;
+use crate::entity::unknown_value_queries;
 use crate::error::{Error, Result};
+use crate::filter::NamedValue;
 use crate::limits::requests::ATTRIBUTE_LOOK_MILLIS;
 use crate::proto::v1;
 
@@ -33,6 +36,8 @@ pub struct Admission {
     pub lists: Lists,
     /// The attributes of its filter of which nobody knows yet whether they are there.
     pub unchecked: Vec<String>,
+    /// What is probably not as it was meant, though the task may start.
+    pub warnings: Vec<v1::Warning>,
 }
 
 /// Holds the task to its guards and to what the realm demands. `may_read` tells whether the caller may see what entities have.
@@ -51,6 +56,8 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
         unchecked = open;
     }
     let lists = lists(connection, realm, task)?;
+    let mut warnings = if may_read { unknown_values(connection, realm, task, &[])? } else { Vec::new() };
+    warnings.extend(lists.warnings());
     lists.hold(task.mode, guards.allow_missing_excludes)?;
     let required = requirement_queries::get(connection, realm, task.mode)?;
     let (mut ordinal, mut matched) = (None, None);
@@ -80,12 +87,15 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
     }
     ask_for_a_report(connection, realm, task)?;
     let cap = guards.cap().into_iter().chain(required.max_objects).chain(shown.map(|shown| shown.matched)).min();
-    Ok(Admission { ordinal, cap, lists, unchecked })
+    Ok(Admission { ordinal, cap, lists, unchecked, warnings })
 }
 
 /// What is probably not as it was meant in a request that is only looked at, and selects so many; and what its lists came to.
 pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, matched: i64) -> Work<(Vec<v1::Warning>, Lists)> {
-    let mut warnings = unknown::warnings(attributes(connection, realm, task)?);
+    let seen = attributes(connection, realm, task)?;
+    let values = unknown_values(connection, realm, task, &seen.unknown)?;
+    let mut warnings = unknown::warnings(seen);
+    warnings.extend(values);
     let lists = lists(connection, realm, task)?;
     warnings.extend(lists.warnings());
     let required = requirement_queries::get(connection, realm, task.mode)?;
@@ -136,13 +146,20 @@ fn attributes(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> W
     selector.look_for_attributes(connection, realm, Some(PATIENCE))
 }
 
+/// What the type and the filter name that nothing has, but for values of these attributes.
+fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, unknown: &[Unknown]) -> Work<Vec<v1::Warning>> {
+    let Target::Matching { filter, entity_type } = &task.target else { return Ok(Vec::new()) };
+    let of_type = entity_type.as_ref().and_then(|given| NamedValue::of_type(&[given.clone(), full_type(given)]));
+    let of_filter = filter.as_ref().map(|(_, filter)| filter.named_values()).unwrap_or_default();
+    let named = of_type.into_iter().chain(unknown::values_of_known(of_filter, unknown)).collect();
+    let unknown = unknown_value_queries::look(connection, realm, named, task.mode == Mode::Soft)?;
+    Ok(unknown.iter().map(UnknownValue::warning).collect())
+}
+
 fn lists(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Lists> {
-    let listed = match &task.target {
-        Target::Listed(ids) => ids.as_slice(),
-        Target::Matching { .. } => &[],
-    };
     Ok(Lists {
         excluded: missing_queries::missing(connection, realm, task.mode, &task.excluded)?,
-        listed: missing_queries::missing(connection, realm, task.mode, listed)?,
+        listed: missing_queries::missing(connection, realm, task.mode, task.listed().unwrap_or_default())?,
+        unselected: preview_queries::unselected(connection, realm, task)?,
     })
 }

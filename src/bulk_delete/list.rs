@@ -4,9 +4,11 @@ use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 use uuid::Uuid;
 
+use crate::bulk_delete::model::Mode;
+use crate::bulk_delete::state::TaskState;
 use crate::db::text_enum;
 use crate::error::{Result, Violations};
-use crate::filter::{Filter, Kind, Property, Vocabulary, check_filter};
+use crate::filter::{Filter, Kind, Moment, Property, Vocabulary, check_filter};
 use crate::proto::{convert, v1};
 
 const DEFAULT_SIZE: i32 = 50;
@@ -46,8 +48,8 @@ pub static TASK: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["id"], Kind::Text, "CAST(b.id AS text)"),
         Property::new(&["name"], Kind::Text, "b.name"),
-        Property::new(&["status"], Kind::Text, "b.status"),
-        Property::nullable(&["mode"], Kind::Text, "b.mode"),
+        Property::new(&["status"], Kind::Text, "b.status").one_of(TaskState::SPELLINGS),
+        Property::nullable(&["mode"], Kind::Text, "b.mode").one_of(Mode::SPELLINGS),
         Property::nullable(&["entityType", "entity_type"], Kind::Text, "b.entity_type"),
         Property::new(&["createdBy", "created_by"], Kind::Text, "CAST(b.principal_id AS text)"),
         Property::new(&["createdTime", "created_time"], Kind::Time, "b.created_at"),
@@ -126,14 +128,27 @@ impl Listing {
         if principal == Some(None) {
             faults.add("created_by", "invalid", "must be the id of a principal, a UUID");
         }
+        let mut moment = |given: Option<Timestamp>, field: &str| {
+            let moment = convert::check_moment(given?, field, faults)?;
+            if moment != DateTime::UNIX_EPOCH && Moment::of_milliseconds(moment.timestamp_millis()).is_none() {
+                let meant = Moment::meant_by(moment.timestamp_millis()).map(|meant| format!("; {meant}")).unwrap_or_default();
+                faults.add(
+                    field,
+                    "out_of_range",
+                    format!("is so near to the beginning of 1970 that it cannot be meant: by REST it is in milliseconds{meant}"),
+                );
+            }
+            Some(moment)
+        };
+        let (since, before) = (moment(since, "created_since"), moment(before, "created_before"));
         Listing {
             limit: 0,
             offset: 0,
             order: Order::CreatedTime,
             ascending: false,
             created_by: principal.flatten(),
-            since: since.and_then(|since| convert::check_moment(since, "created_since", faults)),
-            before: before.and_then(|before| convert::check_moment(before, "created_before", faults)),
+            since,
+            before,
             filter: None,
         }
     }

@@ -7,22 +7,24 @@ use crate::error::{Code, Error};
 use crate::limits::requests::{IDS_SHOWN, LISTED_IDS};
 use crate::proto::v1;
 
-/// Ids that are of no entity.
+/// Some of the ids of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Missing {
+pub struct Ids {
     /// How many.
     pub count: i64,
     /// The first of them in the order of ids.
     pub first: Vec<String>,
 }
 
-/// What of the lists of a request is of no entity.
+/// What the lists of a request came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
-    /// Of the exclude list.
-    pub excluded: Missing,
-    /// Of the list of URIs.
-    pub listed: Missing,
+    /// What of the exclude list is of no entity.
+    pub excluded: Ids,
+    /// What of the list of URIs is of no entity.
+    pub listed: Ids,
+    /// What of the exclude list is of an entity that is not selected anyway.
+    pub unselected: Ids,
 }
 
 impl Lists {
@@ -39,7 +41,7 @@ impl Lists {
 
     /// The same as warnings.
     pub fn warnings(&self) -> impl Iterator<Item = v1::Warning> {
-        let warning = |missing: &Missing, code: &str, list: &str, so: &str| {
+        let warning = |missing: &Ids, code: &str, list: &str, so: &str| {
             (missing.count > 0).then(|| v1::Warning { code: code.to_owned(), message: missing.sentence(list, so) })
         };
         let excluded = warning(&self.excluded, Code::MissingExcludes.name(), "the exclude list", ", which spare nobody");
@@ -59,11 +61,12 @@ impl Lists {
             "excluded_count": excluded.len(), "excluded": shown,
             "missing_excluded_count": self.excluded.count, "missing_excluded": self.excluded.first,
             "missing_uri_count": self.listed.count, "missing_uris": self.listed.first,
+            "unselected_excluded_count": self.unselected.count, "unselected_excluded": self.unselected.first,
         }))
     }
 }
 
-impl Missing {
+impl Ids {
     fn sentence(&self, list: &str, so: &str) -> String {
         let shown: Vec<_> = self.first.iter().take(3).map(|id| format!("`{id}`")).collect();
         let more = if self.count > shown.len() as i64 { ", …" } else { "" };
@@ -83,6 +86,8 @@ pub fn to_proto(stored: &Json) -> v1::TaskLists {
         missing_excluded: ids("missing_excluded"),
         missing_uri_count: count("missing_uri_count"),
         missing_uris: ids("missing_uris"),
+        unselected_excluded_count: count("unselected_excluded_count"),
+        unselected_excluded: ids("unselected_excluded"),
     }
 }
 
@@ -92,8 +97,8 @@ mod tests {
 
     #[test]
     fn who_erases_is_refused_for_ids_that_spare_nobody() {
-        let missing = Missing { count: 2, first: vec!["a".to_owned(), "b".to_owned()] };
-        let lists = Lists { excluded: missing.clone(), listed: Missing::default() };
+        let missing = Ids { count: 2, first: vec!["a".to_owned(), "b".to_owned()] };
+        let lists = Lists { excluded: missing.clone(), ..Lists::default() };
         let refused = lists.hold(Mode::Hard, false).unwrap_err();
         assert_eq!((refused.member("missing_count"), refused.member("missing")), (Some("2"), Some(r#"["a","b"]"#)));
         assert!(lists.hold(Mode::Hard, true).is_ok() && lists.hold(Mode::Soft, false).is_ok());
@@ -104,7 +109,7 @@ mod tests {
     #[test]
     fn a_task_keeps_the_first_ids_and_the_counts() {
         let excluded: Vec<String> = (0..150).map(|n| format!("e{n}")).collect();
-        let stored = Lists { listed: Missing { count: 1, first: vec!["x".to_owned()] }, ..Lists::default() }.to_json(&excluded).unwrap();
+        let stored = Lists { listed: Ids { count: 1, first: vec!["x".to_owned()] }, ..Lists::default() }.to_json(&excluded).unwrap();
         let told = to_proto(&stored);
         assert_eq!(
             (told.excluded_count, told.excluded.len(), told.missing_uri_count, told.missing_uris),

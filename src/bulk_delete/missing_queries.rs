@@ -1,22 +1,22 @@
-//! The SQL of finding ids in the lists of a request that are of no entity.
+//! The SQL of what the lists of ids of a request come to: which are of no entity, and which are not selected anyway.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Text};
 
-use crate::bulk_delete::lists::Missing;
+use crate::bulk_delete::lists::Ids;
 use crate::bulk_delete::model::Mode;
 use crate::db::{Realm, Work, statement};
 use crate::limits::requests::LISTED_IDS;
 
 /// Which of these ids are of no entity that a task of this mode sees: a soft one does not see what was soft-deleted.
-pub fn missing(connection: &mut PgConnection, realm: &Realm, mode: Mode, ids: &[String]) -> Work<Missing> {
+pub fn missing(connection: &mut PgConnection, realm: &Realm, mode: Mode, ids: &[String]) -> Work<Ids> {
     if ids.is_empty() {
-        return Ok(Missing::default());
+        return Ok(Ids::default());
     }
     let statement = MissingIds { realm: realm.id(), ids, live: mode == Mode::Soft, shown: LISTED_IDS };
     let (count, first): (i64, Vec<String>) = statement.get_result(connection)?;
-    Ok(Missing { count, first })
+    Ok(Ids { count, first })
 }
 
 statement! {

@@ -169,6 +169,14 @@ impl NewTask {
         matches!(self.target, Target::Matching { filter: None, entity_type: None })
     }
 
+    /// The ids of its list, in order; none if it is none.
+    pub fn listed(&self) -> Option<&[String]> {
+        match &self.target {
+            Target::Listed(ids) => Some(ids),
+            Target::Matching { .. } => None,
+        }
+    }
+
     /// What the task does, for people.
     pub fn name(&self) -> String {
         let mode = match self.mode {

@@ -57,6 +57,8 @@ pub fn to_proto(look: Look, realm: &Realm, task: &NewTask, beside: Beside) -> v1
         missing_uri_count: lists.listed.count,
         missing_uris: lists.listed.first,
         token,
+        unselected_excluded_count: lists.unselected.count,
+        unselected_excluded: lists.unselected.first,
     };
     v1::Task {
         name: task.name(),

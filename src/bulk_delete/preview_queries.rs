@@ -9,6 +9,7 @@ use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text};
 use serde_json::Value as Json;
 
 use crate::bulk_delete::bound::Bound;
+use crate::bulk_delete::lists::Ids;
 use crate::bulk_delete::model::{Mode, NewTask, Target};
 use crate::bulk_delete::selector::{OBSTACLE, Selector};
 use crate::bulk_delete::shown::Shown;
@@ -50,6 +51,22 @@ pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ordin
     Ok(matched)
 }
 
+/// Which of the ids that are spared are of an entity that the task sees and does not select. Call it in a transaction. By key, each of them.
+pub fn unselected(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Ids> {
+    let listed = task.listed();
+    let excluded: Vec<String> =
+        task.excluded.iter().filter(|id| listed.is_none_or(|ids| ids.binary_search(id).is_err())).cloned().collect();
+    if excluded.is_empty() || task.matches_all() {
+        return Ok(Ids::default());
+    }
+    let task = NewTask { excluded, ..task.clone() };
+    // By key, whatever indexes tell of others.
+    let selection = Selection::plain(realm, &task, Bound::None);
+    let (count, first): (i64, Vec<String>) =
+        Over::<(BigInt, Array<Text>)>::new(&selection, selection.unselected_text()).get_result(connection)?;
+    Ok(Ids { count, first })
+}
+
 /// What a task selects that may take up what is within this bound, in short. Call it in a transaction.
 pub fn shown(connection: &mut PgConnection, realm: &Realm, task: &NewTask, bound: Bound) -> Work<Shown> {
     let selection = Selection::new(connection, realm, task, bound)?;
@@ -74,13 +91,18 @@ struct Selection<'a> {
 impl<'a> Selection<'a> {
     /// By indexes, where they tell that there are few.
     fn new(connection: &mut PgConnection, realm: &'a Realm, task: &'a NewTask, bound: Bound) -> Work<Self> {
+        let plain = Selection::plain(realm, task, bound);
+        let narrowed = plain.selector.narrowed(connection, realm)?;
+        Ok(Selection { selector: narrowed.unwrap_or(plain.selector), ..plain })
+    }
+
+    fn plain(realm: &'a Realm, task: &'a NewTask, bound: Bound) -> Self {
         let (ids, filter, entity_type) = match &task.target {
             Target::Matching { filter, entity_type } => (None, filter.as_ref().map(|(_, filter)| filter), entity_type.as_deref()),
             Target::Listed(ids) => (Some(ids.as_slice()), None, None),
         };
         let selector = Selector::new(task.mode, ids.is_some(), filter, entity_type, bound);
-        let selector = selector.narrowed(connection, realm)?.unwrap_or(selector);
-        Ok(Selection { realm, task, selector, ids: ids.unwrap_or_default() })
+        Selection { realm, task, selector, ids: ids.unwrap_or_default() }
     }
 
     fn is_listed(&self) -> bool {
@@ -100,6 +122,20 @@ impl<'a> Selection<'a> {
 
     fn id(&self) -> &'static str {
         if self.is_listed() { "u.id COLLATE \"C\"" } else { "e.id" }
+    }
+
+    fn unselected_text(&self) -> String {
+        let live = if self.task.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+        let others = if self.is_listed() { String::new() } else { format!(" AND NOT (TRUE{})", self.selector.condition()) };
+        format!(
+            "WITH unselected AS (
+        SELECT e.id
+        FROM unnest({{excluded}}) AS s(id)
+        JOIN entity e ON e.realm_id = {{realm}} AND e.id = s.id COLLATE \"C\"{live}
+        WHERE TRUE{others}
+     )
+     SELECT (SELECT count(*) FROM unselected), ARRAY(SELECT u.id FROM unselected u ORDER BY u.id LIMIT {{sample}})"
+        )
     }
 
     fn look_text(&self) -> String {

@@ -227,7 +227,7 @@ pub struct Failure {
 pub static FAILURE: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["uri", "entityId", "entity_id"], filter::Kind::Uri, "f.entity_id"),
-        Property::new(&["reason"], filter::Kind::Text, "f.reason"),
+        Property::new(&["reason"], filter::Kind::Text, "f.reason").one_of(Reason::SPELLINGS),
         Property::new(&["time"], filter::Kind::Time, "f.occurred_at"),
     ],
 };

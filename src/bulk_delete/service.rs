@@ -263,5 +263,6 @@ fn to_proto(task: Task, realm: &Realm) -> v1::Task {
         realm_mode: v1::Mode::from(realm.mode()).into(),
         undo,
         lists: task.lists.as_ref().map(lists::to_proto),
+        warnings: Vec::new(),
     }
 }

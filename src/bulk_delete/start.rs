@@ -45,7 +45,9 @@ impl BulkDeleteService {
             if let Some(recipient) = &recipient {
                 mail_queries::ask(connection, &starter.realm, task_id, recipient)?;
             }
-            get(connection, &starter.realm, &task_id.to_string())
+            let mut task = get(connection, &starter.realm, &task_id.to_string())?;
+            task.get_mut().warnings = admission.warnings;
+            Ok(task)
         };
         once.transaction(&self.db, start).await
     }

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Uri;
-use tonic::Status;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use crate::error::{Error, Result};
+use crate::gateway::request_id;
+use crate::server::layers::auth::REALM;
 
 /// How long a service may take to answer a connection, and again to agree on TLS.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -93,7 +96,30 @@ pub fn told(status: &Status) -> String {
     if status.message().contains("operation was canceled") {
         return CLOSED.to_owned();
     }
-    if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() }
+    let message = if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() };
+    // What the caller cannot mend somebody looks up, by its id.
+    let is_faulty = matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable | Code::DeadlineExceeded);
+    match id_of(status).filter(|_| is_faulty) {
+        Some(id) => format!("{message} Its request id is {id}."),
+        None => message,
+    }
+}
+
+/// The id by which the service knows a call that failed.
+fn id_of(status: &Status) -> Option<String> {
+    let told = status.get_details_request_info().map(|info| info.request_id).filter(|id| !id.is_empty());
+    told.or_else(|| Some(status.metadata().get(request_id::HEADER)?.to_str().ok()?.to_owned()))
+}
+
+/// Whose key it is that the service has answered to: `acme (live)`.
+pub fn whose(metadata: &MetadataMap) -> Option<String> {
+    let (org, mode) = realm(metadata)?;
+    Some(format!("{org} ({mode})"))
+}
+
+/// The same as the organisation and its mode.
+pub fn realm(metadata: &MetadataMap) -> Option<(&str, &str)> {
+    metadata.get(REALM)?.to_str().ok()?.rsplit_once('/')
 }
 
 /// An error and its causes, in words.
@@ -142,6 +168,16 @@ mod tests {
             assert!(url(bad).is_err(), "{bad}");
         }
         assert!(plain_url("http://host:1").is_ok() && plain_url("https://host:1").is_err());
+    }
+
+    #[test]
+    fn what_only_the_service_can_mend_is_told_with_its_request_id() {
+        let mut status = Status::internal("Something went wrong.");
+        status.metadata_mut().insert("x-request-id", "req_1".parse().unwrap());
+        assert_eq!(told(&status), "Something went wrong. Its request id is req_1.");
+        let mut refused = Status::not_found("No task.");
+        *refused.metadata_mut() = status.metadata().clone();
+        assert_eq!((told(&refused), told(&Status::internal("x"))), ("No task.".to_owned(), "x".to_owned()));
     }
 
     #[test]

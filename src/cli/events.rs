@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::ask;
 use super::database::Opened;
-use super::output::print;
+use super::output::{note, print};
 use crate::config::Database;
 use crate::error::Result;
 use crate::events::history_queries::{self, HistoryRow};
@@ -26,7 +27,14 @@ enum Action {
     /// Show the histories of this database's events, and where they part
     History(Show),
     /// Begin a new history at the next position, as is needed after a restore that the service cannot see by itself
-    NewHistory,
+    NewHistory(Begin),
+}
+
+#[derive(Args, Debug)]
+struct Begin {
+    /// Begin it without asking
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Args, Debug)]
@@ -38,12 +46,15 @@ struct Show {
 
 /// Shows the histories of a database, or begins one.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    if matches!(arguments.action, Action::NewHistory(Begin { yes: false })) && !ask::can_ask() {
+        return Ok(ask::unasked("begins the history"));
+    }
     let database = Opened::existing(&arguments.database).await?;
     let done = async {
         database.migrate_embedded().await?;
         match arguments.action {
             Action::History(show) => history(&database, show).await,
-            Action::NewHistory => begin(&database).await,
+            Action::NewHistory(arguments) => begin(&database, arguments).await,
         }
     };
     let done = done.await;
@@ -75,7 +86,15 @@ async fn history(database: &Opened, show: Show) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn begin(database: &Opened) -> Result<ExitCode> {
+/// It concerns all realms: positions are of the database.
+const QUESTION: &str = "Begin a new history of the events of all organisations in this database, test and live? Cursors that stand behind its beginning \
+                        are refused for ever. This cannot be undone. [y/N] ";
+
+async fn begin(database: &Opened, Begin { yes }: Begin) -> Result<ExitCode> {
+    if !yes && !ask::is_yes(&ask::ask(QUESTION)?) {
+        note("No history was begun.");
+        return Ok(ExitCode::FAILURE);
+    }
     let position = database.with_connection(|connection| Ok(sequencer::begin_history(connection)?)).await?;
     print(format_args!(
         "A new history begins at position {position}. Cursors up to {} go on; those behind it are out of range.",

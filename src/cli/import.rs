@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 use prost_reflect::DescriptorPool;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::client::{Server, credential, told};
+use super::client::{Server, credential, realm, told};
 use super::database::Opened;
 use super::output::{note, print};
 use crate::access::Scope;
@@ -23,6 +24,7 @@ use crate::proto::object::Struct;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
 use crate::proto::v1::import_entities_response::Answer;
 use crate::proto::{DESCRIPTOR_SET, v1};
+use crate::server::Bound;
 
 /// How many lines are on their way to the service.
 const IN_FLIGHT: usize = 256;
@@ -45,11 +47,11 @@ pub struct Arguments {
     offline: bool,
 
     /// Organisation that the entities belong to, with --offline
-    #[arg(long)]
+    #[arg(long, requires = "offline")]
     org: Option<String>,
 
     /// Put them into the live world, with --offline
-    #[arg(long)]
+    #[arg(long, requires = "offline")]
     live: bool,
 
     #[command(flatten)]
@@ -69,6 +71,20 @@ pub struct Account {
     pub failures: Vec<v1::ImportResult>,
     /// Those that could not be sent.
     pub bad: BadLines,
+    /// Whose entities they are: the organisation and its mode.
+    pub realm: Option<(String, String)>,
+}
+
+/// What is wrong with the flags together, which would be passed over: those of one way in, given with the other. Variables are of no account.
+pub fn misuse(matches: &ArgMatches) -> Option<String> {
+    let offline = matches.get_flag("offline");
+    let flags: &[&str] = if offline { &["server", "server_ca_file", "key"] } else { &["database_url", "data_dir"] };
+    let given = flags.iter().find(|flag| matches.value_source(flag) == Some(ValueSource::CommandLine))?;
+    let flag = given.replace('_', "-");
+    Some(match offline {
+        true => format!("--{flag} is of a running service, which --offline does without"),
+        false => format!("--{flag} is of no account without --offline: the service at --server has its own database"),
+    })
 }
 
 /// Lines that could not be sent.
@@ -102,16 +118,19 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(if account.summary.failed == 0 && account.bad.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(Account { summary, failures, bad }: &Account, json: bool) -> Result<()> {
+fn tell(Account { summary, failures, bad, realm }: &Account, json: bool) -> Result<()> {
     let received = summary.received + bad.count;
     let failed = summary.failed + bad.count;
     if json {
         let counts = serde_json::json!({
-            "received": received, "created": summary.created, "existing": summary.existing, "failed": failed,
+            "received": received, "created": summary.created, "existing": summary.existing, "soft_deleted": summary.soft_deleted, "failed": failed,
+            "org": realm.as_ref().map(|(org, _)| org), "mode": realm.as_ref().map(|(_, mode)| mode),
         });
         print(counts)?;
     } else {
-        print(format_args!("{received} read, {} created, {} there before, {failed} refused.", summary.created, summary.existing))?;
+        let whose = realm.as_ref().map(|(org, mode)| format!("{org} ({mode}): ")).unwrap_or_default();
+        let there = there_before(summary);
+        print(format_args!("{whose}{received} read, {} created, {there}, {failed} refused.", summary.created))?;
     }
     for (line, fault) in &bad.first {
         note(format_args!("line {line}: {fault}"));
@@ -127,13 +146,20 @@ fn tell(Account { summary, failures, bad }: &Account, json: bool) -> Result<()> 
     Ok(())
 }
 
+/// How many were there before, for people. What was soft-deleted nobody sees, though its id is taken.
+fn there_before(summary: &v1::ImportSummary) -> String {
+    let deleted = if summary.soft_deleted > 0 { format!(" ({} of them soft-deleted)", summary.soft_deleted) } else { String::new() };
+    format!("{} there before{deleted}", summary.existing)
+}
+
 /// Imports over a service of its own, with a key that ends with it: the one way in, also without a server.
 async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead + Send + Unpin>) -> Result<Account> {
     let database = Opened::existing(&arguments.database).await?;
     let imported = async {
         database.migrate_embedded().await?;
         let settings = Serve::on_free_ports("grpc").with_database(arguments.database.clone());
-        let running = crate::server::start(&settings, database.pool(), "import".to_owned(), String::new).await?;
+        let running =
+            crate::server::start(&settings, Bound::of(&settings).await?, database.pool(), "import".to_owned(), String::new).await?;
         let new = NewKey {
             org: org.to_owned(),
             mode: if arguments.live { Mode::Live } else { Mode::Test },
@@ -164,8 +190,9 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
     let mut request = tonic::Request::new(ReceiverStream::new(receiver));
     request.metadata_mut().insert("authorization", credential);
     let refused = |status: tonic::Status| Error::unavailable(format!("The service refused: {}", told(&status)));
-    let mut answers = EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?.into_inner();
-    let mut account = Account::default();
+    let answers = EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?;
+    let realm = realm(answers.metadata()).map(|(org, mode)| (org.to_owned(), mode.to_owned()));
+    let (mut answers, mut account) = (answers.into_inner(), Account { realm, ..Account::default() });
     while let Some(v1::ImportEntitiesResponse { answer: Some(answer) }) = answers.message().await.map_err(refused)? {
         match answer {
             Answer::Result(failure) if account.failures.len() < LINES_SHOWN => account.failures.push(failure),

@@ -8,13 +8,14 @@ use ipnet::IpNet;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::ask;
 use super::database::Opened;
-use super::output::print;
+use super::output::{note, print};
 use crate::access::queries::{self, KeySummary, NewKey};
 use crate::access::{Scope, Secret};
 use crate::config::Database;
 use crate::db::{Mode, clock, id};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::mail;
 
 /// Arguments of `key`.
@@ -86,6 +87,10 @@ struct List {
 struct Revoke {
     /// The key's id
     id: Uuid,
+
+    /// Revoke without asking
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -103,13 +108,16 @@ fn scope(text: &str) -> Result<Scope, String> {
 
 /// Works on the keys of a database.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    if matches!(arguments.action, Action::Revoke(Revoke { yes: false, .. })) && !ask::can_ask() {
+        return Ok(ask::unasked("revokes the key"));
+    }
     let database = Opened::existing(&arguments.database).await?;
     let done = async {
         database.migrate_embedded().await?;
         match arguments.action {
             Action::Create(create) => make(&database, create).await,
             Action::List(list) => show(&database, list).await,
-            Action::Revoke(Revoke { id }) => revoke(&database, id).await,
+            Action::Revoke(arguments) => revoke(&database, arguments).await,
         }
     };
     let done = done.await;
@@ -195,10 +203,45 @@ async fn show(database: &Opened, list: List) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn revoke(database: &Opened, id: Uuid) -> Result<ExitCode> {
-    if !database.with_connection(move |connection| Ok(queries::revoke_key(connection, id)?)).await? {
-        return Err(Error::new(crate::error::Code::NotFound, format!("There is no key {id} that is not revoked already.")));
+async fn revoke(database: &Opened, Revoke { id, yes }: Revoke) -> Result<ExitCode> {
+    let none = || Error::new(Code::NotFound, format!("There is no key {id} that is not revoked already."));
+    let keys = database.with_connection(|connection| Ok(queries::list_keys(connection, None)?)).await?;
+    let key = keys.into_iter().find(|key| key.id == id && key.revoked_at.is_none()).ok_or_else(none)?;
+    if !yes && !ask::is_yes(&ask::ask(&question(&key))?) {
+        note("Nothing was revoked.");
+        return Ok(ExitCode::FAILURE);
     }
-    print(format_args!("Key {id} is revoked."))?;
+    if !database.with_connection(move |connection| Ok(queries::revoke_key(connection, id)?)).await? {
+        return Err(none());
+    }
+    print(format_args!("Key {id} of {} ({}) is revoked.", key.org, key.mode))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn question(KeySummary { id, org, mode, name, .. }: &KeySummary) -> String {
+    let named = if name.is_empty() { String::new() } else { format!(", {name},") };
+    format!("Revoke key {id}{named} of {org} ({mode})? Whoever uses it is refused at once. This cannot be undone. [y/N] ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_names_whose_key_ends_and_that_it_is_for_good() {
+        let (id, time) = (Uuid::nil(), chrono::DateTime::UNIX_EPOCH);
+        let key = KeySummary {
+            id,
+            org: "acme".to_owned(),
+            mode: Mode::Live,
+            name: "etl".to_owned(),
+            secret_prefix: String::new(),
+            scopes: Vec::new(),
+            created_at: time,
+            expires_at: None,
+            revoked_at: None,
+        };
+        let told = format!("Revoke key {id}, etl, of acme (live)? Whoever uses it is refused at once. This cannot be undone. [y/N] ");
+        assert_eq!(question(&key), told);
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod allocator;
+mod ask;
 mod bench;
 mod bulk_delete;
 mod client;
@@ -13,13 +14,15 @@ mod import;
 mod key;
 mod migrate;
 mod output;
+mod removal_policy;
 mod serve;
 mod wait_for_db;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::{note, print};
 use crate::config::{LogFormat, Logging};
@@ -52,6 +55,8 @@ enum Command {
     Import(import::Arguments),
     /// Show the histories of events, and begin a new one
     Events(events::Arguments),
+    /// Show and change what an organisation has decided on removals, at a running service
+    RemovalPolicy(removal_policy::Arguments),
     /// Delete many entities of a running service
     BulkDelete(bulk_delete::Arguments),
     /// Show what the service does, on real data
@@ -79,7 +84,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line of this process. A failure is one sentence on stderr and exit code 1; wrong usage is exit code 2.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     if matches!(cli.command, Command::Serve(_)) {
         allocator::settle();
     }
@@ -98,6 +103,18 @@ pub fn main() -> ExitCode {
         note(format_args!("offboard: {}", sentence(&error)));
         ExitCode::FAILURE
     })
+}
+
+/// Reads the command line of this process. Ends it where that is wrong.
+fn parse() -> Cli {
+    let mut command = Cli::command();
+    let matches = command.get_matches_mut();
+    let misuse = matches.subcommand_matches("import").and_then(import::misuse);
+    if let Some(fault) = misuse {
+        let mut import = command.find_subcommand_mut("import").cloned().unwrap_or(command);
+        import.error(ErrorKind::ArgumentConflict, fault).exit();
+    }
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// How long spans and metrics that were not sent yet have, where nothing says otherwise.
@@ -131,6 +148,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Key(arguments) => key::run(arguments).await,
         Command::Import(arguments) => import::run(arguments).await,
         Command::Events(arguments) => events::run(arguments).await,
+        Command::RemovalPolicy(arguments) => removal_policy::run(arguments).await,
         Command::BulkDelete(arguments) => bulk_delete::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments, instance, telemetry.prometheus()).await,

@@ -7,7 +7,7 @@ use super::database::Opened;
 use crate::config::Serve;
 use crate::db::migrations::{SchemaState, schema_state};
 use crate::error::{Error, Result};
-use crate::server::{self, drain::Signals};
+use crate::server::{self, Bound, drain::Signals};
 
 /// Serves until a signal ends it: the first drains, the second ends at once. Returns by when what is left to do is to be over, if it matters.
 pub async fn run(
@@ -16,12 +16,13 @@ pub async fn run(
     metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
 ) -> Result<(ExitCode, Option<Instant>)> {
     let mut signals = Signals::install().map_err(Error::internal)?;
+    let bound = Bound::of(&settings).await?;
     let database = Opened::open(&settings.database).await?.with_pool(&settings.pool).with_shares(&settings.shares);
     let started = async {
         prepare(&database, settings.migrate, settings.pool.db_acquire_timeout).await?;
         let db = database.pool();
         db.observe();
-        server::start(&settings, db, instance, metrics).await
+        server::start(&settings, bound, db, instance, metrics).await
     };
     let running = match started.await {
         Ok(running) => running,

@@ -16,7 +16,7 @@ pub struct Arguments {
     #[command(flatten)]
     database: Database,
 
-    /// Seconds after which to give up
+    /// Seconds after which to give up; 0 tries once
     #[arg(long, default_value_t = 60)]
     timeout: u64,
 }

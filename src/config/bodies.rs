@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::parse::seconds;
+use super::parse::{seconds, some_seconds};
 
 /// What bodies may cost.
 #[derive(Args, Clone, Debug)]
@@ -13,11 +13,11 @@ pub struct Bodies {
     #[arg(long, env = "OFFBOARD_BODY_MEMORY_BYTES", default_value_t = 96 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..), value_name = "BYTES")]
     pub body_memory_bytes: u64,
 
-    /// Seconds that a call may wait for memory for its body
+    /// Seconds that a call may wait for memory for its body; 0 is not at all
     #[arg(long, env = "OFFBOARD_BODY_MEMORY_WAIT", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
     pub body_memory_wait: Duration,
 
     /// Seconds that a body, or a message or line of a stream, may take to arrive once it has begun
-    #[arg(long, env = "OFFBOARD_BODY_TIMEOUT", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "OFFBOARD_BODY_TIMEOUT", default_value = "30", value_parser = some_seconds, value_name = "SECONDS")]
     pub body_timeout: Duration,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::parse::seconds;
+use super::parse::{seconds, some_seconds};
 
 /// What connections may do, and callers without a key.
 #[derive(Args, Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct Listeners {
     pub max_streams_per_connection: u32,
 
     /// Seconds that the headers of a request may take to arrive
-    #[arg(long, env = "OFFBOARD_HEAD_TIMEOUT", default_value = "10", value_parser = more_than_none, value_name = "SECONDS")]
+    #[arg(long, env = "OFFBOARD_HEAD_TIMEOUT", default_value = "10", value_parser = some_seconds, value_name = "SECONDS")]
     pub head_timeout: Duration,
 
     /// Seconds after which a connection without a call is closed; more than what load balancers on the way wait before they close one. 0 is never
@@ -47,8 +47,4 @@ pub enum Reflection {
     Key,
     /// Nobody
     Off,
-}
-
-fn more_than_none(text: &str) -> Result<Duration, String> {
-    seconds(text).and_then(|time| if time.is_zero() { Err("must be more than 0 seconds".to_owned()) } else { Ok(time) })
 }

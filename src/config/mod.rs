@@ -17,7 +17,7 @@ pub use kept::Kept;
 pub use listeners::{Listeners, Reflection};
 pub use shares::Shares;
 
-use parse::{origin, seconds, stream_name, subject_prefix};
+use parse::{origin, public_url, seconds, some_seconds, stream_name, subject_prefix};
 
 /// Which database, and where the embedded one lives.
 #[derive(Args, Clone, Debug)]
@@ -43,14 +43,14 @@ pub struct Pool {
     pub db_queue_limit: usize,
 
     /// Seconds that a call may wait for a connection
-    #[arg(long, env = "OFFBOARD_DB_ACQUIRE_TIMEOUT", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "OFFBOARD_DB_ACQUIRE_TIMEOUT", default_value = "5", value_parser = some_seconds, value_name = "SECONDS")]
     pub db_acquire_timeout: Duration,
 
-    /// Seconds that a statement may run
+    /// Seconds that a statement may run; 0 is no limit
     #[arg(long, env = "OFFBOARD_DB_STATEMENT_TIMEOUT", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
     pub db_statement_timeout: Duration,
 
-    /// Seconds that a statement may wait for a lock
+    /// Seconds that a statement may wait for a lock; 0 is no limit
     #[arg(long, env = "OFFBOARD_DB_LOCK_TIMEOUT", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
     pub db_lock_timeout: Duration,
 }
@@ -123,7 +123,7 @@ pub struct Serve {
     pub roles: Vec<Role>,
 
     /// Where the service is reached from outside, such as https://api.example.com/offboard: the start of the links in problem documents, in `google.rpc.Help` and in mails. Its path stands before every path that REST tells: `Location`, `Link`, `links.next`
-    #[arg(long, env = "OFFBOARD_PUBLIC_URL", value_name = "URL")]
+    #[arg(long, env = "OFFBOARD_PUBLIC_URL", value_parser = public_url, value_name = "URL")]
     pub public_url: Option<String>,
 
     /// Origins whose pages may call REST and gRPC-Web from a browser, such as https://app.example.com, or `*`; several with commas. By default none
@@ -147,14 +147,14 @@ pub struct Serve {
     pub rate_limit: u32,
 
     /// Seconds that a call may take, unless its caller gives it less
-    #[arg(long, env = "OFFBOARD_REQUEST_TIMEOUT", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "OFFBOARD_REQUEST_TIMEOUT", default_value = "60", value_parser = some_seconds, value_name = "SECONDS")]
     pub request_timeout: Duration,
 
-    /// Seconds between the first signal to end and the closing of the listeners, for load balancers to notice
+    /// Seconds between the first signal to end and the closing of the listeners, for load balancers to notice; 0 is none
     #[arg(long, env = "OFFBOARD_DRAIN_DELAY", default_value = "0", value_parser = seconds, value_name = "SECONDS")]
     pub drain_delay: Duration,
 
-    /// Seconds that the rest of the end may take in all: calls in hand, then workers, then the last spans and metrics
+    /// Seconds that the rest of the end may take in all: calls in hand, then workers, then the last spans and metrics; 0 waits for nothing
     #[arg(long, env = "OFFBOARD_DRAIN_TIMEOUT", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
     pub drain_timeout: Duration,
 
@@ -215,7 +215,7 @@ pub struct Grpc {
     pub grpc_keepalive_interval: Duration,
 
     /// Seconds after which a connection that was asked and kept silent is closed
-    #[arg(long, env = "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT", default_value = "20", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT", default_value = "20", value_parser = some_seconds, value_name = "SECONDS")]
     pub grpc_keepalive_timeout: Duration,
 
     /// Seconds after which a connection takes no new calls, so that its client makes another, perhaps to another replica; 0 is never
@@ -231,11 +231,11 @@ pub struct Grpc {
 #[derive(Args, Clone, Debug)]
 pub struct Worker {
     /// Seconds for which work is claimed; another worker takes over what was not finished or renewed by then
-    #[arg(long, env = "OFFBOARD_LEASE", default_value = "15", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "OFFBOARD_LEASE", default_value = "15", value_parser = some_seconds, value_name = "SECONDS")]
     pub lease: Duration,
 
     /// Seconds between looks for work when nothing wakes the workers
-    #[arg(long, env = "OFFBOARD_POLL_INTERVAL", default_value = "1", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "OFFBOARD_POLL_INTERVAL", default_value = "1", value_parser = some_seconds, value_name = "SECONDS")]
     pub poll_interval: Duration,
 
     /// Slices of bulk deletes that this process works on at once
@@ -251,10 +251,10 @@ pub struct Worker {
     pub bulk_chunk_size: i64,
 
     /// Seconds that one transaction of a bulk delete shall take: as many entities as fit go into it
-    #[arg(long, env = "OFFBOARD_BULK_CHUNK_TARGET", default_value = "0.1", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "OFFBOARD_BULK_CHUNK_TARGET", default_value = "0.1", value_parser = some_seconds, value_name = "SECONDS")]
     pub bulk_chunk_target: Duration,
 
-    /// Seconds after which a worker turns from one bulk delete to another that waits
+    /// Seconds after which a worker turns from one bulk delete to another that waits; 0 is behind each transaction
     #[arg(long, env = "OFFBOARD_BULK_TURN", default_value = "2", value_parser = seconds, value_name = "SECONDS")]
     pub bulk_turn: Duration,
 }

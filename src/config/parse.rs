@@ -35,9 +35,27 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "must be a number of seconds from 0 to 86400".to_owned())
 }
 
+/// The same, but for none.
+pub(super) fn some_seconds(text: &str) -> Result<Duration, String> {
+    seconds(text).and_then(|time| if time.is_zero() { Err("must be more than 0 seconds".to_owned()) } else { Ok(time) })
+}
+
+/// The URL by which others reach a service: of HTTP, and nothing behind its path.
+pub(super) fn public_url(text: &str) -> Result<String, String> {
+    let is_one = |url: &url::Url| {
+        let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
+        is_http && url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
+    };
+    // What reads URLs would mend `https:host`.
+    let has_slashes = text.split_once("://").is_some_and(|(_, rest)| !rest.starts_with('/'));
+    let url = url::Url::parse(text).ok().filter(|url| has_slashes && is_one(url));
+    url.map(|_| text.to_owned())
+        .ok_or_else(|| "must be as https://api.example.com/offboard: with http or https, and nothing behind its path".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{origin, seconds, stream_name, subject_prefix};
+    use super::{origin, public_url, seconds, some_seconds, stream_name, subject_prefix};
     use std::time::Duration;
 
     #[test]
@@ -45,6 +63,29 @@ mod tests {
         assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
         for bad in ["-1", "x", "", "NaN", "1e9"] {
             assert!(seconds(bad).is_err(), "{bad}");
+        }
+        assert!(seconds("0").is_ok() && some_seconds("0").is_err() && some_seconds("0.001").is_ok());
+    }
+
+    #[test]
+    fn a_public_url_is_whole() {
+        for good in ["https://api.example.com", "http://10.0.0.1:8080/", "https://api.example.com/offboard/"] {
+            assert_eq!(public_url(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "api.example.com",
+            "api.example.com:8080",
+            "/offboard",
+            "ftp://host",
+            "https:host",
+            "https://",
+            "https:///x",
+            "https://h/?a",
+            "https://h/#a",
+            "https://u:p@h",
+        ] {
+            assert!(public_url(bad).is_err(), "{bad}");
         }
     }
 

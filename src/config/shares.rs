@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::parse::seconds;
+use super::parse::some_seconds;
 
 /// The settings of shares.
 #[derive(Args, Clone, Debug)]
@@ -57,10 +57,6 @@ impl Shares {
 fn parts(total: usize, realm: Option<usize>, key: Option<usize>) -> (usize, usize) {
     let realm = realm.unwrap_or(total.div_ceil(2)).min(total);
     (realm, key.unwrap_or((realm * 3).div_ceil(4)).min(realm))
-}
-
-fn some_seconds(text: &str) -> Result<Duration, String> {
-    seconds(text).and_then(|time| if time.is_zero() { Err("must be more than 0 seconds".to_owned()) } else { Ok(time) })
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

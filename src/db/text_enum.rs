@@ -12,6 +12,9 @@ macro_rules! text_enum {
             /// Every value.
             pub const ALL: &'static [$name] = &[$($name::$value),+];
 
+            /// How the database spells each of them.
+            pub const SPELLINGS: &'static [&'static str] = &[$($text),+];
+
             /// How the database spells it.
             pub const fn as_str(self) -> &'static str {
                 match self { $($name::$value => $text),+ }

@@ -58,8 +58,8 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> 
 }
 
 /// What a page warns of: see [`unknown_queries::warnings`].
-pub fn warnings(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> Work<Vec<v1::Warning>> {
-    unknown_queries::warnings(connection, realm, listing.filter.as_ref(), listing.after.is_none())
+pub fn warnings(connection: &mut PgConnection, realm: &Realm, listing: &Listing, page: &Read<Entity>) -> Work<Vec<v1::Warning>> {
+    unknown_queries::warnings(connection, realm, listing.filter.as_ref(), (listing.after.is_none(), page.rows.is_empty()))
 }
 
 /// Reads the entities that have one of these ids, until they have this many bytes.

@@ -22,6 +22,8 @@ mod service;
 pub mod tombstone_queries;
 pub mod unknown;
 pub mod unknown_queries;
+pub mod unknown_value;
+pub mod unknown_value_queries;
 mod update;
 
 pub use index::{AttributeIndexService, IndexExecutor};

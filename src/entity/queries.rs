@@ -34,6 +34,8 @@ pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Optio
 pub struct Inserted {
     /// Whose id was taken.
     pub existing: HashSet<usize>,
+    /// Whose id was taken by an entity that was soft-deleted; these are among the existing.
+    pub soft_deleted: HashSet<usize>,
     /// Whose portfolio is missing or invisible.
     pub no_portfolio: HashSet<usize>,
     /// What the database refuses to store, which [`insert_each`] alone can tell.
@@ -46,6 +48,7 @@ impl Inserted {
     /// Adds what became of a part of the batch that begins at this place.
     fn extend(&mut self, at: usize, part: Inserted) {
         self.existing.extend(part.existing.into_iter().map(|place| at + place));
+        self.soft_deleted.extend(part.soft_deleted.into_iter().map(|place| at + place));
         self.no_portfolio.extend(part.no_portfolio.into_iter().map(|place| at + place));
         self.refused.extend(part.refused.into_iter().map(|place| at + place));
         self.created_at = self.created_at.or(part.created_at);
@@ -121,7 +124,22 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
             outcome.existing.insert(place);
         }
     }
+    let taken: Vec<&str> = outcome.existing.iter().map(|place| batch[*place].id.as_str()).collect();
+    if !taken.is_empty() {
+        let deleted: Vec<(String,)> = SoftDeleted { realm: realm.id(), ids: taken }.load(connection)?;
+        let deleted: HashSet<String> = deleted.into_iter().map(|(id,)| id).collect();
+        outcome.soft_deleted = outcome.existing.iter().copied().filter(|place| deleted.contains(&batch[*place].id)).collect();
+    }
     Ok(outcome)
+}
+
+statement! {
+    /// Which of these entities were soft-deleted.
+    struct SoftDeleted<'a> {
+        realm: i32 as Integer,
+        ids: Vec<&'a str> as Array<Text>,
+    } -> (Text,),
+    "SELECT e.id FROM entity e WHERE e.realm_id = {realm} AND e.id = ANY({ids}) AND e.deleted_at IS NOT NULL"
 }
 
 /// Those of the portfolios that the batch names that are there.

@@ -37,7 +37,8 @@ impl EntityService {
         let wanted = realm.clone();
         let read = move |connection: &mut PgConnection| {
             let found = list_queries::list(connection, &wanted, &listing)?;
-            Ok((found, list_queries::warnings(connection, &wanted, &listing)?))
+            let warnings = list_queries::warnings(connection, &wanted, &listing, &found)?;
+            Ok((found, warnings))
         };
         let (mut found, warnings) = if filtered { self.db.transaction(read).await? } else { self.db.run(read).await? };
         let next_page_token = page.cut_short(&mut found.rows, found.more, Place::of)?;

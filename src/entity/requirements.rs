@@ -46,6 +46,19 @@ impl Requirements {
         }
     }
 
+    /// As events tell it: the demands that there are, durations as everywhere in JSON; none if nothing is demanded.
+    pub fn told(&self) -> Option<Json> {
+        let mut members = serde_json::Map::new();
+        if self.expected_count {
+            members.insert("expected_count".to_owned(), true.into());
+        }
+        members.extend(self.max_objects.map(|most| ("max_objects".to_owned(), most.into())));
+        for (name, age) in [("preview_within", self.preview_within), ("clean_report_within", self.clean_report_within)] {
+            members.extend(age.map(|age| (name.to_owned(), convert::std_duration_text(age).into())));
+        }
+        (!members.is_empty()).then(|| members.into())
+    }
+
     /// As it is stored: a JSON object with the members of the message, durations in seconds.
     pub fn to_json(&self) -> Json {
         json!({
@@ -64,6 +77,60 @@ impl Requirements {
             preview_within: age("preview_within"),
             clean_report_within: age("clean_report_within"),
         }
+    }
+}
+
+/// A change of requirements: all of them are replaced, or those that are named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequirementsChange {
+    values: Requirements,
+    whole: bool,
+    named: Vec<&'static str>,
+}
+
+impl RequirementsChange {
+    /// The requirements that can be named.
+    pub const MEMBERS: [&'static str; 4] = ["expected_count", "max_objects", "preview_within", "clean_report_within"];
+
+    /// Reads a change from a message, which stands `at` this path. `members` are the names of what changes, and without one all is replaced: by what
+    /// the message has, or by nothing if it is not set. Such a message that is empty is a fault, since who sends it may not mean to take all back.
+    /// Every name must be one of [`RequirementsChange::MEMBERS`].
+    pub fn check(message: Option<v1::BulkDeleteRequirements>, members: &[Option<&str>], at: &str, faults: &mut Violations) -> Self {
+        let whole = members.contains(&None);
+        let is_named = |name: &&'static str| members.contains(&Some(*name));
+        let named: Vec<&'static str> = RequirementsChange::MEMBERS.into_iter().filter(is_named).collect();
+        if whole && message == Some(v1::BulkDeleteRequirements::default()) {
+            faults.add(
+                at,
+                "required",
+                "must name what is demanded; `null`, or a field that is named in the mask and not set, takes all of it back",
+            );
+        }
+        let counts = |name: &str| whole || named.contains(&name);
+        let message = message.map(|given| v1::BulkDeleteRequirements {
+            expected_count: given.expected_count && counts("expected_count"),
+            max_objects: given.max_objects.filter(|_| counts("max_objects")),
+            preview_within: given.preview_within.filter(|_| counts("preview_within")),
+            clean_report_within: given.clean_report_within.filter(|_| counts("clean_report_within")),
+        });
+        RequirementsChange { values: Requirements::check(message, at, faults), whole, named }
+    }
+
+    /// The requirements after the change.
+    pub fn apply(&self, to: Requirements) -> Requirements {
+        if self.whole {
+            return self.values.clone();
+        }
+        let mut changed = to;
+        for name in &self.named {
+            match *name {
+                "expected_count" => changed.expected_count = self.values.expected_count,
+                "max_objects" => changed.max_objects = self.values.max_objects,
+                "preview_within" => changed.preview_within = self.values.preview_within,
+                _ => changed.clean_report_within = self.values.clean_report_within,
+            }
+        }
+        changed
     }
 }
 
@@ -96,6 +163,25 @@ mod tests {
         assert_eq!(Requirements::check(message, "", &mut Violations::new()), said);
         assert_eq!(Requirements::from_json(&json!({})), Requirements::default());
         assert_eq!(Option::<v1::BulkDeleteRequirements>::from(Requirements::default()), None);
+    }
+
+    #[test]
+    fn what_is_not_named_stays_and_nothing_goes_by_an_empty_message() {
+        let was = Requirements { expected_count: true, max_objects: Some(5), ..Requirements::default() };
+        let change = |message, members: &[Option<&str>]| {
+            let mut faults = Violations::new();
+            let change = RequirementsChange::check(message, members, "hard_delete", &mut faults);
+            (change.apply(was.clone()), faults.as_slice().len())
+        };
+        let most = |most| Some(v1::BulkDeleteRequirements { max_objects: most, ..Default::default() });
+        assert_eq!(change(most(Some(7)), &[Some("max_objects")]), (Requirements { max_objects: Some(7), ..was.clone() }, 0));
+        assert_eq!(change(most(None), &[Some("max_objects")]), (Requirements { max_objects: None, ..was.clone() }, 0));
+        assert_eq!(change(most(Some(7)), &[None]), (Requirements { max_objects: Some(7), ..Requirements::default() }, 0));
+        assert_eq!(change(None, &[None]), (Requirements::default(), 0));
+        assert_eq!(change(most(None), &[None]).1, 1);
+        assert_eq!(change(most(Some(-1)), &[Some("expected_count")]).1, 0, "what is not named does not count");
+        assert_eq!(was.told(), Some(json!({"expected_count": true, "max_objects": 5})));
+        assert_eq!(Requirements::default().told(), None);
     }
 
     #[test]

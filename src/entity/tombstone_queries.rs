@@ -57,7 +57,7 @@ pub static TOMBSTONE: Vocabulary = Vocabulary {
         Property::new(&["updatedTime", "updated_at"], Kind::Time, "t.updated_at"),
         Property::new(&["removedTime", "removed_at"], Kind::Time, "t.removed_at"),
         Property::new(&["removedBy", "removed_by"], Kind::Text, "CAST(t.removed_by AS text)"),
-        Property::new(&["jobKind", "job_kind"], Kind::Text, "t.job_kind"),
+        Property::new(&["jobKind", "job_kind"], Kind::Text, "t.job_kind").one_of(JobKind::SPELLINGS),
         Property::new(&["jobId", "job_id"], Kind::Text, "CAST(t.job_id AS text)"),
     ],
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::error::{Code, Error, Violations, nearest_of};
-use crate::filter::AttributePath;
+use crate::filter::{AttributePath, NamedValue};
 use crate::limits::requests::{ATTRIBUTE_LOOK_MILLIS, ATTRIBUTE_NAMES, SUGGESTED_NAMES};
 use crate::proto::object::{Object, View};
 use crate::proto::v1;
@@ -96,6 +96,13 @@ impl Unknown {
         let hint = if meant.is_empty() { String::new() } else { format!("; did you mean {}?", meant.join(" or ")) };
         format!("no entity has the attribute `{}`{hint}", self.attribute)
     }
+}
+
+/// Those of the values that are not of an attribute that no entity has: of that its name is told, and its values say no more.
+pub fn values_of_known(mut named: Vec<NamedValue>, unknown: &[Unknown]) -> Vec<NamedValue> {
+    let is_of = |value: &NamedValue, unknown: &Unknown| value.path.strip_prefix("attributes.") == Some(unknown.attribute.as_str());
+    named.retain(|value| !unknown.iter().any(|unknown| is_of(value, unknown)));
+    named
 }
 
 /// The refusal of a task whose filter, at `field` of the request, names attributes that no entity has.

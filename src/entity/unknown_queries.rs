@@ -10,6 +10,8 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text};
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries;
 use crate::entity::unknown::{self, LIST_PATIENCE, Names, Seen, Unknown};
+use crate::entity::unknown_value::UnknownValue;
+use crate::entity::unknown_value_queries;
 use crate::filter::{AttributePath, Filter, Predicate};
 use crate::limits::requests::{ATTRIBUTE_LOOK, ATTRIBUTE_NAMES_ENTITIES, ATTRIBUTE_WALK, SUGGESTING_ENTITIES};
 use crate::proto::object::Struct;
@@ -38,9 +40,8 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
     let (mut after, mut limit, mut first_met) = (String::new(), FIRST, None);
     while !open.is_empty() {
         let presences: Vec<Predicate> = open.iter().map(AttributePath::presence).collect();
-        let stride =
-            Stride { entities: Entities { realm, among, condition: condition.as_ref(), after: &after, limit }, presences: &presences };
-        let (read, last, met, has): (i64, Option<String>, bool, Vec<bool>) = stride.get_result(connection)?;
+        let entities = Entities { realm, among, condition: condition.as_ref(), after: &after, limit };
+        let Went { read, last, met, has } = stride(connection, entities, &presences)?;
         if met && first_met.is_none() {
             first_met = Some(after.clone());
         }
@@ -74,27 +75,61 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
     Ok(Seen { unknown: unknown.collect(), ..Seen::default() })
 }
 
-/// What a list warns of that begins with this page: names of its filter that no live entity has, as far as a short look tells.
-pub fn warnings(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filter>, is_first: bool) -> Work<Vec<v1::Warning>> {
+/// What a list warns of that begins with this page: names and values of its filter that no live entity has, as far as a short look tells. A page
+/// that is not empty says enough of the values that are asked for, and those that are denied are looked for alone.
+pub fn warnings(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    filter: Option<&Filter>,
+    (is_first, is_empty): (bool, bool),
+) -> Work<Vec<v1::Warning>> {
     let Some(filter) = filter.filter(|_| is_first) else { return Ok(Vec::new()) };
     let among = Among { live: true, ..Among::default() };
     let Seen { unknown, .. } = look(connection, realm, filter, among, Some(LIST_PATIENCE))?;
-    Ok(unknown::warnings(Seen { unknown, ..Seen::default() }))
+    let mut named = unknown::values_of_known(filter.named_values(), &unknown);
+    named.retain(|value| value.denied || is_empty);
+    let mut warnings = unknown::warnings(Seen { unknown, ..Seen::default() });
+    let values = unknown_value_queries::look(connection, realm, named, true)?;
+    warnings.extend(values.iter().map(UnknownValue::warning));
+    Ok(warnings)
 }
 
 /// The next entities of a realm by key, each with whether it counts.
 #[derive(Clone, Copy)]
-struct Entities<'a> {
-    realm: &'a Realm,
-    among: Among<'a>,
-    condition: Option<&'a Predicate>,
-    after: &'a str,
-    limit: i64,
+pub(super) struct Entities<'a> {
+    /// Whose.
+    pub realm: &'a Realm,
+    /// Which count.
+    pub among: Among<'a>,
+    /// What holds for those that count.
+    pub condition: Option<&'a Predicate>,
+    /// The key before the first; the empty one is before all.
+    pub after: &'a str,
+    /// How many.
+    pub limit: i64,
+}
+
+/// What a stride along the keys came to.
+pub(super) struct Went {
+    /// How many entities were read.
+    pub read: i64,
+    /// The key of the last.
+    pub last: Option<String>,
+    /// Whether one of them counts.
+    pub met: bool,
+    /// For each presence, whether it holds for one that counts.
+    pub has: Vec<bool>,
+}
+
+/// Goes along some keys, and tells for each presence whether it holds for one of the entities there.
+pub(super) fn stride(connection: &mut PgConnection, entities: Entities<'_>, presences: &[Predicate]) -> Work<Went> {
+    let (read, last, met, has) = Stride { entities, presences }.get_result(connection)?;
+    Ok(Went { read, last, met, has })
 }
 
 impl Entities<'_> {
-    fn walk<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("(SELECT e.id, e.attributes, (");
+    pub(super) fn walk<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("(SELECT e.id, e.type, e.attributes, (");
         out.push_sql(if self.among.live { "e.deleted_at IS NULL" } else { "TRUE" });
         if let Some(types) = &self.among.types {
             out.push_sql(" AND e.type = ANY(");

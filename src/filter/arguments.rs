@@ -13,6 +13,7 @@ use super::vocabulary::{Kind, Property};
 use super::wildcard::Wildcards;
 use super::words::words;
 use super::{MAX_LIST, MAX_VALUE_CHARACTERS};
+use crate::error::nearest;
 
 /// A value as it was given, and where it stands.
 pub(super) type Given = (usize, String);
@@ -80,15 +81,31 @@ fn check_scale(test: Test, path: &Path, position: usize, value: &Value) -> Resul
     match path.property.kind {
         _ if is_number && value.number.is_none() => Err(ParseError::new(position, format!("`{path}` is a number")).expecting(["a number"])),
         Kind::Time if value.time().is_none() => {
+            let message = match value.meant_time() {
+                Some(meant) => format!("`{path}` is a time, and a number is milliseconds since 1970; {meant}"),
+                None => format!("`{path}` is a time"),
+            };
             let expected = ["milliseconds since 1970", "`YYYY-MM-DD`", "`YYYY-MM-DDTHH:MM:SSZ`"];
-            Err(ParseError::new(position, format!("`{path}` is a time")).expecting(expected))
+            Err(ParseError::new(position, message).expecting(expected))
         }
+        Kind::Text if test.is_equality() => check_value(path, position, value),
         Kind::Uri if test.is_order() && value.uri_id(true).text.is_empty() => {
             let message = "an id is missing behind `entities/`, with which every uri begins";
             Err(ParseError::new(position, message).expecting(["`entities/ID`", "an id"]))
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses a value that no property of these values ever has: `not` would make a condition of it that everything meets.
+fn check_value(path: &Path, position: usize, value: &Value) -> Result<(), ParseError> {
+    let values = path.property.values;
+    if values.is_empty() || values.contains(&value.folded.as_str()) {
+        return Ok(());
+    }
+    let hint = nearest(&value.text, values.iter().copied()).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+    let message = format!("`{path}` is never `{}`{hint}", shorten(&value.text));
+    Err(ParseError::new(position, message).expecting(values.iter().map(|value| format!("`{value}`"))))
 }
 
 /// Refuses a text of which the function could not make anything.

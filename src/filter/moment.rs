@@ -19,6 +19,8 @@ pub(super) const DATE: &str = "^(?!0000)(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1
      (?:[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:[Zz]|[+-](?:0[0-9]|1[0-5]):[0-5][0-9]))?$";
 
 const LARGEST_OFFSET_HOUR: i64 = 15;
+/// Fewer milliseconds than this lie within some three years of the beginning of 1970, where nothing is; so many seconds reach to the year 5138.
+const LEAST_MILLISECONDS: u64 = 100_000_000_000;
 
 impl Moment {
     /// Reads a date, or a date with a time. It says no more than the first microsecond of each.
@@ -28,10 +30,28 @@ impl Moment {
         Some(Moment { start, end: start + length })
     }
 
-    /// The millisecond that is so many behind the beginning of 1970, in the years 1 to 9999.
+    /// The millisecond that is so many behind the beginning of 1970, in the years 1 to 9999. None of a number that is meant as something else:
+    /// a year, or seconds, which as milliseconds lie around the beginning of 1970. That beginning itself, 0, is one.
     pub fn of_milliseconds(milliseconds: i64) -> Option<Moment> {
+        if milliseconds != 0 && milliseconds.unsigned_abs() < LEAST_MILLISECONDS {
+            return None;
+        }
         let start = DateTime::from_timestamp_millis(milliseconds).filter(|start| (1..=9999).contains(&start.year()))?;
         Some(Moment { start, end: start + TimeDelta::milliseconds(1) })
+    }
+
+    /// What was probably meant by a number that counts no milliseconds: a year, seconds, or a fraction of a millisecond. As an advice.
+    pub fn meant_by(number: i64) -> Option<String> {
+        let of = |moment: Option<DateTime<Utc>>| moment.filter(|moment| (1970..=9999).contains(&moment.year()));
+        let shown = |moment: DateTime<Utc>| moment.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let (unit, moment) = match number {
+            1000..=9999 => return Some(format!("the year is written as `{number}-01-01`")),
+            1.. if number.unsigned_abs() < LEAST_MILLISECONDS => ("seconds", of(DateTime::from_timestamp(number, 0))?),
+            100_000_000_000_000.. if number < 100_000_000_000_000_000 => ("microseconds", of(DateTime::from_timestamp_micros(number))?),
+            100_000_000_000_000_000.. => ("nanoseconds", of(Some(DateTime::from_timestamp_nanos(number)))?),
+            _ => return None,
+        };
+        Some(format!("as {unit} it would be `{}` or {}", shown(moment), moment.timestamp_millis()))
     }
 
     /// Whether a moment lies in it.
@@ -159,5 +179,23 @@ mod tests {
         assert!(!millisecond.contains(instant("2024-02-29T10:00:00.124Z").unwrap()));
         assert_eq!(Moment::of_milliseconds(i64::MAX), None);
         assert_eq!(Moment::of_milliseconds(-99_999_999_999_999), None);
+    }
+
+    #[test]
+    fn what_counts_no_milliseconds_is_no_time_and_is_told_as_what_it_counts() {
+        for (number, told) in [
+            (2026, Some("the year is written as `2026-01-01`")),
+            (1_767_225_600, Some("as seconds it would be `2026-01-01T00:00:00Z` or 1767225600000")),
+            (1_767_225_600_000_000, Some("as microseconds it would be `2026-01-01T00:00:00Z` or 1767225600000")),
+            (1_767_225_600_000_000_000, Some("as nanoseconds it would be `2026-01-01T00:00:00Z` or 1767225600000")),
+            (1, Some("as seconds it would be `1970-01-01T00:00:01Z` or 1000")),
+            (-1, None),
+            (20_260_101, Some("as seconds it would be `1970-08-23T11:48:21Z` or 20260101000")),
+        ] {
+            assert_eq!((Moment::of_milliseconds(number), Moment::meant_by(number).as_deref()), (None, told), "{number}");
+        }
+        for number in [0, 1_767_225_600_000, 100_000_000_000, -100_000_000_000] {
+            assert!(Moment::of_milliseconds(number).is_some(), "{number}");
+        }
     }
 }

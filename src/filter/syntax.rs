@@ -81,8 +81,16 @@ impl Value {
 
     /// What the value stands for where a time is wanted: a date, or a whole number of milliseconds.
     pub fn time(&self) -> Option<Moment> {
-        let milliseconds = || self.number.as_ref().and_then(|number| number.parse().ok()).and_then(Moment::of_milliseconds);
-        self.moment.or_else(milliseconds)
+        self.moment.or_else(|| self.whole_number().and_then(Moment::of_milliseconds))
+    }
+
+    /// What was probably meant by a number that is no time; see [`Moment::of_milliseconds`].
+    pub(super) fn meant_time(&self) -> Option<String> {
+        self.whole_number().and_then(Moment::meant_by)
+    }
+
+    fn whole_number(&self) -> Option<i64> {
+        self.number.as_ref()?.parse().ok()
     }
 }
 

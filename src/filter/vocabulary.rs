@@ -26,22 +26,29 @@ pub struct Property {
     pub sql: &'static str,
     /// Whether the value may be NULL. What is NULL is missing, and satisfies no other function.
     pub nullable: bool,
+    /// Every value that it may have, of a text with a fixed set of them; empty where there is no such set.
+    pub values: &'static [&'static str],
 }
 
 impl Property {
     /// A property that is always there.
     pub const fn new(names: &'static [&'static str], kind: Kind, sql: &'static str) -> Self {
-        Property { names, kind, sql, nullable: false }
+        Property { names, kind, sql, nullable: false, values: &[] }
     }
 
     /// A property that may be NULL.
     pub const fn nullable(names: &'static [&'static str], kind: Kind, sql: &'static str) -> Self {
-        Property { names, kind, sql, nullable: true }
+        Property { names, kind, sql, nullable: true, values: &[] }
     }
 
     /// A property of what is only ever looked at in memory.
     pub const fn in_memory(names: &'static [&'static str], kind: Kind) -> Self {
-        Property { names, kind, sql: "NULL", nullable: false }
+        Property { names, kind, sql: "NULL", nullable: false, values: &[] }
+    }
+
+    /// The same of a text that has one of these values, whatever its case in a filter.
+    pub const fn one_of(self, values: &'static [&'static str]) -> Self {
+        Property { values, ..self }
     }
 
     /// Its canonical spelling.
@@ -78,7 +85,7 @@ pub static ENTITY: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["type"], Kind::Text, "e.type"),
         Property::new(&["uri"], Kind::Uri, "e.id"),
-        Property::new(&["state"], Kind::Text, "e.state"),
+        Property::new(&["state"], Kind::Text, "e.state").one_of(&["onboarding", "active", "offboarding"]),
         Property::nullable(&["portfolio", "portfolioId", "portfolio_id"], Kind::Text, "e.portfolio_id"),
         Property::new(&["createdTime", "created_at"], Kind::Time, "e.created_at"),
         Property::new(&["updatedTime", "updated_at"], Kind::Time, "e.updated_at"),

@@ -19,6 +19,7 @@ mod faults;
 mod head;
 mod headers;
 mod json;
+mod mask;
 mod messages;
 mod opaque;
 pub mod openapi;

@@ -10,7 +10,7 @@ use prost_reflect::{DynamicMessage, Value};
 use super::binding::{Binding, BodyRule};
 use super::json::{Cardinality, Decoder, Fault, FieldPath, Shape, from_text, with_readable_numbers};
 use super::percent::{Place, decode};
-use super::{plus, raw};
+use super::{mask, plus, raw};
 use crate::error::{Error, Violation, Violations, cut, nearest};
 
 /// What a request says outside of its body.
@@ -112,7 +112,7 @@ impl Target {
             }
             BodyRule::Whole => {
                 let decoded = Decoder::new(schema, body, "").message(rpc.input, message);
-                (names(schema.message(rpc.input), &decoded.value), decoded.violations)
+                (self.named(rpc.input, &decoded.value, body), decoded.violations)
             }
             BodyRule::Field(place) => {
                 let field = &schema.message(rpc.input).fields[place];
@@ -122,7 +122,7 @@ impl Target {
                     (Cardinality::Single { .. }, Shape::Message(inner)) => {
                         let holder = message.get_field_mut(&field.descriptor).as_message_mut().expect("the field is a message");
                         let decoded = decoder.message(*inner, holder);
-                        (names(schema.message(*inner), &decoded.value), decoded.violations)
+                        (self.named(*inner, &decoded.value, body), decoded.violations)
                     }
                     _ => (Vec::new(), decoder.field(field, message).violations),
                 }
@@ -239,6 +239,13 @@ impl Target {
         (!is_in_body && !is_in_path && has_text_form).then_some(path)
     }
 
+    /// What a body names of its message: these members, and for a mask also what it names of messages within them.
+    fn named(&self, message: usize, members: &[usize], body: &[u8]) -> Vec<String> {
+        let schema = &*self.binding.rpc.schema;
+        let named = members.iter().map(|place| schema.message(message).fields[*place].descriptor.name().to_owned()).collect();
+        if self.binding.update_mask.is_some() { mask::inner(schema, message, named, body) } else { named }
+    }
+
     fn fill_mask(&self, members: &[String], message: &mut DynamicMessage) {
         let rpc = &self.binding.rpc;
         let Some(field) = self.binding.update_mask.map(|place| &rpc.schema.message(rpc.input).fields[place]) else { return };
@@ -259,8 +266,4 @@ fn byte_order_mark(body: &[u8]) -> Option<&'static str> {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("must be JSON in UTF-8: it begins with the byte order mark of UTF-16"),
         _ => None,
     }
-}
-
-fn names(message: &super::json::Message, members: &[usize]) -> Vec<String> {
-    members.iter().map(|place| message.fields[*place].descriptor.name().to_owned()).collect()
 }

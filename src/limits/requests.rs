@@ -98,6 +98,17 @@ pub static IMPORT_FAILURES: Limit = Limit {
     past: "Those refused behind them have none; `failures_left_out` of the summary says how many",
 };
 
+/// How many entities at most are looked at for the values that a filter names.
+pub const VALUE_LOOK_ENTITIES: u64 = 14_600;
+
+/// The look for the values that a filter names.
+pub static VALUE_LOOK: Limit = Limit {
+    name: "value_look",
+    bounds: "Entities that are looked at to find out whether any has a type or the value of an attribute that a filter names, where no index tells",
+    value: Value::Fixed(VALUE_LOOK_ENTITIES, "entities"),
+    past: "There is no warning `unknown_value`, but of a type that is spelt much like one that was met",
+};
+
 /// All of them.
 pub const ALL: &[&Limit] = &[
     &CALLS,
@@ -108,6 +119,7 @@ pub const ALL: &[&Limit] = &[
     &ATTRIBUTE_NAMES_WALK,
     &ATTRIBUTE_NAMES_ENTITIES,
     &ATTRIBUTE_NAMES,
+    &VALUE_LOOK,
     &IDS_SHOWN,
     &IMPORT_FAILURES,
 ];

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::entity::requirements::Requirements;
+use serde_json::{Value as Json, json};
+
+use crate::db::Realm;
+use crate::entity::requirements::{Requirements, RequirementsChange};
 use crate::error::{Result, Violations, cut};
 use crate::limits::mail::{MAIL_DOMAINS, MAX_DOMAINS};
 use crate::offboarding::model::MAX_GRACE;
@@ -26,6 +29,9 @@ const FIELDS: [&str; 9] = [
     "hard_delete",
     "soft_delete",
 ];
+
+/// The fields that say whose policy it is.
+const OUTPUT_ONLY: [&str; 2] = ["tenant", "mode"];
 
 /// The removal policy of a realm; without one, [`Policy::default`] holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +82,8 @@ pub struct Change {
     request_retention: Option<Option<Duration>>,
     filter_retention: Option<Option<Duration>>,
     mail_domains: Option<Vec<String>>,
-    hard_delete: Option<Requirements>,
-    soft_delete: Option<Requirements>,
+    hard_delete: RequirementsChange,
+    soft_delete: RequirementsChange,
 }
 
 impl Change {
@@ -99,15 +105,26 @@ impl Change {
                 }
                 "max_grace_period" => change.max_grace = Some(grace(policy.max_grace_period, defaults.max_grace, &at, &mut faults)),
                 "min_grace_period" => change.min_grace = Some(grace(policy.min_grace_period, defaults.min_grace, &at, &mut faults)),
-                "hard_delete" => change.hard_delete = Some(Requirements::check(policy.hard_delete, &at, &mut faults)),
-                "soft_delete" => change.soft_delete = Some(Requirements::check(policy.soft_delete, &at, &mut faults)),
                 "tombstone_retention" => change.tombstone_retention = Some(retention(policy.tombstone_retention, &at, &mut faults)),
                 "request_retention" => change.request_retention = Some(retention(policy.request_retention, &at, &mut faults)),
                 "filter_retention" => change.filter_retention = Some(retention(policy.filter_retention, &at, &mut faults)),
                 "mail_domains" => change.mail_domains = Some(domains(&policy.mail_domains, &at, &mut faults)),
-                _ => faults.add("update_mask", "unknown_field", format!("`{}` is none of {}", cut(path), FIELDS.join(", "))),
+                // What a caller sends back as it was read.
+                path if OUTPUT_ONLY.contains(&path) => {}
+                path if demands(path, "hard_delete").is_some() || demands(path, "soft_delete").is_some() => {}
+                _ => {
+                    let (fields, members) = (FIELDS.join(", "), RequirementsChange::MEMBERS.join(", "));
+                    let known = format!("{fields}, and behind `hard_delete.` and `soft_delete.` of {members}");
+                    faults.add("update_mask", "unknown_field", format!("`{}` is none of {known}", cut(path)));
+                }
             }
         }
+        let mut requirements = |message, name: &str| {
+            let members: Vec<Option<&str>> = paths.iter().filter_map(|path| demands(path, name)).collect();
+            RequirementsChange::check(message, &members, &format!("policy.{name}"), &mut faults)
+        };
+        change.hard_delete = requirements(policy.hard_delete, "hard_delete");
+        change.soft_delete = requirements(policy.soft_delete, "soft_delete");
         faults.check()?;
         Ok(change)
     }
@@ -122,8 +139,8 @@ impl Change {
             request_retention: self.request_retention.unwrap_or(to.request_retention),
             filter_retention: self.filter_retention.unwrap_or(to.filter_retention),
             mail_domains: self.mail_domains.clone().unwrap_or(to.mail_domains),
-            hard_delete: self.hard_delete.clone().unwrap_or(to.hard_delete),
-            soft_delete: self.soft_delete.clone().unwrap_or(to.soft_delete),
+            hard_delete: self.hard_delete.apply(to.hard_delete),
+            soft_delete: self.soft_delete.apply(to.soft_delete),
         };
         let mut faults = Violations::new();
         if changed.default_grace > changed.max_grace {
@@ -140,6 +157,14 @@ impl Change {
         }
         faults.check()?;
         Ok(changed)
+    }
+}
+
+/// What a path of a mask names of the requirements of this name: one of them, or with none all; none if it names nothing of them.
+fn demands<'p>(path: &'p str, name: &str) -> Option<Option<&'p str>> {
+    match path.strip_prefix(name)? {
+        "" => Some(None),
+        rest => rest.strip_prefix('.').filter(|member| RequirementsChange::MEMBERS.contains(member)).map(Some),
     }
 }
 
@@ -188,20 +213,45 @@ fn within(
     convert::check_duration(message?, bounds, description, field, faults)
 }
 
-impl From<Policy> for v1::RemovalPolicy {
-    fn from(policy: Policy) -> Self {
+impl Policy {
+    /// As a message: the policy of this realm.
+    pub fn to_proto(&self, realm: &Realm) -> v1::RemovalPolicy {
         let message = |duration: Duration| prost_types::Duration::try_from(duration).ok();
         v1::RemovalPolicy {
-            default_grace_period: message(policy.default_grace),
-            max_grace_period: message(policy.max_grace),
-            tombstone_retention: policy.tombstone_retention.and_then(message),
-            request_retention: policy.request_retention.and_then(message),
-            mail_domains: policy.mail_domains,
-            filter_retention: policy.filter_retention.and_then(message),
-            min_grace_period: message(policy.min_grace),
-            hard_delete: policy.hard_delete.into(),
-            soft_delete: policy.soft_delete.into(),
+            default_grace_period: message(self.default_grace),
+            max_grace_period: message(self.max_grace),
+            tombstone_retention: self.tombstone_retention.and_then(message),
+            request_retention: self.request_retention.and_then(message),
+            mail_domains: self.mail_domains.clone(),
+            filter_retention: self.filter_retention.and_then(message),
+            min_grace_period: message(self.min_grace),
+            hard_delete: self.hard_delete.clone().into(),
+            soft_delete: self.soft_delete.clone().into(),
+            tenant: realm.org().to_owned(),
+            mode: v1::Mode::from(realm.mode()).into(),
         }
+    }
+
+    /// As its event tells it: durations as everywhere in JSON, and nothing of what is not set.
+    pub fn told(&self) -> Json {
+        let mut told = json!({"mail_domains": self.mail_domains});
+        let durations = [
+            ("default_grace_period", Some(self.default_grace)),
+            ("max_grace_period", Some(self.max_grace)),
+            ("min_grace_period", Some(self.min_grace)),
+            ("tombstone_retention", self.tombstone_retention),
+            ("request_retention", self.request_retention),
+            ("filter_retention", self.filter_retention),
+        ];
+        for (name, duration) in durations.into_iter().filter_map(|(name, duration)| Some((name, duration?))) {
+            told[name] = convert::std_duration_text(duration).into();
+        }
+        for (name, demands) in [("hard_delete", self.hard_delete.told()), ("soft_delete", self.soft_delete.told())] {
+            if let Some(demands) = demands {
+                told[name] = demands;
+            }
+        }
+        told
     }
 }
 
@@ -224,6 +274,20 @@ mod tests {
         let after = change(message, &["max_grace_period", "tombstone_retention"]).unwrap().apply(was).unwrap();
         assert_eq!(after.default_grace.as_secs(), 60);
         assert_eq!((after.max_grace.as_secs(), after.tombstone_retention), (3600, None));
+    }
+
+    #[test]
+    fn an_event_tells_what_is_set_as_everywhere_in_json() {
+        let policy = Policy {
+            tombstone_retention: Some(MIN_RETENTION),
+            hard_delete: Requirements { preview_within: Some(Duration::from_millis(1500)), ..Requirements::default() },
+            ..Policy::default()
+        };
+        let told = json!({
+            "default_grace_period": "0s", "max_grace_period": "7776000s", "min_grace_period": "0s", "tombstone_retention": "86400s", "mail_domains": [],
+            "hard_delete": {"preview_within": "1.500s"},
+        });
+        assert_eq!(policy.told(), told);
     }
 
     #[test]

@@ -78,6 +78,7 @@ pub fn put(connection: &mut PgConnection, realm: &Realm, principal: Uuid, policy
         min_grace: policy.min_grace.as_secs_f64(),
         hard_delete: policy.hard_delete.to_json(),
         soft_delete: policy.soft_delete.to_json(),
+        told: policy.told(),
     };
     statement.execute(connection)?;
     Ok(())
@@ -98,6 +99,7 @@ statement! {
         min_grace: f64 as Double,
         hard_delete: Json as Jsonb,
         soft_delete: Json as Jsonb,
+        told: Json as Jsonb,
     } -> (Integer,),
     "WITH changed AS (
         INSERT INTO removal_policy
@@ -119,10 +121,7 @@ statement! {
      )
      INSERT INTO event (realm_id, type, subjects, principal_id, data)
      SELECT {realm}, 'removal_policy.updated', ARRAY[{org}], {principal},
-            jsonb_build_object('default_grace_period', {default_grace}::float8, 'max_grace_period', {max_grace}::float8,
-                               'tombstone_retention', {tombstone_retention}::float8, 'request_retention', {request_retention}::float8,
-                               'filter_retention', {filter_retention}::float8, 'mail_domains', {mail_domains}::text[],
-                               'min_grace_period', {min_grace}::float8, 'hard_delete', {hard_delete}::jsonb, 'soft_delete', {soft_delete}::jsonb)
+            {told}
      FROM changed"
 }
 

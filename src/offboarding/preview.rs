@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(codes(filter(json!(null))), (vec!["bulk_delete".to_owned()], true));
         assert_eq!(codes(filter(json!("equals(attributes.Name, ann)"))), (vec!["bulk_delete".to_owned()], true));
         assert_eq!(codes(filter(json!("equals(attributes.Name, 'bob')"))), (vec![], true));
-        assert_eq!(codes(filter(json!("equals(state, active) and lt(createdTime, 1)"))), (vec!["bulk_delete".to_owned()], true));
+        assert_eq!(codes(filter(json!("equals(state, active) and lt(createdTime, '2001-01-01')"))), (vec!["bulk_delete".to_owned()], true));
         assert_eq!(codes(filter(json!("gt(crosswalks_count, 0) or exists(portfolio)"))), (vec![], true));
     }
 

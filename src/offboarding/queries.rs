@@ -243,7 +243,7 @@ pub static OFFBOARDING: Vocabulary = Vocabulary {
         Property::new(&["id"], Kind::Text, "CAST(offboarding_request.id AS text)"),
         Property::new(&["uri", "entityId", "entity_id"], Kind::Uri, "offboarding_request.entity_id"),
         Property::new(&["principalId", "principal_id"], Kind::Text, "CAST(offboarding_request.principal_id AS text)"),
-        Property::new(&["status"], Kind::Text, "offboarding_request.status"),
+        Property::new(&["status"], Kind::Text, "offboarding_request.status").one_of(OffboardingState::SPELLINGS),
         Property::new(&["attempts"], Kind::Number, "offboarding_request.attempts"),
         Property::new(&["created", "createdTime", "created_at"], Kind::Time, "offboarding_request.created_at"),
         Property::new(&["executeAfter", "execute_after"], Kind::Time, "offboarding_request.execute_after"),

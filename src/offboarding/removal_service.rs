@@ -92,8 +92,7 @@ impl Service for RemovalService {
 
     async fn get_removal_policy(&self, request: Request<v1::GetRemovalPolicyRequest>) -> Result<Response<v1::RemovalPolicy>, Status> {
         let realm = Caller::of(&request)?.realm;
-        let policy = self.db.run(move |connection| policy_queries::get(connection, &realm)).await?;
-        Ok(Response::new(policy.into()))
+        Ok(self.db.run(move |connection| Ok(Response::new(policy_queries::get(connection, &realm)?.to_proto(&realm)))).await?)
     }
 
     async fn update_removal_policy(&self, request: Request<v1::UpdateRemovalPolicyRequest>) -> Result<Response<v1::RemovalPolicy>, Status> {
@@ -107,7 +106,7 @@ impl Service for RemovalService {
             if policy != was {
                 policy_queries::put(connection, &realm, principal_id, &policy)?;
             }
-            Ok(Response::new(policy.into()))
+            Ok(Response::new(policy.to_proto(&realm)))
         };
         once.transaction(&self.db, update).await
     }

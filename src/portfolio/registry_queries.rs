@@ -25,7 +25,8 @@ pub static PORTFOLIO: Vocabulary = Vocabulary {
             &["sharedComplianceCalendar", "shared_compliance_calendar"],
             Kind::Text,
             "CASE WHEN f.shared_compliance_calendar THEN 'true' ELSE 'false' END",
-        ),
+        )
+        .one_of(&["true", "false"]),
         Property::new(&["entityCount", "entity_count"], Kind::Number, "f.entity_count"),
         Property::new(&["version"], Kind::Number, "f.version"),
         Property::new(&["createdTime", "created_at"], Kind::Time, "f.created_at"),

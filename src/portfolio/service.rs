@@ -187,7 +187,8 @@ impl Service for PortfolioService {
         let (own, portfolio_id) = (realm.clone(), request.portfolio_id.clone());
         let read = self.db.run(move |connection| {
             let members = export_queries::members(connection, &own, (&portfolio_id, filter.as_ref()), &after, limit)?;
-            Ok((members, unknown_queries::warnings(connection, &own, filter.as_ref(), is_first)?))
+            let is_empty = members.as_ref().is_none_or(|(rows, _)| rows.is_empty());
+            Ok((members, unknown_queries::warnings(connection, &own, filter.as_ref(), (is_first, is_empty))?))
         });
         let (members, warnings) = read.await?;
         let (mut members, more) = members.ok_or_else(|| missing(&request.portfolio_id))?;

@@ -51,6 +51,23 @@ pub fn check_duration(
     duration
 }
 
+/// A duration as JSON has it (the mapping of `google.protobuf.Duration`): seconds with none, three, six or nine digits behind the point, and an `s`.
+pub fn duration_text(seconds: i64, nanos: i32) -> String {
+    let sign = if seconds < 0 || nanos < 0 { "-" } else { "" };
+    let fraction = match nanos.unsigned_abs() {
+        0 => String::new(),
+        nanos if nanos % 1_000_000 == 0 => format!(".{:03}", nanos / 1_000_000),
+        nanos if nanos % 1_000 == 0 => format!(".{:06}", nanos / 1_000),
+        nanos => format!(".{nanos:09}"),
+    };
+    format!("{sign}{}{fraction}s", seconds.unsigned_abs())
+}
+
+/// The same of a duration that is not below zero.
+pub fn std_duration_text(duration: Duration) -> String {
+    duration_text(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), i32::try_from(duration.subsec_nanos()).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

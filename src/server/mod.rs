@@ -3,6 +3,7 @@
 pub mod admin;
 mod admin_door;
 pub mod aside;
+mod bound;
 mod cors;
 pub mod drain;
 mod framing;
@@ -16,4 +17,5 @@ mod run;
 mod stack;
 mod tally;
 
+pub use bound::Bound;
 pub use run::{Addresses, Running, start};

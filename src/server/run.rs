@@ -14,6 +14,7 @@ use tower::Layer;
 use super::admin::{AdminThread, Pulse};
 use super::admin_door::AdminDoor;
 use super::aside::Aside;
+use super::bound::Bound;
 use super::cors::Cors;
 use super::drain::{Drain, Grace};
 use super::grpc::Grpc;
@@ -31,7 +32,7 @@ use crate::db::listen::{self, Topics};
 use crate::db::probe::Probe;
 use crate::db::{Db, partitions, sweep};
 use crate::entity::{self, IndexExecutor};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::events::nats::{NatsPublisher, NatsSettings};
 use crate::events::{self, Hub, publish};
 use crate::gateway::{self, Gateway};
@@ -75,17 +76,16 @@ pub struct Running {
     listening: std::thread::JoinHandle<()>,
 }
 
-/// Starts the doors and workers of `settings` on this database. Addresses are taken before anything runs, so a taken port changes nothing.
+/// Starts the doors and workers of `settings` on this database, at the addresses that were taken for them.
 pub async fn start(
     settings: &Serve,
+    bound: Bound,
     db: Db,
     instance: String,
     metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
 ) -> Result<Running> {
     let has = |role| settings.roles.contains(&role);
-    let grpc = if has(Role::Grpc) { Some(bind(settings.grpc_addr, "--grpc-addr").await?) } else { None };
-    let http = if has(Role::Gateway) { Some(bind(settings.http_addr, "--http-addr").await?) } else { None };
-    let admin = bind(settings.admin_addr, "--admin-addr").await?;
+    let Bound { grpc, http, admin } = bound;
     let addresses = Addresses {
         grpc: grpc.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
         http: http.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
@@ -153,16 +153,6 @@ fn recalls() -> Vec<(&'static str, Recall)> {
         ("attribute indexes", entity::index::queries::recall),
         ("publishers", events::recall_publishers),
     ]
-}
-
-async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "is taken by another process; choose another port",
-            _ => "cannot be listened on",
-        };
-        Error::new(Code::Unavailable, format!("{flag} {address} {why}.")).caused_by(error)
-    })
 }
 
 /// What gives mails to the server, if there is one.

@@ -32,7 +32,11 @@ async fn a_service_behind_tls_is_called_by_its_https_url() {
     let (url, key) = (front.url(), world.key.secret.as_str());
     let there = ["--server", &url, "--key", key, "--server-ca-file", TlsFront::CA_FILE];
     let imported = run_aside(&[["import", path].as_slice(), &there].concat()).await;
-    assert_eq!((imported.code, imported.stdout.as_str()), (Some(0), "1 read, 1 created, 0 there before, 0 refused.\n"), "{imported:?}");
+    assert_eq!(
+        (imported.code, imported.stdout.as_str()),
+        (Some(0), "acme (test): 1 read, 1 created, 0 there before, 0 refused.\n"),
+        "{imported:?}"
+    );
     let previewed = run_aside(&[["bulk-delete", "preview", "--all"].as_slice(), &there].concat()).await;
     assert!(previewed.code == Some(0) && previewed.stdout.starts_with("1 entity of acme (test) selected.\n"), "{previewed:?}");
     let watched = run_aside(&[["bulk-delete", "start", "--all", "--yes"].as_slice(), &there].concat()).await;

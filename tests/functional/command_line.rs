@@ -26,6 +26,10 @@ fn every_command_explains_itself() {
         &["bulk-delete", "stop"],
         &["bulk-delete", "list"],
         &["bulk-delete", "failures"],
+        &["bulk-delete", "excludes"],
+        &["removal-policy"],
+        &["removal-policy", "get"],
+        &["removal-policy", "set"],
         &["demo"],
         &["version"],
     ];
@@ -60,10 +64,24 @@ fn wrong_usage_is_told_and_ends_with_2() {
         (&["serve", "--grpc-addr=here"], "--grpc-addr"),
         (&["serve", "--roles=grpc,cook"], "gateway"),
         (&["serve", "--lease=-1"], "seconds"),
+        (&["serve", "--lease=0"], "more than 0 seconds"),
+        (&["serve", "--request-timeout=0"], "more than 0 seconds"),
+        (&["serve", "--poll-interval=0"], "more than 0 seconds"),
+        (&["serve", "--db-acquire-timeout=0"], "more than 0 seconds"),
+        (&["serve", "--public-url=api.example.com"], "http"),
         (&["serve", "--data-dir=/dev/null", "--mail-from=someone@example.com"], "--smtp-url"),
         (&["serve", "--data-dir=/dev/null", "--smtp-url=smtp://mail"], "--mail-from"),
         (&["import", "x.ndjson"], "--key"),
         (&["import", "x.ndjson", "--offline"], "--org"),
+        (&["import", "x.ndjson", "--key=k", "--live"], "--offline"),
+        (&["import", "x.ndjson", "--key=k", "--org=acme"], "--offline"),
+        (&["import", "x.ndjson", "--key=k", "--data-dir=/tmp/none"], "--data-dir is of no account without --offline"),
+        (&["import", "x.ndjson", "--key=k", "--database-url=postgresql://h/d"], "--database-url is of no account without --offline"),
+        (&["import", "x.ndjson", "--offline", "--org=acme", "--server=http://h:1"], "--server is of a running service"),
+        (&["key", "revoke", "0190a1b2-0000-7000-8000-000000000001"], "--yes revokes the key without asking"),
+        (&["events", "new-history"], "--yes begins the history without asking"),
+        (&["removal-policy", "set", "--key=k"], "--default-grace-period"),
+        (&["removal-policy", "set", "--key=k", "--tombstone-retention=P1D"], "--yes sets the retention without asking"),
     ] {
         let ended = run(arguments);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}: {ended:?}");
@@ -89,7 +107,7 @@ async fn a_reader_that_is_gone_changes_no_exit_code() {
         [key.as_slice(), &["--json"], &database].concat(),
         [["key", "list"].as_slice(), &database].concat(),
         [["key", "list", "--json"].as_slice(), &database].concat(),
-        [["key", "revoke", &world.key.id].as_slice(), &database].concat(),
+        [["key", "revoke", &world.key.id, "--yes"].as_slice(), &database].concat(),
         [["migrate"].as_slice(), &database].concat(),
         vec!["healthcheck", "--admin-addr", &admin],
         vec!["version"],
@@ -113,6 +131,51 @@ async fn a_taken_port_is_one_clear_sentence() {
         assert_eq!(ended.code, Some(1), "{ended:?}");
         let expected = format!("offboard: {flag} {address} is taken by another process; choose another port.");
         assert!(ended.stderr.starts_with(&expected) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+        // Nothing was made before that was found out.
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = folder.path().join("data");
+        arguments[1..3].copy_from_slice(&["--data-dir", nowhere.to_str().unwrap()]);
+        let ended = run(&arguments);
+        assert!(ended.code == Some(1) && ended.stderr.starts_with(&expected) && !nowhere.exists(), "{ended:?}");
+    }
+    drop(taken);
+    let ended = run(&["serve", "--database-url", &database.url, "--log=error", "--grpc-addr", &address, "--http-addr", &address]);
+    let expected = format!("offboard: --http-addr {address} is the address of --grpc-addr too: each listener needs a port of its own.\n");
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), expected.as_str()), "{ended:?}");
+}
+
+#[tokio::test]
+async fn the_removal_policy_is_shown_and_changed() {
+    let world = World::start(Door::Grpc).await;
+    let server = format!("http://{}", world.server.addresses.grpc);
+    let policy = |arguments: &[&str]| run(&[&["removal-policy"], arguments, &["--server", &server, "--key", &world.key.secret]].concat());
+    let set = policy(&[
+        "set",
+        "--default-grace-period",
+        "1h",
+        "--hard-max-objects",
+        "5",
+        "--hard-expected-count",
+        "true",
+        "--mail-domain",
+        "example.com",
+    ]);
+    assert!(set.code == Some(0) && set.stdout.starts_with("The removal policy of acme (test):\n"), "{set:?}");
+    let set = policy(&["set", "--hard-max-objects", "7", "--request-retention", "P1D", "--yes", "--json"]);
+    let shown: Value = serde_json::from_str(&set.stdout).unwrap();
+    assert_eq!(shown, world.call("RemovalService/GetRemovalPolicy", json!({})).await.unwrap().json);
+    assert_eq!(
+        (&shown["hard_delete"]["max_objects"], &shown["hard_delete"]["expected_count"], &shown["request_retention"]),
+        (&json!(7), &json!(true), &json!("86400s"))
+    );
+    policy(&["set", "--hard-max-objects", "none", "--mail-domain", "none", "--request-retention", "none"]);
+    let got = policy(&["get"]);
+    assert!(got.stdout.contains("default_grace_period  3600s") && got.stdout.contains("request_retention     -"), "{got:?}");
+    for (arguments, told) in
+        [(["set", "--hard-max-objects", "x"], "must be a whole number"), (["set", "--default-grace-period", "1y"], "default_grace_period")]
+    {
+        let refused = policy(&arguments);
+        assert!(refused.code.is_some_and(|code| code > 0) && refused.stderr.contains(told), "{refused:?}");
     }
 }
 

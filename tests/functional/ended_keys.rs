@@ -16,7 +16,7 @@ use crate::kit::*;
 const BATCH: usize = 500;
 
 fn revoke(world: &World, key: &Key) {
-    offboard(&["key", "revoke", &key.id, "--database-url", &world.database.url]);
+    offboard(&["key", "revoke", &key.id, "--yes", "--database-url", &world.database.url]);
 }
 
 fn ids(from: usize, count: usize) -> impl Iterator<Item = String> {

@@ -40,8 +40,12 @@ async fn all(world: &World) -> Vec<Value> {
     let ready = |index: &Value| index["state"] == "ready";
     world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "'First name'"}), ready).await;
     call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "'First name'"})).await;
-    let policy = json!({"default_grace_period": "60s", "mail_domains": ["example.com"]});
-    call("RemovalService/UpdateRemovalPolicy", json!({"policy": policy, "update_mask": "defaultGracePeriod,mailDomains"})).await;
+    let policy = json!({
+        "default_grace_period": "60s", "mail_domains": ["example.com"], "tombstone_retention": "86400s", "request_retention": "86400s",
+        "filter_retention": "86400s", "hard_delete": {"max_objects": 100}, "soft_delete": {"max_objects": 100},
+    });
+    let update_mask = "defaultGracePeriod,mailDomains,tombstoneRetention,requestRetention,filterRetention,hardDelete,softDelete";
+    call("RemovalService/UpdateRemovalPolicy", json!({"policy": policy, "update_mask": update_mask})).await;
     call("PortfolioService/DeletePortfolio", json!({"portfolio_id": "p"})).await;
     let events = call("EventService/ListEvents", json!({"page_size": 1000})).await;
     events.get("events").as_array().unwrap().clone()

@@ -40,7 +40,7 @@ scenario! {
         let first = world.import(&entities).await;
         assert_eq!(counts(&first), [1201, 1201, 0, 0], "{first}");
         assert_eq!(outcomes(&first), ["created"; 1201]);
-        assert_eq!(first["results"][1200], json!({"line": 1201, "entity_id": "e1200", "outcome": "created", "error": null}));
+        assert_eq!(first["results"][1200], json!({"line": 1201, "entity_id": "e1200", "outcome": "created", "error": null, "soft_deleted": false}));
         let stored = world.database.text("SELECT (SELECT count(*) FROM entity) || ' ' || (SELECT count(*) FROM dependent)");
         assert_eq!(stored.as_deref(), Some("1201 1201"));
         let fund = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
@@ -174,8 +174,8 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     assert_eq!((good.status, lines.len()), (200, 3), "{}", good.text());
     // They have numbers all the same.
     assert_eq!((&lines[0]["result"]["line"], &lines[0]["result"]["entity_id"]), (&json!(2), &json!("a")));
-    assert_eq!(lines[1], json!({"result": {"line": 4, "entity_id": "b", "outcome": "created", "error": null}, "summary": null}));
-    let summary = json!({"received": 2, "created": 2, "existing": 0, "failed": 0, "failures_left_out": 0});
+    assert_eq!(lines[1], json!({"result": {"line": 4, "entity_id": "b", "outcome": "created", "error": null, "soft_deleted": false}, "summary": null}));
+    let summary = json!({"received": 2, "created": 2, "existing": 0, "failed": 0, "failures_left_out": 0, "soft_deleted": 0});
     assert_eq!(lines[2], json!({"result": null, "summary": summary}));
     // A line with a fault of form has those that the service finds as well.
     let faults = |reply: &Reply| {
@@ -251,15 +251,27 @@ async fn the_command_tells_of_bad_lines_and_fails() {
         "not JSON",
         "{\"entity_id\":\"b/c\",\"type\":\"T\"}",
         "{\"entity_id\":\"d/e\",\"typo\":1}",
+        "{\"id\":\"d\",\"type\":\"T\"}",
     ];
     std::fs::write(file.path(), lines.join("\n")).unwrap();
     let path = file.path().to_str().unwrap();
     let server = format!("http://{}", world.server.addresses.grpc);
     let ended = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
-    assert_eq!((ended.code, ended.stdout.trim()), (Some(1), "4 read, 1 created, 0 there before, 3 refused."), "{ended:?}");
-    for told in ["line 3: ", "line 4 (b/c): ", "line 5: typo is not known here", "; entity_id must", "; type must"] {
+    assert_eq!((ended.code, ended.stdout.trim()), (Some(1), "acme (test): 5 read, 1 created, 0 there before, 4 refused."), "{ended:?}");
+    for told in ["line 3: ", "line 4 (b/c): ", "line 5: typo is not known here", "; entity_id must", "; type must", "line 6: id"] {
         assert!(ended.stderr.contains(told), "no {told} in {}", ended.stderr);
     }
+    assert!(ended.stderr.contains("`entity_id`"), "{}", ended.stderr);
+    // Whose entities they are is told, and what was soft-deleted is told apart from what is there.
+    world.call("BulkDeleteService/StartBulkDelete", json!({"uris": ["a"]})).await.unwrap();
+    until("the entity is gone", || world.database.count("SELECT count(*) FROM entity WHERE deleted_at IS NULL") == 0).await;
+    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"T\"}\n").unwrap();
+    let again = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
+    assert_eq!(again.stdout.trim(), "acme (test): 2 read, 1 created, 1 there before (1 of them soft-deleted), 0 refused.", "{again:?}");
+    let third = run(&["import", path, "--server", &server, "--key", &world.key.secret, "--json"]);
+    let account: Value = serde_json::from_str(&third.stdout).unwrap();
+    let expected = json!({"received": 2, "created": 0, "existing": 2, "soft_deleted": 1, "failed": 0, "org": "acme", "mode": "test"});
+    assert_eq!(account, expected);
 
     let wrong_key = run(&["import", path, "--server", &server, "--key", "sk_test_wrong"]);
     assert_eq!(wrong_key.code, Some(1));

@@ -133,7 +133,7 @@ scenario! {
         let expired = Key::create_with(&world.database, "acme", "test", &["admin"], &["--expires-in-days", "1"]);
         world.database.sql(&format!("UPDATE api_key SET expires_at = now() WHERE id = '{}'", expired.id));
         let revoked = Key::create(&world.database, "acme", "test", &["admin"]);
-        offboard(&["key", "--database-url", &world.database.url, "revoke", &revoked.id]);
+        offboard(&["key", "--database-url", &world.database.url, "revoke", &revoked.id, "--yes"]);
         let other_world = world.key.secret.replace("sk_test_", "sk_live_");
         let longer = format!("{}x", world.key.secret);
         let unknown = format!("sk_test_{}", "A".repeat(43));
@@ -155,7 +155,7 @@ scenario! {
         let key = Key::create(&world.database, "acme", "test", &["admin"]);
         let client = Client::new(&world.server, &key, world.door);
         client.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "Fund"})).await.unwrap();
-        offboard(&["key", "revoke", &key.id, "--database-url", &world.database.url]);
+        offboard(&["key", "revoke", &key.id, "--yes", "--database-url", &world.database.url]);
         let mut refused = None;
         for _ in 0..500 {
             match client.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await {
@@ -168,7 +168,7 @@ scenario! {
         }
         assert_eq!(refused.expect("the key ends").code, "invalid_credentials");
         world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
-        let again = run(&["key", "revoke", &key.id, "--database-url", &world.database.url]);
+        let again = run(&["key", "revoke", &key.id, "--yes", "--database-url", &world.database.url]);
         assert_eq!(again.code, Some(1));
         assert!(again.stderr.contains(&key.id), "{}", again.stderr);
     }

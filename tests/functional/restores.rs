@@ -308,7 +308,7 @@ async fn a_database_that_went_back_without_a_word_is_found_out_by_what_was_told(
     let refused = world.client.stream("EventService/WatchEvents", json!({"cursor": events[1]["cursor"]}), &[]).await.err().unwrap();
     assert_eq!(refused.code, "out_of_range");
 
-    let printed = offboard(&["events", "--database-url", &world.database.url, "new-history"]);
+    let printed = offboard(&["events", "--database-url", &world.database.url, "new-history", "--yes"]);
     assert!(printed.contains("position 4"), "{printed}");
     let printed = offboard(&["events", "--database-url", &world.database.url, "history"]);
     let reasons: Vec<&str> = printed.lines().map(|line| line.split_whitespace().nth(2).unwrap()).collect();

@@ -170,7 +170,7 @@ scenario! {
         let key = Key::create(&world.database, "acme", "test", &["events:read"]);
         let client = Client::new(&world.server, &key, world.door);
         let mut watching = Watching(client.stream("EventService/WatchEvents", json!({}), &[]).await.unwrap());
-        offboard(&["key", "revoke", &key.id, "--database-url", &world.database.url]);
+        offboard(&["key", "revoke", &key.id, "--yes", "--database-url", &world.database.url]);
         let ended = watching.end().await;
         assert_eq!(ended.code, "invalid_credentials");
         assert!(watching.0.next().await.is_none());

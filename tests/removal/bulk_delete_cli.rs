@@ -56,6 +56,27 @@ async fn a_start_is_held_to_what_was_shown_and_can_be_left_alone() {
 }
 
 #[tokio::test]
+async fn nothing_selected_and_ids_that_are_spared_are_told() {
+    let world = given().await;
+    let ended = bulk_delete(&world, &["start", "--type", "HPC", "--yes"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for told in [
+        "0 entities of acme (test) selected.\nNothing is selected: a task has nothing to delete.\n",
+        "Warning: no entity has the type `HPC`; did you mean `HCP`?",
+    ] {
+        assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    }
+    let ended = bulk_delete(&world, &["start", "--type", "HPC", "--yes", "--no-preview", "--detach"]);
+    assert!(ended.code == Some(0) && ended.stderr.contains("Warning: no entity has the type `HPC`"), "{ended:?}");
+    let spared = ["start", "--filter", "equals(attributes.n, 1)", "--exclude", "e-000001", "--exclude", "e-000002", "--yes", "--detach"];
+    let ended = bulk_delete(&world, &spared);
+    assert!(ended.stderr.contains("1 of the exclude list not selected anyway"), "{}", ended.stderr);
+    let task = ended.stdout.trim();
+    assert_eq!(bulk_delete(&world, &["excludes", task]).stdout, "e-000001\ne-000002\n");
+    assert_eq!(bulk_delete(&world, &["excludes", task, "--json"]).stdout, "\"e-000001\"\n\"e-000002\"\n");
+}
+
+#[tokio::test]
 async fn a_start_without_anyone_to_ask_is_wrong_usage() {
     let world = given().await;
     let ended = bulk_delete(&world, &["start", "--all"]);

@@ -27,6 +27,7 @@ mod failures_csv;
 mod given;
 mod membership_races;
 mod misspelt;
+mod misspelt_values;
 mod model;
 mod offboarding;
 mod offboarding_refusals;

@@ -17,7 +17,13 @@ impl World {
                 let first = parts.next().unwrap().to_owned();
                 parts.fold(first, |text, part| text + &part[..1].to_uppercase() + &part[1..])
             };
-            let names: Vec<String> = policy.as_object().unwrap().keys().map(camel).collect();
+            let mut names: Vec<String> = Vec::new();
+            for (name, value) in policy.as_object().unwrap() {
+                match value.as_object().filter(|members| !members.is_empty()) {
+                    Some(members) => names.extend(members.keys().map(|member| format!("{}.{}", camel(name), camel(member)))),
+                    None => names.push(camel(name)),
+                }
+            }
             request["update_mask"] = json!(names.join(","));
         }
         self.call("RemovalService/UpdateRemovalPolicy", request).await
@@ -78,7 +84,7 @@ scenario! {
 
     async fn the_policy_decides_the_grace_period_and_its_maximum(world: &World) {
         let policy = world.done("RemovalService/GetRemovalPolicy", json!({})).await;
-        let none = json!({"default_grace_period": "0s", "max_grace_period": "7776000s", "tombstone_retention": null, "request_retention": null, "filter_retention": null, "mail_domains": [], "min_grace_period": "0s", "hard_delete": null, "soft_delete": null});
+        let none = json!({"default_grace_period": "0s", "max_grace_period": "7776000s", "tombstone_retention": null, "request_retention": null, "filter_retention": null, "mail_domains": [], "min_grace_period": "0s", "hard_delete": null, "soft_delete": null, "tenant": "acme", "mode": "test"});
         assert_eq!(policy.json, none);
         let decided = world.decide(json!({"default_grace_period": "600s", "max_grace_period": "3600s"})).await.unwrap();
         assert_eq!((decided.get("default_grace_period"), decided.get("max_grace_period")), (&json!("600s"), &json!("3600s")));
@@ -116,6 +122,37 @@ scenario! {
         assert_eq!(denied.code, "permission_denied");
         let other = world.client("other", "test", SCOPES);
         assert_eq!(other.call("RemovalService/GetRemovalPolicy", json!({})).await.unwrap().json["default_grace_period"], "0s");
+    }
+
+    async fn a_change_of_demands_leaves_those_that_it_does_not_name(world: &World) {
+        let demanded = |expected: bool, most: Value, preview: Value| {
+            json!({"expected_count": expected, "max_objects": most, "preview_within": preview, "clean_report_within": null})
+        };
+        let set = world.decide(json!({"hard_delete": {"expected_count": true, "max_objects": 5, "preview_within": "3600s"}})).await.unwrap();
+        assert_eq!(set.get("hard_delete"), &demanded(true, json!(5), json!("3600s")));
+        let looser = world.decide(json!({"hard_delete": {"max_objects": 7}})).await.unwrap();
+        assert_eq!(looser.get("hard_delete"), &demanded(true, json!(7), json!("3600s")));
+        let less = world.decide(json!({"hard_delete": {"max_objects": null, "expected_count": false}})).await.unwrap();
+        assert_eq!(less.get("hard_delete"), &demanded(false, json!(null), json!("3600s")));
+        let nothing = world.decide(json!({"hard_delete": {}})).await.unwrap_err();
+        assert_eq!((nothing.code.as_str(), nothing.faults[0].field.trim_start_matches("policy.")), ("validation_failed", "hard_delete"));
+        // What is read may be sent back, and says whose it is.
+        let read = world.done("RemovalService/GetRemovalPolicy", json!({})).await;
+        assert_eq!((read.get("tenant"), read.get("mode")), (&json!("acme"), &json!("test")));
+        assert_eq!(world.decide(read.json.clone()).await.unwrap().json, read.json);
+        // Named itself, the whole of it is replaced.
+        let whole = json!({"policy": {"hard_delete": {"max_objects": 9}}, "update_mask": "hardDelete"});
+        let whole = world.done("RemovalService/UpdateRemovalPolicy", whole).await;
+        assert_eq!(whole.get("hard_delete"), &demanded(false, json!(9), json!(null)));
+        world.decide(json!({"tombstone_retention": "86400s", "soft_delete": {"preview_within": "1.5s"}})).await.unwrap();
+        let events = world.done("EventService/ListEvents", json!({"types": ["removal_policy.updated"]})).await;
+        let mut last = events.get("events").as_array().unwrap().last().unwrap()["data"].clone();
+        last.as_object_mut().unwrap().remove("principal_id");
+        assert_eq!(last, json!({
+            "default_grace_period": "0s", "max_grace_period": "7776000s", "min_grace_period": "0s", "tombstone_retention": "86400s", "mail_domains": [],
+            "hard_delete": {"max_objects": 9}, "soft_delete": {"preview_within": "1.500s"},
+        }));
+        assert_eq!(world.decide(json!({"hard_delete": null})).await.unwrap().get("hard_delete"), &json!(null));
     }
 
     async fn a_filter_is_kept_for_as_long_as_the_policy_says(world: &World) {

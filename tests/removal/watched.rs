@@ -64,7 +64,7 @@ scenario! {
             streams.push((method, client.stream(method, request, &[]).await.unwrap()));
         }
         until("the task is at work", || world.database.rows("tombstone") > 0).await;
-        offboard(&["key", "revoke", &key.id, "--database-url", &world.database.url]);
+        offboard(&["key", "revoke", &key.id, "--yes", "--database-url", &world.database.url]);
         for (method, stream) in &mut streams {
             let failure = loop {
                 match stream.next().await.expect("no stream ends without a word") {

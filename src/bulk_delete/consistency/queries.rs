@@ -242,10 +242,10 @@ statement! {
 /// What the filter of a list of findings may look at.
 pub static FINDING: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["kind"], filter::Kind::Text, "f.kind"),
+        Property::new(&["kind"], filter::Kind::Text, "f.kind").one_of(FindingKind::SPELLINGS),
         Property::new(&["subject"], filter::Kind::Text, "f.subject"),
         Property::new(&["detail"], filter::Kind::Text, "f.detail"),
-        Property::new(&["mended"], filter::Kind::Text, "CAST(f.mended AS text)"),
+        Property::new(&["mended"], filter::Kind::Text, "CAST(f.mended AS text)").one_of(&["true", "false"]),
         Property::new(&["time"], filter::Kind::Time, "f.occurred_at"),
     ],
 };

@@ -1,13 +1,15 @@
-//! `offboard bulk-delete list` and `failures`.
+//! `offboard bulk-delete list`, `failures` and `excludes`.
 
 use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat};
 use clap::Args;
+use serde_json::Value;
 
 use super::connect::Connection;
-use super::refusal::{refused, whose};
+use super::refusal::refused;
 use super::show::{self, grouped};
+use crate::cli::client::whose;
 use crate::cli::output::{note, print};
 use crate::error::Result;
 use crate::proto::v1;
@@ -117,6 +119,39 @@ pub async fn failures(arguments: FailuresArguments) -> Result<ExitCode> {
             } else {
                 format!("{}  {}  {}", failure.entity_id, failure.reason, failure.message)
             };
+            if !print(&text)? {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        if page.next_page_token.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// Arguments of `excludes`.
+#[derive(Args, Debug)]
+pub struct ExcludesArguments {
+    #[command(flatten)]
+    connection: Connection,
+
+    /// The task's id
+    task: String,
+
+    /// Print JSON, an id a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists all that a task was told to spare, page by page.
+pub async fn excludes(arguments: ExcludesArguments) -> Result<ExitCode> {
+    let service = arguments.connection.open().await?;
+    let mut request = v1::ListTaskExcludesRequest { task_id: arguments.task, page_size: PAGE, ..Default::default() };
+    loop {
+        let page = service.client.clone().list_task_excludes(service.request(request.clone())).await.map_err(refused)?.into_inner();
+        for id in &page.entity_ids {
+            let text = if arguments.json { Value::from(id.as_str()).to_string() } else { id.clone() };
             if !print(&text)? {
                 return Ok(ExitCode::SUCCESS);
             }

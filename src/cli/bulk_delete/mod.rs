@@ -14,10 +14,14 @@ mod show;
 mod start;
 mod watch;
 
+pub(super) use refusal::refused;
+pub(super) use selection::not_blank;
+
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::ask::USAGE;
 use crate::cli::output::note;
 use crate::error::Result;
 use crate::proto::v1;
@@ -47,6 +51,8 @@ enum Action {
     List(list::Arguments),
     /// List what a task could not delete, each with its reason
     Failures(list::FailuresArguments),
+    /// List what a task was told to spare
+    Excludes(list::ExcludesArguments),
 }
 
 /// Some entities could not be deleted.
@@ -57,8 +63,6 @@ const CANCELED: u8 = 4;
 const FAILED: u8 = 5;
 /// Ctrl-C, as shells tell it.
 const DETACHED: u8 = 130;
-/// Wrong usage, as the parser of arguments tells it.
-const USAGE: u8 = 2;
 
 /// Does what the command line asks for.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -71,6 +75,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Action::Stop(arguments) => control::run(arguments, control::Act::Stop).await,
         Action::List(arguments) => list::run(arguments).await,
         Action::Failures(arguments) => list::failures(arguments).await,
+        Action::Excludes(arguments) => list::excludes(arguments).await,
     }
 }
 

@@ -69,6 +69,9 @@ pub fn describe(task: &v1::Task, hard: bool) -> String {
     let preview = task.preview.clone().unwrap_or_default();
     let how = if hard { "erased" } else { "marked as deleted" };
     let mut text = format!("{} of {} selected.\n", entities(preview.matched_count), whose(task));
+    if preview.matched_count == 0 {
+        text.push_str("Nothing is selected: a task has nothing to delete.\n");
+    }
     text.push_str(&format!("  {:>13} would be {how}", grouped(preview.deletable_count)));
     if let Some(duration) = preview.estimated_duration.filter(|_| preview.deletable_count > 0) {
         text.push_str(&format!(", in {}", roughly(to_std(duration))));
@@ -81,6 +84,9 @@ pub fn describe(task: &v1::Task, hard: bool) -> String {
     }
     if preview.excluded_count > 0 {
         text.push_str(&format!("  {:>13} excluded\n", grouped(preview.excluded_count)));
+    }
+    if preview.unselected_excluded_count > 0 {
+        text.push_str(&format!("  {:>13} of the exclude list not selected anyway\n", grouped(preview.unselected_excluded_count)));
     }
     if !preview.sample.is_empty() {
         let shown: Vec<&str> = preview.sample.iter().take(IDS_SHOWN).map(String::as_str).collect();
@@ -110,5 +116,9 @@ mod tests {
         assert_eq!(line(0, 2).as_deref(), Some("2 would be erased, in less than a second"));
         assert_eq!(line(90, 2).as_deref(), Some("2 would be erased, in about 90 seconds"));
         assert_eq!(line(90, 0).as_deref(), Some("0 would be erased"));
+        assert!(
+            describe(&v1::Task { preview: Some(v1::BulkDeletePreview::default()), ..Default::default() }, true)
+                .contains("Nothing is selected")
+        );
     }
 }

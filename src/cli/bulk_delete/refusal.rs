@@ -1,12 +1,10 @@
 //! What the service refused, in the words of the command line.
 
 use tonic::Status;
-use tonic::metadata::MetadataMap;
 use tonic_types::{FieldViolation, StatusExt};
 
-use crate::cli::client::told;
+use crate::cli::client::{told, whose};
 use crate::error::{Code, Error, Violation};
-use crate::server::layers::auth::REALM;
 
 /// The fields of requests, as they are given on the command line.
 const FLAGS: &[(&str, &str)] = &[
@@ -39,12 +37,6 @@ pub fn refused(status: Status) -> Error {
         message.push_str(&format!(" The key is of {whose}, and finds nothing of any other organisation or mode."));
     }
     Error::new(code, message)
-}
-
-/// Whose key it is that the service has answered to: `acme (live)`.
-pub fn whose(metadata: &MetadataMap) -> Option<String> {
-    let (org, mode) = metadata.get(REALM)?.to_str().ok()?.rsplit_once('/')?;
-    Some(format!("{org} ({mode})"))
 }
 
 fn violation(fault: &FieldViolation) -> Violation {

@@ -17,6 +17,7 @@ pub fn task(task: &v1::Task) -> Value {
         "endTime": millis(task.end_time), "pausedTime": millis(task.paused_time), "createdBy": task.created_by, "updatedBy": task.updated_by,
         "errorCode": task.error_code, "errorMessage": task.error_message, "mail": task.mail.as_ref().map(mail),
         "realmMode": mode(task), "undo": task.undo, "lists": task.lists.as_ref().map(lists),
+        "warnings": task.warnings.iter().map(warning).collect::<Vec<_>>(),
     })
 }
 
@@ -41,6 +42,7 @@ fn lists(lists: &v1::TaskLists) -> Value {
     json!({
         "excludedCount": lists.excluded_count, "excluded": lists.excluded, "missingExcludedCount": lists.missing_excluded_count,
         "missingExcluded": lists.missing_excluded, "missingUriCount": lists.missing_uri_count, "missingUris": lists.missing_uris,
+        "unselectedExcludedCount": lists.unselected_excluded_count, "unselectedExcluded": lists.unselected_excluded,
     })
 }
 
@@ -73,6 +75,7 @@ pub fn preview(preview: &v1::BulkDeletePreview) -> Value {
         "estimatedDuration": seconds(preview.estimated_duration), "warnings": preview.warnings.iter().map(warning).collect::<Vec<_>>(),
         "missingExcludedCount": preview.missing_excluded_count, "missingExcluded": preview.missing_excluded,
         "missingUriCount": preview.missing_uri_count, "missingUris": preview.missing_uris, "token": preview.token,
+        "unselectedExcludedCount": preview.unselected_excluded_count, "unselectedExcluded": preview.unselected_excluded,
     })
 }
 

@@ -1,6 +1,5 @@
 //! `offboard bulk-delete start`.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,6 +10,7 @@ use super::selection::{Selection, not_blank};
 use super::show::{entities, grouped, task as to_json, whose};
 use super::watch::{self, Answered};
 use super::{preview, wrong_usage};
+use crate::cli::ask;
 use crate::cli::output::{note, print};
 use crate::error::{Code, Error, Result};
 use crate::proto::v1;
@@ -51,9 +51,8 @@ pub struct Arguments {
 
 /// Starts a task, after a look at what it would do, and watches it.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if !arguments.yes && !can_ask {
-        return Ok(wrong_usage("nobody can be asked here; --yes starts the task without asking"));
+    if !arguments.yes && !ask::can_ask() {
+        return Ok(ask::unasked("starts the task"));
     }
     if let Some(fault) = arguments.selection.misuse() {
         return Ok(wrong_usage(fault));
@@ -88,6 +87,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         call.metadata_mut().insert("idempotency-key", key);
     }
     let task = service.client.clone().start_bulk_delete(call).await.map_err(refused)?.into_inner();
+    if arguments.no_preview && !arguments.json {
+        task.warnings.iter().for_each(|warning| note(format_args!("Warning: {}", warning.message)));
+    }
     if arguments.detach {
         print(if arguments.json { to_json(&task).to_string() } else { task.id })?;
         return Ok(ExitCode::SUCCESS);
@@ -118,10 +120,7 @@ const TYPED_ABOVE: i64 = 100;
 
 /// Asks whoever sits at the terminal.
 fn confirmed(count: i64, whose: &str, hard: bool) -> Result<bool> {
-    let mut line = String::new();
-    let asked = write!(std::io::stderr(), "{}", question(count, whose, hard)).and_then(|()| std::io::stderr().flush());
-    asked.and_then(|()| std::io::stdin().lock().read_line(&mut line)).map_err(Error::internal)?;
-    Ok(is_yes(line.trim(), count))
+    Ok(is_yes(&ask::ask(&question(count, whose, hard))?, count))
 }
 
 fn question(count: i64, whose: &str, hard: bool) -> String {
@@ -136,7 +135,7 @@ fn is_yes(answer: &str, count: i64) -> bool {
     if count > TYPED_ABOVE {
         return answer.replace([',', ' ', '_'], "") == count.to_string();
     }
-    matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes")
+    ask::is_yes(answer)
 }
 
 #[cfg(test)]

@@ -186,6 +186,7 @@ impl Import {
                 v1::ImportOutcome::Existing => self.summary.existing += 1,
                 _ => self.summary.failed += 1,
             }
+            self.summary.soft_deleted += i64::from(result.soft_deleted);
             if self.summary.failed > MAX_IMPORT_FAILURES as i64 && result.error.is_some() {
                 if self.summary.failures_left_out == 0 {
                     IMPORT_FAILURES.reached();

@@ -74,14 +74,15 @@ impl Checked {
         for (index, ((place, line), new)) in self.lines.iter().zip(&self.batch).enumerate() {
             let result = if outcome.refused.contains(&index) {
                 let error = v1::JobError { code: "refused_by_database".to_owned(), message: REFUSED.to_owned() };
-                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: v1::ImportOutcome::Failed.into(), error: Some(error) }
+                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: v1::ImportOutcome::Failed.into(), error: Some(error), soft_deleted: false }
             } else if outcome.no_portfolio.contains(&index) {
                 let portfolio_id = new.portfolio_id.as_deref().unwrap_or_default();
                 refused(*line, new.id.clone(), &Error::not_found("portfolio", portfolio_id))
             } else {
                 let existing = outcome.existing.contains(&index);
+                let soft_deleted = outcome.soft_deleted.contains(&index);
                 let outcome = if existing { v1::ImportOutcome::Existing } else { v1::ImportOutcome::Created };
-                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: outcome.into(), error: None }
+                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: outcome.into(), error: None, soft_deleted }
             };
             results.push((*place, result));
         }
@@ -112,5 +113,5 @@ fn refused(line: i64, entity_id: String, error: &Error) -> v1::ImportResult {
     let message = if faults.is_empty() { error.message().to_owned() } else { cut_at(faults.join("; "), MAX_DESCRIPTION_CHARACTERS) };
     let entity_id = cut_at(entity_id, MAX_FIELD_CHARACTERS);
     let error = v1::JobError { code: error.code().name().to_owned(), message };
-    v1::ImportResult { line, entity_id, outcome: v1::ImportOutcome::Failed.into(), error: Some(error) }
+    v1::ImportResult { line, entity_id, outcome: v1::ImportOutcome::Failed.into(), error: Some(error), soft_deleted: false }
 }

@@ -52,6 +52,17 @@ impl Candidates {
     }
 }
 
+/// Whether an entity may meet one of these lookups. None if an index that they go by is not in use, or there are none.
+pub fn is_any(connection: &mut PgConnection, realm: &Realm, lookups: &[Lookup]) -> Work<Option<bool>> {
+    let ready = ready(connection, realm)?;
+    if lookups.is_empty() || !lookups.iter().all(|lookup| ready.contains(&lookup.attribute)) {
+        return Ok(None);
+    }
+    let candidates = Candidates { realm: realm.id(), lookups: lookups.to_vec() };
+    let (count,): (i64,) = Count { candidates: &candidates, limit: 1 }.get_result(connection)?;
+    Ok(Some(count > 0))
+}
+
 /// Those of the attributes of which an index that is in use has a value.
 pub fn with_values(connection: &mut PgConnection, realm: &Realm, attributes: &[AttributePath]) -> Work<HashSet<String>> {
     let attributes = attributes.iter().map(|attribute| attribute.canonical.as_str()).collect();

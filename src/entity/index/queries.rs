@@ -119,7 +119,7 @@ statement! {
 pub static ATTRIBUTE_INDEX: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["attribute"], Kind::Text, "d.attribute"),
-        Property::new(&["state"], Kind::Text, "d.state"),
+        Property::new(&["state"], Kind::Text, "d.state").one_of(IndexState::SPELLINGS),
         Property::new(&["entitiesDone", "entities_done"], Kind::Number, "d.entities_done"),
         Property::nullable(&["entitiesTotal", "entities_total"], Kind::Number, "d.entities_total"),
         Property::new(&["rowsWritten", "rows_written"], Kind::Number, "d.rows_written"),

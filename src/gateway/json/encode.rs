@@ -10,6 +10,7 @@ use prost_reflect::{DynamicMessage, MapKey, Value};
 use serde::Serialize;
 
 use super::schema::{Cardinality, Field, Schema, Shape};
+use crate::proto::convert::duration_text;
 use crate::proto::object::{Struct, write_list, write_object, write_value};
 
 /// An answer of the service that has no JSON form, such as a time in the year 10000.
@@ -257,12 +258,5 @@ fn timestamp(message: &DynamicMessage, epoch_millis: bool, out: &mut Vec<u8>) ->
 
 fn duration(message: &DynamicMessage, out: &mut Vec<u8>) {
     let (seconds, nanos) = instant(message);
-    let sign = if seconds < 0 || nanos < 0 { "-" } else { "" };
-    let fraction = match nanos.unsigned_abs() {
-        0 => String::new(),
-        nanos if nanos % 1_000_000 == 0 => format!(".{:03}", nanos / 1_000_000),
-        nanos if nanos % 1_000 == 0 => format!(".{:06}", nanos / 1_000),
-        nanos => format!(".{nanos:09}"),
-    };
-    write!(out, "\"{sign}{}{fraction}s\"", seconds.unsigned_abs()).expect("memory can always be written to");
+    write!(out, "\"{}\"", duration_text(seconds, nanos)).expect("memory can always be written to");
 }

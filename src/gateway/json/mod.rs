@@ -18,7 +18,7 @@ pub use encode::{encode_field, encode_some, encode_value};
 pub use enumeration::Enum;
 pub use number::with_readable_numbers;
 pub use scalar::{Fault, from_text};
-pub use schema::{Cardinality, Field, FieldPath, Message, Schema, Shape, Style};
+pub use schema::{Cardinality, Field, FieldPath, Schema, Shape, Style};
 
 #[cfg(test)]
 mod tests;

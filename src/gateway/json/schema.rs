@@ -351,7 +351,11 @@ impl Message {
 
     /// The member that was probably meant by a name that no field has, in the spelling of the service.
     pub fn nearest(&self, name: &str) -> Option<&str> {
-        nearest(name, self.fields.iter().map(|field| field.name.as_str()))
+        let names = || self.fields.iter().map(|field| field.name.as_str());
+        // `id` for `entity_id`: the last word of a name alone.
+        let is_last_word =
+            |field: &&Field| field.descriptor.name().rsplit_once('_').is_some_and(|(_, word)| word.eq_ignore_ascii_case(name));
+        nearest(name, names()).or_else(|| self.fields.iter().find(is_last_word).map(|field| field.name.as_str()))
     }
 }
 

@@ -73,7 +73,7 @@ impl<'p> Schemas<'p> {
             Shape::Timestamp { epoch_millis: true, .. } => {
                 json!({"type": "integer", "format": "int64", "description": "Milliseconds since the Unix epoch."})
             }
-            Shape::Duration(_) => json!({"type": "string", "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,9})?s$"}),
+            Shape::Duration(_) => duration(direction),
             Shape::FieldMask(_) => json!({"type": "string"}),
             Shape::Struct => json!({"type": "object", "additionalProperties": true}),
             Shape::Value => json!({}),
@@ -170,6 +170,29 @@ fn use_of(schema: &Schema, message: &MessageDescriptor, direction: Direction) ->
 }
 
 /// Integers as callers should send them. The gateway takes them as strings as well, as the JSON mapping of protobuf has it.
+/// Answers have seconds; requests may also have other units, such as `1h` and `P1D`.
+fn duration(direction: Direction) -> Value {
+    const SECONDS: &str = r"[0-9]{1,12}(\.[0-9]{1,9})?";
+    let pattern = match direction {
+        Direction::Answer => format!("-?{SECONDS}s"),
+        Direction::Request => {
+            const WHOLE: &str = "[0-9]{1,9}";
+            // Each unit once, the longer before the shorter, and at least one: so one is the last.
+            let last = |units: &[String]| {
+                let optional = |before: &[String]| before.iter().map(|unit| format!("({unit})?")).collect::<String>();
+                let ending = |place: usize| format!("{}{}", optional(&units[..place]), units[place]);
+                (0..units.len()).map(ending).collect::<Vec<_>>().join("|")
+            };
+            let unit =
+                |letter: &str| if letter.eq_ignore_ascii_case("s") { format!("{SECONDS}{letter}") } else { format!("{WHOLE}{letter}") };
+            let units = |letters: &[&str]| letters.iter().map(|letter| unit(letter)).collect::<Vec<_>>();
+            let (clock, date, time) = (last(&units(&["d", "h", "m", "s"])), last(&units(&["W", "D"])), last(&units(&["H", "M", "S"])));
+            format!("-?({clock}|P(({date})(T({time}))?|T({time})))")
+        }
+    };
+    json!({"type": "string", "pattern": format!("^{pattern}$")})
+}
+
 fn number(kind: &Kind) -> Value {
     match kind {
         Kind::Double => json!({"type": "number", "format": "double"}),
@@ -233,4 +256,21 @@ fn exemplify(schema: &mut Value, limits: Limits, field: &Field) {
     let Some(example) = limits.example else { return };
     let example = if matches!(field.cardinality, Cardinality::List) { json!([example]) } else { example };
     schema["examples"] = json!([example]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_of_a_request_may_be_written_as_it_is_read() {
+        let is_one = |text: &str, direction| regex::Regex::new(duration(direction)["pattern"].as_str().unwrap()).unwrap().is_match(text);
+        for text in ["3600s", "-1.500s", "1h", "1h30m", "2d12h", "1m0.25s", "P1D", "P2W", "PT1H30M", "P1DT0.5S", "-PT1M"] {
+            assert!(is_one(text, Direction::Request), "{text}");
+            assert_eq!(is_one(text, Direction::Answer), matches!(text, "3600s" | "-1.500s"), "{text}");
+        }
+        for text in ["", "-", "s", "1", "1.s", "1.5h", "30m1h", "1h1h", "1H", "P", "PT", "P1DT", "P1M", "PT1D", "1.0000000001s"] {
+            assert!(!is_one(text, Direction::Request), "{text}");
+        }
+    }
 }

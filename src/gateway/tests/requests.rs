@@ -133,6 +133,11 @@ async fn a_patch_without_mask_changes_what_its_body_names() {
     let mask = |answer: super::service::Answer| answer.json()["updateMask"].clone();
     assert_eq!(mask(door.request("PATCH", "/orders/1", r#"{"nickName":null,"order":{}}"#).await), "nickName,order");
     assert_eq!(mask(door.request("PATCH", "/orders/1", r#"{"nickName":null,"updateMask":"order.firstName"}"#).await), "order.firstName");
+    // Of a message within it, what that names.
+    assert_eq!(
+        mask(door.request("PATCH", "/orders/1", r#"{"order":{"firstName":null,"subOrders":[]},"nickName":"x"}"#).await),
+        "order.firstName,order.subOrders,nickName"
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,290 @@
+//! `offboard removal-policy`.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use prost_reflect::DescriptorPool;
+use serde_json::{Map, Value, json};
+use tonic::Request;
+use tonic::metadata::MetadataMap;
+
+use super::ask;
+use super::bulk_delete::not_blank;
+use super::client::{Server, credential, whose};
+use super::output::{note, print};
+use crate::error::{Error, Result};
+use crate::gateway::Bodies;
+use crate::proto::convert::duration_text;
+use crate::proto::v1::removal_service_client::RemovalServiceClient;
+use crate::proto::{DESCRIPTOR_SET, v1};
+
+/// What takes a value back.
+const NONE: &str = "none";
+
+/// Arguments of `removal-policy`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Show the policy
+    Get(Get),
+    /// Change what is named and leave the rest; `none` takes a value back. Asks where a retention is set, since what has had its time is removed
+    Set(Box<Set>),
+}
+
+#[derive(Args, Debug)]
+struct Get {
+    #[command(flatten)]
+    server: Server,
+
+    /// Secret of a key with the scope `entities:read`
+    #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
+    key: String,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct Set {
+    #[command(flatten)]
+    server: Server,
+
+    /// Secret of a key with the scope `admin`
+    #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
+    key: String,
+
+    #[command(flatten)]
+    values: Values,
+
+    /// Set a retention without asking
+    #[arg(long)]
+    yes: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+struct Values {
+    /// Grace period of a removal that does not say one, such as 3600s, 1h or P1D
+    #[arg(long, value_name = "DURATION", value_parser = not_blank)]
+    default_grace_period: Option<String>,
+
+    /// Longest grace period that a call may ask for
+    #[arg(long, value_name = "DURATION", value_parser = not_blank)]
+    max_grace_period: Option<String>,
+
+    /// Shortest grace period that a removal may have
+    #[arg(long, value_name = "DURATION", value_parser = not_blank)]
+    min_grace_period: Option<String>,
+
+    /// How long tombstones are kept
+    #[arg(long, value_name = "DURATION", value_parser = not_blank)]
+    tombstone_retention: Option<String>,
+
+    /// How long offboarding requests are kept after their end
+    #[arg(long, value_name = "DURATION", value_parser = not_blank)]
+    request_retention: Option<String>,
+
+    /// How long tasks keep the text of their filter after their end
+    #[arg(long, value_name = "DURATION", value_parser = not_blank)]
+    filter_retention: Option<String>,
+
+    /// Domain that mails about tasks may go to; repeat it for more, or `none`. Those so far are replaced
+    #[arg(long = "mail-domain", value_name = "DOMAIN", value_parser = not_blank)]
+    mail_domains: Vec<String>,
+
+    /// Whether a hard bulk delete must give `expected_count`
+    #[arg(long, value_name = "BOOL")]
+    hard_expected_count: Option<bool>,
+
+    /// Most entities that a hard bulk delete may select
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    hard_max_objects: Option<Value>,
+
+    /// Oldest preview that a hard bulk delete may go by
+    #[arg(long, value_name = "DURATION", value_parser = not_blank)]
+    hard_preview_within: Option<String>,
+
+    /// Oldest clean check of consistency that a hard bulk delete may go by
+    #[arg(long, value_name = "DURATION", value_parser = not_blank)]
+    hard_clean_report_within: Option<String>,
+
+    /// Whether a soft bulk delete must give `expected_count`
+    #[arg(long, value_name = "BOOL")]
+    soft_expected_count: Option<bool>,
+
+    /// Most entities that a soft bulk delete may select
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    soft_max_objects: Option<Value>,
+
+    /// Oldest preview that a soft bulk delete may go by
+    #[arg(long, value_name = "DURATION", value_parser = not_blank)]
+    soft_preview_within: Option<String>,
+
+    /// Oldest clean check of consistency that a soft bulk delete may go by
+    #[arg(long, value_name = "DURATION", value_parser = not_blank)]
+    soft_clean_report_within: Option<String>,
+}
+
+impl Values {
+    /// The body of the change, as REST has it.
+    fn body(self) -> Value {
+        let text = |value: Option<String>| value.map(|text| if text == NONE { Value::Null } else { text.into() });
+        let domains =
+            (!self.mail_domains.is_empty()).then(|| self.mail_domains.into_iter().filter(|name| name != NONE).collect::<Vec<_>>());
+        let of = |members: [(&str, Option<Value>); 4]| {
+            let named = given(members);
+            (!named.is_empty()).then_some(Value::Object(named))
+        };
+        let hard = of([
+            ("expected_count", self.hard_expected_count.map(Value::from)),
+            ("max_objects", self.hard_max_objects),
+            ("preview_within", text(self.hard_preview_within)),
+            ("clean_report_within", text(self.hard_clean_report_within)),
+        ]);
+        let soft = of([
+            ("expected_count", self.soft_expected_count.map(Value::from)),
+            ("max_objects", self.soft_max_objects),
+            ("preview_within", text(self.soft_preview_within)),
+            ("clean_report_within", text(self.soft_clean_report_within)),
+        ]);
+        Value::Object(given([
+            ("default_grace_period", text(self.default_grace_period)),
+            ("max_grace_period", text(self.max_grace_period)),
+            ("min_grace_period", text(self.min_grace_period)),
+            ("tombstone_retention", text(self.tombstone_retention)),
+            ("request_retention", text(self.request_retention)),
+            ("filter_retention", text(self.filter_retention)),
+            ("mail_domains", domains.map(Value::from)),
+            ("hard_delete", hard),
+            ("soft_delete", soft),
+        ]))
+    }
+
+    /// Whether something is to be removed once it has had its time.
+    fn sets_a_retention(&self) -> bool {
+        let retentions = [&self.tombstone_retention, &self.request_retention, &self.filter_retention];
+        retentions.into_iter().flatten().any(|retention| retention != NONE)
+    }
+}
+
+fn given<const N: usize>(members: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+fn count(text: &str) -> Result<Value, String> {
+    if text == NONE {
+        return Ok(Value::Null);
+    }
+    text.parse::<u32>().map(Value::from).map_err(|_| format!("must be a whole number from 0, or `{NONE}`"))
+}
+
+/// Shows the policy, or changes it and shows what it is then.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    match arguments.action {
+        Action::Get(Get { server, key, json }) => {
+            let (policy, whose) = get(&server, &key).await?;
+            show(&policy, &whose, json)
+        }
+        Action::Set(set) => change(*set).await,
+    }
+}
+
+async fn get(server: &Server, key: &str) -> Result<(v1::RemovalPolicy, String)> {
+    let mut client = RemovalServiceClient::new(server.connect().await?);
+    let answer = client.get_removal_policy(request(v1::GetRemovalPolicyRequest {}, key)?).await.map_err(refused)?;
+    let whose = whose_of(answer.metadata());
+    Ok((answer.into_inner(), whose))
+}
+
+async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode> {
+    let asks = values.sets_a_retention() && !yes;
+    if asks && !ask::can_ask() {
+        return Ok(ask::unasked("sets the retention"));
+    }
+    let body = values.body();
+    let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
+    let bodies = Bodies::of(&descriptors, "offboard.v1.RemovalService.UpdateRemovalPolicy").map_err(Error::internal)?;
+    let bodies = bodies.ok_or_else(|| Error::internal("the removal policy has a route"))?;
+    let update: v1::UpdateRemovalPolicyRequest = bodies.read(body.to_string().as_bytes())?;
+    if asks {
+        let (_, whose) = get(&server, &key).await?;
+        let question = format!(
+            "Set the retention of {whose}? What has had its time is removed, also of what is there now. This cannot be undone. [y/N] "
+        );
+        if !ask::is_yes(&ask::ask(&question)?) {
+            note("Nothing was changed.");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    let mut client = RemovalServiceClient::new(server.connect().await?);
+    let answer = client.update_removal_policy(request(update, &key)?).await.map_err(refused)?;
+    let whose = whose_of(answer.metadata());
+    show(answer.get_ref(), &whose, json)
+}
+
+fn request<T>(message: T, key: &str) -> Result<Request<T>> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", credential(key)?);
+    Ok(request)
+}
+
+fn refused(status: tonic::Status) -> Error {
+    super::bulk_delete::refused(status)
+}
+
+fn whose_of(metadata: &MetadataMap) -> String {
+    whose(metadata).unwrap_or_else(|| "the organisation".to_owned())
+}
+
+fn show(policy: &v1::RemovalPolicy, whose: &str, json: bool) -> Result<ExitCode> {
+    let members = as_json(policy);
+    if json {
+        print(members)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = format!("The removal policy of {whose}:");
+    for (name, value) in members.as_object().into_iter().flatten().filter(|(name, _)| !matches!(name.as_str(), "tenant" | "mode")) {
+        let value = match value {
+            Value::Null => "-".to_owned(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        text.push_str(&format!("\n  {name:<20}  {value}"));
+    }
+    print(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The policy as REST shows it.
+fn as_json(policy: &v1::RemovalPolicy) -> Value {
+    let duration = |duration: &Option<prost_types::Duration>| duration.map(|duration| duration_text(duration.seconds, duration.nanos));
+    let demands = |demands: &Option<v1::BulkDeleteRequirements>| {
+        demands.as_ref().map(|demands| {
+            json!({
+                "expected_count": demands.expected_count, "max_objects": demands.max_objects,
+                "preview_within": duration(&demands.preview_within), "clean_report_within": duration(&demands.clean_report_within),
+            })
+        })
+    };
+    let mode = match policy.mode() {
+        v1::Mode::Live => "live",
+        _ => "test",
+    };
+    json!({
+        "default_grace_period": duration(&policy.default_grace_period), "max_grace_period": duration(&policy.max_grace_period),
+        "min_grace_period": duration(&policy.min_grace_period), "tombstone_retention": duration(&policy.tombstone_retention),
+        "request_retention": duration(&policy.request_retention), "filter_retention": duration(&policy.filter_retention),
+        "mail_domains": policy.mail_domains, "hard_delete": demands(&policy.hard_delete), "soft_delete": demands(&policy.soft_delete),
+        "tenant": policy.tenant, "mode": mode,
+    })
+}

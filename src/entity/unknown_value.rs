@@ -1,0 +1,97 @@
+//! Values that a filter names and nothing has: misspelt, as a rule. Pure.
+
+use crate::error::nearest_of;
+use crate::proto::v1;
+
+/// How many values are told that may have been meant.
+const TOLD: usize = 3;
+/// The code of its warning.
+const CODE: &str = "unknown_value";
+
+/// A value that nothing has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownValue {
+    /// Where it was looked for: `type`, `uri`, `portfolio` or the path of an attribute.
+    pub path: String,
+    /// The value.
+    pub value: String,
+    /// Whether the filter denies it, so as to spare who has it.
+    pub denied: bool,
+    /// The values that may have been meant, the likeliest first.
+    pub nearest: Vec<String>,
+    /// How many entities were looked at; none if it is nowhere at all.
+    pub looked_at: Option<i64>,
+}
+
+impl UnknownValue {
+    /// Adds what may have been meant, of these.
+    pub fn with_nearest<'a>(self, known: impl IntoIterator<Item = &'a str>) -> Self {
+        // A type in full is found by its last part.
+        let (mut last_parts, mut whole) = (Vec::new(), Vec::new());
+        for known in known {
+            whole.push(known);
+            last_parts.extend(known.rsplit_once('/').map(|(_, last)| (last, known)));
+        }
+        let wanted = self.value.rsplit_once('/').map_or(self.value.as_str(), |(_, last)| last);
+        let mut nearest: Vec<&str> = nearest_of(&self.value, whole, TOLD);
+        for near in nearest_of(wanted, last_parts.iter().map(|(last, _)| *last), TOLD) {
+            nearest.extend(last_parts.iter().filter(|(last, _)| *last == near).map(|(_, whole)| *whole));
+        }
+        let mut told: Vec<String> = Vec::new();
+        for near in nearest {
+            if told.len() < TOLD && !told.iter().any(|told| told == near) {
+                told.push(near.to_owned());
+            }
+        }
+        UnknownValue { nearest: told, ..self }
+    }
+
+    /// What is wrong, as a sentence without its stop.
+    pub fn sentence(&self) -> String {
+        let UnknownValue { path, value, .. } = self;
+        let nobody = self.looked_at.map_or_else(|| "no entity".to_owned(), |count| format!("none of the first {count} entities"));
+        let what = match path.as_str() {
+            "portfolio" => format!("there is no portfolio `{value}`"),
+            "type" => format!("{nobody} has the type `{value}`"),
+            "uri" => format!("there is no entity `{value}`"),
+            path => format!("{nobody} has `{value}` at `{path}`"),
+        };
+        let so = match (self.denied, self.looked_at) {
+            (false, _) => "",
+            (true, None) => ", so it spares nobody",
+            (true, Some(_)) => ", so it may spare nobody",
+        };
+        let meant: Vec<_> = self.nearest.iter().map(|value| format!("`{value}`")).collect();
+        let hint = if meant.is_empty() { String::new() } else { format!("; did you mean {}?", meant.join(" or ")) };
+        format!("{what}{so}{hint}")
+    }
+
+    /// The same as a warning.
+    pub fn warning(&self) -> v1::Warning {
+        v1::Warning { code: CODE.to_owned(), message: self.sentence() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unknown(path: &str, value: &str, denied: bool) -> UnknownValue {
+        UnknownValue { path: path.to_owned(), value: value.to_owned(), denied, nearest: Vec::new(), looked_at: None }
+    }
+
+    #[test]
+    fn what_is_nowhere_is_told_with_what_may_have_been_meant() {
+        let types = ["company", "configuration/entityTypes/HCP", "configuration/entityTypes/HCO"];
+        let told = |value: UnknownValue| value.with_nearest(types).sentence();
+        assert_eq!(told(unknown("type", "compny", true)), "no entity has the type `compny`, so it spares nobody; did you mean `company`?");
+        assert_eq!(
+            told(unknown("type", "HCP", false)),
+            "no entity has the type `HCP`; did you mean `configuration/entityTypes/HCP` or `configuration/entityTypes/HCO`?"
+        );
+        assert_eq!(unknown("portfolio", "p", true).sentence(), "there is no portfolio `p`, so it spares nobody");
+        let some = UnknownValue { looked_at: Some(14_600), ..unknown("type", "compny", true) };
+        assert_eq!(some.sentence(), "none of the first 14600 entities has the type `compny`, so it may spare nobody");
+        assert_eq!(unknown("attributes.A", "x", true).sentence(), "no entity has `x` at `attributes.A`, so it spares nobody");
+    }
+}

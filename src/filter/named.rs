@@ -1,0 +1,122 @@
+//! Which values a filter names that records may have or not. One that nothing has is misspelt, as a rule, and a condition that denies it then spares
+//! nobody.
+
+use super::candidates::{AttributePath, Lookup};
+use super::function::{FUNCTIONS, Test};
+use super::predicate::Predicate;
+use super::sql::predicate;
+use super::syntax::{Call, Node, Path, Value};
+use super::vocabulary::{ENTITY, Kind};
+use super::{Filter, fold};
+
+/// A value of entities that a filter names by one of its functions of equality.
+#[derive(Clone, Debug)]
+pub struct NamedValue {
+    /// Where entities have it: `type`, `uri`, `portfolio` or the path of an attribute, as it is written in a filter.
+    pub path: String,
+    /// The value; of a URI, the id.
+    pub value: String,
+    /// Whether the filter holds for what does not have it: it is there to spare who has it.
+    pub denied: bool,
+    /// Whether an entity has it, as a condition on `e`.
+    pub holds: Predicate,
+    /// The keys by which an index over the attribute finds it; none where it is no value of one attribute.
+    pub lookups: Vec<Lookup>,
+}
+
+impl Filter {
+    /// The values that it names, each once: those of types and portfolios wherever they stand, and those of URIs and attributes where they are denied.
+    /// States are not among them: one that there is not is no filter.
+    pub fn named_values(&self) -> Vec<NamedValue> {
+        let mut named: Vec<NamedValue> = Vec::new();
+        visit(self.root(), false, &mut |call, denied| {
+            let (name, kind) = (call.path.property.name(), call.path.property.kind);
+            let is_told = match kind {
+                Kind::Text => matches!(name, "type" | "portfolio"),
+                Kind::Uri => denied,
+                Kind::Json => denied && !call.path.counted,
+                Kind::Number | Kind::Time => false,
+            };
+            if !is_told || !call.function.test.is_equality() {
+                return;
+            }
+            for value in &call.values {
+                let value = NamedValue::of(call, value, denied);
+                match named.iter_mut().find(|other| other.path == value.path && fold(&other.value) == fold(&value.value)) {
+                    Some(other) => other.denied |= denied,
+                    None => named.push(value),
+                }
+            }
+        });
+        named
+    }
+}
+
+impl NamedValue {
+    fn of(call: &Call, value: &Value, denied: bool) -> NamedValue {
+        let is_uri = call.path.property.kind == Kind::Uri;
+        let single = Call { values: vec![value.clone()], ..call.clone() };
+        let named = if is_uri { value.uri_id(call.function.test == Test::Equals) } else { value.clone() };
+        let lookups = Filter { root: Node::Call(single.clone()) }.candidates(&|_| true).into_iter().flatten().collect();
+        NamedValue { path: call.path.to_string(), value: named.text, denied, holds: predicate(&Node::Call(single)), lookups }
+    }
+
+    /// A type that is meant by any of these spellings, of which the first is told.
+    pub fn of_type(spellings: &[String]) -> Option<NamedValue> {
+        let property = ENTITY.named("type")?;
+        let function = FUNCTIONS.iter().find(|function| function.test == Test::EqualsCaseSensitive)?;
+        let values: Vec<Value> = spellings.iter().map(Value::new).collect();
+        let call = Call { function, path: Path { property, names: Vec::new(), counted: false }, values, pattern: None };
+        let value = spellings.first()?.clone();
+        Some(NamedValue { path: "type".to_owned(), value, denied: false, holds: predicate(&Node::Call(call)), lookups: Vec::new() })
+    }
+
+    /// The attribute that it is a value of; none if it is a value of something else, or of any attribute.
+    pub fn attribute(&self) -> Option<AttributePath> {
+        self.path.strip_prefix("attributes.").and_then(|path| AttributePath::parse(path).ok())
+    }
+}
+
+/// Visits every call, with whether an odd number of denials stands before it.
+fn visit(node: &Node, denied: bool, visitor: &mut impl FnMut(&Call, bool)) {
+    match node {
+        Node::And(members) | Node::Or(members) => members.iter().for_each(|member| visit(member, denied, visitor)),
+        Node::Not(inner) => visit(inner, !denied, visitor),
+        Node::SameValue { inner, .. } => visit(inner, denied, visitor),
+        Node::Call(call) => visitor(call, denied),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str) -> Vec<String> {
+        let shown = |value: NamedValue| format!("{}{} {}", if value.denied { "not " } else { "" }, value.path, value.value);
+        Filter::parse(text).unwrap().named_values().into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn values_that_are_denied_are_named_and_types_and_portfolios_wherever_they_stand() {
+        assert_eq!(
+            named("equals(type, a) and not (in(portfolioId, 'p,q') or not (equals(uri, x) and equals(attributes.A, y)))"),
+            ["type a", "not portfolio p", "not portfolio q"]
+        );
+        assert_eq!(
+            named("not listEquals(uri, entities/x, y) and not equals(attributes.'First name', 'Ada') and not equals(attributes, z)"),
+            ["not uri x", "not uri y", "not attributes.'First name' Ada", "not attributes z"]
+        );
+        assert_eq!(named("equals(type, a) and not equals(type, A)"), ["not type a"]);
+        assert_eq!(
+            named("not (equals(state, active) or gt(createdTime, 0) or startsWith(type, a) or equals(attributes.A.count, 1))"),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_value_of_one_attribute_is_found_by_an_index() {
+        let values = Filter::parse("not (equals(attributes.A.B, x) or equals(attributes, y))").unwrap().named_values();
+        assert_eq!(values.iter().map(|value| value.lookups.len()).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(values[0].lookups[0].attribute, "A.B");
+    }
+}

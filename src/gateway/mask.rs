@@ -1,0 +1,42 @@
+//! The paths of an update mask that a body stands for (AIP-134): what it names, and of a message within it what that names.
+
+use serde_json::{Map, Value};
+
+use super::json::{Cardinality, Schema, Shape};
+
+/// The paths of a body, of whose message these members are named. A message that is empty, or `null`, is named itself.
+pub fn inner(schema: &Schema, message: usize, named: Vec<String>, body: &[u8]) -> Vec<String> {
+    let has_messages = named.iter().any(|name| message_at(schema, message, name).is_some());
+    match serde_json::from_slice::<Map<String, Value>>(body) {
+        Ok(members) if has_messages => paths(schema, message, &members),
+        _ => named,
+    }
+}
+
+fn paths(schema: &Schema, message: usize, members: &Map<String, Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, value) in members {
+        let Some((_, field)) = schema.message(message).find(name) else { continue };
+        let name = field.descriptor.name();
+        match (message_at(schema, message, name), value) {
+            (Some(inner), Value::Object(within)) => {
+                let within = paths(schema, inner, within);
+                if within.is_empty() {
+                    found.push(name.to_owned());
+                }
+                found.extend(within.into_iter().map(|path| format!("{name}.{path}")));
+            }
+            _ => found.push(name.to_owned()),
+        }
+    }
+    found
+}
+
+/// The place of the message that the member of this name holds; none if it holds something else, or many.
+fn message_at(schema: &Schema, message: usize, name: &str) -> Option<usize> {
+    let (_, field) = schema.message(message).find(name)?;
+    match (&field.cardinality, &field.shape) {
+        (Cardinality::Single { .. }, Shape::Message(inner)) => Some(*inner),
+        _ => None,
+    }
+}
