@@ -92,6 +92,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::listener::Begun;
 
     fn addresses(grpc: bool, http: bool) -> Addresses {
         let at = |port: u16| std::net::SocketAddr::from(([10, 1, 2, 3], port));
@@ -113,10 +114,10 @@ mod tests {
     #[test]
     fn each_protocol_is_refused_in_its_words() {
         let port = Port::rest(&addresses(true, true));
-        let code = |status, is_tls| port.unreadable(&Unreadable { status, is_tls }).code();
+        let code = |status, is_tls| port.unreadable(&Unreadable { status, is_tls, begun: Begun::default() }).code();
         assert_eq!(code(StatusCode::URI_TOO_LONG, false), Code::UriTooLong);
         assert_eq!(code(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, false), Code::HeadersTooLarge);
-        let tls = port.unreadable(&Unreadable { status: StatusCode::BAD_REQUEST, is_tls: true });
+        let tls = port.unreadable(&Unreadable { status: StatusCode::BAD_REQUEST, is_tls: true, begun: Begun::default() });
         assert!(tls.message().contains("no TLS"), "{tls}");
         let request = |version, method| Request::builder().version(version).method(method).body(()).unwrap();
         assert_eq!(port.misdirected(&request(Version::HTTP_2, Method::POST)).code(), Code::UnsupportedMediaType);

@@ -44,7 +44,7 @@ impl Socket {
     /// Whether the protocol writes a refusal of its own, or something behind one.
     fn is_refusal(&mut self, bytes: &[u8]) -> bool {
         let is_outside = !self.activity.is_answering() && !self.activity.is_http2();
-        self.refusal.is_made() || is_outside && self.refusal.replaces(bytes, self.heads.are_at_first_line())
+        self.refusal.is_made() || is_outside && self.refusal.replaces(bytes, &self.heads)
     }
 
     /// Sends what stands in place of a refusal, if there was one.

@@ -7,16 +7,20 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
+use super::heads::{Begun, Heads};
+
 /// What is answered in place of a status alone.
-pub type Refuse = Box<dyn Fn(StatusCode) -> Response<Bytes> + Send>;
+pub type Refuse = Box<dyn Fn(StatusCode, Begun) -> Response<Bytes> + Send>;
 
 /// Something that is no request, and the status by which the HTTP library refuses it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Unreadable {
     /// The status.
     pub status: StatusCode,
     /// Whether it is the beginning of TLS.
     pub is_tls: bool,
+    /// What has come of it.
+    pub begun: Begun,
 }
 
 /// The refusal of a connection, of which there is one at most: the library closes behind it.
@@ -33,13 +37,13 @@ impl Refusal {
     }
 
     /// Whether what is written stays here: because it is a refusal, or because it comes behind one. Asked of what is written outside of any
-    /// answer; `at_first_line` says that no more of a request has come than its first line.
-    pub fn replaces(&mut self, written: &[u8], at_first_line: bool) -> bool {
+    /// answer; `heads` has what came in.
+    pub fn replaces(&mut self, written: &[u8], heads: &Heads) -> bool {
         if self.ours.is_none() {
             self.ours = refused(written).map(|status| {
                 // A head that is too large is all the same to the library.
-                let is_long_target = at_first_line && status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                text((self.refuse)(if is_long_target { StatusCode::URI_TOO_LONG } else { status }), date(written))
+                let is_long_target = heads.are_at_first_line() && status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                text((self.refuse)(if is_long_target { StatusCode::URI_TOO_LONG } else { status }, heads.begun()), date(written))
             });
         }
         self.ours.is_some()
@@ -90,7 +94,7 @@ mod tests {
         b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: Sun, 29 Nov 2026 17:00:00 GMT\r\n\r\n";
 
     fn refusal() -> Refusal {
-        Refusal::new(Box::new(|status| {
+        Refusal::new(Box::new(|status, _| {
             let answer = Response::builder().status(status).header("x-request-id", "req_1").body(Bytes::from_static(b"why"));
             answer.expect("headers that are fit")
         }))
@@ -99,19 +103,21 @@ mod tests {
     #[test]
     fn what_the_library_says_is_replaced_once_with_its_status_and_time() {
         let mut refusal = refusal();
-        assert!(!refusal.is_made() && refusal.replaces(LIBRARY, false) && refusal.is_made());
+        assert!(!refusal.is_made() && refusal.replaces(LIBRARY, &Heads::default()) && refusal.is_made());
         let told = String::from_utf8(refusal.left().expect("something is sent").to_vec()).expect("text");
         assert!(told.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\nx-request-id: req_1\r\ndate: Sun, 29 Nov"), "{told}");
         assert!(told.ends_with("\r\ncontent-length: 3\r\nconnection: close\r\n\r\nwhy"), "{told}");
-        assert!(refusal.replaces(b"more", false), "nothing comes behind it");
+        assert!(refusal.replaces(b"more", &Heads::default()), "nothing comes behind it");
         *refusal.left().expect("all of it") = Bytes::new();
-        assert!(refusal.left().is_none() && refusal.replaces(LIBRARY, false) && refusal.left().is_none(), "once");
+        assert!(refusal.left().is_none() && refusal.replaces(LIBRARY, &Heads::default()) && refusal.left().is_none(), "once");
     }
 
     #[test]
     fn a_first_line_that_is_too_long_is_a_long_target() {
         let mut refusal = refusal();
-        assert!(refusal.replaces(LIBRARY, true));
+        let mut heads = Heads::default();
+        heads.say_twice(b"GET /");
+        assert!(refusal.replaces(LIBRARY, &heads));
         assert!(refusal.left().expect("something is sent").starts_with(b"HTTP/1.1 414 URI Too Long\r\n"));
     }
 
@@ -119,7 +125,7 @@ mod tests {
     fn what_is_no_refusal_passes() {
         for other in [b"HTTP/1.1 100 Continue\r\n\r\n".as_slice(), b"HTTP/1.1 200 OK\r\n", b"\0\0\x12\x04\0\0\0\0\0", b"HTTP/1.1 ", b""] {
             let mut refusal = refusal();
-            assert!(!refusal.replaces(other, true) && !refusal.is_made(), "{}", String::from_utf8_lossy(other));
+            assert!(!refusal.replaces(other, &Heads::default()) && !refusal.is_made(), "{}", String::from_utf8_lossy(other));
         }
     }
 }
