@@ -192,7 +192,8 @@ async fn sequences_that_were_not_copied_are_set_by_whoever_may_and_refused_by_ot
     let restart = |sequences: &[&str]| sequences.iter().for_each(|name| database.sql(&format!("ALTER SEQUENCE {name} RESTART")));
     for behind in [["ordinal"].as_slice(), &["event_seq", "ordinal", "lease_token", "realm_id_seq"]] {
         restart(behind);
-        for command in [["migrate"].as_slice(), &["key", "create", "--org", "other", "--scope", "admin"], &["serve"]] {
+        let serve: &[&str] = &["serve", "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"];
+        for command in [serve, &["migrate"], &["key", "create", "--org", "other", "--scope", "admin"]] {
             assert_refused(&[command, &["--database-url", &role.url]].concat(), "run `offboard migrate` with the role that owns them");
         }
         assert_eq!(offboard(&["migrate", "--database-url", &database.url]), "The schema is up to date.\n");
