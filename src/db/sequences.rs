@@ -25,12 +25,13 @@ pub(super) const BEHIND: &str = "The sequences of the database stand before numb
 /// sequences of events and realms behind, or that of entities untouched. Entities of earlier versions have no numbers, and are not all looked through.
 ///
 /// Nothing that a role without `SELECT` on sequences may not read.
-const ARE_BEHIND: &str = "SELECT coalesce(pg_sequence_last_value('event_seq'), 0) < (SELECT considered FROM event_sequencer LIMIT 1)
+const ARE_BEHIND: &str = "SELECT coalesce(pg_sequence_last_value('event_seq'), 0) < s.considered
         OR coalesce(pg_sequence_last_value(pg_get_serial_sequence('realm', 'id')), 0) < (SELECT coalesce(max(id), 0) FROM realm)
-        OR (CASE WHEN pg_sequence_last_value('ordinal') IS NULL THEN EXISTS (
+        OR CASE WHEN s.considered > 0 AND pg_sequence_last_value('ordinal') IS NULL THEN EXISTS (
             SELECT FROM (SELECT ordinal FROM entity LIMIT 100) e WHERE e.ordinal IS NOT NULL
-        ) ELSE false END)
-        AS behind";
+        ) ELSE false END
+        AS behind
+     FROM event_sequencer s";
 
 /// Sets those that are behind, and tells which.
 const SET: &str = "SELECT s.name::text AS name, setval(s.name, s.number)
