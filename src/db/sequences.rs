@@ -87,8 +87,8 @@ pub(super) fn see_to(connection: &mut PgConnection, vitals: &Vitals) -> QueryRes
 }
 
 fn are_behind(connection: &mut PgConnection) -> QueryResult<bool> {
-    match sql_query(ARE_BEHIND).get_result::<Behind>(connection) {
-        Ok(found) => Ok(found.behind),
+    match sql_query(ARE_BEHIND).get_result::<Behind>(connection).optional() {
+        Ok(found) => Ok(found.is_some_and(|found| found.behind)),
         // No schema yet, that of an earlier version, or a role that may do nothing here: others say so.
         Err(error) if matches!(fault(&error), Fault::Missing | Fault::Denied) => Ok(false),
         Err(error) => Err(error),
