@@ -20,7 +20,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 pub use crate::limits::faults::MAX_FIELD_CHARACTERS;
 use crate::limits::faults::MAX_LIST_BYTES;
 
-pub use code::{Code, MemberKind};
+pub use code::{Code, METADATA, MemberKind};
 pub use cut::{cut, cut_at};
 pub use fault::{FAULT_COUNT, Violation, Violations, filter_fault};
 pub use form::Form;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use clap::{Arg, Command};
 use offboard::access::ApiVersion;
 use offboard::bulk_delete::state::{TaskAction, TaskState};
 use offboard::entity::model::{Action, State};
-use offboard::error::{Code, MemberKind};
+use offboard::error::{Code, FAULT_COUNT, METADATA, MemberKind};
 use offboard::events::EventType;
 use offboard::events::catalogue::MEMBERS;
 use offboard::filter::{Kind, Property};
@@ -73,7 +74,42 @@ fn the_page_of_errors_is_the_catalogue() {
             writeln!(page, "- `{member}`: {kind}").unwrap();
         }
     }
+    page.push_str(
+        "\n## In the metadata alone\n\nThe metadata of `ErrorInfo` may also have values that the message names. Problem documents have them in `detail`.\n\n\
+         | name | what it is |\n| --- | --- |\n",
+    );
+    for (name, what) in METADATA {
+        writeln!(page, "| `{name}` | {what} |").unwrap();
+    }
     check("docs/errors.md", &page);
+}
+
+/// The code of each file of a folder, up to its unit tests.
+fn code(folder: &Path) -> Vec<String> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .flat_map(|path| match path.extension() {
+            Some(extension) if extension == "rs" => {
+                let text = fs::read_to_string(&path).unwrap();
+                vec![text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned()]
+            }
+            _ if path.is_dir() => code(&path),
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+#[test]
+fn every_name_in_the_metadata_of_a_failure_is_on_the_page_of_errors() {
+    let mut told: BTreeSet<String> = [FAULT_COUNT.to_owned()].into();
+    for text in code(&file("src")) {
+        for call in [".with(\"", ".with_list(\"", ".with_whole(\""] {
+            told.extend(text.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+        }
+    }
+    let members = Code::ALL.iter().flat_map(|code| code.members()).map(|(name, _)| (*name).to_owned());
+    let known: BTreeSet<String> = members.chain(METADATA.iter().map(|(name, _)| (*name).to_owned())).collect();
+    assert_eq!(told.symmetric_difference(&known).collect::<Vec<_>>(), Vec::<&String>::new(), "told and not listed, or listed and not told");
 }
 
 #[test]

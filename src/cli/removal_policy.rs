@@ -215,7 +215,7 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
     let bodies = Bodies::of(&descriptors, "offboard.v1.RemovalService.UpdateRemovalPolicy").map_err(Error::internal)?;
     let bodies = bodies.ok_or_else(|| Error::internal("the removal policy has a route"))?;
-    let update: v1::UpdateRemovalPolicyRequest = bodies.read(body.to_string().as_bytes())?;
+    let update: v1::UpdateRemovalPolicyRequest = bodies.read_sound(body.to_string().as_bytes())?;
     if asks {
         let (_, whose) = get(&server, &key).await?;
         let question = format!(

@@ -17,6 +17,7 @@ pub mod probe;
 mod realm;
 pub mod schema;
 mod seal;
+mod sequences;
 mod session;
 mod share;
 pub(crate) mod statement;

@@ -12,9 +12,10 @@ use diesel::prelude::*;
 use diesel::sql_types::{Bool, Integer, Text, Timestamptz};
 use diesel::{Connection, ConnectionError, sql_query};
 
+use super::fault::{Fault, fault};
 use super::pool::Options;
 use super::vitals::{Monitor, Vitals};
-use super::{clock, watchdog};
+use super::{clock, sequences, watchdog};
 use crate::error::{Code, Error, one_line};
 
 /// The one encoding in which every text can be stored that a caller may send.
@@ -99,8 +100,14 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
         )));
     }
     vitals.established(facts.backend);
-    vitals.allow(options.statement_timeout);
     connection.set_instrumentation(Monitor::new(vitals.clone()));
+    if !facts.read_only {
+        sequences::see_to(&mut connection, &vitals).map_err(|error| match fault(&error) {
+            Fault::Denied => Refused::Unfit(sequences::BEHIND.to_owned()),
+            _ => set_up(error),
+        })?;
+    }
+    vitals.allow(options.statement_timeout);
     Ok(Session { connection, vitals, told, backend: facts.backend })
 }
 

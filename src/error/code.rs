@@ -129,6 +129,27 @@ catalogue! {
     Internal = "internal", "Internal error", Internal, 500, [];
 }
 
+/// What `ErrorInfo.metadata` may have besides the members of the code: values that the message names, which AIP-193 wants there as well.
+pub const METADATA: &[(&str, &str)] = &[
+    ("entity_id", "the entity that the thing belongs to"),
+    ("fault_count", "how many faults the request has, where there is more than one; `BadRequest` names those that fit"),
+    ("field", "the field of the request in which the filter is"),
+    ("kind", "the kind of the dependent"),
+    ("limit", "how many there may be"),
+    ("limit_bytes", "how many bytes there may be"),
+    ("limit_headers", "how many headers a request may have"),
+    ("limit_records", "how many answers are kept for idempotency keys"),
+    ("line", "the line of the body, from 1"),
+    ("min_grace_period", "the least grace period, in seconds: `3600s`"),
+    ("missing_count", "how many of the things that were asked for are missing"),
+    ("missing_portfolio_count", "how many entities of the batch name a portfolio that does not exist"),
+    ("portfolio_id", "the portfolio that the call is about"),
+    ("resource_name", "the id of what is missing, taken or in the way"),
+    ("resource_type", "what that is: `entity`, `portfolio`, ..."),
+    ("seconds", "how long the caller has sent nothing"),
+    ("taken_count", "how many entities of the batch have an id that is taken"),
+];
+
 impl Code {
     /// The code as `ErrorInfo.reason` spells it, in upper snake case.
     pub fn reason(self) -> String {

@@ -118,7 +118,8 @@ pub fn is_due(connection: &mut PgConnection) -> Work<bool> {
 statement! {
     /// Whether numbers were drawn that were not considered, or were passed over.
     struct IsDue {} -> (Bool,),
-    "SELECT q.last_value > s.considered OR NOT isempty(s.older) OR NOT isempty(s.younger) FROM event_sequencer s, event_seq q"
+    "SELECT coalesce(pg_sequence_last_value('event_seq'), 0) > s.considered OR NOT isempty(s.older) OR NOT isempty(s.younger)
+     FROM event_sequencer s"
 }
 
 /// Takes the lock for this transaction, unless another one has it.
@@ -212,8 +213,7 @@ pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, told: Option
     };
     begin_history(connection, marks, reason)?;
     if known.is_some_and(|known| known.is_copied_to(marks)) {
-        // Tables that were copied one by one are of different moments, and the sequence is not copied with them.
-        RaiseSequence {}.get_result::<(Option<i64>,)>(connection).optional()?;
+        // Tables that were copied one by one are of different moments.
         NoteMissing { back: COPIED_AT_MOST }.execute(connection)?;
     }
     Ok(Seen::Begun(reason))
@@ -266,14 +266,6 @@ statement! {
         WHERE e.seq > s.considered - {back} AND e.seq <= s.considered
           AND NOT EXISTS (SELECT FROM event_position p
                           WHERE p.position > s.position - 2 * {back} AND p.seq = e.seq AND p.realm_id = e.realm_id)), '{}')"
-}
-
-statement! {
-    /// Numbers go on above all that are there.
-    struct RaiseSequence {} -> (Nullable<BigInt>,),
-    "SELECT setval('event_seq', m.seq)
-     FROM (SELECT max(seq) AS seq FROM event) m, event_seq q
-     WHERE m.seq > q.last_value AND has_sequence_privilege('event_seq', 'UPDATE')"
 }
 
 /// Begins a history at the next position. Under the lock.

@@ -34,6 +34,12 @@ impl Bodies {
         Ok((message, faults))
     }
 
+    /// The request message with this body, which must have nothing wrong with it.
+    pub fn read_sound<M: Message + Default>(&self, body: &[u8]) -> Result<M, Error> {
+        let sound = self.read(body).and_then(|(message, faults)| faults.check().map(|()| message));
+        sound.map_err(|error| self.spelled(error))
+    }
+
     /// The fault, spelled as the caller of the route would see it.
     pub fn spelled(&self, error: Error) -> Error {
         if error.violations().is_empty() {

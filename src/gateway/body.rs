@@ -28,6 +28,9 @@ pub enum Form {
 /// The media types of a stream of documents.
 pub const JSON_LINES: &str = "application/x-ndjson";
 
+/// All media types that the body of a stream of documents may have, besides `application/json` and `application/*+json`.
+pub const ALL_JSON_LINES: [&str; 3] = [JSON_LINES, "application/jsonl", "application/x-jsonlines"];
+
 /// The form that the headers of a request declare; none declared is JSON, or lines of it where the route takes a stream.
 pub fn form(headers: &HeaderMap, is_stream: bool) -> Result<Form, Error> {
     let unsupported = || {
@@ -45,7 +48,7 @@ pub fn form(headers: &HeaderMap, is_stream: bool) -> Result<Form, Error> {
         return Err(unsupported());
     }
     match essence {
-        "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" if is_stream => Ok(Form::JsonLines),
+        _ if is_stream && ALL_JSON_LINES.contains(&essence) => Ok(Form::JsonLines),
         "application/json" => Ok(Form::Json),
         _ if essence.starts_with("application/") && essence.ends_with("+json") => Ok(Form::Json),
         _ => Err(unsupported()),

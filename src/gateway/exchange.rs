@@ -17,8 +17,8 @@ use super::call::{Answer, call};
 use super::csv::Table;
 use super::faults::Faults;
 use super::messages::messages;
-use super::plain::{Refusals, plain};
-use super::problem::{self, Problem};
+use super::plain::Refusals;
+use super::problem::Problem;
 use super::request::Target;
 use super::route::Found;
 use super::stream::Framing;
@@ -254,15 +254,7 @@ impl Exchange {
         let problem = self.problem_of(status);
         let (mut headers, _) = self.headers(status.metadata().as_ref());
         headers.extend(problem.headers);
-        let refusals = if problem.status.is_client_error() { self.refusals } else { Refusals::Problems };
-        if refusals != Refusals::Problems {
-            headers.append(header::VARY, HeaderValue::from_static("accept"));
-        }
-        let (media_type, document) = match refusals {
-            Refusals::Plain => ("application/json", plain(problem.document)),
-            Refusals::Problems | Refusals::ProblemsByName => (problem::MEDIA_TYPE, problem.document.into()),
-        };
-        let text = serde_json::to_vec(&document).expect("JSON values can always be written");
+        let (media_type, text) = self.refusals.written(problem.status, problem.document, &mut headers);
         self.respond(problem.status, headers, Some(HeaderValue::from_static(media_type)), Body::from(text))
     }
 
@@ -307,13 +299,14 @@ impl Exchange {
     fn wrong_media_type(&self, method: &Method, error: Error) -> Response<Body> {
         let mut response = self.refuse(error);
         let is_stream = self.binding.as_ref().is_some_and(|binding| binding.rpc.client_streaming);
-        let taken = if is_stream { "application/x-ndjson, application/jsonl, application/json" } else { "application/json" };
+        let lines: &[&str] = if is_stream { &body::ALL_JSON_LINES } else { &[] };
+        let taken = [lines, &["application/json"]].concat().join(", ");
         let name = match *method {
             Method::POST => "accept-post",
             Method::PATCH => "accept-patch",
             _ => "accept",
         };
-        response.headers_mut().insert(name, HeaderValue::from_static(taken));
+        response.headers_mut().insert(name, HeaderValue::try_from(taken).expect("media types are fit for a header"));
         response
     }
 

@@ -130,9 +130,9 @@ impl<S> Gateway<S> {
         self.exchange(path, headers).refuse(error)
     }
 
-    /// The answer to what could not be read as a request.
-    pub fn refuse_unread(&self, error: Error) -> Response<Bytes> {
-        refusal(error, &HeaderMap::new(), &self.shared.base)
+    /// The answer to what could not be read as a request, of which this path and these headers are known.
+    pub fn refuse_unread(&self, path: &str, headers: &HeaderMap, error: Error) -> Response<Bytes> {
+        problem::refusal_as(Refusals::of(&self.shared.plain_paths, path, headers), error, headers, &self.shared.base)
     }
 
     fn exchange(&self, path: &str, headers: &HeaderMap) -> Exchange {

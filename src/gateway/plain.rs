@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use super::accept::weighted;
@@ -33,6 +33,20 @@ impl Refusals {
         let named = weighted(headers, header::ACCEPT).iter().any(|(name, weight)| name == problem::MEDIA_TYPE && *weight > 0);
         if named { Refusals::ProblemsByName } else { Refusals::Plain }
     }
+
+    /// The media type and the text of a refusal with this status; adds to its headers what goes with them. A failure of the service is a problem
+    /// document always.
+    pub fn written(self, status: StatusCode, document: Map<String, Value>, headers: &mut HeaderMap) -> (&'static str, Vec<u8>) {
+        let refusals = if status.is_client_error() { self } else { Refusals::Problems };
+        if refusals != Refusals::Problems {
+            headers.append(header::VARY, HeaderValue::from_static("accept"));
+        }
+        let (media_type, document) = match refusals {
+            Refusals::Plain => ("application/json", plain(document)),
+            Refusals::Problems | Refusals::ProblemsByName => (problem::MEDIA_TYPE, document.into()),
+        };
+        (media_type, serde_json::to_vec(&document).expect("JSON values can always be written"))
+    }
 }
 
 /// The paths of these contracts: each begins with the segments of one of them.
@@ -60,7 +74,7 @@ fn segments(path: &str) -> Vec<String> {
 }
 
 /// What is left of a problem document. The field that a fault is in stands in its message too.
-pub fn plain(mut document: Map<String, Value>) -> Value {
+fn plain(mut document: Map<String, Value>) -> Value {
     let mut errors = document.remove("errors").unwrap_or_default();
     for error in errors.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         error.retain(|name, _| ["code", "description", "message"].contains(&name.as_str()));
@@ -70,8 +84,6 @@ pub fn plain(mut document: Map<String, Value>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn refusals(path: &str, accept: Option<&'static str>) -> Refusals {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::plain::Refusals;
 use super::request_id::{self, sane_or_new};
 use crate::error::{Code, DOMAIN, Error, MemberKind};
 
@@ -27,11 +28,6 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The text of the document.
-    pub fn text(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.document).expect("a map of JSON values can always be written")
-    }
-
     /// Makes the problem of a status. `base` stands before the paths of the error reference, and is empty where the public URL is not known;
     /// `spell` turns the path of a field into the spelling of the caller.
     pub fn new(status: &Status, request_id: &str, base: &str, spell: impl Fn(&str) -> String) -> Problem {
@@ -60,13 +56,19 @@ impl Problem {
 
 /// The answer to what is refused before it is anything to be routed, with the headers that it came with; `base` is as in [`Problem::new`].
 pub fn refusal(error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes> {
+    refusal_as(Refusals::Problems, error, headers, base)
+}
+
+/// The same where refusals look like this.
+pub fn refusal_as(refusals: Refusals, error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes> {
     let id = sane_or_new(headers.get(request_id::HEADER).and_then(|given| given.to_str().ok()));
     let problem = Problem::new(&Status::from(error), &id, base, str::to_owned);
-    let mut answer = Response::new(Bytes::from(problem.text()));
-    *answer.status_mut() = problem.status;
-    *answer.headers_mut() = problem.headers;
+    let (status, mut headers) = (problem.status, problem.headers);
+    let (media_type, text) = refusals.written(status, problem.document, &mut headers);
+    let mut answer = Response::new(Bytes::from(text));
+    (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
     answer.headers_mut().extend([
-        (header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)),
+        (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (HeaderName::from_static(request_id::HEADER), HeaderValue::try_from(id).expect("a sane id is fit for a header")),

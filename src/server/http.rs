@@ -124,7 +124,7 @@ impl Answer for HttpDoor {
     }
 
     fn refuse(&self, unreadable: &Unreadable) -> Response<Bytes> {
-        let mut answer = self.gateway.refuse_unread(self.port.unreadable(unreadable));
+        let mut answer = self.gateway.refuse_unread(&unreadable.begun.path, &unreadable.begun.headers, self.port.unreadable(unreadable));
         self.told.complete(&Asked::default(), answer.headers_mut());
         answer
     }

@@ -101,6 +101,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::listener::Begun;
 
     fn addresses(grpc: bool, http: bool) -> Addresses {
         let at = |port: u16| std::net::SocketAddr::from(([10, 1, 2, 3], port));
@@ -122,13 +123,14 @@ mod tests {
     #[test]
     fn each_protocol_is_refused_in_its_words() {
         let port = Port::rest(&addresses(true, true));
-        let code = |status, is_tls| port.unreadable(&Unreadable { status, is_length: false, is_tls }).code();
-        let length = |status| port.unreadable(&Unreadable { status, is_length: true, is_tls: false });
+        let unreadable = |status, is_length, is_tls| Unreadable { status, is_length, is_tls, begun: Begun::default() };
+        let code = |status, is_tls| port.unreadable(&unreadable(status, false, is_tls)).code();
+        let length = |status| port.unreadable(&unreadable(status, true, false));
         assert_eq!(length(StatusCode::PAYLOAD_TOO_LARGE).code(), Code::PayloadTooLarge);
         assert_eq!(length(StatusCode::BAD_REQUEST).violations()[0].field, "Content-Length");
         assert_eq!(code(StatusCode::URI_TOO_LONG, false), Code::UriTooLong);
         assert_eq!(code(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, false), Code::HeadersTooLarge);
-        let tls = port.unreadable(&Unreadable { status: StatusCode::BAD_REQUEST, is_length: false, is_tls: true });
+        let tls = port.unreadable(&unreadable(StatusCode::BAD_REQUEST, false, true));
         assert!(tls.message().contains("no TLS"), "{tls}");
         let request = |version, method| Request::builder().version(version).method(method).body(()).unwrap();
         assert_eq!(port.misdirected(&request(Version::HTTP_2, Method::POST)).code(), Code::UnsupportedMediaType);

@@ -30,7 +30,7 @@ impl Rules {
         let slow = at_most_all(slow.unwrap_or(total * 3 / 10)).min(realm);
         let slow_total = at_most_all(total / 2).max(slow);
         let realm_waiting = waiting.div_ceil(2);
-        Rules { total, realm, crowded: 1, slow, slow_total, kept: total / 10, waiting, realm_waiting }
+        Rules { total, realm, crowded: realm.min(2), slow, slow_total, kept: total / 10, waiting, realm_waiting }
     }
 
     /// Those of work that always takes long: a realm has at most half of the turns.

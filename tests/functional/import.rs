@@ -174,7 +174,10 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     assert_eq!((good.status, lines.len()), (200, 3), "{}", good.text());
     // They have numbers all the same.
     assert_eq!((&lines[0]["result"]["line"], &lines[0]["result"]["entity_id"]), (&json!(2), &json!("a")));
-    assert_eq!(lines[1], json!({"result": {"line": 4, "entity_id": "b", "outcome": "created", "error": null, "soft_deleted": false}, "summary": null}));
+    assert_eq!(
+        lines[1],
+        json!({"result": {"line": 4, "entity_id": "b", "outcome": "created", "error": null, "soft_deleted": false}, "summary": null})
+    );
     let summary = json!({"received": 2, "created": 2, "existing": 0, "failed": 0, "failures_left_out": 0, "soft_deleted": 0});
     assert_eq!(lines[2], json!({"result": null, "summary": summary}));
     // A line with a fault of form has those that the service finds as well.

@@ -42,6 +42,7 @@ mod keys;
 mod limits;
 mod list_filters;
 mod listeners;
+mod logical_copies;
 mod membership;
 mod numbers;
 mod portfolio_batches;

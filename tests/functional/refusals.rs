@@ -108,6 +108,52 @@ async fn every_refusal_over_rest_is_a_problem_with_all_that_answers_tell() {
     assert!(first.starts_with("HTTP/1.1 200 ") && second.contains("x-request-id") && second.contains("validation_failed"), "{answers}");
 }
 
+/// The contract of offboarding requests knows no problem documents, whoever refuses.
+#[tokio::test]
+async fn refusals_of_a_contract_without_problems_are_errors_alone_also_where_the_library_makes_them() {
+    let world = World::start_with(Door::Rest, &["--max-body-bytes=2000"]).await;
+    let http = world.server.addresses.http;
+    let key = format!("authorization: Bearer {}\r\n", world.key.secret);
+    let json = format!("{key}content-type: application/json\r\n");
+    let (long, longer) = ("x".repeat(40_000), "x".repeat(70_000));
+    let many: String = (0..200).map(|n| format!("h{n}: 1\r\n")).collect();
+    let path = "/v1/offboarding/entities";
+    let named = "accept: application/problem+json\r\n";
+    for (what, line, headers, body, status) in [
+        ("long headers", format!("GET {path}"), format!("x: {long}\r\n"), "", 431),
+        ("a long path", format!("GET {path}/{long}"), String::new(), "", 414),
+        ("a large body", format!("POST {path}"), format!("{json}content-length: 3000\r\n"), &long[..3000], 413),
+        (
+            "a large body where none belongs",
+            format!("PATCH {path}/a/cancel"),
+            format!("{json}content-length: 3000\r\n"),
+            &long[..3000],
+            413,
+        ),
+        ("another coding where none belongs", format!("GET {path}"), format!("{key}content-encoding: br\r\n"), "", 415),
+        ("two hosts", format!("GET {path}"), "host: y\r\n".to_owned(), "", 400),
+        // From here on the library refuses.
+        ("longer headers", format!("GET {path}"), format!("x: {longer}\r\n"), "", 431),
+        ("many headers", format!("GET {path}/a"), many, "", 431),
+        ("a longer path", format!("GET {path}/{longer}"), String::new(), "", 414),
+        ("an odd length", format!("POST {path}"), "content-length: -1\r\n".to_owned(), "", 400),
+        ("a folded header", format!("PATCH {path}/a/cancel"), "x: a\r\n b\r\n".to_owned(), "", 400),
+    ] {
+        let plain = exchanged(http, &request(&line, &headers, body)).await;
+        let media_type = plain.header("content-type");
+        assert_eq!((plain.status, media_type, plain.header("vary")), (status, Some("application/json"), Some("accept")), "{what}");
+        let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(members(&plain.json()), ["errors"], "{what}: {}", plain.text());
+        assert_eq!(members(&plain.json()["errors"][0]), ["code", "message", "description"], "{what}");
+        // A path that fills all that is read leaves no room for a header.
+        if what != "a longer path" {
+            let problem = exchanged(http, &request(&line, &format!("{named}{headers}"), body)).await;
+            assert_problem(what, &problem, status, ALWAYS);
+            assert_eq!(problem.header("vary"), Some("accept"), "{what}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_expectation_is_met_before_an_answer_and_none_is_taken_for_a_refusal() {
     let world = World::start(Door::Rest).await;

@@ -11,23 +11,23 @@ use crate::watching::Watching;
 const STREAM: &str = "OFFBOARD";
 
 /// A service on a cluster of its own that publishes, and what its callers have kept.
-struct Story {
-    home: ClusterHome,
-    nats: NatsServer,
-    server: Server,
+pub struct Story {
+    pub home: ClusterHome,
+    pub nats: NatsServer,
+    pub server: Server,
     key: Key,
 }
 
 /// What was told of a part of the story.
-struct Chapter {
+pub struct Chapter {
     /// The events, each with its cursor.
-    events: Vec<Value>,
+    pub events: Vec<Value>,
     /// The token of the list at the end.
-    token: Value,
+    pub token: Value,
 }
 
 impl Story {
-    async fn begin() -> Story {
+    pub async fn begin() -> Story {
         let mut home = ClusterHome::new();
         home.initdb("old");
         home.start("old");
@@ -48,7 +48,7 @@ impl Story {
     }
 
     /// Creates entities one by one, as soon as the service can, and returns what a list tells behind the token.
-    async fn chapter(&self, name: &str, count: usize, token: &Value) -> Chapter {
+    pub async fn chapter(&self, name: &str, count: usize, token: &Value) -> Chapter {
         let client = self.client(Door::Grpc);
         for n in 0..count {
             let request = json!({"entity": {"entity_id": format!("{name}{n}"), "type": "HCP"}});
@@ -61,7 +61,7 @@ impl Story {
     }
 
     /// The rest of the list behind a token.
-    async fn list(&self, token: &Value) -> Result<Chapter, Failure> {
+    pub async fn list(&self, token: &Value) -> Result<Chapter, Failure> {
         let client = self.client(Door::Rest);
         let (mut events, mut token) = (Vec::new(), token.clone());
         loop {
@@ -84,7 +84,7 @@ impl Story {
     }
 
     /// Goes on behind a cursor in every way there is, and is told these.
-    async fn goes_on(&self, cursor: &Value, expected: &[String]) {
+    pub async fn goes_on(&self, cursor: &Value, expected: &[String]) {
         for door in [Door::Grpc, Door::Rest] {
             let mut watching = self.watch(door, cursor).await.unwrap_or_else(|failure| panic!("{door:?}: {failure:#?}"));
             assert_eq!(told(&watching.events(expected.len()).await), expected, "{door:?}");
@@ -108,7 +108,7 @@ impl Story {
     }
 
     /// Waits until the publisher has given NATS all that is there, and returns the subjects of what it was given, in order.
-    async fn published(&self, last: &str) -> Vec<String> {
+    pub async fn published(&self, last: &str) -> Vec<String> {
         let mut subjects = Vec::new();
         for _ in 0..1500 {
             let stored = self.nats.messages(STREAM, 0).await;
@@ -123,14 +123,28 @@ impl Story {
         panic!("waited in vain for {last}; there are {subjects:?}");
     }
 
+    /// Of a database: no number was given out twice, and an organisation that is new finds one of its own.
+    pub fn numbers_are_given_out_once(&self, database: &str) {
+        self.home.sql(
+            database,
+            "DO $$ BEGIN
+                ASSERT (SELECT count(*) = count(DISTINCT seq) FROM event), 'events';
+                ASSERT (SELECT count(*) = count(DISTINCT ordinal) FROM entity), 'entities';
+                ASSERT (SELECT max(lease_token) <= pg_sequence_last_value('lease_token') FROM publisher), 'leases';
+             END $$",
+        );
+        let url = self.home.url(database);
+        offboard(&["key", "create", "--database-url", &url, "--org", "newcomer", "--scope", "admin"]);
+    }
+
     /// The reasons of the histories, as the command tells them.
-    fn histories(&self, database: &str) -> Vec<String> {
+    pub fn histories(&self, database: &str) -> Vec<String> {
         let printed = offboard(&["events", "--database-url", &self.home.url(database), "history", "--json"]);
         printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["reason"].as_str().unwrap().to_owned()).collect()
     }
 }
 
-async fn serve(url: &str, nats: &NatsServer) -> Server {
+pub async fn serve(url: &str, nats: &NatsServer) -> Server {
     let arguments = ["--nats-url", &nats.url(), "--poll-interval", "0.1", "--lease", "2", "--db-pool-size", "8"];
     Server::start_on(url, &arguments, &[]).await
 }
@@ -148,13 +162,13 @@ async fn patiently<T>(call: impl AsyncFn() -> Result<T, Failure>) -> Result<T, F
     panic!("the service does not answer again");
 }
 
-fn names(chapter: &str, from: usize, to: usize) -> Vec<String> {
+pub fn names(chapter: &str, from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| format!("entity.created {chapter}{n}")).collect()
 }
 
 /// Tells a story in three chapters: one that both databases have, one that the old one alone has, and one on the new one. `keep` copies the
 /// database behind the first, `change` puts the copy in its place, and says which database it is and whether the service is to be started anew.
-async fn nothing_is_hidden_told_twice_or_passed_over(
+pub async fn nothing_is_hidden_told_twice_or_passed_over(
     keep: impl FnOnce(&mut ClusterHome),
     change: impl FnOnce(&mut ClusterHome) -> (&'static str, bool),
 ) {
@@ -209,6 +223,7 @@ async fn nothing_is_hidden_told_twice_or_passed_over(
     assert_eq!(subjects.len(), 15, "all of it was published: {published:?}");
     assert_eq!(published.len(), 15, "nothing of it twice: {published:?}");
     assert_eq!(story.histories(database), ["first", "line"]);
+    story.numbers_are_given_out_once(database);
 }
 
 #[tokio::test]

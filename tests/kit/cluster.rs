@@ -9,11 +9,16 @@ use diesel::{Connection, PgConnection};
 use nix::unistd::{Uid, User, chown};
 use tempfile::TempDir;
 
-/// A place where clusters live and are reached: one of them at a time listens there. Removed at the end, with the cluster that runs.
+/// A place where clusters live and are reached: one of them at a time listens there, and another one may beside it. Removed at the end, with the
+/// clusters that run.
 pub struct ClusterHome {
     folder: TempDir,
     running: Option<PathBuf>,
+    beside: Option<PathBuf>,
 }
+
+/// The port of a cluster that runs beside the one that is reached as usual.
+const BESIDE: &str = "5433";
 
 impl ClusterHome {
     /// An empty one.
@@ -22,7 +27,7 @@ impl ClusterHome {
         if let Some(account) = account() {
             chown(folder.path(), Some(account.uid), Some(account.gid)).unwrap();
         }
-        ClusterHome { folder, running: None }
+        ClusterHome { folder, running: None, beside: None }
     }
 
     /// A path in it.
@@ -35,13 +40,19 @@ impl ClusterHome {
         format!("postgresql://postgres@/{database}?host={}", self.folder.path().display())
     }
 
+    /// The same of the cluster that runs beside it.
+    pub fn url_beside(&self, database: &str) -> String {
+        format!("{}&port={BESIDE}", self.url(database))
+    }
+
     /// Makes a cluster, which archives its WAL in `archive`. It does not run yet.
     pub fn initdb(&self, name: &str) {
         self.run("initdb", &["-D", &self.text(name), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions"]);
         let archive = self.path("archive");
         let settings = format!(
             "listen_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\nfull_page_writes = off\nmax_connections = 60\n\
-             wal_level = replica\narchive_mode = on\narchive_command = 'mkdir -p {archive} && cp %p {archive}/%f'\n",
+             wal_level = logical\nmax_worker_processes = 24\nmax_logical_replication_workers = 12\nmax_sync_workers_per_subscription = 8\n\
+             wal_retrieve_retry_interval = 50\nwal_receiver_status_interval = 1\narchive_mode = on\narchive_command = 'mkdir -p {archive} && cp %p {archive}/%f'\n",
             self.folder.path().display(),
             archive = archive.display(),
         );
@@ -65,6 +76,19 @@ impl ClusterHome {
         let data = self.text(name);
         self.run("pg_ctl", &["-D", &data, "-l", &self.text(&format!("{name}.log")), "-w", "-t", "60", "start"]);
         self.running = Some(self.path(name));
+    }
+
+    /// Starts another cluster beside it.
+    pub fn start_beside(&mut self, name: &str) {
+        let (data, port) = (self.text(name), format!("-p {BESIDE}"));
+        self.run("pg_ctl", &["-D", &data, "-l", &self.text(&format!("{name}.log")), "-w", "-t", "60", "-o", &port, "start"]);
+        self.beside = Some(self.path(name));
+    }
+
+    /// Stops that one.
+    pub fn stop_beside(&mut self) {
+        let data = self.beside.take().expect("a cluster runs beside");
+        self.run("pg_ctl", &["-D", data.to_str().unwrap(), "-m", "fast", "-w", "stop"]);
     }
 
     /// Stops the cluster that runs: in order, or at once as a crash does.
@@ -97,8 +121,7 @@ impl ClusterHome {
 
     /// Runs statements in a database of the cluster that runs.
     pub fn sql(&self, database: &str, statements: &str) {
-        let mut connection = PgConnection::establish(&self.url(database)).unwrap();
-        connection.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
+        sql(&self.url(database), statements);
     }
 
     fn text(&self, name: &str) -> String {
@@ -108,10 +131,19 @@ impl ClusterHome {
 
 impl Drop for ClusterHome {
     fn drop(&mut self) {
+        if self.beside.is_some() {
+            self.stop_beside();
+        }
         if self.running.is_some() {
             self.stop("immediate");
         }
     }
+}
+
+/// Runs statements, in one transaction if they are several.
+pub fn sql(url: &str, statements: &str) {
+    let mut connection = PgConnection::establish(url).unwrap();
+    connection.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
 }
 
 /// Whom the server runs as: it refuses to run as root.

@@ -37,7 +37,7 @@ mod world;
 
 pub use client::{Answer, Client, Door, Failure, Fault};
 pub use clock::SteppingPostgres;
-pub use cluster::ClusterHome;
+pub use cluster::{ClusterHome, sql};
 pub use http::{Reply, curl, grpcurl, http};
 pub use nats::{NatsServer, Stored};
 pub use postgres::{Database, database, database_on, empty_database};

@@ -74,7 +74,13 @@ impl Checked {
         for (index, ((place, line), new)) in self.lines.iter().zip(&self.batch).enumerate() {
             let result = if outcome.refused.contains(&index) {
                 let error = v1::JobError { code: "refused_by_database".to_owned(), message: REFUSED.to_owned() };
-                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: v1::ImportOutcome::Failed.into(), error: Some(error), soft_deleted: false }
+                v1::ImportResult {
+                    line: *line,
+                    entity_id: new.id.clone(),
+                    outcome: v1::ImportOutcome::Failed.into(),
+                    error: Some(error),
+                    soft_deleted: false,
+                }
             } else if outcome.no_portfolio.contains(&index) {
                 let portfolio_id = new.portfolio_id.as_deref().unwrap_or_default();
                 refused(*line, new.id.clone(), &Error::not_found("portfolio", portfolio_id))

@@ -7,20 +7,24 @@ use serde_json::{Map, Value, json};
 use tonic::Status;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use super::schemas::{Direction, Schemas};
+use super::schemas::{self, Direction, Schemas};
 use crate::error::{Code, DOMAIN, MemberKind};
-use crate::gateway::binding::{Binding, BodyRule};
+use crate::gateway::binding::Binding;
 use crate::gateway::body::JSON_LINES;
 use crate::gateway::csv;
 use crate::gateway::problem::{MEDIA_TYPE, Problem};
 
-/// What every call may fail with.
-const ALWAYS: [Code; 9] = [
+/// What every call may fail with; also one that takes no body, with a body that is too large or compressed by something else.
+const ALWAYS: [Code; 13] = [
     Code::ValidationFailed,
     Code::AuthenticationRequired,
     Code::InvalidCredentials,
     Code::AddressNotAllowed,
     Code::PermissionDenied,
+    Code::PayloadTooLarge,
+    Code::UriTooLong,
+    Code::HeadersTooLarge,
+    Code::UnsupportedMediaType,
     Code::RateLimitExceeded,
     Code::Internal,
     Code::Unavailable,
@@ -28,7 +32,7 @@ const ALWAYS: [Code; 9] = [
 ];
 
 /// The headers of the answers to all callers who have shown a key.
-const TOLD: [&str; 4] = ["Api-Version", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+const TOLD: [&str; 5] = ["Api-Version", "Offboard-Realm", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
 /// The codes that a request may fail with: those that every one may, those that follow from its rule, and those that its comment names.
 pub fn codes(binding: &Binding, named: &[Code], changes: bool) -> Vec<Code> {
@@ -39,9 +43,6 @@ pub fn codes(binding: &Binding, named: &[Code], changes: bool) -> Vec<Code> {
     }
     if changes {
         codes.extend([Code::IdempotencyKeyReused, Code::AnswerGone]);
-    }
-    if binding.body != BodyRule::None {
-        codes.extend([Code::PayloadTooLarge, Code::UnsupportedMediaType]);
     }
     codes.sort_by_key(|code| Code::ALL.iter().position(|other| other == code));
     codes.dedup();
@@ -118,6 +119,8 @@ fn content(binding: &Binding, schemas: &mut Schemas<'_>) -> Value {
             let is_told = |name: &str| binding.answer_members.iter().any(|place| fields[*place].name == name);
             let mut answer = schemas.object(schema, rpc.output, Direction::Answer, |field| is_told(&field.name));
             answer["additionalProperties"] = json!(false);
+            // A method that says which members its answer has, has them.
+            answer["properties"].as_object_mut().into_iter().flat_map(Map::values_mut).for_each(schemas::never_null);
             answer
         }
         None => schemas.value(schema, &rpc.output_shape, Direction::Answer),
@@ -161,6 +164,7 @@ fn failure(status: u16, codes: &[Code], is_plain: bool) -> Value {
         names.iter().map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/examples/{name}")}))).collect();
     let more: &[&str] = match status {
         401 => &["WWW-Authenticate"],
+        415 => &["Accept", "Accept-Encoding", "Accept-Patch", "Accept-Post"],
         429 | 503 => &["Retry-After"],
         _ => &[],
     };
@@ -190,6 +194,7 @@ pub fn shared_headers() -> Value {
     json!({
         "X-Request-Id": request_id,
         "Api-Version": header("The version that the answer speaks.", json!({"type": "string", "format": "date"})),
+        "Offboard-Realm": header("The organisation and the mode of the key: `acme/test`.", text()),
         "X-RateLimit-Limit": header("How many calls the key may make at once, and again in each second.", count()),
         "X-RateLimit-Remaining": header("How many of them are left.", count()),
         "X-RateLimit-Reset": header("In how many seconds all of them are there again.", count()),
@@ -200,6 +205,10 @@ pub fn shared_headers() -> Value {
         "ETag": header("The version of the resource, for `If-Match` and `If-None-Match`.", text()),
         "Location": header("Where the thing is.", json!({"type": "string", "format": "uri-reference"})),
         "Retry-After": header("In how many seconds to look, or to try, again.", count()),
+        "Accept": header("The media types that a body may have, where the request is neither a `POST` nor a `PATCH`.", text()),
+        "Accept-Encoding": header("What a body may be compressed by, where it was compressed by something else.", text()),
+        "Accept-Patch": header("The media types that the body of a `PATCH` may have.", text()),
+        "Accept-Post": header("The media types that the body of a `POST` may have.", text()),
         "WWW-Authenticate": header("How to show a key.", text()),
     })
 }

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::{Direction, Schemas, describe};
+use super::schemas::{Direction, Schemas, describe, never_null};
 use crate::gateway::binding::{Binding, BodyRule};
-use crate::gateway::body::JSON_LINES;
+use crate::gateway::body::ALL_JSON_LINES;
 use crate::gateway::json::{Cardinality, FieldPath, Shape};
 use crate::gateway::template::{Segment, Template};
 
@@ -23,7 +23,7 @@ pub fn path(binding: &Binding, schemas: &mut Schemas<'_>) -> (String, Vec<Value>
             parts[*at] = format!("{{{name}}}");
             let mut value = schemas.field(schema, schema.field_at(path), Direction::Request);
             let description = value.as_object_mut().and_then(|members| members.remove("description")).unwrap_or_default();
-            as_text(&mut value);
+            never_null(&mut value);
             if value["type"] == "string" && value.get("enum").is_none() && value.get("minLength").is_none() {
                 value["minLength"] = json!(1);
             }
@@ -93,7 +93,7 @@ fn parameter(binding: &Binding, path: &FieldPath, schemas: &mut Schemas<'_>) -> 
     // What is required within a message that is not need not be given.
     let is_required = path.is_top() && schemas.is_required(field);
     let description = value.as_object_mut().and_then(|members| members.remove("description")).unwrap_or_default();
-    as_text(&mut value);
+    never_null(&mut value);
     if binding.may_be_blank(field)
         && let Some(values) = value["enum"].as_array_mut()
     {
@@ -102,18 +102,6 @@ fn parameter(binding: &Binding, path: &FieldPath, schemas: &mut Schemas<'_>) -> 
     let mut parameter = json!({"name": wire_name(binding, path), "in": "query", "required": is_required, "schema": value});
     describe(&mut parameter, description.as_str().unwrap_or_default());
     parameter
-}
-
-/// Text is never `null`.
-fn as_text(schema: &mut Value) {
-    let Some(members) = schema.as_object_mut() else { return };
-    if let Some(Value::Array(types)) = members.get("type") {
-        let first = types.first().cloned().unwrap_or_default();
-        members.insert("type".to_owned(), first);
-    }
-    if let Some(Value::Array(values)) = members.get_mut("enum") {
-        values.retain(|value| !value.is_null());
-    }
 }
 
 /// The parameters that are headers, by their names among the components.
@@ -190,7 +178,7 @@ pub fn body(binding: &Binding, schemas: &mut Schemas<'_>) -> Option<Value> {
     content.insert("application/json".to_owned(), json!({"schema": value}));
     if rpc.client_streaming {
         let lines = json!({"schema": {"type": "string", "description": "One JSON document a line."}, "x-itemSchema": value});
-        content.insert(JSON_LINES.to_owned(), lines);
+        content.extend(ALL_JSON_LINES.map(|name| (name.to_owned(), lines.clone())));
     }
     let mut body = json!({"required": is_required, "content": content});
     describe(&mut body, description.as_ref().and_then(Value::as_str).unwrap_or_default());

@@ -237,6 +237,22 @@ fn nullable(mut schema: Value) -> Value {
     schema
 }
 
+/// Takes back what [`nullable`] says.
+pub fn never_null(schema: &mut Value) {
+    let Some(members) = schema.as_object_mut() else { return };
+    if let Some(Value::Array(mut ways)) = members.remove("anyOf") {
+        ways.retain(|way| way["type"] != "null");
+        members.extend(ways.into_iter().filter_map(|way| if let Value::Object(way) = way { Some(way) } else { None }).flatten());
+    }
+    if let Some(Value::Array(types)) = members.get("type") {
+        let only = types.iter().find(|name| **name != "null").cloned().unwrap_or_default();
+        members.insert("type".to_owned(), only);
+    }
+    if let Some(Value::Array(values)) = members.get_mut("enum") {
+        values.retain(|value| !value.is_null());
+    }
+}
+
 fn limit(schema: &mut Value, limits: &[(&'static str, Value)]) {
     for (word, bound) in limits {
         schema[*word] = bound.clone();

@@ -185,3 +185,29 @@ fn no_two_paths_of_the_project_differ_in_the_names_of_their_variables_alone() {
     let shapes: std::collections::BTreeSet<_> = paths.keys().map(nameless).collect();
     assert_eq!(shapes.len(), paths.len());
 }
+
+#[test]
+fn every_operation_of_the_project_tells_what_any_call_may_be_refused_by() {
+    let document = document(&DescriptorPool::decode(crate::proto::DESCRIPTOR_SET).unwrap(), "", &[]).unwrap();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let refusal = |status: &str| followed(&document, &operation["responses"][status]);
+            for status in ["400", "401", "403", "413", "414", "415", "429", "431", "500", "503", "504"] {
+                assert!(refusal(status)["content"].is_object(), "{method} {path}: {status}");
+                assert!(refusal(status)["headers"]["Offboard-Realm"].is_object(), "{method} {path}: {status}");
+            }
+            for name in ["Accept", "Accept-Encoding", "Accept-Patch", "Accept-Post"] {
+                assert!(refusal("415")["headers"][name].is_object(), "{method} {path}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_has_the_members_that_its_method_says_has_none_that_is_null() {
+    let document = document(&DescriptorPool::decode(crate::proto::DESCRIPTOR_SET).unwrap(), "", &[]).unwrap();
+    let cancel = &document["paths"]["/v1/offboarding/entities/{offboardingRequestId}/cancel"]["patch"];
+    let properties = &cancel["responses"]["200"]["content"]["application/json"]["schema"]["properties"];
+    assert_eq!(properties["data"]["$ref"], "#/components/schemas/OffboardingData");
+    assert!(!properties.to_string().contains("null"), "{properties}");
+}

@@ -124,8 +124,8 @@ impl<A: Answer> Connection<A> {
 
 /// What answers what is no request.
 fn refuse<A: Answer>(answer: A, peer: SocketAddr, activity: Arc<Activity>, tls: (&'static str, Arc<Mutex<Seldom>>)) -> Refuse {
-    Box::new(move |status, is_length| {
-        let unreadable = Unreadable { status, is_length, is_tls: activity.is_tls() };
+    Box::new(move |status, is_length, begun| {
+        let unreadable = Unreadable { status, is_length, is_tls: activity.is_tls(), begun };
         let (listener, told) = &tls;
         if unreadable.is_tls
             && let Some(times) = told.lock().unwrap_or_else(PoisonError::into_inner).tell()

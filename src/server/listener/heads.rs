@@ -4,10 +4,15 @@
 //! and then the two disagree on where the next request begins (RFC 9112, section 6.3). Where heads end and bodies begin is not known here, so what
 //! is looked for is a block of lines that has both. A body with such a block costs its connection a further request by chunks, at most.
 
+use http::header::ACCEPT;
+use http::{HeaderMap, HeaderValue, Uri};
+
+/// How much is kept of a line: enough to tell which contract a request is of, and what answers its caller takes.
+const KEPT_BYTES: usize = 512;
+
 const LENGTH: &[u8] = b"content-length:";
 const CODING: &[u8] = b"transfer-encoding:";
-/// As much of a line is kept as tells a length from one that is too long to be one.
-const ROOM: usize = 64;
+const ACCEPTS: &[u8] = b"accept:";
 
 /// What is wrong with a `Content-Length`, which the HTTP library refuses by a status alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +35,19 @@ pub struct Heads {
     fault: Option<LengthFault>,
     /// Lines have ended since the last blank one.
     has_lines: bool,
+    /// The beginning of the first line of the last block.
+    first: Vec<u8>,
+    /// The values of `Accept` in it.
+    accept: HeaderMap,
+}
+
+/// What has come of the head of a request that cannot be read, as far as its refusal depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    /// The path, still percent-encoded; empty where there is none.
+    pub path: String,
+    /// The header `Accept`, if it has come.
+    pub headers: HeaderMap,
 }
 
 impl Heads {
@@ -39,7 +57,7 @@ impl Heads {
         while !bytes.is_empty() {
             let end = bytes.iter().position(|byte| *byte == b'\n');
             let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-            let room = ROOM - self.line.len();
+            let room = KEPT_BYTES - self.line.len();
             self.line.extend_from_slice(&line[..line.len().min(room)]);
             if end.is_some() {
                 twice |= self.end_of_line();
@@ -80,7 +98,24 @@ impl Heads {
         self.length = Some(length);
     }
 
+    /// What has come of the head of the last request.
+    pub fn begun(&self) -> Begun {
+        let first = if self.are_at_first_line() { &self.line } else { &self.first };
+        let target = first.split(|byte| *byte == b' ').nth(1).and_then(|target| Uri::try_from(target).ok());
+        Begun { path: target.map_or_else(String::new, |target| target.path().to_owned()), headers: self.accept.clone() }
+    }
+
     fn end_of_line(&mut self) -> bool {
+        if self.are_at_first_line() {
+            self.first = self.line.as_slice().into();
+            self.accept.clear();
+        } else if let Some((name, value)) = self.line.split_at_checked(ACCEPTS.len())
+            && name.eq_ignore_ascii_case(ACCEPTS)
+            && self.accept.is_empty()
+            && let Ok(value) = HeaderValue::from_bytes(value.trim_ascii())
+        {
+            self.accept.insert(ACCEPT, value);
+        }
         self.has_lines = !matches!(self.line.as_slice(), b"" | b"\r");
         if !self.has_lines {
             (self.has_length, self.has_coding, self.length) = (false, false, None);
@@ -156,6 +191,27 @@ mod tests {
         let within = TWICE.replace("Content-Length:", "X: Content-Length:");
         for text in [one, &longer, &within, "", "\r\n\r\n"] {
             assert!(!say_twice(text, 7), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_come_of_a_head_tells_whose_it_is_and_what_its_caller_takes() {
+        for size in [1, 7, 1000] {
+            let begun = |text: &str| {
+                let mut heads = Heads::default();
+                for chunk in text.as_bytes().chunks(size) {
+                    heads.say_twice(chunk);
+                }
+                let begun = heads.begun();
+                (begun.path, begun.headers.get(ACCEPT).map(|value| value.to_str().unwrap().to_owned()))
+            };
+            let plain = Some("text/plain".to_owned());
+            assert_eq!(begun("GET /a/b?c=d HTTP/1.1\r\nhost: x\r\nAccept:  text/plain \r\nx: y"), ("/a/b".to_owned(), plain));
+            assert_eq!(begun("POST /a HTTP/1.1\r\nAccept: text/plain\r\n\r\nGET /b HTTP/1.1\r\n"), ("/b".to_owned(), None));
+            assert_eq!(begun(&format!("GET /a?{}", "x".repeat(KEPT_BYTES))), ("/a".to_owned(), None), "the rest of a line is not kept");
+            for nothing in ["", "\r\n", "\u{16}\u{3}\u{1}", "GET", "GET http:// HTTP/1.1\r\n"] {
+                assert_eq!(begun(nothing), (String::new(), None), "{nothing:?}");
+            }
         }
     }
 }

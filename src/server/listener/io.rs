@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::activity::Activity;
 use super::heads::Heads;
-use super::refusal::{Refusal, Refuse, Seen};
+use super::refusal::{Refusal, Refuse};
 
 /// A socket in use.
 pub struct Socket {
@@ -44,8 +44,7 @@ impl Socket {
     /// Whether the protocol writes a refusal of its own, or something behind one.
     fn is_refusal(&mut self, bytes: &[u8]) -> bool {
         let is_outside = !self.activity.is_answering() && !self.activity.is_http2();
-        let seen = Seen { at_first_line: self.heads.are_at_first_line(), length: self.heads.length_fault() };
-        let is_refusal = self.refusal.is_made() || is_outside && self.refusal.replaces(bytes, seen);
+        let is_refusal = self.refusal.is_made() || is_outside && self.refusal.replaces(bytes, &self.heads);
         if !is_refusal {
             self.heads.forget();
         }

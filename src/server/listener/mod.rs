@@ -30,6 +30,8 @@ use tower::BoxError;
 pub use self::accept::open_files;
 use self::accept::{Accepted, Acceptor, Seldom};
 pub use self::activity::Patience;
+#[cfg(test)]
+pub use self::heads::Begun;
 pub use self::refusal::Unreadable;
 pub use self::requests::{Arrival, Arriving};
 use super::tally::{Full, Tally};

@@ -7,22 +7,13 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use super::heads::LengthFault;
+use super::heads::{Begun, Heads, LengthFault};
 
-/// What is answered in place of a status alone.
-pub type Refuse = Box<dyn Fn(StatusCode, bool) -> Response<Bytes> + Send>;
-
-/// What is known of the bytes that the HTTP library refuses.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
-    /// No more of a request has come than its first line.
-    pub at_first_line: bool,
-    /// What is wrong with the length of its body.
-    pub length: Option<LengthFault>,
-}
+/// What is answered in place of a status alone, which may be for a length.
+pub type Refuse = Box<dyn Fn(StatusCode, bool, Begun) -> Response<Bytes> + Send>;
 
 /// Something that is no request, and the status by which the HTTP library refuses it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Unreadable {
     /// The status.
     pub status: StatusCode,
@@ -30,6 +21,8 @@ pub struct Unreadable {
     pub is_length: bool,
     /// Whether it is the beginning of TLS.
     pub is_tls: bool,
+    /// What has come of it.
+    pub begun: Begun,
 }
 
 /// The refusal of a connection, of which there is one at most: the library closes behind it.
@@ -46,20 +39,20 @@ impl Refusal {
     }
 
     /// Whether what is written stays here: because it is a refusal, or because it comes behind one. Asked of what is written outside of any
-    /// answer, with what is known of what came in.
-    pub fn replaces(&mut self, written: &[u8], seen: Seen) -> bool {
+    /// answer; `heads` has what came in.
+    pub fn replaces(&mut self, written: &[u8], heads: &Heads) -> bool {
         if self.ours.is_none() {
             self.ours = refused(written).map(|status| {
                 // A head that is too large, and a length, are all the same to the library.
-                let (status, is_length) = match (status, seen.length) {
+                let (status, is_length) = match (status, heads.length_fault()) {
                     (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::BAD_REQUEST, Some(LengthFault::TooLarge)) => {
                         (StatusCode::PAYLOAD_TOO_LARGE, true)
                     }
                     (StatusCode::BAD_REQUEST, Some(LengthFault::NoLength)) => (status, true),
-                    (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, _) if seen.at_first_line => (StatusCode::URI_TOO_LONG, false),
+                    (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, _) if heads.are_at_first_line() => (StatusCode::URI_TOO_LONG, false),
                     _ => (status, false),
                 };
-                text((self.refuse)(status, is_length), date(written))
+                text((self.refuse)(status, is_length, heads.begun()), date(written))
             });
         }
         self.ours.is_some()
@@ -110,7 +103,7 @@ mod tests {
         b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: Sun, 29 Nov 2026 17:00:00 GMT\r\n\r\n";
 
     fn refusal() -> Refusal {
-        Refusal::new(Box::new(|status, _| {
+        Refusal::new(Box::new(|status, _, _| {
             let answer = Response::builder().status(status).header("x-request-id", "req_1").body(Bytes::from_static(b"why"));
             answer.expect("headers that are fit")
         }))
@@ -119,27 +112,30 @@ mod tests {
     #[test]
     fn what_the_library_says_is_replaced_once_with_its_status_and_time() {
         let mut refusal = refusal();
-        assert!(!refusal.is_made() && refusal.replaces(LIBRARY, Seen::default()) && refusal.is_made());
+        assert!(!refusal.is_made() && refusal.replaces(LIBRARY, &Heads::default()) && refusal.is_made());
         let told = String::from_utf8(refusal.left().expect("something is sent").to_vec()).expect("text");
         assert!(told.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\nx-request-id: req_1\r\ndate: Sun, 29 Nov"), "{told}");
         assert!(told.ends_with("\r\ncontent-length: 3\r\nconnection: close\r\n\r\nwhy"), "{told}");
-        assert!(refusal.replaces(b"more", Seen::default()), "nothing comes behind it");
+        assert!(refusal.replaces(b"more", &Heads::default()), "nothing comes behind it");
         *refusal.left().expect("all of it") = Bytes::new();
-        assert!(refusal.left().is_none() && refusal.replaces(LIBRARY, Seen::default()) && refusal.left().is_none(), "once");
+        assert!(refusal.left().is_none() && refusal.replaces(LIBRARY, &Heads::default()) && refusal.left().is_none(), "once");
     }
 
     #[test]
     fn a_first_line_that_is_too_long_is_a_long_target() {
         let mut refusal = refusal();
-        assert!(refusal.replaces(LIBRARY, Seen { at_first_line: true, length: None }));
+        let mut heads = Heads::default();
+        heads.say_twice(b"GET /");
+        assert!(refusal.replaces(LIBRARY, &heads));
         assert!(refusal.left().expect("something is sent").starts_with(b"HTTP/1.1 414 URI Too Long\r\n"));
     }
 
     #[test]
     fn a_length_is_told_from_a_head_that_is_too_large() {
-        for (length, begins) in [(LengthFault::TooLarge, "HTTP/1.1 413 "), (LengthFault::NoLength, "HTTP/1.1 414 ")] {
-            let mut refusal = refusal();
-            assert!(refusal.replaces(LIBRARY, Seen { at_first_line: true, length: Some(length) }));
+        for (length, begins) in [("18446744073709551615", "HTTP/1.1 413 "), ("+5", "HTTP/1.1 431 ")] {
+            let (mut refusal, mut heads) = (refusal(), Heads::default());
+            heads.say_twice(format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n").as_bytes());
+            assert!(refusal.replaces(LIBRARY, &heads));
             assert!(refusal.left().expect("something is sent").starts_with(begins.as_bytes()), "{begins}");
         }
     }
@@ -148,11 +144,7 @@ mod tests {
     fn what_is_no_refusal_passes() {
         for other in [b"HTTP/1.1 100 Continue\r\n\r\n".as_slice(), b"HTTP/1.1 200 OK\r\n", b"\0\0\x12\x04\0\0\0\0\0", b"HTTP/1.1 ", b""] {
             let mut refusal = refusal();
-            assert!(
-                !refusal.replaces(other, Seen { at_first_line: true, length: None }) && !refusal.is_made(),
-                "{}",
-                String::from_utf8_lossy(other)
-            );
+            assert!(!refusal.replaces(other, &Heads::default()) && !refusal.is_made(), "{}", String::from_utf8_lossy(other));
         }
     }
 }
