@@ -215,7 +215,7 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     let many = http(world.server.addresses.http, "POST", "/v1/entities:import?failures_only=true", &headers, "{}\n".repeat(10_003)).await;
     let text = many.text();
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    let summary = json!({"received": 10_003, "created": 0, "existing": 0, "failed": 10_003, "failures_left_out": 3});
+    let summary = json!({"received": 10_003, "created": 0, "existing": 0, "failed": 10_003, "failures_left_out": 3, "soft_deleted": 0});
     assert_eq!((text.lines().count(), &last["summary"]), (10_001, &summary));
 }
 

@@ -100,28 +100,30 @@ async fn watches_of_health_are_few_and_checks_are_answered_beside_them() {
 }
 
 /// A connection of its own from this host.
-fn channel_from(server: &Server, host: u8) -> Channel {
+async fn channel_from(server: &Server, host: u8) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{}", server.addresses.grpc)).unwrap();
-    endpoint.local_address(Some([127, 0, 0, host].into())).connect_lazy()
+    endpoint.local_address(Some([127, 0, 0, host].into())).connect().await.unwrap()
 }
 
 /// Has every one of these hosts open so many streams at the same moment, each on a connection of its own, and keeps what was opened. How many each
 /// has that were answered and are still open.
-async fn opened_at_once<S, F>(hosts: u8, each: usize, open: impl Fn(u8) -> F) -> Vec<usize>
+async fn opened_at_once<S, F>(server: &Server, hosts: u8, each: usize, open: impl Fn(Channel) -> F) -> Vec<usize>
 where
     S: Send + 'static,
     F: Future<Output = Result<S, tonic::Status>> + Send + 'static,
 {
     let begin = std::sync::Arc::new(tokio::sync::Barrier::new(usize::from(hosts) * each));
-    let opening = (0..hosts).flat_map(|host| (0..each).map(move |_| host)).map(|host| {
-        let (begin, opening) = (begin.clone(), open(host + 1));
-        tokio::spawn(async move {
+    let mut all = Vec::new();
+    for host in (0..hosts).flat_map(|host| (0..each).map(move |_| host)) {
+        // One after the other: the kernel resets some of many that connect at once.
+        let (begin, opening) = (begin.clone(), open(channel_from(server, host + 1).await));
+        all.push(tokio::spawn(async move {
             begin.wait().await;
             (host, opening.await)
-        })
-    });
+        }));
+    }
     let (mut counts, mut kept) = (vec![0; usize::from(hosts)], Vec::new());
-    for opened in futures::future::join_all(opening.collect::<Vec<_>>()).await {
+    for opened in futures::future::join_all(all).await {
         match opened.unwrap() {
             (host, Ok(stream)) => {
                 counts[usize::from(host)] += 1;
@@ -138,19 +140,13 @@ async fn however_many_come_at_once_no_more_than_the_caps_are_let_in() {
     let world = World::start_with(Door::Grpc, &["--max-reflection-streams=40"]).await;
     for round in 0..3 {
         // 32 of 256 watches for an address: nine of them would have more than all.
-        let watches = opened_at_once(10, 48, |host| {
-            let channel = channel_from(&world.server, host);
-            async move {
-                let mut watch = HealthClient::new(channel).watch(HealthCheckRequest::default()).await?.into_inner();
-                watch.message().await?;
-                Ok(watch)
-            }
+        let watches = opened_at_once(&world.server, 10, 48, |channel| async move {
+            let mut watch = HealthClient::new(channel).watch(HealthCheckRequest::default()).await?.into_inner();
+            watch.message().await?;
+            Ok(watch)
         });
         // A quarter of 40 streams.
-        let streams = opened_at_once(6, 20, |host| {
-            let channel = channel_from(&world.server, host);
-            async move { reflect(channel, None).await }
-        });
+        let streams = opened_at_once(&world.server, 6, 20, |channel| async move { reflect(channel, None).await });
         let (watches, streams) = tokio::join!(watches, streams);
         let (of_watches, of_streams) = (watches.iter().sum::<usize>(), streams.iter().sum::<usize>());
         assert!(watches.iter().all(|count| *count <= 32) && of_watches <= 256, "{watches:?}");

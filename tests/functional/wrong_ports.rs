@@ -1,7 +1,7 @@
 //! Clients at the wrong port: each is answered in its own words, and told where it would be right.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 
 use offboard::proto::v1::GetPortfolioRequest;
 use offboard::proto::v1::portfolio_service_client::PortfolioServiceClient;
@@ -103,9 +103,14 @@ async fn the_command_line_explains_a_wrong_port() {
     let elsewhere = other.local_addr().unwrap();
     std::thread::spawn(move || {
         for connection in other.incoming() {
-            let mut connection = connection.unwrap();
-            let _ = connection.read(&mut [0; 4096]);
-            let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            std::thread::spawn(move || {
+                let mut connection = connection.unwrap();
+                let _ = connection.read(&mut [0; 4096]);
+                let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                // What comes and is not read would reset the connection, and the answer with it.
+                let _ = connection.shutdown(Shutdown::Write);
+                let _ = std::io::copy(&mut connection, &mut std::io::sink());
+            });
         }
     });
     let right = format!("gRPC is on port {}", grpc.port());
