@@ -225,8 +225,8 @@ scenario! {
         let update = json!({"portfolio_id": "p40012", "metadata": object(larger)});
         assert_eq!(faults(world.call("PortfolioService/UpdatePortfolio", update).await), too_long("metadata"));
 
-        // 600,000 bytes of JSON are more than 3 MB as a message.
-        let wide = || json!({"a": vec![1; 300_000]});
+        // 240,000 bytes of JSON are more than 1 MiB as a message.
+        let wide = || json!({"a": vec![1; 120_000]});
         let entity = json!({"entity": {"entity_id": "a", "type": "T", "attributes": wide()}});
         world.call("EntityService/CreateEntity", entity).await.unwrap();
         world.call("EntityService/PutDependent", json!({"entity_id": "a", "kind": "task", "dependent_id": "t", "data": wide()})).await.unwrap();
