@@ -31,8 +31,11 @@ pub trait Answer: Message + Default + 'static {
     fn shows(&self) -> Vec<Subject>;
 
     /// Takes out what the caller's key may not read: a call that changes a thing shows no more of it than a call that reads it. Answers of status
-    /// 201 show what the caller has said, and are left as they are.
+    /// 201 that show [what the caller has said](Answer::CREATED_IS_SAID) are left as they are.
     fn withhold(&mut self, caller: &Caller);
+
+    /// Whether an answer of status 201 shows what the caller has said, and nothing that was there before.
+    const CREATED_IS_SAID: bool = true;
 
     /// The answer made again of what is there now; none if it cannot be. Only for answers that may be large.
     fn again(_connection: &mut PgConnection, _realm: &Realm, _shown: &[Subject]) -> Work<Option<Self>> {

@@ -135,7 +135,7 @@ type Outcome<A> = Result<Response<A>, Status>;
 
 fn seen_by<A: Answer>(caller: &Caller, mut response: Response<A>) -> Response<A> {
     let created = response.metadata().get(HTTP_CODE).is_some_and(|code| code == "201");
-    if !created {
+    if !(created && A::CREATED_IS_SAID) {
         response.get_mut().withhold(caller);
     }
     response

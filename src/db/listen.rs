@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::db::pool::Options;
 use crate::db::session::connect;
 use crate::error::one_line;
+use crate::telemetry::Seldom;
 
 /// The one channel; the payload names the topic.
 pub const CHANNEL: &str = "offboard";
@@ -74,16 +75,19 @@ impl WakeUps {
 pub fn spawn(options: Options, topics: Topics, stop: CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
     let options = Options { statement_timeout: TEST_TIME, ..options };
     std::thread::Builder::new().name("listen".to_owned()).spawn(move || {
-        let mut after = RECONNECT_AFTER.0;
+        let (mut after, mut failures) = (RECONNECT_AFTER.0, Seldom::default());
         while !stop.is_cancelled() {
             match connect(&options) {
-                Ok(mut connection) => {
-                    after = RECONNECT_AFTER.0;
-                    if let Err(error) = listen(&mut connection, &topics, &stop) {
+                Ok(mut connection) => match listen(&mut connection, &topics, &stop) {
+                    Ok(()) => {}
+                    Err(Ended::Lost(error)) => {
+                        after = RECONNECT_AFTER.0;
                         tracing::warn!(cause = one_line(&error.to_string()), "lost the connection that listens for wake-ups");
                     }
-                }
-                Err(error) => tracing::warn!(cause = %error, "cannot listen for wake-ups"),
+                    // A standby lets nobody listen, and may be one for long.
+                    Err(Ended::Refused(error)) => tell(&mut failures, &one_line(&error.to_string())),
+                },
+                Err(error) => tell(&mut failures, &error.to_string()),
             }
             pause(after, &stop);
             after = (after * 2).min(RECONNECT_AFTER.1);
@@ -91,8 +95,26 @@ pub fn spawn(options: Options, topics: Topics, stop: CancellationToken) -> std::
     })
 }
 
-fn listen(connection: &mut PgConnection, topics: &Topics, stop: &CancellationToken) -> diesel::QueryResult<()> {
-    connection.batch_execute(&format!("LISTEN {CHANNEL}"))?;
+fn tell(failures: &mut Seldom, cause: &str) {
+    if let Some(times) = failures.tell() {
+        tracing::warn!(cause, times, "cannot listen for wake-ups");
+    }
+}
+
+/// Why nothing is listened to any more.
+enum Ended {
+    /// It never was.
+    Refused(diesel::result::Error),
+    /// The connection was lost.
+    Lost(diesel::result::Error),
+}
+
+fn listen(connection: &mut PgConnection, topics: &Topics, stop: &CancellationToken) -> Result<(), Ended> {
+    connection.batch_execute(&format!("LISTEN {CHANNEL}")).map_err(Ended::Refused)?;
+    wait_for_wake_ups(connection, topics, stop).map_err(Ended::Lost)
+}
+
+fn wait_for_wake_ups(connection: &mut PgConnection, topics: &Topics, stop: &CancellationToken) -> diesel::QueryResult<()> {
     topics.wake_all();
     let mut tested = Instant::now();
     while !stop.is_cancelled() {

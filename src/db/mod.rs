@@ -15,6 +15,7 @@ pub mod partitions;
 mod pool;
 pub mod probe;
 mod realm;
+mod reconnecting;
 pub mod schema;
 mod seal;
 mod sequences;

@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 
 use crate::db::deadline;
 use crate::db::fault::{Fault, fault};
+use crate::db::reconnecting::{AGAIN, Reconnecting};
 use crate::db::seal::{self, Seal};
 use crate::db::session::{self, Refused, Session};
 use crate::db::share::{Permits, Shares};
@@ -32,12 +33,8 @@ const LONGEST_LIFE: Duration = Duration::from_secs(30 * 60);
 const LONGEST_IDLE: Duration = Duration::from_secs(10 * 60);
 /// The least time between two times that all idle connections are closed because the database takes no changes.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
-/// The least time between two warnings that the database cannot be reached.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How often work that lost a race, or its connection, is done again before its caller hears of it.
 const ATTEMPTS: u32 = 5;
-/// Pauses between attempts to connect, the first and the longest.
-const CONNECT_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
 /// How the service uses its database.
 #[derive(Clone, Debug)]
@@ -125,21 +122,6 @@ impl Pooled {
     }
 }
 
-/// The log warns of one failure to connect in a while, with how many there were.
-#[derive(Debug, Default)]
-struct Failures(Mutex<(Option<Instant>, u64)>);
-
-impl Failures {
-    fn tell(&self, refused: &Refused) {
-        let (warned, attempts) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *attempts += 1;
-        if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-            tracing::warn!(cause = %refused, attempts, "cannot connect to the database");
-            (*warned, *attempts) = (Some(Instant::now()), 0);
-        }
-    }
-}
-
 /// The database. Cheap to clone.
 #[derive(Clone)]
 pub struct Db(Arc<Inner>);
@@ -152,7 +134,7 @@ struct Inner {
     losses: AtomicU64,
     /// When the idle connections were last closed because the database took no changes.
     swept: Mutex<Option<Instant>>,
-    failures: Failures,
+    reconnecting: Reconnecting,
     permits: Permits,
     options: Options,
     seal: OnceCell<Seal>,
@@ -166,7 +148,7 @@ impl Db {
             used: AtomicU32::new(0),
             losses: AtomicU64::new(0),
             swept: Mutex::default(),
-            failures: Failures::default(),
+            reconnecting: Reconnecting::default(),
             permits: Permits::new(&options),
             options,
             seal: OnceCell::new(),
@@ -266,7 +248,6 @@ impl Inner {
         if let Some(deadline) = deadline {
             until = until.min(deadline);
         }
-        let mut pause = CONNECT_AGAIN.0;
         loop {
             // Apart from the loop's body, so that the lock is not held while a connection is tested or closed.
             let next = || self.idle().pop();
@@ -277,17 +258,28 @@ impl Inner {
                 // The others are tested as well before they are used.
                 self.lost();
             }
-            let refused = match Pooled::open(self) {
-                Ok(pooled) => return Ok(pooled),
-                Err(refused) => refused,
+            let (pause, refused) = match self.reconnecting.try_now() {
+                Err(pause) => (pause, None),
+                Ok(()) => match Pooled::open(self) {
+                    Ok(pooled) => {
+                        self.reconnecting.succeeded();
+                        return Ok(pooled);
+                    }
+                    Err(refused) => {
+                        self.reconnecting.failed(&refused);
+                        (AGAIN.0, Some(refused))
+                    }
+                },
             };
-            self.failures.tell(&refused);
-            if Instant::now() + pause >= until || matches!(refused, Refused::Unfit(_)) {
+            if Instant::now() + pause >= until || matches!(refused, Some(Refused::Unfit(_))) {
                 // Whatever it is, callers are told the same.
-                return Err(Error::unavailable("The database cannot be reached.").caused_by(refused));
+                let error = Error::unavailable("The database cannot be reached.");
+                return Err(match refused {
+                    Some(refused) => error.caused_by(refused),
+                    None => error,
+                });
             }
             wait(pause);
-            pause = (pause * 2).min(CONNECT_AGAIN.1);
         }
     }
 

@@ -99,9 +99,13 @@ impl Sequencer {
         }
     }
 
-    /// Remembers the last row that was told, so that a database that has lost it is found out.
+    /// Remembers the last row that was sent to anybody, so that a database that has lost it is found out.
     pub fn told(&self, row: &Row) {
-        self.seen().told = Some(Told { position: row.position(), history: row.cursor().history(), id: row.id });
+        let told = &mut self.seen().told;
+        // A list of what is old says nothing of what is new.
+        if told.is_none_or(|last| last.position < row.position()) {
+            *told = Some(Told { position: row.position(), history: row.cursor().history(), id: row.id });
+        }
     }
 
     async fn pass(&self) -> Result<Pass> {

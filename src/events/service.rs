@@ -74,6 +74,9 @@ impl Service for EventService {
                 Ok(batch) => batch,
                 Err(error) => return Err(self.lost(error, "page_token", |cursor| tokens.token(cursor)).await.into()),
             };
+            if let Some(last) = batch.rows.last() {
+                self.watching.hub.sequencer().told(last);
+            }
             if let Some(reached) = picking.take(batch.rows).await? {
                 cursor = reached;
                 break;

@@ -15,6 +15,9 @@ impl Answer for v1::OffboardingRequest {
             data.components.clear();
         }
     }
+
+    // Its components are the entity's.
+    const CREATED_IS_SAID: bool = false;
 }
 
 impl Answer for v1::RemovalJob {
@@ -27,4 +30,6 @@ impl Answer for v1::RemovalJob {
             self.removed.clear();
         }
     }
+
+    const CREATED_IS_SAID: bool = false;
 }

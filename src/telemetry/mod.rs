@@ -10,6 +10,7 @@
 mod logs;
 mod metrics;
 mod propagation;
+mod seldom;
 mod statement;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -39,6 +40,7 @@ pub use metrics::{
     lease_lost, limit_reached, observe_pool, observe_publisher, pool_wait, publish_failed, rpc_call, statement, waiting_for_pool,
 };
 pub use propagation::{continue_trace, inject};
+pub use seldom::Seldom;
 pub use statement::StatementTracer;
 
 /// The name of the instrumentation scope, of the service, and the target that every span and event of this crate starts with.

@@ -333,6 +333,33 @@ async fn a_database_that_went_back_without_a_word_is_found_out_by_what_was_told(
     assert_eq!(told(&on.events(1).await), ["entity.created e"], "who has lost nothing notices nothing");
 }
 
+/// The same where nobody had a stream open: what a list has sent counts as well.
+#[tokio::test]
+async fn a_database_that_went_back_is_found_out_by_what_lists_have_sent() {
+    let world = World::start(Door::Rest).await;
+    world.entities(&["a"]).await;
+    world.entities(&["b"]).await;
+    let page = world.call("EventService/ListEvents", json!({})).await.unwrap();
+    let behind = page.get("next_page_token").clone();
+    assert_eq!(told(page.get("events").as_array().unwrap()), ["entity.created a", "entity.created b"]);
+    // A list of what is old says nothing of what is new.
+    world.call("EventService/ListEvents", json!({"page_size": 1})).await.unwrap();
+    world.database.sql(
+        "DELETE FROM event WHERE 'b' = ANY (subjects); DELETE FROM event_position WHERE position = 2;
+         UPDATE event_sequencer SET position = 1",
+    );
+    for name in ["c", "d", "e"] {
+        let refused = world.call("EventService/ListEvents", json!({"page_token": behind})).await.unwrap_err();
+        assert_eq!(
+            (refused.code.as_str(), refused.members["parted_at"].as_i64()),
+            ("out_of_range", Some(1)),
+            "before {name}: {refused:#?}"
+        );
+        world.entities(&[name]).await;
+    }
+    assert_eq!(world.database.count("SELECT count(*) FROM event_history"), 2);
+}
+
 fn wait_for_promotion(home: &ClusterHome) {
     home.run(
         "psql",

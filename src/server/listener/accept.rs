@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -11,13 +11,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::limits::Limit;
 use crate::limits::listeners::OPEN_FILES;
+use crate::telemetry::Seldom;
 
 /// How long a listener without a reserve waits before it tries again to accept.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long one with a reserve does.
 const PAUSE_WITH_RESERVE: Duration = Duration::from_millis(20);
-/// How often the log tells of one and the same thing.
-const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// A connection.
 pub struct Accepted {
@@ -105,25 +104,6 @@ impl Reserve {
     }
 }
 
-/// Lets something be told now and then.
-#[derive(Debug, Default)]
-pub struct Seldom {
-    told: Option<Instant>,
-    times: u64,
-}
-
-impl Seldom {
-    /// How often it has happened since it was told last, if it is to be told now.
-    pub fn tell(&mut self) -> Option<u64> {
-        self.times += 1;
-        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
-            return None;
-        }
-        self.told = Some(Instant::now());
-        Some(std::mem::take(&mut self.times))
-    }
-}
-
 /// Raises how many files the process may open to what the system lets it, up to a number that is enough, and returns that.
 pub fn open_files() -> u64 {
     const ENOUGH: u64 = 65_536;
@@ -135,15 +115,6 @@ pub fn open_files() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_happens_often_is_told_once_with_how_often() {
-        let mut seldom = Seldom::default();
-        assert_eq!(seldom.tell(), Some(1));
-        assert_eq!((seldom.tell(), seldom.tell()), (None, None));
-        seldom.told = Instant::now().checked_sub(TELL_EVERY);
-        assert_eq!(seldom.tell(), Some(3));
-    }
 
     #[test]
     fn a_reserve_is_used_up_and_filled_again() {

@@ -14,12 +14,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
-use super::accept::Seldom;
 use super::activity::{Activity, Due, Patience};
 use super::io::Socket;
 use super::refusal::{Refuse, Unreadable};
 use super::requests::Requests;
 use crate::limits::listeners::{DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARDED_SECONDS, IDLE_TIME};
+use crate::telemetry::Seldom;
 
 /// How long a client of HTTP/2 may take to acknowledge that its connection is about to close, where no call is on it.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
 pub use self::accept::open_files;
-use self::accept::{Accepted, Acceptor, Seldom};
+use self::accept::{Accepted, Acceptor};
 pub use self::activity::Patience;
 #[cfg(test)]
 pub use self::heads::Begun;
@@ -42,6 +42,7 @@ use crate::limits::listeners::{
     CONNECTIONS_PER_ADDRESS, HEAD_BYTES_AT_MOST, HEADER_LIST_BYTES_AT_MOST, RESERVED_FILES, SEND_BUFFER_BYTES, STREAM_ERRORS_AT_MOST,
     STREAM_WINDOW_BYTES,
 };
+use crate::telemetry::Seldom;
 
 /// How many headers are read of a request of HTTP/1.1; somewhat more than are taken, so that too many are refused with a reason.
 const HEADERS_AT_MOST: usize = MAX_HEADERS + 28;
