@@ -14,6 +14,9 @@ use super::code_of;
 use super::request_id::RequestId;
 use crate::error::{self, Error, Violation};
 
+/// How the gRPC library's words for a connection begin that ended in the middle of a message.
+const GONE: &str = "h2 protocol error: error reading a body from connection";
+
 /// How the gRPC library begins to tell of a message that it cannot read. It calls that `INTERNAL`, but it is the caller's doing.
 const UNREADABLE: &[&str] = &[
     "failed to decode Protobuf message",
@@ -127,6 +130,11 @@ impl Completion {
                 };
                 Error::new(error::Code::ValidationFailed, message).into()
             }
+            Code::Internal if foreign.message().starts_with(GONE) => {
+                tracing::debug!(reason = foreign.message(), "a caller left before its message had come whole");
+                let status = Status::from(Error::new(error::Code::DeadlineExceeded, "The caller left before its message had come whole."));
+                Status::with_error_details(Code::Cancelled, status.message(), status.get_error_details())
+            }
             Code::Internal | Code::Unknown | Code::DataLoss => Error::internal(foreign.message()).into(),
             Code::OutOfRange | Code::ResourceExhausted => {
                 let message = format!("The message is larger than the {} bytes that this service takes.", self.message_limit);
@@ -221,6 +229,13 @@ mod tests {
         assert_eq!(reason(&details), "NOT_FOUND");
         assert_eq!(details.resource_info().expect("kept").resource_name, "e-1");
         assert_eq!(details.help().expect("a link").links[0].url, "https://api.example.com/errors/not_found");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_is_no_fault_of_the_service() {
+        let answer = call(answering(|| Status::internal(GONE).into_http()), request("/a.B/C")).await;
+        let (status, details) = status(answer.headers());
+        assert_eq!((status.code(), reason(&details)), (Code::Cancelled, "DEADLINE_EXCEEDED"));
     }
 
     #[test]
