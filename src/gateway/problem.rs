@@ -115,7 +115,11 @@ fn members(code: Code, details: &ErrorDetails) -> Map<String, Value> {
 fn errors(code: Code, detail: &str, details: &ErrorDetails, spell: impl Fn(&str) -> String) -> Value {
     let violations = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
     if violations.is_empty() {
-        return json!([{"code": code.name(), "message": code.title(), "description": detail}]);
+        let mut error = json!({"code": code.name(), "message": code.title(), "description": detail});
+        if let Some(field) = details.error_info().filter(|_| code == Code::InvalidFilter).and_then(|info| info.metadata.get("field")) {
+            error["field"] = json!(spell(field));
+        }
+        return json!([error]);
     }
     let errors = violations.iter().map(|violation| {
         let field = spell(&violation.field);
@@ -191,6 +195,9 @@ mod tests {
         let document = problem(&error.into()).document;
         assert_eq!((&document["position"], &document["expected"]), (&json!(7), &json!(["`,`", "`or`"])));
         assert!(!document.contains_key("other"));
+        let error = Error::new(Code::InvalidFilter, "What?").with("field", "objects.filter").with("position", 7);
+        let document = problem(&error.into()).document;
+        assert_eq!((&document["errors"][0]["field"], document.contains_key("field")), (&json!("<objects.filter>"), false));
         assert!(!problem(&Error::new(Code::InvalidFilter, "What?").into()).document.contains_key("position"));
     }
 

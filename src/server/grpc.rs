@@ -55,6 +55,8 @@ impl Grpc {
 impl Answer for Grpc {
     type Body = Body;
 
+    const WAITS_FOR_REST: bool = false;
+
     fn answer(&self, mut request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send + 'static {
         request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr: Some(peer) });
         if request.version() < Version::HTTP_2 || !is_grpc(request.headers()) {

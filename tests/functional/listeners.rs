@@ -322,3 +322,27 @@ async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_early_refusal_reaches_a_client_of_http2_that_is_still_sending() {
+    let world = World::start(Door::Rest).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), vec![b'x'; 6 << 20]).unwrap();
+    let body = format!("@{}", file.path().display());
+    let key = format!("authorization: Bearer {}", world.key.secret);
+    let json = "content-type: application/json";
+    for (address, method, path, headers, status) in [
+        (world.server.addresses.http, "POST", "/v1/entities", [&key, json], 413),
+        (world.server.addresses.http, "POST", "/nothing", [&key, json], 404),
+        (world.server.addresses.http, "PUT", "/v1/entities", [&key, json], 405),
+        (world.server.addresses.http, "POST", "/v1/entities", [&key, "content-type: text/plain"], 415),
+        (world.server.addresses.http, "POST", "/v1/entities", ["x: y", json], 401),
+        (world.server.addresses.http, "POST", "/v1/entities:import", [&key, "content-type: application/x-ndjson"], 413),
+        (world.server.addresses.admin, "POST", "/livez", ["x: y", json], 405),
+    ] {
+        let url = format!("http://{address}{path}");
+        let [first, second] = headers;
+        let reply = curl(&["--http2-prior-knowledge", "-X", method, "-H", first, "-H", second, "--data-binary", &body, &url]);
+        assert_eq!((reply.status, reply.json()["status"].as_u64()), (status, Some(status.into())), "{method} {path}");
+    }
+}

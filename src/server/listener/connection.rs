@@ -8,25 +8,23 @@ use std::time::Duration;
 use futures::FutureExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
 use super::activity::{Activity, Due, Patience};
+use super::discard;
 use super::io::Socket;
 use super::refusal::{Refuse, Unreadable};
 use super::requests::Requests;
-use crate::limits::listeners::{DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARDED_SECONDS, IDLE_TIME};
+use crate::limits::listeners::IDLE_TIME;
 use crate::telemetry::Seldom;
 
 /// How long a client of HTTP/2 may take to acknowledge that its connection is about to close, where no call is on it.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a client may take to read the end of its last answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How long a client that was answered before it had sent everything may be silent.
-const SILENCE: Duration = Duration::from_secs(5);
 /// As long as any.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
 
@@ -58,7 +56,7 @@ impl<A: Answer> Connection<A> {
         let activity = Arc::new(Activity::new());
         let refuse = refuse(self.answer.clone(), self.peer, activity.clone(), self.tls);
         let (socket, returned) = Socket::new(self.stream, activity.clone(), refuse);
-        let requests = Requests::new(self.answer, self.peer, activity.clone());
+        let requests = Requests::new(self.answer, self.peer, activity.clone(), self.closing.clone());
         let ended = {
             let mut protocol = pin!(self.builder.serve_connection(TokioIo::new(socket), requests));
             let mut goes_away = false;
@@ -117,7 +115,7 @@ impl<A: Answer> Connection<A> {
             && !activity.is_http2()
             && let Ok(stream) = returned.await
         {
-            discard(stream, &self.closing).await;
+            discard::connection(stream, &self.closing).await;
         }
     }
 }
@@ -134,38 +132,4 @@ fn refuse<A: Answer>(answer: A, peer: SocketAddr, activity: Arc<Activity>, tls: 
         }
         answer.refuse(&unreadable)
     })
-}
-
-/// Reads and throws away what a client is still sending that was answered already. Closing a socket at which something has come that nobody
-/// has read resets it, and a reset takes the answer away from a client that has not read it yet (RFC 9112, section 9.6).
-async fn discard(mut stream: TcpStream, closing: &CancellationToken) {
-    // The client learns that there is nothing more to come.
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    let mut left = DISCARDED_BYTES_AT_MOST;
-    let read = async {
-        while let Ok(Ok(())) = timeout(SILENCE, stream.readable()).await {
-            // Room for what is read only while there is something.
-            let mut buffer = vec![0; 64 * 1024];
-            match stream.read(&mut buffer).await {
-                Ok(read @ 1..) if read < left => left -= read,
-                Ok(1..) => {
-                    DISCARDED_BYTES.reached();
-                    return;
-                }
-                _ => return,
-            }
-        }
-    };
-    let ends = async {
-        tokio::select! {
-            () = closing.cancelled() => tokio::time::sleep(FAREWELL).await,
-            () = tokio::time::sleep(Duration::from_secs(DISCARDED_SECONDS)) => DISCARDED_BYTES.reached(),
-        }
-    };
-    tokio::select! {
-        () = read => {}
-        () = ends => {}
-    }
 }

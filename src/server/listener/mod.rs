@@ -7,6 +7,7 @@
 mod accept;
 mod activity;
 mod connection;
+mod discard;
 mod heads;
 mod io;
 mod refusal;
@@ -51,6 +52,10 @@ const HEADERS_AT_MOST: usize = MAX_HEADERS + 28;
 pub trait Answer: Clone + Send + Sync + 'static {
     /// The body of an answer.
     type Body: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static;
+
+    /// Whether over HTTP/2, too, an answer ends only when what is left of its request was read and thrown away. Clients of gRPC need no such thing:
+    /// a call is over with its status, and its stream of messages may have no end.
+    const WAITS_FOR_REST: bool = true;
 
     /// Answers a request of this peer.
     fn answer(&self, request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Self::Body>> + Send + 'static;

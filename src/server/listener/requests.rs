@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -13,9 +13,11 @@ use futures::future::BoxFuture;
 use http::{Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use super::Answer;
 use super::activity::Activity;
+use super::discard;
 
 /// How a request is arriving: among the extensions of every request of a listener.
 #[derive(Clone, Debug)]
@@ -44,8 +46,22 @@ impl Arrival {
 /// The body of a request, as it arrives.
 #[derive(Debug)]
 pub struct Arriving {
-    inner: Incoming,
+    /// There until it is dropped.
+    inner: Option<Incoming>,
     is_whole: Arc<AtomicBool>,
+    /// Where what is left of it goes that nobody reads, if it is not to be lost.
+    rest: Option<Rest>,
+}
+
+/// What is left of the body of a request.
+type Rest = Arc<Mutex<Option<Incoming>>>;
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.as_ref().filter(|_| !self.is_whole.load(Ordering::Relaxed)) {
+            *rest.lock().unwrap_or_else(PoisonError::into_inner) = self.inner.take();
+        }
+    }
 }
 
 impl Body for Arriving {
@@ -53,19 +69,20 @@ impl Body for Arriving {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let poll = Pin::new(&mut self.inner).poll_frame(context);
-        if matches!(poll, Poll::Ready(None)) || self.inner.is_end_stream() {
+        let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
+        let poll = Pin::new(&mut *inner).poll_frame(context);
+        if matches!(poll, Poll::Ready(None | Some(Err(_)))) || inner.is_end_stream() {
             self.is_whole.store(true, Ordering::Relaxed);
         }
         poll
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 
@@ -74,12 +91,13 @@ pub struct Requests<A> {
     answer: A,
     peer: SocketAddr,
     activity: Arc<Activity>,
+    closing: CancellationToken,
 }
 
 impl<A: Answer> Requests<A> {
     /// Those of this peer, noted in `activity`.
-    pub fn new(answer: A, peer: SocketAddr, activity: Arc<Activity>) -> Self {
-        Requests { answer, peer, activity }
+    pub fn new(answer: A, peer: SocketAddr, activity: Arc<Activity>, closing: CancellationToken) -> Self {
+        Requests { answer, peer, activity, closing }
     }
 }
 
@@ -89,12 +107,15 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let running = Running::begin(&self.activity, request.version() == Version::HTTP_2);
+        let is_http2 = request.version() == Version::HTTP_2;
+        let running = Running::begin(&self.activity, is_http2);
         let is_whole = Arc::new(AtomicBool::new(request.body().is_end_stream()));
-        let mut request = request.map(|inner| Arriving { inner, is_whole: is_whole.clone() });
-        request.extensions_mut().insert(Arrival { connection: self.activity.clone(), is_whole });
+        let rest = (is_http2 && A::WAITS_FOR_REST && !request.body().is_end_stream()).then(Rest::default);
+        let mut request = request.map(|inner| Arriving { inner: Some(inner), is_whole: is_whole.clone(), rest: rest.clone() });
+        request.extensions_mut().insert(Arrival { connection: self.activity.clone(), is_whole: is_whole.clone() });
+        let left = rest.map(|rest| Left { is_whole, rest, closing: self.closing.clone(), discarded: None });
         let answer = self.answer.answer(request, self.peer);
-        answer.map(|answer| Ok(answer.map(|inner| Answering { inner, _running: running }))).boxed()
+        answer.map(|answer| Ok(answer.map(|inner| Answering { inner: Some(inner), left, _running: running }))).boxed()
     }
 }
 
@@ -114,9 +135,32 @@ impl Drop for Running {
     }
 }
 
+/// What an answer may have left of its request.
+struct Left {
+    is_whole: Arc<AtomicBool>,
+    rest: Rest,
+    closing: CancellationToken,
+    discarded: Option<BoxFuture<'static, ()>>,
+}
+
+impl Left {
+    /// Waits until nothing is left. By now nobody reads the request any more.
+    fn poll_discarded(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(body) = self.rest.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.discarded = Some(discard::body(body, self.closing.clone()).boxed());
+        }
+        let Some(discarded) = &mut self.discarded else { return Poll::Ready(()) };
+        ready!(discarded.as_mut().poll(context));
+        self.discarded = None;
+        Poll::Ready(())
+    }
+}
+
 /// The body of an answer: while it is there, its request is not over.
 pub struct Answering<B> {
-    inner: B,
+    /// There until it has ended.
+    inner: Option<B>,
+    left: Option<Left>,
     _running: Running,
 }
 
@@ -125,14 +169,22 @@ impl<B: Body + Unpin> Body for Answering<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(context)
+        if let Some(inner) = &mut self.inner {
+            if let Some(frame) = ready!(Pin::new(inner).poll_frame(context)) {
+                return Poll::Ready(Some(frame));
+            }
+            // An answer that reads its request while it is given leaves what it has not read.
+            self.inner = None;
+        }
+        self.left.as_mut().map_or(Poll::Ready(()), |left| left.poll_discarded(context)).map(|()| None)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        let nothing_left = self.left.as_ref().is_none_or(|left| left.is_whole.load(Ordering::Relaxed));
+        nothing_left && self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

@@ -1,0 +1,76 @@
+//! What a client still sends that was answered already is read and thrown away, up to a bound.
+//!
+//! Closing a socket at which something has come that nobody has read resets it, and a reset takes the answer away from a client that has not read
+//! it yet (RFC 9112, section 9.6). Over HTTP/2 a stream that ends before its request does is reset (RFC 9113, section 8.1), and clients that are
+//! still sending take that for a failure.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits::listeners::{DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARDED_SECONDS};
+
+/// How long a client that was answered before it had sent everything may be silent.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long it may go on where the listener closes.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What is left on a connection of HTTP/1.1, whose last answer was given.
+pub async fn connection(mut stream: TcpStream, closing: &CancellationToken) {
+    // The client learns that there is nothing more to come.
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut left = DISCARDED_BYTES_AT_MOST;
+    let read = async {
+        while let Ok(Ok(())) = timeout(SILENCE, stream.readable()).await {
+            // Room for what is read only while there is something.
+            let mut buffer = vec![0; 64 * 1024];
+            match stream.read(&mut buffer).await {
+                Ok(read @ 1..) if read < left => left -= read,
+                Ok(1..) => {
+                    DISCARDED_BYTES.reached();
+                    return;
+                }
+                _ => return,
+            }
+        }
+    };
+    in_time(read, closing).await;
+}
+
+/// What is left of the body of a request of HTTP/2.
+pub async fn body(mut body: Incoming, closing: CancellationToken) {
+    let mut left = DISCARDED_BYTES_AT_MOST;
+    let read = async {
+        while let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await {
+            let read = frame.data_ref().map_or(0, Bytes::len);
+            if read >= left {
+                DISCARDED_BYTES.reached();
+                return;
+            }
+            left -= read;
+        }
+    };
+    in_time(read, &closing).await;
+}
+
+async fn in_time(read: impl Future<Output = ()>, closing: &CancellationToken) {
+    let ends = async {
+        tokio::select! {
+            () = closing.cancelled() => tokio::time::sleep(FAREWELL).await,
+            () = tokio::time::sleep(Duration::from_secs(DISCARDED_SECONDS)) => DISCARDED_BYTES.reached(),
+        }
+    };
+    tokio::select! {
+        () = read => {}
+        () = ends => {}
+    }
+}
