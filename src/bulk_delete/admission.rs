@@ -15,7 +15,7 @@ use crate::bulk_delete::{guards, missing_queries, preview_queries, requirement_q
 use crate::db::{Realm, Seal, Work, clock};
 use crate::entity::requirements::Requirements;
 use crate::entity::unknown::{self, Seen, Unknown};
-use crate::entity::unknown_value::UnknownValue;
+use crate::entity::unknown_value::{UnknownValue, suspect_warnings};
 use crate::entity::unknown_value_queries;
 use crate::error::{Error, Result};
 use crate::filter::NamedValue;
@@ -57,6 +57,7 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
     }
     let lists = lists(connection, realm, task)?;
     let mut warnings = if may_read { unknown_values(connection, realm, task, &[])? } else { Vec::new() };
+    warnings.extend(suspects(task));
     warnings.extend(lists.warnings());
     lists.hold(task.mode, guards.allow_missing_excludes)?;
     let required = requirement_queries::get(connection, realm, task.mode)?;
@@ -96,6 +97,7 @@ pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ma
     let values = unknown_values(connection, realm, task, &seen.unknown)?;
     let mut warnings = unknown::warnings(seen);
     warnings.extend(values);
+    warnings.extend(suspects(task));
     let lists = lists(connection, realm, task)?;
     warnings.extend(lists.warnings());
     let required = requirement_queries::get(connection, realm, task.mode)?;
@@ -154,6 +156,12 @@ fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, 
     let named = of_type.into_iter().chain(unknown::values_of_known(of_filter, unknown)).collect();
     let unknown = unknown_value_queries::look(connection, realm, named, task.mode == Mode::Soft)?;
     Ok(unknown.iter().map(UnknownValue::warning).collect())
+}
+
+/// What the filter compares otherwise than it looks.
+fn suspects(task: &NewTask) -> Vec<v1::Warning> {
+    let Target::Matching { filter: Some((_, filter)), .. } = &task.target else { return Vec::new() };
+    suspect_warnings(filter).collect()
 }
 
 fn lists(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Lists> {

@@ -81,9 +81,9 @@ impl Selector {
     }
 
     /// Looks for the attributes that the filter names, whether an entity of the type has them. What was soft-deleted counts as well: its names
-    /// are names.
+    /// are names, though a soft run is not told them as meant.
     pub fn look_for_attributes(&self, connection: &mut PgConnection, realm: &Realm, patience: Option<Duration>) -> Work<Seen> {
-        let among = Among { types: self.entity_types.as_deref(), live: false };
+        let among = Among { types: self.entity_types.as_deref(), live: false, live_names: self.mode == Mode::Soft };
         self.filter.as_ref().map_or_else(|| Ok(Seen::default()), |filter| unknown_queries::look(connection, realm, filter, among, patience))
     }
 

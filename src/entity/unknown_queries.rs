@@ -10,7 +10,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text};
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries;
 use crate::entity::unknown::{self, LIST_PATIENCE, Names, Seen, Unknown};
-use crate::entity::unknown_value::UnknownValue;
+use crate::entity::unknown_value::{UnknownValue, suspect_warnings};
 use crate::entity::unknown_value_queries;
 use crate::filter::{AttributePath, Filter, Predicate};
 use crate::limits::requests::{ATTRIBUTE_LOOK, ATTRIBUTE_NAMES_ENTITIES, ATTRIBUTE_WALK, SUGGESTING_ENTITIES};
@@ -29,6 +29,8 @@ pub struct Among<'a> {
     pub types: Option<&'a [String]>,
     /// Not those that were soft-deleted.
     pub live: bool,
+    /// Those that were soft-deleted count, but do not tell names that may have been meant.
+    pub live_names: bool,
 }
 
 /// Tells which attributes of the filter none of these entities has. Goes along the keys until each attribute was met, so that it reads little
@@ -61,8 +63,8 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
         limit = (limit * 8).min(ATTRIBUTE_WALK);
     }
     let Some(first_met) = first_met.filter(|_| !open.is_empty()) else { return Ok(Seen::default()) };
-    let entities =
-        Entities { realm, among: Among { live: true, ..among }, condition: condition.as_ref(), after: &first_met, limit: ATTRIBUTE_WALK };
+    let naming = Among { live: among.live || among.live_names, ..among };
+    let entities = Entities { realm, among: naming, condition: condition.as_ref(), after: &first_met, limit: ATTRIBUTE_WALK };
     let mut names = Names::default();
     let naming = (Naming { entities }).load::<(Struct,)>(connection)?;
     if naming.len() as i64 == SUGGESTING_ENTITIES {
@@ -91,6 +93,7 @@ pub fn warnings(
     let mut warnings = unknown::warnings(Seen { unknown, ..Seen::default() });
     let values = unknown_value_queries::look(connection, realm, named, true)?;
     warnings.extend(values.iter().map(UnknownValue::warning));
+    warnings.extend(suspect_warnings(filter));
     Ok(warnings)
 }
 
@@ -129,7 +132,7 @@ pub(super) fn stride(connection: &mut PgConnection, entities: Entities<'_>, pres
 
 impl Entities<'_> {
     pub(super) fn walk<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("(SELECT e.id, e.type, e.attributes, (");
+        out.push_sql("(SELECT e.id, e.type, e.portfolio_id, e.attributes, (");
         out.push_sql(if self.among.live { "e.deleted_at IS NULL" } else { "TRUE" });
         if let Some(types) = &self.among.types {
             out.push_sql(" AND e.type = ANY(");

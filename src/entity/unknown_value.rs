@@ -1,12 +1,15 @@
-//! Values that a filter names and nothing has: misspelt, as a rule. Pure.
+//! Values that a filter names and nothing has, or that are not compared as they look: misspelt, as a rule. Pure.
 
 use crate::error::nearest_of;
+use crate::filter::{Filter, Meant, SuspectValue};
 use crate::proto::v1;
 
 /// How many values are told that may have been meant.
 const TOLD: usize = 3;
 /// The code of its warning.
 const CODE: &str = "unknown_value";
+/// The code of the warning of a value that is not compared as it looks.
+const SUSPECT: &str = "suspect_value";
 
 /// A value that nothing has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub struct UnknownValue {
     pub path: String,
     /// The value.
     pub value: String,
+    /// The condition that names it, if it asks for more than this value.
+    pub condition: Option<String>,
     /// Whether the filter denies it, so as to spare who has it.
     pub denied: bool,
     /// The values that may have been meant, the likeliest first.
@@ -50,11 +55,12 @@ impl UnknownValue {
     pub fn sentence(&self) -> String {
         let UnknownValue { path, value, .. } = self;
         let nobody = self.looked_at.map_or_else(|| "no entity".to_owned(), |count| format!("none of the first {count} entities"));
-        let what = match path.as_str() {
-            "portfolio" => format!("there is no portfolio `{value}`"),
-            "type" => format!("{nobody} has the type `{value}`"),
-            "uri" => format!("there is no entity `{value}`"),
-            path => format!("{nobody} has `{value}` at `{path}`"),
+        let what = match (path.as_str(), &self.condition) {
+            (_, Some(condition)) => format!("{nobody} meets `{condition}`"),
+            ("portfolio", _) => format!("there is no portfolio `{value}`"),
+            ("type", _) => format!("{nobody} has the type `{value}`"),
+            ("uri", _) => format!("there is no entity `{value}`"),
+            (path, _) => format!("{nobody} has `{value}` at `{path}`"),
         };
         let so = match (self.denied, self.looked_at) {
             (false, _) => "",
@@ -72,12 +78,26 @@ impl UnknownValue {
     }
 }
 
+/// What a filter compares as a text though it looks like something else, as warnings.
+pub fn suspect_warnings(filter: &Filter) -> impl Iterator<Item = v1::Warning> {
+    filter.suspect_values().into_iter().map(|suspect| v1::Warning { code: SUSPECT.to_owned(), message: suspect_sentence(&suspect) })
+}
+
+fn suspect_sentence(SuspectValue { path, value, meant }: &SuspectValue) -> String {
+    let hint = match meant {
+        Meant::Number(number) => format!("a number is written as `{number}`"),
+        Meant::Date => "a date is written as `2015-01-01`".to_owned(),
+        Meant::OtherEnd => "both ends of a range must be numbers, or both dates".to_owned(),
+    };
+    format!("`{value}` is compared with `{path}` as a text; {hint}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn unknown(path: &str, value: &str, denied: bool) -> UnknownValue {
-        UnknownValue { path: path.to_owned(), value: value.to_owned(), denied, nearest: Vec::new(), looked_at: None }
+        UnknownValue { path: path.to_owned(), value: value.to_owned(), condition: None, denied, nearest: Vec::new(), looked_at: None }
     }
 
     #[test]

@@ -29,8 +29,9 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>
     if named.is_empty() {
         return Ok(Vec::new());
     }
-    let (portfolios, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|value| value.path == "portfolio");
-    let (uris, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|value| value.path == "uri");
+    let (portfolios, others): (Vec<_>, Vec<_>) =
+        named.into_iter().partition(|value| value.path == "portfolio" && value.condition.is_none());
+    let (uris, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|value| value.path == "uri" && value.condition.is_none());
     let mut unknown = unknown_portfolios(connection, realm, portfolios)?;
     unknown.extend(unknown_uris(connection, realm, uris)?);
     unknown.extend(unknown_along_the_keys(connection, realm, others, live)?);
@@ -41,7 +42,8 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>
 }
 
 fn told(value: NamedValue, looked_at: Option<i64>) -> UnknownValue {
-    UnknownValue { path: value.path, value: value.value, denied: value.denied, nearest: Vec::new(), looked_at }
+    let NamedValue { path, value, condition, denied, .. } = value;
+    UnknownValue { path, value, condition, denied, nearest: Vec::new(), looked_at }
 }
 
 /// A value as it may be spelt as a key, where a filter does not mind its case.
@@ -103,12 +105,12 @@ statement! {
     "SELECT e.id FROM entity e WHERE e.realm_id = {realm} AND e.id = ANY({ids})"
 }
 
-/// Types, and values of attributes: by an index where one is in use, and else along the keys, as far as the look goes.
+/// Types, values of attributes and what asks for more than a value: by an index where one is in use, and else along the keys, as far as the look goes.
 fn unknown_along_the_keys(connection: &mut PgConnection, realm: &Realm, mut named: Vec<NamedValue>, live: bool) -> Work<Vec<UnknownValue>> {
     named.truncate(MOST_VALUES);
     let (indexed, mut open) = by_index(connection, realm, named)?;
     let mut unknown: Vec<UnknownValue> = indexed.into_iter().map(|value| told(value, None)).collect();
-    let among = Among { types: None, live };
+    let among = Among { live, ..Among::default() };
     let (mut after, mut limit, mut looked_at, since) = (String::new(), FIRST, 0, Instant::now());
     let mut ended = false;
     while !open.is_empty() && !ended && looked_at < VALUE_LOOK_ENTITIES as i64 && since.elapsed() < PATIENCE {

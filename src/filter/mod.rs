@@ -29,6 +29,7 @@ mod sql;
 mod sql_json;
 mod sql_shared;
 mod sql_text;
+mod suspect;
 pub mod syntax;
 mod vocabulary;
 mod wildcard;
@@ -47,6 +48,7 @@ pub use pattern::Pattern;
 pub use predicate::Predicate;
 pub use record::{Datum, EntityRecord, Record};
 pub use request::{check_filter, invalid_filter};
+pub use suspect::{Meant, SuspectValue};
 pub use vocabulary::{ENTITY, Kind, Property, Vocabulary};
 
 /// The most characters that a value, or the name of an attribute, may have.

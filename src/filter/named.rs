@@ -9,13 +9,15 @@ use super::syntax::{Call, Node, Path, Value};
 use super::vocabulary::{ENTITY, Kind};
 use super::{Filter, fold};
 
-/// A value of entities that a filter names by one of its functions of equality.
+/// A value of entities that a filter names by one of its functions of equality, or denies by one that looks for texts.
 #[derive(Clone, Debug)]
 pub struct NamedValue {
     /// Where entities have it: `type`, `uri`, `portfolio` or the path of an attribute, as it is written in a filter.
     pub path: String,
     /// The value; of a URI, the id.
     pub value: String,
+    /// The condition that names it, if it asks for more than this value.
+    pub condition: Option<String>,
     /// Whether the filter holds for what does not have it: it is there to spare who has it.
     pub denied: bool,
     /// Whether an entity has it, as a condition on `e`.
@@ -25,24 +27,26 @@ pub struct NamedValue {
 }
 
 impl Filter {
-    /// The values that it names, each once: those of types and portfolios wherever they stand, and those of URIs and attributes where they are denied.
+    /// The values that it names, each once: those of types and portfolios wherever they stand, and those of URIs, attributes and all functions but those
+    /// of order where they are denied.
     /// States are not among them: one that there is not is no filter.
     pub fn named_values(&self) -> Vec<NamedValue> {
         let mut named: Vec<NamedValue> = Vec::new();
         visit(self.root(), false, &mut |call, denied| {
             let (name, kind) = (call.path.property.name(), call.path.property.kind);
             let is_told = match kind {
-                Kind::Text => matches!(name, "type" | "portfolio"),
+                Kind::Text => matches!(name, "type" | "portfolio") && (denied || call.function.test.is_equality()),
                 Kind::Uri => denied,
                 Kind::Json => denied && !call.path.counted,
                 Kind::Number | Kind::Time => false,
             };
-            if !is_told || !call.function.test.is_equality() {
+            if !is_told || call.function.test.is_order() || call.function.test.is_presence() {
                 return;
             }
             for value in &call.values {
                 let value = NamedValue::of(call, value, denied);
-                match named.iter_mut().find(|other| other.path == value.path && fold(&other.value) == fold(&value.value)) {
+                let is_same = |other: &NamedValue| other.path == value.path && other.condition == value.condition;
+                match named.iter_mut().find(|other| is_same(other) && fold(&other.value) == fold(&value.value)) {
                     Some(other) => other.denied |= denied,
                     None => named.push(value),
                 }
@@ -57,8 +61,16 @@ impl NamedValue {
         let is_uri = call.path.property.kind == Kind::Uri;
         let single = Call { values: vec![value.clone()], ..call.clone() };
         let named = if is_uri { value.uri_id(call.function.test == Test::Equals) } else { value.clone() };
-        let lookups = Filter { root: Node::Call(single.clone()) }.candidates(&|_| true).into_iter().flatten().collect();
-        NamedValue { path: call.path.to_string(), value: named.text, denied, holds: predicate(&Node::Call(single)), lookups }
+        let is_equality = call.function.test.is_equality();
+        let found = |call| Filter { root: Node::Call(call) }.candidates(&|_| true).into_iter().flatten().collect();
+        NamedValue {
+            path: call.path.to_string(),
+            value: named.text,
+            condition: (!is_equality).then(|| single.to_string()),
+            denied,
+            lookups: if is_equality { found(single.clone()) } else { Vec::new() },
+            holds: predicate(&Node::Call(single)),
+        }
     }
 
     /// A type that is meant by any of these spellings, of which the first is told.
@@ -68,7 +80,8 @@ impl NamedValue {
         let values: Vec<Value> = spellings.iter().map(Value::new).collect();
         let call = Call { function, path: Path { property, names: Vec::new(), counted: false }, values, pattern: None };
         let value = spellings.first()?.clone();
-        Some(NamedValue { path: "type".to_owned(), value, denied: false, holds: predicate(&Node::Call(call)), lookups: Vec::new() })
+        let (path, holds) = ("type".to_owned(), predicate(&Node::Call(call)));
+        Some(NamedValue { path, value, condition: None, denied: false, holds, lookups: Vec::new() })
     }
 
     /// The attribute that it is a value of; none if it is a value of something else, or of any attribute.
@@ -78,7 +91,7 @@ impl NamedValue {
 }
 
 /// Visits every call, with whether an odd number of denials stands before it.
-fn visit(node: &Node, denied: bool, visitor: &mut impl FnMut(&Call, bool)) {
+pub(super) fn visit(node: &Node, denied: bool, visitor: &mut impl FnMut(&Call, bool)) {
     match node {
         Node::And(members) | Node::Or(members) => members.iter().for_each(|member| visit(member, denied, visitor)),
         Node::Not(inner) => visit(inner, !denied, visitor),
@@ -107,10 +120,17 @@ mod tests {
             ["not uri x", "not uri y", "not attributes.'First name' Ada", "not attributes z"]
         );
         assert_eq!(named("equals(type, a) and not equals(type, A)"), ["not type a"]);
-        assert_eq!(
-            named("not (equals(state, active) or gt(createdTime, 0) or startsWith(type, a) or equals(attributes.A.count, 1))"),
-            [""; 0]
-        );
+        assert_eq!(named("not (equals(state, active) or gt(createdTime, 0) or gt(type, a) or equals(attributes.A.count, 1))"), [""; 0]);
+        assert_eq!(named("startsWith(type, a) and contains(uri, b) and not (exists(attributes.A) or gt(attributes.A, b))"), [""; 0]);
+    }
+
+    #[test]
+    fn what_looks_for_texts_is_named_where_it_is_denied() {
+        let filter = "not (startsWith(type, a) or equals(type, a) or contains(uri, 'entities/b') or fullText(attributes.A, 'c d'))";
+        let conditions = Filter::parse(filter).unwrap().named_values().into_iter().map(|value| value.condition.unwrap_or_default());
+        let written = ["startsWith(type, 'a')", "", "contains(uri, 'entities/b')", "fullText(attributes.A, 'c d')"];
+        assert_eq!(conditions.collect::<Vec<_>>(), written);
+        assert_eq!(named("not regexp(portfolio, 'p.*')"), ["not portfolio p.*"]);
     }
 
     #[test]

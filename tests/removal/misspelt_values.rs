@@ -6,8 +6,8 @@ use crate::kit::*;
 const START: &str = "BulkDeleteService/StartBulkDelete";
 
 fn warned(warnings: &Value) -> Vec<String> {
-    let of_code = |code: &'static str| warnings.as_array().unwrap().iter().filter(move |warning| warning["code"] == code);
-    of_code("unknown_value").map(|warning| text(&warning["message"])).collect()
+    let is_of_values = |warning: &&Value| ["unknown_value", "suspect_value"].iter().any(|code| warning["code"] == *code);
+    warnings.as_array().unwrap().iter().filter(is_of_values).map(|warning| text(&warning["message"])).collect()
 }
 
 impl World {
@@ -59,6 +59,23 @@ async fn told_by(door: Door) {
             Some("no entity has `x` at `attributes.Tags.Name`, so it spares nobody"),
         ),
         ("not listEquals(uri, entities/a, nobody)", Some("there is no entity `nobody`, so it spares nobody")),
+        (
+            "not startsWith(attributes.registry, pypii)",
+            Some("no entity meets `startsWith(attributes.registry, 'pypii')`, so it spares nobody"),
+        ),
+        ("not contains(type, 'compny')", Some("no entity meets `contains(type, 'compny')`, so it spares nobody; did you mean `company`?")),
+        ("not startsWith(uri, 'entities/x')", Some("no entity meets `startsWith(uri, 'entities/x')`, so it spares nobody")),
+        ("not regexp(portfolio, 'fond-.')", Some("no entity meets `regexp(portfolio, 'fond-.')`, so it spares nobody")),
+        (
+            "gt(attributes.registry, '1,000')",
+            Some("`1,000` is compared with `attributes.registry` as a text; a number is written as `1000`"),
+        ),
+        (
+            "not lt(attributes.registry, '2015/01/01')",
+            Some("`2015/01/01` is compared with `attributes.registry` as a text; a date is written as `2015-01-01`"),
+        ),
+        ("not (startsWith(type, COMP) or contains(portfolio, 'UND') or regexp(uri, 'entities/.') or fullText(attributes, npm))", None),
+        ("gt(attributes.registry, 1000) or range(attributes.registry, a, c) or lt(attributes.registry, '2015-01-01')", None),
         ("equals(type, compny)", Some("no entity has the type `compny`; did you mean `company`?")),
         ("exists(uri) and not not equals(attributes.registry, pypii)", None),
         ("not in(type, 'COMPANY, person') and not in(portfolio, FUND-I, bridge) and not in(uri, 'A,entities/c')", None),

@@ -1,0 +1,223 @@
+//! Values of functions of order that look like a number or a date and are written as neither. They are compared as texts then, which is seldom
+//! meant: `lt(attributes.Closed, '2015/01/01')` holds for every number that begins with 1.
+
+use super::Filter;
+use super::named::visit;
+use super::number;
+use super::syntax::{Bounds, Scale};
+use super::vocabulary::Kind;
+
+/// A value that is compared as a text, and looks as if something else was meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuspectValue {
+    /// The path of the attribute that it is compared with, as it is written in a filter.
+    pub path: String,
+    /// The value.
+    pub value: String,
+    /// What was probably meant.
+    pub meant: Meant,
+}
+
+/// What a value looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meant {
+    /// A number, which would be written so.
+    Number(String),
+    /// A date.
+    Date,
+    /// One end of a range, of which the other is of another kind.
+    OtherEnd,
+}
+
+impl Filter {
+    /// The values of its functions of order over attributes that are compared as texts and look like something else, each once.
+    pub fn suspect_values(&self) -> Vec<SuspectValue> {
+        let mut suspect: Vec<SuspectValue> = Vec::new();
+        visit(self.root(), false, &mut |call, _| {
+            let (test, path) = (call.function.test, &call.path);
+            let is_order = path.property.kind == Kind::Json && !path.counted && test.is_order();
+            if !is_order || Bounds::of(test, &call.values).scale() != Scale::Text {
+                return;
+            }
+            let is_mixed = call.values.iter().all(|value| value.number.is_some() || value.moment.is_some());
+            for value in &call.values {
+                let is_read = value.number.is_some() || value.moment.is_some();
+                let meant = if is_read { is_mixed.then_some(Meant::OtherEnd) } else { meant_by(&value.text) };
+                let told = meant.map(|meant| SuspectValue { path: path.to_string(), value: value.text.clone(), meant });
+                suspect.extend(told.filter(|told| !suspect.contains(told)));
+            }
+        });
+        suspect
+    }
+}
+
+/// What a text looks like that reads neither as a number nor as a date.
+fn meant_by(text: &str) -> Option<Meant> {
+    let text = text.trim();
+    number_meant(text).map(Meant::Number).or_else(|| is_like_a_date(&text.to_lowercase()).then_some(Meant::Date))
+}
+
+/// The number that is written here with a sign, a currency, zeros in front or marks between its digits.
+fn number_meant(text: &str) -> Option<String> {
+    let bare = text.trim_matches(|c: char| matches!(c, '$' | '€' | '£' | '¥' | '%') || c.is_whitespace());
+    let (sign, bare) = match bare.strip_prefix('-') {
+        Some(bare) => ("-", bare),
+        None => ("", bare.strip_prefix('+').unwrap_or(bare)),
+    };
+    let bare = bare.trim_start_matches(|c: char| matches!(c, '$' | '€' | '£' | '¥') || c.is_whitespace());
+    let digits = bare.replace(|c: char| matches!(c, '_' | '\'') || c.is_whitespace(), "");
+    let decimal_comma = match (digits.rsplit_once(','), digits.rfind('.')) {
+        (Some((before, after)), None) => !before.contains(',') && after.len() != 3,
+        (Some((before, _)), Some(point)) => !before.contains(',') && point < before.len(),
+        (None, _) => false,
+    };
+    let plain = if decimal_comma { digits.replace('.', "").replace(',', ".") } else { digits.replace(',', "") };
+    let whole = plain.trim_end_matches('.').trim_start_matches('0');
+    let zero = if whole.starts_with(|c: char| c.is_ascii_digit()) { "" } else { "0" };
+    let begins = bare.starts_with(|c: char| c.is_ascii_digit() || c == '.') && plain.contains(|c: char| c.is_ascii_digit());
+    if begins { number::plain(&format!("{sign}{zero}{whole}")) } else { None }
+}
+
+/// Words that stand for a day counted from the one on which they are read.
+const RELATIVE: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+const MONTHS: [&str; 12] =
+    ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"];
+/// Words that stand beside a day and its month.
+const BESIDE: [&str; 8] = ["st", "nd", "rd", "th", "of", "am", "pm", "utc"];
+const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+
+/// Whether this, in lower case, is how people and programs write dates elsewhere.
+fn is_like_a_date(text: &str) -> bool {
+    let after = RELATIVE.iter().find_map(|word| text.strip_prefix(word));
+    after.is_some_and(|after| after.is_empty() || after.starts_with(['-', '+', '/', '('])) || has_a_month(text) || is_numeric_date(text)
+}
+
+/// Whether it is the name of a month, and numbers: `Jan 1, 2015`.
+fn has_a_month(text: &str) -> bool {
+    let is_short = |word: &str, name: &&str| word.len() >= 3 && name.starts_with(word);
+    let mut words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+    let is_month = |word: &str| MONTHS.iter().any(|name| is_short(word, name));
+    let is_known = |word: &str| is_month(word) || BESIDE.contains(&word) || WEEKDAYS.iter().any(|name| is_short(word, name));
+    text.contains(|c: char| c.is_ascii_digit()) && text.split(|c: char| !c.is_alphabetic()).any(is_month) && words.all(is_known)
+}
+
+/// Whether it begins with numbers that make a day or a month: `2015/01/01`, `1.2.2015`, `2015-01`.
+fn is_numeric_date(text: &str) -> bool {
+    let day = text.split(|c: char| c == 't' || c.is_whitespace()).next().unwrap_or_default();
+    ['-', '/', '.'].into_iter().any(|mark| {
+        let parts: Vec<&str> = day.split(mark).collect();
+        let is_of = |part: &&str, most: usize| (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+        let is_year = |part: &&str| part.len() == 4 && is_of(part, 4);
+        let is_month = |part: &&str| is_of(part, 2) && part.parse().is_ok_and(|month: u8| (1..=12).contains(&month));
+        match parts.as_slice() {
+            [year, month, day] if is_year(year) => is_of(month, 2) && is_of(day, 2),
+            [first, second, year] => is_of(first, 2) && is_of(second, 2) && (is_year(year) || mark == '/' && is_of(year, 2)),
+            [first, second] if mark != '.' => is_year(first) && is_month(second) || is_month(first) && is_year(second),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(filter: &str) -> Vec<String> {
+        let shown = |SuspectValue { path, value, meant }| match meant {
+            Meant::Number(number) => format!("{path} {value}: {number}"),
+            Meant::Date => format!("{path} {value}: date"),
+            Meant::OtherEnd => format!("{path} {value}: other end"),
+        };
+        Filter::parse(filter).unwrap().suspect_values().into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn what_looks_like_a_number_and_is_written_as_none_is_suspect() {
+        for (value, number) in [
+            ("1,000", "1000"),
+            ("1,234,567.50", "1234567.5"),
+            ("1.000,50", "1000.5"),
+            ("1,5", "1.5"),
+            ("1 000", "1000"),
+            ("1_000", "1000"),
+            ("+1000", "1000"),
+            ("01000", "1000"),
+            ("$1000", "1000"),
+            ("-$1,000", "-1000"),
+            ("1000 €", "1000"),
+            ("50%", "50"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            ("00", "0"),
+            (" 7 ", "7"),
+        ] {
+            assert_eq!(told(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: {number}")], "{value}");
+        }
+        assert_eq!(told(r#"gt(attributes.A, "1'000")"#), ["attributes.A 1'000: 1000"]);
+    }
+
+    #[test]
+    fn what_looks_like_a_date_and_is_written_as_none_is_suspect() {
+        for value in [
+            "2015/01/01",
+            "2015-1-1",
+            "2015-02-30",
+            "2015-01-01T10:00",
+            "2015.01.01",
+            "1.2.2015",
+            "1/1/2015",
+            "1/1/15",
+            "2015-01",
+            "01/2015",
+            "Jan 1 2015",
+            "1 January, 2015",
+            "Thu, 1st Jan 2015 10:00 UTC",
+            "today",
+            "NOW",
+            "now-1y",
+            "now()",
+        ] {
+            assert_eq!(told(&format!("lt(attributes.A, '{value}')")), [format!("attributes.A {value}: date")], "{value}");
+        }
+    }
+
+    #[test]
+    fn other_texts_and_what_is_compared_as_it_is_written_are_not() {
+        for value in [
+            "1000",
+            "1e3",
+            "-0.5",
+            "2015-01-01",
+            "2015-01-01T10:00:00Z",
+            "a",
+            "Bonn",
+            "nowhere",
+            "May",
+            "Mayer 5",
+            "1.2.3",
+            "10.0.0.1",
+            "A-12",
+            "12-34",
+            "v2",
+            "-",
+            "$",
+            ".",
+            "today Inc",
+            "3rd",
+            "2015-13",
+        ] {
+            assert!(told(&format!("gte(attributes.A, '{value}')")).is_empty(), "{value}");
+        }
+        assert!(told("equals(attributes.A, '1,000') and startsWith(attributes.A, '01000') and gt(type, '1,000')").is_empty());
+    }
+
+    #[test]
+    fn it_is_told_once_wherever_it_stands() {
+        let filter = "not gt(attributes.A, '1,000') or inSameAttributeValue(lt(attributes.B.C, today)) or lte(attributes.A, '1,000')";
+        assert_eq!(told(filter), ["attributes.A 1,000: 1000", "attributes.B.C today: date"]);
+        assert_eq!(told("range(attributes.A, '1,000', 2000)"), ["attributes.A 1,000: 1000"]);
+        let mixed = ["attributes.A 1000: other end", "attributes.A 2015-01-01: other end"];
+        assert_eq!(told("range(attributes.A, 1000, '2015-01-01')"), mixed);
+        assert!(told("range(attributes.A, 1, b)").is_empty() && told("range(attributes.A, 1, 2)").is_empty());
+    }
+}
