@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -46,10 +47,11 @@ pub async fn connection(mut stream: TcpStream, closing: &CancellationToken) {
     in_time(read, closing).await;
 }
 
-/// What is left of the body of a request of HTTP/2.
-pub async fn body(mut body: Incoming, closing: CancellationToken) {
+/// What is left of the body of a request of HTTP/2, once nobody reads it any more: that may be a moment after its answer was given.
+pub async fn body(rest: oneshot::Receiver<Incoming>, closing: CancellationToken) {
     let mut left = DISCARDED_BYTES_AT_MOST;
     let read = async {
+        let Ok(Ok(mut body)) = timeout(SILENCE, rest).await else { return };
         while let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await {
             let read = frame.data_ref().map_or(0, Bytes::len);
             if read >= left {

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
@@ -50,16 +51,14 @@ pub struct Arriving {
     inner: Option<Incoming>,
     is_whole: Arc<AtomicBool>,
     /// Where what is left of it goes that nobody reads, if it is not to be lost.
-    rest: Option<Rest>,
+    rest: Option<oneshot::Sender<Incoming>>,
 }
-
-/// What is left of the body of a request.
-type Rest = Arc<Mutex<Option<Incoming>>>;
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        if let Some(rest) = self.rest.as_ref().filter(|_| !self.is_whole.load(Ordering::Relaxed)) {
-            *rest.lock().unwrap_or_else(PoisonError::into_inner) = self.inner.take();
+        if let Some((rest, inner)) = self.rest.take().zip(self.inner.take()).filter(|_| !self.is_whole.load(Ordering::Relaxed)) {
+            // Where there is no answer any more, nothing is to be kept from being lost.
+            let _ = rest.send(inner);
         }
     }
 }
@@ -110,10 +109,11 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
         let is_http2 = request.version() == Version::HTTP_2;
         let running = Running::begin(&self.activity, is_http2);
         let is_whole = Arc::new(AtomicBool::new(request.body().is_end_stream()));
-        let rest = (is_http2 && A::WAITS_FOR_REST && !request.body().is_end_stream()).then(Rest::default);
-        let mut request = request.map(|inner| Arriving { inner: Some(inner), is_whole: is_whole.clone(), rest: rest.clone() });
+        let may_be_left = is_http2 && A::WAITS_FOR_REST && !request.body().is_end_stream();
+        let (rest, left) = may_be_left.then(oneshot::channel).unzip();
+        let mut request = request.map(|inner| Arriving { inner: Some(inner), is_whole: is_whole.clone(), rest });
         request.extensions_mut().insert(Arrival { connection: self.activity.clone(), is_whole: is_whole.clone() });
-        let left = rest.map(|rest| Left { is_whole, rest, closing: self.closing.clone(), discarded: None });
+        let left = left.map(|rest| Left { is_whole, discarded: discard::body(rest, self.closing.clone()).boxed() });
         let answer = self.answer.answer(request, self.peer);
         answer.map(|answer| Ok(answer.map(|inner| Answering { inner: Some(inner), left, _running: running }))).boxed()
     }
@@ -138,22 +138,7 @@ impl Drop for Running {
 /// What an answer may have left of its request.
 struct Left {
     is_whole: Arc<AtomicBool>,
-    rest: Rest,
-    closing: CancellationToken,
-    discarded: Option<BoxFuture<'static, ()>>,
-}
-
-impl Left {
-    /// Waits until nothing is left. By now nobody reads the request any more.
-    fn poll_discarded(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if let Some(body) = self.rest.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            self.discarded = Some(discard::body(body, self.closing.clone()).boxed());
-        }
-        let Some(discarded) = &mut self.discarded else { return Poll::Ready(()) };
-        ready!(discarded.as_mut().poll(context));
-        self.discarded = None;
-        Poll::Ready(())
-    }
+    discarded: BoxFuture<'static, ()>,
 }
 
 /// The body of an answer: while it is there, its request is not over.
@@ -176,7 +161,11 @@ impl<B: Body + Unpin> Body for Answering<B> {
             // An answer that reads its request while it is given leaves what it has not read.
             self.inner = None;
         }
-        self.left.as_mut().map_or(Poll::Ready(()), |left| left.poll_discarded(context)).map(|()| None)
+        if let Some(left) = &mut self.left {
+            ready!(left.discarded.as_mut().poll(context));
+            self.left = None;
+        }
+        Poll::Ready(None)
     }
 
     fn is_end_stream(&self) -> bool {
