@@ -14,7 +14,7 @@ use crate::db::{Db, Work};
 use crate::error::Result;
 use crate::events::model::Row;
 use crate::events::queries as reading;
-use crate::events::sequencer_queries::{self as queries, Marks, Reason, Rights, Seen as Line, Told};
+use crate::events::sequencer_queries::{self as queries, Marks, Rights, Seen as Line, Told};
 
 /// How many rows get their positions in one transaction.
 const AT_ONCE: i64 = 2_000;
@@ -116,15 +116,20 @@ impl Sequencer {
         let done = self.0.db.run(move |connection| pass(connection, rights, told, look)).await;
         let mut seen = self.seen();
         match done {
-            Ok((pass, rights, begun)) => {
+            Ok((pass, rights, line)) => {
                 if pass != Pass::Busy && (look || pass == Pass::More) {
                     seen.looked = Some(Instant::now());
                 }
                 seen.rights = Some(rights);
-                if let Some(reason) = begun {
-                    // What was told is of the line before.
-                    seen.told = None;
-                    tracing::info!(reason = reason.as_str(), "a history of events begins");
+                match line {
+                    Some(Line::Begun(reason)) => {
+                        // What was told is of the line before.
+                        seen.told = None;
+                        tracing::info!(reason = reason.as_str(), "a history of events begins");
+                    }
+                    // Another replica may have begun it.
+                    Some(Line::Same(present)) => seen.told = seen.told.filter(|told| present == Some(told.history)),
+                    Some(Line::Noted) | None => {}
                 }
                 Ok(pass)
             }
@@ -141,7 +146,7 @@ impl Sequencer {
     }
 }
 
-type Passed = (Pass, Rights, Option<Reason>);
+type Passed = (Pass, Rights, Option<Line>);
 
 fn pass(connection: &mut diesel::PgConnection, rights: Option<Rights>, told: Option<Told>, look: bool) -> Work<Passed> {
     let rights = match rights {
@@ -152,21 +157,17 @@ fn pass(connection: &mut diesel::PgConnection, rights: Option<Rights>, told: Opt
         return Ok((Pass::Done, rights, None));
     }
     let marks = queries::marks(connection, rights)?;
-    connection.transaction(|connection| give(connection, &marks, told).map(|(pass, begun)| (pass, rights, begun)))
+    connection.transaction(|connection| give(connection, &marks, told).map(|(pass, line)| (pass, rights, line)))
 }
 
-fn give(connection: &mut diesel::PgConnection, marks: &Marks, told: Option<Told>) -> Work<(Pass, Option<Reason>)> {
+fn give(connection: &mut diesel::PgConnection, marks: &Marks, told: Option<Told>) -> Work<(Pass, Option<Line>)> {
     if !queries::try_lock(connection)? {
         return Ok((Pass::Busy, None));
     }
     // Positions are given by a transaction that has written nothing before.
-    match queries::see_to_history(connection, marks, told)? {
-        Line::Same => {}
-        Line::Noted => return Ok((Pass::More, None)),
-        Line::Begun(reason) => return Ok((Pass::More, Some(reason))),
-    }
-    let given = queries::give_positions(connection, AT_ONCE)?;
-    Ok((if given < AT_ONCE { Pass::Done } else { Pass::More }, None))
+    let line = queries::see_to_history(connection, marks, told)?;
+    let is_done = matches!(line, Line::Same(_)) && queries::give_positions(connection, AT_ONCE)? < AT_ONCE;
+    Ok((if is_done { Pass::Done } else { Pass::More }, Some(line)))
 }
 
 /// Gives every committed row its position, on a connection of one's own.
@@ -181,7 +182,7 @@ pub fn begin_history(connection: &mut diesel::PgConnection) -> Work<i64> {
     let marks = queries::marks(connection, rights)?;
     connection.transaction(|connection| {
         queries::lock(connection)?;
-        queries::begin_history(connection, &marks, Reason::Forced)?;
+        queries::begin_history(connection, &marks, queries::Reason::Forced)?;
         Ok(reading::line(connection)?.last + 1)
     })
 }

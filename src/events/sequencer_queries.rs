@@ -209,7 +209,7 @@ pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, told: Option
             Learn { number, system: system_identifier.as_deref(), timeline: timeline.as_deref() }.execute(connection)?;
             return Ok(Seen::Noted);
         }
-        Some(_) => return Ok(Seen::Same),
+        Some(_) => return Ok(Seen::Same(present)),
     };
     begin_history(connection, marks, reason)?;
     if known.is_some_and(|known| known.is_copied_to(marks)) {
@@ -222,8 +222,8 @@ pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, told: Option
 /// What was found out about the line that the database is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// It is that of the present history.
-    Same,
+    /// It is that of the present history, which is this one.
+    Same(Option<Uuid>),
     /// It is that of the present history, of which more is known now.
     Noted,
     /// It is another one: a history has begun.

@@ -360,6 +360,31 @@ async fn a_database_that_went_back_is_found_out_by_what_lists_have_sent() {
     assert_eq!(world.database.count("SELECT count(*) FROM event_history"), 2);
 }
 
+/// What was sent before a history that another process began says nothing of that history, and hides no later loss.
+#[tokio::test]
+async fn what_was_sent_of_an_earlier_history_hides_no_later_loss() {
+    let world = World::start(Door::Rest).await;
+    world.entities(&["a"]).await;
+    world.entities(&["b"]).await;
+    let back = |name: &str| {
+        world.database.sql(&format!(
+            "DELETE FROM event WHERE '{name}' = ANY (subjects); DELETE FROM event_position WHERE position = 2;
+             UPDATE event_sequencer SET position = 1"
+        ));
+    };
+    world.call("EventService/ListEvents", json!({})).await.unwrap();
+    back("b");
+    offboard(&["events", "--database-url", &world.database.url, "new-history", "--yes"]);
+    world.entities(&["c"]).await;
+    let behind = world.call("EventService/ListEvents", json!({})).await.unwrap().get("next_page_token").clone();
+    back("c");
+    world.entities(&["d"]).await;
+    let refused = world.call("EventService/ListEvents", json!({"page_token": behind})).await.unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.members["parted_at"].as_i64()), ("out_of_range", Some(1)), "{refused:#?}");
+    let reasons = world.database.text("SELECT string_agg(reason, ',' ORDER BY number) FROM event_history");
+    assert_eq!(reasons.as_deref(), Some("first,forced,lost"));
+}
+
 fn wait_for_promotion(home: &ClusterHome) {
     home.run(
         "psql",
