@@ -14,6 +14,7 @@ mod import;
 mod key;
 mod migrate;
 mod output;
+mod refusal;
 mod removal_policy;
 mod serve;
 mod wait_for_db;
@@ -178,4 +179,9 @@ fn instance_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let id = uuid::Uuid::now_v7().simple().to_string();
     format!("{}-{}", if host.trim().is_empty() { "offboard" } else { host.trim() }, &id[20..])
+}
+
+/// Reads a value that is there: a variable of the shell that is not set leaves an empty one, which would select more, spare less or take something back.
+fn not_blank(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("must not be blank".to_owned()) } else { Ok(text.to_owned()) }
 }

@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use tonic::Request;
 use tonic::metadata::MetadataMap;
 
-use super::ask;
-use super::bulk_delete::not_blank;
 use super::client::{Server, credential, whose};
 use super::output::{note, print};
+use super::refusal::refused;
+use super::{ask, not_blank};
 use crate::error::{Error, Result};
 use crate::gateway::Bodies;
 use crate::proto::convert::duration_text;
@@ -236,10 +236,6 @@ fn request<T>(message: T, key: &str) -> Result<Request<T>> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", credential(key)?);
     Ok(request)
-}
-
-fn refused(status: tonic::Status) -> Error {
-    super::bulk_delete::refused(status)
 }
 
 fn whose_of(metadata: &MetadataMap) -> String {

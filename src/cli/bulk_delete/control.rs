@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::connect::Connection;
-use super::refusal::refused;
 use crate::cli::output::print;
+use crate::cli::refusal::refused;
 use crate::error::Result;
 use crate::proto::v1;
 

@@ -7,10 +7,10 @@ use clap::Args;
 use serde_json::Value;
 
 use super::connect::Connection;
-use super::refusal::refused;
 use super::show::{self, grouped};
 use crate::cli::client::whose;
 use crate::cli::output::{note, print};
+use crate::cli::refusal::refused;
 use crate::error::Result;
 use crate::proto::v1;
 

@@ -8,14 +8,10 @@ mod control;
 mod list;
 mod preview;
 mod progress;
-mod refusal;
 mod selection;
 mod show;
 mod start;
 mod watch;
-
-pub(super) use refusal::refused;
-pub(super) use selection::not_blank;
 
 use std::process::ExitCode;
 

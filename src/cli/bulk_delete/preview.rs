@@ -6,11 +6,11 @@ use clap::Args;
 use serde_json::Value;
 
 use super::connect::{Connection, Service};
-use super::refusal::refused;
 use super::selection::Selection;
 use super::show::{entities, grouped, mode, preview as to_json, roughly, to_std, whose};
 use super::wrong_usage;
 use crate::cli::output::print;
+use crate::cli::refusal::refused;
 use crate::error::{Error, Result};
 use crate::proto::v1;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
+use crate::cli::not_blank;
 use crate::error::{Error, Result};
 use crate::proto::v1;
 
@@ -111,11 +112,6 @@ impl Selection {
 
 fn is_standard_input(file: &Path) -> bool {
     file.as_os_str() == "-" || file == Path::new("/dev/stdin")
-}
-
-/// Reads a value that is there: a variable of the shell that is not set leaves an empty one, which would select more, or spare less.
-pub fn not_blank(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() { Err("must not be blank".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// The lines of a file that are not blank. One without any would select nothing, or spare nothing, which nobody means who names a file.

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::connect::Connection;
-use super::refusal::refused;
-use super::selection::{Selection, not_blank};
+use super::selection::Selection;
 use super::show::{entities, grouped, task as to_json, whose};
 use super::watch::{self, Answered};
 use super::{preview, wrong_usage};
-use crate::cli::ask;
 use crate::cli::output::{note, print};
+use crate::cli::refusal::refused;
+use crate::cli::{ask, not_blank};
 use crate::error::{Code, Error, Result};
 use crate::proto::v1;
 

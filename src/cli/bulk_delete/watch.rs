@@ -8,9 +8,9 @@ use tonic::Code;
 
 use super::connect::Connection;
 use super::progress::Display;
-use super::refusal::refused;
 use super::{DETACHED, outcome};
 use crate::cli::output::note;
+use crate::cli::refusal::refused;
 use crate::error::{Error, Result};
 use crate::proto::v1;
 

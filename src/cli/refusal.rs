@@ -3,7 +3,7 @@
 use tonic::Status;
 use tonic_types::{FieldViolation, StatusExt};
 
-use crate::cli::client::{told, whose};
+use super::client::{told, whose};
 use crate::error::{Code, Error, Violation};
 
 /// The fields of requests, as they are given on the command line.
