@@ -8,7 +8,7 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
-use super::json::{Cardinality, Decoder, Fault, FieldPath, Shape, from_text, with_readable_numbers};
+use super::json::{Cardinality, Decoded, Decoder, Fault, FieldPath, Shape, from_text, with_readable_numbers};
 use super::percent::{Place, decode};
 use super::{mask, plus, raw};
 use crate::error::{Error, Violation, Violations, cut, nearest};
@@ -112,7 +112,7 @@ impl Target {
             }
             BodyRule::Whole => {
                 let decoded = Decoder::new(schema, body, "").message(rpc.input, message);
-                (self.named(rpc.input, &decoded.value, body), decoded.violations)
+                (self.named(rpc.input, &decoded, body), decoded.violations)
             }
             BodyRule::Field(place) => {
                 let field = &schema.message(rpc.input).fields[place];
@@ -122,7 +122,7 @@ impl Target {
                     (Cardinality::Single { .. }, Shape::Message(inner)) => {
                         let holder = message.get_field_mut(&field.descriptor).as_message_mut().expect("the field is a message");
                         let decoded = decoder.message(*inner, holder);
-                        (self.named(*inner, &decoded.value, body), decoded.violations)
+                        (self.named(*inner, &decoded, body), decoded.violations)
                     }
                     _ => (Vec::new(), decoder.field(field, message).violations),
                 }
@@ -240,10 +240,12 @@ impl Target {
     }
 
     /// What a body names of its message: these members, and for a mask also what it names of messages within them.
-    fn named(&self, message: usize, members: &[usize], body: &[u8]) -> Vec<String> {
+    /// A body with faults is of no effect, and is not read again.
+    fn named(&self, message: usize, decoded: &Decoded<Vec<usize>>, body: &[u8]) -> Vec<String> {
         let schema = &*self.binding.rpc.schema;
-        let named = members.iter().map(|place| schema.message(message).fields[*place].descriptor.name().to_owned()).collect();
-        if self.binding.update_mask.is_some() { mask::inner(schema, message, named, body) } else { named }
+        let named = decoded.value.iter().map(|place| schema.message(message).fields[*place].descriptor.name().to_owned()).collect();
+        let is_sound = decoded.violations.is_empty();
+        if is_sound && self.binding.update_mask.is_some() { mask::inner(schema, message, named, body) } else { named }
     }
 
     fn fill_mask(&self, members: &[String], message: &mut DynamicMessage) {

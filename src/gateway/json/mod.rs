@@ -13,7 +13,7 @@ mod path;
 mod scalar;
 mod schema;
 
-pub use decode::Decoder;
+pub use decode::{Decoded, Decoder};
 pub use encode::{encode_field, encode_some, encode_value};
 pub use enumeration::Enum;
 pub use number::with_readable_numbers;
