@@ -165,7 +165,7 @@ pub const DISCARDED_SECONDS: u64 = 30;
 /// What is thrown away of the body of a refused request.
 pub static DISCARDED_BYTES: Limit = Limit {
     name: "discarded_bytes",
-    bounds: "Bytes of a request of HTTP/1.1, or of REST over HTTP/2, that are read and thrown away after it was answered, for at most 30 seconds, so that a client \
+    bounds: "Bytes of a request of HTTP/1.1, or of REST over HTTP/2, that are read and thrown away once it has its answer, for at most 30 seconds (over HTTP/2 the answer of a refusal is held back for 2 of them at most), so that a client \
              that is still sending finds the answer",
     value: Value::Fixed(DISCARDED_BYTES_AT_MOST as u64, "bytes"),
     past: "the connection, or the stream, is closed, and the answer may be lost",

@@ -337,6 +337,7 @@ async fn an_early_refusal_reaches_a_client_of_http2_that_is_still_sending() {
         (world.server.addresses.http, "PUT", "/v1/entities", [&key, json], 405),
         (world.server.addresses.http, "POST", "/v1/entities", [&key, "content-type: text/plain"], 415),
         (world.server.addresses.http, "POST", "/v1/entities", ["x: y", json], 401),
+        (world.server.addresses.http, "POST", "/v1/entities:import", [&key, "content-type: application/x-ndjson"], 413),
         (world.server.addresses.admin, "POST", "/livez", ["x: y", json], 405),
     ] {
         let url = format!("http://{address}{path}");

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -14,11 +15,16 @@ use http::{Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
 use super::activity::Activity;
 use super::discard;
+
+/// How long a refusal waits for the rest of its request. A client that reads it earlier may end its request short of the length that it has given,
+/// and the HTTP library resets the stream for that, with what has not been sent of the refusal.
+const BEFORE_REFUSAL: Duration = Duration::from_secs(2);
 
 /// How a request is arriving: among the extensions of every request of a listener.
 #[derive(Clone, Debug)]
@@ -113,9 +119,20 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
         let (rest, left) = may_be_left.then(oneshot::channel).unzip();
         let mut request = request.map(|inner| Arriving { inner: Some(inner), is_whole: is_whole.clone(), rest });
         request.extensions_mut().insert(Arrival { connection: self.activity.clone(), is_whole: is_whole.clone() });
-        let left = left.map(|rest| Left { is_whole, discarded: discard::body(rest, self.closing.clone()).boxed() });
+        let mut left = left.map(|rest| Left { is_whole, discarded: discard::body(rest, self.closing.clone()).boxed() });
         let answer = self.answer.answer(request, self.peer);
-        answer.map(|answer| Ok(answer.map(|inner| Answering { inner: Some(inner), left, _running: running }))).boxed()
+        let answered = async move {
+            let answer = answer.await;
+            let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
+            if is_refusal
+                && let Some(rest) = &mut left
+                && timeout(BEFORE_REFUSAL, &mut rest.discarded).await.is_ok()
+            {
+                left = None;
+            }
+            Ok(answer.map(|inner| Answering { inner: Some(inner), left, _running: running }))
+        };
+        answered.boxed()
     }
 }
 
