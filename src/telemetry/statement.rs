@@ -93,9 +93,8 @@ fn head(query: &dyn DebugQuery) -> String {
                 None => (text, true),
             };
             let room = HEAD_BYTES.saturating_sub(self.0.len());
-            self.0.extend(
-                text.char_indices().take_while(|(at, character)| at + character.len_utf8() <= room).map(|(_, character)| character),
-            );
+            let end = (0..=room.min(text.len())).rfind(|end| text.is_char_boundary(*end)).unwrap_or_default();
+            self.0.push_str(&text[..end]);
             // An error ends the formatting, before it comes to the values.
             if more && self.0.len() < HEAD_BYTES { Ok(()) } else { Err(fmt::Error) }
         }

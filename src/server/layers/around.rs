@@ -1,6 +1,7 @@
 //! The frame of layers that do something before a call, after it, or in its place.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
@@ -17,7 +18,7 @@ pub trait Around: Clone + Send + Sync + 'static {
         S: Inner;
 }
 
-/// The service within, ready to be called once.
+/// The service within, to be called once.
 pub trait Inner: Service<Request<Body>, Response = Response<Body>, Future: Send, Error: Send> + Send + 'static {}
 impl<S: Service<Request<Body>, Response = Response<Body>, Future: Send, Error: Send> + Send + 'static> Inner for S {}
 
@@ -29,30 +30,31 @@ impl<A: Clone, S> Layer<S> for AroundLayer<A> {
     type Service = AroundService<A, S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AroundService { around: self.0.clone(), inner }
+        AroundService(Arc::new((self.0.clone(), inner)))
     }
 }
 
-/// See [`AroundLayer`].
-#[derive(Clone)]
-pub struct AroundService<A, S> {
-    around: A,
-    inner: S,
+/// See [`AroundLayer`]. Clones share what is within, so that a call costs one more reference for each layer and not a copy of all layers.
+pub struct AroundService<A, S>(Arc<(A, S)>);
+
+impl<A, S> Clone for AroundService<A, S> {
+    fn clone(&self) -> Self {
+        AroundService(self.0.clone())
+    }
 }
 
-impl<A: Around, S: Inner + Clone> Service<Request<Body>> for AroundService<A, S> {
+impl<A: Around, S: Inner + Clone + Sync> Service<Request<Body>> for AroundService<A, S> {
     type Response = Response<Body>;
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
+    /// Always ready, as the services and all layers are: who has to wait does so within its call.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The instance that was asked for its readiness is the one to call.
-        let ready = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, ready);
-        self.around.clone().around(request, inner).boxed()
+        let (around, inner) = &*self.0;
+        around.clone().around(request, inner.clone()).boxed()
     }
 }

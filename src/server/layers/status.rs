@@ -189,7 +189,7 @@ mod tests {
 
     async fn call<S>(service: S, mut request: Request<Body>) -> Response<Body>
     where
-        S: Inner<Error = std::convert::Infallible> + Clone,
+        S: Inner<Error = std::convert::Infallible> + Clone + Sync,
     {
         request.headers_mut().insert("x-request-id", HeaderValue::from_static("req-1"));
         AroundLayer(RequestIds)

@@ -17,8 +17,8 @@ pub(crate) fn request(path: &str) -> Request<Body> {
 
 /// A service that answers every call so.
 pub(crate) fn answering(
-    answer: impl Fn() -> Response<Body> + Clone + Send + 'static,
-) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static {
+    answer: impl Fn() -> Response<Body> + Clone + Send + Sync + 'static,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static {
     tower::service_fn(move |_: Request<Body>| std::future::ready(Ok(answer())))
 }
 

@@ -224,7 +224,7 @@ mod tests {
         span.attributes.iter().find(|pair| pair.key.as_str() == name).map(|pair| pair.value.to_string())
     }
 
-    async fn trace(request: Request<Body>, answer: impl Fn() -> Response<Body> + Clone + Send + 'static) -> Response<Body> {
+    async fn trace(request: Request<Body>, answer: impl Fn() -> Response<Body> + Clone + Send + Sync + 'static) -> Response<Body> {
         let service = AroundLayer(RequestIds).layer(AroundLayer(Trace::new(Methods::served())).layer(answering(answer)));
         service.oneshot(request).await.expect("infallible")
     }
