@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::db::Options;
 use crate::error::{Error, Result};
 use crate::limits::database::{QUEUE, QUEUE_TIME};
-use crate::limits::shares::{REALM_CONNECTIONS, SLOW_CONNECTIONS};
+use crate::limits::shares::{HEAVY_CONNECTIONS, REALM_CONNECTIONS, SLOW_CONNECTIONS};
 use crate::shares::{self, Hindrance, Refused, Rules, Turn, Turns};
 
 /// How many times longer than a call a stream waits for a connection: its caller waits for what comes next, not for its end.
@@ -47,6 +47,7 @@ impl Permits {
         let waits = |hindrance| match hindrance {
             Hindrance::Busy => {}
             Hindrance::Realm => REALM_CONNECTIONS.reached(),
+            Hindrance::Heavy => HEAVY_CONNECTIONS.reached(),
             Hindrance::Slow => SLOW_CONNECTIONS.reached(),
         };
         self.turns.acquire(party, patience, waits).await.map_err(|refused| {

@@ -58,6 +58,15 @@ pub static REALM_CONNECTIONS: Limit = Limit {
     past: "The call waits, and is answered `unavailable` (503) when it has waited for `--db-acquire-timeout`",
 };
 
+/// Connections of work that computes for long.
+pub static HEAVY_CONNECTIONS: Limit = Limit {
+    name: "heavy_connections",
+    bounds: "Connections that calls of one realm have at once while calls of others come too, for those calls whose steps take the processor long: \
+             large requests, large answers, filters of many conditions",
+    value: Value::Fixed(1, "connection for every two processors"),
+    past: "The call waits, and is answered `unavailable` (503) when it has waited for `--db-acquire-timeout`",
+};
+
 /// Connections of slow work.
 pub static SLOW_CONNECTIONS: Limit = Limit {
     name: "slow_connections",
@@ -108,6 +117,7 @@ pub const ALL: &[&Limit] = &[
     &KEY_STREAMS,
     &STREAM_SILENCE,
     &REALM_CONNECTIONS,
+    &HEAVY_CONNECTIONS,
     &SLOW_CONNECTIONS,
     &EXPORTS,
     &STEP,

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::stack::Stack;
 use crate::limits::shares::{ASIDE, ASIDE_BYTES, STEP, STEP_MICROSECONDS};
-use crate::shares::{Party, Rules, Turn, Turns};
+use crate::shares::{self, Party, Rules, Turn, Turns};
 
 /// A step that takes the processor longer is to be done aside.
 const LONG: Duration = Duration::from_micros(STEP_MICROSECONDS);
@@ -220,7 +220,7 @@ impl Drop for Guard {
 
 fn turn(aside: Aside, work: Work) -> BoxFuture<'static, Option<Turn>> {
     let key = Uuid::from_u64_pair(work.caller, 0);
-    let party = Party { realm: work.caller as i32, key, kind: Arc::default(), streams: false };
+    let party = Party { realm: work.caller as i32, key, kind: Arc::default(), streams: false, heavy: false };
     async move { aside.0.turns.acquire(Some(party), PATIENCE, |_| {}).await.ok() }.boxed()
 }
 
@@ -249,7 +249,11 @@ impl<F: Future> Future for Steps<F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let guard = this.guard.as_mut().expect("a future is not polled when it has ended");
-        let output = ready!(guard.step(context, |context| this.inner.as_mut().poll(context)));
+        let heavy = guard.takes_long;
+        let output = ready!(guard.step(context, |context| {
+            let mut poll = || this.inner.as_mut().poll(context);
+            if heavy { shares::heavily(poll) } else { poll() }
+        }));
         let guard = this.guard.take().expect("it was there above");
         Poll::Ready((output, guard))
     }

@@ -13,7 +13,7 @@ mod rules;
 mod turns;
 
 pub use budget::{Budget, Full, Place};
-pub use party::{Party, current, inherit, of, of_sync};
+pub use party::{Party, computes_long, current, heavily, inherit, of, of_sync};
 pub use rules::Rules;
 pub use turns::{Hindrance, Refused, Turn, Turns};
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 tokio::task_local! {
     static PARTY: Party;
+    static HEAVY: ();
 }
 
 /// Whose work it is, and of what kind.
@@ -20,6 +21,8 @@ pub struct Party {
     pub kind: Arc<str>,
     /// Whether it is part of a stream, which may wait longer: nobody waits for its end.
     pub streams: bool,
+    /// Whether it computes for long, so that little of it at once keeps processors busy.
+    pub heavy: bool,
 }
 
 /// Does work for this party.
@@ -35,6 +38,16 @@ pub fn of_sync<T>(party: &Party, work: impl FnOnce() -> T) -> T {
 /// Whose work is at hand; none if it is the service's own.
 pub fn current() -> Option<Party> {
     PARTY.try_with(Party::clone).ok()
+}
+
+/// Does a step of work that computes for long.
+pub fn heavily<T>(work: impl FnOnce() -> T) -> T {
+    HEAVY.sync_scope((), work)
+}
+
+/// Whether the work at hand computes for long.
+pub fn computes_long() -> bool {
+    HEAVY.try_with(|()| ()).is_ok()
 }
 
 /// Work that goes on in a task of its own for whom it was begun.
@@ -54,7 +67,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_of_its_own_keeps_the_party_only_if_it_inherits_it() {
-        let party = Party { realm: 1, key: Uuid::nil(), kind: "/a.B/C".into(), streams: false };
+        let party = Party { realm: 1, key: Uuid::nil(), kind: "/a.B/C".into(), streams: false, heavy: false };
         let (kept, lost) = of(party.clone(), async {
             let kept = tokio::spawn(inherit(async { current() }));
             let lost = tokio::spawn(async { current() });

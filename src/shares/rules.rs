@@ -9,6 +9,8 @@ pub struct Rules {
     pub realm: usize,
     /// The most that one realm has while others call too and processors do not keep up.
     pub crowded: usize,
+    /// The most that one realm has while others call too for work that computes for long.
+    pub heavy: usize,
     /// The most that one kind of work of a realm has before it has shown that it is quick, and once it takes long.
     pub slow: usize,
     /// The most that work known to take long has, of all realms together.
@@ -30,14 +32,38 @@ impl Rules {
         let slow = at_most_all(slow.unwrap_or(total * 3 / 10)).min(realm);
         let slow_total = at_most_all(total / 2).max(slow);
         let realm_waiting = waiting.div_ceil(2);
-        Rules { total, realm, crowded: realm.min(2), slow, slow_total, kept: total / 10, waiting, realm_waiting }
+        Rules {
+            total,
+            realm,
+            crowded: realm.min(2),
+            heavy: (processors() / 2).max(1),
+            slow,
+            slow_total,
+            kept: total / 10,
+            waiting,
+            realm_waiting,
+        }
     }
 
     /// Those of work that always takes long: a realm has at most half of the turns.
     pub fn of_long_work(total: usize, waiting: usize) -> Self {
         let realm = total.div_ceil(2).max(1);
-        Rules { total, realm, crowded: realm, slow: realm, slow_total: total, kept: 0, waiting, realm_waiting: waiting.div_ceil(2) }
+        Rules {
+            total,
+            realm,
+            crowded: realm,
+            heavy: realm,
+            slow: realm,
+            slow_total: total,
+            kept: 0,
+            waiting,
+            realm_waiting: waiting.div_ceil(2),
+        }
     }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 #[cfg(test)]

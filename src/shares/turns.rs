@@ -17,6 +17,7 @@ use queue::{Entry, Grant, State};
 /// - The realm that has the fewest goes first; of two with the same number, the one that had less of late.
 /// - Within a realm, so does the key that has the fewest.
 /// - While processors do not keep up and others call too, a realm has no more at once than they would keep up with.
+/// - While others call too, a realm has hardly more than one at once for work that computes for long.
 /// - A kind of work begins with a few turns, gets more as it shows that it is quick, and falls back when one takes long. So a realm that asks for
 ///   much that is quick uses most of what lies idle, and one that asks for much that is slow does not stand in the way of others.
 #[derive(Clone, Debug)]
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     fn party(realm: i32) -> Option<Party> {
-        Some(Party { realm, key: Uuid::from_u128(realm as u128), kind: "/a.B/C".into(), streams: false })
+        Some(Party { realm, key: Uuid::from_u128(realm as u128), kind: "/a.B/C".into(), streams: false, heavy: false })
     }
 
     const LONG: Duration = Duration::from_secs(60);

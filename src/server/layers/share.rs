@@ -83,7 +83,7 @@ impl Around for Share {
             Ok(place) => place,
             Err(error) => return Ok(refuse(error)),
         };
-        let party = Party { realm: caller.realm.id(), key: caller.key_id, kind: Arc::from(path), streams };
+        let party = Party { realm: caller.realm.id(), key: caller.key_id, kind: Arc::from(path), streams, heavy: shares::computes_long() };
         let silence = self.silence;
         let request = if sends_many { request.map(|body| Body::new(Awaited { inner: body, silence, waits: None })) } else { request };
         let answer = shares::of(party.clone(), async move { inner.call(request).await }).await?;

@@ -55,18 +55,19 @@ impl Grant {
 }
 
 /// Who wants a turn: a realm, key and kind, or the service itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Who {
     realm: Option<i32>,
     key: Uuid,
     kind: Arc<str>,
+    heavy: bool,
 }
 
 impl From<Option<Party>> for Who {
     fn from(party: Option<Party>) -> Self {
         match party {
-            Some(party) => Who { realm: Some(party.realm), key: party.key, kind: party.kind },
-            None => Who { realm: None, key: Uuid::nil(), kind: Arc::default() },
+            Some(party) => Who { realm: Some(party.realm), key: party.key, kind: party.kind, heavy: party.heavy },
+            None => Who { realm: None, key: Uuid::nil(), kind: Arc::default(), heavy: false },
         }
     }
 }
@@ -87,6 +88,8 @@ pub enum Hindrance {
     Busy,
     /// The realm has its share.
     Realm,
+    /// The realm has its share of turns for work that computes for long.
+    Heavy,
     /// The realm has its share of turns for work of this kind, which is not known to be quick.
     Slow,
 }
@@ -118,6 +121,8 @@ pub struct State<W> {
 #[derive(Debug)]
 struct Realm<W> {
     held: usize,
+    /// How many of them are for work that computes for long.
+    heavy: usize,
     waiting: usize,
     /// Seconds of turns that it had of late.
     used: f64,
@@ -208,7 +213,7 @@ impl<W> State<W> {
         }
         realm.waiting += 1;
         self.waiting += 1;
-        match realm.queues.iter_mut().find(|queue| queue.who.key == who.key && queue.who.kind == who.kind) {
+        match realm.queues.iter_mut().find(|queue| queue.who == who) {
             Some(queue) => queue.waiters.push_back((ticket, waiter)),
             None => realm.queues.push(Queue { who, waiters: VecDeque::from([(ticket, waiter)]), served: 0 }),
         }
@@ -313,6 +318,7 @@ impl<W> State<W> {
         self.slow_held -= usize::from(grant.slow);
         let Some(realm) = self.realms.get_mut(&grant.who.realm) else { return };
         realm.held -= 1;
+        realm.heavy -= usize::from(grant.who.heavy);
         if let Some(held) = realm.keys.get_mut(&grant.who.key) {
             *held -= 1;
             if *held == 0 {
@@ -335,6 +341,9 @@ impl<W> State<W> {
         let is_slow = kind.is_slow(now, self.long());
         let width = if is_slow { self.rules.slow } else { kind.width as usize };
         let others_call = self.changed.is_some_and(|changed| now.saturating_duration_since(changed) < OTHERS);
+        if others_call && who.heavy && realm.heavy >= self.rules.heavy {
+            return Some(Hindrance::Heavy);
+        }
         let crowded = others_call && realm.held >= self.fair as usize;
         if crowded || !leaves_enough(realm.held, self.free, self.rules.realm, self.rules.total) {
             return Some(Hindrance::Realm);
@@ -349,6 +358,7 @@ impl<W> State<W> {
         let mut slow = false;
         if let Some(realm) = self.realms.get_mut(&who.realm) {
             realm.held += 1;
+            realm.heavy += usize::from(who.heavy);
             *realm.keys.entry(who.key).or_default() += 1;
             if let Some(kind) = realm.kinds.get_mut(&who.kind) {
                 slow = who.realm.is_some() && kind.is_slow(now, long);
@@ -385,7 +395,7 @@ fn before(one: (usize, f64), other: (usize, f64)) -> bool {
 
 impl<W> Realm<W> {
     fn new(now: Instant) -> Self {
-        Realm { held: 0, waiting: 0, used: 0.0, used_at: now, keys: HashMap::new(), kinds: HashMap::new(), queues: Vec::new() }
+        Realm { held: 0, heavy: 0, waiting: 0, used: 0.0, used_at: now, keys: HashMap::new(), kinds: HashMap::new(), queues: Vec::new() }
     }
 
     fn used(&self, now: Instant) -> f64 {

@@ -5,7 +5,7 @@ use super::*;
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 fn party(realm: i32, key: u128, kind: &str) -> Option<Party> {
-    Some(Party { realm, key: Uuid::from_u128(key), kind: kind.into(), streams: false })
+    Some(Party { realm, key: Uuid::from_u128(key), kind: kind.into(), streams: false, heavy: false })
 }
 
 fn pool(total: usize) -> State<u32> {
@@ -41,6 +41,25 @@ fn a_kind_begins_with_few_turns_and_gets_more_as_it_is_quick() {
     warm(&mut state, &who, now);
     assert_eq!(all(&mut state, &who, now).len(), 7);
     assert_eq!(state.waiting(), 0);
+}
+
+#[test]
+fn of_what_computes_for_long_a_realm_has_little_as_long_as_others_call_too() {
+    let (mut state, now) = (State::new(Rules { heavy: 1, ..Rules::of_pool(10, None, None, 1000) }), Instant::now());
+    let (light, other) = (party(1, 1, "get"), party(2, 2, "get"));
+    let heavy = light.clone().map(|party| Party { heavy: true, ..party });
+    warm(&mut state, &light, now);
+    let alone = all(&mut state, &heavy, now);
+    assert_eq!(alone.len(), 7, "it is alone");
+    alone.into_iter().for_each(|grant| state.undo(grant));
+    warm(&mut state, &other, now);
+    let first = all(&mut state, &heavy, now);
+    assert_eq!(first.len(), 1);
+    let lights = all(&mut state, &light, now);
+    assert!(!lights.is_empty(), "its light work goes by");
+    lights.into_iter().for_each(|grant| state.undo(grant));
+    let later = now + OTHERS * 2;
+    assert!(!all(&mut state, &heavy, later).is_empty(), "others call no longer");
 }
 
 #[test]
