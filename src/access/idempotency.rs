@@ -176,10 +176,11 @@ fn answer<A: Answer>(
 
 /// Refusals that say nothing of what the call met, but of how it was said, of who said it or of the moment. They leave the key free, wherever they
 /// come to light: the caller mends the request, or the key, and sends it again.
-const NO_ANSWER: [Code; 10] = [
+const NO_ANSWER: [Code; 11] = [
     Code::ValidationFailed,
     Code::InvalidFilter,
     Code::UnknownAttribute,
+    Code::SuspectValue,
     Code::AuthenticationRequired,
     Code::InvalidCredentials,
     Code::AddressNotAllowed,

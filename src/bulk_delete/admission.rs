@@ -14,8 +14,11 @@ use crate::bulk_delete::unmet::Unmet;
 use crate::bulk_delete::{guards, missing_queries, preview_queries, requirement_queries};
 use crate::db::{Realm, Seal, Work, clock};
 use crate::entity::requirements::Requirements;
+use crate::entity::suspect_value::{self, Evidence, Suspect};
+use crate::entity::suspect_value_queries;
 use crate::entity::unknown::{self, Seen, Unknown};
-use crate::entity::unknown_value::{UnknownValue, suspect_warnings};
+use crate::entity::unknown_queries::Among;
+use crate::entity::unknown_value::UnknownValue;
 use crate::entity::unknown_value_queries;
 use crate::error::{Error, Result};
 use crate::filter::NamedValue;
@@ -55,9 +58,16 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
         }
         unchecked = open;
     }
+    let suspects = suspects(connection, realm, task)?;
+    if task.mode == Mode::Hard && !guards.allow_suspect_values {
+        let sure: Vec<&Suspect> = suspects.iter().filter(|suspect| suspect.is_sure()).collect();
+        if !sure.is_empty() {
+            return Err(suspect_value::refusal(&sure, "spec.objects.filter").into());
+        }
+    }
     let lists = lists(connection, realm, task)?;
     let mut warnings = if may_read { unknown_values(connection, realm, task, &[])? } else { Vec::new() };
-    warnings.extend(suspects(task));
+    warnings.extend(suspects.iter().filter(|suspect| may_read || suspect.evidence == Evidence::Form).map(Suspect::warning));
     warnings.extend(lists.warnings());
     lists.hold(task.mode, guards.allow_missing_excludes)?;
     let required = requirement_queries::get(connection, realm, task.mode)?;
@@ -97,7 +107,7 @@ pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ma
     let values = unknown_values(connection, realm, task, &seen.unknown)?;
     let mut warnings = unknown::warnings(seen);
     warnings.extend(values);
-    warnings.extend(suspects(task));
+    warnings.extend(suspects(connection, realm, task)?.iter().map(Suspect::warning));
     let lists = lists(connection, realm, task)?;
     warnings.extend(lists.warnings());
     let required = requirement_queries::get(connection, realm, task.mode)?;
@@ -159,9 +169,13 @@ fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, 
 }
 
 /// What the filter compares otherwise than it looks.
-fn suspects(task: &NewTask) -> Vec<v1::Warning> {
-    let Target::Matching { filter: Some((_, filter)), .. } = &task.target else { return Vec::new() };
-    suspect_warnings(filter).collect()
+fn suspects(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Vec<Suspect>> {
+    let Target::Matching { filter: Some((_, filter)), entity_type } = &task.target else { return Ok(Vec::new()) };
+    let types = entity_type.as_ref().map(|given| [given.clone(), full_type(given)]);
+    let among = Among { types: types.as_ref().map(|types| types.as_slice()), live: task.mode == Mode::Soft, ..Among::default() };
+    let mut suspects: Vec<Suspect> = Suspect::by_form(filter).collect();
+    suspects.extend(suspect_value_queries::look(connection, realm, filter, among, |_| true)?);
+    Ok(suspects)
 }
 
 fn lists(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Lists> {

@@ -19,6 +19,8 @@ pub struct Guards {
     pub clean_report_within: Option<Duration>,
     /// Whether the filter may name attributes that no entity has.
     pub allow_unknown_attributes: bool,
+    /// Whether the filter of a hard delete may compare otherwise than it looks.
+    pub allow_suspect_values: bool,
     /// Whether the exclude list of a hard delete may have ids of no entity.
     pub allow_missing_excludes: bool,
     /// The token of a dry run whose entities it must select.
@@ -46,6 +48,12 @@ impl Guards {
                 "allow_unknown_attributes",
                 request.allow_unknown_attributes,
                 spec.and_then(|spec| spec.allow_unknown_attributes),
+                faults,
+            ),
+            allow_suspect_values: one_flag(
+                "allow_suspect_values",
+                request.allow_suspect_values,
+                spec.and_then(|spec| spec.allow_suspect_values),
                 faults,
             ),
             allow_missing_excludes: one_flag(
@@ -87,13 +95,14 @@ impl Guards {
     /// The guards that were given, as the contract shows them among the parameters of a task.
     pub fn parameters(&self) -> impl Iterator<Item = (&'static str, String)> {
         let Guards { expected_count, max_objects, max_objects_per_second, clean_report_within, .. } = self;
-        let (unknown, missing) = (self.allow_unknown_attributes, self.allow_missing_excludes);
+        let (unknown, suspect, missing) = (self.allow_unknown_attributes, self.allow_suspect_values, self.allow_missing_excludes);
         let given = [
             ("expectedCount", expected_count.map(|count| count.to_string())),
             ("maxObjects", max_objects.map(|max| max.to_string())),
             ("maxObjectsPerSecond", max_objects_per_second.map(|pace| pace.to_string())),
             ("cleanReportWithin", clean_report_within.map(|age| format!("{}s", age.as_secs_f64()))),
             ("allowUnknownAttributes", unknown.then(|| "true".to_owned())),
+            ("allowSuspectValues", suspect.then(|| "true".to_owned())),
             ("allowMissingExcludes", missing.then(|| "true".to_owned())),
             ("previewed", self.preview_token.as_ref().map(|_| "true".to_owned())),
         ];

@@ -123,7 +123,8 @@ fn tell(Account { summary, failures, bad, realm }: &Account, json: bool) -> Resu
     let failed = summary.failed + bad.count;
     if json {
         let counts = serde_json::json!({
-            "received": received, "created": summary.created, "existing": summary.existing, "soft_deleted": summary.soft_deleted, "failed": failed,
+            "received": received, "created": summary.created, "existing": summary.existing, "soft_deleted": summary.soft_deleted,
+            "different": summary.different, "failed": failed,
             "org": realm.as_ref().map(|(org, _)| org), "mode": realm.as_ref().map(|(_, mode)| mode),
         });
         print(counts)?;
@@ -146,10 +147,12 @@ fn tell(Account { summary, failures, bad, realm }: &Account, json: bool) -> Resu
     Ok(())
 }
 
-/// How many were there before, for people. What was soft-deleted nobody sees, though its id is taken.
+/// How many were there before, for people. What was soft-deleted nobody sees, though its id is taken, and what is not as the file has it stays so.
 fn there_before(summary: &v1::ImportSummary) -> String {
-    let deleted = if summary.soft_deleted > 0 { format!(" ({} of them soft-deleted)", summary.soft_deleted) } else { String::new() };
-    format!("{} there before{deleted}", summary.existing)
+    let kinds = [(summary.soft_deleted, "soft-deleted"), (summary.different, "with other contents, which stay as they are")];
+    let told: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} of them {what}")).collect();
+    let told = if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) };
+    format!("{} there before{told}", summary.existing)
 }
 
 /// Imports over a service of its own, with a key that ends with it: the one way in, also without a server.

@@ -19,6 +19,8 @@ pub mod queries;
 mod reads;
 pub mod requirements;
 mod service;
+pub mod suspect_value;
+pub mod suspect_value_queries;
 pub mod tombstone_queries;
 pub mod unknown;
 pub mod unknown_queries;

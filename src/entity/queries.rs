@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::result::DatabaseErrorKind;
-use diesel::sql_types::{Array, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -36,6 +36,8 @@ pub struct Inserted {
     pub existing: HashSet<usize>,
     /// Whose id was taken by an entity that was soft-deleted; these are among the existing.
     pub soft_deleted: HashSet<usize>,
+    /// Whose id was taken by an entity that is not the same; these are among the existing.
+    pub different: HashSet<usize>,
     /// Whose portfolio is missing or invisible.
     pub no_portfolio: HashSet<usize>,
     /// What the database refuses to store, which [`insert_each`] alone can tell.
@@ -49,6 +51,7 @@ impl Inserted {
     fn extend(&mut self, at: usize, part: Inserted) {
         self.existing.extend(part.existing.into_iter().map(|place| at + place));
         self.soft_deleted.extend(part.soft_deleted.into_iter().map(|place| at + place));
+        self.different.extend(part.different.into_iter().map(|place| at + place));
         self.no_portfolio.extend(part.no_portfolio.into_iter().map(|place| at + place));
         self.refused.extend(part.refused.into_iter().map(|place| at + place));
         self.created_at = self.created_at.or(part.created_at);
@@ -124,22 +127,45 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
             outcome.existing.insert(place);
         }
     }
-    let taken: Vec<&str> = outcome.existing.iter().map(|place| batch[*place].id.as_str()).collect();
-    if !taken.is_empty() {
-        let deleted: Vec<(String,)> = SoftDeleted { realm: realm.id(), ids: taken }.load(connection)?;
-        let deleted: HashSet<String> = deleted.into_iter().map(|(id,)| id).collect();
-        outcome.soft_deleted = outcome.existing.iter().copied().filter(|place| deleted.contains(&batch[*place].id)).collect();
+    if !outcome.existing.is_empty() {
+        for (place, soft_deleted, different) in Taken::of(realm, batch, &outcome.existing).load::<(i64, bool, bool)>(connection)? {
+            let place = usize::try_from(place).unwrap_or_default();
+            outcome.soft_deleted.extend(soft_deleted.then_some(place));
+            outcome.different.extend(different.then_some(place));
+        }
     }
     Ok(outcome)
 }
 
+impl<'a> Taken<'a> {
+    fn of(realm: &Realm, batch: &'a [NewEntity], existing: &HashSet<usize>) -> Self {
+        let (mut places, mut rows) = (Vec::new(), Rows::default());
+        for (place, new) in batch.iter().enumerate().filter(|(place, _)| existing.contains(place)) {
+            places.push(place as i64);
+            rows.push(new);
+        }
+        let Rows { ids, types, attributes, crosswalks, components, .. } = rows;
+        Taken { realm: realm.id(), places, ids, types, attributes, crosswalks, components }
+    }
+}
+
 statement! {
-    /// Which of these entities were soft-deleted.
-    struct SoftDeleted<'a> {
+    /// Which of those who have these ids were soft-deleted, and which others have something else of what an update could change.
+    struct Taken<'a> {
         realm: i32 as Integer,
+        places: Vec<i64> as Array<BigInt>,
         ids: Vec<&'a str> as Array<Text>,
-    } -> (Text,),
-    "SELECT e.id FROM entity e WHERE e.realm_id = {realm} AND e.id = ANY({ids}) AND e.deleted_at IS NOT NULL"
+        types: Vec<&'a str> as Array<Text>,
+        attributes: Vec<&'a Struct> as Array<Jsonb>,
+        crosswalks: Vec<&'a Objects> as Array<Jsonb>,
+        components: Vec<Json> as Array<Jsonb>,
+    } -> (BigInt, Bool, Bool),
+    "SELECT i.place, e.deleted_at IS NOT NULL,
+            e.deleted_at IS NULL
+            AND (e.type <> i.type OR e.attributes <> i.attributes OR e.crosswalks <> i.crosswalks
+                 OR e.components <> ARRAY(SELECT c::uuid FROM jsonb_array_elements_text(i.components) c))
+     FROM unnest({places}, {ids}, {types}, {attributes}, {crosswalks}, {components}) AS i(place, id, type, attributes, crosswalks, components)
+     JOIN entity e ON e.realm_id = {realm} AND e.id = i.id"
 }
 
 /// Those of the portfolios that the batch names that are there.

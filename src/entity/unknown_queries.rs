@@ -9,8 +9,10 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text};
 
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries;
+use crate::entity::suspect_value::Suspect;
+use crate::entity::suspect_value_queries;
 use crate::entity::unknown::{self, LIST_PATIENCE, Names, Seen, Unknown};
-use crate::entity::unknown_value::{UnknownValue, suspect_warnings};
+use crate::entity::unknown_value::UnknownValue;
 use crate::entity::unknown_value_queries;
 use crate::filter::{AttributePath, Filter, Predicate};
 use crate::limits::requests::{ATTRIBUTE_LOOK, ATTRIBUTE_NAMES_ENTITIES, ATTRIBUTE_WALK, SUGGESTING_ENTITIES};
@@ -77,7 +79,8 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
     Ok(Seen { unknown: unknown.collect(), ..Seen::default() })
 }
 
-/// What a list warns of that begins with this page: names and values of its filter that no live entity has, as far as a short look tells. A page
+/// What a list warns of that begins with this page: names and values of its filter that no live entity has, and what it
+/// compares otherwise than it looks, as far as a short look tells. A page
 /// that is not empty says enough of the values that are asked for, and those that are denied are looked for alone.
 pub fn warnings(
     connection: &mut PgConnection,
@@ -93,7 +96,9 @@ pub fn warnings(
     let mut warnings = unknown::warnings(Seen { unknown, ..Seen::default() });
     let values = unknown_value_queries::look(connection, realm, named, true)?;
     warnings.extend(values.iter().map(UnknownValue::warning));
-    warnings.extend(suspect_warnings(filter));
+    warnings.extend(Suspect::by_form(filter).map(|suspect| suspect.warning()));
+    let suspects = suspect_value_queries::look(connection, realm, filter, among, |comparison| comparison.denied || is_empty)?;
+    warnings.extend(suspects.iter().map(Suspect::warning));
     Ok(warnings)
 }
 

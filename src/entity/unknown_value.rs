@@ -1,15 +1,12 @@
-//! Values that a filter names and nothing has, or that are not compared as they look: misspelt, as a rule. Pure.
+//! Values that a filter names and nothing has: misspelt, as a rule. Pure.
 
 use crate::error::nearest_of;
-use crate::filter::{Filter, Meant, SuspectValue};
 use crate::proto::v1;
 
 /// How many values are told that may have been meant.
 const TOLD: usize = 3;
 /// The code of its warning.
 const CODE: &str = "unknown_value";
-/// The code of the warning of a value that is not compared as it looks.
-const SUSPECT: &str = "suspect_value";
 
 /// A value that nothing has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,20 +73,6 @@ impl UnknownValue {
     pub fn warning(&self) -> v1::Warning {
         v1::Warning { code: CODE.to_owned(), message: self.sentence() }
     }
-}
-
-/// What a filter compares as a text though it looks like something else, as warnings.
-pub fn suspect_warnings(filter: &Filter) -> impl Iterator<Item = v1::Warning> {
-    filter.suspect_values().into_iter().map(|suspect| v1::Warning { code: SUSPECT.to_owned(), message: suspect_sentence(&suspect) })
-}
-
-fn suspect_sentence(SuspectValue { path, value, meant }: &SuspectValue) -> String {
-    let hint = match meant {
-        Meant::Number(number) => format!("a number is written as `{number}`"),
-        Meant::Date => "a date is written as `2015-01-01`".to_owned(),
-        Meant::OtherEnd => "both ends of a range must be numbers, or both dates".to_owned(),
-    };
-    format!("`{value}` is compared with `{path}` as a text; {hint}")
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const GROWTH: i64 = 8;
 /// For how long at most another stride begins.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How many types and values of attributes are looked for.
-const MOST_VALUES: usize = 64;
+pub(super) const MOST_VALUES: usize = 64;
 /// How many portfolios tell what may have been meant.
 const PORTFOLIOS: i64 = 1_000;
 
@@ -105,25 +105,56 @@ statement! {
     "SELECT e.id FROM entity e WHERE e.realm_id = {realm} AND e.id = ANY({ids})"
 }
 
+/// How far a look along the keys went.
+pub(super) struct Looked {
+    /// How many entities were looked at.
+    pub at: i64,
+    /// Whether those are all that there are.
+    pub ended: bool,
+}
+
+/// Goes along the keys in strides, as long as anything is open. `tried` are the conditions of what is open, and with what holds for one of the entities
+/// `stays` tells whether it stays open.
+pub(super) fn along_the_keys<T>(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    (among, condition): (Among<'_>, Option<&Predicate>),
+    open: &mut Vec<T>,
+    tried: impl Fn(&T) -> Vec<Predicate>,
+    stays: impl Fn(&mut T, &[bool]) -> bool,
+) -> Work<Looked> {
+    let (mut after, mut limit, since) = (String::new(), FIRST, Instant::now());
+    let mut looked = Looked { at: 0, ended: false };
+    while !open.is_empty() && !looked.ended && looked.at < VALUE_LOOK_ENTITIES as i64 && since.elapsed() < PATIENCE {
+        let each: Vec<Vec<Predicate>> = open.iter().map(&tried).collect();
+        let entities = Entities { realm, among, condition, after: &after, limit };
+        let Went { read, last, has, .. } = stride(connection, entities, &each.concat())?;
+        let (mut has, mut counts) = (has.as_slice(), each.iter().map(Vec::len));
+        open.retain_mut(|one| {
+            let (own, rest) = has.split_at(counts.next().unwrap_or_default().min(has.len()));
+            has = rest;
+            stays(one, own)
+        });
+        looked.at += read;
+        looked.ended = read < limit;
+        after = last.unwrap_or(after);
+        limit *= GROWTH;
+    }
+    if !open.is_empty() && !looked.ended {
+        VALUE_LOOK.reached();
+    }
+    Ok(looked)
+}
+
 /// Types, values of attributes and what asks for more than a value: by an index where one is in use, and else along the keys, as far as the look goes.
 fn unknown_along_the_keys(connection: &mut PgConnection, realm: &Realm, mut named: Vec<NamedValue>, live: bool) -> Work<Vec<UnknownValue>> {
     named.truncate(MOST_VALUES);
     let (indexed, mut open) = by_index(connection, realm, named)?;
     let mut unknown: Vec<UnknownValue> = indexed.into_iter().map(|value| told(value, None)).collect();
     let among = Among { live, ..Among::default() };
-    let (mut after, mut limit, mut looked_at, since) = (String::new(), FIRST, 0, Instant::now());
-    let mut ended = false;
-    while !open.is_empty() && !ended && looked_at < VALUE_LOOK_ENTITIES as i64 && since.elapsed() < PATIENCE {
-        let presences: Vec<Predicate> = open.iter().map(|value| value.holds.clone()).collect();
-        let Went { read, last, has, .. } =
-            stride(connection, Entities { realm, among, condition: None, after: &after, limit }, &presences)?;
-        let mut has = has.into_iter();
-        open.retain(|_| !has.next().unwrap_or_default());
-        looked_at += read;
-        ended = read < limit;
-        after = last.unwrap_or(after);
-        limit *= GROWTH;
-    }
+    let tried = |value: &NamedValue| vec![value.holds.clone()];
+    let Looked { at: looked_at, ended } =
+        along_the_keys(connection, realm, (among, None), &mut open, tried, |_, has| has != [true].as_slice())?;
     if open.is_empty() {
         return Ok(unknown);
     }
@@ -133,9 +164,6 @@ fn unknown_along_the_keys(connection: &mut PgConnection, realm: &Realm, mut name
     } else {
         Vec::new()
     };
-    if !ended {
-        VALUE_LOOK.reached();
-    }
     for value in open {
         let is_type = value.path == "type";
         let value = told(value, (!ended).then_some(looked_at));

@@ -27,6 +27,10 @@ impl Code {
                 "Mend the names in the filter: `nearest` lists what may have been meant. Where the filter is right as it is, start with \
                  `allow_unknown_attributes`. The idempotency key is still free."
             }
+            Code::SuspectValue => {
+                "Write the values in the filter as they are compared: `meant` says how. Where the filter is right as it is, start with \
+                 `allow_suspect_values`. The idempotency key is still free."
+            }
             Code::MissingExcludes => {
                 "Mend the exclude list: see `missing`. Where these entities are gone already, start with `allow_missing_excludes`."
             }

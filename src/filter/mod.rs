@@ -9,6 +9,7 @@ mod arguments;
 mod attributes;
 mod automaton;
 mod candidates;
+mod comparison;
 mod display;
 mod error;
 mod evaluate;
@@ -39,6 +40,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use candidates::{AttributePath, Keys, Lookup, keys, numbers_between, texts_between};
+pub use comparison::{Comparison, With};
 pub use error::ParseError;
 pub use fold::fold;
 pub use function::{FUNCTIONS, Function, Test, Values};

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+use super::misspelt;
 use crate::error::Violations;
 
 /// The metadata by which a service sets the HTTP status of a success: 200, 201, 202 or 204.
 const HTTP_CODE: &str = "x-http-code";
 
-/// The headers of a request that a service gets to see. All others stay outside, so that nobody can forge what is said between layers.
-const PASSED_ON: [&str; 15] = [
+/// The headers of a request that a service gets to see, and those that are misspelt. All others stay outside, so that nobody can forge what is said
+/// between layers.
+const PASSED_ON: [&str; 13] = [
     "accept-language",
     "api-version",
     "apikey",
@@ -18,8 +20,6 @@ const PASSED_ON: [&str; 15] = [
     "baggage",
     "forwarded",
     "idempotency-key",
-    "if-match",
-    "if-none-match",
     "last-event-id",
     "traceparent",
     "tracestate",
@@ -42,6 +42,9 @@ const KEPT_BACK: [&str; 10] = [
     HTTP_CODE,
 ];
 
+/// What `X-Request-Timeout` must be.
+pub const SECONDS: &str = "must be a number of seconds above 0, such as `2.5`";
+
 /// The metadata of a call, and what is wrong with the headers.
 pub fn to_metadata(headers: &HeaderMap) -> (HeaderMap, Violations) {
     let mut metadata = HeaderMap::with_capacity(headers.len());
@@ -49,6 +52,9 @@ pub fn to_metadata(headers: &HeaderMap) -> (HeaderMap, Violations) {
         for value in headers.get_all(name) {
             metadata.append(HeaderName::from_static(name), value.clone());
         }
+    }
+    for (name, value) in headers.iter().filter(|(name, _)| misspelt::fault_of(name.as_str()).is_some()) {
+        metadata.insert(name.clone(), value.clone());
     }
     let mut faults = Violations::new();
     if let Some(timeout) = timeout(headers, &mut faults) {
@@ -88,7 +94,7 @@ fn timeout(headers: &HeaderMap, faults: &mut Violations) -> Option<HeaderValue> 
     let in_seconds = only(headers, "x-request-timeout", "X-Request-Timeout", faults).map(|given| {
         let timeout = in_seconds(given);
         if timeout.is_none() {
-            faults.add("X-Request-Timeout", "invalid", "must be a number of seconds above 0, such as `2.5`");
+            faults.add("X-Request-Timeout", "invalid", SECONDS);
         }
         timeout
     });
@@ -113,9 +119,14 @@ fn only<'h>(headers: &'h HeaderMap, name: &str, told: &str, faults: &mut Violati
     first
 }
 
-fn in_seconds(given: &HeaderValue) -> Option<HeaderValue> {
+/// The time that `X-Request-Timeout` says.
+pub fn request_timeout(given: &HeaderValue) -> Option<Duration> {
     let seconds = given.to_str().ok()?.trim().parse().ok().filter(|seconds: &f64| *seconds > 0.0)?;
-    let timeout = Duration::try_from_secs_f64(seconds).ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+fn in_seconds(given: &HeaderValue) -> Option<HeaderValue> {
+    let timeout = request_timeout(given)?;
     // At most eight digits: milliseconds last for more than a day, seconds for three years.
     let text = match timeout.as_millis().max(1) {
         millis @ ..=99_999_999 => format!("{millis}m"),
@@ -145,8 +156,11 @@ mod tests {
             ("x-offboard-realm", "1"),
             ("cookie", "c"),
             ("te", "trailers"),
+            ("if-match", "\"1\""),
         ]);
         assert_eq!(to_metadata(&given).0, headers(&[("authorization", "Bearer x")]));
+        let misspelt = headers(&[("if_match", "\"1\""), ("idempotence-key", "k")]);
+        assert_eq!(to_metadata(&misspelt).0, misspelt, "those who refuse them see them");
     }
 
     #[test]

@@ -129,7 +129,10 @@ impl Target {
             }
         };
         let is_none = found.as_slice().iter().any(|fault| fault.field == root);
-        violations.extend(&found.map(|fault| if fault.field.is_empty() { Violation { field: "body".to_owned(), ..fault } } else { fault }));
+        violations.extend(&found.map(|fault| match fault.field.is_empty() {
+            true => Violation { field: "body".to_owned(), ..fault },
+            false => self.with_parameter(root, fault),
+        }));
         Ok((!is_none).then_some(members))
     }
 
@@ -146,8 +149,14 @@ impl Target {
                 Err(fault) => violations.add(name, fault.code, fault.description),
                 Ok(value) => {
                     let holder = schema.holder_mut(message, path);
-                    if holder.has_field(&field.descriptor) && *holder.get_field(&field.descriptor) != value {
-                        violations.add(name, "conflict", "differs between the path and the body");
+                    let in_body = holder.has_field(&field.descriptor).then(|| holder.get_field(&field.descriptor).into_owned());
+                    if let Some(in_body) = in_body.filter(|in_body| *in_body != value) {
+                        let says = in_body.as_str().map(|says| format!(", which says `{}`", cut(says))).unwrap_or_default();
+                        violations.add(
+                            name,
+                            "conflict",
+                            format!("differs between the path, which says `{}`, and the body{says}", cut(&text)),
+                        );
                     } else {
                         holder.set_field(&field.descriptor, value);
                     }
@@ -186,6 +195,11 @@ impl Target {
             if text.is_empty() && self.binding.may_be_blank(field) {
                 continue;
             }
+            if text.is_empty() && field.guard {
+                let Fault { code, description } = Fault::no_guard();
+                violations.add(name, code, description);
+                continue;
+            }
             let is_list = matches!(field.cardinality, Cardinality::List);
             if !seen.insert(schema.path_name(&path)) && !is_list {
                 violations.add(name, "duplicate", "is given twice");
@@ -214,11 +228,26 @@ impl Target {
         let schema = &self.binding.rpc.schema;
         let field = schema.field_at(path);
         let holder = schema.holder_mut(message, path);
-        if holder.has_field(&field.descriptor) && holder.get_field(&field.descriptor).as_i64() != Some(version) {
-            violations.add(schema.path_name(path), "conflict", "differs between `If-Match` and the request");
+        let given = holder.has_field(&field.descriptor).then(|| holder.get_field(&field.descriptor).as_i64()).flatten();
+        if let Some(given) = given.filter(|given| *given != version) {
+            let description = format!("differs between `If-Match`, which says {version}, and the request, which says {given}");
+            violations.add(schema.path_name(path), "conflict", description);
         } else {
             holder.set_field(&field.descriptor, Value::I64(version));
         }
+    }
+
+    /// Adds to a fault of a body, whose members are at `root`, that a member which is not known belongs into the query: who has it in the body would
+    /// take a dry run for one.
+    fn with_parameter(&self, root: &str, mut fault: Violation) -> Violation {
+        let name = fault.field.strip_prefix(root).map(|name| name.trim_start_matches('.')).unwrap_or_default();
+        if fault.code == "unknown_field" && !fault.description.contains("did you mean") {
+            let field = |path| self.binding.rpc.schema.field_at(&path).name.as_str();
+            if let Some(parameter) = self.parameter(name).map(field).or_else(|| self.meant(name)) {
+                fault.description.push_str(&format!("; `{parameter}` is a parameter of the query"));
+            }
+        }
+        fault
     }
 
     /// The parameter that was probably meant by a name that is none, in the spelling of the service.

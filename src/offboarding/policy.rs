@@ -87,14 +87,16 @@ pub struct Change {
 }
 
 impl Change {
-    /// Reads a change; every fault is told.
-    pub fn check(policy: Option<v1::RemovalPolicy>, mask: Option<prost_types::FieldMask>) -> Result<Change> {
+    /// Reads a change of the policy of this realm; every fault is told. A policy that says to be of another realm is not taken for this one, whatever
+    /// the mask names: it was read with another key.
+    pub fn check(policy: Option<v1::RemovalPolicy>, mask: Option<prost_types::FieldMask>, realm: &Realm) -> Result<Change> {
         let mut faults = Violations::new();
         let paths = mask.map(|mask| mask.paths).unwrap_or_default();
         if paths.is_empty() {
             faults.add("update_mask", "required", format!("must name at least one of {}", FIELDS.join(", ")));
         }
         let policy = policy.unwrap_or_default();
+        check_whose(&policy, realm, &mut faults);
         let mut change = Change::default();
         for path in &paths {
             let at = format!("policy.{path}");
@@ -165,6 +167,16 @@ fn demands<'p>(path: &'p str, name: &str) -> Option<Option<&'p str>> {
     match path.strip_prefix(name)? {
         "" => Some(None),
         rest => rest.strip_prefix('.').filter(|member| RequirementsChange::MEMBERS.contains(member)).map(Some),
+    }
+}
+
+fn check_whose(policy: &v1::RemovalPolicy, realm: &Realm, faults: &mut Violations) {
+    if !policy.tenant.is_empty() && policy.tenant != realm.org() {
+        faults.add("policy.tenant", "conflict", format!("is `{}`, and the key is of `{}`", cut(&policy.tenant), realm.org()));
+    }
+    if policy.mode != v1::Mode::Unspecified as i32 && policy.mode() != realm.mode().into() {
+        let given = policy.mode().as_str_name().trim_start_matches("MODE_").to_ascii_lowercase();
+        faults.add("policy.mode", "conflict", format!("is `{given}`, and the key is of `{}`", realm.mode()));
     }
 }
 
@@ -258,13 +270,15 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::Mode;
 
     fn seconds(seconds: i64) -> Option<prost_types::Duration> {
         Some(prost_types::Duration { seconds, nanos: 0 })
     }
 
     fn change(policy: v1::RemovalPolicy, paths: &[&str]) -> Result<Change> {
-        Change::check(Some(policy), Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }))
+        let mask = prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
+        Change::check(Some(policy), Some(mask), &Realm::from_row(1, "acme".to_owned(), Mode::Live))
     }
 
     #[test]
@@ -297,6 +311,17 @@ mod tests {
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["policy.default_grace_period", "policy.request_retention", "update_mask"]);
         assert!(change(v1::RemovalPolicy::default(), &[]).is_err());
+    }
+
+    #[test]
+    fn a_policy_of_another_realm_is_not_taken_for_this_one() {
+        let of = |tenant: &str, mode: v1::Mode| v1::RemovalPolicy { tenant: tenant.to_owned(), mode: mode.into(), ..Default::default() };
+        for own in [of("", v1::Mode::Unspecified), of("acme", v1::Mode::Live)] {
+            assert!(change(own, &["mail_domains"]).is_ok());
+        }
+        let error = change(of("other", v1::Mode::Test), &["mail_domains"]).unwrap_err();
+        let told: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
+        assert_eq!(told, ["policy.tenant is `other`, and the key is of `acme`", "policy.mode is `test`, and the key is of `live`"]);
     }
 
     #[test]

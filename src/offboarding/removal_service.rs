@@ -98,8 +98,8 @@ impl Service for RemovalService {
     async fn update_removal_policy(&self, request: Request<v1::UpdateRemovalPolicyRequest>) -> Result<Response<v1::RemovalPolicy>, Status> {
         let once = Once::of(&request)?;
         let v1::UpdateRemovalPolicyRequest { policy, update_mask } = request.into_inner();
-        let change = Change::check(policy, update_mask)?;
         let Caller { realm, principal_id, .. } = once.caller().clone();
+        let change = Change::check(policy, update_mask, &realm)?;
         let update = move |connection: &mut diesel::PgConnection| {
             let was = policy_queries::lock(connection, &realm)?;
             let policy = change.apply(was.clone())?;

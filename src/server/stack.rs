@@ -14,7 +14,7 @@ use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::layers::{
     AroundLayer, Auth, Authorize, Bodies, Closing, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics, RateLimit,
-    RequestIds, Scopes, Share, Told, Trace, Version,
+    RequestIds, Scopes, Share, Told, Trace, UnknownHeaders, Version,
 };
 use crate::access::{Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;
@@ -142,6 +142,7 @@ pub fn layers(
     traffic: Traffic,
 ) -> impl Layer<Routes, Service = Stack> + Clone + Send + Sync + 'static {
     let methods = Methods::served();
+    let scopes = Scopes::declared(descriptors);
     let (told, failures) = limits.courtesy(&authenticator);
     let layers = ServiceBuilder::new()
         .layer(AroundLayer(RequestIds))
@@ -152,7 +153,7 @@ pub fn layers(
         .layer(AroundLayer(Closing::new(methods.clone(), closing)))
         .layer(AroundLayer(Keyless::new(methods.clone(), limits.reflection_streams)))
         .layer(AroundLayer(Deadline::new(methods.clone(), limits.request_timeout)))
-        .layer(AroundLayer(Auth::new(authenticator, Scopes::declared(descriptors), limits.reflection_needs_key)))
+        .layer(AroundLayer(Auth::new(authenticator, scopes.clone(), limits.reflection_needs_key)))
         .layer(AroundLayer(Load::new(limits.concurrent_calls, traffic)))
         .layer(AroundLayer(limits.calls.clone()))
         .layer(AroundLayer(Version))
@@ -160,6 +161,7 @@ pub fn layers(
         .layer(AroundLayer(share(limits, methods.clone())))
         .layer(AroundLayer(Idempotency::new(limits.kept)))
         .layer(AroundLayer(Bodies::new(limits.bodies.clone(), limits.message_bytes)))
+        .layer(AroundLayer(UnknownHeaders(scopes)))
         .layer(AroundLayer(Forms::new(methods)))
         .into_inner();
     layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes.prepare()).map_err(BoxError::from)))

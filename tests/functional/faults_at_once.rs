@@ -242,6 +242,7 @@ scenario! {
         for (name, one, other) in [
             ("allow_missing_excludes", json!(false), json!(true)),
             ("allow_unknown_attributes", json!(true), json!(false)),
+            ("allow_suspect_values", json!(true), json!(false)),
             ("max_objects", json!(1), json!(2)),
             ("preview_token", json!("a"), json!("b")),
         ] {

@@ -40,7 +40,7 @@ scenario! {
         let first = world.import(&entities).await;
         assert_eq!(counts(&first), [1201, 1201, 0, 0], "{first}");
         assert_eq!(outcomes(&first), ["created"; 1201]);
-        assert_eq!(first["results"][1200], json!({"line": 1201, "entity_id": "e1200", "outcome": "created", "error": null, "soft_deleted": false}));
+        assert_eq!(first["results"][1200], json!({"line": 1201, "entity_id": "e1200", "outcome": "created", "error": null, "soft_deleted": false, "different": false}));
         let stored = world.database.text("SELECT (SELECT count(*) FROM entity) || ' ' || (SELECT count(*) FROM dependent)");
         assert_eq!(stored.as_deref(), Some("1201 1201"));
         let fund = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
@@ -56,6 +56,35 @@ scenario! {
         let second = world.import(&entities).await;
         assert_eq!(counts(&second), [1201, 0, 1201, 0], "{second}");
         assert_eq!((digest(&world.database), events(&world.database)), (before, told_before));
+    }
+
+    async fn what_is_there_and_is_not_the_same_is_told(world: &World) {
+        let whole = json!({
+            "entity_id": "e", "type": "T", "attributes": {"n": 1.50, "of": ["a", {"b": null}]}, "crosswalks": [{"system": "crm"}],
+            "components": ["0190a1b2-0000-7000-8000-000000000001"], "dependents": [{"kind": "task", "id": "t"}],
+        });
+        let with = |name: &str, value: Value| {
+            let mut entity = whole.clone();
+            entity[name] = value;
+            entity
+        };
+        let entities = [
+            whole.clone(),
+            with("attributes", json!({"of": ["a", {"b": null}], "n": 1.5})),
+            with("type", json!("U")),
+            with("attributes", json!({"n": 1.5})),
+            with("crosswalks", json!([])),
+            with("components", json!([])),
+            with("dependents", json!([])),
+        ];
+        let account = world.import(&entities).await;
+        assert_eq!((counts(&account), &account["different"]), ([7, 1, 6, 0], &json!(4)), "{account}");
+        let told: Vec<_> = account["results"].as_array().unwrap().iter().map(|result| result["different"].as_bool().unwrap()).collect();
+        assert_eq!(told, [false, false, true, true, true, true, false], "what an update cannot change is not compared");
+        let again = world.import(&entities[2..3]).await;
+        assert_eq!((&again["different"], &again["results"][0]["outcome"]), (&json!(1), &json!("existing")));
+        let entity = world.call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
+        assert_eq!((&entity.json["type"], &entity.json["version"]), (&json!("T"), &json!(1)));
     }
 
     async fn what_is_wrong_is_counted_and_named_and_the_rest_goes_on(world: &World) {
@@ -176,9 +205,10 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     assert_eq!((&lines[0]["result"]["line"], &lines[0]["result"]["entity_id"]), (&json!(2), &json!("a")));
     assert_eq!(
         lines[1],
-        json!({"result": {"line": 4, "entity_id": "b", "outcome": "created", "error": null, "soft_deleted": false}, "summary": null})
+        json!({"result": {"line": 4, "entity_id": "b", "outcome": "created", "error": null, "soft_deleted": false, "different": false}, "summary": null})
     );
-    let summary = json!({"received": 2, "created": 2, "existing": 0, "failed": 0, "failures_left_out": 0, "soft_deleted": 0});
+    let summary =
+        json!({"received": 2, "created": 2, "existing": 0, "failed": 0, "failures_left_out": 0, "soft_deleted": 0, "different": 0});
     assert_eq!(lines[2], json!({"result": null, "summary": summary}));
     // A line with a fault of form has those that the service finds as well.
     let faults = |reply: &Reply| {
@@ -215,7 +245,7 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     let many = http(world.server.addresses.http, "POST", "/v1/entities:import?failures_only=true", &headers, "{}\n".repeat(10_003)).await;
     let text = many.text();
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    let summary = json!({"received": 10_003, "created": 0, "existing": 0, "failed": 10_003, "failures_left_out": 3, "soft_deleted": 0});
+    let summary = json!({"received": 10_003, "created": 0, "existing": 0, "failed": 10_003, "failures_left_out": 3, "soft_deleted": 0, "different": 0});
     assert_eq!((text.lines().count(), &last["summary"]), (10_001, &summary));
 }
 
@@ -271,9 +301,14 @@ async fn the_command_tells_of_bad_lines_and_fails() {
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"T\"}\n").unwrap();
     let again = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
     assert_eq!(again.stdout.trim(), "acme (test): 2 read, 1 created, 1 there before (1 of them soft-deleted), 0 refused.", "{again:?}");
+    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"Other\"}\n").unwrap();
+    let differs = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
+    let told = "0 created, 2 there before (1 of them soft-deleted, 1 of them with other contents, which stay as they are), 0 refused.";
+    assert!(differs.stdout.trim().ends_with(told), "{differs:?}");
     let third = run(&["import", path, "--server", &server, "--key", &world.key.secret, "--json"]);
     let account: Value = serde_json::from_str(&third.stdout).unwrap();
-    let expected = json!({"received": 2, "created": 0, "existing": 2, "soft_deleted": 1, "failed": 0, "org": "acme", "mode": "test"});
+    let expected =
+        json!({"received": 2, "created": 0, "existing": 2, "soft_deleted": 1, "different": 1, "failed": 0, "org": "acme", "mode": "test"});
     assert_eq!(account, expected);
 
     let wrong_key = run(&["import", path, "--server", &server, "--key", "sk_test_wrong"]);

@@ -62,6 +62,7 @@ mod scopes;
 mod shares;
 mod shown_members;
 mod shutdown;
+mod slips;
 mod tombstones;
 mod versions;
 mod watching;

@@ -37,6 +37,7 @@ mod plans;
 mod races;
 mod refused_rows;
 mod requests;
+mod suspect_values;
 mod task_workers;
 mod tasks;
 mod watched;

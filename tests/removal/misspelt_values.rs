@@ -75,7 +75,13 @@ async fn told_by(door: Door) {
             Some("`2015/01/01` is compared with `attributes.registry` as a text; a date is written as `2015-01-01`"),
         ),
         ("not (startsWith(type, COMP) or contains(portfolio, 'UND') or regexp(uri, 'entities/.') or fullText(attributes, npm))", None),
-        ("gt(attributes.registry, 1000) or range(attributes.registry, a, c) or lt(attributes.registry, '2015-01-01')", None),
+        ("range(attributes.registry, a, z) or gt(attributes.registry, o)", None),
+        (
+            "not gte(attributes.registry, 1000)",
+            Some(
+                "no entity has a number at `attributes.registry`, so `gte(attributes.registry, '1000')` holds for none, and spares nobody",
+            ),
+        ),
         ("equals(type, compny)", Some("no entity has the type `compny`; did you mean `company`?")),
         ("exists(uri) and not not equals(attributes.registry, pypii)", None),
         ("not in(type, 'COMPANY, person') and not in(portfolio, FUND-I, bridge) and not in(uri, 'A,entities/c')", None),

@@ -65,6 +65,10 @@ pub struct Selection {
     #[arg(long)]
     allow_unknown_attributes: bool,
 
+    /// Start a hard delete though its filter compares otherwise than it looks, such as with numbers where there are texts
+    #[arg(long)]
+    allow_suspect_values: bool,
+
     /// Start a hard delete though ids that are to be spared are of no entity
     #[arg(long)]
     allow_missing_excludes: bool,
@@ -103,6 +107,7 @@ impl Selection {
             max_objects_per_second: self.max_objects_per_second,
             clean_report_within: report_age.transpose().map_err(Error::internal)?,
             allow_unknown_attributes: self.allow_unknown_attributes.then_some(true),
+            allow_suspect_values: self.allow_suspect_values.then_some(true),
             allow_missing_excludes: self.allow_missing_excludes.then_some(true),
             preview_token: self.preview_token.unwrap_or_default(),
             ..Default::default()

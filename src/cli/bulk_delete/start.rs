@@ -105,6 +105,7 @@ fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteReques
     let is_hard = request.mode() == v1::DeleteMode::Hard;
     let refusals = [
         (Code::UnknownAttribute, !request.allow_unknown_attributes(), "--allow-unknown-attributes"),
+        (Code::SuspectValue, is_hard && !request.allow_suspect_values(), "--allow-suspect-values"),
         (Code::MissingExcludes, is_hard && !request.allow_missing_excludes(), "--allow-missing-excludes"),
     ];
     let (code, flag, warning) = refusals.into_iter().filter(|(_, refused, _)| *refused).find_map(|(code, _, flag)| {
@@ -159,7 +160,8 @@ mod tests {
         let hard = v1::StartBulkDeleteRequest { mode: v1::DeleteMode::Hard.into(), ..Default::default() };
         let told = foreseen(&preview("unknown_attribute"), &hard).unwrap();
         assert!(told.message().contains("`Naem`") && told.message().contains("--allow-unknown-attributes"), "{told}");
-        assert!(foreseen(&preview("missing_excludes"), &hard).is_some());
+        assert!(foreseen(&preview("missing_excludes"), &hard).is_some() && foreseen(&preview("suspect_value"), &hard).is_some());
+        assert!(foreseen(&preview("suspect_value"), &v1::StartBulkDeleteRequest::default()).is_none());
         assert!(foreseen(&preview("missing_excludes"), &v1::StartBulkDeleteRequest::default()).is_none());
         let allowed = v1::StartBulkDeleteRequest { allow_unknown_attributes: Some(true), ..hard };
         assert!(foreseen(&preview("unknown_attribute"), &allowed).is_none() && foreseen(&preview("missing_uris"), &allowed).is_none());

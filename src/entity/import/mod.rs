@@ -187,6 +187,7 @@ impl Import {
                 _ => self.summary.failed += 1,
             }
             self.summary.soft_deleted += i64::from(result.soft_deleted);
+            self.summary.different += i64::from(result.different);
             if self.summary.failed > MAX_IMPORT_FAILURES as i64 && result.error.is_some() {
                 if self.summary.failures_left_out == 0 {
                     IMPORT_FAILURES.reached();

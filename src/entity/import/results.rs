@@ -79,16 +79,16 @@ impl Checked {
                     entity_id: new.id.clone(),
                     outcome: v1::ImportOutcome::Failed.into(),
                     error: Some(error),
-                    soft_deleted: false,
+                    ..Default::default()
                 }
             } else if outcome.no_portfolio.contains(&index) {
                 let portfolio_id = new.portfolio_id.as_deref().unwrap_or_default();
                 refused(*line, new.id.clone(), &Error::not_found("portfolio", portfolio_id))
             } else {
                 let existing = outcome.existing.contains(&index);
-                let soft_deleted = outcome.soft_deleted.contains(&index);
+                let (soft_deleted, different) = (outcome.soft_deleted.contains(&index), outcome.different.contains(&index));
                 let outcome = if existing { v1::ImportOutcome::Existing } else { v1::ImportOutcome::Created };
-                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: outcome.into(), error: None, soft_deleted }
+                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: outcome.into(), error: None, soft_deleted, different }
             };
             results.push((*place, result));
         }
@@ -119,5 +119,5 @@ fn refused(line: i64, entity_id: String, error: &Error) -> v1::ImportResult {
     let message = if faults.is_empty() { error.message().to_owned() } else { cut_at(faults.join("; "), MAX_DESCRIPTION_CHARACTERS) };
     let entity_id = cut_at(entity_id, MAX_FIELD_CHARACTERS);
     let error = v1::JobError { code: error.code().name().to_owned(), message };
-    v1::ImportResult { line, entity_id, outcome: v1::ImportOutcome::Failed.into(), error: Some(error), soft_deleted: false }
+    v1::ImportResult { line, entity_id, outcome: v1::ImportOutcome::Failed.into(), error: Some(error), ..Default::default() }
 }

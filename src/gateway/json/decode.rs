@@ -136,11 +136,18 @@ impl<'s, 'j> Decoder<'s, 'j> {
 
     fn field_value(&mut self, field: &'s Field, peek: Peek) -> Read<Value> {
         match &field.cardinality {
+            _ if peek == Peek::Null && field.guard => self.refuse(peek, Fault::no_guard()),
             _ if peek == Peek::Null && !matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Value)) => {
                 self.json.known_null()?;
                 Ok(None)
             }
-            Cardinality::Single { .. } => self.value(&field.shape, peek),
+            Cardinality::Single { .. } => {
+                let value = self.value(&field.shape, peek)?;
+                if field.guard && value.as_ref().and_then(Value::as_str) == Some("") {
+                    self.fault(Fault::no_guard());
+                }
+                Ok(value)
+            }
             Cardinality::List => {
                 // What cannot be read has its place all the same, by which faults of those behind it are told.
                 let filler = Value::default_value(&field.descriptor.kind());

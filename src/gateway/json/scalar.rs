@@ -31,6 +31,11 @@ impl Fault {
         Fault::new("required", "must have at least one member")
     }
 
+    /// A guard is named and is nothing.
+    pub fn no_guard() -> Self {
+        Fault::new("required", "must have a value, or be left out: it guards the request, which would go without")
+    }
+
     /// There is no such member; this one may have been meant.
     pub(super) fn unknown(meant: Option<&str>) -> Self {
         let hint = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();

@@ -139,10 +139,10 @@ impl<'p> Schemas<'p> {
         self.annotations.is_required(&field.descriptor)
     }
 
-    /// In a request `null` says as much as nothing; in an answer it stands where something is absent.
+    /// In a request `null` says as much as nothing, but for what guards it; in an answer it stands where something is absent.
     fn may_be_null(&self, field: &Field, direction: Direction) -> bool {
         match (direction, &field.cardinality) {
-            (Direction::Request, _) => !self.annotations.is_required(&field.descriptor),
+            (Direction::Request, _) => !field.guard && !self.annotations.is_required(&field.descriptor),
             (Direction::Answer, Cardinality::Single { optional }) => *optional,
             (Direction::Answer, _) => field.null_when_empty,
         }

@@ -41,6 +41,12 @@ impl Scopes {
         Scopes(Arc::new(scopes))
     }
 
+    /// Whether a method changes something: it needs another scope than one to read.
+    pub fn changes(&self, path: &str) -> bool {
+        let reads = [Scope::EntitiesRead, Scope::PortfoliosRead, Scope::EventsRead];
+        self.0.get(path).is_some_and(|scope| scope.is_some_and(|scope| !reads.contains(&scope)))
+    }
+
     /// Methods that declare no scope that there is; nobody can call them.
     pub fn undeclared(&self) -> Vec<&str> {
         self.0.iter().filter(|(_, scope)| scope.is_none()).map(|(path, _)| path.as_str()).collect()

@@ -16,6 +16,7 @@ use super::methods::Methods;
 use super::refuse;
 use crate::db::deadline;
 use crate::error::{Code, Error, Form};
+use crate::gateway;
 use crate::limits::requests::CALL_TIME;
 
 /// How much sooner than the caller gives up it is answered, so that the answer still finds it waiting.
@@ -75,12 +76,19 @@ fn exceeded() -> Error {
     Error::new(Code::DeadlineExceeded, message)
 }
 
-/// The time that the caller gives, less what the answer takes to it.
+/// The time that the caller gives, less what the answer takes to it. Of two times the shorter counts: libraries of gRPC may set one of their own.
 fn given(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let Some(header) = headers.get("grpc-timeout") else { return Ok(None) };
-    let fault = || Error::invalid("Grpc-Timeout", "invalid", "must be 1 to 8 digits and one of the units H, M, S, m, u, n");
-    let given = header.to_str().ok().and_then(parse).ok_or_else(fault)?;
-    Ok(Some(given - MARGIN.min(given / 10)))
+    let in_units = headers.get("grpc-timeout").map(|header| {
+        let fault = || Error::invalid("Grpc-Timeout", "invalid", "must be 1 to 8 digits and one of the units H, M, S, m, u, n");
+        header.to_str().ok().and_then(parse).ok_or_else(fault)
+    });
+    // By REST the gateway has made the other one of it.
+    let in_seconds = headers.get("x-request-timeout").map(|header| {
+        let fault = || Error::invalid("X-Request-Timeout", "invalid", gateway::SECONDS);
+        gateway::request_timeout(header).ok_or_else(fault)
+    });
+    let given = in_units.transpose()?.into_iter().chain(in_seconds.transpose()?).min();
+    Ok(given.map(|given| given - MARGIN.min(given / 10)))
 }
 
 /// The body of an answer, which ends with `deadline_exceeded` when its time has passed.
@@ -170,6 +178,19 @@ mod tests {
         assert_eq!(call(UNARY, Some("500m"), Duration::from_millis(600)).await, EXCEEDED);
         assert_eq!(call(UNARY, Some("500m"), Duration::from_millis(400)).await, SERVED);
         assert_eq!(call(STREAMING, Some("1S"), Duration::from_secs(2)).await, EXCEEDED);
+    }
+
+    #[test]
+    fn a_time_in_seconds_counts_as_well_and_the_shorter_of_two_does() {
+        let given = |pairs: &[(&'static str, &'static str)]| {
+            given(&pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect())
+        };
+        let millis = |pairs: &[(&'static str, &'static str)]| given(pairs).unwrap().map(|time| time.as_millis());
+        assert_eq!(millis(&[("x-request-timeout", "2.5")]), Some(2_490));
+        assert_eq!(millis(&[("x-request-timeout", "2.5"), ("grpc-timeout", "1S")]), Some(990));
+        assert_eq!(millis(&[("x-request-timeout", "0.5"), ("grpc-timeout", "1S")]), Some(490));
+        assert_eq!(millis(&[]), None);
+        assert!(given(&[("x-request-timeout", "soon")]).is_err() && given(&[("x-request-timeout", "0")]).is_err());
     }
 
     #[tokio::test(start_paused = true)]

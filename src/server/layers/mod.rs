@@ -17,7 +17,8 @@
 //! 13. [`share`] refuses what is more than the share of a key or a realm, and says for whom everything further in works;
 //! 14. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
 //! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
-//! 16. [`forms`] has nothing done for a request that could not be read wholly, and tells what those above have found wrong with its headers.
+//! 16. [`unknown_headers`] refuses headers that are nearly those that protect a change;
+//! 17. [`forms`] has nothing done for a request that could not be read wholly, and tells what those above have found wrong with its headers.
 
 pub mod api_version;
 pub mod around;
@@ -39,6 +40,7 @@ pub mod status;
 mod testing;
 pub mod told;
 pub mod trace;
+pub mod unknown_headers;
 
 use std::convert::Infallible;
 
@@ -67,6 +69,7 @@ pub use share::Share;
 pub use status::Failures;
 pub use told::{Asked, Told};
 pub use trace::Trace;
+pub use unknown_headers::UnknownHeaders;
 
 /// How the paths of health begin. It is answered in any case: an orchestrator that cannot ask how the service is would end it for being busy,
 /// which makes the others busier.

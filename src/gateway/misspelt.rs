@@ -1,0 +1,146 @@
+//! Headers that were probably meant to protect a change. A header that is not known is passed over, as HTTP has it, and who misspells one of these
+//! would believe to be protected. By REST they are passed on all the same, and refused where those of gRPC are.
+
+use crate::error::Violations;
+
+/// A header that protects.
+struct Protecting {
+    /// Its letters and digits, without `x-`.
+    letters: &'static str,
+    /// What it begins with, so that a name which begins so as well means it: no other header does.
+    stem: &'static str,
+    /// What is told of a name that is nearly this one.
+    told: &'static str,
+}
+
+const PROTECTING: [Protecting; 4] = [
+    Protecting { letters: "idempotencykey", stem: "idempoten", told: "is not known; did you mean `Idempotency-Key`?" },
+    Protecting { letters: "ifmatch", stem: "ifmatch", told: "is not known; did you mean `If-Match`?" },
+    Protecting { letters: "requesttimeout", stem: "requesttimeout", told: "is not known; did you mean `X-Request-Timeout`?" },
+    Protecting { letters: "grpctimeout", stem: "grpctimeout", told: "is not known; did you mean `Grpc-Timeout`?" },
+];
+
+/// What nobody has made a header of, though callers of others may think so.
+const DRY_RUN: &str = "is not known; a dry run is asked for by `dryRun` in the query or, by gRPC, by `dry_run` in the message";
+
+/// The headers that are spelt right, and one that answers have and a caller may send back.
+const KNOWN: [&str; 5] = ["idempotency-key", "if-match", "x-request-timeout", "grpc-timeout", "idempotent-replayed"];
+
+/// The longest name that is looked at.
+const LONGEST: usize = 40;
+/// A name of so many letters may have one that is wrong, one of twice as many two.
+const LETTERS_FOR_A_SLIP: usize = 7;
+
+/// What is wrong with a header of this name, in lower case, if it was probably meant to protect.
+pub fn fault_of(name: &str) -> Option<&'static str> {
+    if KNOWN.contains(&name) || name.len() > LONGEST {
+        return None;
+    }
+    let own = name.strip_prefix("x-").or_else(|| name.strip_prefix("x_")).unwrap_or(name);
+    let letters: String = own.chars().filter(char::is_ascii_alphanumeric).collect();
+    if letters == "dryrun" {
+        return Some(DRY_RUN);
+    }
+    let is_meant = |protecting: &&Protecting| letters.starts_with(protecting.stem) || is_nearly(&letters, protecting.letters);
+    PROTECTING.iter().find(is_meant).map(|protecting| protecting.told)
+}
+
+/// Whether one text is the other but for a few slips.
+fn is_nearly(letters: &str, meant: &str) -> bool {
+    let slips = meant.len() / LETTERS_FOR_A_SLIP;
+    // Nearly every header is told apart by this: a slip takes one letter away and brings another at most.
+    let apart = (set_of(letters) ^ set_of(meant)).count_ones() as usize;
+    letters.len().abs_diff(meant.len()) <= slips && apart <= 2 * slips && strsim::damerau_levenshtein(letters, meant) <= slips
+}
+
+/// The letters of a text, each as a bit.
+fn set_of(letters: &str) -> u32 {
+    letters.bytes().filter(u8::is_ascii_lowercase).fold(0, |set, letter| set | 1 << (letter - b'a'))
+}
+
+/// What is wrong with headers of these names.
+pub fn faults<'n>(names: impl Iterator<Item = &'n str>) -> Violations {
+    let mut faults = Violations::new();
+    for (name, told) in names.filter_map(|name| Some((name, fault_of(name)?))) {
+        faults.add(name, "unknown_header", told);
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_was_probably_meant_to_protect_is_told() {
+        for (meant, names) in [
+            (
+                "Idempotency-Key",
+                &[
+                    "idempotence-key",
+                    "idempotencykey",
+                    "x-idempotency-key",
+                    "idempotent-key",
+                    "idempotency_key",
+                    "idempotency",
+                    "idempotency-id",
+                    "x-idempotency-token",
+                    "idempontency-key",
+                    "idempetency-key",
+                    "indempotency-key",
+                    "idempotancy-key",
+                    "impotency-key",
+                ][..],
+            ),
+            ("If-Match", &["ifmatch", "if_match", "x-if-match", "if-macth", "if-mach", "if-matches", "if-match-version"]),
+            (
+                "X-Request-Timeout",
+                &["x-request-timeouts", "request-timeout", "xrequesttimeout", "x_request_timeout", "x-request-timeout-ms"],
+            ),
+            ("Grpc-Timeout", &["grpc_timeout", "grpctimeout", "x-grpc-timeout", "grpc-timout"]),
+            ("dryRun", &["dry-run", "x-dry-run", "dryrun", "x-dryrun", "dry_run"]),
+        ] {
+            for name in names {
+                assert!(fault_of(name).is_some_and(|told| told.contains(&format!("`{meant}`"))), "{name}");
+            }
+        }
+        let told = faults(["accept", "x-dry-run", "if_match"].into_iter());
+        assert_eq!(told.as_slice().iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["x-dry-run", "if_match"]);
+    }
+
+    /// The names of the IANA registry of HTTP fields that have anything in common with ours, and what proxies, meshes, browsers and gRPC libraries add.
+    #[test]
+    fn no_header_that_others_have_made_is_meant() {
+        const OTHERS: &str = "accept accept-charset accept-datetime accept-encoding accept-language accept-patch accept-post accept-ranges age allow \
+            alpn alt-svc alt-used apikey api-version apply-to-redirect-ref authentication-control authentication-info authorization baggage \
+            cache-control cache-status capsule-protocol cdn-cache-control cdn-loop close connection content-digest content-disposition content-encoding \
+            content-id content-language content-length content-location content-md5 content-range content-security-policy content-type cookie date \
+            delta-base depth destination dnt dpop early-data etag expect expires forwarded from host http2-settings if if-modified-since if-none-match \
+            if-range if-schedule-tag-match if-unmodified-since im keep-alive label last-event-id last-modified link location lock-token max-forwards \
+            memento-datetime meter negotiate odata-version ordering-type origin overwrite position pragma prefer preference-applied priority \
+            proxy-authorization proxy-connection range redirect-ref referer refresh repeatability-client-id repeatability-first-sent repeatability-request-id \
+            repeatability-result repr-digest retry-after save-data schedule-reply schedule-tag sec-ch-ua sec-fetch-dest sec-fetch-mode sec-fetch-site \
+            sec-gpc sec-websocket-key server server-timing signature signature-input slug soapaction status-uri sunset surrogate-capability te timeout \
+            timing-allow-origin topic traceparent tracestate trailer transfer-encoding ttl upgrade upgrade-insecure-requests urgency user-agent variant-vary \
+            vary via want-content-digest want-digest want-repr-digest warning x-accel-buffering x-access-key x-akamai-edgescape x-amz-cf-id x-amz-date \
+            x-amzn-oidc-data x-amzn-request-id x-amzn-trace-id x-api-key x-api-version x-appengine-country x-arr-log-id x-azure-clientip x-azure-fdid \
+            x-azure-ref x-b3-flags x-b3-parentspanid x-b3-sampled x-b3-spanid x-b3-traceid x-client-cert x-client-ip x-cloud-trace-context x-cluster-client-ip \
+            x-consumer-id x-correlation-id x-csrf-token x-datadog-parent-id x-device-id x-envoy-attempt-count x-envoy-expected-rq-timeout-ms \
+            x-envoy-external-address x-envoy-internal x-envoy-max-retries x-envoy-original-path x-envoy-peer-metadata x-envoy-retry-on \
+            x-envoy-upstream-rq-timeout-ms x-envoy-upstream-rq-per-try-timeout-ms x-fastly-client-ip x-forwarded x-forwarded-by x-forwarded-client-cert \
+            x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-scheme x-forwarded-server x-forwarded-user \
+            x-github-request-id x-google-cache-control x-http-method-override x-istio-attributes x-kong-request-id x-kubernetes-pf-flowschema-uid \
+            x-matched-path x-method-override x-ms-client-request-id x-ms-request-id x-newrelic-id x-nginx-proxy x-original-forwarded-for x-original-host \
+            x-original-uri x-original-url x-ot-span-context x-proxy-user-ip x-queue-start x-real-ip x-request-id x-request-start x-request-time \
+            x-request-timestamp x-requested-with x-rewrite-url x-scheme x-sendfile-type x-ssl-cipher x-timer x-trace-id x-true-client-ip x-ua-device \
+            x-uidh x-user-agent x-varnish x-vercel-id x-wap-profile x-xsrf-token cf-connecting-ip cf-ew-via cf-ipcountry cf-ray cf-visitor cf-worker \
+            fastly-client-ip fastly-ff fly-client-ip fly-request-id true-client-ip client-ip akamai-origin-hop b3 uber-trace-id sentry-trace \
+            x-goog-api-client x-goog-request-params x-goog-user-project grpc-accept-encoding grpc-encoding grpc-message-type grpc-previous-rpc-attempts \
+            grpc-retry-pushback-ms grpc-tags-bin grpc-trace-bin grpc-status x-grpc-web matter-version idempotent-replayed x-grpc-test-echo-initial \
+            x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset offboard-realm match x-match test-run";
+        for name in OTHERS.split_ascii_whitespace().chain(KNOWN) {
+            assert_eq!(fault_of(name), None, "{name}");
+        }
+        assert_eq!(fault_of(&format!("idempotency-key-{}", "x".repeat(1_000))), None, "long names are not looked at");
+    }
+}

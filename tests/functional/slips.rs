@@ -1,0 +1,199 @@
+//! Slips that a person makes in a request: what was meant to protect and would not, and what contradicts itself. Each is refused, and nothing is done.
+
+use crate::kit::*;
+
+const POLICY: &str = "RemovalService/UpdateRemovalPolicy";
+const UPDATE: &str = "PortfolioService/UpdatePortfolio";
+
+/// The faults, each as its field, its code and what it says.
+fn faults(refusal: &Failure) -> Vec<(&str, &str, &str)> {
+    assert_eq!((refusal.code.as_str(), refusal.http.unwrap_or(400)), ("validation_failed", 400), "{refusal:#?}");
+    refusal
+        .faults
+        .iter()
+        .map(|fault| (fault.field.trim_start_matches("policy."), fault.code.as_str(), fault.description.as_str()))
+        .collect()
+}
+
+scenario! {
+    /// A policy that was read with another key, and is sent back with this one.
+    async fn a_policy_of_another_realm_is_not_taken_for_this_one(world: &World) {
+        let change = |more: Value, mask: &str| {
+            let mut policy = json!({"max_grace_period": "7200s"});
+            policy.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({"policy": policy, "update_mask": mask})
+        };
+        let refused = world.call(POLICY, change(json!({"tenant": "umbrella", "mode": "live"}), "maxGracePeriod,mode,tenant")).await.unwrap_err();
+        let both = [("tenant", "conflict", "is `umbrella`, and the key is of `acme`"), ("mode", "conflict", "is `live`, and the key is of `test`")];
+        assert_eq!(faults(&refused), both);
+        // Whose it is counts also where the mask does not name it.
+        let refused = world.call(POLICY, change(json!({"mode": "live"}), "maxGracePeriod")).await.unwrap_err();
+        assert_eq!(faults(&refused), both[1..]);
+        let policy = world.call("RemovalService/GetRemovalPolicy", json!({})).await.unwrap();
+        assert_eq!(policy.get("max_grace_period"), "7776000s");
+        let own = world.call(POLICY, change(json!({"tenant": "acme", "mode": "test"}), "maxGracePeriod,mode,tenant")).await.unwrap();
+        assert_eq!(own.get("max_grace_period"), "7200s");
+    }
+
+    async fn a_header_that_is_nearly_one_that_protects_is_refused_where_something_changes(world: &World) {
+        world.portfolios(&["p"]).await;
+        let create = json!({"portfolio_id": "q", "name": "q"});
+        for (header, meant) in [
+            ("x-idempotency-key", "Idempotency-Key"),
+            ("idempotence-key", "Idempotency-Key"),
+            ("idempotencykey", "Idempotency-Key"),
+            ("if_match", "If-Match"),
+            ("ifmatch", "If-Match"),
+            ("x-request-timeouts", "X-Request-Timeout"),
+            ("x-dry-run", "dryRun"),
+        ] {
+            let refused = world.client.call_with("PortfolioService/CreatePortfolio", create.clone(), &[(header, "1")]).await.unwrap_err();
+            let [(field, code, told)] = faults(&refused).try_into().unwrap();
+            assert_eq!((field, code), (header, "unknown_header"));
+            assert!(told.contains(&format!("`{meant}`")), "{header}: {told}");
+        }
+        // It is told with the other faults.
+        let wrong = json!({"portfolio_id": "a b", "name": ""});
+        let refused = world.client.call_with("PortfolioService/CreatePortfolio", wrong, &[("ifmatch", "1")]).await.unwrap_err();
+        assert_eq!(faults(&refused).len(), 3, "{refused:#?}");
+        assert_eq!(world.database.count("SELECT count(*) FROM portfolio"), 1);
+        // A proxy's header is nobody's slip, and what only reads is not protected.
+        let others = [("x-request-id", "r"), ("x-forwarded-proto", "https"), ("x-api-version", "1"), ("x-envoy-expected-rq-timeout-ms", "15000")];
+        world.client.call_with("PortfolioService/CreatePortfolio", create, &others).await.unwrap();
+        let read = world.client.call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "q"}), &[("x-idempotency-key", "1")]).await;
+        assert!(read.is_ok(), "{read:#?}");
+        let imported = world.client.import_with(&[json!({"type": "T"})], &[("idempotency_key", "1")]).await.unwrap_err();
+        assert_eq!(faults(&imported)[0].1, "unknown_header");
+        assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
+    }
+
+    /// By REST it says the version, by gRPC it would say nothing.
+    async fn a_condition_in_a_header_is_kept_or_refused(world: &World) {
+        world.portfolios(&["p"]).await;
+        let answer = world.client.call_with(UPDATE, json!({"portfolio_id": "p", "name": "other"}), &[("if-match", "\"7\"")]).await.unwrap_err();
+        match world.door {
+            Door::Rest => assert_eq!(answer.code, "state_conflict"),
+            Door::Grpc => assert_eq!((faults(&answer)[0].0, faults(&answer)[0].1), ("if-match", "unsupported")),
+        }
+        assert_eq!(world.database.count("SELECT count(*) FROM portfolio WHERE name = 'other'"), 0);
+    }
+
+    async fn a_time_in_seconds_is_read(world: &World) {
+        let mut held = world.database.connection();
+        diesel::connection::SimpleConnection::batch_execute(&mut held, "BEGIN; LOCK TABLE portfolio IN ACCESS EXCLUSIVE MODE").unwrap();
+        let late = world.client.call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}), &[("x-request-timeout", "0.3")]).await.unwrap_err();
+        assert_eq!(late.code, "deadline_exceeded");
+    }
+}
+
+struct Rest {
+    world: World,
+    bearer: String,
+}
+
+impl Rest {
+    async fn start() -> Rest {
+        let world = World::start(Door::Rest).await;
+        let bearer = format!("Bearer {}", world.key.secret);
+        Rest { world, bearer }
+    }
+
+    async fn send(&self, method: &str, path: &str, body: &str) -> Reply {
+        let headers =
+            [("authorization", self.bearer.as_str()), ("content-type", "application/json"), ("accept", "application/problem+json")];
+        http(self.world.server.addresses.http, method, path, &headers, body.to_owned()).await
+    }
+
+    /// The only fault of a request that is refused: its field, its code and what it says.
+    async fn fault(&self, method: &str, path: &str, body: &str) -> (String, String, String) {
+        let reply = self.send(method, path, body).await;
+        assert_eq!(reply.status, 400, "{method} {path} {body}: {}", reply.text());
+        let faults = reply.json()["errors"].as_array().unwrap().clone();
+        assert_eq!(faults.len(), 1, "{method} {path} {body}: {}", reply.text());
+        let [field, code, told] = ["field", "code", "description"].map(|name| faults[0][name].as_str().unwrap().to_owned());
+        (field, code, told)
+    }
+}
+
+const DELETE: &str = "/api/acme/entities/_delete";
+
+#[tokio::test]
+async fn a_guard_that_is_named_and_has_no_value_is_refused() {
+    let rest = Rest::start().await;
+    rest.world.portfolios(&["p"]).await;
+    rest.world.entities(&["e"]).await;
+    for (method, path, body, field) in [
+        ("POST", DELETE, r#"{"objects":{"entityType":"T"},"expectedCount":null}"#, "expectedCount"),
+        ("POST", DELETE, r#"{"objects":{"entityType":"T"},"maxObjects":null}"#, "maxObjects"),
+        ("POST", DELETE, r#"{"objects":{"entityType":"T"},"previewToken":""}"#, "previewToken"),
+        ("POST", DELETE, r#"{"objects":{"entityType":"T"},"preview_token":null}"#, "previewToken"),
+        ("POST", &format!("{DELETE}?previewToken="), r#"{"objects":{"entityType":"T"}}"#, "previewToken"),
+        ("PATCH", "/v1/portfolios/p", r#"{"name":"other","expected_version":null}"#, "expected_version"),
+        ("PATCH", "/v1/entities/e", r#"{"type":"other","expectedVersion":null}"#, "expected_version"),
+    ] {
+        let (told, code, description) = rest.fault(method, path, body).await;
+        assert_eq!((told.as_str(), code.as_str()), (field, "required"), "{path} {body}");
+        assert!(description.contains("guards the request"), "{description}");
+    }
+    assert_eq!(rest.world.database.count("SELECT count(*) FROM bulk_delete"), 0);
+    // What is no guard is as good as left out.
+    let open = r#"{"objects":{"entityType":"Nothing","excludeList":null},"allowMissingExcludes":null}"#;
+    assert_eq!(rest.send("POST", DELETE, open).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_belongs_into_the_query_is_not_passed_over_in_the_body() {
+    let rest = Rest::start().await;
+    rest.world.entities(&["e"]).await;
+    for (body, hint) in [
+        (r#"{"objects":{"uriList":["e"]},"dryRun":true}"#, "; `dryRun` is a parameter of the query"),
+        (r#"{"objects":{"uriList":["e"]},"dry_run":true}"#, "; `dryRun` is a parameter of the query"),
+        (r#"{"objects":{"uriList":["e"]},"dryrun":true}"#, "; `dryRun` is a parameter of the query"),
+        (r#"{"objects":{"uriList":["e"]},"mode":"soft"}"#, "; `mode` is a parameter of the query"),
+    ] {
+        let (_, code, told) = rest.fault("POST", DELETE, body).await;
+        assert_eq!(code, "unknown_field", "{body}");
+        assert!(told.ends_with(hint), "{body}: {told}");
+    }
+    assert_eq!(rest.world.database.count("SELECT count(*) FROM bulk_delete"), 0);
+}
+
+#[tokio::test]
+async fn ids_of_path_and_body_must_agree_and_both_are_told() {
+    let rest = Rest::start().await;
+    rest.world.portfolios(&["p"]).await;
+    rest.world.entities(&["e"]).await;
+    for (method, path, body, field) in [
+        ("PATCH", "/v1/portfolios/p", r#"{"portfolio_id":"x","name":"other"}"#, "portfolio_id"),
+        ("POST", "/v1/portfolios/p/entities", r#"{"portfolio_id":"x","entity_id":"e"}"#, "portfolio_id"),
+        ("POST", "/v1/portfolios/p/entities:batchDetach", r#"{"portfolio_id":"x","entity_ids":["e"]}"#, "portfolio_id"),
+        ("PUT", "/v1/entities/e/dependents/task/p", r#"{"dependent_id":"x"}"#, "dependent_id"),
+        ("PUT", "/v1/entities/p/dependents/task/t", r#"{"entity_id":"x"}"#, "entity_id"),
+        ("PUT", "/v1/entities/e/dependents/p/t", r#"{"kind":"x"}"#, "kind"),
+        ("POST", "/v1/entities/p:placeHold", r#"{"entity_id":"x","reason":"audit"}"#, "entity_id"),
+    ] {
+        let told = rest.fault(method, path, body).await;
+        let both = "differs between the path, which says `p`, and the body, which says `x`";
+        assert_eq!(told, (field.to_owned(), "conflict".to_owned(), both.to_owned()), "{method} {path}");
+    }
+    let same = rest.send("PATCH", "/v1/portfolios/p", r#"{"portfolio_id":"p","name":"other"}"#).await;
+    assert_eq!(same.status, 200, "{}", same.text());
+}
+
+/// A mask that names less than the body has is no fault, since clients send whole things: what it does not name is not taken.
+#[tokio::test]
+async fn a_mask_that_names_less_than_the_body_changes_no_more_than_it_names() {
+    let rest = Rest::start().await;
+    rest.world.portfolios(&["p"]).await;
+    let changed = rest.send("PATCH", "/v1/portfolios/p", r#"{"name":"other","metadata":{"a":1},"update_mask":"name"}"#).await;
+    assert_eq!(
+        (changed.status, &changed.json()["name"], &changed.json()["metadata"]),
+        (200, &json!("other"), &json!({})),
+        "{}",
+        changed.text()
+    );
+    let policy = rest
+        .send("PATCH", "/v1/removal-policy?update_mask=maxGracePeriod", r#"{"max_grace_period":"7200s","hard_delete":{"max_objects":5}}"#)
+        .await;
+    assert_eq!((policy.status, &policy.json()["max_grace_period"], &policy.json()["hard_delete"]), (200, &json!("7200s"), &json!(null)));
+}
