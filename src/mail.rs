@@ -10,7 +10,7 @@ use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use url::Url;
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, Violations};
 
 /// How long a server may keep silent.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -60,27 +60,14 @@ pub struct Mailer {
 impl Mailer {
     /// Checks the settings. Does not connect, so a service may start before its mail server does.
     pub fn new(settings: &MailSettings) -> Result<Mailer> {
-        let from =
-            settings.from.parse().map_err(|_| setting("--mail-from", "must be an address, such as `Offboard <offboard@example.com>`"))?;
-        let url = Url::parse(&settings.url).map_err(|_| setting("--smtp-url", FORMS))?;
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| setting("--smtp-url", FORMS))?;
-        let tls = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned());
-        let parameters = || parameters(host, settings.ca_file.as_ref());
-        let (port, tls) = match (url.scheme(), tls.as_deref()) {
-            ("smtps", None) => (465, Tls::Wrapper(parameters()?)),
-            ("smtp", Some("required")) => (587, Tls::Required(parameters()?)),
-            ("smtp", None) => (25, Tls::None),
-            _ => return Err(setting("--smtp-url", FORMS)),
-        };
-        let mut transport =
-            AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host).port(url.port().unwrap_or(port)).timeout(Some(TIMEOUT));
-        if let Some(password) = url.password() {
-            if matches!(tls, Tls::None) && !is_loopback(host) {
-                return Err(setting("--smtp-url", "must use TLS (`smtps://`, or `?tls=required`) where it has a password"));
-            }
-            transport = transport.credentials(Credentials::new(decoded(url.username())?, decoded(password)?));
+        let mut faults = Violations::new();
+        let from = settings.from.parse();
+        if from.is_err() {
+            faults.add("--mail-from", "invalid", "must be an address, such as `Offboard <offboard@example.com>`");
         }
-        Ok(Mailer { transport: transport.tls(tls).build(), from })
+        let transport = faults.check_with(transport(settings))?;
+        let from = from.map_err(Error::internal)?;
+        Ok(Mailer { transport, from })
     }
 
     /// Gives a letter to the server.
@@ -107,6 +94,29 @@ impl Mailer {
             .header(ContentType::TEXT_PLAIN);
         builder.body(letter.text.clone()).map_err(|error| unfit(&error))
     }
+}
+
+/// The way to the server.
+fn transport(settings: &MailSettings) -> Result<AsyncSmtpTransport<Tokio1Executor>> {
+    let url = Url::parse(&settings.url).map_err(|_| setting("--smtp-url", FORMS))?;
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| setting("--smtp-url", FORMS))?;
+    let tls = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned());
+    let parameters = || parameters(host, settings.ca_file.as_ref());
+    let (port, tls) = match (url.scheme(), tls.as_deref()) {
+        ("smtps", None) => (465, Tls::Wrapper(parameters()?)),
+        ("smtp", Some("required")) => (587, Tls::Required(parameters()?)),
+        ("smtp", None) => (25, Tls::None),
+        _ => return Err(setting("--smtp-url", FORMS)),
+    };
+    let mut transport =
+        AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host).port(url.port().unwrap_or(port)).timeout(Some(TIMEOUT));
+    if let Some(password) = url.password() {
+        if matches!(tls, Tls::None) && !is_loopback(host) {
+            return Err(setting("--smtp-url", "must use TLS (`smtps://`, or `?tls=required`) where it has a password"));
+        }
+        transport = transport.credentials(Credentials::new(decoded(url.username())?, decoded(password)?));
+    }
+    Ok(transport.tls(tls).build())
 }
 
 const FORMS: &str = "must be `smtp://HOST:PORT`, `smtp://USER:PASSWORD@HOST:PORT?tls=required` or `smtps://USER:PASSWORD@HOST:PORT`";

@@ -330,7 +330,8 @@ fn the_page_of_the_states_of_a_task_is_its_state_machine() {
 fn the_page_of_the_command_line_is_what_the_binary_takes() {
     let root = offboard::cli::command();
     let mut page = format!(
-        "# Command line\n\n{}\n\nThe page is made of the code; `offboard COMMAND --help` says the same. Where there is a variable, the flag goes before it.\n\n\
+        "# Command line\n\n{}\n\nThe page is made of the code; `offboard COMMAND --help` says the same. Where there is a variable, the flag goes before it. A variable that is set to nothing, or to blanks, is not set; \
+         a flag needs a value.\n\n\
          ## All commands\n\n{}",
         sentence(&root.get_about().unwrap().to_string()),
         table(root.get_arguments())

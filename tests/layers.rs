@@ -20,7 +20,7 @@ async fn one_stack_fits_the_listener_and_the_gateway() {
         .layer(AroundLayer(Trace::new(methods.clone())))
         .layer(AroundLayer(Failures::new(4 << 20, None)))
         .layer(AroundLayer(Panics))
-        .layer(AroundLayer(Closing::new(methods.clone(), closing.clone())))
+        .layer(AroundLayer(Closing::new(methods.clone(), closing.clone(), CancellationToken::new())))
         .layer(AroundLayer(Keyless::new(methods.clone(), 8)))
         .layer(AroundLayer(Deadline::new(methods, Duration::from_secs(60))))
         .layer(AroundLayer(Load::new(8, Traffic::default())));

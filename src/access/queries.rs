@@ -103,6 +103,16 @@ macro_rules! keys {
     };
 }
 
+/// Whether an organisation has a realm.
+pub fn has_org(connection: &mut PgConnection, org: &str) -> Work<bool> {
+    Ok(diesel::select(diesel::dsl::exists(realm::table.filter(realm::org.eq(org)))).get_result(connection)?)
+}
+
+/// The names of organisations, in their order, and at most so many.
+pub fn list_orgs(connection: &mut PgConnection, at_most: i64) -> Work<Vec<String>> {
+    Ok(realm::table.select(realm::org).distinct().order(realm::org).limit(at_most).load(connection)?)
+}
+
 /// Finds the key with this hash of its secret, also an ended one.
 pub fn find_key(connection: &mut PgConnection, secret_sha256: &[u8]) -> Work<Option<Key>> {
     let row: Option<KeyRow> = keys!().filter(api_key::secret_sha256.eq(secret_sha256)).first(connection).optional()?;

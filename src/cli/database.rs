@@ -47,10 +47,8 @@ impl Opened {
     }
 
     async fn given(url: &str) -> Result<Opened> {
-        if !db::is_address(url) {
-            // Nothing of it is repeated: what is wrong may be the password.
-            let message = "`--database-url` is no URL of a Postgres. It is written as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, and `/`, `@`, `?` and `%` in a password as %2F, %40, %3F and %25.";
-            return Err(Error::new(Code::ValidationFailed, message));
+        if let Some(fault) = db::address_fault(url) {
+            return Err(Error::invalid("--database-url", "invalid", fault));
         }
         let options = Options::new(url);
         check_fitness(&options).await?;
@@ -100,15 +98,15 @@ impl Opened {
         done.await.map_err(Error::internal)?
     }
 
-    /// Brings the schema up to date and returns the versions applied.
-    pub async fn migrate(&self) -> Result<Vec<String>> {
-        self.with_connection(migrations::migrate).await
+    /// Brings the schema up to date and returns the versions applied; beside the tables of others only if it is told so.
+    pub async fn migrate(&self, into_existing: bool) -> Result<Vec<String>> {
+        self.with_connection(move |connection| migrations::migrate(connection, into_existing)).await
     }
 
     /// Brings the schema of an embedded database up to date; that of a given one is its owner's affair.
     pub async fn migrate_embedded(&self) -> Result<()> {
         if self.is_embedded() {
-            self.migrate().await?;
+            self.migrate(false).await?;
         }
         Ok(())
     }

@@ -133,7 +133,7 @@ async fn show(
     let bound = Bound::of(&settings).await?;
     let database = Opened::open(&settings.database).await?;
     let ended = async {
-        database.migrate().await?;
+        database.migrate(false).await?;
         let running = server::start(&settings, bound, database.pool(), instance, metrics).await?;
         // Once it serves, a signal is what it waits for.
         let serving = Cell::new(false);

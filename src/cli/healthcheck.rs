@@ -9,13 +9,14 @@ use http::Method;
 
 use super::http::send;
 use super::output::print;
+use crate::config::address;
 use crate::error::{Error, Result};
 
 /// Arguments of `healthcheck`.
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// Where the service answers probes
-    #[arg(long, env = "OFFBOARD_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_name = "ADDR")]
+    #[arg(long, env = "OFFBOARD_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_parser = address, value_name = "ADDR")]
     admin_addr: SocketAddr,
 
     /// Ask only whether the process is alive, not whether it is ready

@@ -47,7 +47,7 @@ pub struct Arguments {
     offline: bool,
 
     /// Organisation that the entities belong to, with --offline
-    #[arg(long, requires = "offline")]
+    #[arg(long, requires = "offline", value_parser = super::key::org)]
     org: Option<String>,
 
     /// Put them into the live world, with --offline
@@ -108,10 +108,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Box::new(BufReader::new(tokio::fs::File::open(&arguments.file).await.map_err(unreadable)?))
     };
     let account = match (&arguments.org, arguments.offline) {
-        (Some(org), true) => {
-            super::key::check_org(org)?;
-            offline(&arguments, org, input).await?
-        }
+        (Some(org), true) => offline(&arguments, org, input).await?,
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
     tell(&account, arguments.json)?;
@@ -172,6 +169,7 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
             allowed: vec![std::net::IpAddr::from([127, 0, 0, 1]).into()],
             expires_at: None,
         };
+        super::key::tell_of_new_org(&database, org).await?;
         let (key_id, secret) = super::key::issue(&database, new).await?;
         let address = running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC door is open"))?;
         let sent = send(&Server::here(address), secret.reveal(), input).await;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use chrono::TimeDelta;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use serde_json::json;
 use uuid::Uuid;
@@ -15,8 +15,13 @@ use crate::access::queries::{self, KeySummary, NewKey};
 use crate::access::{Scope, Secret};
 use crate::config::Database;
 use crate::db::{Mode, clock, id};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, nearest_of};
 use crate::mail;
+
+/// How many organisations are looked through for the name of another.
+const ORGS: i64 = 10_000;
+/// How many of them are named.
+const ORGS_SHOWN: usize = 5;
 
 /// Arguments of `key`.
 #[derive(Args, Debug)]
@@ -40,7 +45,7 @@ enum Action {
 #[derive(Args, Debug)]
 struct Create {
     /// Organisation that the key belongs to
-    #[arg(long)]
+    #[arg(long, value_parser = org)]
     org: String,
 
     /// Which of the organisation's two worlds the key opens
@@ -48,15 +53,15 @@ struct Create {
     mode: World,
 
     /// What the key may do; repeat it, or separate by commas
-    #[arg(long = "scope", required = true, value_delimiter = ',', value_parser = scope)]
-    scopes: Vec<Scope>,
+    #[arg(long = "scope", required = true, value_delimiter = ',')]
+    scopes: Vec<String>,
 
     /// Name for people
     #[arg(long, default_value = "")]
     name: String,
 
     /// Where the owner gets mail
-    #[arg(long)]
+    #[arg(long, value_parser = email)]
     email: Option<String>,
 
     /// Network from which the key may be used, such as 10.0.0.0/8; repeat it for more [default: from anywhere]
@@ -86,6 +91,7 @@ struct List {
 #[derive(Args, Debug)]
 struct Revoke {
     /// The key's id
+    #[arg(value_parser = key_id)]
     id: Uuid,
 
     /// Revoke without asking
@@ -99,11 +105,27 @@ enum World {
     Live,
 }
 
-fn scope(text: &str) -> Result<Scope, String> {
-    Scope::parse(text).ok_or_else(|| {
-        let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-        format!("the scopes are {}", known.join(", "))
-    })
+/// What is wrong with the scopes of `key create`, all of them at once.
+pub fn misuse(matches: &ArgMatches) -> Option<String> {
+    let scopes = matches.subcommand_matches("create")?.get_many::<String>("scopes")?;
+    let unknown: Vec<_> = scopes.filter(|scope| Scope::parse(scope).is_none()).map(|scope| format!("`{scope}`")).collect();
+    let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+    let are = if unknown.len() == 1 { "is no scope" } else { "are no scopes" };
+    (!unknown.is_empty()).then(|| format!("{} {are}; the scopes are {}", unknown.join(", "), known.join(", ")))
+}
+
+fn email(text: &str) -> Result<String, String> {
+    mail::is_address(text).then(|| text.to_owned()).ok_or_else(|| "must be an address, such as someone@example.com".to_owned())
+}
+
+fn key_id(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| "must be the id of a key, as `offboard key list` shows it".to_owned())
+}
+
+/// Reads the name of an organisation, which becomes a part of paths.
+pub fn org(text: &str) -> Result<String, String> {
+    let fault = "must be 1 to 128 characters from A-Z a-z 0-9 . _ ~ -, and not `.` or `..`";
+    id::is_new_id(text).then(|| text.to_owned()).ok_or_else(|| fault.to_owned())
 }
 
 /// Works on the keys of a database.
@@ -126,10 +148,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
-    check_org(&create.org)?;
-    if create.email.as_deref().is_some_and(|email| !mail::is_address(email)) {
-        return Err(Error::invalid("--email", "invalid", "must be an address, such as someone@example.com"));
-    }
     let mode = match create.mode {
         World::Test => Mode::Test,
         World::Live => Mode::Live,
@@ -139,10 +157,12 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
         mode,
         name: create.name,
         email: create.email,
-        scopes: create.scopes,
+        // Others were refused before.
+        scopes: create.scopes.iter().filter_map(|scope| Scope::parse(scope)).collect(),
         allowed: create.allowed,
         expires_at: create.expires_in_days.map(|days| clock::now() + TimeDelta::days(days.into())),
     };
+    tell_of_new_org(database, &new.org).await?;
     let (id, secret) = issue(database, new.clone()).await?;
     let scopes: Vec<_> = new.scopes.iter().map(|scope| scope.as_str()).collect();
     if create.json {
@@ -157,12 +177,31 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fails unless an organisation may have this name, which becomes a part of paths.
-pub fn check_org(org: &str) -> Result<()> {
-    if id::is_new_id(org) {
-        return Ok(());
+/// Says so where a key is the first of its organisation, and which others have much the same name: that is how a slip shows.
+pub async fn tell_of_new_org(database: &Opened, org: &str) -> Result<()> {
+    let wanted = org.to_owned();
+    let others = database.with_connection(move |connection| {
+        Ok(if queries::has_org(connection, &wanted)? { None } else { Some(queries::list_orgs(connection, ORGS)?) })
+    });
+    if let Some(others) = others.await? {
+        note(new_org(org, &others));
     }
-    Err(Error::invalid("--org", "invalid", "must be 1 to 128 characters from A-Z a-z 0-9 . _ ~ -, and not `.` or `..`"))
+    Ok(())
+}
+
+fn new_org(org: &str, orgs: &[String]) -> String {
+    let near = nearest_of(org, orgs.iter().map(String::as_str), ORGS_SHOWN);
+    let list = |names: Vec<&str>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let others = match (near.is_empty(), orgs.len()) {
+        (_, 0) => "; it is the first.".to_owned(),
+        (false, _) => format!(". There is {}, with much the same name.", list(near)),
+        (true, count) => {
+            let shown = orgs.iter().map(String::as_str).take(ORGS_SHOWN).collect();
+            let more = if count > ORGS_SHOWN { ", ..." } else { "" };
+            format!(". There are {}{more}.", list(shown))
+        }
+    };
+    format!("Making the new organisation `{org}`{others}")
 }
 
 /// Makes a key and returns its id and its secret.
@@ -226,6 +265,16 @@ fn question(KeySummary { id, org, mode, name, .. }: &KeySummary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_organisation_is_told_with_those_that_may_have_been_meant() {
+        let orgs = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(new_org("acme", &[]), "Making the new organisation `acme`; it is the first.");
+        let told = new_org("acmee", &orgs(&["acme", "globex"]));
+        assert_eq!(told, "Making the new organisation `acmee`. There is `acme`, with much the same name.");
+        assert_eq!(new_org("initech", &orgs(&["acme", "globex"])), "Making the new organisation `initech`. There are `acme`, `globex`.");
+        assert!(new_org("x", &orgs(&["aaaa", "bbbb", "cccc", "dddd", "eeee", "ffff"])).ends_with("`eeee`, ...."));
+    }
 
     #[test]
     fn a_question_names_whose_key_ends_and_that_it_is_for_good() {

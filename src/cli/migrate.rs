@@ -7,6 +7,7 @@ use clap::Args;
 use super::database::Opened;
 use super::output::print;
 use crate::config::Database;
+use crate::db::migrations::{SchemaState, schema_state};
 use crate::error::Result;
 
 /// Arguments of `migrate`.
@@ -14,18 +15,26 @@ use crate::error::Result;
 pub struct Arguments {
     #[command(flatten)]
     database: Database,
+
+    /// Make the tables in a schema that holds tables of others
+    #[arg(long, env = "OFFBOARD_INTO_EXISTING")]
+    into_existing: bool,
 }
 
 /// Applies what is missing. Safe to run from several places at once.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let database = Opened::existing(&arguments.database).await?;
-    let applied = database.migrate().await;
+    let migrated = async {
+        let applied = database.migrate(arguments.into_existing).await?;
+        Ok((applied, database.with_connection(schema_state).await?))
+    };
+    let migrated: Result<_> = migrated.await;
     database.close().await?;
-    let applied = applied?;
-    if applied.is_empty() {
-        print("The schema is up to date.")?;
-    } else {
-        print(format_args!("Applied {}.", applied.join(", ")))?;
-    }
+    let (applied, state) = migrated?;
+    match (applied.as_slice(), state) {
+        ([], SchemaState::Ahead(ahead)) => print(format_args!("Nothing was changed: {ahead}."))?,
+        ([], _) => print("The schema is up to date.")?,
+        (applied, _) => print(format_args!("Applied {}.", applied.join(", ")))?,
+    };
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod allocator;
+mod arguments;
 mod ask;
 mod bench;
 mod bulk_delete;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::{note, print};
 use crate::config::{LogFormat, Logging};
@@ -106,14 +107,19 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// What is wrong with the arguments of a command though each is right, if anything.
+type Misuse = fn(&ArgMatches) -> Option<String>;
+
 /// Reads the command line of this process. Ends it where that is wrong.
 fn parse() -> Cli {
-    let mut command = Cli::command();
-    let matches = command.get_matches_mut();
-    let misuse = matches.subcommand_matches("import").and_then(import::misuse);
-    if let Some(fault) = misuse {
-        let mut import = command.find_subcommand_mut("import").cloned().unwrap_or(command);
-        import.error(ErrorKind::ArgumentConflict, fault).exit();
+    let (mut command, matches) = arguments::read(Cli::command()).unwrap_or_else(|error| error.exit());
+    let misuse: [(&str, Misuse, ErrorKind); 2] =
+        [("import", import::misuse, ErrorKind::ArgumentConflict), ("key", key::misuse, ErrorKind::ValueValidation)];
+    for (name, misuse, kind) in misuse {
+        if let Some(fault) = matches.subcommand_matches(name).and_then(misuse) {
+            let mut misused = command.find_subcommand_mut(name).cloned().unwrap_or(command);
+            misused.error(kind, fault).exit();
+        }
     }
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }

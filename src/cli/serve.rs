@@ -1,7 +1,7 @@
 //! `offboard serve`.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::database::Opened;
 use crate::config::Serve;
@@ -15,11 +15,12 @@ pub async fn run(
     instance: String,
     metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
 ) -> Result<(ExitCode, Option<Instant>)> {
+    server::check(&settings)?;
     let mut signals = Signals::install().map_err(Error::internal)?;
     let bound = Bound::of(&settings).await?;
     let database = Opened::open(&settings.database).await?.with_pool(&settings.pool).with_shares(&settings.shares);
     let started = async {
-        prepare(&database, settings.migrate, settings.pool.db_acquire_timeout).await?;
+        prepare(&database, &settings).await?;
         let db = database.pool();
         db.observe();
         server::start(&settings, bound, db, instance, metrics).await
@@ -56,17 +57,19 @@ pub async fn run(
     }
 }
 
-/// Sees to the schema. A given database that is away, or is behind, is no reason not to start: readiness tells of it.
-async fn prepare(database: &Opened, migrate: bool, patience: Duration) -> Result<()> {
-    if migrate || database.is_embedded() {
-        for version in database.migrate().await? {
+/// Sees to the schema. A given database that is away, or is behind, is no reason not to start: readiness tells of it. One that is of others is.
+async fn prepare(database: &Opened, settings: &Serve) -> Result<()> {
+    if settings.migrate || database.is_embedded() {
+        for version in database.migrate(settings.into_existing).await? {
             tracing::info!(version, "applied a migration");
         }
-        return Ok(());
     }
-    let looked = tokio::time::timeout(patience, database.with_connection(schema_state)).await;
+    let looked = tokio::time::timeout(settings.pool.db_acquire_timeout, database.with_connection(schema_state)).await;
     match looked.unwrap_or_else(|_| Err(Error::unavailable("The database does not answer."))) {
         Ok(SchemaState::Current) => {}
+        Ok(SchemaState::Ahead(ahead)) => tracing::warn!(schema = ahead.schema, known = ahead.known, "{ahead}"),
+        Ok(SchemaState::Foreign(others)) if !settings.into_existing => return Err(others.refusal()),
+        Ok(SchemaState::Foreign(_)) => tracing::warn!("the schema has no table of offboard; run `offboard migrate --into-existing`"),
         Ok(SchemaState::Behind(missing)) => tracing::warn!(?missing, "the schema is behind; run `offboard migrate`"),
         Err(error) => tracing::warn!(%error, cause = error.cause_chain(), "the database cannot be used yet"),
     }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::parse::{seconds, some_seconds};
+use super::parse::{seconds, some_seconds, whole};
 
 /// What bodies may cost.
 #[derive(Args, Clone, Debug)]
 pub struct Bodies {
     /// Memory that all bodies together may cost while they are received and decoded, in bytes. The default suits a memory limit of 256 MiB
-    #[arg(long, env = "OFFBOARD_BODY_MEMORY_BYTES", default_value_t = 96 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..), value_name = "BYTES")]
+    #[arg(long, env = "OFFBOARD_BODY_MEMORY_BYTES", default_value_t = 96 << 20, value_parser = whole(1 << 20..=1_u64 << 40), value_name = "BYTES")]
     pub body_memory_bytes: u64,
 
     /// Seconds that a call may wait for memory for its body; 0 is not at all

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::parse::{seconds, some_seconds};
+use super::parse::{seconds, some_seconds, whole};
 
 /// What connections may do, and callers without a key.
 #[derive(Args, Clone, Debug)]
 pub struct Listeners {
     /// Connections at once at the gRPC listener, and as many at the HTTP listener; further ones are closed
-    #[arg(long, env = "OFFBOARD_MAX_CONNECTIONS", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "OFFBOARD_MAX_CONNECTIONS", default_value_t = 2048, value_parser = whole(1..=1_000_000_u32))]
     pub max_connections: u32,
 
     /// Connections at once from one address, at each listener. A proxy that all callers come through is one address
-    #[arg(long, env = "OFFBOARD_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "OFFBOARD_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 1024, value_parser = whole(1..=1_000_000_u32))]
     pub max_connections_per_address: u32,
 
     /// Calls at once on one HTTP/2 connection
-    #[arg(long, env = "OFFBOARD_MAX_STREAMS_PER_CONNECTION", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, env = "OFFBOARD_MAX_STREAMS_PER_CONNECTION", default_value_t = 200, value_parser = whole(1..=1000_u32))]
     pub max_streams_per_connection: u32,
 
     /// Seconds that the headers of a request may take to arrive
@@ -34,7 +34,7 @@ pub struct Listeners {
     pub reflection: Reflection,
 
     /// Streams of reflection at once
-    #[arg(long, env = "OFFBOARD_MAX_REFLECTION_STREAMS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, env = "OFFBOARD_MAX_REFLECTION_STREAMS", default_value_t = 32, value_parser = whole(1..=1000_u32))]
     pub max_reflection_streams: u32,
 }
 

@@ -4,20 +4,25 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
 
+mod blank;
 mod bodies;
 mod kept;
 mod listeners;
 mod parse;
 mod shares;
 
+pub use blank::{is_blank, without_blank_variables};
 pub use bodies::Bodies;
 pub use kept::Kept;
 pub use listeners::{Listeners, Reflection};
+pub use parse::address;
 pub use shares::Shares;
 
-use parse::{origin, public_url, seconds, some_seconds, stream_name, subject_prefix};
+use parse::{
+    MANY, certificates, file, log_filter, origin, otlp_url, public_url, seconds, some_seconds, stream_name, subject_prefix, whole,
+};
 
 /// Which database, and where the embedded one lives.
 #[derive(Args, Clone, Debug)]
@@ -35,11 +40,11 @@ pub struct Database {
 #[derive(Args, Clone, Debug)]
 pub struct Pool {
     /// Connections that this process may hold
-    #[arg(long, env = "OFFBOARD_DB_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    #[arg(long, env = "OFFBOARD_DB_POOL_SIZE", default_value_t = 10, value_parser = whole(2..=1000_u32))]
     pub db_pool_size: u32,
 
     /// Calls that may wait for a connection; further ones are turned away
-    #[arg(long, env = "OFFBOARD_DB_QUEUE_LIMIT", default_value_t = 1000)]
+    #[arg(long, env = "OFFBOARD_DB_QUEUE_LIMIT", default_value_t = 1000, value_parser = whole(1..=MANY))]
     pub db_queue_limit: usize,
 
     /// Seconds that a call may wait for a connection
@@ -59,7 +64,7 @@ pub struct Pool {
 #[derive(Args, Clone, Debug)]
 pub struct Logging {
     /// Which log lines are written: `info`, `debug`, `info,offboard::jobs=debug`, ... [default: info for serve, else warn]
-    #[arg(long, env = "OFFBOARD_LOG", global = true, value_name = "FILTER")]
+    #[arg(long, env = "OFFBOARD_LOG", global = true, value_parser = log_filter, value_name = "FILTER")]
     pub log: Option<String>,
 
     /// How a log line looks
@@ -67,7 +72,7 @@ pub struct Logging {
     pub log_format: LogFormat,
 
     /// Where to send traces and metrics by OTLP over gRPC, such as http://localhost:4317 or, by TLS with the roots of the system, https://collector:4317
-    #[arg(long, env = "OFFBOARD_OTLP_ENDPOINT", global = true, value_name = "URL")]
+    #[arg(long, env = "OFFBOARD_OTLP_ENDPOINT", global = true, value_parser = otlp_url, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
 
@@ -106,16 +111,20 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_MIGRATE")]
     pub migrate: bool,
 
+    /// Use a schema that holds tables of others, and make ours among them
+    #[arg(long, env = "OFFBOARD_INTO_EXISTING")]
+    pub into_existing: bool,
+
     /// Where gRPC is answered
-    #[arg(long, env = "OFFBOARD_GRPC_ADDR", default_value = "127.0.0.1:50051", value_name = "ADDR")]
+    #[arg(long, env = "OFFBOARD_GRPC_ADDR", default_value = "127.0.0.1:50051", value_parser = address, value_name = "ADDR")]
     pub grpc_addr: SocketAddr,
 
     /// Where REST is answered
-    #[arg(long, env = "OFFBOARD_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    #[arg(long, env = "OFFBOARD_HTTP_ADDR", default_value = "127.0.0.1:8080", value_parser = address, value_name = "ADDR")]
     pub http_addr: SocketAddr,
 
     /// Where probes and metrics are answered; needs no key, so it is not for the public
-    #[arg(long, env = "OFFBOARD_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_name = "ADDR")]
+    #[arg(long, env = "OFFBOARD_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_parser = address, value_name = "ADDR")]
     pub admin_addr: SocketAddr,
 
     /// What this process does
@@ -131,7 +140,7 @@ pub struct Serve {
     pub cors_origins: Vec<String>,
 
     /// Largest message and largest body, in bytes
-    #[arg(long, env = "OFFBOARD_MAX_BODY_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
+    #[arg(long, env = "OFFBOARD_MAX_BODY_BYTES", default_value_t = 4 << 20, value_parser = whole(1024..=1_usize << 30), value_name = "BYTES")]
     pub max_body_bytes: usize,
 
     /// What bodies may cost.
@@ -139,7 +148,7 @@ pub struct Serve {
     pub bodies: Bodies,
 
     /// Calls at once; further ones are turned away
-    #[arg(long, env = "OFFBOARD_MAX_CONCURRENT_CALLS", default_value_t = 1024)]
+    #[arg(long, env = "OFFBOARD_MAX_CONCURRENT_CALLS", default_value_t = 1024, value_parser = whole(1..=MANY))]
     pub max_concurrent_calls: usize,
 
     /// Calls that a key may make a second at each replica, and at once; 0 is no limit
@@ -197,7 +206,8 @@ impl Serve {
         }
         let free = "127.0.0.1:0";
         let flags = ["offboard", "--grpc-addr", free, "--http-addr", free, "--admin-addr", free, "--roles", roles];
-        <Defaults as clap::Parser>::parse_from(flags).serve
+        let matches = without_blank_variables(Defaults::command()).get_matches_from(flags);
+        Defaults::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).serve
     }
 
     /// The same on another database.
@@ -239,15 +249,15 @@ pub struct Worker {
     pub poll_interval: Duration,
 
     /// Slices of bulk deletes that this process works on at once
-    #[arg(long, env = "OFFBOARD_BULK_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, env = "OFFBOARD_BULK_WORKERS", default_value_t = 1, value_parser = whole(1..=64_u32))]
     pub bulk_workers: u32,
 
     /// Slices more that it works on at once while hardly anyone calls it
-    #[arg(long, env = "OFFBOARD_BULK_IDLE_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=64))]
+    #[arg(long, env = "OFFBOARD_BULK_IDLE_WORKERS", default_value_t = 1, value_parser = whole(0..=64_u32))]
     pub bulk_idle_workers: u32,
 
     /// Most entities that a bulk delete deletes in one transaction
-    #[arg(long, env = "OFFBOARD_BULK_CHUNK_SIZE", default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    #[arg(long, env = "OFFBOARD_BULK_CHUNK_SIZE", default_value_t = 10_000, value_parser = whole(1..=100_000_i64))]
     pub bulk_chunk_size: i64,
 
     /// Seconds that one transaction of a bulk delete shall take: as many entities as fit go into it
@@ -267,11 +277,11 @@ pub struct Mail {
     pub smtp_url: Option<String>,
 
     /// File with root certificates that the SMTP server is checked by, instead of those of the system
-    #[arg(long, env = "OFFBOARD_SMTP_CA_FILE", value_name = "FILE")]
+    #[arg(long, env = "OFFBOARD_SMTP_CA_FILE", value_parser = certificates, value_name = "FILE")]
     pub smtp_ca_file: Option<PathBuf>,
 
     /// Mails about tasks that each realm may send within an hour; those beyond are not sent, and their tasks say so
-    #[arg(long, env = "OFFBOARD_MAILS_PER_HOUR", default_value_t = 60, value_parser = clap::value_parser!(i64).range(1..=1_000_000), value_name = "MAILS")]
+    #[arg(long, env = "OFFBOARD_MAILS_PER_HOUR", default_value_t = 60, value_parser = whole(1..=1_000_000_i64), value_name = "MAILS")]
     pub mails_per_hour: i64,
 
     /// Whom mails are from, such as `Offboard <offboard@example.com>`
@@ -287,11 +297,11 @@ pub struct Nats {
     pub nats_url: Option<String>,
 
     /// File with a NATS user's JWT and seed
-    #[arg(long, env = "OFFBOARD_NATS_CREDENTIALS_FILE", value_name = "FILE")]
+    #[arg(long, env = "OFFBOARD_NATS_CREDENTIALS_FILE", value_parser = file, value_name = "FILE")]
     pub nats_credentials_file: Option<PathBuf>,
 
     /// File with root certificates that NATS servers are checked by, instead of those of the system
-    #[arg(long, env = "OFFBOARD_NATS_CA_FILE", value_name = "FILE")]
+    #[arg(long, env = "OFFBOARD_NATS_CA_FILE", value_parser = certificates, value_name = "FILE")]
     pub nats_ca_file: Option<PathBuf>,
 
     /// How the subject of every event begins; organisation, mode and type follow

@@ -1,6 +1,75 @@
 //! Reads the values of settings.
 
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+use async_nats::rustls::RootCertStore;
+use async_nats::rustls::pki_types::CertificateDer;
+use async_nats::rustls::pki_types::pem::PemObject;
+use tracing_subscriber::filter::EnvFilter;
+
+/// The most of anything that is counted: calls, streams, connections. More than a machine has, and less than what counts them can.
+pub(super) const MANY: usize = 1_000_000;
+
+/// A whole number of this range.
+pub(super) fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    move |text: &str| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+/// Where to listen, or to reach a listener. A name may be of several addresses, so it is none.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080".to_owned())
+}
+
+/// The URL of a collector of OpenTelemetry.
+pub(super) fn otlp_url(text: &str) -> Result<String, String> {
+    let is_one = |url: url::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    let has_slashes = text.split_once("://").is_some_and(|(_, rest)| !rest.starts_with('/'));
+    let is_url = has_slashes && url::Url::parse(text).is_ok_and(is_one);
+    is_url.then(|| text.to_owned()).ok_or_else(|| "must be as http://localhost:4317 or https://collector:4317".to_owned())
+}
+
+/// A filter of log lines. A word alone that is no level would be taken for a target, and nothing else would be logged.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    const FORM: &str = "must be as `info`, `debug` or `info,offboard::jobs=debug`";
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    for word in text.split(',').map(str::trim).filter(|word| !word.contains(['=', '[', ']', '{', '}'])) {
+        if !is_level(word) {
+            return Err(format!(
+                "{FORM}; `{word}` is none of the levels {}, and a target is written with one: `{word}=info`",
+                LEVELS.join(", ")
+            ));
+        }
+    }
+    EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|error| format!("{FORM}: {error}"))
+}
+
+/// A file that can be read.
+pub(super) fn file(text: &str) -> Result<PathBuf, String> {
+    std::fs::read(text).map(|_| PathBuf::from(text)).map_err(|error| format!("cannot be read: {error}"))
+}
+
+/// A file of root certificates in PEM.
+pub(super) fn certificates(text: &str) -> Result<PathBuf, String> {
+    let pem = std::fs::read(text).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let added = certificate.map_err(|error| error.to_string()).and_then(|found| roots.add(found).map_err(|error| error.to_string()));
+        added.map_err(|error| format!("has a certificate that cannot be read: {error}"))?;
+    }
+    if roots.is_empty() { Err("has no certificate in PEM".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
 
 /// An origin as browsers send it, or a star.
 pub(super) fn origin(text: &str) -> Result<String, String> {
@@ -55,7 +124,9 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{origin, public_url, seconds, some_seconds, stream_name, subject_prefix};
+    use super::{
+        address, certificates, file, log_filter, origin, otlp_url, public_url, seconds, some_seconds, stream_name, subject_prefix, whole,
+    };
     use std::time::Duration;
 
     #[test]
@@ -114,5 +185,50 @@ mod tests {
             assert!(subject_prefix(bad).is_err() && stream_name(bad).is_err(), "{bad}");
         }
         assert!(stream_name("a.b").is_err());
+    }
+
+    #[test]
+    fn a_number_outside_its_range_is_told_the_range() {
+        assert_eq!(whole(1..=1000_u32)("7"), Ok(7));
+        for bad in ["0", "1001", "-1", "1.5", "x", ""] {
+            assert_eq!(whole(1..=1000_u32)(bad), Err("must be a whole number from 1 to 1000".to_owned()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_no_name() {
+        assert!(address("0.0.0.0:0").is_ok() && address("[::1]:80").is_ok());
+        for bad in ["localhost:0", "127.0.0.1", ":8080", "8080", ""] {
+            assert!(address(bad).is_err_and(|fault| fault.contains("127.0.0.1:8080")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_collector_has_a_scheme_and_a_host() {
+        for good in ["http://localhost:4317", "HTTPS://collector", "http://[::1]:4317/"] {
+            assert!(otlp_url(good).is_ok(), "{good}");
+        }
+        for bad in ["", "foo", "localhost:4317", "grpc://host:4317", "http:host", "http://", "http:///x"] {
+            assert!(otlp_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_has_levels_and_targets_with_levels() {
+        for good in ["info", "WARN", "info,offboard::jobs=debug", "off", "hyper=trace", "info,h2=off", "offboard[span]=debug"] {
+            assert!(log_filter(good).is_ok(), "{good}");
+        }
+        for bad in ["warning", "verbose", "info,debgu", "offboard=loud", "", " ", "info,"] {
+            assert!(log_filter(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn files_are_read() {
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert!(file(here).is_ok() && file("/nowhere").is_err_and(|fault| fault.starts_with("cannot be read")));
+        assert!(certificates(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kit/tls/localhost.crt")).is_ok());
+        assert_eq!(certificates(here), Err("has no certificate in PEM".to_owned()));
+        assert!(certificates("/nowhere").is_err_and(|fault| fault.starts_with("cannot be read")));
     }
 }

@@ -4,29 +4,29 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::parse::some_seconds;
+use super::parse::{MANY, some_seconds, whole};
 
 /// The settings of shares.
 #[derive(Args, Clone, Debug)]
 pub struct Shares {
     /// Calls of one realm at once, streams aside [default: half of --max-concurrent-calls]
-    #[arg(long, env = "OFFBOARD_REALM_CONCURRENT_CALLS", value_parser = at_least_one, value_name = "CALLS")]
+    #[arg(long, env = "OFFBOARD_REALM_CONCURRENT_CALLS", value_parser = whole(1..=MANY), value_name = "CALLS")]
     pub realm_concurrent_calls: Option<usize>,
 
     /// Calls of one key at once, streams aside [default: three quarters of what its realm may have]
-    #[arg(long, env = "OFFBOARD_KEY_CONCURRENT_CALLS", value_parser = at_least_one, value_name = "CALLS")]
+    #[arg(long, env = "OFFBOARD_KEY_CONCURRENT_CALLS", value_parser = whole(1..=MANY), value_name = "CALLS")]
     pub key_concurrent_calls: Option<usize>,
 
     /// Watches, imports, exports and other streams at once
-    #[arg(long, env = "OFFBOARD_MAX_CONCURRENT_STREAMS", default_value_t = 2048, value_parser = at_least_one, value_name = "STREAMS")]
+    #[arg(long, env = "OFFBOARD_MAX_CONCURRENT_STREAMS", default_value_t = 2048, value_parser = whole(1..=MANY), value_name = "STREAMS")]
     pub max_concurrent_streams: usize,
 
     /// Streams of one realm at once [default: half of --max-concurrent-streams]
-    #[arg(long, env = "OFFBOARD_REALM_CONCURRENT_STREAMS", value_parser = at_least_one, value_name = "STREAMS")]
+    #[arg(long, env = "OFFBOARD_REALM_CONCURRENT_STREAMS", value_parser = whole(1..=MANY), value_name = "STREAMS")]
     pub realm_concurrent_streams: Option<usize>,
 
     /// Streams of one key at once [default: three quarters of what its realm may have]
-    #[arg(long, env = "OFFBOARD_KEY_CONCURRENT_STREAMS", value_parser = at_least_one, value_name = "STREAMS")]
+    #[arg(long, env = "OFFBOARD_KEY_CONCURRENT_STREAMS", value_parser = whole(1..=MANY), value_name = "STREAMS")]
     pub key_concurrent_streams: Option<usize>,
 
     /// Seconds for which the caller of an import or another stream of requests may send nothing
@@ -34,11 +34,11 @@ pub struct Shares {
     pub stream_silence_timeout: Duration,
 
     /// Connections of the pool that the calls of one realm may have [default: seven tenths of them]
-    #[arg(long, env = "OFFBOARD_REALM_DB_CONNECTIONS", value_parser = at_least_one, value_name = "CONNECTIONS")]
+    #[arg(long, env = "OFFBOARD_REALM_DB_CONNECTIONS", value_parser = whole(1..=MANY), value_name = "CONNECTIONS")]
     pub realm_db_connections: Option<usize>,
 
     /// Connections that calls of one method by one realm may have while they take long [default: three tenths of them]
-    #[arg(long, env = "OFFBOARD_SLOW_DB_CONNECTIONS", value_parser = at_least_one, value_name = "CONNECTIONS")]
+    #[arg(long, env = "OFFBOARD_SLOW_DB_CONNECTIONS", value_parser = whole(1..=MANY), value_name = "CONNECTIONS")]
     pub slow_db_connections: Option<usize>,
 }
 
@@ -57,10 +57,6 @@ impl Shares {
 fn parts(total: usize, realm: Option<usize>, key: Option<usize>) -> (usize, usize) {
     let realm = realm.unwrap_or(total.div_ceil(2)).min(total);
     (realm, key.unwrap_or((realm * 3).div_ceil(4)).min(realm))
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be a whole number from 1".to_owned())
 }
 
 #[cfg(test)]

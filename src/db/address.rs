@@ -1,8 +1,38 @@
 //! Whether a database is named as libpq takes it, found out before libpq is asked: its messages repeat what it does not understand, and where a
 //! password has letters that belong to a URL, that is the password.
 
+use percent_encoding::percent_decode_str;
+
+use crate::error::cut;
+
+/// What is said of an address that is none. Nothing of it is repeated: what is wrong may be the password.
+const FORM: &str = "is no URL of a Postgres: write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with `/`, `@`, `?` and `%` in a password as %2F, %40, %3F and %25";
+
+/// The parameters that name files which libpq reads when it connects, and would not find before.
+const FILES: [&str; 4] = ["sslrootcert", "sslcert", "sslkey", "sslcrl"];
+
+/// What is wrong with an address, if that can be known without connecting.
+pub fn fault(text: &str) -> Option<String> {
+    if !is_address(text) {
+        return Some(FORM.to_owned());
+    }
+    let query = match text.split_once("://") {
+        Some((_, rest)) => rest.split_once('?').map_or("", |(_, query)| query),
+        None => text,
+    };
+    let pairs = query.split(|letter: char| letter == '&' || letter.is_whitespace()).filter_map(|pair| pair.split_once('='));
+    // The roots of the system are asked for by a word.
+    let named = pairs.filter(|(name, value)| FILES.contains(name) && !value.is_empty() && *value != "system" && !value.contains('\''));
+    let unreadable = |(name, value): (&str, &str)| {
+        let path = percent_decode_str(value).decode_utf8_lossy().into_owned();
+        let error = std::fs::File::open(&path).err()?;
+        Some(format!("names the file {} by `{name}`, which cannot be read: {error}", cut(&path)))
+    };
+    named.filter_map(unreadable).next()
+}
+
 /// Whether this is a URL that libpq reads as it was meant, or a connection string of words and values.
-pub fn is_address(text: &str) -> bool {
+fn is_address(text: &str) -> bool {
     match text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
         Some(rest) => is_url(rest),
         None => text.trim().is_empty() || is_words(text),
@@ -75,7 +105,23 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_address, shown};
+    use super::{fault, is_address, shown};
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        for good in [
+            format!("postgresql://h/d?sslmode=verify-full&sslrootcert={here}"),
+            "postgresql://h/d?sslrootcert=system&sslcert=".to_owned(),
+            format!("host=h sslrootcert={here} sslmode=require"),
+        ] {
+            assert_eq!(fault(&good), None, "{good}");
+        }
+        for bad in ["postgresql://u:hunter2@h/d?sslmode=require&sslrootcert=/no%20where", "host=h password=hunter2 sslkey=/nowhere"] {
+            let told = fault(bad).unwrap_or_default();
+            assert!(told.contains("where by `ssl") && told.contains("cannot be read") && !told.contains("hunter2"), "{told}");
+        }
+    }
 
     #[test]
     fn an_address_is_shown_without_what_may_be_secret() {

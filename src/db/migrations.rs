@@ -1,19 +1,19 @@
 //! Bringing the schema up to date, and knowing whether it is.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::connection::{InstrumentationEvent, SimpleConnection};
 use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::{Pg, PgConnection};
-use diesel::sql_types::Text;
 use diesel::{Connection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::db::fault::{Fault, fault, sqlstate};
-use crate::db::statement;
-use crate::error::{Code, Error, Result};
+use crate::db::schema_queries::{ReadApplied, ReadTables, UNDEFINED_TABLE};
+use crate::error::{Code, Error, Result, cut};
 use crate::limits::database::{MIGRATION_LOCK, MIGRATION_LOCK_MILLIS};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -26,36 +26,31 @@ const AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(200), Duration:
 /// For how long that is tried.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The SQLSTATE of a table that is not there.
-const UNDEFINED_TABLE: &str = "42P01";
-
-statement! {
-    /// The migrations that the database has.
-    struct ReadApplied {} -> (Text,),
-    "SELECT version FROM __diesel_schema_migrations"
-}
-
 /// Applies what is missing and returns the versions applied. Replicas may start together: one migrates, the others wait and find it done.
 ///
 /// A statement that has to wait for a lock holds up everyone who comes after it, readers included. So each waits for a moment only; then the
 /// migration is rolled back, lets the others through, and is tried again.
-pub fn migrate(connection: &mut PgConnection) -> Result<Vec<String>> {
+///
+/// A schema that holds tables of others is left alone, unless it is to be shared with them.
+pub fn migrate(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<String>> {
     // Migrations may take longer than any call. Of the advisory lock, which keeps nobody but another migration waiting, so may the wait.
     connection.batch_execute(&format!("SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_advisory_lock({LOCK})"))?;
-    let applied = apply(connection);
+    let applied = apply(connection, into_existing);
     let released = connection.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})"));
     let applied = applied?;
     released?;
     Ok(applied)
 }
 
-fn apply(connection: &mut PgConnection) -> Result<Vec<String>> {
+fn apply(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<String>> {
     connection.batch_execute(&format!("SET lock_timeout = {MIGRATION_LOCK_MILLIS}"))?;
     let last = LastFault::of(connection);
-    let missing = missing(connection)?;
-    if missing.is_empty() {
-        return Ok(Vec::new());
-    }
+    let missing = match schema_state(connection)? {
+        SchemaState::Current | SchemaState::Ahead(_) => return Ok(Vec::new()),
+        SchemaState::Foreign(others) if !into_existing => return Err(others.refusal()),
+        SchemaState::Foreign(_) => versions(&all()?).collect(),
+        SchemaState::Behind(missing) => missing,
+    };
     // Makes the table of those that are applied.
     patiently("of the table of migrations", &last, || connection.applied_migrations().map(drop))?;
     let mut applied = Vec::new();
@@ -136,30 +131,90 @@ fn refused(what: &str, fault: Option<Fault>, error: Box<dyn std::error::Error + 
 /// How the database's schema stands to this binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaState {
-    /// Every migration of this binary is applied. A newer binary may have applied more: migrations only add what older ones can live with.
+    /// Every migration of this binary is applied, and none that it does not know.
     Current,
+    /// The same, and a newer binary has applied more: migrations only add what older ones can live with.
+    Ahead(Ahead),
     /// These versions are missing.
     Behind(Vec<String>),
+    /// None is applied, and where they would make their tables there are some.
+    Foreign(Others),
+}
+
+/// A schema that is newer than this binary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// The last migration of the database.
+    pub schema: String,
+    /// The last migration of this binary.
+    pub known: String,
+}
+
+impl fmt::Display for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ahead { schema, known } = self;
+        let version = env!("CARGO_PKG_VERSION");
+        write!(
+            f,
+            "the schema is newer than this offboard {version}: its last migration is {schema}, and the last that is known here is {known}"
+        )
+    }
+}
+
+/// Tables of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Others {
+    /// The schema that they are in.
+    schema: String,
+    /// The first of them.
+    tables: Vec<String>,
+}
+
+impl Others {
+    /// What the person is told who would make ours beside them.
+    pub fn refusal(&self) -> Error {
+        const SHOWN: usize = 3;
+        let Others { schema, tables } = self;
+        let shown: Vec<_> = tables.iter().take(SHOWN).map(|table| format!("`{}`", cut(table))).collect();
+        let more = if tables.len() > SHOWN { ", ..." } else { "" };
+        let message = format!(
+            "The schema `{}` of the database has tables ({}{more}) and no migration of offboard: give it a database or a schema of its own, or say \
+             --into-existing (OFFBOARD_INTO_EXISTING) if it is to share this one.",
+            cut(schema),
+            shown.join(", "),
+        );
+        Error::new(Code::ValidationFailed, message)
+    }
 }
 
 /// Compares the migrations of this binary with those that the database has. Reads, and does nothing else: a role with rights on rows alone may ask,
 /// and so may anyone on a standby.
 pub fn schema_state(connection: &mut PgConnection) -> Result<SchemaState> {
-    let missing = missing(connection)?;
-    Ok(if missing.is_empty() { SchemaState::Current } else { SchemaState::Behind(missing.into_iter().collect()) })
+    let all = all()?;
+    let applied: BTreeSet<String> = match (ReadApplied {}).load::<(String,)>(connection) {
+        Ok(applied) => applied.into_iter().map(|(version,)| version).collect(),
+        Err(error) if sqlstate(&error) == Some(UNDEFINED_TABLE) => BTreeSet::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let missing: Vec<_> = versions(&all).filter(|version| !applied.contains(version)).collect();
+    if missing.len() == all.len() {
+        let tables = ReadTables {}.load::<(String, String)>(connection)?;
+        if let Some((schema, _)) = tables.first() {
+            let schema = schema.clone();
+            return Ok(SchemaState::Foreign(Others { schema, tables: tables.into_iter().map(|(_, table)| table).collect() }));
+        }
+    }
+    if !missing.is_empty() {
+        return Ok(SchemaState::Behind(missing));
+    }
+    Ok(match (applied.last(), versions(&all).last()) {
+        (Some(schema), Some(known)) if *schema > known => SchemaState::Ahead(Ahead { schema: schema.clone(), known }),
+        _ => SchemaState::Current,
+    })
 }
 
-fn missing(connection: &mut PgConnection) -> Result<BTreeSet<String>> {
-    let mut missing: BTreeSet<String> = all()?.iter().map(|migration| migration.name().version().to_string()).collect();
-    let applied = ReadApplied {}.load::<(String,)>(connection);
-    match applied {
-        Ok(applied) => applied.iter().for_each(|(version,)| {
-            missing.remove(version);
-        }),
-        Err(error) if sqlstate(&error) == Some(UNDEFINED_TABLE) => {}
-        Err(error) => return Err(error.into()),
-    }
-    Ok(missing)
+fn versions(migrations: &[Box<dyn Migration<Pg>>]) -> impl Iterator<Item = String> {
+    migrations.iter().map(|migration| migration.name().version().to_string())
 }
 
 /// The migrations of this binary, in their order.

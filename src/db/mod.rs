@@ -17,6 +17,7 @@ pub mod probe;
 mod realm;
 mod reconnecting;
 pub mod schema;
+mod schema_queries;
 mod seal;
 mod sequences;
 mod session;
@@ -27,7 +28,7 @@ mod text_enum;
 mod vitals;
 mod watchdog;
 
-pub use address::{is_address, shown as shown_address};
+pub use address::{fault as address_fault, shown as shown_address};
 pub use fault::{Fault, fault, is_refusal, sqlstate};
 pub use fitness::check_at_start as check_fitness;
 pub use page::{Page, PageSize, binding};

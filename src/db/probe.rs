@@ -11,7 +11,7 @@ use super::fitness;
 use super::listen::pause;
 use super::migrations::{SchemaState, schema_state};
 use super::pool::Options;
-use super::session::{self, Session};
+use super::session::{self, Refused, Session};
 use crate::error::{Code, Error};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -40,10 +40,26 @@ pub struct Probe {
     _stop: Arc<DropGuard>,
 }
 
+/// Why the database cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It cannot be reached, or does not answer.
+    Away,
+    /// It lets nobody in by this address.
+    Denied,
+    /// It can be reached, and cannot be used as it is.
+    Unfit,
+    /// It fails what it is asked.
+    Failing,
+}
+
+/// A trouble, with a sentence for operators.
+pub type Troubled = (Trouble, String);
+
 #[derive(Clone, Debug)]
 struct Look {
     at: Instant,
-    found: Result<Standing, String>,
+    found: Result<Standing, Troubled>,
 }
 
 impl Probe {
@@ -59,13 +75,13 @@ impl Probe {
 
     /// How the database stands, by a look of the last seconds; else a sentence for operators that says why that is not known. Waits for the first
     /// look alone.
-    pub async fn check(&self) -> Result<Standing, String> {
+    pub async fn check(&self) -> Result<Standing, Troubled> {
         let mut latest = self.latest.clone();
-        let gone = |_| "is not looked at any more".to_owned();
+        let gone = |_| (Trouble::Failing, "is not looked at any more".to_owned());
         let look = latest.wait_for(Option::is_some).await.map_err(gone)?.clone();
         match look {
             Some(Look { at, found }) if at.elapsed() < FRESH => found,
-            _ => Err("does not answer".to_owned()),
+            _ => Err((Trouble::Away, "does not answer".to_owned())),
         }
     }
 }
@@ -75,23 +91,24 @@ fn look_on(options: &Options, latest: &watch::Sender<Option<Look>>, stop: &Cance
     let mut fit = false;
     let mut warned: Option<Instant> = None;
     while !stop.is_cancelled() {
-        let found = look(options, &mut session, &mut fit).map_err(|error| {
+        let found = look(options, &mut session, &mut fit).map_err(|(trouble, error)| {
             session = None;
             if warned.is_none_or(|warned| warned.elapsed() > WARN_EVERY) {
                 tracing::warn!(%error, cause = error.cause_chain(), "the database is not ready");
                 warned = Some(Instant::now());
             }
             // A cause is nothing for probes, which need no key.
-            if error.code() == Code::Internal { "cannot be used".to_owned() } else { error.message().to_owned() }
+            let told = if error.code() == Code::Internal { "cannot be used".to_owned() } else { error.message().to_owned() };
+            (trouble, told)
         });
         latest.send_replace(Some(Look { at: Instant::now(), found }));
         pause(LOOK_EVERY, stop);
     }
 }
 
-fn look(options: &Options, session: &mut Option<Session>, fit: &mut bool) -> Result<Standing, Error> {
+fn look(options: &Options, session: &mut Option<Session>, fit: &mut bool) -> Result<Standing, (Trouble, Error)> {
     if !*fit {
-        fitness::check(options)?;
+        fitness::check(options).map_err(refused)?;
         *fit = true;
     }
     // A connection that has ended says nothing of the database, but a new one does.
@@ -100,7 +117,17 @@ fn look(options: &Options, session: &mut Option<Session>, fit: &mut bool) -> Res
     {
         return Ok(standing);
     }
-    standing(session.insert(session::open(options)?))
+    let standing = standing(session.insert(session::open(options).map_err(refused)?));
+    standing.map_err(|error| (if error.code() == Code::Unavailable { Trouble::Away } else { Trouble::Failing }, error))
+}
+
+fn refused(refused: Refused) -> (Trouble, Error) {
+    let trouble = match refused {
+        Refused::Away(_) => Trouble::Away,
+        Refused::Denied(_) => Trouble::Denied,
+        Refused::Unfit(_) => Trouble::Unfit,
+    };
+    (trouble, refused.into())
 }
 
 fn standing(session: &mut Session) -> Result<Standing, Error> {

@@ -112,7 +112,7 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
 }
 
 /// A failure to connect: also by what the address says. libpq finds that out before it connects, in words that are its own in any language, and
-/// repeats what it does not understand, of which [`is_address`](super::is_address) has seen that it is no password.
+/// repeats what it does not understand, of which [`address_fault`](super::address_fault) has seen that it is no password.
 fn unusable(error: ConnectionError) -> Refused {
     match &error {
         ConnectionError::BadConnection(message) if message.starts_with("invalid ") => {

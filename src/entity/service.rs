@@ -1,5 +1,6 @@
 //! `offboard.v1.EntityService`.
 
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{Authenticator, Caller, Once};
@@ -22,12 +23,14 @@ pub(super) const MAX_BATCH: usize = 1_000;
 pub struct EntityService {
     pub(super) db: Db,
     authenticator: Authenticator,
+    closing: CancellationToken,
 }
 
 impl EntityService {
-    /// The service on this database. The authenticator knows when the key of an import ends.
-    pub fn new(db: Db, authenticator: Authenticator) -> Self {
-        EntityService { db, authenticator }
+    /// The service on this database. The authenticator knows when the key of an import ends; `closing` is cancelled when the process takes no
+    /// more calls.
+    pub fn new(db: Db, authenticator: Authenticator, closing: CancellationToken) -> Self {
+        EntityService { db, authenticator, closing }
     }
 }
 
@@ -123,7 +126,8 @@ impl Service for EntityService {
         let once = Once::of_stream(&request)?;
         let (account, form) = (request.extensions().get::<Account>().cloned(), request.extensions().get::<Form>().cloned());
         let source = import::Source::new(request.into_inner(), form.unwrap_or_default());
-        Ok(Response::new(import::run(self.db.clone(), self.authenticator.clone(), once, account, source).await?))
+        let last_call = import::last_call(self.authenticator.clone(), once.caller().clone(), self.closing.clone());
+        Ok(Response::new(import::run(self.db.clone(), last_call, once, account, source).await?))
     }
 }
 

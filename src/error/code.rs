@@ -126,8 +126,10 @@ catalogue! {
     RateLimitExceeded = "rate_limit_exceeded", "Rate limit exceeded", ResourceExhausted, 429, ["retry_after": Integer];
     /// The caller's deadline, or the service's own, has passed.
     DeadlineExceeded = "deadline_exceeded", "Deadline exceeded", DeadlineExceeded, 504, [];
-    /// The service cannot answer for now: database away, queue full, shutting down. `retry_after` is in seconds.
-    Unavailable = "unavailable", "Unavailable", Unavailable, 503, ["retry_after": Integer];
+    /// The service cannot answer for now: database away, queue full, shutting down. `retry_after` is in seconds. An import that ends because its
+    /// replica shuts down says how many of the first entities of its stream were received and what became of them; nothing was done with the others.
+    Unavailable = "unavailable", "Unavailable", Unavailable, 503,
+        ["retry_after": Integer, "received": Integer, "created": Integer, "existing": Integer, "failed": Integer];
     /// Something unexpected. The cause is in the service's log under the request id.
     Internal = "internal", "Internal error", Internal, 500, [];
 }

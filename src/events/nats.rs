@@ -16,7 +16,7 @@ use futures::stream::FuturesOrdered;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio::sync::watch;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Violations};
 use crate::events::publisher::{CONTENT_TYPE, Failure, Message, Published, Publisher};
 
 /// How many messages may be on their way without being acknowledged.
@@ -58,6 +58,21 @@ pub struct NatsPublisher {
     create_stream: bool,
     connected: watch::Receiver<bool>,
     stream_is_there: AtomicBool,
+}
+
+impl NatsSettings {
+    /// Checks what can be checked of them without a server.
+    pub fn check(&self) -> Result<()> {
+        let mut faults = Violations::new();
+        if let Some(file) = &self.credentials_file {
+            let read = std::fs::read_to_string(file).and_then(|text| ConnectOptions::with_credentials(&text).map(drop));
+            if read.is_err() {
+                // What is wrong with it may be the seed.
+                faults.add("--nats-credentials-file", "invalid", format!("{} has no JWT and seed of a NATS user", file.display()));
+            }
+        }
+        faults.check_with(servers(&self.url).map(drop))
+    }
 }
 
 impl NatsPublisher {
@@ -207,7 +222,8 @@ type UserAndPassword = (String, String);
 /// logs URLs.
 fn servers(urls: &str) -> Result<(Vec<ServerAddr>, Option<UserAndPassword>)> {
     // Neither the URL nor what is wrong with it: both may hold the password.
-    let bad = || Error::unavailable("--nats-url must be one or more URLs such as nats://user:password@host:4222 or tls://host:4222.");
+    const FORM: &str = "must be one or more URLs such as nats://user:password@host:4222 or tls://host:4222";
+    let bad = || Error::invalid("--nats-url", "invalid", FORM);
     let mut servers = Vec::new();
     let mut user = None;
     for given in urls.split(',').map(str::trim) {
@@ -250,7 +266,7 @@ mod tests {
     fn a_bad_url_is_refused_without_being_told() {
         for bad in ["", "hunter2", "http://user:hunter2@host", "nats://user:hunter2@", "nats://a,,nats://b"] {
             let error = servers(bad).expect_err("no URL of NATS");
-            assert!(error.message().starts_with("--nats-url must be") && !format!("{error:?}").contains("hunter2"), "{error:?}");
+            assert!(error.message().starts_with("--nats-url: must be") && !format!("{error:?}").contains("hunter2"), "{error:?}");
         }
     }
 }

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::listener::{self, Answer, Options};
+use crate::telemetry;
 
 /// How long a check may take. Probes give up after a second or more of their own, and a database that hangs is as bad as one that is away.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,14 +44,31 @@ pub struct Readiness {
 #[derive(Clone)]
 struct InstantCheck {
     name: &'static str,
-    run: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    run: Arc<dyn Fn() -> Result<(), Finding> + Send + Sync>,
 }
 
 #[derive(Clone)]
 struct Check {
     name: &'static str,
-    run: Arc<dyn Fn() -> BoxFuture<'static, Result<Option<String>, String>> + Send + Sync>,
+    run: Arc<dyn Fn() -> BoxFuture<'static, Result<Option<Finding>, Finding>> + Send + Sync>,
 }
+
+/// Why a check fails, or what is to be known of it though it does not. Answered to whoever asks, so it tells nothing of causes.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    reason: &'static str,
+    detail: String,
+}
+
+impl Finding {
+    /// A reason for machines, in lower snake case, and a sentence for operators.
+    pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+        Finding { reason, detail: detail.into() }
+    }
+}
+
+/// What is so of a replica that is ready.
+const READY: &str = "ready";
 
 impl Readiness {
     /// Nothing yet: always ready.
@@ -58,9 +76,8 @@ impl Readiness {
         Self::default()
     }
 
-    /// Adds a check that is made for every probe, so it must take no time. Its error is a sentence for operators, which is answered to whoever
-    /// asks.
-    pub fn with_instant(mut self, name: &'static str, run: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+    /// Adds a check that is made for every probe, so it must take no time.
+    pub fn with_instant(mut self, name: &'static str, run: impl Fn() -> Result<(), Finding> + Send + Sync + 'static) -> Self {
         self.instant.push(InstantCheck { name, run: Arc::new(run) });
         self
     }
@@ -68,7 +85,7 @@ impl Readiness {
     /// Adds a check that is made every second, as long as [`Readiness::keep`] runs.
     pub fn with<F>(self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = Result<(), String>> + Send + 'static,
+        F: Future<Output = Result<(), Finding>> + Send + 'static,
     {
         self.with_note(name, move || {
             let outcome = run();
@@ -79,7 +96,7 @@ impl Readiness {
     /// Adds a check that may have something to say also when all is well.
     pub fn with_note<F>(mut self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = Result<Option<String>, String>> + Send + 'static,
+        F: Future<Output = Result<Option<Finding>, Finding>> + Send + 'static,
     {
         self.checks.push(Check { name, run: Arc::new(move || run().boxed()) });
         self
@@ -87,8 +104,12 @@ impl Readiness {
 
     /// Makes the checks again and again, until it is dropped.
     pub async fn keep(self) {
+        let mut told = READY;
         loop {
             self.found.send_replace(Some(self.check().await));
+            let reason = self.report().await.reason();
+            telemetry::readiness(reason, (reason != told).then_some(told));
+            told = reason;
             tokio::time::sleep(CHECK_EVERY).await;
         }
     }
@@ -97,7 +118,8 @@ impl Readiness {
     async fn check(&self) -> Vec<Outcome> {
         let checks = self.checks.iter().map(async |check| {
             let result = timeout(CHECK_TIMEOUT, (check.run)()).await;
-            let result = result.unwrap_or_else(|_| Err(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())));
+            let result =
+                result.unwrap_or_else(|_| Err(Finding::new("no_answer", format!("no answer within {} s", CHECK_TIMEOUT.as_secs()))));
             Outcome::new(check.name, result)
         });
         join_all(checks).await
@@ -161,12 +183,23 @@ struct Outcome {
     name: &'static str,
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
 
 impl Outcome {
-    fn new(name: &'static str, result: Result<Option<String>, String>) -> Self {
-        Outcome { name, ok: result.is_ok(), detail: result.unwrap_or_else(Some) }
+    fn new(name: &'static str, result: Result<Option<Finding>, Finding>) -> Self {
+        let ok = result.is_ok();
+        let (reason, detail) = result.unwrap_or_else(Some).map(|Finding { reason, detail }| (reason, detail)).unzip();
+        Outcome { name, ok, reason, detail }
+    }
+}
+
+impl Report {
+    /// Why the replica is not ready, by the first check that fails.
+    fn reason(&self) -> &'static str {
+        self.checks.iter().find(|check| !check.ok).and_then(|check| check.reason).unwrap_or(READY)
     }
 }
 
@@ -283,12 +316,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_check_that_fails_is_named() {
-        let readiness = Readiness::new().with("database", async || Ok(())).with("schema", async || Err("at version 3, not 4".to_owned()));
+        let readiness = Readiness::new()
+            .with("database", async || Ok(()))
+            .with("schema", async || Err(Finding::new("schema_behind", "at version 3, not 4")));
         let (status, body) = ask(readiness, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         let body: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(body["ready"], false);
-        assert_eq!(body["checks"][1], json!({"name": "schema", "ok": false, "detail": "at version 3, not 4"}));
+        assert_eq!(body["checks"][1], json!({"name": "schema", "ok": false, "reason": "schema_behind", "detail": "at version 3, not 4"}));
     }
 
     #[tokio::test(start_paused = true)]
@@ -302,7 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_replica_that_is_not_ready_is_alive() {
-        let readiness = Readiness::new().with("database", async || Err("away".to_owned()));
+        let readiness = Readiness::new().with("database", async || Err(Finding::new("database_away", "away")));
         assert_eq!(ask(readiness, "/livez").await, (StatusCode::OK, "ok\n".to_owned()));
     }
 
@@ -322,7 +357,9 @@ mod tests {
         let (drained, checked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (draining, checks) = (drained.clone(), checked.clone());
         let readiness = Readiness::new()
-            .with_instant("draining", move || if draining.load(Ordering::Relaxed) == 0 { Ok(()) } else { Err("shutting down".to_owned()) })
+            .with_instant("draining", move || {
+                if draining.load(Ordering::Relaxed) == 0 { Ok(()) } else { Err(Finding::new("draining", "shutting down")) }
+            })
             .with("database", move || {
                 checks.fetch_add(1, Ordering::Relaxed);
                 async { Ok(()) }

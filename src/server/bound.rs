@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use crate::config::{Role, Serve};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, Violations};
 
 /// The addresses of a service, taken: whoever connects waits until it starts.
 pub struct Bound {
@@ -14,22 +14,34 @@ pub struct Bound {
     pub(super) admin: TcpListener,
 }
 
+/// The addresses of the listeners that there are to be, and what sets each.
+type Wanted = (Option<(SocketAddr, &'static str)>, Option<(SocketAddr, &'static str)>, (SocketAddr, &'static str));
+
+fn wanted(settings: &Serve) -> Wanted {
+    let has = |role| settings.roles.contains(&role);
+    let grpc = has(Role::Grpc).then_some((settings.grpc_addr, "--grpc-addr"));
+    let http = has(Role::Gateway).then_some((settings.http_addr, "--http-addr"));
+    (grpc, http, (settings.admin_addr, "--admin-addr"))
+}
+
 impl Bound {
     /// Takes the addresses of `settings`. Before anything else is done, so that a taken port changes nothing.
     pub async fn of(settings: &Serve) -> Result<Bound> {
-        let has = |role| settings.roles.contains(&role);
-        let grpc = has(Role::Grpc).then_some((settings.grpc_addr, "--grpc-addr"));
-        let http = has(Role::Gateway).then_some((settings.http_addr, "--http-addr"));
-        let admin = (settings.admin_addr, "--admin-addr");
-        let mut wanted: Vec<(SocketAddr, &str)> = Vec::new();
-        for (address, flag) in grpc.into_iter().chain(http).chain([admin]) {
-            if let Some((_, other)) = wanted.iter().find(|(other, _)| is_same(*other, address)) {
-                let message = format!("{flag} {address} is the address of {other} too: each listener needs a port of its own.");
-                return Err(Error::new(Code::ValidationFailed, message));
-            }
-            wanted.push((address, flag));
-        }
+        let (grpc, http, admin) = wanted(settings);
         Ok(Bound { grpc: bind_if(grpc).await?, http: bind_if(http).await?, admin: bind(admin.0, admin.1).await? })
+    }
+
+    /// Finds listeners that are to have one address.
+    pub(super) fn check(settings: &Serve, faults: &mut Violations) {
+        let (grpc, http, admin) = wanted(settings);
+        let mut others: Vec<(SocketAddr, &str)> = Vec::new();
+        for (address, flag) in grpc.into_iter().chain(http).chain([admin]) {
+            if let Some((_, other)) = others.iter().find(|(other, _)| is_same(*other, address)) {
+                let told = format!("{address} is the address of {other} too: each listener needs a port of its own");
+                faults.add(flag, "invalid", told);
+            }
+            others.push((address, flag));
+        }
     }
 }
 

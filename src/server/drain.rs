@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -39,11 +40,15 @@ const LEAST: Duration = Duration::from_millis(250);
 /// The parts of the time that calls leave to others, and of which workers leave a half to what is done at the very end.
 const LEFT_BY_CALLS: u32 = 5;
 
+/// How long before they are cut off calls are ended, so that their callers are told. Where there is little time, a quarter of it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Where everyone learns how far the process is. Clones are one and the same.
 #[derive(Clone, Debug)]
 pub struct Drain {
     phase: watch::Sender<Phase>,
     listeners: CancellationToken,
+    calls: CancellationToken,
     workers: CancellationToken,
 }
 
@@ -56,7 +61,12 @@ impl Default for Drain {
 impl Drain {
     /// All is well.
     pub fn new() -> Self {
-        Drain { phase: watch::Sender::new(Phase::Serving), listeners: CancellationToken::new(), workers: CancellationToken::new() }
+        Drain {
+            phase: watch::Sender::new(Phase::Serving),
+            listeners: CancellationToken::new(),
+            calls: CancellationToken::new(),
+            workers: CancellationToken::new(),
+        }
     }
 
     /// How far the process is now.
@@ -81,6 +91,11 @@ impl Drain {
     /// Cancelled when listeners are to close; `listeners().cancelled_owned()` is what servers take for their graceful shutdown.
     pub fn listeners(&self) -> CancellationToken {
         self.listeners.clone()
+    }
+
+    /// Cancelled when calls that still run are to end, with a last word for their callers, before they are cut off.
+    pub fn calls(&self) -> CancellationToken {
+        self.calls.clone()
     }
 
     /// Cancelled when workers are to stop at the end of their chunk.
@@ -113,9 +128,16 @@ impl Drain {
         self.advance(Phase::Draining);
         tokio::time::sleep(grace.notice).await;
         self.advance(Phase::ClosingListeners);
-        let (ends, left) = (Instant::now() + grace.in_all, grace.in_all / LEFT_BY_CALLS);
-        if timeout_at((ends - left).max(Instant::now() + LEAST), listeners).await.is_err() {
-            tracing::warn!("calls that did not end in time are cut off");
+        let now = Instant::now();
+        let (ends, left) = (now + grace.in_all, grace.in_all / LEFT_BY_CALLS);
+        let cut = (ends - left).max(now + LEAST);
+        let mut listeners = pin!(listeners);
+        if timeout_at(cut - LAST_WORDS.min((cut - now) / 4), listeners.as_mut()).await.is_err() {
+            tracing::info!("calls that did not end in time are ended");
+            self.calls.cancel();
+            if timeout_at(cut, listeners).await.is_err() {
+                tracing::warn!("calls that did not end in time are cut off");
+            }
         }
         self.advance(Phase::StoppingWorkers);
         if timeout_at((ends - left / 2).max(Instant::now() + LEAST), workers).await.is_err() {
@@ -202,7 +224,9 @@ mod tests {
     async fn what_never_ends_is_left_behind() {
         let drain = Drain::new();
         let started = Instant::now();
+        let last_words = tokio::spawn(drain.calls().cancelled_owned().map(|()| Instant::now()));
         let ends = drain.run(GRACE, pending(), pending()).await;
+        assert_eq!((last_words.await.expect("no panic") - started).as_secs(), 5 + 23, "a second before they are cut off");
         assert_eq!(drain.phase(), Phase::Stopped);
         assert_eq!((ends - started).as_secs(), 35, "one time for all");
         assert_eq!((ends - Instant::now()).as_secs(), 3, "of which a part is left for the very end");
@@ -215,7 +239,7 @@ mod tests {
         let idle = || tokio::time::sleep(LEAST / 2);
         let (listeners, workers) = (std::cell::Cell::new(false), std::cell::Cell::new(false));
         let ends = drain.run(grace, idle().map(|()| listeners.set(true)), idle().map(|()| workers.set(true))).await;
-        assert!(listeners.get() && workers.get() && ends > Instant::now());
+        assert!(listeners.get() && workers.get() && ends > Instant::now() && !drain.calls().is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,10 +6,10 @@ use prost_reflect::DescriptorPool;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use super::admin::Readiness;
+use super::admin::{Finding, Readiness};
 use super::drain::{Drain, Phase};
 use crate::db::migrations::SchemaState;
-use crate::db::probe::{Probe, Standing};
+use crate::db::probe::{Probe, Trouble};
 
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -18,19 +18,42 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 pub fn readiness(probe: &Probe, drain: &Drain) -> Readiness {
     let (probe, drain) = (probe.clone(), drain.clone());
     Readiness::new()
-        .with_instant("draining", move || if drain.phase() == Phase::Serving { Ok(()) } else { Err("shutting down".to_owned()) })
+        .with_instant(
+            "draining",
+            move || {
+                if drain.phase() == Phase::Serving { Ok(()) } else { Err(Finding::new("draining", "shutting down")) }
+            },
+        )
         .with_note("database", move || check_database(probe.clone()))
 }
 
 /// Whether the database can be used, with what is to be known of it if it can.
-async fn check_database(probe: Probe) -> Result<Option<String>, String> {
-    match probe.check().await? {
-        Standing { schema: SchemaState::Behind(missing), .. } => {
-            Err(format!("the schema lacks {} migrations: run `offboard migrate`", missing.len()))
+async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
+    let standing = probe.check().await.map_err(|(trouble, told)| Finding::new(reason(trouble), told))?;
+    match standing.schema {
+        SchemaState::Behind(missing) => {
+            let told = format!("the schema lacks {} migrations: run `offboard migrate`", missing.len());
+            return Err(Finding::new("schema_behind", told));
         }
-        Standing { standby: true, .. } => Ok(Some("a standby: reads are answered, changes are not".to_owned())),
-        Standing { read_only: true, .. } => Ok(Some("read only: reads are answered, changes are not".to_owned())),
-        Standing { .. } => Ok(None),
+        SchemaState::Foreign(_) => {
+            return Err(Finding::new("schema_foreign", "the schema has tables of others, and no migration: run `offboard migrate`"));
+        }
+        SchemaState::Current | SchemaState::Ahead(_) => {}
+    }
+    Ok(match (standing.standby, standing.read_only, standing.schema) {
+        (true, ..) => Some(Finding::new("database_standby", "a standby: reads are answered, changes are not")),
+        (_, true, _) => Some(Finding::new("database_read_only", "read only: reads are answered, changes are not")),
+        (.., SchemaState::Ahead(ahead)) => Some(Finding::new("schema_ahead", ahead.to_string())),
+        _ => None,
+    })
+}
+
+fn reason(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::Away => "database_away",
+        Trouble::Denied => "database_denied",
+        Trouble::Unfit => "database_unfit",
+        Trouble::Failing => "database_failing",
     }
 }
 

@@ -14,8 +14,10 @@ pub mod layers;
 pub mod listener;
 mod ports;
 mod run;
+mod settings;
 mod stack;
 mod tally;
 
 pub use bound::Bound;
 pub use run::{Addresses, Running, start};
+pub use settings::check;

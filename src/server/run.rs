@@ -23,23 +23,23 @@ use super::http::HttpDoor;
 use super::layers::RateLimit;
 use super::listener::{self, Patience};
 use super::ports::Port;
+use super::settings::{mailer, nats};
 use super::stack::{Limits, Streams, layers, reflection, services};
 use super::{admin, health};
 use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, Quota, idempotency_queries};
 use crate::bulk_delete::{self, BulkDeleteExecutor, Hours, MailExecutor, Pace};
-use crate::config::{Mail, Nats, Reflection, Role, Serve, Worker};
+use crate::config::{Nats, Reflection, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::probe::Probe;
 use crate::db::{Db, partitions, sweep};
 use crate::entity::{self, IndexExecutor};
 use crate::error::{Error, Result};
-use crate::events::nats::{NatsPublisher, NatsSettings};
+use crate::events::nats::NatsPublisher;
 use crate::events::{self, Hub, publish};
 use crate::gateway::{self, Gateway};
 use crate::jobs::{self, Executor, Lease, Recall, Traffic};
 use crate::limits::listeners::UNREAD_SECONDS;
 use crate::limits::memory::BodyMemory;
-use crate::mail::{MailSettings, Mailer};
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
 
@@ -155,25 +155,10 @@ fn recalls() -> Vec<(&'static str, Recall)> {
     ]
 }
 
-/// What gives mails to the server, if there is one.
-fn mailer(settings: &Mail) -> Result<Option<Mailer>> {
-    let Some(url) = settings.smtp_url.clone() else { return Ok(None) };
-    let from = settings.mail_from.clone().unwrap_or_default();
-    Mailer::new(&MailSettings { url, from, ca_file: settings.smtp_ca_file.clone() }).map(Some)
-}
-
 /// The publisher, if there is to be one. Its place is made before any door opens, so that whatever is done through them is published; where
 /// the database is away nothing can be done.
 async fn publisher(settings: &Nats, db: &Db) -> Result<Option<NatsPublisher>> {
-    let Some(url) = settings.nats_url.clone() else { return Ok(None) };
-    let settings = NatsSettings {
-        url,
-        credentials_file: settings.nats_credentials_file.clone(),
-        ca_file: settings.nats_ca_file.clone(),
-        subject_prefix: settings.nats_subject_prefix.clone(),
-        stream: settings.nats_stream.clone(),
-        create_stream: settings.nats_create_stream,
-    };
+    let Some(settings) = nats(settings) else { return Ok(None) };
     let publisher = NatsPublisher::new(settings).await?;
     if let Err(error) = publish::register(db, &publisher).await {
         tracing::warn!(%error, cause = error.cause_chain(), "the publisher cannot be registered yet");
@@ -214,7 +199,7 @@ async fn open_doors(
     let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners(), sends_mail };
     let (told, failures) = limits.courtesy(&authenticator);
     let public_url = settings.public_url.as_deref();
-    let layers = layers(&limits, authenticator, &descriptors, drain.listeners(), traffic.clone());
+    let layers = layers(&limits, authenticator, &descriptors, drain, traffic.clone());
     if let Some(listener) = http {
         let options = gateway::Options {
             public_url: settings.public_url.clone(),

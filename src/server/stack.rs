@@ -12,6 +12,7 @@ use tower::layer::layer_fn;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
+use super::drain::Drain;
 use super::layers::{
     AroundLayer, Auth, Authorize, Bodies, Closing, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics, RateLimit,
     RequestIds, Scopes, Share, Told, Trace, UnknownHeaders, Version,
@@ -80,7 +81,7 @@ pub struct Streams {
 /// The capabilities as gRPC services.
 pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
     let Streams { hub, authenticator, closing, sends_mail } = streams.clone();
-    let watching = Watching { db: db.clone(), hub, authenticator: authenticator.clone(), closing };
+    let watching = Watching { db: db.clone(), hub, authenticator: authenticator.clone(), closing: closing.clone() };
     let events = EventService::new(watching.clone());
     macro_rules! limited {
         ($server:ident, $service:expr) => {
@@ -92,7 +93,7 @@ pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
                 .send_compressed(CompressionEncoding::Zstd)
         };
     }
-    Routes::new(limited!(EntityServiceServer, EntityService::new(db.clone(), authenticator.clone())))
+    Routes::new(limited!(EntityServiceServer, EntityService::new(db.clone(), authenticator.clone(), closing)))
         .add_service(limited!(AttributeIndexServiceServer, AttributeIndexService::new(db.clone())))
         .add_service(limited!(PortfolioServiceServer, PortfolioService::new(db.clone(), authenticator)))
         .add_service(limited!(RemovalServiceServer, RemovalService::new(db.clone())))
@@ -138,7 +139,7 @@ pub fn layers(
     limits: &Limits,
     authenticator: Authenticator,
     descriptors: &DescriptorPool,
-    closing: CancellationToken,
+    drain: &Drain,
     traffic: Traffic,
 ) -> impl Layer<Routes, Service = Stack> + Clone + Send + Sync + 'static {
     let methods = Methods::served();
@@ -150,7 +151,7 @@ pub fn layers(
         .layer(AroundLayer(Trace::new(methods.clone())))
         .layer(AroundLayer(failures))
         .layer(AroundLayer(Panics))
-        .layer(AroundLayer(Closing::new(methods.clone(), closing)))
+        .layer(AroundLayer(Closing::new(methods.clone(), drain.listeners(), drain.calls())))
         .layer(AroundLayer(Keyless::new(methods.clone(), limits.reflection_streams)))
         .layer(AroundLayer(Deadline::new(methods.clone(), limits.request_timeout)))
         .layer(AroundLayer(Auth::new(authenticator, scopes.clone(), limits.reflection_needs_key)))

@@ -34,6 +34,7 @@ struct Metrics {
     publish_failures: Counter<u64>,
     limits_reached: Counter<u64>,
     clock_ahead: Gauge<f64>,
+    readiness: Gauge<u64>,
     body_memory: UpDownCounter<i64>,
 }
 
@@ -64,6 +65,10 @@ impl Metrics {
                 .with_description("Memory that bodies hold while they are received and decoded")
                 .build(),
             limits_reached: count("offboard.limit.reached", "{time}", "How often a limit of `docs/limits.md` was reached, by its name"),
+            readiness: meter
+                .u64_gauge("offboard.readiness")
+                .with_description("1 for why the replica is not ready, or for `ready`; 0 for what was so before")
+                .build(),
             clock_ahead: meter
                 .f64_gauge("offboard.clock.ahead")
                 .with_unit("s")
@@ -236,6 +241,15 @@ pub fn observe_publisher(publisher: &'static str, read: impl Fn() -> PublisherLa
 /// A limit was reached; `name` is that of `docs/limits.md`.
 pub fn limit_reached(name: &'static str) {
     METRICS.limits_reached.add(1, &[KeyValue::new("offboard.limit.name", name)]);
+}
+
+/// The replica is ready, or is not for this reason; `before` is what was so until now, if that was another.
+pub fn readiness(reason: &'static str, before: Option<&'static str>) {
+    let attribute = |reason: &'static str| [KeyValue::new("offboard.readiness.reason", reason)];
+    METRICS.readiness.record(1, &attribute(reason));
+    if let Some(before) = before {
+        METRICS.readiness.record(0, &attribute(before));
+    }
 }
 
 /// The clock of this process is so many seconds ahead of the database's.

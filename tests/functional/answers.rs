@@ -110,10 +110,10 @@ async fn no_organisation_is_named_like_a_step_in_a_path() {
     let database = database().await;
     for org in [".", "..", "a/b"] {
         let ended = run(&["key", "create", "--database-url", &database.url, "--org", org, "--scope", "admin"]);
-        assert!(ended.code == Some(1) && ended.stderr.contains("--org must be"), "{org}: {ended:?}");
+        assert!(ended.code == Some(2) && ended.stderr.contains("'--org <ORG>': must be"), "{org}: {ended:?}");
         let file = tempfile::NamedTempFile::new().unwrap();
         let ended = run(&["import", "--offline", "--org", org, "--database-url", &database.url, file.path().to_str().unwrap()]);
-        assert!(ended.code == Some(1) && ended.stderr.contains("--org must be"), "{org}: {ended:?}");
+        assert!(ended.code == Some(2) && ended.stderr.contains("'--org <ORG>': must be"), "{org}: {ended:?}");
     }
     assert_eq!(database.count("SELECT count(*) FROM realm"), 0);
 }

@@ -69,6 +69,12 @@ fn wrong_usage_is_told_and_ends_with_2() {
         (&["serve", "--poll-interval=0"], "more than 0 seconds"),
         (&["serve", "--db-acquire-timeout=0"], "more than 0 seconds"),
         (&["serve", "--public-url=api.example.com"], "http"),
+        (&["key", "revoke", "nokey", "--yes"], "must be the id of a key, as `offboard key list` shows it"),
+        (
+            &["key", "create", "--org=acme", "--scope=entities:raed,nope", "--scope=admin"],
+            "`entities:raed`, `nope` are no scopes; the scopes are ",
+        ),
+        (&["healthcheck", "--admin-addr=localhost:1"], "must be an IP address and a port"),
         (&["serve", "--data-dir=/dev/null", "--mail-from=someone@example.com"], "--smtp-url"),
         (&["serve", "--data-dir=/dev/null", "--smtp-url=smtp://mail"], "--mail-from"),
         (&["import", "x.ndjson"], "--key"),
@@ -140,7 +146,7 @@ async fn a_taken_port_is_one_clear_sentence() {
     }
     drop(taken);
     let ended = run(&["serve", "--database-url", &database.url, "--log=error", "--grpc-addr", &address, "--http-addr", &address]);
-    let expected = format!("offboard: --http-addr {address} is the address of --grpc-addr too: each listener needs a port of its own.\n");
+    let expected = format!("offboard: --http-addr {address} is the address of --grpc-addr too: each listener needs a port of its own\n");
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), expected.as_str()), "{ended:?}");
 }
 

@@ -12,7 +12,7 @@ use crate::probes::readiness;
 
 /// Ends badly, with one sentence that has this in it.
 #[expect(clippy::disallowed_methods, reason = "waits for a process, and nothing else is to be done")]
-fn assert_refused(arguments: &[&str], what: &str) {
+pub fn assert_refused(arguments: &[&str], what: &str) {
     let mut process = spawn(arguments);
     // One that is not refused serves for ever.
     let ended = (0..6000).any(|_| {

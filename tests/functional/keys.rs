@@ -246,7 +246,7 @@ async fn a_key_that_cannot_be_made_is_refused_with_a_reason() {
     let database = database().await;
     let create = |more: &[&str]| run(&[&["key", "--database-url", &database.url, "create"], more].concat());
     for (arguments, code, told) in [
-        (vec!["--org", "a/b", "--scope", "admin"], 1, "--org"),
+        (vec!["--org", "a/b", "--scope", "admin"], 2, "--org"),
         (vec!["--org", "acme", "--scope", "everything"], 2, "entities:offboard"),
         (vec!["--org", "acme"], 2, "--scope"),
         (vec!["--org", "acme", "--scope", "admin", "--mode", "prod"], 2, "live"),

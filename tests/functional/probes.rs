@@ -33,6 +33,19 @@ pub async fn readiness(server: &Server, status: u16) -> Value {
     panic!("readiness never answers {status}: {}", probe(server, "/readyz").await.text());
 }
 
+/// Waits until the metric of readiness has this value for a reason.
+pub async fn is_ready_for(server: &Server, reason: &str, value: u8) {
+    let (reason, value) = (format!("offboard_readiness_reason=\"{reason}\""), format!(" {value}"));
+    for _ in 0..500 {
+        let metrics = probe(server, "/metrics").await.text();
+        if metrics.lines().any(|line| line.starts_with("offboard_readiness{") && line.contains(&reason) && line.ends_with(&value)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never {reason}{value}: {}", probe(server, "/metrics").await.text());
+}
+
 async fn healths(server: &Server, status: ServingStatus) {
     for _ in 0..1500 {
         if health(server, "offboard.v1.PortfolioService").await == status {
@@ -115,7 +128,10 @@ async fn a_database_that_hangs_or_is_gone_turns_readiness_and_its_return_turns_i
             (Some(false), Some(true)),
             "{way:?}: {told}"
         );
+        assert_eq!(check(&told, "database")["reason"], "database_away", "{way:?}: {told}");
         assert!(!told.to_string().contains("postgres"), "{way:?}: probes are no place for causes: {told}");
+        is_ready_for(&server, "database_away", 1).await;
+        is_ready_for(&server, "ready", 0).await;
         healths(&server, ServingStatus::NotServing).await;
         assert_eq!(probe(&server, "/livez").await.status, 200, "{way:?}: a restart mends no database");
         assert_eq!(health(&server, "").await, ServingStatus::Serving, "{way:?}");
@@ -157,7 +173,7 @@ async fn a_schema_that_is_behind_is_named_with_what_mends_it() {
     let server = Server::start(&database).await;
     let told = readiness(&server, 503).await;
     let detail = check(&told, "database")["detail"].as_str().unwrap();
-    assert!(detail.contains("offboard migrate"), "{told}");
+    assert!(detail.contains("offboard migrate") && check(&told, "database")["reason"] == "schema_behind", "{told}");
     assert_eq!(probe(&server, "/livez").await.status, 200);
     let printed = offboard(&["migrate", "--database-url", &database.url]);
     assert!(printed.starts_with("Applied "), "{printed}");

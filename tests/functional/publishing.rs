@@ -326,7 +326,12 @@ async fn bad_settings_are_named_without_being_repeated() {
     let serve = ["serve", "--database-url", &database.url, "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--admin-addr"];
     for (arguments, told) in [
         (["--nats-url", "http://user:hunter2@host"].as_slice(), "--nats-url must be one or more URLs"),
-        (&["--nats-url", "nats://127.0.0.1", "--nats-credentials-file", "/nowhere"], "--nats-credentials-file cannot be read"),
+        (&["--nats-url", "nats://127.0.0.1", "--nats-credentials-file", "/nowhere"], "--nats-credentials-file <FILE>': cannot be read"),
+        (&["--nats-url", "nats://127.0.0.1", "--nats-ca-file", "/nowhere"], "--nats-ca-file <FILE>': cannot be read"),
+        (
+            &["--nats-url", "nats://127.0.0.1", "--nats-ca-file", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")],
+            "has no certificate in PEM",
+        ),
         (&["--nats-subject-prefix", "a.*"], "must be words of letters"),
     ] {
         let ended = run(&[&serve[..], &["127.0.0.1:0"], arguments].concat());

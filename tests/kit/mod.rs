@@ -42,7 +42,7 @@ pub use http::{Reply, curl, grpcurl, http};
 pub use nats::{NatsServer, Stored};
 pub use postgres::{Database, database, database_on, empty_database};
 pub use serde_json::{Value, json};
-pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run, run_unread, spawn};
+pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run, run_unread, run_with, spawn};
 pub use smtp::{Mail, SmtpSink};
 pub use stream::MessageStream;
 pub use tls::TlsFront;

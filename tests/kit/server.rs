@@ -61,7 +61,12 @@ pub struct Ended {
 
 /// Runs the binary with arguments to its end, be it good or bad.
 pub fn run(arguments: &[&str]) -> Ended {
-    let output = command().args(arguments).output().unwrap();
+    run_with(arguments, &[])
+}
+
+/// The same with environment variables.
+pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let output = command().args(arguments).envs(environment.iter().copied()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }

@@ -10,15 +10,19 @@ mod source;
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use diesel::pg::PgConnection;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, FuturesOrdered, StreamExt};
+use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 
 use self::batch::Batch;
 use self::results::{Checked, Results, fault_of};
 pub use self::source::{Line, Source};
-use crate::access::{self, Authenticator, Once};
+use crate::access::{self, Authenticator, Caller, Once};
 use crate::db::{Db, Work};
 use crate::entity::queries;
 use crate::error::Error;
@@ -30,16 +34,60 @@ use crate::proto::v1::import_entities_response::Answer;
 /// How many batches are written at a time.
 const AT_ONCE: usize = 2;
 
+/// How long an import goes on once the process takes no more calls: one whose last lines are on their way then ends well.
+const FAREWELL: Duration = Duration::from_millis(100);
+
 /// The answers of an import.
 pub type Answers = BoxStream<'static, Result<v1::ImportEntitiesResponse, Status>>;
 
 /// Imports a stream. What fails before the first results fails as a whole, so that a bad request is told by its status.
-/// Once the caller's key has ended nothing more is written; what was is told of before the stream fails.
-pub async fn run(db: Db, authenticator: Authenticator, once: Once, account: Option<Account>, source: Source) -> Result<Answers, Status> {
-    let mut import = Import::new(db, authenticator, once, account, source);
+/// Once there is a last call nothing more is written; what was is told of before the stream fails.
+pub async fn run(db: Db, last_call: LastCall, once: Once, account: Option<Account>, source: Source) -> Result<Answers, Status> {
+    let mut import = Import::new(db, last_call, once, account, source);
     let Some(first) = import.next().await.transpose()? else { return Ok(stream::empty().boxed()) };
     let rest = stream::unfold(import, |mut import| async move { Some((import.next().await?, import)) });
     Ok(stream::once(std::future::ready(Ok(first))).chain(rest).boxed())
+}
+
+/// Comes when an import is to end before its stream does.
+pub type LastCall = BoxFuture<'static, Failure>;
+
+/// Why an import ends without a summary.
+pub enum Failure {
+    /// Its stream or its caller has come to an end that they must hear of.
+    Told(Status),
+    /// The process takes no more calls.
+    Closing,
+}
+
+/// The last call of an import: when its caller's key ends, for which nobody need send anything, or when the process takes no more calls.
+pub fn last_call(authenticator: Authenticator, caller: Caller, closing: CancellationToken) -> LastCall {
+    let last_call = async move {
+        tokio::select! {
+            error = authenticator.expelled(caller) => Failure::Told(error.into()),
+            () = closing.cancelled() => {
+                tokio::time::sleep(FAREWELL).await;
+                Failure::Closing
+            }
+        }
+    };
+    last_call.boxed()
+}
+
+impl Failure {
+    /// What the caller is told, with what has become of the import so far.
+    fn status(self, summary: &v1::ImportSummary) -> Status {
+        if let Failure::Told(status) = self {
+            return status;
+        }
+        let received = summary.received;
+        let message = format!(
+            "This replica is shutting down. What became of the first {received} entities of the import stands, and nothing was done with those behind them; \
+             send them, or all again, and another replica will answer."
+        );
+        let error = Error::unavailable(message).with("received", received).with("created", summary.created);
+        error.with("existing", summary.existing).with("failed", summary.failed).into()
+    }
 }
 
 type Writing = Pin<Box<dyn Future<Output = Result<Results, Status>> + Send>>;
@@ -53,8 +101,7 @@ struct Import {
     source: Source,
     /// Whether the source may have more.
     open: bool,
-    /// Ends when the caller's key does; nobody need send anything for that.
-    expelled: Pin<Box<dyn Future<Output = Error> + Send>>,
+    last_call: LastCall,
     batch: Batch,
     writing: FuturesOrdered<Writing>,
     /// What the batches that are written name, the oldest first.
@@ -63,15 +110,15 @@ struct Import {
     summary: v1::ImportSummary,
     ready: VecDeque<v1::ImportResult>,
     /// Why the source broke off.
-    failure: Option<Status>,
+    failure: Option<Failure>,
     ended: bool,
 }
 
 impl Import {
-    fn new(db: Db, authenticator: Authenticator, once: Once, account: Option<Account>, source: Source) -> Self {
+    fn new(db: Db, last_call: LastCall, once: Once, account: Option<Account>, source: Source) -> Self {
         Import {
             db,
-            expelled: Box::pin(authenticator.expelled(once.caller().clone())),
+            last_call,
             once,
             account,
             source,
@@ -100,7 +147,7 @@ impl Import {
             if !self.open && self.batch.lines.is_empty() && self.writing.is_empty() && self.ready.is_empty() {
                 self.ended = true;
                 if let Some(failure) = self.failure.take() {
-                    return Some(Err(failure));
+                    return Some(Err(failure.status(&self.summary)));
                 }
                 return Some(Ok(v1::ImportEntitiesResponse { answer: Some(Answer::Summary(self.summary)) }));
             }
@@ -125,11 +172,11 @@ impl Import {
                 self.named.pop_front();
                 self.tell(results?);
             }
-            error = &mut self.expelled, if self.open => self.break_off(error.into()),
+            failure = &mut self.last_call, if self.open => self.break_off(failure),
             line = self.source.next(), if self.open && !due => match line {
                 Ok(Some(line)) => self.take(line),
                 Ok(None) => self.open = false,
-                Err(failure) => self.break_off(failure),
+                Err(failure) => self.break_off(Failure::Told(failure)),
             },
             else => {}
         }
@@ -142,14 +189,15 @@ impl Import {
         }
         self.summary.received += 1;
         if self.source.ends_at(self.summary.received) {
-            return self.break_off(fault_of(line, self.once.caller()).into());
+            return self.break_off(Failure::Told(fault_of(line, self.once.caller()).into()));
         }
         self.batch.push(self.summary.received, line);
     }
 
     /// What is received and not being written is given up; what is being written is still told of.
-    fn break_off(&mut self, failure: Status) {
+    fn break_off(&mut self, failure: Failure) {
         self.open = false;
+        self.summary.received -= self.batch.lines.len() as i64;
         self.failure = Some(failure);
         self.batch = Batch::default();
     }

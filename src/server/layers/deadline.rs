@@ -5,13 +5,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
-use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::around::{Around, Inner};
+use super::ending::Ending;
 use super::methods::Methods;
 use super::refuse;
 use crate::db::deadline;
@@ -65,8 +66,8 @@ impl Around for Deadline {
         if !streaming {
             return Ok(answer);
         }
-        let sleep = Box::pin(tokio::time::sleep(ends.saturating_duration_since(Instant::now())));
-        Ok(answer.map(|inner| Body::new(Limited { inner, ends, sleep })))
+        let over = tokio::time::sleep(ends.saturating_duration_since(Instant::now())).map(|()| exceeded()).boxed();
+        Ok(answer.map(|inner| Body::new(Limited { inner: Ending::new(inner, over), ends })))
     }
 }
 
@@ -91,11 +92,10 @@ fn given(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     Ok(given.map(|given| given - MARGIN.min(given / 10)))
 }
 
-/// The body of an answer, which ends with `deadline_exceeded` when its time has passed.
+/// The body of an answer, of which each part is made with the deadline that the whole has.
 struct Limited {
-    inner: Body,
+    inner: Ending,
     ends: Instant,
-    sleep: Pin<Box<Sleep>>,
 }
 
 impl http_body::Body for Limited {
@@ -104,16 +104,7 @@ impl http_body::Body for Limited {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        if this.sleep.as_mut().poll(context).is_pending() {
-            return deadline::until_sync(this.ends, || Pin::new(&mut this.inner).poll_frame(context));
-        }
-        if http_body::Body::is_end_stream(&this.inner) {
-            return Poll::Ready(None);
-        }
-        this.inner = Body::empty();
-        let mut trailers = HeaderMap::new();
-        let status = Status::from(exceeded());
-        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+        deadline::until_sync(this.ends, || http_body::Body::poll_frame(Pin::new(&mut this.inner), context))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -147,7 +138,7 @@ fn parse(header: &str) -> Option<Duration> {
 mod tests {
     use std::convert::Infallible;
 
-    use futures::{FutureExt, StreamExt};
+    use futures::StreamExt;
     use http::HeaderValue;
     use http_body_util::{BodyExt, StreamBody};
     use tower::{Layer, ServiceExt};

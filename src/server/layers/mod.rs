@@ -7,7 +7,7 @@
 //! 3. [`trace`] makes its span, its measurement and its line in the log, and so must see the answer as the caller gets it;
 //! 4. [`status`] completes every failure, whoever it is from, to what the error catalogue promises;
 //! 5. [`panic`] makes a failure of a panic;
-//! 6. [`closing`] refuses what comes too late;
+//! 6. [`closing`] refuses what comes too late, and ends what would be cut off;
 //! 7. [`keyless`] bounds what needs no key;
 //! 8. [`deadline`] ends what takes too long;
 //! 9. [`auth`] finds out who calls, and whether they may;
@@ -26,6 +26,7 @@ pub mod auth;
 pub mod bodies;
 pub mod closing;
 pub mod deadline;
+mod ending;
 pub mod forms;
 pub mod idempotency;
 pub mod keyless;

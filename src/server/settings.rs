@@ -1,0 +1,44 @@
+//! Settings that are more than a value each, and all that can be wrong with them before anything is opened.
+
+use super::bound::Bound;
+use crate::config::{Mail, Nats, Serve};
+use crate::db;
+use crate::error::{Result, Violations};
+use crate::events::nats::NatsSettings;
+use crate::mail::{MailSettings, Mailer};
+
+/// Fails with all that is wrong with the settings of a service, as far as that can be known while nothing of it runs.
+pub fn check(settings: &Serve) -> Result<()> {
+    let mut faults = Violations::new();
+    if let Some(fault) = settings.database.database_url.as_deref().and_then(db::address_fault) {
+        faults.add("--database-url", "invalid", fault);
+    }
+    Bound::check(settings, &mut faults);
+    for checked in [mailer(&settings.mail).map(drop), nats(&settings.nats).map_or(Ok(()), |nats| nats.check())] {
+        match checked {
+            Err(error) if error.violations().is_empty() => return Err(error),
+            Err(error) => faults.append(&error),
+            Ok(()) => {}
+        }
+    }
+    faults.check()
+}
+
+/// What gives mails to the server, if there is one.
+pub(super) fn mailer(settings: &Mail) -> Result<Option<Mailer>> {
+    let Some(url) = settings.smtp_url.clone() else { return Ok(None) };
+    let from = settings.mail_from.clone().unwrap_or_default();
+    Mailer::new(&MailSettings { url, from, ca_file: settings.smtp_ca_file.clone() }).map(Some)
+}
+
+/// Where to publish to, if anywhere.
+pub(super) fn nats(settings: &Nats) -> Option<NatsSettings> {
+    Some(NatsSettings {
+        url: settings.nats_url.clone()?,
+        credentials_file: settings.nats_credentials_file.clone(),
+        ca_file: settings.nats_ca_file.clone(),
+        subject_prefix: settings.nats_subject_prefix.clone(),
+        stream: settings.nats_stream.clone(),
+        create_stream: settings.nats_create_stream,
+    })
+}

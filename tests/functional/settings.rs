@@ -1,0 +1,134 @@
+//! Settings: what is refused before anything is opened, all of it at once, and what one without a value is.
+
+use offboard::limits::Value as Bound;
+
+use crate::kit::*;
+
+/// The flags of `serve` that have a variable, with that and what is said of them.
+fn settings() -> Vec<(String, String, String)> {
+    let command = offboard::cli::command();
+    let serve = command.find_subcommand("serve").unwrap();
+    let arguments = command.get_arguments().chain(serve.get_arguments());
+    let setting = |argument: &clap::Arg| {
+        let variable = argument.get_env()?.to_str().unwrap().to_owned();
+        Some((format!("--{}", argument.get_long()?), variable, argument.get_help()?.to_string()))
+    };
+    arguments.filter_map(setting).collect()
+}
+
+#[tokio::test]
+async fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let database = database().await;
+    for blank in ["", " "] {
+        let variables = settings();
+        let variables: Vec<_> = variables.iter().map(|(_, variable, _)| (variable.as_str(), blank)).collect();
+        assert!(variables.len() > 50, "{variables:?}");
+        let server = Server::start_with(&database, &[], &variables).await;
+        crate::probes::readiness(&server, 200).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (nowhere, file) = (folder.path().join("data"), folder.path().join("none.ndjson"));
+    std::fs::write(&file, "").unwrap();
+    let arguments = ["import", file.to_str().unwrap(), "--offline", "--org", "acme", "--database-url", &database.url];
+    let blank = [("OFFBOARD_DATA_DIR", ""), ("OFFBOARD_ROLES", ""), ("OFFBOARD_LEASE", ""), ("OFFBOARD_SERVER", ""), ("OFFBOARD_KEY", "")];
+    let ended = run_with(&arguments, &blank);
+    assert!(ended.code == Some(0) && !nowhere.exists(), "{ended:?}");
+    let ended = run_with(&["import", file.to_str().unwrap()], &[("OFFBOARD_KEY", "")]);
+    assert!(ended.code == Some(2) && ended.stderr.contains("--key"), "{ended:?}");
+}
+
+#[test]
+fn a_flag_without_a_value_is_refused_by_its_name() {
+    let settings = settings();
+    let valued: Vec<_> = settings.iter().filter(|(flag, ..)| flag != "--migrate" && flag != "--into-existing").collect();
+    let blank: Vec<_> = valued.iter().map(|(flag, ..)| format!("{flag}=")).collect();
+    let ended = run(&[["serve"].as_slice(), &blank.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
+    for (flag, ..) in valued {
+        assert!(ended.stderr.lines().any(|line| line.contains(&format!("{flag} "))), "{flag} is not in {}", ended.stderr);
+    }
+    let ended = run(&["key", "list", "--database-url="]);
+    assert!(ended.code == Some(2) && ended.stderr.contains("--database-url must have a value"), "{ended:?}");
+}
+
+#[test]
+fn every_value_that_cannot_be_is_told_at_once() {
+    let no_certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let certificate = format!("--smtp-ca-file={no_certificate}");
+    let told = [
+        ("--db-queue-limit=0", "must be a whole number from 1 to"),
+        ("--max-concurrent-calls=0", "must be a whole number from 1 to"),
+        ("--max-body-bytes=0", "must be a whole number from 1024 to"),
+        ("--log=warning", "`warning` is none of the levels"),
+        ("--otlp-endpoint=foo", "must be as http://localhost:4317"),
+        ("--grpc-addr=localhost:0", "must be an IP address and a port, such as 127.0.0.1:8080"),
+        ("--nats-ca-file=/nowhere", "cannot be read: No such file"),
+        ("--nats-credentials-file=/nowhere", "cannot be read: No such file"),
+        (certificate.as_str(), "has no certificate in PEM"),
+        ("--roles=cook", "possible values: grpc, gateway, worker"),
+    ];
+    let arguments: Vec<_> = ["serve"].into_iter().chain(told.iter().map(|(argument, _)| *argument)).collect();
+    let ended = run(&arguments);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
+    let sentences: Vec<_> = ended.stderr.split("error: ").collect();
+    for (argument, why) in told {
+        let (flag, value) = argument.split_once('=').unwrap();
+        let is_told = |sentence: &&&str| sentence.contains(&format!("{flag} ")) && sentence.contains(value) && sentence.contains(why);
+        assert_eq!(sentences.iter().filter(is_told).count(), 1, "{argument} is not in {}", ended.stderr);
+    }
+}
+
+#[test]
+fn no_limit_is_nothing_unless_its_help_says_what_that_means() {
+    let settings = settings();
+    for (flag, _, help) in settings {
+        let is_limit = |limit: &&offboard::limits::Limit| matches!(limit.value, Bound::Setting(setting) if flag == format!("--{setting}"));
+        if offboard::limits::ALL.iter().any(|(_, limits)| limits.iter().copied().any(|limit| is_limit(&limit))) && !help.contains("0 is") {
+            let ended = run(&["serve", &format!("{flag}=0"), "--roles=cook"]);
+            assert!(ended.code == Some(2) && ended.stderr.contains(&format!("'0' for '{flag} ")), "{flag}: {ended:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_settings_together_is_told_at_once_and_no_secret() {
+    let ended = run(&[
+        "serve",
+        "--database-url=hunter2 is no URL",
+        "--nats-url=http://user:hunter2@host",
+        concat!("--nats-credentials-file=", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+        "--smtp-url=http://user:hunter2@host",
+        "--mail-from=nobody",
+        "--grpc-addr=127.0.0.1:7001",
+        "--http-addr=127.0.0.1:7001",
+    ]);
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(1), "", 1), "{ended:?}");
+    for told in [
+        "--database-url is no URL of a Postgres",
+        "--nats-url must be one or more URLs",
+        "has no JWT and seed of a NATS user",
+        "--smtp-url must be",
+        "--mail-from must be",
+        "--http-addr 127.0.0.1:7001 is the address of --grpc-addr too",
+    ] {
+        assert!(ended.stderr.contains(told), "{told} is not in {}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_new_organisation_is_told_with_those_that_may_have_been_meant() {
+    let database = database().await;
+    let create = |org: &str| run(&["key", "create", "--database-url", &database.url, "--org", org, "--scope=admin", "--json"]);
+    let first = create("acme");
+    assert!(first.stderr.contains("Making the new organisation `acme`; it is the first."), "{first:?}");
+    let again = create("acme");
+    assert!(again.code == Some(0) && !again.stderr.contains("new organisation"), "{again:?}");
+    let slip = create("acmee");
+    assert!(slip.stderr.contains("Making the new organisation `acmee`. There is `acme`, with much the same name."), "{slip:?}");
+    assert!(serde_json::from_str::<Value>(&slip.stdout).unwrap()["secret"].is_string(), "{slip:?}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let import = run(&["import", path, "--offline", "--org", "acmme", "--database-url", &database.url]);
+    assert!(import.stderr.contains("Making the new organisation `acmme`."), "{import:?}");
+}
