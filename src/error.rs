@@ -269,6 +269,9 @@ mod tests {
         let told: Vec<_> = both.violations().iter().map(|fault| (fault.field.as_str(), fault.code.as_ref())).collect();
         assert_eq!((both.code(), told), (Code::ValidationFailed, vec![("page_size", "out_of_range"), ("filter", "invalid_filter")]));
         assert_eq!(faults().check_with::<()>(Err(Error::internal("x"))).expect_err("a failure").code(), Code::Internal);
+        let of_database = || Error::new(Code::InvalidFilter, "It is too long.").with("field", "filter");
+        let both = faults().check_with::<()>(Err(of_database())).expect_err("two faults");
+        assert_eq!((both.violations().len(), both.violations()[1].description.as_str()), (2, "It is too long."));
         assert_eq!(Violations::new().check_with(Ok(7)).ok(), Some(7));
     }
 

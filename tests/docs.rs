@@ -53,7 +53,10 @@ fn the_page_of_errors_is_the_catalogue() {
          `code`, `detail`, `doc_url`, `request_id`, `errors` and the members that the code lists below. By gRPC it is a status with \
          [`google.rpc`](https://google.aip.dev/193) details: `ErrorInfo` with the domain `offboard`, the code in upper case as its `reason` and the same members, \
          as text, in its `metadata`; `BadRequest` with a field violation for each of the `errors`, as many as fit into the trailers; `RequestInfo` with the request id; `RetryInfo` where it is \
-         worth trying again; `Help` with a link to the page of the code, where the service knows how it is reached (`--public-url`).\n\nA member is there when it has something to say.\n\n| code | HTTP | gRPC |\n| --- | --- | --- |\n",
+         worth trying again; `Help` with a link to the page of the code, where the service knows how it is reached (`--public-url`).\n\nA member is there when it has something to say.\n\nWhat \
+         is answered with a status from 400 to 499 has changed nothing. An import, which writes batch after batch, begins its answer (200) once the first \
+         is written. Should it fail from then on, the failure is the end of that answer, and what was written stays: see \
+         [streams](gateway.md#streams).\n\n| code | HTTP | gRPC |\n| --- | --- | --- |\n",
     );
     for code in Code::ALL {
         writeln!(page, "| [`{0}`](#{0}) | {1} | `{2}` |", code.name(), code.http(), grpc_name(code.grpc())).unwrap();

@@ -241,7 +241,7 @@ pub(super) fn full(quota: Quota, of_records: bool) -> Error {
     let Quota { records, bytes } = quota;
     let message = format!(
         "The realm keeps as many answers to idempotency keys as it may: {records} of {bytes} bytes together, each for 24 hours. \
-         Nothing was done; try again later."
+         A call whose answer could not be kept is not done; try again later."
     );
     Error::new(Code::RateLimitExceeded, message).with("limit_records", records).with("limit_bytes", bytes).with("retry_after", RETRY_AFTER)
 }

@@ -6,7 +6,7 @@ use diesel::pg::PgConnection;
 
 use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::lists::Lists;
-use crate::bulk_delete::model::{Mode, NewTask, Target, full_type};
+use crate::bulk_delete::model::{FILTER, Mode, NewTask, Target, full_type};
 use crate::bulk_delete::queries::{has_clean_report, next_ordinal};
 use crate::bulk_delete::selector::Selector;
 use crate::bulk_delete::shown::Shown;
@@ -54,7 +54,7 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
             if !may_read {
                 unknown = unknown.into_iter().map(Unknown::without_names).collect();
             }
-            return Err(unknown::refusal(&unknown, "spec.objects.filter").into());
+            return Err(unknown::refusal(&unknown, FILTER).into());
         }
         unchecked = open;
     }

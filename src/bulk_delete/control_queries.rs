@@ -229,7 +229,7 @@ statement! {
     "WITH changed AS (
         UPDATE bulk_delete
         SET max_objects_per_second = {most}, updated_by = {principal}
-        WHERE realm_id = {realm} AND id = {task}
+        WHERE realm_id = {realm} AND id = {task} AND max_objects_per_second IS DISTINCT FROM {most}
         RETURNING id, max_objects_per_second
      )
      INSERT INTO event (realm_id, type, subjects, principal_id, data)

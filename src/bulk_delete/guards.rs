@@ -116,7 +116,8 @@ pub fn cap_exceeded(cap: i64) -> Error {
     Error::new(Code::CountMismatch, message).with("max_objects", cap)
 }
 
-fn entities(count: i64) -> String {
+/// So many entities, in words.
+pub fn entities(count: i64) -> String {
     if count == 1 { "1 entity".to_owned() } else { format!("{count} entities") }
 }
 

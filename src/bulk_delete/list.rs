@@ -131,7 +131,8 @@ impl Listing {
         let mut moment = |given: Option<Timestamp>, field: &str| {
             let moment = convert::check_moment(given?, field, faults)?;
             if moment != DateTime::UNIX_EPOCH && Moment::of_milliseconds(moment.timestamp_millis()).is_none() {
-                let meant = Moment::meant_by(moment.timestamp_millis()).map(|meant| format!("; {meant}")).unwrap_or_default();
+                let meant = Moment::meant_by(moment.timestamp_millis()).and_then(|meant| meant.as_milliseconds());
+                let meant = meant.map(|meant| format!("; {meant}")).unwrap_or_default();
                 faults.add(
                     field,
                     "out_of_range",
@@ -181,6 +182,25 @@ mod tests {
         let request = v1::ListTasksRequest { max: 1000, offset: 3, order_by: "name".to_owned(), ascending: true, ..Default::default() };
         let listing = Listing::check(request).unwrap();
         assert_eq!((listing.limit, listing.offset, listing.order, listing.ascending), (1000, 3, Order::Name, true));
+    }
+
+    #[test]
+    fn the_time_that_an_advice_names_is_taken() {
+        let since = |milliseconds: i64| {
+            let created_since =
+                Some(Timestamp { seconds: milliseconds.div_euclid(1000), nanos: (milliseconds.rem_euclid(1000) * 1_000_000) as i32 });
+            Listing::check(v1::ListTasksRequest { created_since, ..Default::default() })
+        };
+        for (meant, told) in [(2024, "a year"), (1_767_225_600, "seconds")] {
+            let refusal = since(meant).unwrap_err();
+            let advice = &refusal.violations()[0].description;
+            assert!(advice.contains(told), "{advice}");
+            assert!(since(advice.split('`').nth(1).unwrap().parse().unwrap()).is_ok(), "{advice}");
+        }
+        // Nothing that could be written lies so near to 1970, so nothing is advised.
+        for number in [1, 1971, 20_260_101] {
+            assert!(!since(number).unwrap_err().violations()[0].description.contains('`'), "{number}");
+        }
     }
 
     #[test]

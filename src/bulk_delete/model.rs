@@ -98,6 +98,9 @@ impl Reason {
     }
 }
 
+/// Where the filter is in a request.
+pub const FILTER: &str = "spec.objects.filter";
+
 /// What a task selects.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -238,12 +241,17 @@ impl Asked {
             (None, true, false) => Asked { selection: v1::Selection { uri_list: uris, ..Default::default() }, ..Asked::default() },
             (Some(spec), true, true) => Asked::of_spec(spec, faults),
             (None, true, true) => {
-                let message = "must be given and must not be empty, or else `spec.objects` or `uris`";
-                faults.add("entity_type", "required", message);
+                // Which of the three a caller can give depends on its way in.
+                faults.add("entity_type", "required", "must be given and must not be empty: nothing else says what to delete");
                 Asked::default()
             }
-            _ => {
-                faults.add("spec", "invalid", "only one of `spec.objects`, `entity_type` and `uris` may be given");
+            (spec, no_type, _) => {
+                let (field, other) = match (spec, no_type) {
+                    (Some(_), true) => ("uris", "spec"),
+                    (Some(_), false) => ("entity_type", "spec"),
+                    (None, _) => ("entity_type", "uris"),
+                };
+                faults.add(field, "invalid", format!("must not be given together with `{other}`, which says what to delete as well"));
                 Asked::default()
             }
         }
@@ -257,7 +265,7 @@ impl Asked {
                 if !match_all && filter.is_none() && entity_type.is_none() && uri_list.is_empty() =>
             {
                 let message = "`filter`, `entity_type` or `uri_list` must be given and must not be empty; `match_all` selects everything";
-                faults.add("spec.objects.filter", "required", message);
+                faults.add(FILTER, "required", message);
             }
             _ => {}
         }

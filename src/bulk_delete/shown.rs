@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::bulk_delete::guards::entities;
 use crate::bulk_delete::model::{Mode, NewTask, Target};
 use crate::db::{Realm, Seal, binding};
 use crate::error::{Code, Error, Result};
@@ -37,7 +38,7 @@ impl Shown {
         }
         let message = match now.matched - self.matched {
             0 => "The selection holds other entities than the preview showed. Nothing was started.".to_owned(),
-            _ => format!("The selection holds {} entities, and the preview showed {}. Nothing was started.", now.matched, self.matched),
+            _ => format!("The selection holds {}, and the preview showed {}. Nothing was started.", entities(now.matched), self.matched),
         };
         Err(Error::new(Code::CountMismatch, message).with("matched_count", now.matched).with("expected_count", self.matched))
     }

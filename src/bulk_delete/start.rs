@@ -6,13 +6,13 @@ use diesel::pg::PgConnection;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Once, Scope};
-use crate::bulk_delete::model::{Mode, NewTask};
+use crate::bulk_delete::model::{FILTER, Mode, NewTask};
 use crate::bulk_delete::preview::Beside;
 use crate::bulk_delete::queries::{self, Starter};
 use crate::bulk_delete::service::{BulkDeleteService, check_tenant, get};
 use crate::bulk_delete::{admission, mail, mail_queries, preview, preview_queries};
-use crate::db::{Realm, Seal, Work};
-use crate::error::Violations;
+use crate::db::{Fail, Fault, Realm, Seal, Work, fault};
+use crate::error::{Error, Violations};
 use crate::proto::v1;
 
 impl BulkDeleteService {
@@ -37,10 +37,11 @@ impl BulkDeleteService {
         let seal = self.db.seal().await?;
         if dry_run {
             // It changes nothing, so it takes no idempotency key.
-            return Ok(self.db.transaction(move |connection| look(connection, &starter.realm, &task, &seal)).await?);
+            let look = move |connection: &mut PgConnection| look(connection, &starter.realm, &task, &seal).map_err(in_filter);
+            return Ok(self.db.transaction(look).await?);
         }
         let start = move |connection: &mut PgConnection| {
-            let admission = admission::admit(connection, &starter.realm, &task, &seal, may_read)?;
+            let admission = admission::admit(connection, &starter.realm, &task, &seal, may_read).map_err(in_filter)?;
             let task_id = queries::start(connection, &starter, &task, &admission)?;
             if let Some(recipient) = &recipient {
                 mail_queries::ask(connection, &starter.realm, task_id, recipient)?;
@@ -50,6 +51,14 @@ impl BulkDeleteService {
             Ok(task)
         };
         once.transaction(&self.db, start).await
+    }
+}
+
+/// A fault of the filter that the database alone finds, with its place in this request.
+fn in_filter(fail: Fail) -> Fail {
+    match fail {
+        Fail::Database(error) if fault(&error) == Fault::Expression => Error::from(error).with("field", FILTER).into(),
+        other => other,
     }
 }
 

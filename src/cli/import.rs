@@ -135,7 +135,8 @@ fn tell(Account { summary, failures, bad, realm }: &Account, json: bool) -> Resu
     }
     for failure in failures {
         let why = failure.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
-        note(format_args!("line {} ({}): {why}", failure.line, failure.entity_id));
+        let whose = if failure.entity_id.is_empty() { String::new() } else { format!(" ({})", failure.entity_id) };
+        note(format_args!("line {}{whose}: {why}", failure.line));
     }
     let left_out = failed - (bad.first.len() + failures.len()) as i64;
     if left_out > 0 {

@@ -124,7 +124,8 @@ impl From<Diesel> for Error {
             Fault::Exhausted => Error::unavailable("The database has no room for this now.").caused_by(cause),
             Fault::Expression => {
                 let message = "The database cannot use a regular expression of the filter; write it shorter, with less that is repeated.";
-                Error::new(Code::InvalidFilter, message).caused_by(cause)
+                // Where it stands in nearly every request; whoever knows better says so.
+                Error::new(Code::InvalidFilter, message).with("field", "filter").caused_by(cause)
             }
             Fault::Text => {
                 Error::new(Code::ValidationFailed, "The request has a character that the database cannot store.").caused_by(cause)
@@ -201,6 +202,7 @@ mod tests {
         ] {
             assert_eq!(error(number).code(), code, "{number}");
         }
+        assert_eq!(error("2201B").member("field"), Some("filter"));
         assert_eq!(error("53100").cause_chain().unwrap(), "SQLSTATE 53100: Verklemmung entdeckt");
     }
 

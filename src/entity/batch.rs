@@ -80,18 +80,18 @@ fn refusal(batch: &[NewEntity], outcome: &Inserted) -> Option<Error> {
             places.add(format!("{at}.portfolio_id"), "not_found", description);
         }
     }
-    let (code, what) = match (outcome.existing.len(), outcome.no_portfolio.len()) {
+    let (taken, missing) = (outcome.existing.len(), outcome.no_portfolio.len());
+    let of_taken = format!("{taken} {} an id that is taken", if taken == 1 { "has" } else { "have" });
+    let of_missing = format!("{missing} {} a portfolio that is not visible to this token", if missing == 1 { "names" } else { "name" });
+    let (code, what) = match (taken, missing) {
         (0, 0) => return None,
-        (0, missing) => (Code::NotFound, format!("{missing} name a portfolio that is not visible to this token")),
-        (taken, 0) => (Code::AlreadyExists, format!("{taken} have an id that is taken")),
-        (taken, missing) => {
-            let both = format!("{taken} have an id that is taken, and {missing} name a portfolio that is not visible to this token");
-            (Code::AlreadyExists, both)
-        }
+        (0, _) => (Code::NotFound, of_missing),
+        (_, 0) => (Code::AlreadyExists, of_taken),
+        _ => (Code::AlreadyExists, format!("{of_taken}, and {of_missing}")),
     };
     let error = Error::new(code, format!("Of the batch {what}; nothing was created."))
-        .with("taken_count", outcome.existing.len())
-        .with("missing_portfolio_count", outcome.no_portfolio.len());
+        .with("taken_count", taken)
+        .with("missing_portfolio_count", missing);
     Some(error.at(places))
 }
 

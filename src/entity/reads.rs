@@ -70,10 +70,11 @@ impl EntityService {
             }
         }
         if !missing.as_slice().is_empty() {
-            let message = format!("{} of these entities are not visible to this token.", missing.as_slice().len());
+            let count = missing.count();
+            let message = format!("{count} of these entities {} not visible to this token.", if count == 1 { "is" } else { "are" });
             return Err(Error::new(Code::NotFound, message)
                 .with("resource_type", "entity")
-                .with("missing_count", missing.as_slice().len())
+                .with("missing_count", count)
                 .at(missing)
                 .into());
         }
@@ -110,7 +111,7 @@ impl EntityService {
 fn check_ids(ids: &[String]) -> Result<()> {
     let mut faults = Violations::new();
     if ids.is_empty() {
-        faults.add("entity_ids", "required", "must be given");
+        faults.add("entity_ids", "required", "must have at least one member");
     }
     if ids.len() > MAX_BATCH {
         faults.add("entity_ids", "too_many", "must have at most 1,000 members");

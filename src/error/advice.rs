@@ -21,7 +21,10 @@ impl Code {
                 "Check the path and every id in it, and that the key is of the organisation and of the mode (`test`, `live`) that they belong to."
             }
             Code::MethodNotAllowed => "Use one of the methods in the header `Allow`.",
-            Code::ValidationFailed => "Mend every fault in `errors`, then send the request again. The idempotency key is still free.",
+            Code::ValidationFailed => {
+                "Mend every fault in `errors`, then send the request again. The idempotency key is still free; of an import that had begun, what was \
+                 written is not written again."
+            }
             Code::InvalidFilter => "Mend the filter at `position`, counted in characters from 0; `expected` lists what could stand there.",
             Code::UnknownAttribute => {
                 "Mend the names in the filter: `nearest` lists what may have been meant. Where the filter is right as it is, start with \

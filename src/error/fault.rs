@@ -133,7 +133,9 @@ impl Violations {
 /// A filter that cannot be read as one fault among others: where it stands and what is wrong, from the message and the members of its failure.
 pub fn filter_fault<'m>(message: &str, member: impl Fn(&str) -> Option<&'m str>) -> Option<(String, String)> {
     let what = message.lines().next().unwrap_or_default();
-    Some((member("field")?.to_owned(), format!("{what} (at position {})", member("position")?)))
+    // What the database finds has none.
+    let place = member("position").map(|position| format!(" (at position {position})")).unwrap_or_default();
+    Some((member("field")?.to_owned(), format!("{what}{place}")))
 }
 
 /// What stands around the values of a fault in a problem document.

@@ -40,23 +40,52 @@ impl Moment {
         Some(Moment { start, end: start + TimeDelta::milliseconds(1) })
     }
 
-    /// What was probably meant by a number that counts no milliseconds: a year, seconds, or a fraction of a millisecond. As an advice.
-    pub fn meant_by(number: i64) -> Option<String> {
-        let of = |moment: Option<DateTime<Utc>>| moment.filter(|moment| (1970..=9999).contains(&moment.year()));
-        let shown = |moment: DateTime<Utc>| moment.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let (unit, moment) = match number {
-            1000..=9999 => return Some(format!("the year is written as `{number}-01-01`")),
-            1.. if number.unsigned_abs() < LEAST_MILLISECONDS => ("seconds", of(DateTime::from_timestamp(number, 0))?),
-            100_000_000_000_000.. if number < 100_000_000_000_000_000 => ("microseconds", of(DateTime::from_timestamp_micros(number))?),
-            100_000_000_000_000_000.. => ("nanoseconds", of(Some(DateTime::from_timestamp_nanos(number)))?),
+    /// What was probably meant by a number that counts no milliseconds: a year, seconds, or a fraction of a millisecond.
+    pub fn meant_by(number: i64) -> Option<Meant> {
+        let (unit, start) = match number {
+            1000..=9999 => {
+                ("a year", NaiveDate::from_ymd_opt(number.try_into().ok()?, 1, 1)?.and_hms_opt(0, 0, 0).map(|start| start.and_utc()))
+            }
+            1.. if number.unsigned_abs() < LEAST_MILLISECONDS => ("seconds", DateTime::from_timestamp(number, 0)),
+            100_000_000_000_000.. if number < 100_000_000_000_000_000 => ("microseconds", DateTime::from_timestamp_micros(number)),
+            100_000_000_000_000_000.. => ("nanoseconds", Some(DateTime::from_timestamp_nanos(number))),
             _ => return None,
         };
-        Some(format!("as {unit} it would be `{}` or {}", shown(moment), moment.timestamp_millis()))
+        start.filter(|start| (1..=9999).contains(&start.year())).map(|start| Meant { unit, start })
     }
 
     /// Whether a moment lies in it.
     pub fn contains(&self, moment: DateTime<Utc>) -> bool {
         (self.start..self.end).contains(&moment)
+    }
+}
+
+/// What a number was probably meant as that counts no milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meant {
+    unit: &'static str,
+    start: DateTime<Utc>,
+}
+
+impl Meant {
+    /// As an advice where a time is a date or a number of milliseconds.
+    pub fn as_time(&self) -> String {
+        let Meant { unit, start } = self;
+        if *unit == "a year" {
+            return format!("the year is written as `{}`", start.format("%Y-%m-%d"));
+        }
+        let or = self.milliseconds().map(|number| format!(" or `{number}`")).unwrap_or_default();
+        format!("as {unit} it would be `{}`{or}", start.format("%Y-%m-%dT%H:%M:%SZ"))
+    }
+
+    /// As an advice where a time is a number of milliseconds alone; none where such a number would not be taken either.
+    pub fn as_milliseconds(&self) -> Option<String> {
+        self.milliseconds().map(|number| format!("as {} it would be `{number}`", self.unit))
+    }
+
+    fn milliseconds(&self) -> Option<i64> {
+        let number = self.start.timestamp_millis();
+        Moment::of_milliseconds(number).map(|_| number)
     }
 }
 
@@ -121,6 +150,8 @@ fn number(digits: &str, count: usize) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::Timelike;
+
     use super::*;
 
     #[test]
@@ -183,19 +214,54 @@ mod tests {
 
     #[test]
     fn what_counts_no_milliseconds_is_no_time_and_is_told_as_what_it_counts() {
-        for (number, told) in [
-            (2026, Some("the year is written as `2026-01-01`")),
-            (1_767_225_600, Some("as seconds it would be `2026-01-01T00:00:00Z` or 1767225600000")),
-            (1_767_225_600_000_000, Some("as microseconds it would be `2026-01-01T00:00:00Z` or 1767225600000")),
-            (1_767_225_600_000_000_000, Some("as nanoseconds it would be `2026-01-01T00:00:00Z` or 1767225600000")),
-            (1, Some("as seconds it would be `1970-01-01T00:00:01Z` or 1000")),
-            (-1, None),
-            (20_260_101, Some("as seconds it would be `1970-08-23T11:48:21Z` or 20260101000")),
+        for (number, told, alone) in [
+            (2026, "the year is written as `2026-01-01`", Some("as a year it would be `1767225600000`")),
+            (1971, "the year is written as `1971-01-01`", None),
+            (
+                1_767_225_600,
+                "as seconds it would be `2026-01-01T00:00:00Z` or `1767225600000`",
+                Some("as seconds it would be `1767225600000`"),
+            ),
+            (
+                1_767_225_600_000_000,
+                "as microseconds it would be `2026-01-01T00:00:00Z` or `1767225600000`",
+                Some("as microseconds it would be `1767225600000`"),
+            ),
+            (
+                1_767_225_600_000_000_000,
+                "as nanoseconds it would be `2026-01-01T00:00:00Z` or `1767225600000`",
+                Some("as nanoseconds it would be `1767225600000`"),
+            ),
+            (1, "as seconds it would be `1970-01-01T00:00:01Z`", None),
+            (20_260_101, "as seconds it would be `1970-08-23T11:48:21Z`", None),
         ] {
-            assert_eq!((Moment::of_milliseconds(number), Moment::meant_by(number).as_deref()), (None, told), "{number}");
+            let meant = Moment::meant_by(number).unwrap();
+            assert_eq!((Moment::of_milliseconds(number), meant.as_time().as_str()), (None, told), "{number}");
+            assert_eq!(meant.as_milliseconds().as_deref(), alone, "{number}");
         }
+        assert_eq!(Moment::meant_by(-1), None);
         for number in [0, 1_767_225_600_000, 100_000_000_000, -100_000_000_000] {
             assert!(Moment::of_milliseconds(number).is_some(), "{number}");
+        }
+    }
+
+    #[test]
+    fn whoever_follows_an_advice_is_understood() {
+        let numbers = (0..63).flat_map(|bits| [1_i64 << bits, (1 << bits) + 7]).chain(1000..=9999);
+        for meant in numbers.filter(|number| Moment::of_milliseconds(*number).is_none()).filter_map(Moment::meant_by) {
+            let advice = meant.as_time();
+            assert_eq!(
+                Moment::of_text(advice.split('`').nth(1).unwrap()).map(|moment| moment.start),
+                Some(meant.start.with_nanosecond(0).unwrap()),
+                "{advice}"
+            );
+            let in_time = advice.split('`').nth(3).map(str::to_owned);
+            let alone = meant.as_milliseconds().and_then(|advice| advice.split('`').nth(1).map(str::to_owned));
+            assert_eq!(in_time.is_some() && !advice.contains("year"), alone.is_some() && !advice.contains("year"), "{advice}");
+            for number in in_time.into_iter().chain(alone) {
+                let moment = Moment::of_milliseconds(number.parse().unwrap());
+                assert!(moment.is_some_and(|moment| moment.contains(meant.start)), "{advice}");
+            }
         }
     }
 }

@@ -33,12 +33,14 @@ pub(super) fn bracketed(class: &ClassBracketed) -> Result<ClassUnicode, Fault> {
     Ok(if class.negated { opposite(set) } else { set })
 }
 
-/// Adds what stands between brackets to a set.
+/// Adds what stands between brackets to a set. In faults a backslash is doubled, as it must be in the text of a filter.
 fn collect(class: &ClassSet, set: &mut ClassUnicode) -> Result<(), Fault> {
     let fault = |message: &str| Err((message.to_owned(), class.span().start.offset));
     match class {
         ClassSet::Item(item) => collect_item(item, set),
-        ClassSet::BinaryOp(_) => fault("a set cannot be made of other sets; a `&`, `-` or `~` itself is written with a backslash"),
+        ClassSet::BinaryOp(_) => {
+            fault("a set cannot be made of other sets; a `&`, `-` or `~` itself is written `\\\\&`, `\\\\-` or `\\\\~`")
+        }
     }
 }
 
@@ -53,7 +55,22 @@ fn collect_item(item: &ClassSetItem, set: &mut ClassUnicode) -> Result<(), Fault
         ClassSetItem::Perl(class) => set.union(&perl(class)),
         ClassSetItem::Union(union) => union.items.iter().try_for_each(|item| collect_item(item, set))?,
         ClassSetItem::Ascii(_) | ClassSetItem::Unicode(_) => return fault("classes by name are not admitted; name the characters"),
-        ClassSetItem::Bracketed(_) => return fault("a set cannot hold another; a `[` itself is written `\\[`"),
+        ClassSetItem::Bracketed(_) => return fault("a set cannot hold another; a `[` itself is written `\\\\[`"),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::filter::Filter;
+
+    #[test]
+    fn what_a_fault_says_to_write_is_read_in_a_filter() {
+        let filter = |set: &str| Filter::parse(&format!("regexp(attributes.a, '[a{set}b]')")).map_err(|error| error.message);
+        for (set, mark) in [("&&", "&"), ("--", "-"), ("~~", "~"), ("[x]", "[")] {
+            let fault = filter(set).unwrap_err();
+            let written = fault.split('`').find(|text| text.starts_with('\\') && text.ends_with(mark)).unwrap_or_else(|| panic!("{fault}"));
+            assert!(filter(&set.replace(mark, written)).is_ok(), "{set}: {fault}");
+        }
+    }
 }

@@ -86,7 +86,7 @@ impl Value {
 
     /// What was probably meant by a number that is no time; see [`Moment::of_milliseconds`].
     pub(super) fn meant_time(&self) -> Option<String> {
-        self.whole_number().and_then(Moment::meant_by)
+        self.whole_number().and_then(Moment::meant_by).map(|meant| meant.as_time())
     }
 
     fn whole_number(&self) -> Option<i64> {

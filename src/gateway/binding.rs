@@ -146,6 +146,11 @@ impl Binding {
         self.method == Method::GET && matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Enum(_)))
     }
 
+    /// Whether this path of a fault is that of the update mask.
+    pub fn is_update_mask(&self, path: &str) -> bool {
+        self.update_mask.is_some_and(|place| self.rpc.schema.message(self.rpc.input).fields[place].descriptor.name() == path)
+    }
+
     /// Spells the path of a fault as the caller knows it: a path within the body where the body is a field. A name alone may be that of a field
     /// anywhere in the request.
     pub fn spell(&self, path: &str) -> String {

@@ -7,6 +7,7 @@ use prost_reflect::DescriptorPool;
 
 use super::binding::{self, BuildError};
 use super::opaque;
+use super::problem::spell_names;
 use super::request::Target;
 use crate::error::{Error, Violations};
 
@@ -23,7 +24,13 @@ impl Bodies {
         let routes = binding::routes(&descriptors, &free, "")?;
         let found = routes.targets().find(|binding| binding.rpc.name == rpc);
         Ok(found.map(|binding| Bodies {
-            target: Target { binding: Arc::clone(binding), variables: Vec::new(), query: None, expected_version: None },
+            target: Target {
+                binding: Arc::clone(binding),
+                variables: Vec::new(),
+                query: None,
+                expected_version: None,
+                mask_is_made: Arc::default(),
+            },
         }))
     }
 
@@ -47,6 +54,7 @@ impl Bodies {
         }
         Error::validation(error.into_violations().map(|mut fault| {
             fault.field = self.target.binding.spell(&fault.field);
+            fault.description = spell_names(&fault.description, |name| self.target.binding.spell(name));
             fault
         }))
     }

@@ -137,7 +137,7 @@ impl Reading {
                 None => next.await,
             };
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|error| Error::invalid("body", "incomplete", "could not be read to its end").caused_by(error))?;
+            let frame = frame.map_err(unreadable)?;
             if let Ok(data) = frame.into_data() {
                 return Ok(Some(data));
             }
@@ -207,14 +207,27 @@ impl Lines {
 
     fn line_too_large(&self) -> Error {
         MESSAGE_BYTES.reached();
-        let message = format!("Line {} of the body is larger than {} bytes.", self.number, self.reading.limit);
+        let message = format!("Line {} of the body is larger than the {} bytes that this service takes.", self.number, self.reading.limit);
         Error::new(Code::PayloadTooLarge, message).with("limit_bytes", self.reading.limit).with("line", self.number)
     }
 }
 
+/// The fault of a body that cannot be read to its end.
+pub fn unreadable(error: axum::Error) -> Error {
+    let fault = match compression::mislabelled(&error) {
+        Some(coding) => {
+            let description = format!("is not {}, though `Content-Encoding` says so, or breaks off", coding.name());
+            Error::invalid("body", "invalid_encoding", description)
+        }
+        None => Error::invalid("body", "incomplete", "could not be read to its end"),
+    };
+    fault.caused_by(error)
+}
+
 fn too_large(limit: usize) -> Error {
     MESSAGE_BYTES.reached();
-    Error::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes.")).with("limit_bytes", limit)
+    Error::new(Code::PayloadTooLarge, format!("The body is larger than the {limit} bytes that this service takes."))
+        .with("limit_bytes", limit)
 }
 
 #[cfg(test)]
@@ -263,7 +276,7 @@ mod tests {
     async fn a_line_that_is_too_long_is_named_before_it_ends() {
         let endless = stream::iter(["1\n", "23"]).chain(stream::repeat("4")).map(|chunk| Ok::<_, std::io::Error>(chunk.as_bytes()));
         let error = lines(Body::from_stream(endless), 10).try_collect::<Vec<_>>().await.unwrap_err();
-        assert_eq!(error.message(), "Line 2 of the body is larger than 10 bytes.");
+        assert_eq!(error.message(), "Line 2 of the body is larger than the 10 bytes that this service takes.");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Bodies that are compressed on their way, by gzip (RFC 1952) or zstd (RFC 8878).
 
+use std::error::Error as StdError;
+use std::io;
 use std::pin::{Pin, pin};
 
 use async_compression::Level;
@@ -60,22 +62,51 @@ impl Coding {
     }
 }
 
+/// A body that is not compressed by what it says, or breaks off within.
+#[derive(Debug, thiserror::Error)]
+#[error("not {}", .coding.name())]
+struct Mislabelled {
+    coding: Coding,
+    source: io::Error,
+}
+
+/// What a body says to be compressed by, if this is how it came out that it is not.
+pub fn mislabelled(error: &(dyn StdError + 'static)) -> Option<Coding> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(Mislabelled { coding, .. }) = error.downcast_ref() {
+            return Some(*coding);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// The body of a request as it was before its caller compressed it. It is made as it is read, so that a limit on what is read holds.
 pub fn decompressed(body: Body, coding: Option<Coding>) -> Body {
     let Some(coding) = coding else { return body };
-    let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
+    let reader = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
     match coding {
         Coding::Gzip => {
             let mut decoder = GzipDecoder::new(reader);
             decoder.multiple_members(true);
-            read(decoder)
+            read_as(coding, decoder)
         }
         Coding::Zstd => {
             let mut decoder = ZstdDecoder::with_params(reader, &[DParameter::window_log_max(WINDOW_LOG_MAX)]);
             decoder.multiple_members(true);
-            read(decoder)
+            read_as(coding, decoder)
         }
     }
+}
+
+/// What a decoder reads. Its own failures are told from those of the body that it decodes.
+fn read_as(coding: Coding, decoder: impl AsyncRead + Send + 'static) -> Body {
+    let is_of_body = |error: &io::Error| error.get_ref().is_some_and(|cause| cause.is::<axum::Error>());
+    Body::from_stream(ReaderStream::new(decoder).map_err(move |source| match is_of_body(&source) {
+        true => axum::BoxError::from(source),
+        false => Mislabelled { coding, source }.into(),
+    }))
 }
 
 /// The answer compressed, if its caller takes that and it is worthwhile. What is there of a stream is passed on whenever nothing more is.
@@ -91,7 +122,7 @@ pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>) -> Respons
     answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     answer.headers_mut().remove(header::CONTENT_LENGTH);
     answer.map(|body| {
-        let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
+        let reader = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
         match coding {
             Coding::Gzip => read(GzipEncoder::with_quality(reader, Level::Fastest)),
             Coding::Zstd => read(ZstdEncoder::new(reader)),
@@ -100,7 +131,7 @@ pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>) -> Respons
 }
 
 /// Bytes in another form than they are in. Blocks for as long as that takes. Fails if they are not in the form that is said.
-pub fn converted(bytes: &Bytes, from: Option<Coding>, to: Option<Coding>) -> std::io::Result<Bytes> {
+pub fn converted(bytes: &Bytes, from: Option<Coding>, to: Option<Coding>) -> io::Result<Bytes> {
     let read = |mut reader: Pin<&mut (dyn AsyncRead + Send)>| {
         let mut read = Vec::new();
         let ended = reader.read_to_end(&mut read).now_or_never().expect("bytes in memory are there");
@@ -172,6 +203,20 @@ mod tests {
                 let back = decompressed(Body::from(body), packed.map(|_| coding)).collect().await.unwrap().to_bytes();
                 assert_eq!(back, "x".repeat(size));
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_told_from_one_that_is_not_what_it_says() {
+        for coding in [Coding::Gzip, Coding::Zstd] {
+            let whole = converted(&Bytes::from("x".repeat(5_000)), None, Some(coding)).unwrap();
+            let told = async |chunks: Vec<io::Result<Bytes>>| {
+                let sent = Body::from_stream(futures::stream::iter(chunks));
+                mislabelled(&decompressed(sent, Some(coding)).collect().await.unwrap_err())
+            };
+            assert_eq!(told(vec![Ok(Bytes::from_static(b"{\"name\":1}"))]).await, Some(coding));
+            assert_eq!(told(vec![Ok(whole.slice(..whole.len() / 2))]).await, Some(coding), "it ends within");
+            assert_eq!(told(vec![Ok(whole.slice(..9)), Err(io::Error::other("reset"))]).await, None);
         }
     }
 

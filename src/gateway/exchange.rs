@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use axum::body::Body;
 use futures::stream::StreamExt;
@@ -36,6 +37,8 @@ pub struct Exchange {
     pub binding: Option<Arc<Binding>>,
     /// The query parameters in whose values a `+` stands.
     pub with_plus: Arc<[String]>,
+    /// Whether the update mask is made of what the body names.
+    pub mask_is_made: Arc<AtomicBool>,
 }
 
 impl Exchange {
@@ -78,6 +81,7 @@ impl Exchange {
                 variables: variables.into_iter().map(String::from).collect(),
                 query: parts.uri.query().map(str::to_owned),
                 expected_version: None,
+                mask_is_made: Arc::clone(&self.mask_is_made),
             },
         };
         let binding = Arc::clone(&target.binding);
@@ -235,6 +239,15 @@ impl Exchange {
         Ok(written.map_err(Error::internal)?)
     }
 
+    /// The path of a fault as the caller knows it. A mask that it has not sent is its body, of which it was made.
+    fn spell(&self, path: &str) -> String {
+        match &self.binding {
+            Some(binding) if self.mask_is_made.load(Relaxed) && binding.is_update_mask(path) => "body".to_owned(),
+            Some(binding) => binding.spell(path),
+            None => path.to_owned(),
+        }
+    }
+
     /// The problem document of a status.
     pub fn problem_of(&self, status: &Status) -> Problem {
         // Our own failures were logged when they were made; what comes from a library would go unseen.
@@ -242,8 +255,7 @@ impl Exchange {
             let cause = status.source().map(ToString::to_string);
             tracing::error!(request_id = self.request_id, message = status.message(), cause, "call failed");
         }
-        let spell = |path: &str| self.binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path));
-        let mut problem = Problem::new(status, &self.request_id, &self.shared.base, spell);
+        let mut problem = Problem::new(status, &self.request_id, &self.shared.base, |path| self.spell(path));
         if !self.with_plus.is_empty() {
             plus::explain(&mut problem.document, &self.with_plus);
         }

@@ -141,7 +141,14 @@ impl<S> Gateway<S> {
         let given = headers.get(request_id::HEADER).and_then(|value| value.to_str().ok());
         let request_id = request_id::sane_or_new(given);
         let refusals = Refusals::of(&self.shared.plain_paths, path, headers);
-        Exchange { shared: Arc::clone(&self.shared), request_id, refusals, binding: None, with_plus: Arc::default() }
+        Exchange {
+            shared: Arc::clone(&self.shared),
+            request_id,
+            refusals,
+            binding: None,
+            with_plus: Arc::default(),
+            mask_is_made: Arc::default(),
+        }
     }
 }
 

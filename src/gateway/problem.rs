@@ -132,9 +132,8 @@ fn errors(code: Code, detail: &str, details: &ErrorDetails, spell: impl Fn(&str)
 }
 
 /// A sentence with the fields that stand in backticks in the spelling of the caller.
-fn spell_names(sentence: &str, spell: impl Fn(&str) -> String) -> String {
-    let is_path =
-        |text: &str| text.contains(['_', '.']) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.'));
+pub fn spell_names(sentence: &str, spell: impl Fn(&str) -> String) -> String {
+    let is_path = |text: &str| !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.'));
     let parts = sentence.split('`').enumerate().map(|(count, part)| match count % 2 {
         1 if is_path(part) => spell(part),
         _ => part.to_owned(),
@@ -213,7 +212,7 @@ mod tests {
         let document = problem(&Error::validation([fault("a_b")].into_iter().collect()).into()).document;
         assert_eq!(document["detail"], "<a_b>: must be short");
         let error = Error::invalid("a", "invalid", "not with `b_c`, `d` or `E_f`");
-        assert_eq!(problem(&error.into()).document["detail"], "<a>: not with `<b_c>`, `d` or `E_f`");
+        assert_eq!(problem(&error.into()).document["detail"], "<a>: not with `<b_c>`, `<d>` or `E_f`");
     }
 
     #[test]

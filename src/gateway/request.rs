@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -24,6 +25,8 @@ pub struct Target {
     pub query: Option<String>,
     /// The version that its resource must be at, by `If-Match`.
     pub expected_version: Option<i64>,
+    /// Whether its update mask is made of what its body names.
+    pub mask_is_made: Arc<AtomicBool>,
 }
 
 impl Target {
@@ -175,7 +178,10 @@ impl Target {
                 continue;
             };
             let Some(path) = self.parameter(&name) else {
-                let hint = self.meant(&name).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+                let hint = self.meant(&name).map(|meant| format!("; did you mean `{meant}`?"));
+                let hint = hint
+                    .or_else(|| self.place_in_body(&name).map(|place| format!("; it goes into the body as `{place}`")))
+                    .unwrap_or_default();
                 let name = cut(&name);
                 let description = format!("`{name}` is no query parameter of this request{hint}");
                 violations.add(name, "unknown_parameter", description);
@@ -244,7 +250,7 @@ impl Target {
         if fault.code == "unknown_field" && !fault.description.contains("did you mean") {
             let field = |path| self.binding.rpc.schema.field_at(&path).name.as_str();
             if let Some(parameter) = self.parameter(name).map(field).or_else(|| self.meant(name)) {
-                fault.description.push_str(&format!("; `{parameter}` is a parameter of the query"));
+                fault.description.push_str(&format!("; `{parameter}` is a query parameter"));
             }
         }
         fault
@@ -255,6 +261,16 @@ impl Target {
         let rpc = &self.binding.rpc;
         let names = rpc.schema.message(rpc.input).fields.iter().map(|field| field.name.as_str());
         nearest(name, names.filter(|known| self.parameter(known).is_some()))
+    }
+
+    /// Where a body may have what is no parameter, in proto names from the top of the request.
+    fn place_in_body(&self, name: &str) -> Option<String> {
+        let (rpc, BodyRule::Field(place)) = (&self.binding.rpc, self.binding.body) else { return None };
+        let field = &rpc.schema.message(rpc.input).fields[place];
+        let (Cardinality::Single { .. }, Shape::Message(inner)) = (&field.cardinality, &field.shape) else { return None };
+        let direct = || rpc.schema.message(*inner).find(name).map(|(_, field)| field.descriptor.name().to_owned());
+        let way = direct().or_else(|| rpc.schema.way_down(*inner, name))?;
+        Some(format!("{}.{way}", field.descriptor.name()))
     }
 
     /// The field that a query parameter gives: one that neither the path nor the body can.
@@ -284,6 +300,7 @@ impl Target {
             return;
         }
         let paths = members.iter().map(|name| Value::String(name.clone())).collect();
+        self.mask_is_made.store(true, Relaxed);
         if let Some(mask) = message.get_field_mut(&field.descriptor).as_message_mut() {
             mask.set_field_by_number(1, Value::List(paths));
         }

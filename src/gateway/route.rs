@@ -128,6 +128,11 @@ impl<T> Router<T> {
             }
             segments[last] = whole;
             search.verb = None;
+            // As text it is of no use to another method: whoever writes it means a verb, and there is none.
+            return match search.descend(&self.root, &segments, 0) {
+                Some(route) => self.found(route, &segments),
+                None => Found::Nothing,
+            };
         }
         match search.descend(&self.root, &segments, 0) {
             Some(route) => self.found(route, &segments),
@@ -253,6 +258,14 @@ mod tests {
         assert_eq!(find(&router, Method::GET, "/e/x:undo"), "[OPTIONS, POST]");
         assert_eq!(find(&router, Method::GET, "/e/x:redo"), r#"/e/{id} ["x:redo"]"#);
         assert_eq!(find(&router, Method::POST, "/e/x"), "[GET, HEAD, OPTIONS]");
+    }
+
+    #[test]
+    fn a_verb_that_there_is_not_is_no_path() {
+        let router = router(&[("GET", "/e/{id}"), ("POST", "/e/{id}:undo"), ("POST", "/e:import")]);
+        assert_eq!(find(&router, Method::POST, "/e/x:redo"), "nothing");
+        assert_eq!(find(&router, Method::POST, "/e:export"), "nothing");
+        assert_eq!(find(&router, Method::DELETE, "/e:import"), "[OPTIONS, POST]");
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Change {
         let mut faults = Violations::new();
         let paths = mask.map(|mask| mask.paths).unwrap_or_default();
         if paths.is_empty() {
-            faults.add("update_mask", "required", format!("must name at least one of {}", FIELDS.join(", ")));
+            faults.add("update_mask", "required", format!("must name at least one of {}", spelled_out(&FIELDS)));
         }
         let policy = policy.unwrap_or_default();
         check_whose(&policy, realm, &mut faults);
@@ -115,7 +115,7 @@ impl Change {
                 path if OUTPUT_ONLY.contains(&path) => {}
                 path if demands(path, "hard_delete").is_some() || demands(path, "soft_delete").is_some() => {}
                 _ => {
-                    let (fields, members) = (FIELDS.join(", "), RequirementsChange::MEMBERS.join(", "));
+                    let (fields, members) = (spelled_out(&FIELDS), spelled_out(&RequirementsChange::MEMBERS));
                     let known = format!("{fields}, and behind `hard_delete.` and `soft_delete.` of {members}");
                     faults.add("update_mask", "unknown_field", format!("`{}` is none of {known}", cut(path)));
                 }
@@ -160,6 +160,10 @@ impl Change {
         faults.check()?;
         Ok(changed)
     }
+}
+
+fn spelled_out(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// What a path of a mask names of the requirements of this name: one of them, or with none all; none if it names nothing of them.

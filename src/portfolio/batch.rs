@@ -43,7 +43,7 @@ impl Batch {
         let view = View::check(view, &mut faults);
         id::check_id(&portfolio_id, "portfolio_id", &mut faults);
         match entity_ids.len() {
-            0 => faults.add("entity_ids", "required", "must be given"),
+            0 => faults.add("entity_ids", "required", "must have at least one member"),
             1..=MAX_ENTITIES => {
                 let wrong = entity_ids.iter().enumerate().filter(|(_, entity_id)| !id::is_id(entity_id)).take(FAULTS_TOLD);
                 wrong.for_each(|(n, entity_id)| id::check_id(entity_id, &format!("entity_ids[{n}]"), &mut faults));

@@ -2,7 +2,7 @@
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use crate::db::filtered::Statement;
@@ -96,7 +96,6 @@ pub fn update(
         calendar: update.shared_compliance_calendar,
         metadata: update.metadata.as_ref(),
         expected: update.expected_version,
-        fields: update.fields(),
         shown: update.view.shown(),
     };
     let changed: Option<Changed> = statement.get_result(connection).optional()?;
@@ -104,7 +103,8 @@ pub fn update(
 }
 
 statement! {
-    /// What is given takes the place of what was; the version steps and the event tells which fields.
+    /// What is given takes the place of what was; the version steps, and the event tells which fields have changed. Where none has, nothing is
+    /// written.
     pub struct UpdatePortfolio<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,
@@ -115,34 +115,53 @@ statement! {
         calendar: Option<bool> as Nullable<Bool>,
         metadata: Option<&'a Struct> as Nullable<Jsonb>,
         expected: Option<i64> as Nullable<BigInt>,
-        fields: Vec<&'static str> as Array<Text>,
         shown: i64 as BigInt,
     } -> (PortfolioRow, Bool),
-    "WITH changed AS (
-        UPDATE portfolio
-        SET name = COALESCE({name}, name),
-            shared_registered_agent_id = CASE WHEN {sets_agent} THEN {agent} ELSE shared_registered_agent_id END,
-            shared_compliance_calendar = COALESCE({calendar}, shared_compliance_calendar),
-            metadata = COALESCE({metadata}, metadata),
-            version = version + 1, updated_at = now()
-        WHERE realm_id = {realm} AND id = {portfolio} AND version = COALESCE({expected}, version)
-        RETURNING *
+    "WITH found AS (
+        -- Locked, so that what it is compared with is the latest. JSON as text: of two numbers that are equal one may have more digits.
+        SELECT p.*, array_remove(ARRAY[
+                   CASE WHEN p.name <> COALESCE({name}, p.name) THEN 'name' END,
+                   CASE WHEN {sets_agent} AND p.shared_registered_agent_id IS DISTINCT FROM {agent} THEN 'shared_registered_agent_id' END,
+                   CASE WHEN p.shared_compliance_calendar <> COALESCE({calendar}, p.shared_compliance_calendar) THEN 'shared_compliance_calendar' END,
+                   CASE WHEN p.metadata::text <> COALESCE({metadata}, p.metadata)::text THEN 'metadata' END
+               ], NULL) AS fields
+        FROM portfolio p
+        WHERE p.realm_id = {realm} AND p.id = {portfolio} AND p.version = COALESCE({expected}, p.version)
+        FOR NO KEY UPDATE
+     ),
+     changed AS (
+        UPDATE portfolio p
+        SET name = COALESCE({name}, p.name),
+            shared_registered_agent_id = CASE WHEN {sets_agent} THEN {agent} ELSE p.shared_registered_agent_id END,
+            shared_compliance_calendar = COALESCE({calendar}, p.shared_compliance_calendar),
+            metadata = COALESCE({metadata}, p.metadata),
+            version = p.version + 1, updated_at = now()
+        FROM found f
+        WHERE p.realm_id = {realm} AND p.id = f.id AND f.fields <> '{}'
+        RETURNING p.*
      ),
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
-        SELECT {realm}, 'portfolio.updated', ARRAY[c.id], {principal}, jsonb_build_object('fields', {fields}::text[], 'version', c.version)
-        FROM changed c
+        SELECT {realm}, 'portfolio.updated', ARRAY[c.id], {principal}, jsonb_build_object('fields', f.fields, 'version', c.version)
+        FROM changed c, found f
      )
-     SELECT f.id, f.name, f.shared_registered_agent_id, f.shared_compliance_calendar, f.metadata, f.entity_count, f.version,
-            f.created_at, f.updated_at,
+     SELECT s.id, s.name, s.shared_registered_agent_id, s.shared_compliance_calendar, s.metadata, s.entity_count, s.version,
+            s.created_at, s.updated_at,
             (SELECT coalesce(string_agg(m.id, ' '), '')
              FROM (SELECT e.id
                    FROM entity e
                    WHERE e.realm_id = {realm} AND e.portfolio_id = {portfolio}
                    ORDER BY e.attached_at, e.id
                    LIMIT {shown}) m),
-            (SELECT p.version + 1 = f.version FROM portfolio p WHERE p.realm_id = {realm} AND p.id = {portfolio})
-     FROM changed f"
+            (SELECT p.version = f.version FROM portfolio p, found f WHERE p.realm_id = {realm} AND p.id = {portfolio})
+     FROM (SELECT c.id, c.name, c.shared_registered_agent_id, c.shared_compliance_calendar, c.metadata, c.entity_count, c.version,
+                  c.created_at, c.updated_at
+           FROM changed c
+           UNION ALL
+           SELECT f.id, f.name, f.shared_registered_agent_id, f.shared_compliance_calendar, f.metadata, f.entity_count, f.version,
+                  f.created_at, f.updated_at
+           FROM found f
+           WHERE f.fields = '{}') s"
 }
 
 /// Deletes a portfolio that has no members. False if there is none, or it has some.

@@ -272,6 +272,13 @@ async fn a_compressed_message_is_measured_as_it_grows() {
         assert_eq!(reason(&status), "PAYLOAD_TOO_LARGE", "{status:?}");
         let (status, _) = grpc(&world, "EntityService/CreateEntity", Some(coding), framed(true, b"nothing of the kind")).await;
         assert_eq!(reason(&status), "VALIDATION_FAILED", "{status:?}");
+        assert!(status.message().contains(&format!("is not {coding}, though `grpc-encoding` says so")), "{status:?}");
+        for path in ["/v1/entities", "/v1/entities:import"] {
+            let told = post(&world, path, Some(coding), b"{\"type\":\"T\"}".to_vec()).await;
+            let described = told.json()["errors"][0]["message"].as_str().unwrap().to_owned();
+            assert_eq!(told.status, 400, "{described}");
+            assert!(described.starts_with(&format!("body: is not {coding}, though `Content-Encoding` says so")), "{described}");
+        }
     }
 }
 

@@ -98,3 +98,32 @@ async fn a_pool_that_is_used_up_makes_no_replica_look_dead() {
         changed.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_filter_that_the_database_cannot_use_is_named_like_any_other() {
+    let world = World::start(Door::Rest).await;
+    world.entities(&["e"]).await;
+    // Whoever looks at attributes is told that an expression cannot be used.
+    world.database.sql(
+        "ALTER TABLE entity RENAME TO entity_row;
+         CREATE FUNCTION unusable(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
+             RAISE EXCEPTION 'zu komplex' USING ERRCODE = '2201B'; END $$;
+         DO $$ BEGIN EXECUTE (
+             SELECT 'CREATE VIEW entity AS SELECT unusable(attributes) AS attributes, ' || string_agg(attname, ', ' ORDER BY attnum) || ' FROM entity_row'
+             FROM pg_attribute
+             WHERE attrelid = 'entity_row'::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'attributes'); END $$;",
+    );
+    end_sessions(&world.database);
+    let filter = "regexp(attributes.a, 'b+')";
+    let (list, selection) = (json!({"filter": filter}), json!({"spec": {"objects": {"filter": filter}}}));
+    for (method, request, field) in
+        [("EntityService/ListEntities", list, "filter"), ("BulkDeleteService/StartBulkDelete", selection.clone(), "objects.filter")]
+    {
+        let refused = world.call(method, request).await.unwrap_err();
+        let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!((refused.code.as_str(), fields), ("invalid_filter", vec![field]), "{refused:?}");
+    }
+    let mut dry = selection;
+    dry["dry_run"] = json!(true);
+    assert_eq!(world.call("BulkDeleteService/StartBulkDelete", dry).await.unwrap_err().faults[0].field, "objects.filter");
+}

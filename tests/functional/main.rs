@@ -5,6 +5,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod advice;
 mod answers;
 mod attribute_index_plans;
 mod attribute_index_races;
@@ -36,6 +37,7 @@ mod grpc_door;
 mod idempotency;
 mod idempotency_kept;
 mod import;
+mod import_failures;
 mod isolation;
 mod keyless;
 mod keys;

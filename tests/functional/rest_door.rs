@@ -295,7 +295,25 @@ async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_co
         assert!(told.ends_with(&format!("; did you mean `{meant}`?")), "{path} {body}: {told}");
     }
     let far = rest.post("/v1/portfolios", r#"{"name":"x","frobnicate":true}"#).await;
-    assert_eq!(first_description(&far), "is not known here");
+    assert_eq!(first_description(&far), "is not known here; what is your own goes into `metadata`");
+    for (path, body, told) in [
+        ("/v1/entities", r#"{"type":"T","LastName":"x"}"#, "is not known here; what is your own goes into `attributes`"),
+        ("/api/acme/entities/_delete", r#"{"filter":"exists(uri)","objects":{}}"#, "is not known here; did you mean `objects.filter`?"),
+        (
+            "/api/acme/entities/_delete",
+            r#"{"objects":{"entityType":"T","expectedCount":1}}"#,
+            "is not known here; did you mean `expectedCount`?",
+        ),
+        ("/api/acme/entities/_delete", r#"{"objects":{"entityType":"T"},"mode":"hard"}"#, "is not known here; `mode` is a query parameter"),
+        (
+            "/api/acme/entities/_delete?filter=exists(uri)",
+            r#"{"objects":{"entityType":"T"}}"#,
+            "`filter` is no query parameter of this request; it goes into the body as `objects.filter`",
+        ),
+    ] {
+        let reply = rest.post(path, body).await;
+        assert_eq!((reply.status, first_description(&reply).as_str()), (400, told), "{path} {body}");
+    }
     let many = format!("{{{}}}", (0..50_000).map(|n| format!("\"nmae{n}\":1")).collect::<Vec<_>>().join(","));
     assert_eq!(rest.post("/v1/portfolios", many).await.status, 400);
 }

@@ -146,10 +146,10 @@ async fn what_belongs_into_the_query_is_not_passed_over_in_the_body() {
     let rest = Rest::start().await;
     rest.world.entities(&["e"]).await;
     for (body, hint) in [
-        (r#"{"objects":{"uriList":["e"]},"dryRun":true}"#, "; `dryRun` is a parameter of the query"),
-        (r#"{"objects":{"uriList":["e"]},"dry_run":true}"#, "; `dryRun` is a parameter of the query"),
-        (r#"{"objects":{"uriList":["e"]},"dryrun":true}"#, "; `dryRun` is a parameter of the query"),
-        (r#"{"objects":{"uriList":["e"]},"mode":"soft"}"#, "; `mode` is a parameter of the query"),
+        (r#"{"objects":{"uriList":["e"]},"dryRun":true}"#, "; `dryRun` is a query parameter"),
+        (r#"{"objects":{"uriList":["e"]},"dry_run":true}"#, "; `dryRun` is a query parameter"),
+        (r#"{"objects":{"uriList":["e"]},"dryrun":true}"#, "; `dryRun` is a query parameter"),
+        (r#"{"objects":{"uriList":["e"]},"mode":"soft"}"#, "; `mode` is a query parameter"),
     ] {
         let (_, code, told) = rest.fault("POST", DELETE, body).await;
         assert_eq!(code, "unknown_field", "{body}");

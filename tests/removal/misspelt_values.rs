@@ -172,7 +172,7 @@ scenario! {
         world.given_registry().await;
         for (filter, told) in [
             ("gt(createdTime, 2026)", "the year is written as `2026-01-01`"),
-            ("lt(updatedTime, 1767225600)", "as seconds it would be `2026-01-01T00:00:00Z` or 1767225600000"),
+            ("lt(updatedTime, 1767225600)", "as seconds it would be `2026-01-01T00:00:00Z` or `1767225600000`"),
             ("range(createdTime, 0, 1767225600)", "as seconds it would be `2026-01-01T00:00:00Z`"),
             ("lt(createdTime, '1767225600000000')", "as microseconds it would be `2026-01-01T00:00:00Z`"),
         ] {

@@ -335,6 +335,8 @@ async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
         assert_eq!((slow.get("status"), slow.get("current_state.max_objects_per_second")), (&json!("processing"), &json!(40)));
         let slower = world.done(UPDATE, json!({"task_id": task, "max_objects_per_second": 4})).await;
         assert_eq!(slower.get("current_state.max_objects_per_second"), 4);
+        // The same pace again is no change.
+        world.done(UPDATE, json!({"task_id": task, "max_objects_per_second": 4})).await;
         let before = chunks();
         until("it goes on slower", || chunks() > before + 1).await;
         let last = "SELECT cardinality(subjects) FROM event WHERE type = 'entity.deleted' ORDER BY seq DESC LIMIT 1";

@@ -40,13 +40,13 @@ const FAREWELL: Duration = Duration::from_millis(100);
 /// The answers of an import.
 pub type Answers = BoxStream<'static, Result<v1::ImportEntitiesResponse, Status>>;
 
-/// Imports a stream. What fails before the first results fails as a whole, so that a bad request is told by its status.
+/// Imports a stream. What fails before anything was written fails as a whole: a bad request is told by its status, and has changed nothing. From
+/// then on the answer has begun, be there a result to tell or not, and a failure is its end.
 /// Once there is a last call nothing more is written; what was is told of before the stream fails.
 pub async fn run(db: Db, last_call: LastCall, once: Once, account: Option<Account>, source: Source) -> Result<Answers, Status> {
     let mut import = Import::new(db, last_call, once, account, source);
-    let Some(first) = import.next().await.transpose()? else { return Ok(stream::empty().boxed()) };
-    let rest = stream::unfold(import, |mut import| async move { Some((import.next().await?, import)) });
-    Ok(stream::once(std::future::ready(Ok(first))).chain(rest).boxed())
+    import.begin().await?;
+    Ok(stream::unfold(import, |mut import| async move { Some((import.next().await?, import)) }).boxed())
 }
 
 /// Comes when an import is to end before its stream does.
@@ -109,7 +109,9 @@ struct Import {
     failures_only: bool,
     summary: v1::ImportSummary,
     ready: VecDeque<v1::ImportResult>,
-    /// Why the source broke off.
+    /// Whether a batch is written. It may have changed nothing; under an idempotency key it is known all the same.
+    has_written: bool,
+    /// Why it broke off.
     failure: Option<Failure>,
     ended: bool,
 }
@@ -129,48 +131,57 @@ impl Import {
             failures_only: false,
             summary: v1::ImportSummary::default(),
             ready: VecDeque::new(),
+            has_written: false,
             failure: None,
             ended: false,
         }
     }
 
+    /// Goes on until a batch is written. Fails where it breaks off before.
+    async fn begin(&mut self) -> Result<(), Status> {
+        while !self.has_written && !self.is_over() {
+            self.step().await;
+        }
+        self.failure.take_if(|_| !self.has_written).map_or(Ok(()), |failure| Err(failure.status(&self.summary)))
+    }
+
+    fn is_over(&self) -> bool {
+        !self.open && self.batch.lines.is_empty() && self.writing.is_empty()
+    }
+
     /// The next answer; none after the summary or a failure.
     async fn next(&mut self) -> Option<Result<v1::ImportEntitiesResponse, Status>> {
-        while !self.ended {
+        loop {
             if let Some(result) = self.ready.pop_front() {
                 return Some(Ok(v1::ImportEntitiesResponse { answer: Some(Answer::Result(result)) }));
             }
-            if let Err(status) = self.step().await {
-                self.ended = true;
-                return Some(Err(status));
+            if self.is_over() {
+                let summary = v1::ImportEntitiesResponse { answer: Some(Answer::Summary(self.summary)) };
+                let is_first = !std::mem::replace(&mut self.ended, true);
+                return is_first.then(|| self.failure.take().map_or(Ok(summary), |failure| Err(failure.status(&self.summary))));
             }
-            if !self.open && self.batch.lines.is_empty() && self.writing.is_empty() && self.ready.is_empty() {
-                self.ended = true;
-                if let Some(failure) = self.failure.take() {
-                    return Some(Err(failure.status(&self.summary)));
-                }
-                return Some(Ok(v1::ImportEntitiesResponse { answer: Some(Answer::Summary(self.summary)) }));
-            }
+            self.step().await;
         }
-        None
     }
 
     /// Begins to write the batch in hand if it may be, and otherwise takes what comes first: the next line, or the results of the oldest
     /// batch.
-    async fn step(&mut self) -> Result<(), Status> {
+    async fn step(&mut self) {
         let due = self.batch.is_full() || !self.open && !self.batch.lines.is_empty();
         // Under a key one batch follows another, so that nothing is written behind a batch that the key refuses.
         let at_once = if self.once.has_key() { 1 } else { AT_ONCE };
         let free = self.writing.len() < at_once && self.named.iter().all(|names| names.is_disjoint(&self.batch.names));
         if due && free {
-            self.write();
-            return Ok(());
+            return self.write();
         }
         tokio::select! {
             biased;
             Some(results) = self.writing.next() => {
                 self.named.pop_front();
-                self.tell(results?);
+                match results {
+                    Ok(results) => self.tell(results),
+                    Err(failure) => self.break_off(Failure::Told(failure)),
+                }
             }
             failure = &mut self.last_call, if self.open => self.break_off(failure),
             line = self.source.next(), if self.open && !due => match line {
@@ -180,7 +191,6 @@ impl Import {
             },
             else => {}
         }
-        Ok(())
     }
 
     fn take(&mut self, line: Line) {
@@ -194,11 +204,11 @@ impl Import {
         self.batch.push(self.summary.received, line);
     }
 
-    /// What is received and not being written is given up; what is being written is still told of.
+    /// What is received and not being written is given up; what is being written is still told of. The first failure is the one that counts.
     fn break_off(&mut self, failure: Failure) {
         self.open = false;
         self.summary.received -= self.batch.lines.len() as i64;
-        self.failure = Some(failure);
+        self.failure.get_or_insert(failure);
         self.batch = Batch::default();
     }
 
@@ -228,6 +238,7 @@ impl Import {
         if let Some(account) = &self.account {
             account.release(results.len());
         }
+        self.has_written = true;
         for result in results {
             match result.outcome() {
                 v1::ImportOutcome::Created => self.summary.created += 1,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use jiter::{Jiter, JiterError, Peek};
 use prost_reflect::{DynamicMessage, Kind, Value};
 
+use super::misplaced::unknown;
 use super::number::whole;
 use super::packed::TYPE;
 use super::path::Path;
@@ -27,6 +28,8 @@ pub struct Decoder<'s, 'j> {
     violations: Violations,
     pub(super) path: Path,
     pub(super) depth: usize,
+    /// The messages around the place, the outermost first: each with the length of the path to it.
+    around: Vec<(usize, usize)>,
     /// How many objects were in lists so far.
     listed: usize,
     /// The depth of the members that stand beside an `@type`, if the reading is within such an object.
@@ -50,7 +53,8 @@ impl<'s, 'j> Decoder<'s, 'j> {
     /// each fault.
     pub fn new(schema: &'s Schema, text: &'j [u8], path: &str) -> Self {
         let depth = usize::from(!path.is_empty());
-        Decoder { schema, json: Jiter::new(text), violations: Violations::new(), path: Path::new(path), depth, listed: 0, packed: None }
+        let path = Path::new(path);
+        Decoder { schema, json: Jiter::new(text), violations: Violations::new(), path, depth, around: Vec::new(), listed: 0, packed: None }
     }
 
     /// Reads an object into the message, whose type stands at `place` in the schema. The value is the members that were there, by the place
@@ -96,6 +100,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
 
     pub(super) fn members(&mut self, place: usize, message: &mut DynamicMessage) -> Result<Vec<usize>, JiterError> {
         let kind = self.schema.message(place);
+        self.around.push((place, self.path.as_str().len()));
         let mut seen = Vec::new();
         let mut key = self.json.known_object()?;
         while let Some(name) = key {
@@ -115,7 +120,10 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 }
                 None if self.packed == Some(self.depth) && name == TYPE => self.json.next_skip()?,
                 None => {
-                    let fault = Fault::unknown(if self.violations.is_full() { None } else { kind.nearest(name) });
+                    let fault = match self.violations.is_full() {
+                        true => Fault::unknown(None),
+                        false => unknown(self.schema, self.path.as_str(), &self.around, name),
+                    };
                     let mark = self.path.enter(name);
                     let peek = self.json.peek()?;
                     self.refuse::<()>(peek, fault)?;
@@ -124,6 +132,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
             }
             key = self.json.next_key()?;
         }
+        self.around.pop();
         Ok(seen)
     }
 

@@ -77,7 +77,8 @@ pub fn from_text(shape: &Shape, text: &str) -> Result<Value, Fault> {
         Shape::Enum(values) => enum_value(values, text),
         Shape::Timestamp { descriptor, epoch_millis: false } => timestamp(descriptor, text),
         Shape::Timestamp { descriptor, epoch_millis: true } => {
-            millis(descriptor, whole(text)).ok_or_else(|| Fault::new("invalid", "must be a time in milliseconds since 1970"))
+            let invalid = || Fault::new("invalid", "must be a time in milliseconds since 1970, such as `1767225600000`");
+            millis(descriptor, whole(text)).ok_or_else(invalid)
         }
         Shape::Duration(descriptor) => duration(descriptor, text).ok_or_else(|| {
             Fault::new("invalid", "must be a number of seconds with an `s`, such as `3600s` or `1.5s`; also `1h`, `30m` or `P1D`")
@@ -132,7 +133,7 @@ pub(super) fn number(kind: &Kind, text: &str) -> Result<Value, Fault> {
 
 /// A number that no double holds exactly.
 pub(super) fn inexact() -> Fault {
-    Fault::new("inexact_number", "cannot be held exactly by a double; send it as a string")
+    Fault::new("inexact_number", "cannot be held exactly by a double")
 }
 
 /// Milliseconds since the Unix epoch as a timestamp.

@@ -95,6 +95,12 @@ fn success(binding: &Binding, status: u16, statuses: &[u16], changes: bool, sche
     if changes {
         names.push("Idempotent-Replayed");
     }
+    if csv::is_table(binding) {
+        names.extend(["Content-Disposition", "Link"]);
+    }
+    if binding.rpc.server_streaming {
+        names.push("X-Accel-Buffering");
+    }
     let description = match status {
         201 => "Created.",
         202 => "Taken up; `Location` tells how it goes.",
@@ -204,6 +210,12 @@ pub fn shared_headers() -> Value {
         ),
         "ETag": header("The version of the resource, for `If-Match` and `If-None-Match`.", text()),
         "Location": header("Where the thing is.", json!({"type": "string", "format": "uri-reference"})),
+        "Content-Disposition": header("The name of a file for the table, where the answer is CSV.", text()),
+        "Link": header("Where the next page of the table is, with `rel=\"next\"`, where the answer is CSV and there is one.", text()),
+        "X-Accel-Buffering": header(
+            "`no`, which asks proxies to pass on each message as it comes.",
+            json!({"type": "string", "enum": ["no"]}),
+        ),
         "Retry-After": header("In how many seconds to look, or to try, again.", count()),
         "Accept": header("The media types that a body may have, where the request is neither a `POST` nor a `PATCH`.", text()),
         "Accept-Encoding": header("What a body may be compressed by, where it was compressed by something else.", text()),

@@ -106,7 +106,11 @@ fn parameter(binding: &Binding, path: &FieldPath, schemas: &mut Schemas<'_>) -> 
 
 /// The parameters that are headers, by their names among the components.
 pub fn headers(binding: &Binding, changes: bool) -> Vec<Value> {
-    let mut names = vec!["ApiVersion", "RequestId"];
+    let mut names = vec!["ApiVersion", "RequestId", "RequestTimeout"];
+    let rpc = &binding.rpc;
+    if rpc.server_streaming && rpc.schema.message(rpc.output).fields.iter().any(|field| field.sse_id) {
+        names.push("LastEventId");
+    }
     if changes {
         names.push("IdempotencyKey");
     }
@@ -135,6 +139,16 @@ pub fn shared(versions: &[String]) -> Value {
         "RequestId": header(
             "X-Request-Id",
             "The id under which the log has the call; a new one is made if it is missing or not 1 to 128 characters from `A-Z a-z 0-9 . _ ~ -`.",
+            json!({"type": "string"}),
+        ),
+        "RequestTimeout": header(
+            "X-Request-Timeout",
+            "How many seconds the caller waits; the work stops when they have passed.",
+            json!({"type": "number", "exclusiveMinimum": 0}),
+        ),
+        "LastEventId": header(
+            "Last-Event-ID",
+            "The id of the last server-sent event that the caller has; the stream goes on behind it. Browsers send it by themselves when they connect again.",
             json!({"type": "string"}),
         ),
         "IdempotencyKey": header(

@@ -83,7 +83,7 @@ fn a_field_is_published_where_a_request_takes_it() {
     let change = &document["paths"]["/orders/{id}"]["patch"]["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(change["properties"].as_object().unwrap().keys().collect::<Vec<_>>(), ["nickName", "order", "updateMask"]);
     let shelve = &document["paths"]["/shelves/{name.1}/books/{name.2}"]["get"];
-    assert_eq!(parameters(&document, shelve, "header"), ["Api-Version", "X-Request-Id", "If-Match", "If-None-Match"]);
+    assert_eq!(parameters(&document, shelve, "header"), ["Api-Version", "X-Request-Id", "X-Request-Timeout", "If-Match", "If-None-Match"]);
 }
 
 #[test]
@@ -110,6 +110,31 @@ fn streams_are_published_with_every_media_type_that_they_have() {
     assert_eq!(watch.as_object().unwrap().keys().collect::<Vec<_>>(), ["application/x-ndjson", "text/event-stream", "application/json"]);
     let upload = &document["paths"]["/orders:upload"]["post"]["requestBody"]["content"];
     assert!(upload.get("application/x-ndjson").is_some());
+}
+
+#[test]
+fn headers_are_published_where_they_are_sent_and_taken() {
+    let document = document(&DescriptorPool::decode(crate::proto::DESCRIPTOR_SET).unwrap(), "", &[]).unwrap();
+    let (mut tables, mut streams, mut resumed) = (0, 0, Vec::new());
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let asked = parameters(&document, operation, "header");
+            assert!(asked.contains(&"X-Request-Timeout"), "{method} {path}");
+            if asked.contains(&"Last-Event-ID") {
+                resumed.push(path.as_str());
+            }
+            let success = &operation["responses"]["200"];
+            let (has_header, has_type) =
+                (|name: &str| success["headers"].get(name).is_some(), |name: &str| success["content"].get(name).is_some());
+            let (is_table, is_stream) = (has_type("text/csv"), has_type("text/event-stream"));
+            assert_eq!([has_header("Link"), has_header("Content-Disposition")], [is_table; 2], "{method} {path}");
+            assert_eq!(has_header("X-Accel-Buffering"), is_stream, "{method} {path}");
+            tables += usize::from(is_table);
+            streams += usize::from(is_stream);
+        }
+    }
+    assert!(tables > 1 && streams > 1, "{tables} {streams}");
+    assert_eq!(resumed, ["/v1/events:watch"]);
 }
 
 #[tokio::test]

@@ -48,7 +48,10 @@ async fn a_line_that_is_not_json_is_named() {
 #[tokio::test]
 async fn a_line_that_is_too_long_is_named() {
     let answer = upload(&Door::new(), "application/x-ndjson", format!("{{}}\n{}", " ".repeat(4097))).await;
-    assert_eq!((answer.status.as_u16(), &answer.json()["detail"]), (413, &json!("Line 2 of the body is larger than 4096 bytes.")));
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json()["detail"]),
+        (413, &json!("Line 2 of the body is larger than the 4096 bytes that this service takes."))
+    );
 }
 
 fn lines(answer: &Answer) -> Vec<Value> {

@@ -75,6 +75,13 @@ enum Coding {
 }
 
 impl Coding {
+    fn name(self) -> &'static str {
+        match self {
+            Coding::Gzip => "gzip",
+            Coding::Zstd => "zstd",
+        }
+    }
+
     /// What compressed messages of a call are compressed by. What is unknown the library refuses.
     fn of(headers: &HeaderMap) -> Option<Coding> {
         match headers.get("grpc-encoding")?.as_bytes() {
@@ -193,17 +200,19 @@ impl Paid {
     async fn decompressed(&mut self, message: &[u8], coding: Coding) -> Result<Bytes, Status> {
         let whole = HEADER + message.len() + unpacked(HEADER + message.len()).min(self.limit);
         match coding {
-            Coding::Gzip => self.read(GzipDecoder::new(message), whole).await,
-            Coding::Zstd => self.read(ZstdDecoder::with_params(message, &[DParameter::window_log_max(WINDOW_LOG_MAX)]), whole).await,
+            Coding::Gzip => self.read(GzipDecoder::new(message), coding, whole).await,
+            Coding::Zstd => {
+                self.read(ZstdDecoder::with_params(message, &[DParameter::window_log_max(WINDOW_LOG_MAX)]), coding, whole).await
+            }
         }
     }
 
-    async fn read(&mut self, decoder: impl AsyncRead, whole: usize) -> Result<Bytes, Status> {
+    async fn read(&mut self, decoder: impl AsyncRead, coding: Coding, whole: usize) -> Result<Bytes, Status> {
         let mut decoder = std::pin::pin!(decoder);
         let mut read = BytesMut::zeroed(HEADER);
         loop {
             read.reserve(STEP);
-            let step = decoder.read_buf(&mut (&mut read).limit(STEP)).await.map_err(unreadable)?;
+            let step = decoder.read_buf(&mut (&mut read).limit(STEP)).await.map_err(|error| mislabelled(coding, error))?;
             if step == 0 {
                 break;
             }
@@ -222,8 +231,9 @@ impl Paid {
     }
 }
 
-fn unreadable(error: io::Error) -> Status {
-    Error::new(Code::ValidationFailed, "The message cannot be decompressed.").caused_by(error).into()
+fn mislabelled(coding: Coding, error: io::Error) -> Status {
+    let message = format!("The message is not {}, though `grpc-encoding` says so, or breaks off.", coding.name());
+    Error::new(Code::ValidationFailed, message).caused_by(error).into()
 }
 
 #[cfg(test)]
@@ -276,7 +286,9 @@ mod tests {
             assert_eq!(passed(vec![sent.clone()], Some(coding), 100_000).await.unwrap(), expected);
             assert_eq!(passed(vec![sent], Some(coding), 99_999).await.unwrap_err().code(), tonic::Code::ResourceExhausted);
             let broken = passed(vec![frame(1, b"no such thing")], Some(coding), 100_000).await;
-            assert_eq!(broken.unwrap_err().code(), tonic::Code::InvalidArgument);
+            let broken = broken.unwrap_err();
+            assert_eq!(broken.code(), tonic::Code::InvalidArgument);
+            assert!(broken.message().contains(coding.name()), "{broken:?}");
         }
     }
 }

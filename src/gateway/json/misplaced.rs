@@ -1,0 +1,64 @@
+//! What was probably meant by a member that its object does not have: one that is spelt much like it, or the same in another place.
+
+use super::scalar::Fault;
+use super::schema::{Cardinality, Schema, Shape};
+
+/// How far below an object a member is looked for.
+const DEPTH: usize = 2;
+
+impl Schema {
+    /// The way, in proto names, to the field of this name in a message that stands once in this one, or in those that stand in it; none if none has
+    /// it.
+    pub fn way_down(&self, message: usize, name: &str) -> Option<String> {
+        self.way_within(message, name, DEPTH)
+    }
+
+    fn way_within(&self, message: usize, name: &str, depth: usize) -> Option<String> {
+        let inner = || {
+            self.message(message).fields.iter().filter_map(|field| match (&field.cardinality, &field.shape) {
+                (Cardinality::Single { .. }, Shape::Message(inner)) => Some((field.descriptor.name(), *inner)),
+                _ => None,
+            })
+        };
+        let nearest =
+            inner().find_map(|(at, inner)| self.message(inner).find(name).map(|(_, field)| format!("{at}.{}", field.descriptor.name())));
+        let further = || inner().find_map(|(at, inner)| self.way_within(inner, name, depth - 1).map(|way| format!("{at}.{way}")));
+        nearest.or_else(|| if depth > 1 { further() } else { None })
+    }
+
+    /// The one field of the message that holds whatever a caller likes; none if there is none, or more than one.
+    fn free_form(&self, message: usize) -> Option<&str> {
+        let is_free =
+            |cardinality: &Cardinality, shape: &Shape| matches!((cardinality, shape), (Cardinality::Single { .. }, Shape::Struct));
+        let mut fields = self.message(message).fields.iter().filter(|field| is_free(&field.cardinality, &field.shape));
+        let only = fields.next()?;
+        fields.next().is_none().then(|| only.descriptor.name())
+    }
+}
+
+/// The fault of a member of this name, which the object at `here` does not have. `around` are the messages to it, each by its place in the schema and
+/// with the length of the path to it, its own the last. Places are told from the top of the request.
+pub(super) fn unknown(schema: &Schema, here: &str, around: &[(usize, usize)], name: &str) -> Fault {
+    let Some(((message, _), above)) = around.split_last() else { return Fault::unknown(None) };
+    if let Some(way) = schema.way_down(*message, name) {
+        return Fault::unknown(Some(&joined(here, &way)));
+    }
+    let beside = |(message, length): &(usize, usize)| {
+        let (_, field) = schema.message(*message).find(name)?;
+        Some(joined(&here[..*length], field.descriptor.name()))
+    };
+    if let Some(place) = above.iter().rev().find_map(beside) {
+        return Fault::unknown(Some(&place));
+    }
+    match (schema.message(*message).nearest(name), schema.free_form(*message)) {
+        (None, Some(field)) => {
+            let Fault { code, description } = Fault::unknown(None);
+            Fault { code, description: format!("{description}; what is your own goes into `{}`", joined(here, field)) }
+        }
+        (meant, _) => Fault::unknown(meant),
+    }
+}
+
+fn joined(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}

@@ -1,0 +1,142 @@
+//! What faults say to their caller: names of its own contract, and advice that is taken when it is followed.
+
+use crate::kit::*;
+
+struct Rest {
+    world: World,
+    bearer: String,
+}
+
+impl Rest {
+    async fn start() -> Rest {
+        let world = World::start(Door::Rest).await;
+        let bearer = format!("Bearer {}", world.key.secret);
+        Rest { world, bearer }
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let mut all =
+            vec![("authorization", self.bearer.as_str()), ("content-type", "application/json"), ("accept", "application/problem+json")];
+        all.extend(headers);
+        http(self.world.server.addresses.http, method, path, &all, body.to_owned()).await
+    }
+}
+
+/// The fields of the faults and what is said of them.
+fn faults(reply: &Reply) -> Vec<(String, String)> {
+    let document = reply.json();
+    let text = |fault: &Value, name: &str| fault[name].as_str().unwrap_or_default().to_owned();
+    document["errors"].as_array().into_iter().flatten().map(|fault| (text(fault, "field"), text(fault, "description"))).collect()
+}
+
+#[tokio::test]
+async fn faults_have_the_names_of_the_contract_that_the_caller_speaks() {
+    let rest = Rest::start().await;
+    rest.world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"})).await.unwrap();
+    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
+    let by_type = ("/api/acme/entities", "entityType");
+    for (method, path, body, field) in [
+        ("DELETE", by_type.0, "", by_type.1),
+        ("DELETE", "/api/acme/entities?entityType=", "", by_type.1),
+        ("POST", "/api/acme/entities/_delete", "{}", "objects"),
+        ("POST", "/api/acme/entities/_delete", r#"{"objects":{}}"#, "objects.filter"),
+        ("POST", "/api/acme/entities/_delete?entityType=T", r#"{"objects":{"entityType":"T"}}"#, by_type.1),
+        ("POST", "/api/acme/entities/_deleteByUris?entityType=T", r#"["e"]"#, by_type.1),
+        ("POST", "/api/acme/entities/_deleteByUris", r#"["a b"]"#, "[0]"),
+        ("PATCH", "/v1/portfolios/p", "{}", "body"),
+        ("PATCH", "/v1/portfolios/p", r#"{"expected_version":1}"#, "body"),
+        ("PATCH", "/v1/portfolios/p", r#"{"update_mask":"nonsense","name":"x"}"#, "update_mask"),
+        ("PATCH", "/v1/entities/e", "{}", "body"),
+        ("PATCH", "/v1/removal-policy", "{}", "body"),
+        ("PATCH", "/v1/removal-policy?update_mask=nonsense", "{}", "update_mask"),
+    ] {
+        let reply = rest.send(method, path, &[], body).await;
+        let told = faults(&reply);
+        assert_eq!((reply.status, told.len(), told[0].0.as_str()), (400, 1, field), "{method} {path} {body}: {told:?}");
+        let text = reply.text();
+        for inner in ["spec", "`uris`", "entity_type", "uri_list", "match_all"] {
+            assert!(!text.contains(inner), "{method} {path} {body} tells of `{inner}`: {text}");
+        }
+    }
+    // By gRPC they are those of the messages.
+    let grpc = rest.world.through(Door::Grpc);
+    let refused = grpc.call("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
+    assert_eq!(refused.faults[0].field, "update_mask");
+    let both = json!({"entity_type": "T", "spec": {"objects": {"entity_type": "T"}}});
+    let refused = grpc.call("BulkDeleteService/StartBulkDelete", both).await;
+    assert_eq!(refused.unwrap_err().faults[0].description, "must not be given together with `spec`, which says what to delete as well");
+}
+
+/// A request with a value in it, and the field in which it stands.
+struct Case {
+    method: &'static str,
+    path: fn(&str) -> String,
+    header: Option<&'static str>,
+    body: fn(&str) -> String,
+    field: &'static str,
+    wrong: &'static str,
+}
+
+#[tokio::test]
+async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
+    let rest = Rest::start().await;
+    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
+    type Make = fn(&str) -> String;
+    let of_path = |path: Make, field, wrong| Case { method: "GET", path, header: None, body: |_| String::new(), field, wrong };
+    let of_header = |header, path: Make, field| Case {
+        method: "PATCH",
+        path,
+        header: Some(header),
+        body: |_| r#"{"type":"T"}"#.to_owned(),
+        field,
+        wrong: "x",
+    };
+    let of_body = |method, path: Make, body: Make, field, wrong| Case { method, path, header: None, body, field, wrong };
+    let cases = [
+        of_path(|value| format!("/api/acme/tasks?createdSince={value}"), "createdSince", "2024"),
+        of_path(|value| format!("/api/acme/tasks/history?createdBefore={value}"), "createdBefore", "1767225600"),
+        of_path(|value| format!("/api/acme/tasks/_total?createdBefore={value}"), "createdBefore", "2024-01-01"),
+        of_path(|value| format!("/v1/entities?filter=gt(createdTime,'{value}')"), "filter", "2024"),
+        of_path(|value| format!("/v1/entities?filter=gt(createdTime,'{value}')"), "filter", "1767225600"),
+        of_path(|value| format!("/v1/entities?order_by={value}"), "order_by", "colour"),
+        of_path(|value| format!("/v1/entities?filter={value}(type,T)"), "filter", "equal"),
+        of_path(|value| format!("/api/acme/tasks?orderBy={value}"), "orderBy", "colour"),
+        of_path(|value| format!("/v1/events?types={value}"), "types[0]", "x"),
+        of_path(|value| format!("/v1/offboarding/entities?status={value}"), "status", "x"),
+        of_header("x-request-timeout", |_| "/v1/entities/e".to_owned(), "X-Request-Timeout"),
+        of_header("if-match", |_| "/v1/entities/e".to_owned(), "If-Match"),
+        of_body(
+            "POST",
+            |_| "/v1/offboarding/entities".to_owned(),
+            |value| json!({"entityId": "none", "gracePeriod": value}).to_string(),
+            "gracePeriod",
+            "soon",
+        ),
+        of_body(
+            "PATCH",
+            |_| "/v1/removal-policy".to_owned(),
+            |value| json!({"mail_domains": [value]}).to_string(),
+            "mail_domains[0]",
+            "nowhere",
+        ),
+        of_body("POST", |_| "/v1/attribute-indexes".to_owned(), |value| json!({"attribute": value}).to_string(), "attribute", "a..b"),
+        of_body("POST", |_| "/v1/entities".to_owned(), |value| json!({"type": "T", "state": value}).to_string(), "state", "offboarding"),
+    ];
+    for Case { method, path, header, body, field, wrong } in cases {
+        let send = async |value: &str| {
+            let headers: Vec<_> = header.map(|name| (name, value)).into_iter().collect();
+            let told = faults(&rest.send(method, &path(&value.replace(' ', "%20")), &headers, &body(value)).await);
+            told.into_iter().find(|(told, _)| told == field).map(|(_, description)| description)
+        };
+        let what = format!("{method} {} {field}", path(wrong));
+        let description = send(wrong).await.unwrap_or_else(|| panic!("{what}: {wrong} is taken"));
+        // What stands in backticks, but for the names of what the sentence is about.
+        let said = description.lines().next().unwrap_or_default().to_owned();
+        let samples: Vec<_> =
+            said.split('`').skip(1).step_by(2).filter(|sample| ![wrong, "createdTime", "attributes.", "*", "s"].contains(sample)).collect();
+        assert!(!samples.is_empty(), "{what}: {said}");
+        for sample in samples {
+            assert_eq!(send(sample).await, None, "{what}: `{sample}` of: {said}");
+        }
+    }
+}
