@@ -32,7 +32,7 @@ const UNDEFINED_TABLE: &str = "42P01";
 statement! {
     /// The migrations that the database has.
     struct ReadApplied {} -> (Text,),
-    "SELECT version FROM __diesel_schema_migrations"
+    "SELECT version::text FROM __diesel_schema_migrations"
 }
 
 /// Applies what is missing and returns the versions applied. Replicas may start together: one migrates, the others wait and find it done.

@@ -9,6 +9,8 @@ mod arguments;
 mod attributes;
 mod automaton;
 mod candidates;
+#[cfg(test)]
+pub(crate) mod conditions;
 mod display;
 mod error;
 mod evaluate;
