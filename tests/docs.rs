@@ -456,6 +456,39 @@ fn the_types_and_members_in_the_guide_of_events_are_those_of_the_code() {
     check("docs/events.md", &format!("{before}{begin}\n\n{tables}\n{end}{after}"));
 }
 
+/// Every record has its number and its status; the index has every record, and says which numbers have none.
+#[test]
+fn the_index_of_decisions_has_every_record() {
+    let mut names: Vec<String> =
+        fs::read_dir(file("docs/adr")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != "README.md");
+    names.sort();
+    let mut table = String::from("| | decision | status |\n| --- | --- | --- |\n");
+    let mut numbers = BTreeSet::new();
+    for name in &names {
+        let text = fs::read_to_string(file("docs/adr").join(name)).unwrap();
+        let mut lines = text.lines();
+        let number: usize = name.split('-').next().unwrap().parse().unwrap();
+        let (told, title) =
+            lines.next().and_then(|line| line.strip_prefix("# ")?.split_once(". ")).unwrap_or_else(|| panic!("{name} has no title"));
+        assert_eq!(told, number.to_string(), "{name}");
+        let status =
+            lines.nth(1).and_then(|line| line.strip_prefix("Status: ")).unwrap_or_else(|| panic!("{name} has no status in its third line"));
+        writeln!(table, "| {number} | [{title}]({name}) | {} |", status.trim_end_matches('.')).unwrap();
+        assert!(numbers.insert(number), "two records have the number {number}");
+    }
+    let last = *numbers.last().unwrap();
+    let missing: Vec<String> = (1..last).filter(|number| !numbers.contains(number)).map(|number| number.to_string()).collect();
+    let page = format!(
+        "# Decisions\n\nWhat was decided, what else was weighed, and what would make the decision wrong. [Record 1](0001-record-decisions.md) says when a change needs a \
+         record and which form it has. The page is made of the records by `UPDATE_DOCS=1 cargo test --test docs`.\n\n{table}\n\
+         ## Numbers without a record\n\n{}: no commit in the history of this repository has a record with one of these numbers. A number is taken when work on a change begins, so that changes \
+         that are made side by side do not collide; it stays unused when the change needs no record. The next record takes the number after the last.\n",
+        missing.join(", "),
+    );
+    check("docs/adr/README.md", &page);
+}
+
 /// The pages of what has many members tell all of them.
 #[test]
 fn the_guides_of_removals_name_every_member() {

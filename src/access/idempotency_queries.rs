@@ -126,7 +126,7 @@ statement! {
         key: &'a str as Text,
         part: i64 as BigInt,
         kept: f64 as Double,
-    } -> (Integer,),
+    } -> (),
     "DELETE FROM idempotency_key
      WHERE realm_id = {realm} AND api_key_id = {api_key} AND key = {key} AND part = {part}
        AND created_at <= now() - make_interval(secs => {kept})"
@@ -196,7 +196,7 @@ statement! {
         kinds: Vec<&'static str> as Array<Text>,
         subjects: Vec<&'a str> as Array<Text>,
         dependents: Vec<String> as Array<Text>,
-    } -> (Integer,),
+    } -> (),
     "WITH counted AS (
         INSERT INTO idempotency_usage AS u (realm_id, shard, records, bytes)
         SELECT {realm}, {shard}, 1, {size}
@@ -239,7 +239,7 @@ statement! {
     struct Sweep {
         kept: f64 as Double,
         at_most: i64 as BigInt,
-    } -> (Integer,),
+    } -> (),
     "WITH old AS MATERIALIZED (
         SELECT k.realm_id, k.api_key_id, k.key, k.part
         FROM idempotency_key k
@@ -266,7 +266,7 @@ statement! {
     struct SweepSubjects {
         kept: f64 as Double,
         at_most: i64 as BigInt,
-    } -> (Integer,),
+    } -> (),
     "DELETE FROM idempotency_subject
      WHERE ctid = ANY(ARRAY(SELECT s.ctid
                             FROM idempotency_subject s

@@ -3,13 +3,14 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 use ipnet::IpNet;
 use uuid::Uuid;
 
 use crate::access::ApiVersion;
 use crate::access::key::{Key, Scope, Secret};
 use crate::db::schema::{api_key, realm};
-use crate::db::{Mode, Realm, Work, id, listen};
+use crate::db::{Mode, Realm, Work, id, listen, statement};
 
 /// A key to be made.
 #[derive(Clone, Debug)]
@@ -181,10 +182,16 @@ pub fn revoke_key(connection: &mut PgConnection, key_id: Uuid) -> Work<bool> {
         let revoked = diesel::update(api_key::table.filter(api_key::id.eq(key_id).and(api_key::revoked_at.is_null())))
             .set(api_key::revoked_at.eq(diesel::dsl::now))
             .execute(connection)?;
-        diesel::sql_query("SELECT pg_notify($1, $2)")
-            .bind::<diesel::sql_types::Text, _>(listen::CHANNEL)
-            .bind::<diesel::sql_types::Text, _>(super::KEYS_TOPIC)
-            .execute(connection)?;
+        WakeForKeys { channel: listen::CHANNEL, topic: super::KEYS_TOPIC }.execute(connection)?;
         Ok(revoked == 1)
     })
+}
+
+statement! {
+    /// Has every replica look at the keys again.
+    struct WakeForKeys<'a> {
+        channel: &'a str as Text,
+        topic: &'a str as Text,
+    } -> (),
+    "SELECT FROM (SELECT pg_notify({channel}, {topic})) woken"
 }

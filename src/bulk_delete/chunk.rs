@@ -243,7 +243,7 @@ statement! {
         task: uuid::Uuid as SqlUuid,
         slice: i32 as Integer,
         missed: &'a [String] as Array<Text>,
-    } -> (Bool,),
+    } -> (),
     "WITH failures AS (
         INSERT INTO bulk_delete_failure (realm_id, bulk_delete_id, entity_id, reason)
         SELECT {realm}, {task}, m.id, 'locked' FROM unnest({missed}) AS m(id)
@@ -251,4 +251,49 @@ statement! {
      UPDATE bulk_delete_slice
      SET matched = matched + cardinality({missed}::text[]), failed = failed + cardinality({missed}::text[])
      WHERE realm_id = {realm} AND bulk_delete_id = {task} AND slice = {slice}"
+}
+
+#[cfg(test)]
+mod forms {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::bulk_delete::forms::{claim, selectors};
+    use crate::db::checked::{Form, forms};
+
+    /// What `form` makes of a chunk of each of the texts that `texts` has for a selector.
+    fn each(texts: fn(&Selector) -> Vec<(String, String)>, form: fn(String, Chunk<'_>) -> Form) -> Vec<Form> {
+        let claim = claim();
+        let span = Span {
+            cursor: "",
+            until: "~",
+            limit: 1,
+            reach: None,
+            lease: Duration::from_secs(1),
+            locked: Locked::Await,
+            only: None,
+            refused: Some(Reason::Refused),
+        };
+        let mut all = Vec::new();
+        for (said, selector) in selectors() {
+            for (what, text) in texts(&selector) {
+                let chunk = Chunk { selector: &selector, claim: &claim, text: &text, span: &span, is_end: true, lease: 1.0, missed: &[] };
+                all.push(form(format!("{said} {what}"), chunk));
+            }
+        }
+        all
+    }
+
+    fn chunks(selector: &Selector) -> Vec<(String, String)> {
+        let looks = [Look::Onward, Look::Again, Look::Refused].into_iter();
+        let both = looks.flat_map(|look| [Locked::Await, Locked::Pass].map(|locked| (look, locked)));
+        both.map(|(look, locked)| (format!("{look:?} {locked:?}"), selector.chunk_text(look, locked))).collect()
+    }
+
+    fn next(selector: &Selector) -> Vec<(String, String)> {
+        vec![(String::new(), selector.next_text())]
+    }
+
+    forms!(Chunk, || each(chunks, |what, chunk| Form::of(what, &chunk)));
+    forms!(Next, || each(next, |what, chunk| Form::of(what, &Next(chunk))));
 }

@@ -225,7 +225,7 @@ statement! {
         task: Uuid as SqlUuid,
         most: Option<i32> as Nullable<Integer>,
         principal: Uuid as SqlUuid,
-    } -> (Bool,),
+    } -> (),
     "WITH changed AS (
         UPDATE bulk_delete
         SET max_objects_per_second = {most}, updated_by = {principal}

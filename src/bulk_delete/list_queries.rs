@@ -179,7 +179,7 @@ statement! {
         realms: &'a [i32] as diesel::sql_types::Array<Integer>,
         tasks: &'a [Uuid] as diesel::sql_types::Array<SqlUuid>,
         at_most: i64 as BigInt,
-    } -> (Bool,),
+    } -> (),
     "DELETE FROM bulk_delete_failure f
      USING (SELECT f.realm_id, f.bulk_delete_id, f.entity_id
             FROM unnest({realms}, {tasks}) AS t(realm_id, id)
@@ -193,7 +193,7 @@ statement! {
     struct DeleteTasks<'a> {
         realms: &'a [i32] as diesel::sql_types::Array<Integer>,
         tasks: &'a [Uuid] as diesel::sql_types::Array<SqlUuid>,
-    } -> (Bool,),
+    } -> (),
     "WITH old AS (SELECT t.realm_id, t.id FROM unnest({realms}, {tasks}) AS t(realm_id, id)),
      slices AS (DELETE FROM bulk_delete_slice s USING old o WHERE s.realm_id = o.realm_id AND s.bulk_delete_id = o.id),
      samples AS (DELETE FROM bulk_delete_sample k USING old o WHERE k.realm_id = o.realm_id AND k.bulk_delete_id = o.id),
@@ -201,4 +201,16 @@ statement! {
      counts AS (DELETE FROM bulk_delete_finding_count c USING old o WHERE c.realm_id = o.realm_id AND c.bulk_delete_id = o.id),
      mails AS (DELETE FROM bulk_delete_mail m USING old o WHERE m.realm_id = o.realm_id AND m.bulk_delete_id = o.id)
      DELETE FROM bulk_delete b USING old o WHERE b.realm_id = o.realm_id AND b.id = o.id"
+}
+
+#[cfg(test)]
+mod conditions {
+    use crate::bulk_delete::list::TASK;
+    use crate::db::checked::filtered;
+    use crate::filter::conditions::conditions;
+
+    filtered!(ListActive, conditions(&TASK));
+    filtered!(ListEnded, conditions(&TASK));
+    filtered!(CountActive, conditions(&TASK));
+    filtered!(CountEnded, conditions(&TASK));
 }

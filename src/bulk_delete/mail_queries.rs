@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use crate::db::{self, Realm, Work, statement, text_enum};
@@ -21,7 +21,7 @@ statement! {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
         recipient: &'a str as Text,
-    } -> (Bool,),
+    } -> (),
     "INSERT INTO bulk_delete_mail (realm_id, bulk_delete_id, recipient) VALUES ({realm}, {task}, {recipient})"
 }
 
@@ -142,7 +142,7 @@ statement! {
         task: Uuid as SqlUuid,
         token: i64 as BigInt,
         at_most: i64 as BigInt,
-    } -> (Bool,),
+    } -> (),
     "UPDATE bulk_delete_mail m
      SET admitted_at = coalesce(m.admitted_at, now())
      WHERE m.realm_id = {realm} AND m.bulk_delete_id = {task} AND m.lease_token = {token} AND m.status = 'pending'
@@ -204,7 +204,7 @@ statement! {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
         token: i64 as BigInt,
-    } -> (Bool,),
+    } -> (),
     "UPDATE bulk_delete_mail
      SET status = 'sent', finished_at = now(), last_error = NULL, reason = NULL
      WHERE realm_id = {realm} AND bulk_delete_id = {task} AND lease_token = {token} AND status = 'pending'"
@@ -218,7 +218,7 @@ statement! {
         token: i64 as BigInt,
         delay: f64 as Double,
         error: &'a str as Text,
-    } -> (Bool,),
+    } -> (),
     "UPDATE bulk_delete_mail
      SET lease_token = nextval('lease_token'), lease_owner = NULL, due_at = now() + make_interval(secs => {delay}), last_error = {error},
          reason = 'unreachable'
@@ -233,7 +233,7 @@ statement! {
         token: i64 as BigInt,
         reason: &'a str as Text,
         error: &'a str as Text,
-    } -> (Bool,),
+    } -> (),
     "UPDATE bulk_delete_mail
      SET status = 'failed', finished_at = now(), last_error = {error}, reason = {reason}
      WHERE realm_id = {realm} AND bulk_delete_id = {task} AND lease_token = {token} AND status = 'pending'"

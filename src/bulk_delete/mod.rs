@@ -12,6 +12,8 @@ mod control_queries;
 mod exclude_queries;
 mod excludes;
 mod executor;
+#[cfg(test)]
+mod forms;
 mod guards;
 pub mod kind;
 pub mod list;

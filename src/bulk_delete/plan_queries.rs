@@ -77,3 +77,25 @@ impl<T> Query for Selected<'_, T> {
 }
 
 impl<T> RunQueryDsl<PgConnection> for Selected<'_, T> {}
+
+#[cfg(test)]
+mod forms {
+    use super::*;
+    use crate::bulk_delete::forms::{claim, selectors};
+    use crate::db::checked::{Form, forms};
+
+    forms!(Selected, || {
+        let claim = claim();
+        let mut all = Vec::new();
+        for (said, selector) in &selectors() {
+            all.push(Form::of(format!("{said} count"), &Selected::<BigInt>::new(selector, &claim, selector.count_text())));
+            for cuts in [Selector::listed_cuts_text(SLICES), selector.sampled_cuts_text(SLICES, 50.0)] {
+                // A list is not looked for in a sample of the table, nor are candidates.
+                if cuts.contains("TABLESAMPLE") == selector.walks() {
+                    all.push(Form::of(format!("{said} cuts"), &Selected::<Text>::new(selector, &claim, cuts)));
+                }
+            }
+        }
+        all
+    });
+}

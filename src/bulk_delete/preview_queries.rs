@@ -46,7 +46,7 @@ pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ordin
         return Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX));
     }
     let selection = Selection::new(connection, realm, task, Bound::Ordinal(ordinal))?;
-    let text = format!("SELECT count(*) {}", selection.from());
+    let text = selection.count_text();
     let (matched,): (i64,) = Over::<(BigInt,)>::new(&selection, text).get_result(connection)?;
     Ok(matched)
 }
@@ -70,11 +70,7 @@ pub fn unselected(connection: &mut PgConnection, realm: &Realm, task: &NewTask) 
 /// What a task selects that may take up what is within this bound, in short. Call it in a transaction.
 pub fn shown(connection: &mut PgConnection, realm: &Realm, task: &NewTask, bound: Bound) -> Work<Shown> {
     let selection = Selection::new(connection, realm, task, bound)?;
-    let text = format!(
-        "SELECT count(*), coalesce(bit_xor(hashtextextended(concat({}, '/', e.incarnation), 0)), 0)::int8 {}",
-        selection.id(),
-        selection.from()
-    );
+    let text = selection.shown_text();
     let (matched, digest): (i64, i64) = Over::<(BigInt, BigInt)>::new(&selection, text).get_result(connection)?;
     Ok(Shown { matched, digest, at: clock::now() })
 }
@@ -122,6 +118,18 @@ impl<'a> Selection<'a> {
 
     fn id(&self) -> &'static str {
         if self.is_listed() { "u.id COLLATE \"C\"" } else { "e.id" }
+    }
+
+    fn count_text(&self) -> String {
+        format!("SELECT count(*) {}", self.from())
+    }
+
+    fn shown_text(&self) -> String {
+        format!(
+            "SELECT count(*), coalesce(bit_xor(hashtextextended(concat({}, '/', e.incarnation), 0)), 0)::int8 {}",
+            self.id(),
+            self.from()
+        )
     }
 
     fn unselected_text(&self) -> String {
@@ -238,4 +246,51 @@ statement! {
         mode: &'a str as Text,
     } -> (Nullable<Double>, Nullable<Double>),
     concat!("SELECT ", rate!("b.realm_id = {realm}"), ", ", rate!("true"))
+}
+
+#[cfg(test)]
+mod forms {
+    use super::*;
+    use crate::bulk_delete::forms::{MODES, bounds, filter};
+    use crate::bulk_delete::guards::Guards;
+    use crate::db::checked::{Form, forms, realm};
+    use crate::entity::index::lookup_queries::Candidates;
+
+    fn each(selection: &Selection<'_>, said: &str) -> [Form; 4] {
+        [
+            Form::of(format!("{said} look"), &Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(selection, selection.look_text())),
+            Form::of(format!("{said} count"), &Over::<(BigInt,)>::new(selection, selection.count_text())),
+            Form::of(format!("{said} shown"), &Over::<(BigInt, BigInt)>::new(selection, selection.shown_text())),
+            Form::of(format!("{said} unselected"), &Over::<(BigInt, Array<Text>)>::new(selection, selection.unselected_text())),
+        ]
+    }
+
+    forms!(Over, || {
+        let realm = realm();
+        let filter = Some((String::new(), filter()));
+        let matching = |filter, entity_type: Option<&str>| Target::Matching { filter, entity_type: entity_type.map(str::to_owned) };
+        let targets = [
+            Target::Listed(vec!["a".to_owned()]),
+            matching(None, None),
+            matching(None, Some("T")),
+            matching(filter.clone(), None),
+            matching(filter, Some("T")),
+        ];
+        let mut all = Vec::new();
+        for mode in MODES {
+            for (n, target) in targets.iter().enumerate() {
+                let task = NewTask { mode, target: target.clone(), excluded: Vec::new(), guards: Guards::default() };
+                for bound in bounds() {
+                    let said = format!("{mode:?} {bound:?} target {n}");
+                    let mut selection = Selection::plain(&realm, &task, bound);
+                    all.extend(each(&selection, &said));
+                    if !selection.is_listed() {
+                        selection.selector = selection.selector.among(Candidates::of_every_kind());
+                        all.extend(each(&selection, &format!("{said} among candidates")));
+                    }
+                }
+            }
+        }
+        all
+    });
 }

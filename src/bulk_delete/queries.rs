@@ -262,6 +262,9 @@ statement! {
      LIMIT {limit}"
 }
 
+#[cfg(test)]
+crate::db::checked::filtered!(ListFailures, crate::filter::conditions::conditions(&FAILURE));
+
 /// Removes samples that no rate is made of any more. See [`crate::db::sweep`].
 pub fn sweep_samples(connection: &mut PgConnection, limit: i64) -> Work<usize> {
     Ok(SweepSamples { limit }.execute(connection)?)
@@ -271,7 +274,7 @@ statement! {
     /// What lies more than an hour back.
     struct SweepSamples {
         limit: i64 as BigInt,
-    } -> (BigInt,),
+    } -> (),
     "DELETE FROM bulk_delete_sample
      WHERE ctid IN (SELECT k.ctid FROM bulk_delete_sample k WHERE k.at < now() - interval '61 minutes' LIMIT {limit})"
 }

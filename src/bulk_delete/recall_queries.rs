@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Double, Integer};
+use diesel::sql_types::Double;
 
 use crate::db::{Work, statement};
 
@@ -20,7 +20,7 @@ statement! {
     /// One that is locked is in the middle of a chunk, which renews the lease.
     struct Slices {
         bound: f64 as Double,
-    } -> (Integer,),
+    } -> (),
     "WITH late AS (
         SELECT s.realm_id, s.bulk_delete_id, s.slice
         FROM bulk_delete b
@@ -45,6 +45,6 @@ statement! {
     /// What was put off before the clock stepped back.
     struct Mails {
         bound: f64 as Double,
-    } -> (Bool,),
+    } -> (),
     "UPDATE bulk_delete_mail SET due_at = '-infinity' WHERE status = 'pending' AND due_at > now() + make_interval(secs => {bound})"
 }

@@ -64,6 +64,12 @@ impl Selector {
         Ok(candidates.map(|candidates| Selector { candidates: Some(candidates), ..self.clone() }))
     }
 
+    /// The same by these candidates.
+    #[cfg(test)]
+    pub(super) fn among(self, candidates: Candidates) -> Selector {
+        Selector { candidates: Some(candidates), ..self }
+    }
+
     /// Whether the indexes are in use that it goes by. If not, the selector that it was made of selects the same. See [`Selector::narrowed`].
     pub fn is_usable(&self, connection: &mut PgConnection, realm: &Realm) -> Work<bool> {
         self.candidates.as_ref().map_or(Ok(true), |candidates| candidates.are_ready(connection, realm))

@@ -170,7 +170,7 @@ statement! {
         slice: i32 as Integer,
         token: i64 as BigInt,
         lease: f64 as Double,
-    } -> (Bool,),
+    } -> (),
     "UPDATE bulk_delete_slice
      SET due_at = now() + make_interval(secs => {lease})
      WHERE realm_id = {realm} AND bulk_delete_id = {task} AND slice = {slice} AND lease_token = {token}"
@@ -194,7 +194,7 @@ statement! {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
         until: f64 as Double,
-    } -> (Bool,),
+    } -> (),
     "UPDATE bulk_delete SET paced_until = clock_timestamp() + make_interval(secs => {until}) WHERE realm_id = {realm} AND id = {task}"
 }
 
@@ -270,10 +270,10 @@ statement! {
         token: i64 as BigInt,
         delay: f64 as Double,
         failed: bool as Bool,
-    } -> (Bool,),
+    } -> (),
     "UPDATE bulk_delete_slice
      SET lease_token = nextval('lease_token'), lease_owner = NULL,
-         due_at = CASE WHEN {delay} > 0 THEN now() + make_interval(secs => {delay}) ELSE '-infinity' END,
+         due_at = CASE WHEN {delay}::float8 > 0 THEN now() + make_interval(secs => {delay}) ELSE '-infinity' END,
          attempts = CASE WHEN {failed} THEN attempts ELSE greatest(attempts - 1, 0) END
      WHERE realm_id = {realm} AND bulk_delete_id = {task} AND slice = {slice} AND lease_token = {token}"
 }

@@ -1,6 +1,8 @@
 //! The way to Postgres: the pool and its timeouts, the schema and its migrations, wake-ups, and the embedded cluster.
 
 mod address;
+#[cfg(test)]
+pub(crate) mod checked;
 pub mod clock;
 pub mod deadline;
 pub mod embedded;

@@ -52,8 +52,14 @@ async fn keep_once(db: &Db) -> Result<()> {
 }
 
 fn ensure(connection: &mut diesel::PgConnection) -> Work<()> {
-    diesel::sql_query("SELECT ensure_partitions($1)").bind::<Integer, _>(AHEAD).execute(connection)?;
+    EnsurePartitions { ahead: AHEAD }.execute(connection)?;
     Ok(())
+}
+
+statement! {
+    /// Makes the partitions of so many weeks ahead.
+    struct EnsurePartitions { ahead: i32 as Integer } -> (Integer,),
+    "SELECT ensure_partitions({ahead})"
 }
 
 fn drop_old(connection: &mut diesel::PgConnection) -> Work<i32> {
@@ -78,7 +84,7 @@ statement! {
 
 statement! {
     /// Deletes some of the rows whose time is over and that came before their partition.
-    struct DeleteFromDefault { days: i32 as Integer, limit: i64 as BigInt } -> (Integer,),
+    struct DeleteFromDefault { days: i32 as Integer, limit: i64 as BigInt } -> (),
     "DELETE FROM event_default
      WHERE ctid = ANY (ARRAY(SELECT ctid FROM event_default WHERE occurred_at < now() - make_interval(days => {days}, hours => 1) LIMIT {limit}))"
 }

@@ -10,7 +10,7 @@ pub const UNDEFINED_TABLE: &str = "42P01";
 statement! {
     /// The migrations that the database has.
     pub struct ReadApplied {} -> (Text,),
-    "SELECT version FROM __diesel_schema_migrations"
+    "SELECT version::text FROM __diesel_schema_migrations"
 }
 
 statement! {

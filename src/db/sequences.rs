@@ -62,6 +62,11 @@ struct Set {
     name: String,
 }
 
+#[cfg(test)]
+crate::db::checked::raw!(Behind, ARE_BEHIND, (Bool,));
+#[cfg(test)]
+crate::db::checked::raw!(Set, SET, (Text, diesel::sql_types::BigInt));
+
 /// Sees to them on a session that may write. Fails with [`Fault::Denied`] where the role may not.
 pub(super) fn see_to(connection: &mut PgConnection, vitals: &Vitals) -> QueryResult<()> {
     if !are_behind(connection)? {

@@ -178,14 +178,16 @@ pub(super) struct Facts {
     pub(super) read_only: bool,
 }
 
+const FACTS: &str = "SELECT pg_backend_pid() AS backend, current_setting('server_encoding') AS encoding, clock_timestamp() AS clock,
+        pg_is_in_recovery() AS standby, current_setting('transaction_read_only')::boolean AS read_only";
+
+#[cfg(test)]
+crate::db::checked::raw!(Facts, FACTS, (Integer, Text, Timestamptz, Bool, Bool));
+
 /// Asks the database about itself, and sets our clock by its own.
 pub(super) fn ask(connection: &mut PgConnection) -> QueryResult<Facts> {
     let asked = Instant::now();
-    let facts: Facts = sql_query(
-        "SELECT pg_backend_pid() AS backend, current_setting('server_encoding') AS encoding, clock_timestamp() AS clock,
-                pg_is_in_recovery() AS standby, current_setting('transaction_read_only')::boolean AS read_only",
-    )
-    .get_result(connection)?;
+    let facts: Facts = sql_query(FACTS).get_result(connection)?;
     clock::set(facts.clock, asked);
     Ok(facts)
 }

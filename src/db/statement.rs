@@ -44,14 +44,13 @@ fn parameter_end(after_brace: &str) -> Option<usize> {
     (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')).then_some(end)
 }
 
-/// Declares a statement: a struct of its parameters, the SQL types of the columns it returns, and its text.
+/// Declares a statement: a struct of its parameters, the SQL types of the columns it returns, and its text. What returns no rows has the type `()`.
+///
+/// A test of the unit tests prepares it on the schema of today and compares the types of its parameters and its columns with those given here.
+/// The example is one of them.
 ///
 /// ```ignore
-/// statement! {
-///     /// Counts the members of a portfolio.
-///     pub struct CountMembers<'a> { realm: i32 as Integer, portfolio: &'a str as Text } -> (BigInt,)
-///     "SELECT count(*) FROM entity WHERE realm_id = {realm} AND portfolio_id = {portfolio}"
-/// }
+#[doc = include_str!("checked/example.rs")]
 /// ```
 macro_rules! statement {
     ($(#[$meta:meta])* $vis:vis struct $name:ident $(<$life:lifetime>)? {
@@ -103,6 +102,17 @@ macro_rules! statement {
         }
 
         impl $(<$life>)? diesel::RunQueryDsl<diesel::pg::PgConnection> for $name $(<$life>)? {}
+
+        #[cfg(test)]
+        inventory::submit! {
+            $crate::db::checked::Declared {
+                name: stringify!($name),
+                file: file!(),
+                text: $text,
+                parameters: &[$((stringify!($field), $crate::db::checked::oid::<$sql> as fn() -> u32)),*],
+                row: $crate::db::checked::cells::<$row>,
+            }
+        }
     };
     (@id $name:ident) => { $name };
     (@id $name:ident $life:lifetime) => { $name<'static> };

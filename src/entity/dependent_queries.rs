@@ -89,6 +89,9 @@ statement! {
      LIMIT {limit}"
 }
 
+#[cfg(test)]
+crate::db::checked::filtered!(ListDependents, crate::filter::conditions::conditions(&DEPENDENT));
+
 statement! {
     /// Whether an entity is there.
     struct IsVisible<'a> {

@@ -172,3 +172,32 @@ impl Query for ListEntities<'_> {
 }
 
 impl RunQueryDsl<PgConnection> for ListEntities<'_> {}
+
+#[cfg(test)]
+mod forms {
+    use chrono::Utc;
+
+    use super::*;
+    use crate::db::checked::{Form, forms, realm};
+
+    forms!(ListEntities, || {
+        let (realm, candidates) = (realm(), Candidates::of_every_kind());
+        let filter = Filter::parse("equals(attributes.a, x)").expect("a filter");
+        let mut all = Vec::new();
+        for key in [Key::Id, Key::CreatedAt] {
+            for descending in [false, true] {
+                for after in [None, Some(Place { created_at: Utc::now(), id: "a".to_owned() })] {
+                    let (order, behind) = (Order { key, descending }, after.is_some());
+                    let filters = [(None, None), (Some(&filter), None), (Some(&filter), Some(&candidates))];
+                    for (filter, candidates) in filters {
+                        let listing = Listing::new(order, filter.cloned(), after.clone(), 1);
+                        let text = if candidates.is_some() { text_among(order, behind) } else { text(order, filter.is_some(), behind) };
+                        let said = format!("{order:?} behind {behind} filter {} candidates {}", filter.is_some(), candidates.is_some());
+                        all.push(Form::of(said, &ListEntities { realm: &realm, listing: &listing, candidates, text }));
+                    }
+                }
+            }
+        }
+        all
+    });
+}

@@ -93,3 +93,6 @@ statement! {
      ORDER BY t.entity_id, t.incarnation
      LIMIT {limit}"
 }
+
+#[cfg(test)]
+crate::db::checked::filtered!(ListTombstones, crate::filter::conditions::conditions(&TOMBSTONE));

@@ -219,3 +219,34 @@ impl Query for Naming<'_> {
 }
 
 impl RunQueryDsl<PgConnection> for Naming<'_> {}
+
+#[cfg(test)]
+pub(super) mod forms {
+    use super::*;
+    use crate::db::checked::{Form, forms, realm};
+
+    /// What `form` makes of every kind of entities.
+    pub(in crate::entity) fn each(form: fn(&str, Entities<'_>) -> Vec<Form>) -> Vec<Form> {
+        let (realm, types) = (realm(), ["T".to_owned()]);
+        let condition = Filter::parse("equals(type, T)").expect("a filter").type_condition();
+        let mut all = Vec::new();
+        for types in [None, Some(types.as_slice())] {
+            for condition in [None, condition.as_ref()] {
+                for live in [false, true] {
+                    let among = Among { types, live, live_names: false };
+                    let said = format!("types {} condition {} live {live}", types.is_some(), condition.is_some());
+                    all.extend(form(&said, Entities { realm: &realm, among, condition, after: "", limit: 1 }));
+                }
+            }
+        }
+        all
+    }
+
+    forms!(Stride, || each(|said, entities| {
+        let filter = Filter::parse("equals(attributes.a, x) and exists(attributes.b.c) and equals(type, T)").expect("a filter");
+        let presences: Vec<Predicate> = filter.attributes().iter().map(AttributePath::presence).collect();
+        let values: Vec<Predicate> = filter.named_values().into_iter().map(|value| value.holds).collect();
+        [presences, values].map(|presences| Form::of(said, &Stride { entities, presences: &presences })).into()
+    }));
+    forms!(Naming, || each(|said, entities| vec![Form::of(said, &Naming { entities })]));
+}

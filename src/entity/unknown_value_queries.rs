@@ -236,3 +236,12 @@ impl Query for Types<'_> {
 }
 
 impl RunQueryDsl<PgConnection> for Types<'_> {}
+
+#[cfg(test)]
+mod forms {
+    use super::*;
+    use crate::db::checked::{Form, forms};
+    use crate::entity::unknown_queries::forms::each;
+
+    forms!(Types, || each(|said, entities| vec![Form::of(said, &Types { entities })]));
+}

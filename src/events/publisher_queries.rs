@@ -47,7 +47,7 @@ statement! {
         name: &'a str as Text,
         place: Json as Jsonb,
         seen: Json as Jsonb,
-    } -> (Bool,),
+    } -> (),
     "INSERT INTO publisher (name, cursor, place) VALUES ({name}, {seen}, {place}) ON CONFLICT (name) DO NOTHING"
 }
 
@@ -222,7 +222,7 @@ statement! {
         tasks: Vec<Uuid> as Array<SqlUuid>,
         rows: Vec<Uuid> as Array<SqlUuid>,
         counts: Vec<i32> as Array<Integer>,
-    } -> (Bool,),
+    } -> (),
     "INSERT INTO publisher_failure AS f (realm_id, bulk_delete_id, publisher, event_id, events, error_code)
      SELECT o.realm_id, o.bulk_delete_id, p.name, o.event_id, o.events, {code}
      FROM publisher p,
@@ -243,7 +243,7 @@ statement! {
     struct Settle<'a> {
         name: &'a str as Text,
         token: i64 as BigInt,
-    } -> (Bool,),
+    } -> (),
     "DELETE FROM publisher_failure f
      USING publisher p
      WHERE p.name = {name} AND p.lease_token = {token} AND f.publisher = p.name"
@@ -260,7 +260,7 @@ statement! {
     struct Release<'a> {
         name: &'a str as Text,
         token: i64 as BigInt,
-    } -> (Bool,),
+    } -> (),
     "UPDATE publisher
      SET lease_token = nextval('lease_token'), lease_owner = NULL, due_at = '-infinity'
      WHERE name = {name} AND lease_token = {token}"
@@ -273,7 +273,7 @@ pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
 
 statement! {
     /// Publishers whose replica was lost before the clock stepped back.
-    struct Recall { bound: f64 as Double } -> (Bool,),
+    struct Recall { bound: f64 as Double } -> (),
     "UPDATE publisher SET due_at = '-infinity' WHERE due_at > now() + make_interval(secs => {bound})"
 }
 

@@ -247,7 +247,7 @@ statement! {
 statement! {
     /// What an earlier role could not see.
     struct Learn<'a> { number: i32 as Integer, system: Option<&'a str> as Nullable<Text>, timeline: Option<&'a str> as Nullable<Text> }
-        -> (Bool,),
+        -> (),
     "UPDATE event_history
      SET system_identifier = coalesce(system_identifier, {system}), timeline = coalesce(timeline, {timeline})
      WHERE number = {number}"
@@ -258,14 +258,14 @@ const COPIED_AT_MOST: i64 = 1_000_000;
 
 statement! {
     /// Notes the last rows that were considered and have no position.
-    struct NoteMissing { back: i64 as BigInt } -> (Bool,),
+    struct NoteMissing { back: i64 as BigInt } -> (),
     "UPDATE event_sequencer s
      SET older = s.older + coalesce((
         SELECT range_agg(int8range(e.seq, e.seq, '[]'))
         FROM event e
         WHERE e.seq > s.considered - {back} AND e.seq <= s.considered
           AND NOT EXISTS (SELECT FROM event_position p
-                          WHERE p.position > s.position - 2 * {back} AND p.seq = e.seq AND p.realm_id = e.realm_id)), '{}')"
+                          WHERE p.position > s.position - 2 * {back}::int8 AND p.seq = e.seq AND p.realm_id = e.realm_id)), '{}')"
 }
 
 /// Begins a history at the next position. Under the lock.
@@ -287,7 +287,7 @@ statement! {
         system: Option<&'a str> as Nullable<Text>,
         timeline: Option<&'a str> as Nullable<Text>,
         database: u32 as Oid,
-    } -> (Bool,),
+    } -> (),
     // Transaction ids may be others from here on.
     "WITH restarted AS (UPDATE event_sequencer SET older_than = pg_current_xact_id())
      INSERT INTO event_history (number, begins, reason, system_identifier, timeline, database_oid)

@@ -10,6 +10,8 @@ mod attributes;
 mod automaton;
 mod candidates;
 mod comparison;
+#[cfg(test)]
+pub(crate) mod conditions;
 mod display;
 mod error;
 mod evaluate;

@@ -100,7 +100,7 @@ statement! {
         hard_delete: Json as Jsonb,
         soft_delete: Json as Jsonb,
         told: Json as Jsonb,
-    } -> (Integer,),
+    } -> (),
     "WITH changed AS (
         INSERT INTO removal_policy
             (realm_id, default_grace, max_grace, min_grace, tombstone_retention, request_retention, filter_retention, mail_domains, hard_delete,
@@ -132,7 +132,7 @@ pub fn sweep_tombstones(connection: &mut PgConnection, at_most: i64) -> Work<usi
 
 statement! {
     /// A batch of old tombstones.
-    struct SweepTombstones { at_most: i64 as BigInt } -> (Integer,),
+    struct SweepTombstones { at_most: i64 as BigInt } -> (),
     "WITH old AS MATERIALIZED (
         SELECT t.realm_id, t.entity_id, t.incarnation
         FROM removal_policy p
@@ -159,7 +159,7 @@ pub fn sweep_requests(connection: &mut PgConnection, at_most: i64) -> Work<usize
 
 statement! {
     /// A batch of old requests. A live one has no end, and so stays.
-    struct SweepRequests { at_most: i64 as BigInt } -> (Integer,),
+    struct SweepRequests { at_most: i64 as BigInt } -> (),
     "WITH old AS MATERIALIZED (
         SELECT r.realm_id, r.id
         FROM removal_policy p
@@ -186,7 +186,7 @@ pub fn sweep_filters(connection: &mut PgConnection, at_most: i64) -> Work<usize>
 
 statement! {
     /// A batch of old filters. A task that is at work has no end, and so keeps its own.
-    struct SweepFilters { at_most: i64 as BigInt } -> (Integer,),
+    struct SweepFilters { at_most: i64 as BigInt } -> (),
     "WITH old AS MATERIALIZED (
         SELECT b.realm_id, b.id
         FROM removal_policy p

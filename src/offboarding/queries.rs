@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use diesel::pg::PgConnection;
+use diesel::dsl::{AsSelect, IntoBoxed, Select};
+use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
@@ -254,7 +255,13 @@ pub static OFFBOARDING: Vocabulary = Vocabulary {
 
 /// Requests of the realm, the latest first: those before this id, so many at most.
 pub fn list(connection: &mut PgConnection, realm: &Realm, of: &Selection, before: Option<Uuid>, limit: i64) -> Work<Vec<Offboarding>> {
-    let mut query = request::table.filter(request::realm_id.eq(realm.id())).select(Offboarding::as_select()).into_boxed();
+    Ok(page(realm, of, before, limit).load(connection)?)
+}
+
+type Page<'a> = IntoBoxed<'a, Select<request::table, AsSelect<Offboarding, Pg>>, Pg>;
+
+fn page<'a>(realm: &Realm, of: &'a Selection, before: Option<Uuid>, limit: i64) -> Page<'a> {
+    let mut query = request::table.select(Offboarding::as_select()).into_boxed().filter(request::realm_id.eq(realm.id()));
     if let Some(state) = of.state {
         query = query.filter(request::status.eq(state.as_str()));
         if state.is_live() {
@@ -272,5 +279,26 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, of: &Selection, before
         query = query.filter(request::id.lt(before));
     }
     // Ids are UUIDv7, so they are in the order of time.
-    Ok(query.order(request::id.desc()).limit(limit).load(connection)?)
+    query.order(request::id.desc()).limit(limit)
+}
+
+#[cfg(test)]
+mod forms {
+    use super::*;
+    use crate::db::checked::{Form, forms, realm};
+    use crate::filter::conditions::filters;
+
+    forms!(Page, || {
+        let realm = realm();
+        let plain = Selection { state: None, entity_id: None, filter: None };
+        let mut selections = vec![
+            Selection { entity_id: Some("a".to_owned()), ..plain.clone() },
+            Selection { state: Some(OffboardingState::Pending), ..plain.clone() },
+            Selection { state: Some(OffboardingState::Failed), ..plain.clone() },
+        ];
+        selections.extend(filters(&OFFBOARDING).into_iter().map(|(_, filter)| Selection { filter: Some(filter), ..plain.clone() }));
+        selections.push(plain);
+        let forms = |of: &Selection| [None, Some(Uuid::nil())].map(|before| Form::built(format!("{of:?}"), &page(&realm, of, before, 1)));
+        selections.iter().flat_map(forms).collect()
+    });
 }

@@ -78,7 +78,7 @@ statement! {
     struct Recall {
         bound: f64 as Double,
         at_once: f64 as Double,
-    } -> (Bool,),
+    } -> (),
     "UPDATE offboarding_request
      SET due_at = now(), next_attempt_at = CASE WHEN next_attempt_at IS NOT NULL THEN now() END
      WHERE status IN ('pending', 'running') AND due_at > now() + make_interval(secs => {at_once})

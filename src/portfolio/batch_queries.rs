@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use crate::db::{Realm, Work, statement};
@@ -55,7 +55,7 @@ statement! {
         principal: Uuid as SqlUuid,
         portfolio: &'a str as Text,
         entities: &'a [&'a str] as Array<Text>,
-    } -> (BigInt,),
+    } -> (),
     "WITH joining AS MATERIALIZED (
         SELECT i.place, e.id, e.portfolio_id
         FROM unnest({entities}) WITH ORDINALITY AS i(id, place)
@@ -118,7 +118,7 @@ statement! {
         principal: Uuid as SqlUuid,
         portfolio: &'a str as Text,
         entities: &'a [&'a str] as Array<Text>,
-    } -> (BigInt,),
+    } -> (),
     "WITH link AS (
         UPDATE entity
         SET portfolio_id = NULL, attached_at = NULL, version = version + 1, updated_at = now()

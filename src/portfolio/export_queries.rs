@@ -71,6 +71,9 @@ statement! {
      LIMIT {limit}"
 }
 
+#[cfg(test)]
+crate::db::checked::filtered!(ListMembers, crate::filter::conditions::conditions(&crate::filter::ENTITY));
+
 fn exists(connection: &mut PgConnection, realm: &Realm, portfolio: &str) -> Work<bool> {
     let (exists,) = PortfolioExists { realm: realm.id(), portfolio }.get_result(connection)?;
     Ok(exists)

@@ -78,6 +78,9 @@ statement! {
      ORDER BY p.id"
 }
 
+#[cfg(test)]
+crate::db::checked::filtered!(ListPortfolios, crate::filter::conditions::conditions(&PORTFOLIO));
+
 /// Changes what a portfolio says of itself. None if there is none, or none at the version that is expected.
 pub fn update(
     connection: &mut PgConnection,

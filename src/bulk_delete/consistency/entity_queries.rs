@@ -147,7 +147,7 @@ statement! {
         keys: &'a [&'a str] as Array<Text>,
         from: &'a str as Text,
         to: &'a str as Text,
-    } -> (Text,),
+    } -> (),
     "WITH restored AS (
         UPDATE entity e
         SET state = {to}, version = e.version + 1, updated_at = now()

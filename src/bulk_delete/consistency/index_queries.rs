@@ -177,7 +177,7 @@ statement! {
         attributes: Vec<&'a str> as Array<Text>,
         values: Vec<String> as Array<Text>,
         entities: Vec<&'a str> as Array<Text>,
-    } -> (Text,),
+    } -> (),
     "DELETE FROM attribute_index a
      USING unnest({attributes}, {values}, {entities}) AS r(attribute, value, entity_id)
      WHERE a.realm_id = {realm} AND a.attribute = r.attribute COLLATE \"C\" AND a.value = r.value COLLATE \"C\"
@@ -193,7 +193,7 @@ statement! {
         values: Vec<String> as Array<Text>,
         entities: Vec<&'a str> as Array<Text>,
         stepped: Vec<&'a str> as Array<Text>,
-    } -> (Text,),
+    } -> (),
     "WITH added AS (
         INSERT INTO attribute_index (realm_id, attribute, value, entity_id)
         SELECT {realm}, r.attribute, r.value, r.entity_id

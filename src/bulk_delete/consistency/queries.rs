@@ -215,7 +215,7 @@ statement! {
         details: Vec<&'a str> as Array<Text>,
         mended: Vec<bool> as Array<Bool>,
         most: i64 as BigInt,
-    } -> (BigInt,),
+    } -> (),
     "WITH known AS (
         SELECT COALESCE(sum(k.kept), 0)::int8 AS kept, COALESCE(sum(k.found) FILTER (WHERE k.slice = {slice}), 0)::int8 AS before
         FROM bulk_delete_finding_count k
@@ -290,3 +290,6 @@ statement! {
      ORDER BY f.slice, f.n
      LIMIT {limit}"
 }
+
+#[cfg(test)]
+crate::db::checked::filtered!(ListFindings, crate::filter::conditions::conditions(&FINDING));

@@ -178,7 +178,7 @@ statement! {
         attributes: Vec<&'a str> as Array<Text>,
         values: Vec<String> as Array<Text>,
         entities: Vec<&'a str> as Array<Text>,
-    } -> (Text,),
+    } -> (),
     "INSERT INTO attribute_index (realm_id, attribute, value, entity_id)
      SELECT {realm}, r.attribute, r.value, r.entity_id
      FROM unnest({attributes}, {values}, {entities}) AS r(attribute, value, entity_id)
@@ -334,7 +334,7 @@ statement! {
         total: Option<i64> as Nullable<BigInt>,
         rows: i64 as BigInt,
         lease: f64 as Double,
-    } -> (Bool,),
+    } -> (),
     "UPDATE attribute_declaration
      SET phase = {phase}, waits_for = {waits_for}, cursor_value = {value}, cursor_id = {id}, entities_done = entities_done + {entities},
          entities_total = COALESCE({total}, entities_total), rows_written = rows_written + {rows}, attempts = 0,
@@ -371,7 +371,7 @@ statement! {
         to: &'a str as Text,
         code: Option<&'a str> as Nullable<Text>,
         message: Option<&'a str> as Nullable<Text>,
-    } -> (Bool,),
+    } -> (),
     "WITH ended AS (
         UPDATE attribute_declaration
         SET state = {to}, phase = NULL, waits_for = NULL, lease_token = nextval('lease_token'), lease_owner = NULL, attempts = 0,
@@ -390,7 +390,7 @@ statement! {
     struct Forget<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,
-    } -> (Bool,),
+    } -> (),
     "DELETE FROM attribute_declaration WHERE realm_id = {realm} AND attribute = {attribute}"
 }
 
@@ -409,10 +409,10 @@ statement! {
         token: i64 as BigInt,
         delay: f64 as Double,
         counts: bool as Bool,
-    } -> (Bool,),
+    } -> (),
     "UPDATE attribute_declaration
      SET lease_token = nextval('lease_token'), lease_owner = NULL,
-         due_at = CASE WHEN {delay} > 0 THEN now() + make_interval(secs => {delay}) ELSE '-infinity' END,
+         due_at = CASE WHEN {delay}::float8 > 0 THEN now() + make_interval(secs => {delay}) ELSE '-infinity' END,
          attempts = CASE WHEN {counts} THEN attempts ELSE 0 END
      WHERE realm_id = {realm} AND attribute = {attribute} AND lease_token = {token}"
 }

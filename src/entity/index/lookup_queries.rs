@@ -152,3 +152,20 @@ impl Query for Count<'_> {
 }
 
 impl RunQueryDsl<PgConnection> for Count<'_> {}
+
+#[cfg(test)]
+mod forms {
+    use super::*;
+    use crate::db::checked::{Form, forms};
+
+    impl Candidates {
+        /// Candidates by each kind of lookup.
+        pub(crate) fn of_every_kind() -> Candidates {
+            let lookup = |keys| Lookup { attribute: "a".to_owned(), keys };
+            let between = Keys::Between { from: "a".to_owned(), below: "b".to_owned() };
+            Candidates { realm: 1, lookups: vec![lookup(Keys::OneOf(vec!["a".to_owned()])), lookup(between)] }
+        }
+    }
+
+    forms!(Count, || vec![Form::of("candidates", &Count { candidates: &Candidates::of_every_kind(), limit: 1 })]);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 
 use crate::access::Caller;
 use crate::db::filtered::Statement;
@@ -150,6 +150,9 @@ statement! {
      LIMIT {limit}"
 }
 
+#[cfg(test)]
+crate::db::checked::filtered!(ListIndexes, crate::filter::conditions::conditions(&ATTRIBUTE_INDEX));
+
 /// Ends the use of an index and has it removed; call it in a transaction. None if the attribute is not declared. One that is being dropped stays
 /// as it is.
 pub fn drop_index(connection: &mut PgConnection, caller: &Caller, attribute: &str) -> Work<Option<AttributeIndex>> {
@@ -247,7 +250,7 @@ statement! {
         attributes: Vec<&'a str> as Array<Text>,
         values: Vec<String> as Array<Text>,
         entities: Vec<&'a str> as Array<Text>,
-    } -> (Text,),
+    } -> (),
     "INSERT INTO attribute_index (realm_id, attribute, value, entity_id)
      SELECT {realm}, r.attribute, r.value, r.entity_id
      FROM unnest({attributes}, {values}, {entities}) AS r(attribute, value, entity_id)
@@ -270,7 +273,7 @@ statement! {
         attributes: Vec<&'a str> as Array<Text>,
         values: Vec<String> as Array<Text>,
         entities: Vec<&'a str> as Array<Text>,
-    } -> (Text,),
+    } -> (),
     "DELETE FROM attribute_index a
      USING unnest({attributes}, {values}, {entities}) AS r(attribute, value, entity_id)
      WHERE a.realm_id = {realm} AND a.attribute = r.attribute COLLATE \"C\" AND a.value = r.value COLLATE \"C\"
@@ -286,7 +289,7 @@ statement! {
     /// What was put off, or leased by who is lost, before the clock stepped back.
     struct Recall {
         bound: f64 as Double,
-    } -> (Bool,),
+    } -> (),
     "UPDATE attribute_declaration
      SET due_at = '-infinity'
      WHERE state IN ('building', 'dropping') AND due_at > now() + make_interval(secs => {bound})"
