@@ -11,6 +11,7 @@ use super::fitness;
 use super::listen::pause;
 use super::migrations::{SchemaState, schema_state};
 use super::pool::Options;
+use super::reserve::Place;
 use super::session::{self, Session};
 use crate::error::{Code, Error};
 
@@ -47,13 +48,13 @@ struct Look {
 }
 
 impl Probe {
-    /// Starts to look.
-    pub fn spawn(options: Options) -> std::io::Result<Probe> {
+    /// Starts to look, over a connection at this place.
+    pub fn spawn(place: Place) -> std::io::Result<Probe> {
         let (found, latest) = watch::channel(None);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let options = Options { statement_timeout: LOOK_TIME, lock_timeout: LOOK_TIME, ..options };
-        std::thread::Builder::new().name("probe".to_owned()).spawn(move || look_on(&options, &found, &stopped))?;
+        let options = Options { statement_timeout: LOOK_TIME, lock_timeout: LOOK_TIME, ..place.options().clone() };
+        std::thread::Builder::new().name("probe".to_owned()).spawn(move || look_on(&place, &options, &found, &stopped))?;
         Ok(Probe { latest, _stop: Arc::new(stop.drop_guard()) })
     }
 
@@ -70,12 +71,12 @@ impl Probe {
     }
 }
 
-fn look_on(options: &Options, latest: &watch::Sender<Option<Look>>, stop: &CancellationToken) {
+fn look_on(place: &Place, options: &Options, latest: &watch::Sender<Option<Look>>, stop: &CancellationToken) {
     let mut session = None;
     let mut fit = false;
     let mut warned: Option<Instant> = None;
     while !stop.is_cancelled() {
-        let found = look(options, &mut session, &mut fit).map_err(|error| {
+        let found = look((place, stop), options, &mut session, &mut fit).map_err(|error| {
             session = None;
             if warned.is_none_or(|warned| warned.elapsed() > WARN_EVERY) {
                 tracing::warn!(%error, cause = error.cause_chain(), "the database is not ready");
@@ -89,9 +90,14 @@ fn look_on(options: &Options, latest: &watch::Sender<Option<Look>>, stop: &Cance
     }
 }
 
-fn look(options: &Options, session: &mut Option<Session>, fit: &mut bool) -> Result<Standing, Error> {
+fn look(
+    (place, stop): (&Place, &CancellationToken),
+    options: &Options,
+    session: &mut Option<Session>,
+    fit: &mut bool,
+) -> Result<Standing, Error> {
     if !*fit {
-        fitness::check(options)?;
+        *session = Some(fitness::check_from(options, place.open(options, stop)?)?);
         *fit = true;
     }
     // A connection that has ended says nothing of the database, but a new one does.
@@ -100,7 +106,7 @@ fn look(options: &Options, session: &mut Option<Session>, fit: &mut bool) -> Res
     {
         return Ok(standing);
     }
-    standing(session.insert(session::open(options)?))
+    standing(session.insert(place.open(options, stop)?))
 }
 
 fn standing(session: &mut Session) -> Result<Standing, Error> {
