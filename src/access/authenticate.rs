@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use diesel::pg::PgConnection;
 use futures::stream::{self, BoxStream, StreamExt};
 use tonic::Status;
+use uuid::Uuid;
 
 use crate::access::key::{Caller, Key, Secret, invalid_credentials};
 use crate::access::lookups::Lookups;
@@ -25,17 +26,39 @@ const REMEMBER_AT_MOST: usize = 10_000;
 /// How often the key of a call that lasts is looked at again.
 pub const CHECK_KEY: Duration = Duration::from_secs(3);
 
+/// For how long a key that was found good for one call that lasts is taken to be so for others: those of one key may be many.
+const GOOD: Duration = Duration::from_secs(1);
+
 /// Keys by the hash of their secret.
 #[derive(Default)]
 struct Known {
     keys: HashMap<[u8; 32], (Instant, Arc<Key>)>,
+    /// Keys by their ids, and when they were last found good.
+    good: HashMap<Uuid, Instant>,
     /// What was found before is looked up again.
     forgotten: Option<Instant>,
 }
 
 impl Known {
     fn is_fresh(&self, found: Instant) -> bool {
-        found.elapsed() < REMEMBER && self.forgotten.is_none_or(|forgotten| found > forgotten)
+        self.is_younger(found, REMEMBER)
+    }
+
+    fn is_good(&self, key: Uuid) -> bool {
+        self.good.get(&key).is_some_and(|found| self.is_younger(*found, GOOD))
+    }
+
+    fn note_good(&mut self, key: Uuid, found: Instant) {
+        if self.good.len() >= REMEMBER_AT_MOST {
+            self.good.retain(|_, found| found.elapsed() < GOOD);
+        }
+        if self.good.len() < REMEMBER_AT_MOST {
+            self.good.insert(key, found);
+        }
+    }
+
+    fn is_younger(&self, found: Instant, time: Duration) -> bool {
+        found.elapsed() < time && self.forgotten.is_none_or(|forgotten| found > forgotten)
     }
 }
 
@@ -116,10 +139,16 @@ impl Authenticator {
         Ok(key)
     }
 
-    /// Whether a caller who was admitted earlier still would be: fails once the key has expired or was revoked. For calls that last.
+    /// Whether a caller who was admitted earlier still would be: fails once the key has expired or was revoked. For calls that last, of which all of
+    /// one key share what one of them has found.
     pub async fn check(&self, caller: &Caller) -> Result<()> {
-        let caller = caller.clone();
-        self.db.run(move |connection| check(connection, &caller)).await
+        let (caller, key, found) = (caller.clone(), caller.key_id, Instant::now());
+        if self.known().is_good(key) {
+            return Ok(());
+        }
+        self.db.run(move |connection| check(connection, &caller)).await?;
+        self.known().note_good(key, found);
+        Ok(())
     }
 
     /// Returns once a caller who was admitted earlier would not be any more, with what to tell them. A database that is away expels nobody.

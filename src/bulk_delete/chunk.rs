@@ -12,12 +12,14 @@ use crate::bulk_delete::bound::Look;
 use crate::bulk_delete::kind::{Moved, Plan, Span, TaskWork};
 use crate::bulk_delete::model::Reason;
 use crate::bulk_delete::plan_queries;
+use crate::bulk_delete::planning::Planning;
 use crate::bulk_delete::selector::{Locked, Selector};
 use crate::bulk_delete::slice_queries::lease_lost;
 use crate::bulk_delete::task_queries::Claimed;
 use crate::db::statement::{Segment, segments};
 use crate::db::{Work, statement};
 use crate::entity::unknown::Seen;
+use crate::entity::unknown_queries;
 use crate::error::{Code, Error};
 use crate::telemetry;
 
@@ -88,13 +90,34 @@ impl TaskWork for Chunks {
         if claim.check_attributes {
             let Seen { unknown, .. } = selector.look_for_attributes(connection, &claim.realm, None)?;
             if !unknown.is_empty() {
-                // Without their names: they are of the filter, which may be blanked before its task goes.
-                let message =
-                    "The filter names an attribute that no entity has, so that it may select what was not meant. Nothing was deleted.";
-                return Err(Error::new(Code::UnknownAttribute, message).into());
+                return Err(unknown_attribute().into());
             }
         }
         plan_queries::plan_of(connection, claim, selector)
+    }
+
+    fn planning(&self, claim: &Claimed) -> Planning {
+        Planning::new(claim.check_attributes)
+    }
+
+    fn plan_on(&self, connection: &mut PgConnection, claim: &Claimed, planning: &mut Planning) -> Work<Option<Plan>> {
+        let selector = &self.walking.selector;
+        let (Some(search), Some(named)) = (&mut planning.search, selector.named()) else {
+            planning.search = None;
+            return plan_queries::plan_on(connection, claim, selector, planning);
+        };
+        let from = (search.after.as_str(), planning.reach);
+        let (known, met, last) = unknown_queries::look_on(connection, &claim.realm, named, &search.known, from)?;
+        search.known.extend(known);
+        search.met |= met;
+        let is_known = named.0.attributes().iter().all(|attribute| search.known.contains(&attribute.canonical));
+        match last {
+            Some(last) if !is_known => search.after = last,
+            // Where there is no such entity, nothing is unknown.
+            _ if is_known || !search.met => planning.search = None,
+            _ => return Err(unknown_attribute().into()),
+        }
+        Ok(None)
     }
 
     fn next(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Option<String>> {
@@ -144,6 +167,12 @@ impl TaskWork for Chunks {
     fn committed(&self, moved: Moved) {
         telemetry::entities_deleted(self.walking.selector.mode().as_str(), moved.processed.unsigned_abs());
     }
+}
+
+/// Without their names: they are of the filter, which may be blanked before its task goes.
+fn unknown_attribute() -> Error {
+    let message = "The filter names an attribute that no entity has, so that it may select what was not meant. Nothing was deleted.";
+    Error::new(Code::UnknownAttribute, message)
 }
 
 /// Where a chunk ends before its span does, because it would have to look at too much.

@@ -34,6 +34,21 @@ pub fn act(connection: &mut PgConnection, caller: &Caller, task: Uuid, action: T
     settle(connection, realm, task, None).map(Some)
 }
 
+/// Whether workers are to go on with a task: not if it is to pause or to stop, or is over.
+pub fn is_at_work(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<bool> {
+    let state: Option<(TaskState,)> = ReadState { realm: realm.id(), task }.get_result(connection).optional()?;
+    Ok(state.is_some_and(|(state,)| state.is_at_work()))
+}
+
+statement! {
+    /// The task's state, as it is now.
+    struct ReadState {
+        realm: i32 as Integer,
+        task: Uuid as SqlUuid,
+    } -> (Text,),
+    "SELECT b.status FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}"
+}
+
 /// Changes how fast a task may go. None if there is no such task; `invalid_state_transition` if it is over. Call it in a transaction.
 pub fn set_pace(connection: &mut PgConnection, caller: &Caller, task: Uuid, most: Option<i32>) -> Work<Option<()>> {
     let Some((state, mode)) = lock(connection, &caller.realm, task)? else { return Ok(None) };

@@ -1,5 +1,7 @@
 //! The worker that walks the slices of tasks.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,8 +11,10 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::bulk_delete::caution::Caution;
+use crate::bulk_delete::control_queries;
 use crate::bulk_delete::kind::{Moved, TaskWork, work_of};
 use crate::bulk_delete::pace::{ChunkSize, Reservation};
+use crate::bulk_delete::plan_queries::{self, Planned};
 use crate::bulk_delete::queries::TOPIC;
 use crate::bulk_delete::slice_queries::{self, Leave};
 use crate::bulk_delete::step::{Progress, Stride, step};
@@ -18,6 +22,7 @@ use crate::bulk_delete::task_queries::{self, Claimed, Due};
 use crate::db::Db;
 use crate::error::{Code, Error, Result};
 use crate::jobs::{Executor, Lease, Traffic};
+use crate::limits::database::WORKER_STATEMENT;
 use crate::telemetry;
 
 /// How often a slice that does not move is tried before its task fails.
@@ -29,6 +34,12 @@ const GLANCE: Duration = Duration::from_millis(200);
 
 /// A chunk waits for a lock for so many times as long as it shall take.
 const LOCK_WAIT: u32 = 2;
+
+/// A worker that has a statement under way looks so often whether its task is to pause or to stop. A chunk takes less, as a rule.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// How long what a worker has under way may go on once its task is to pause or to stop: a chunk is over by then, as a rule, and not done in vain.
+const LAST: Duration = Duration::from_millis(1_500);
 
 /// The least time between two looks for workers that were lost.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
@@ -80,6 +91,8 @@ enum Next {
     Chunk(Moved, Duration),
     /// Another look, after this time.
     Wait(Duration),
+    /// The same again, in a smaller chunk: it took too long and is undone.
+    Again,
     /// Nothing more.
     Leave,
 }
@@ -92,32 +105,37 @@ impl BulkDeleteExecutor {
 
     async fn walk(&self, claim: &mut Claimed, stop: &CancellationToken) -> Result<()> {
         let work = work_of(claim)?;
-        if !claim.planned {
-            let (claimed, work, lease) = (claim.clone(), work.clone(), self.lease.duration);
-            let planned = self.db.transaction(move |connection| task_queries::plan(connection, &claimed, &*work, lease)).await?;
-            if !planned {
-                return self.leave(claim, Leave::Rest, Duration::ZERO).await;
+        let (mut since, mut glanced) = (Instant::now(), Instant::now());
+        let mut is_planned = claim.planned;
+        while !is_planned {
+            if let Some(leave) = self.is_to_end(stop) {
+                return self.leave(claim, leave, Duration::ZERO).await;
+            }
+            match self.plan(claim, &work).await? {
+                Planned::Halt => return self.leave(claim, Leave::Rest, Duration::ZERO).await,
+                Planned::Whole => is_planned = true,
+                Planned::Partly if self.has_had_its_turn(claim, &mut since).await? => {
+                    return self.leave(claim, Leave::Turn, Duration::ZERO).await;
+                }
+                Planned::Partly => {}
             }
         }
         let mut size = self.known_size(claim.task_id);
         let mut caution = Caution::default();
-        let (mut since, mut glanced) = (Instant::now(), Instant::now());
         loop {
-            if stop.is_cancelled() {
-                return self.leave(claim, Leave::End, Duration::ZERO).await;
-            }
-            if !self.hours.are_now() {
-                return self.leave(claim, Leave::Turn, Duration::ZERO).await;
+            if let Some(leave) = self.is_to_end(stop) {
+                return self.leave(claim, leave, Duration::ZERO).await;
             }
             match self.next(claim, &work, size, &mut caution).await? {
                 Next::Leave => return self.leave(claim, Leave::Rest, Duration::ZERO).await,
                 Next::Chunk(Moved { done: true, .. }, _) => return Ok(()),
                 Next::Chunk(moved, took) => {
                     size.learn(moved, took);
-                    // One of limited pace tells nothing of others.
-                    if !claim.limited {
-                        *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some((claim.task_id, size));
-                    }
+                    self.learn(claim, size);
+                }
+                Next::Again => {
+                    size.took_too_long();
+                    self.learn(claim, size);
                 }
                 Next::Wait(pause) => {
                     // Whoever waits for an allowance is of use elsewhere.
@@ -130,11 +148,8 @@ impl BulkDeleteExecutor {
                     }
                 }
             }
-            if since.elapsed() >= self.pace.turn {
-                since = Instant::now();
-                if self.others_wait(claim).await? {
-                    return self.leave(claim, Leave::Turn, Duration::ZERO).await;
-                }
+            if self.has_had_its_turn(claim, &mut since).await? {
+                return self.leave(claim, Leave::Turn, Duration::ZERO).await;
             }
             if !claim.limited && glanced.elapsed() >= GLANCE {
                 glanced = Instant::now();
@@ -142,6 +157,61 @@ impl BulkDeleteExecutor {
                     return self.leave(claim, Leave::Rest, Duration::ZERO).await;
                 }
             }
+        }
+    }
+
+    /// Why the slice is to be given back now, if it is: the worker ends, or has other hours.
+    fn is_to_end(&self, stop: &CancellationToken) -> Option<Leave> {
+        match self.hours.are_now() {
+            _ if stop.is_cancelled() => Some(Leave::End),
+            false => Some(Leave::Turn),
+            true => None,
+        }
+    }
+
+    /// Whether a turn that began at `since` is over, and others wait for it. Otherwise another one begins.
+    async fn has_had_its_turn(&self, claim: &Claimed, since: &mut Instant) -> Result<bool> {
+        if since.elapsed() < self.pace.turn {
+            return Ok(false);
+        }
+        *since = Instant::now();
+        self.others_wait(claim).await
+    }
+
+    /// Plans the task, or does the next step of that.
+    async fn plan(&self, claim: &Claimed, work: &Arc<dyn TaskWork>) -> Result<Planned> {
+        let (claimed, work, lease, target) = (claim.clone(), work.clone(), self.lease.duration, self.pace.chunk_target);
+        let planning = self.db.transaction(move |connection| plan_queries::plan(connection, &claimed, &*work, lease, target));
+        Ok(self.unless_halted(claim, planning).await?.unwrap_or(Planned::Halt))
+    }
+
+    /// What becomes of this work; none where the task is to pause or to stop and it is not over soon. The statement under way is cancelled then, and the
+    /// transaction rolled back, unless it is being committed.
+    async fn unless_halted<T>(&self, claim: &Claimed, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+        let mut work = pin!(work);
+        let mut halted = None;
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut work => return outcome.map(Some),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let (realm, task) = (claim.realm.clone(), claim.task_id);
+            let is_at_work = self.db.run(move |connection| control_queries::is_at_work(connection, &realm, task));
+            match is_at_work.await {
+                Ok(false) if halted.get_or_insert_with(Instant::now).elapsed() >= LAST => return Ok(None),
+                Ok(false) => {}
+                // Who cannot find out goes on.
+                Ok(true) | Err(_) => halted = None,
+            }
+        }
+    }
+
+    /// The next slice of this task that this worker takes up begins as large as this.
+    fn learn(&self, claim: &Claimed, size: ChunkSize) {
+        // One of limited pace tells nothing of others.
+        if !claim.limited {
+            *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some((claim.task_id, size));
         }
     }
 
@@ -159,25 +229,30 @@ impl BulkDeleteExecutor {
         let (wanted, before) = (caution.limit(full), *caution);
         let patience = self.pace.lock_patience;
         let lock_wait = (self.pace.chunk_target * LOCK_WAIT).min(patience);
-        let (progress, limited, took, after) = self
-            .db
-            .run(move |connection| {
-                let reservation = match claimed.limited {
-                    true => slice_queries::reserve(connection, &claimed, wanted, lease)?,
-                    false => Reservation::Unlimited,
-                };
-                let (limit, reserved) = match reservation {
-                    Reservation::Wait(pause) => return Ok((Err(pause), true, Duration::ZERO, before)),
-                    Reservation::Take { objects, .. } => (objects, true),
-                    Reservation::Unlimited => (wanted, false),
-                };
-                let started = Instant::now();
-                let stride = Stride { limit, reach, reserved, lease, lock_wait, patience, full };
-                let mut caution = before;
-                let progress = step(connection, &*worker, &claimed, stride, &mut caution)?;
-                Ok((Ok(progress), reserved, started.elapsed(), caution))
-            })
-            .await?;
+        // Who waits for a lock is told so, and not that its time is up.
+        let time = size.time().max(lock_wait * 2);
+        let chunk = self.db.run(move |connection| {
+            let reservation = match claimed.limited {
+                true => slice_queries::reserve(connection, &claimed, wanted, lease)?,
+                false => Reservation::Unlimited,
+            };
+            let (limit, reserved) = match reservation {
+                Reservation::Wait(pause) => return Ok((Err(pause), true, Duration::ZERO, before)),
+                Reservation::Take { objects, .. } => (objects, true),
+                Reservation::Unlimited => (wanted, false),
+            };
+            let started = Instant::now();
+            let stride = Stride { limit, reach, reserved, lease, time, lock_wait, patience, full };
+            let mut caution = before;
+            let progress = step(connection, &*worker, &claimed, stride, &mut caution)?;
+            Ok((Ok(progress), reserved, started.elapsed(), caution))
+        });
+        let (progress, limited, took, after) = match self.unless_halted(claim, chunk).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok(Next::Leave),
+            Err(error) if error.code() == Code::DeadlineExceeded => return self.again(claim).await,
+            Err(error) => return Err(error),
+        };
         claim.limited = limited;
         *caution = after;
         match progress {
@@ -198,6 +273,14 @@ impl BulkDeleteExecutor {
                 Ok(Next::Chunk(moved, took))
             }
         }
+    }
+
+    /// After a chunk that took too long and is undone.
+    async fn again(&self, claim: &Claimed) -> Result<Next> {
+        WORKER_STATEMENT.reached();
+        let (claim, lease) = (claim.clone(), self.lease.duration);
+        self.db.run(move |connection| slice_queries::renew(connection, &claim, lease)).await?;
+        Ok(Next::Again)
     }
 
     async fn others_wait(&self, claim: &Claimed) -> Result<bool> {

@@ -8,6 +8,7 @@ use diesel::pg::PgConnection;
 use crate::bulk_delete::chunk::Chunks;
 use crate::bulk_delete::consistency::{Check, Part};
 use crate::bulk_delete::model::{Kind, Reason, parse_filter};
+use crate::bulk_delete::planning::Planning;
 use crate::bulk_delete::selector::{Locked, Selector};
 use crate::bulk_delete::task_queries::Claimed;
 use crate::db::Work;
@@ -16,8 +17,14 @@ use crate::error::{Error, Result};
 /// What is done for a task of one kind. A worker makes one for each slice that it takes up.
 pub trait TaskWork: Send + Sync {
     /// Finds out how much there is to do, and cuts it into slices. Called in a transaction, which holds the task's first slice, before anything
-    /// else is done; no statement of it times out.
+    /// else is done. Where a statement of it runs out of time the task is planned in steps.
     fn plan(&self, connection: &mut PgConnection, claim: &Claimed) -> Work<Plan>;
+
+    /// Where planning in steps begins.
+    fn planning(&self, claim: &Claimed) -> Planning;
+
+    /// Does the next step of planning, in a transaction of its own that is like that of [`TaskWork::plan`]; none if there is more to come.
+    fn plan_on(&self, connection: &mut PgConnection, claim: &Claimed, planning: &mut Planning) -> Work<Option<Plan>>;
 
     /// Does the next chunk, moves the slice's cursor behind it and counts what it met. Called in a transaction, which holds the slice and has
     /// made sure of its lease. Whatever cannot be done in one statement moves the slice by [`super::slice_queries::advance`].

@@ -25,6 +25,7 @@ mod missing_queries;
 pub mod model;
 mod pace;
 mod plan_queries;
+mod planning;
 mod preview;
 pub mod preview_queries;
 mod progress;

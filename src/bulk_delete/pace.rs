@@ -20,6 +20,9 @@ const FIRST_REACH: i64 = 50_000;
 /// They look at no fewer: finding out where to end costs as much.
 const LEAST_REACH: i64 = 1_000;
 
+/// How long each statement of a chunk may take, unless it is about one object alone.
+const STATEMENT_TIME: Duration = Duration::from_secs(crate::limits::database::WORKER_STATEMENT_SECONDS);
+
 /// The size of the next chunk. It begins small and moves to where a chunk takes the target time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkSize {
@@ -27,12 +30,15 @@ pub struct ChunkSize {
     most: i64,
     target: Duration,
     reach: Option<i64>,
+    time: Duration,
+    /// One has had its time before it was done: there is a limit to what is looked at from then on.
+    wary: bool,
 }
 
 impl ChunkSize {
     /// For chunks of at most `most` objects that shall take `target`.
     pub fn new(most: i64, target: Duration) -> Self {
-        ChunkSize { now: FIRST.min(most), most, target, reach: Some(FIRST_REACH) }
+        ChunkSize { now: FIRST.min(most), most, target, reach: Some(FIRST_REACH), time: STATEMENT_TIME, wary: false }
     }
 
     /// How many objects the next chunk may take up.
@@ -45,21 +51,37 @@ impl ChunkSize {
         self.reach
     }
 
+    /// How long each statement of it may take.
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// A chunk had its time and is undone. Less is tried next; where there is no less, with more time.
+    pub fn took_too_long(&mut self) {
+        self.wary = true;
+        if self.now > 1 || self.reach != Some(1) {
+            self.now = (self.now / 4).max(1);
+            self.reach = Some((self.reach.unwrap_or(FIRST_REACH) / 4).max(1));
+        } else {
+            self.time = self.time.saturating_mul(2);
+        }
+    }
+
     /// Learns what a chunk came to and how long it took: at most twice the size follows, and at least half. A chunk that met fewer than it might
     /// have tells nothing of larger ones; one that had looked at all it may tells how much that is to be.
     pub fn learn(&mut self, moved: Moved, took: Duration) {
         let share = self.target.as_secs_f64() / took.as_secs_f64().max(1e-6);
         let fitting = |now: i64| ((now as f64 * share) as i64).clamp(now / 2, now * 2);
         if moved.reached {
-            self.reach = self.reach.map(|reach| fitting(reach).max(LEAST_REACH));
+            self.reach = self.reach.map(|reach| fitting(reach).max(LEAST_REACH.min(reach)));
             return;
         }
-        if share > 0.5 {
+        if share > 0.5 && !self.wary {
             self.reach = None;
         } else if share < 0.25 {
             self.reach = self.reach.or(Some(FIRST_REACH));
         }
-        let next = fitting(self.now).clamp(LEAST.min(self.most), self.most);
+        let next = fitting(self.now).clamp(LEAST.min(self.most).min(self.now), self.most);
         if next < self.now || moved.met >= self.now {
             self.now = next;
         }
@@ -168,6 +190,27 @@ mod tests {
         assert_eq!(size.reach(), None);
         size.learn(full(1_000), Duration::from_secs(2));
         assert_eq!(size.reach(), Some(FIRST_REACH), "until a chunk takes too long");
+    }
+
+    #[test]
+    fn a_chunk_that_is_undone_is_done_in_smaller_ones_which_grow_again() {
+        let mut size = ChunkSize::new(10_000, TARGET);
+        let mut undone = 0;
+        while (size.get(), size.reach()) != (1, Some(1)) {
+            size.took_too_long();
+            undone += 1;
+        }
+        assert!(undone < 10 && size.time() == STATEMENT_TIME, "{undone}");
+        size.took_too_long();
+        assert_eq!(size.time(), 2 * STATEMENT_TIME, "one object has more time");
+        size.learn(Moved { reached: true, ..full(1) }, Duration::from_secs(7));
+        assert_eq!((size.get(), size.reach()), (1, Some(1)), "nothing makes the next one larger while one takes so long");
+        for _ in 0..20 {
+            size.learn(full(size.get()), Duration::from_micros(10));
+            size.learn(Moved { reached: true, ..full(0) }, Duration::from_micros(10));
+        }
+        assert_eq!(size.get(), 10_000);
+        assert!(size.reach().is_some_and(|reach| reach > FIRST_REACH), "it looks far again, and never without a limit: {:?}", size.reach());
     }
 
     #[test]

@@ -86,11 +86,17 @@ impl Selector {
         }
     }
 
-    /// Looks for the attributes that the filter names, whether an entity of the type has them. What was soft-deleted counts as well: its names
-    /// are names, though a soft run is not told them as meant.
-    pub fn look_for_attributes(&self, connection: &mut PgConnection, realm: &Realm, patience: Option<Duration>) -> Work<Seen> {
+    /// The filter, and the entities that may have its attributes. What was soft-deleted counts as well: its names are names, though a soft run is not
+    /// told them as meant.
+    pub fn named(&self) -> Option<(&Filter, Among<'_>)> {
         let among = Among { types: self.entity_types.as_deref(), live: false, live_names: self.mode == Mode::Soft };
-        self.filter.as_ref().map_or_else(|| Ok(Seen::default()), |filter| unknown_queries::look(connection, realm, filter, among, patience))
+        self.filter.as_ref().map(|filter| (filter, among))
+    }
+
+    /// Looks for the attributes that the filter names, whether an entity of the type has them.
+    pub fn look_for_attributes(&self, connection: &mut PgConnection, realm: &Realm, patience: Option<Duration>) -> Work<Seen> {
+        self.named()
+            .map_or_else(|| Ok(Seen::default()), |(filter, among)| unknown_queries::look(connection, realm, filter, among, patience))
     }
 
     /// Whether it goes along the keys of all entities, of which few may be selected.
@@ -125,6 +131,16 @@ impl Selector {
             return "SELECT cardinality(b.entity_ids)::int8 FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}".to_owned();
         }
         format!("SELECT count(*) FROM {} WHERE e.realm_id = {{realm}}{}", self.source(""), self.condition())
+    }
+
+    /// Counts what is selected among the next entities by key, tells how many were looked at, and the last of them.
+    pub fn count_on_text(&self) -> String {
+        format!(
+            "SELECT count(*) FILTER (WHERE true{}), count(*), max(e.id)
+             FROM (SELECT e.* FROM {} WHERE e.realm_id = {{realm}} AND e.id > {{cursor}} ORDER BY e.id LIMIT {{limit}}) e",
+            self.condition(),
+            self.source(" WHERE x.entity_id > {cursor}")
+        )
     }
 
     /// The ids of a list that come last in each of `slices` parts of it but the last.

@@ -32,22 +32,21 @@ pub struct Held {
     pub cap: Option<i64>,
 }
 
-/// Locks the slice until the transaction ends, which may take as long as it needs, but for waiting for locks; none if the lease is lost.
-pub fn hold(connection: &mut PgConnection, claim: &Claimed, lease: Duration, lock_wait: Duration) -> Work<Option<Held>> {
+/// Locks the slice until the transaction ends, of which each statement has so much time and may wait so long for locks; none if the lease is lost.
+pub fn hold(connection: &mut PgConnection, claim: &Claimed, lease: Duration, lock_wait: Duration, time: Duration) -> Work<Option<Held>> {
     let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
     let patience = lease.max(LEAST_PATIENCE).as_millis().to_string();
     // 0 would be without end.
-    let lock_wait = lock_wait.as_millis().max(1).to_string();
+    let [lock_wait, time] = [lock_wait, time].map(|time| time.as_millis().max(1).to_string());
     type Row = (String, Option<String>, TaskState, Option<i32>, Option<i64>, String);
-    let row: Option<Row> = HoldSlice { realm, task, slice, token, patience, lock_wait }.get_result(connection).optional()?;
+    let row: Option<Row> = HoldSlice { realm, task, slice, token, patience, lock_wait, time }.get_result(connection).optional()?;
     Ok(row.map(|(cursor, until, state, max_objects_per_second, cap, _)| Held { cursor, until, state, max_objects_per_second, cap }))
 }
 
 statement! {
     /// The slice, locked, where the lease holds. The settings last until the transaction ends, and save a round trip here: rows are read by key,
     /// whatever the planner believes of their number, where a hash join would read whole tables for every chunk; a worker takes one core of the
-    /// database and leaves the others to those who call; no statement times out, since a chunk of a filter that matches little may have to read
-    /// much; and a worker that falls asleep in between does not hold the slice for long.
+    /// database and leaves the others to those who call; a statement has a time of its own; and a worker that falls asleep in between does not hold the slice for long.
     pub struct HoldSlice {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -55,15 +54,28 @@ statement! {
         token: i64 as BigInt,
         patience: String as Text,
         lock_wait: String as Text,
+        time: String as Text,
     } -> (Text, Nullable<Text>, Text, Nullable<Integer>, Nullable<BigInt>, Text),
     "SELECT s.cursor_id, s.until_id, b.status, b.max_objects_per_second, b.max_objects,
             set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)
-                || set_config('statement_timeout', '0', true) || set_config('idle_in_transaction_session_timeout', {patience}, true)
+                || set_config('statement_timeout', {time}, true) || set_config('idle_in_transaction_session_timeout', {patience}, true)
                 || set_config('lock_timeout', {lock_wait}, true) || set_config('max_parallel_workers_per_gather', '0', true)
      FROM bulk_delete_slice s
      JOIN bulk_delete b ON b.realm_id = s.realm_id AND b.id = s.bulk_delete_id
      WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token} AND NOT s.done
      FOR UPDATE OF s"
+}
+
+/// Gives the statements to come so much time, until the transaction ends.
+pub fn give_time(connection: &mut PgConnection, time: Duration) -> Work<()> {
+    GiveTime { time: &time.as_millis().max(1).to_string() }.execute(connection)?;
+    Ok(())
+}
+
+statement! {
+    /// Another time for each statement.
+    struct GiveTime<'a> { time: &'a str as Text } -> (Text,),
+    "SELECT set_config('statement_timeout', {time}, true)"
 }
 
 /// How a chunk moves its slice.

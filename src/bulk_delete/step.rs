@@ -40,6 +40,8 @@ pub struct Stride {
     pub reserved: bool,
     /// For how long the slice is to be held from now on.
     pub lease: Duration,
+    /// How long each statement of a chunk may take.
+    pub time: Duration,
     /// How long a chunk may wait for what others have locked before it lets go of all that it has locked itself.
     pub lock_wait: Duration,
     /// For how long that is tried again before the step leaves to others what they have locked.
@@ -93,7 +95,7 @@ fn attempt(
     locked: Locked,
     caution: &mut Caution,
 ) -> Work<Progress> {
-    let held = slice_queries::hold(connection, claim, stride.lease, stride.lock_wait)?.ok_or_else(lease_lost)?;
+    let held = slice_queries::hold(connection, claim, stride.lease, stride.lock_wait, stride.time)?.ok_or_else(lease_lost)?;
     if !held.state.is_at_work() {
         return Ok(Progress::Halt);
     }

@@ -10,12 +10,10 @@ use uuid::Uuid;
 
 use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::control_queries;
-use crate::bulk_delete::kind::{self, Plan, TaskWork};
+use crate::bulk_delete::kind;
 use crate::bulk_delete::model::{Kind, Mode};
-use crate::bulk_delete::queries::TOPIC;
-use crate::bulk_delete::slice_queries::{self, lease_lost};
 use crate::bulk_delete::state::{TaskAction, TaskState};
-use crate::db::{self, Realm, Work, listen, statement};
+use crate::db::{self, Realm, Work, statement};
 
 /// A slice that this worker has the lease of, and its task.
 #[derive(Clone, Debug)]
@@ -278,64 +276,4 @@ statement! {
      FROM freed f
      JOIN realm r ON r.id = f.realm_id
      ORDER BY f.realm_id, f.bulk_delete_id"
-}
-
-/// Plans a task: its count and its slices. False if it is to pause or to stop, or is over. Call it in a transaction.
-pub fn plan(connection: &mut PgConnection, claim: &Claimed, work: &dyn TaskWork, lease: Duration) -> Work<bool> {
-    // Held, so that nobody else plans it however long this takes.
-    let held = slice_queries::hold(connection, claim, lease, lease)?.ok_or_else(lease_lost)?;
-    if !held.state.is_at_work() {
-        return Ok(false);
-    }
-    let Plan { selected, slices } = work.plan(connection, claim)?;
-    let statement = SetPlan {
-        realm: claim.realm.id(),
-        task: claim.task_id,
-        token: claim.token,
-        lease: lease.as_secs_f64(),
-        selected,
-        parts: slices.iter().map(|slice| slice.part.clone()).collect(),
-        starts: slices.iter().map(|slice| slice.after.clone()).collect(),
-        ends: slices.into_iter().map(|slice| slice.until).collect(),
-        channel: listen::CHANNEL,
-        topic: TOPIC,
-    };
-    let planned: Option<(bool,)> = statement.get_result(connection).optional()?;
-    planned.map(|_| true).ok_or_else(|| lease_lost().into())
-}
-
-statement! {
-    /// The count, what the first slice walks, the slices behind it, and a word to the workers that may take those up.
-    struct SetPlan<'a> {
-        realm: i32 as Integer,
-        task: Uuid as SqlUuid,
-        token: i64 as BigInt,
-        lease: f64 as Double,
-        selected: i64 as BigInt,
-        parts: Vec<Option<String>> as Array<Nullable<Text>>,
-        starts: Vec<String> as Array<Text>,
-        ends: Vec<String> as Array<Text>,
-        channel: &'a str as Text,
-        topic: &'a str as Text,
-    } -> (Bool,),
-    "WITH first AS (
-        UPDATE bulk_delete_slice s
-        SET part = ({parts}::text[])[1], cursor_id = ({starts}::text[])[1], until_id = ({ends}::text[])[1],
-            due_at = clock_timestamp() + make_interval(secs => {lease})
-        WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = 0 AND s.lease_token = {token}
-        RETURNING s.slice
-     ),
-     others AS (
-        INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice, part, cursor_id, until_id)
-        SELECT {realm}, {task}, c.n - 1, ({parts}::text[])[c.n], c.start, ({ends}::text[])[c.n]
-        FROM unnest({starts}) WITH ORDINALITY AS c(start, n), first
-        WHERE c.n > 1
-        RETURNING slice
-     ),
-     woken AS (SELECT pg_notify({channel}, {topic}) FROM others LIMIT 1)
-     UPDATE bulk_delete b
-     SET selected = {selected}
-     FROM first
-     WHERE b.realm_id = {realm} AND b.id = {task} AND (SELECT count(*) FROM woken) >= 0
-     RETURNING true"
 }

@@ -133,7 +133,7 @@ async fn check_fitness(options: &Options) -> Result<()> {
     let options = options.clone();
     match tokio::task::spawn_blocking(move || db::check_fitness(&options)).await.map_err(Error::internal)? {
         Err(unfit @ (Refused::Unfit(_) | Refused::Denied(_))) => Err(unfit.into()),
-        Err(Refused::Away(_)) | Ok(()) => Ok(()),
+        Err(Refused::Away(_) | Refused::Crowded) | Ok(()) => Ok(()),
     }
 }
 

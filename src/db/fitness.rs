@@ -30,14 +30,18 @@ pub fn check_at_start(options: &Options) -> Result<(), Refused> {
 
 /// Fails with [`Refused::Unfit`] if the database cannot be used as it is. Opens up to six connections, and one where no pooler is in between.
 pub fn check(options: &Options) -> Result<(), Refused> {
-    let first = session::open(options)?;
+    check_from(options, session::open(options)?).map(drop)
+}
+
+/// The same from a first connection, which is given back. Opens up to five more, and none where no pooler is in between.
+pub(super) fn check_from(options: &Options, first: Session) -> Result<Session, Refused> {
     // A pooler makes up what it tells of the backend at the start, before there is one.
-    if first.told == first.backend { Ok(()) } else { check_pooler(options, first) }
+    if first.told == first.backend { Ok(first) } else { check_pooler(options, first) }
 }
 
 /// Two sessions that live at the same time have two backends, each the same all the time. Where the second holds its own by a transaction, the first
 /// cannot have it unless they share.
-fn check_pooler(options: &Options, mut first: Session) -> Result<(), Refused> {
+fn check_pooler(options: &Options, mut first: Session) -> Result<Session, Refused> {
     let away = |error| Refused::Away(diesel::ConnectionError::CouldntSetupConfiguration(error));
     let unfit = || Refused::Unfit(SHARED.to_owned());
     let mut others = Vec::new();
@@ -48,7 +52,7 @@ fn check_pooler(options: &Options, mut first: Session) -> Result<(), Refused> {
             Err(Refused::Unfit(sentence)) => return Err(Refused::Unfit(sentence)),
             Err(Refused::Denied(sentence)) => return Err(Refused::Denied(sentence)),
             // No backend is free, or not in time: as far as could be found out.
-            Err(Refused::Away(_)) => return Ok(()),
+            Err(Refused::Away(_) | Refused::Crowded) => return Ok(first),
         };
         match other.connection.batch_execute("BEGIN").and_then(|()| backend(&mut other)) {
             Ok(theirs) if theirs == before => return Err(unfit()),
@@ -62,7 +66,7 @@ fn check_pooler(options: &Options, mut first: Session) -> Result<(), Refused> {
             return Err(unfit());
         }
     }
-    Ok(())
+    Ok(first)
 }
 
 fn backend(session: &mut Session) -> QueryResult<i32> {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::pool::Options;
-use crate::db::session::connect;
+use crate::db::reserve::Place;
 use crate::error::one_line;
 use crate::telemetry::Seldom;
 
@@ -71,14 +71,14 @@ impl WakeUps {
     }
 }
 
-/// Listens in a thread of its own until `stop`; reconnects when the connection is lost.
-pub fn spawn(options: Options, topics: Topics, stop: CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
-    let options = Options { statement_timeout: TEST_TIME, ..options };
+/// Listens in a thread of its own until `stop`, over a connection at this place; reconnects when that is lost.
+pub fn spawn(place: Place, topics: Topics, stop: CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let options = Options { statement_timeout: TEST_TIME, ..place.options().clone() };
     std::thread::Builder::new().name("listen".to_owned()).spawn(move || {
         let (mut after, mut failures) = (RECONNECT_AFTER.0, Seldom::default());
         while !stop.is_cancelled() {
-            match connect(&options) {
-                Ok(mut connection) => match listen(&mut connection, &topics, &stop) {
+            match place.open(&options, &stop) {
+                Ok(mut session) => match listen(&mut session.connection, &topics, &stop) {
                     Ok(()) => {}
                     Err(Ended::Lost(error)) => {
                         after = RECONNECT_AFTER.0;

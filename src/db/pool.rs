@@ -5,7 +5,7 @@
 //! After its first failure of the kind that tells of its end it is dropped.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::Connection;
@@ -14,8 +14,11 @@ use diesel::pg::PgConnection;
 use tokio::sync::OnceCell;
 
 use crate::db::deadline;
+use crate::db::errand::{Doing, Errand, Waiting};
+use crate::db::fail::Fail;
 use crate::db::fault::{Fault, fault};
 use crate::db::reconnecting::{AGAIN, Reconnecting};
+use crate::db::reserve::Reserve;
 use crate::db::seal::{self, Seal};
 use crate::db::session::{self, Refused, Session};
 use crate::db::share::{Permits, Shares};
@@ -33,6 +36,9 @@ const LONGEST_LIFE: Duration = Duration::from_secs(30 * 60);
 const LONGEST_IDLE: Duration = Duration::from_secs(10 * 60);
 /// The least time between two times that all idle connections are closed because the database takes no changes.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
+/// A number of losses that there never is: the connection is tested before its next use. What was cancelled on it is over, as far as the server
+/// says; a proxy on the way may be late.
+const DOUBTFUL: u64 = u64::MAX;
 /// How often work that lost a race, or its connection, is done again before its caller hears of it.
 const ATTEMPTS: u32 = 5;
 
@@ -129,6 +135,10 @@ pub struct Db(Arc<Inner>);
 struct Inner {
     /// Connections that nobody uses; the one that was used last is last. There are never more of them, with those in use, than permits.
     idle: Mutex<Vec<Pooled>>,
+    /// One has come back.
+    returned: Condvar,
+    /// Who comes before the pool.
+    reserve: Reserve,
     used: AtomicU32,
     /// How many connections were lost. One that was opened before the last of them is tested before its next use.
     losses: AtomicU64,
@@ -145,6 +155,8 @@ impl Db {
     pub fn new(options: Options) -> Self {
         Db(Arc::new(Inner {
             idle: Mutex::default(),
+            returned: Condvar::new(),
+            reserve: Reserve::default(),
             used: AtomicU32::new(0),
             losses: AtomicU64::new(0),
             swept: Mutex::default(),
@@ -158,6 +170,22 @@ impl Db {
     /// How the database is used.
     pub fn options(&self) -> &Options {
         &self.0.options
+    }
+
+    /// Who comes before the pool where the server lets few in.
+    pub(super) fn reserve(&self) -> &Reserve {
+        &self.0.reserve
+    }
+
+    /// Closes a connection for the sake of another one: one that is idle, or else the next that comes back.
+    pub(super) fn give_one_up(&self) {
+        let idle = {
+            let mut idle = self.0.idle();
+            (!idle.is_empty()).then(|| idle.remove(0))
+        };
+        if idle.is_none() {
+            self.0.reserve.owe();
+        }
     }
 
     /// Has the pool's state measured. To be called once in a process.
@@ -177,7 +205,8 @@ impl Db {
     /// Calls wait in async code, not in blocked threads: a permit for each connection is taken first, which [realms](crate::shares) share. Past
     /// the queue limit, or when none is free in time, the call fails with `unavailable`.
     ///
-    /// Where the caller has a [deadline], no statement may run past it. Where the [form](Form) of its request has faults, nothing is done.
+    /// Where the caller has a [deadline], no statement may run past it; where it goes away, which drops what this returns, the statement under way is
+    /// cancelled. Where the [form](Form) of its request has faults, nothing is done.
     pub async fn run<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -196,13 +225,17 @@ impl Db {
         let inner = self.0.clone();
         let span = tracing::Span::current();
         let deadline = deadline::current();
+        let errand = Arc::new(Errand::default());
+        let (waiting, doing) = (Waiting::new(errand.clone()), Doing(errand));
         let outcome = tokio::task::spawn_blocking(move || {
             permit.begin();
             let _permit = permit;
             let _entered = span.enter();
-            run_blocking(&inner, deadline, work)
+            run_blocking(&inner, deadline, &doing.0, work)
         });
-        outcome.await.map_err(Error::internal)?
+        let outcome = outcome.await;
+        waiting.done();
+        outcome.map_err(Error::internal)?
     }
 
     /// Does `work` in one transaction. See [`Db::run`].
@@ -241,14 +274,15 @@ impl Inner {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that can be used: an idle one, or a new one. While the database is away that is tried again for as long as a call may wait, so
-    /// that a restart costs nobody an error.
-    fn take(&self, deadline: Option<Instant>) -> Result<Pooled> {
+    /// A connection that can be used: an idle one, or a new one. While the database is away, or lets no more of us in, that is tried again for as
+    /// long as a call may wait, so that a restart costs nobody an error and calls share what connections there are.
+    fn take(&self, deadline: Option<Instant>, errand: &Errand) -> Result<Pooled> {
         let mut until = Instant::now() + self.options.acquire_timeout;
         if let Some(deadline) = deadline {
             until = until.min(deadline);
         }
         loop {
+            errand.check()?;
             // Apart from the loop's body, so that the lock is not held while a connection is tested or closed.
             let next = || self.idle().pop();
             while let Some(mut pooled) = next() {
@@ -258,7 +292,8 @@ impl Inner {
                 // The others are tested as well before they are used.
                 self.lost();
             }
-            let (pause, refused) = match self.reconnecting.try_now() {
+            let may_try = if self.reserve.goes_first() { Err(AGAIN.0) } else { self.reconnecting.try_now() };
+            let (pause, refused) = match may_try {
                 Err(pause) => (pause, None),
                 Ok(()) => match Pooled::open(self) {
                     Ok(pooled) => {
@@ -279,7 +314,9 @@ impl Inner {
                     None => error,
                 });
             }
-            wait(pause);
+            let idle = self.idle();
+            // Whether one has come back or not, the next round finds out.
+            drop(self.returned.wait_timeout_while(idle, pause, |idle| idle.is_empty()));
         }
     }
 
@@ -291,6 +328,7 @@ impl Inner {
     fn give_back(&self, mut pooled: Pooled) -> bool {
         let vitals = &pooled.session.vitals;
         vitals.finish();
+        let was_cancelled = vitals.take_cancelled();
         let another_may_do = match vitals.ended() {
             Some(Fault::ReadOnly) => self.turned_read_only(vitals.age()),
             Some(_) => {
@@ -299,13 +337,17 @@ impl Inner {
             }
             None => false,
         };
-        if pooled.is_whole() {
+        if pooled.is_whole() && !self.reserve.take_owed() {
+            if was_cancelled {
+                pooled.losses = DOUBTFUL;
+            }
             pooled.used = Instant::now();
             let mut idle = self.idle();
             idle.push(pooled);
             let old = idle.iter().take_while(|pooled| pooled.used.elapsed() > LONGEST_IDLE).count();
             let old: Vec<Pooled> = idle.drain(..old).collect();
             drop(idle);
+            self.returned.notify_one();
             drop(old);
         }
         another_may_do
@@ -328,22 +370,24 @@ impl Inner {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "on a thread for blocking work")]
-fn wait(pause: Duration) {
-    std::thread::sleep(pause);
-}
-
-fn run_blocking<T>(inner: &Inner, deadline: Option<Instant>, mut work: impl FnMut(&mut PgConnection) -> Result<T, Fail>) -> Result<T> {
+fn run_blocking<T>(
+    inner: &Inner,
+    deadline: Option<Instant>,
+    errand: &Errand,
+    mut work: impl FnMut(&mut PgConnection) -> Result<T, Fail>,
+) -> Result<T> {
     let mut attempt = 1;
     loop {
-        let mut pooled = inner.take(deadline)?;
+        let mut pooled = inner.take(deadline, errand)?;
         let in_use = InUse::enter(&inner.used);
         let allowance = deadline::allowance(deadline, inner.options.statement_timeout)?;
         let allowed = pooled.allow(allowance);
         // What was said to the session before leaves nothing.
         pooled.session.vitals.begin();
+        errand.begin(&pooled.session.vitals);
         // Work that panics leaves its connection in no known state, and takes it along.
         let outcome = allowed.and_then(|()| work(&mut pooled.session.connection));
+        errand.leave();
         drop(in_use);
         let left_nothing = pooled.session.vitals.left_nothing();
         let another_may_do = inner.give_back(pooled);
@@ -351,40 +395,11 @@ fn run_blocking<T>(inner: &Inner, deadline: Option<Instant>, mut work: impl FnMu
             Ok(value) => return Ok(value),
             Err(fail) => fail,
         };
+        errand.check()?;
         let lost_a_race = matches!(&fail, Fail::Database(error) if fault(error) == Fault::Conflict);
         if attempt >= ATTEMPTS || !(lost_a_race || another_may_do && left_nothing) {
             return Err(fail.into());
         }
         attempt += 1;
-    }
-}
-
-/// Why a piece of work on the database ended: the database failed it, or it has an answer for the caller.
-#[derive(Debug)]
-pub enum Fail {
-    /// The database failed; if it was by losing a race, the work is done again.
-    Database(diesel::result::Error),
-    /// The work came to an end that the caller must hear of. The transaction is rolled back.
-    Answer(Error),
-}
-
-impl From<diesel::result::Error> for Fail {
-    fn from(error: diesel::result::Error) -> Self {
-        Fail::Database(error)
-    }
-}
-
-impl From<Fail> for Error {
-    fn from(fail: Fail) -> Self {
-        match fail {
-            Fail::Database(error) => error.into(),
-            Fail::Answer(error) => error,
-        }
-    }
-}
-
-impl From<Error> for Fail {
-    fn from(error: Error) -> Self {
-        Fail::Answer(error)
     }
 }

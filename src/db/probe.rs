@@ -11,6 +11,7 @@ use super::fitness;
 use super::listen::pause;
 use super::migrations::{SchemaState, schema_state};
 use super::pool::Options;
+use super::reserve::Place;
 use super::session::{self, Refused, Session};
 use crate::error::{Code, Error};
 
@@ -45,6 +46,8 @@ pub struct Probe {
 pub enum Trouble {
     /// It cannot be reached, or does not answer.
     Away,
+    /// It has no room for another session.
+    Crowded,
     /// It lets nobody in by this address.
     Denied,
     /// It can be reached, and cannot be used as it is.
@@ -63,13 +66,13 @@ struct Look {
 }
 
 impl Probe {
-    /// Starts to look.
-    pub fn spawn(options: Options) -> std::io::Result<Probe> {
+    /// Starts to look, over a connection at this place.
+    pub fn spawn(place: Place) -> std::io::Result<Probe> {
         let (found, latest) = watch::channel(None);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let options = Options { statement_timeout: LOOK_TIME, lock_timeout: LOOK_TIME, ..options };
-        std::thread::Builder::new().name("probe".to_owned()).spawn(move || look_on(&options, &found, &stopped))?;
+        let options = Options { statement_timeout: LOOK_TIME, lock_timeout: LOOK_TIME, ..place.options().clone() };
+        std::thread::Builder::new().name("probe".to_owned()).spawn(move || look_on(&place, &options, &found, &stopped))?;
         Ok(Probe { latest, _stop: Arc::new(stop.drop_guard()) })
     }
 
@@ -86,12 +89,12 @@ impl Probe {
     }
 }
 
-fn look_on(options: &Options, latest: &watch::Sender<Option<Look>>, stop: &CancellationToken) {
+fn look_on(place: &Place, options: &Options, latest: &watch::Sender<Option<Look>>, stop: &CancellationToken) {
     let mut session = None;
     let mut fit = false;
     let mut warned: Option<Instant> = None;
     while !stop.is_cancelled() {
-        let found = look(options, &mut session, &mut fit).map_err(|(trouble, error)| {
+        let found = look((place, stop), options, &mut session, &mut fit).map_err(|(trouble, error)| {
             session = None;
             if warned.is_none_or(|warned| warned.elapsed() > WARN_EVERY) {
                 tracing::warn!(%error, cause = error.cause_chain(), "the database is not ready");
@@ -106,9 +109,15 @@ fn look_on(options: &Options, latest: &watch::Sender<Option<Look>>, stop: &Cance
     }
 }
 
-fn look(options: &Options, session: &mut Option<Session>, fit: &mut bool) -> Result<Standing, (Trouble, Error)> {
+fn look(
+    (place, stop): (&Place, &CancellationToken),
+    options: &Options,
+    session: &mut Option<Session>,
+    fit: &mut bool,
+) -> Result<Standing, (Trouble, Error)> {
     if !*fit {
-        fitness::check(options).map_err(refused)?;
+        let first = place.open(options, stop).map_err(refused)?;
+        *session = Some(fitness::check_from(options, first).map_err(refused)?);
         *fit = true;
     }
     // A connection that has ended says nothing of the database, but a new one does.
@@ -117,13 +126,14 @@ fn look(options: &Options, session: &mut Option<Session>, fit: &mut bool) -> Res
     {
         return Ok(standing);
     }
-    let standing = standing(session.insert(session::open(options).map_err(refused)?));
+    let standing = standing(session.insert(place.open(options, stop).map_err(refused)?));
     standing.map_err(|error| (if error.code() == Code::Unavailable { Trouble::Away } else { Trouble::Failing }, error))
 }
 
 fn refused(refused: Refused) -> (Trouble, Error) {
     let trouble = match refused {
         Refused::Away(_) => Trouble::Away,
+        Refused::Crowded => Trouble::Crowded,
         Refused::Denied(_) => Trouble::Denied,
         Refused::Unfit(_) => Trouble::Unfit,
     };

@@ -43,6 +43,8 @@ pub enum Refused {
     Unfit(String),
     /// The server lets nobody in by this address, and says so: the same.
     Denied(&'static str),
+    /// The server has no room for another session of ours.
+    Crowded,
 }
 
 impl fmt::Display for Refused {
@@ -51,6 +53,9 @@ impl fmt::Display for Refused {
             Refused::Away(error) => f.write_str(&one_line(&error.to_string())),
             Refused::Unfit(sentence) => f.write_str(sentence),
             Refused::Denied(sentence) => f.write_str(sentence),
+            Refused::Crowded => {
+                f.write_str("the server lets no more sessions in: as many are open as the role, the database or the server may have")
+            }
         }
     }
 }
@@ -63,6 +68,7 @@ impl From<Refused> for Error {
         match refused {
             Refused::Unfit(sentence) => Error::new(Code::Unavailable, sentence),
             Refused::Denied(sentence) => Error::new(Code::PermissionDenied, sentence),
+            Refused::Crowded => Error::unavailable("The database lets no more sessions in.").caused_by(Refused::Crowded),
             away => Error::unavailable("The database cannot be reached.").caused_by(away),
         }
     }
@@ -79,7 +85,7 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
     let (shown, watched) = (seen.clone(), options.clone());
     let established = pq_sys::establish(
         move |connected| {
-            let vitals = Arc::new(Vitals::new(connected.socket, connect_timeout(&watched)));
+            let vitals = Arc::new(Vitals::new(connected.socket, connected.cancel, connect_timeout(&watched)));
             watchdog::watch(&vitals, &watched);
             // Set once: the closure is called once.
             let _ = shown.set((vitals, connected.backend));
@@ -135,6 +141,12 @@ pub(super) fn denied(options: &Options) -> Option<&'static str> {
         b"42501" => Some("The role of `--database-url` may not connect to the database: grant it CONNECT."),
         _ => None,
     }
+}
+
+/// Whether the server has no room for another session, if it answers and lets us in no more; asked once more, as by [`denied`].
+pub(super) fn is_crowded(options: &Options) -> bool {
+    let address = CString::new(bounded(options)).ok();
+    address.and_then(|address| pq_sys::refused_by(&address, connect_timeout(options))).is_some_and(|number| &number == b"53300")
 }
 
 /// What a session of ours is set to. A session that may only read is left so: operators keep writers out that way.

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
+use pq_sys::Cancel;
 
 use crate::db::fault::{Fault, fault};
 use crate::limits::database::SILENCE;
@@ -33,6 +34,8 @@ pub(super) struct Vitals {
     /// The process id of the backend; 0 until it is known.
     backend: AtomicI32,
     opened: Instant,
+    /// What ends its statements from outside.
+    cancel: Mutex<Option<Cancel>>,
     life: Mutex<Life>,
 }
 
@@ -42,6 +45,8 @@ struct Life {
     statement: u64,
     running: Option<Running>,
     ended: Option<Fault>,
+    /// Whether a statement was cancelled since this was last asked.
+    cancelled: bool,
     trace: Trace,
 }
 
@@ -79,12 +84,18 @@ pub(super) enum Look {
 
 impl Vitals {
     /// Of a connection that is just being made, with this long for each statement.
-    pub(super) fn new(socket: OwnedFd, allowance: Duration) -> Self {
+    pub(super) fn new(socket: OwnedFd, cancel: Option<Cancel>, allowance: Duration) -> Self {
         let now = Instant::now();
         // The session is not set up yet, and a peer that accepts and then keeps silent must not hold us up either.
         let running = Some(Running { alive: now, asked: now, at_work: false, doubts: 0 });
-        let life = Life { allowance, statement: 0, running, ended: None, trace: Trace::default() };
-        Vitals { socket: Some(TcpStream::from(socket)), backend: AtomicI32::new(0), opened: now, life: Mutex::new(life) }
+        let life = Life { allowance, statement: 0, running, ended: None, cancelled: false, trace: Trace::default() };
+        Vitals {
+            socket: Some(TcpStream::from(socket)),
+            backend: AtomicI32::new(0),
+            opened: now,
+            cancel: Mutex::new(cancel),
+            life: Mutex::new(life),
+        }
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
@@ -162,6 +173,27 @@ impl Vitals {
             // One that is closed already has nobody waiting.
             let _ = socket.shutdown(Shutdown::Both);
         }
+    }
+
+    /// Has the server end the statement under way, if there is one. A transaction that is being ended is left to its end: what it comes to is
+    /// decided, and one that waits for a standby would be done without it. Waits until the server has seen to it, so that no statement to come is
+    /// hit.
+    pub(super) fn cancel(&self) {
+        {
+            let mut life = self.life();
+            if life.running.is_none() || life.trace.closing {
+                return;
+            }
+            life.cancelled = true;
+        }
+        let mut cancel = self.cancel.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = cancel.as_mut().is_some_and(Cancel::send);
+        tracing::debug!(backend = self.backend(), asked, "a statement is cancelled that nobody waits for");
+    }
+
+    /// Whether a statement was cancelled since this was last asked.
+    pub(super) fn take_cancelled(&self) -> bool {
+        std::mem::take(&mut self.life().cancelled)
     }
 
     /// Whether the statement under way should long have been ended by the database.
@@ -291,7 +323,7 @@ mod tests {
     fn pair() -> (Vitals, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        (Vitals::new(ours.into(), Duration::from_secs(60)), theirs)
+        (Vitals::new(ours.into(), None, Duration::from_secs(60)), theirs)
     }
 
     #[test]

@@ -79,6 +79,27 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
     Ok(Seen { unknown: unknown.collect(), ..Seen::default() })
 }
 
+/// Looks at the next entities only, for attributes of the filter that are not among `known`: tells which were met there, whether an entity was met
+/// that counts, and the last key unless there are no more.
+pub fn look_on(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    (filter, among): (&Filter, Among<'_>),
+    known: &[String],
+    (after, limit): (&str, i64),
+) -> Work<(Vec<String>, bool, Option<String>)> {
+    let open: Vec<AttributePath> = filter.attributes().into_iter().filter(|attribute| !known.contains(&attribute.canonical)).collect();
+    if open.is_empty() {
+        return Ok((Vec::new(), true, None));
+    }
+    let presences: Vec<Predicate> = open.iter().map(AttributePath::presence).collect();
+    let condition = filter.type_condition();
+    let entities = Entities { realm, among, condition: condition.as_ref(), after, limit };
+    let Went { read, last, met, has } = stride(connection, entities, &presences)?;
+    let seen = open.into_iter().zip(has).filter(|(_, has)| *has).map(|(attribute, _)| attribute.canonical);
+    Ok((seen.collect(), met, last.filter(|_| read == limit)))
+}
+
 /// What a list warns of that begins with this page: names and values of its filter that no live entity has, and what it
 /// compares otherwise than it looks, as far as a short look tells. A page
 /// that is not empty says enough of the values that are asked for, and those that are denied are looked for alone.

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::db::{Db, Realm};
 use crate::error::Result;
@@ -32,6 +32,7 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     db: Db,
     sequencer: Sequencer,
+    turns: Arc<Semaphore>,
     state: Mutex<State>,
     wanted: Notify,
 }
@@ -71,7 +72,15 @@ impl Hub {
     /// A hub on this database. It wakes nobody unless [`Hub::run`] runs.
     pub fn new(db: Db) -> Self {
         let (state, wanted) = Default::default();
-        Hub(Arc::new(Inner { sequencer: Sequencer::new(db.clone()), db, state, wanted }))
+        let turns = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
+        Hub(Arc::new(Inner { sequencer: Sequencer::new(db.clone()), db, turns, state, wanted }))
+    }
+
+    /// A turn at telling a watcher of an event. One event may wake a thousand watchers, and all of them at once would stand in the way of every call
+    /// that comes then: so as many have a turn as there are processors, and calls come in between.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        self.0.turns.clone().acquire_owned().await.ok()
     }
 
     /// What gives events their positions in this process.

@@ -74,9 +74,12 @@ impl Watch {
         }
         loop {
             self.admission.check().await?;
-            if let Some(event) = self.unfolded() {
-                self.told.last_word = Instant::now();
-                return Ok(News::Event(Box::new(event)));
+            if !self.told.rows.is_empty() {
+                let _turn = self.hub.turn().await;
+                if let Some(event) = self.unfolded() {
+                    self.told.last_word = Instant::now();
+                    return Ok(News::Event(Box::new(event)));
+                }
             }
             let silent_since = self.told.last_word;
             if silent_since.elapsed() >= SIGN_OF_LIFE {

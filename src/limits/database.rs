@@ -4,13 +4,17 @@ use super::{Limit, Value};
 
 /// How much longer than its session allows the database may keep silent, in seconds.
 pub const SILENCE_SECONDS: u64 = 5;
+/// How long a statement goes on whose caller has gone, in milliseconds.
+pub const ABANDONED_MILLIS: u64 = 100;
+/// How long a statement of a worker may run that can be done in smaller parts, in seconds.
+pub const WORKER_STATEMENT_SECONDS: u64 = 5;
 /// How long a statement of a migration waits for a lock, in milliseconds.
 pub const MIGRATION_LOCK_MILLIS: u64 = 500;
 
 /// Connections of one process.
 pub static CONNECTIONS: Limit = Limit {
     name: "database_connections",
-    bounds: "Connections to the database of one process, besides one that listens and one of its probes",
+    bounds: "Connections to the database of one process, besides one that listens and one of its probes, which come first; fewer where the server lets fewer in",
     value: Value::Setting("db-pool-size"),
     past: "Calls wait for one",
 };
@@ -39,12 +43,28 @@ pub static STATEMENT_TIME: Limit = Limit {
     past: "`deadline_exceeded` (504)",
 };
 
+/// How long a statement of a worker may run.
+pub static WORKER_STATEMENT: Limit = Limit {
+    name: "worker_statement_time",
+    bounds: "Time of one statement of a worker that plans or does a bulk delete, or counts for an index",
+    value: Value::Fixed(WORKER_STATEMENT_SECONDS, "seconds"),
+    past: "The statement is undone and done in smaller parts, between which the worker turns to others that wait; what is one entity has more time, and the count for an index is left out",
+};
+
 /// How long a statement may wait for a lock.
 pub static LOCK_TIME: Limit = Limit {
     name: "database_lock_time",
     bounds: "Time that a statement waits for what others have locked",
     value: Value::Setting("db-lock-timeout"),
     past: "`unavailable` (503)",
+};
+
+/// How long a statement goes on whose caller has gone.
+pub static ABANDONED: Limit = Limit {
+    name: "database_abandoned_time",
+    bounds: "Time that a statement goes on after its caller has hung up, or its call has had its time",
+    value: Value::Fixed(ABANDONED_MILLIS, "milliseconds"),
+    past: "The statement is cancelled and its transaction rolled back; what was committed stays",
 };
 
 /// How long the database may keep silent.
@@ -64,4 +84,5 @@ pub static MIGRATION_LOCK: Limit = Limit {
 };
 
 /// All of them.
-pub const ALL: &[&Limit] = &[&CONNECTIONS, &QUEUE, &QUEUE_TIME, &STATEMENT_TIME, &LOCK_TIME, &SILENCE, &MIGRATION_LOCK];
+pub const ALL: &[&Limit] =
+    &[&CONNECTIONS, &QUEUE, &QUEUE_TIME, &STATEMENT_TIME, &WORKER_STATEMENT, &LOCK_TIME, &ABANDONED, &SILENCE, &MIGRATION_LOCK];

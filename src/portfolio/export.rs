@@ -11,6 +11,7 @@ use futures::stream::BoxStream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tracing::Instrument;
 
@@ -56,9 +57,15 @@ impl Exports {
         let turn = self.0.acquire(shares::current(), db.options().acquire_timeout, |_| EXPORTS.reached()).await;
         let turn = turn.map_err(|_| Error::unavailable("Too many exports are under way; try again."))?;
         let (sender, mut messages) = mpsc::channel(AHEAD);
-        tokio::spawn(shares::inherit(run(db, realm, portfolio_id, sender, turn)).in_current_span());
+        let exporting = tokio::spawn(shares::inherit(run(db, realm, portfolio_id, sender, turn)).in_current_span());
+        // It ends with its reader, whatever it is about.
+        let exporting = AbortOnDropHandle::new(exporting);
         let first = messages.recv().await.ok_or_else(|| Error::internal("an export ended without a message"))??;
-        Ok(futures::stream::iter([Ok(first)]).chain(ReceiverStream::new(messages)).boxed())
+        let rest = ReceiverStream::new(messages).map(move |message| {
+            let _exporting = &exporting;
+            message
+        });
+        Ok(futures::stream::iter([Ok(first)]).chain(rest).boxed())
     }
 }
 

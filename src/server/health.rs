@@ -51,6 +51,7 @@ async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
 fn reason(trouble: Trouble) -> &'static str {
     match trouble {
         Trouble::Away => "database_away",
+        Trouble::Crowded => "database_crowded",
         Trouble::Denied => "database_denied",
         Trouble::Unfit => "database_unfit",
         Trouble::Failing => "database_failing",

@@ -31,7 +31,7 @@ use crate::bulk_delete::{self, BulkDeleteExecutor, Hours, MailExecutor, Pace};
 use crate::config::{Nats, Reflection, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::probe::Probe;
-use crate::db::{Db, partitions, sweep};
+use crate::db::{Db, Place, partitions, sweep};
 use crate::entity::{self, IndexExecutor};
 use crate::error::{Error, Result};
 use crate::events::nats::NatsPublisher;
@@ -97,9 +97,9 @@ pub async fn start(
     let drain = Drain::new();
     let topics = Topics::new([KEYS_TOPIC, offboarding::queries::TOPIC, bulk_delete::queries::TOPIC, entity::index::queries::TOPIC]);
     let stop_listening = CancellationToken::new();
-    let listening = listen::spawn(db.options().clone(), topics.clone(), stop_listening.clone()).map_err(Error::internal)?;
+    let listening = listen::spawn(Place::before(&db), topics.clone(), stop_listening.clone()).map_err(Error::internal)?;
 
-    let probe = Probe::spawn(db.options().clone()).map_err(Error::internal)?;
+    let probe = Probe::spawn(Place::before(&db)).map_err(Error::internal)?;
 
     let authenticator = Authenticator::new(db.clone());
     let mut keepers = JoinSet::new();

@@ -161,3 +161,33 @@ async fn an_index_that_is_built_while_many_write_is_exact() {
     }
     indexed(&world, "name").await;
 }
+
+/// Whoever declares many attributes of many entities keeps no builder from others: neither between two of its indexes nor within one.
+#[tokio::test]
+async fn realms_take_turns_in_having_their_indexes_built() {
+    let world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let other = world.client("umbrella", "test", SCOPES);
+    given(&world.database, 20_000, "jsonb_build_object('name', 'n' || n)");
+    // One of these takes ten seconds to build, and costs nothing.
+    world.database.sql(
+        "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF NEW.attribute = 'name' THEN PERFORM pg_sleep(0.0005); END IF; RETURN NEW; END $$;
+         CREATE TRIGGER linger BEFORE INSERT ON attribute_index FOR EACH ROW EXECUTE FUNCTION linger()",
+    );
+    for attribute in ["name", "b", "c", "d"] {
+        world.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": attribute})).await.unwrap();
+    }
+    let _worker = Server::start_with(&world.database, &[], &[]).await;
+    let building = "SELECT count(*) FROM attribute_declaration WHERE attribute = 'name' AND phase = 'walking' AND entities_done > 0";
+    until("the first is being built", || world.database.count(building) == 1).await;
+    other.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "name"})).await.unwrap();
+    let ready = |org: &str| {
+        format!(
+            "SELECT count(*) FROM attribute_declaration d JOIN realm r ON r.id = d.realm_id WHERE r.org = '{org}' AND d.state = 'ready'"
+        )
+    };
+    until("the other has its index", || world.database.count(&ready("umbrella")) == 1).await;
+    assert_eq!(world.database.count(&ready("acme")), 0, "it did not wait for those that were declared before");
+    until("so have the first", || world.database.count(&ready("acme")) == 4).await;
+    assert_exact(&world.database);
+}

@@ -126,10 +126,10 @@ async fn a_pooler_that_shares_backends_is_refused_and_one_that_does_not_is_fine(
 }
 
 /// A role that is dropped, with all that it was granted, before its database is.
-struct Role<'a> {
+pub struct Role<'a> {
     database: &'a Database,
-    name: String,
-    url: String,
+    pub name: String,
+    pub url: String,
 }
 
 impl<'a> Role<'a> {
@@ -140,6 +140,17 @@ impl<'a> Role<'a> {
         url.set_username(&name).unwrap();
         url.set_password(Some("secret")).unwrap();
         Role { database, name, url: url.into() }
+    }
+
+    /// One with rights on rows alone.
+    pub fn with_rows(database: &'a Database) -> Role<'a> {
+        let role = Role::create(database);
+        let name = &role.name;
+        database.sql(&format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name};
+             GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {name}"
+        ));
+        role
     }
 }
 
@@ -156,12 +167,7 @@ impl Drop for Role<'_> {
 async fn a_role_with_rights_on_rows_alone_is_ready_and_cannot_migrate() {
     let database = database().await;
     let key = Key::create(&database, "acme", "test", SCOPES);
-    let role = Role::create(&database);
-    let name = &role.name;
-    database.sql(&format!(
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name};
-         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {name}"
-    ));
+    let role = Role::with_rows(&database);
     {
         let server = Server::start_on(&role.url, &[], &[]).await;
         readiness(&server, 200).await;
@@ -183,12 +189,8 @@ async fn sequences_that_were_not_copied_are_set_by_whoever_may_and_refused_by_ot
     until("the positions are given", || world.database.count("SELECT position FROM event_sequencer") > 0).await;
     let World { database, server, key, .. } = world;
     drop(server);
-    let role = Role::create(&database);
+    let role = Role::with_rows(&database);
     let name = &role.name;
-    database.sql(&format!(
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name};
-         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {name}"
-    ));
     let restart = |sequences: &[&str]| sequences.iter().for_each(|name| database.sql(&format!("ALTER SEQUENCE {name} RESTART")));
     for behind in [["ordinal"].as_slice(), &["event_seq", "ordinal", "lease_token", "realm_id_seq"]] {
         restart(behind);

@@ -6,7 +6,7 @@
 //!   but hands on the column, which nobody here asks for. So the error itself carries its number, on whatever thread it is read.
 //! - [`refused_by`] tells the SQLSTATE by which a server refuses a connection, which libpq writes into a message and nowhere else.
 //! - [`PQconnectdb`] shows the socket of a new connection to whoever opens it by [`establish`], so that a wait on a peer that is silent can be
-//!   ended from outside: libpq itself waits for ever.
+//!   ended from outside: libpq itself waits for ever. With it comes what [cancels](Cancel) its statements.
 //!
 //! With the feature `describe` it also has a server describe a statement, for the tests.
 //!
@@ -23,6 +23,7 @@ pub mod describe;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_short, c_uint, c_ulong, c_void};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 pub type Oid = c_uint;
@@ -38,6 +39,13 @@ pub struct PGconn {
 #[repr(C)]
 #[derive(Debug)]
 pub struct PGresult {
+    _private: [u8; 0],
+}
+
+/// A connection that cancels what is under way on another one; only libpq knows what is in it.
+#[repr(C)]
+#[derive(Debug)]
+struct PGcancelConn {
     _private: [u8; 0],
 }
 
@@ -107,7 +115,7 @@ const COLUMN_NAME: c_int = b'c' as c_int;
 
 /// libpq's own functions, of which this crate changes what they do.
 mod original {
-    use super::{PGconn, PGresult, c_char, c_int};
+    use super::{ConnStatusType, PGcancelConn, PGconn, PGresult, c_char, c_int};
 
     unsafe extern "C" {
         pub fn PQconnectdb(conninfo: *const c_char) -> *mut PGconn;
@@ -117,6 +125,11 @@ mod original {
         pub fn PQsocket(conn: *const PGconn) -> c_int;
         pub fn PQbackendPID(conn: *const PGconn) -> c_int;
         pub fn PQresultErrorField(res: *const PGresult, fieldcode: c_int) -> *mut c_char;
+        pub fn PQcancelCreate(conn: *mut PGconn) -> *mut PGcancelConn;
+        pub fn PQcancelStatus(conn: *const PGcancelConn) -> ConnStatusType;
+        pub fn PQcancelBlocking(conn: *mut PGcancelConn) -> c_int;
+        pub fn PQcancelReset(conn: *mut PGcancelConn);
+        pub fn PQcancelFinish(conn: *mut PGcancelConn);
     }
 }
 
@@ -202,7 +215,9 @@ pub unsafe fn PQconnectdb(conninfo: *const c_char) -> *mut PGconn {
         // SAFETY: the descriptor is open for as long as the connection, which nobody else knows yet; it is borrowed to be duplicated.
         let socket = unsafe { BorrowedFd::borrow_raw(socket) };
         if let Ok(socket) = socket.try_clone_to_owned() {
-            shown(Connected { socket, backend });
+            // SAFETY: libpq has just opened it, and nobody else knows it yet.
+            let cancel = unsafe { Cancel::of(connection) };
+            shown(Connected { socket, backend, cancel });
         }
     }
     connection
@@ -216,6 +231,48 @@ pub struct Connected {
     pub socket: OwnedFd,
     /// The process id of the backend as it was told at the start: by the server itself, or made up by a pooler in between.
     pub backend: c_int,
+    /// Cancels what is under way on it; none where the server has not said how.
+    pub cancel: Option<Cancel>,
+}
+
+/// Cancels what is under way on one connection, from whatever thread. It has copies of all that it needs, so the connection may be in use, or gone.
+#[derive(Debug)]
+pub struct Cancel(NonNull<PGcancelConn>);
+
+// SAFETY: nothing in it belongs to a thread, and whoever uses it has it alone.
+unsafe impl Send for Cancel {}
+
+impl Cancel {
+    /// Of a connection that is open.
+    ///
+    /// # Safety
+    ///
+    /// `connection` is libpq's, is not finished yet, and nobody else uses it meanwhile.
+    unsafe fn of(connection: *mut PGconn) -> Option<Self> {
+        // SAFETY: the caller's promise is the one that libpq asks for; what it returns may be null.
+        let cancel = Cancel(NonNull::new(unsafe { original::PQcancelCreate(connection) })?);
+        // SAFETY: it was just made. One that could not be made wholly must not be used.
+        let is_whole = unsafe { original::PQcancelStatus(cancel.0.as_ptr()) } == ConnStatusType::CONNECTION_ALLOCATED;
+        is_whole.then_some(cancel)
+    }
+
+    /// Asks the server to end what is under way, over a connection of its own that is like the one it is about, and waits until the server has seen
+    /// to it: for as long as connecting may take, at most. Where nothing is under way nothing happens. Returns whether the server could be asked.
+    pub fn send(&mut self) -> bool {
+        // SAFETY: it is whole, and nobody else uses it; once reset it can be used again, whatever came of it.
+        unsafe {
+            let asked = original::PQcancelBlocking(self.0.as_ptr()) == 1;
+            original::PQcancelReset(self.0.as_ptr());
+            asked
+        }
+    }
+}
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses it any more.
+        unsafe { original::PQcancelFinish(self.0.as_ptr()) }
+    }
 }
 
 type Shown = Box<dyn FnOnce(Connected)>;

@@ -50,7 +50,7 @@ fn next(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, don
         sql::finish(connection, claim, standing.state)?;
         return Ok(Progress::Done);
     };
-    let total = if phase == Phase::Walking { Some(sql::count_entities(connection, claim)?) } else { None };
+    let total = if phase == Phase::Walking { sql::count_entities(connection, claim)? } else { None };
     sql::advance(connection, claim, Move { phase: Some(phase), total, place: ("", ""), ..done }, lease)?;
     Ok(Progress::More(phase))
 }

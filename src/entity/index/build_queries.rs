@@ -9,9 +9,10 @@ use diesel::pg::{PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
 
-use crate::db::{Mode, Realm, Work, statement};
+use crate::db::{Fault, Mode, Realm, Work, fault, statement};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
 use crate::entity::index::model::{Declared, IndexAction, IndexState, Phase, Rows};
+use crate::limits::database::WORKER_STATEMENT_SECONDS;
 use crate::proto::object::Struct;
 
 /// An index that this worker has the lease of.
@@ -29,7 +30,8 @@ pub struct Claimed {
     pub attempts: i32,
 }
 
-/// Claims an index that is to be built or removed, also one whose worker was lost.
+/// Claims an index that is to be built or removed, also one whose worker was lost. The realm with the fewest at work comes first, and of these the
+/// one that was served least lately.
 pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
     type Row = (i32, String, Mode, String, Vec<String>, Phase, i64, i32);
     let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
@@ -51,10 +53,16 @@ statement! {
     "WITH due AS (
         SELECT d.realm_id, d.attribute
         FROM attribute_declaration d
+        CROSS JOIN LATERAL (
+            -- Tokens tell who was served last, whatever the clock did.
+            SELECT count(*) FILTER (WHERE o.lease_owner IS NOT NULL AND o.due_at > now()) AS at_work, max(o.lease_token) AS served
+            FROM attribute_declaration o
+            WHERE o.realm_id = d.realm_id
+        ) r
         WHERE d.state IN ('building', 'dropping') AND d.due_at <= now()
-        ORDER BY d.due_at
+        ORDER BY r.at_work, r.served, d.due_at, d.realm_id, d.attribute
         LIMIT 1
-        FOR UPDATE SKIP LOCKED
+        FOR UPDATE OF d SKIP LOCKED
      )
      UPDATE attribute_declaration d
      SET lease_token = nextval('lease_token'), lease_owner = {owner}, due_at = now() + make_interval(secs => {lease}),
@@ -63,6 +71,24 @@ statement! {
      JOIN realm r ON r.id = due.realm_id
      WHERE d.realm_id = due.realm_id AND d.attribute = due.attribute
      RETURNING d.realm_id, r.org, r.mode, d.attribute, d.path, d.phase, d.lease_token, d.attempts"
+}
+
+/// Whether an index of another realm is due.
+pub fn others_wait(connection: &mut PgConnection, claim: &Claimed) -> Work<bool> {
+    let (wait,): (bool,) = OthersWait { realm: claim.realm.id() }.get_result(connection)?;
+    Ok(wait)
+}
+
+statement! {
+    /// Whether another realm waits for a worker.
+    struct OthersWait {
+        realm: i32 as Integer,
+    } -> (Bool,),
+    "SELECT EXISTS (
+        SELECT
+        FROM attribute_declaration d
+        WHERE d.realm_id <> {realm} AND d.state IN ('building', 'dropping') AND d.due_at <= now()
+     )"
 }
 
 /// Where an index stands.
@@ -117,12 +143,18 @@ statement! {
                     AND l.pid <> pg_backend_pid() AND s.backend_type IS DISTINCT FROM 'autovacuum worker')"
 }
 
-/// How many entities the realm has, the soft-deleted among them.
-pub fn count_entities(connection: &mut PgConnection, claim: &Claimed) -> Work<i64> {
-    // A realm of a hundred million takes longer than a call may.
-    connection.batch_execute("SET LOCAL statement_timeout = 0")?;
-    let (count,): (i64,) = CountEntities { realm: claim.realm.id() }.get_result(connection)?;
-    Ok(count)
+/// How many entities the realm has, the soft-deleted among them; none if there are too many to count. Call it in a transaction.
+pub fn count_entities(connection: &mut PgConnection, claim: &Claimed) -> Work<Option<i64>> {
+    let counted = connection.transaction(|connection| {
+        connection.batch_execute(&format!("SET LOCAL statement_timeout = '{WORKER_STATEMENT_SECONDS}s'"))?;
+        CountEntities { realm: claim.realm.id() }.get_result::<(i64,)>(connection)
+    });
+    match counted {
+        Ok((count,)) => Ok(Some(count)),
+        // It tells people how far the build is, and is worth no more than that.
+        Err(error) if fault(&error) == Fault::Timeout => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 statement! {

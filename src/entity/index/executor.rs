@@ -1,6 +1,6 @@
 //! The worker that builds and removes indexes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -23,6 +23,9 @@ const LOOKS: usize = 20;
 /// And for how long.
 const MEANWHILE: Duration = Duration::from_secs(1);
 
+/// After how long to turn to another realm that waits.
+const TURN: Duration = Duration::from_secs(2);
+
 /// Takes up indexes that are to be built or removed.
 pub struct IndexExecutor {
     db: Db,
@@ -36,7 +39,7 @@ impl IndexExecutor {
     }
 
     async fn work(&self, claim: &mut Claimed, stop: &CancellationToken) -> Result<()> {
-        let mut looks = 0;
+        let (mut looks, mut since) = (0, Instant::now());
         while !stop.is_cancelled() {
             let (claimed, lease) = (claim.clone(), self.lease.duration);
             match self.db.run(move |connection| build::step(connection, &claimed, lease)).await? {
@@ -60,6 +63,13 @@ impl IndexExecutor {
             }
             // It moves, so what failed before counts no more.
             claim.attempts = 0;
+            if since.elapsed() >= TURN {
+                since = Instant::now();
+                let claimed = claim.clone();
+                if self.db.run(move |connection| build_queries::others_wait(connection, &claimed)).await? {
+                    break;
+                }
+            }
         }
         self.release(claim, Duration::ZERO, false).await
     }

@@ -1,0 +1,1 @@
+ALTER TABLE bulk_delete DROP COLUMN planning;

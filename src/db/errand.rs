@@ -1,0 +1,141 @@
+//! Work that nobody waits for any more: its statement is cancelled, as one whose time is up is ended.
+//!
+//! Whoever waits for work may go away: a caller hangs up, a call's time is up, a worker is told to leave off. The work itself is on a thread that waits
+//! in libpq. Where its caller went, the server is asked over a connection of its own to cancel what is under way, and asked again until the work is
+//! over, since between two statements there is nothing to cancel. A transaction is rolled back then; what was committed stays.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::db::vitals::Vitals;
+use crate::error::{Code, Error, Result};
+
+/// How long work goes on without its caller: most is over by then, and cancelling costs the server a process.
+const GRACE: Duration = Duration::from_millis(crate::limits::database::ABANDONED_MILLIS);
+
+/// A piece of work on the database, as those see it who wait for it.
+#[derive(Default)]
+pub(super) struct Errand {
+    abandoned: AtomicBool,
+    place: Mutex<Place>,
+}
+
+/// Where a piece of work is.
+#[derive(Default)]
+enum Place {
+    /// On no connection.
+    #[default]
+    Between,
+    /// On this one.
+    At(Arc<Vitals>),
+    /// It is over.
+    Over,
+}
+
+impl Errand {
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails if nobody waits for the work any more.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.abandoned.load(Ordering::Acquire) {
+            return Err(Error::new(Code::DeadlineExceeded, "The caller has gone."));
+        }
+        Ok(())
+    }
+
+    /// The work is done on this connection from now on.
+    pub(super) fn begin(&self, vitals: &Arc<Vitals>) {
+        *self.place() = Place::At(vitals.clone());
+    }
+
+    /// It is not any more; nothing that others do on the connection is cancelled from now on. Waits for a cancellation that is under way.
+    pub(super) fn leave(&self) {
+        *self.place() = Place::Between;
+    }
+
+    /// Cancels the statement under way. Returns whether there is more work to come.
+    fn cancel(&self) -> bool {
+        let place = self.place();
+        if let Place::At(vitals) = &*place {
+            vitals.cancel();
+        }
+        !matches!(&*place, Place::Over)
+    }
+}
+
+/// The one who does the work. Dropping it ends the errand.
+pub(super) struct Doing(pub(super) Arc<Errand>);
+
+impl Drop for Doing {
+    fn drop(&mut self) {
+        *self.0.place() = Place::Over;
+    }
+}
+
+/// The one who waits for the work. Dropping it before the work is over abandons that.
+pub(super) struct Waiting(Option<Arc<Errand>>);
+
+impl Waiting {
+    /// Waits for this.
+    pub(super) fn new(errand: Arc<Errand>) -> Self {
+        Waiting(Some(errand))
+    }
+
+    /// The work is over.
+    pub(super) fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some(errand) = self.0.take() else { return };
+        errand.abandoned.store(true, Ordering::Release);
+        // Without a runtime the process ends.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(cancel(Arc::downgrade(&errand)));
+        }
+    }
+}
+
+/// Cancels what is under way until the work is over.
+async fn cancel(errand: Weak<Errand>) {
+    loop {
+        tokio::time::sleep(GRACE).await;
+        let Some(errand) = errand.upgrade() else { return };
+        match tokio::task::spawn_blocking(move || errand.cancel()).await {
+            Ok(true) => {}
+            _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_whose_caller_has_gone_is_not_begun_again() {
+        let errand = Arc::new(Errand::default());
+        let waiting = Waiting::new(errand.clone());
+        assert!(errand.check().is_ok());
+        drop(waiting);
+        assert_eq!(errand.check().unwrap_err().code(), Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn work_that_is_over_was_not_abandoned() {
+        let errand = Arc::new(Errand::default());
+        let (waiting, doing) = (Waiting::new(errand.clone()), Doing(errand.clone()));
+        assert!(errand.cancel(), "there is more to come");
+        drop(doing);
+        assert!(!errand.cancel());
+        waiting.done();
+        assert!(errand.check().is_ok());
+    }
+}

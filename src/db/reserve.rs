@@ -1,0 +1,155 @@
+//! Connections that come before those of the pool: the one that listens for wake-ups, and that of the probes.
+//!
+//! A server, a database or a role may let in fewer sessions than the replicas would have together. Calls make do with fewer connections; probes and
+//! wake-ups have one each and cannot. So the pool opens none while one of these waits for its own, and gives one of its up where the server lets no
+//! more in.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::db::listen::pause;
+use crate::db::pool::{Db, Options};
+use crate::db::session::{self, Refused, Session};
+
+/// For how long the pool opens none after a connection was last told to be wanted: where that cannot be opened, the pool may fare better.
+const GOES_FIRST: Duration = Duration::from_secs(2);
+/// How soon to try again after the pool has given one up, and how often.
+const AGAIN: Duration = Duration::from_millis(100);
+const TIMES: usize = 8;
+/// A server that takes longer than this to refuse us does not answer.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Which of these connections are wanted.
+#[derive(Debug, Default)]
+pub(super) struct Reserve(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// For each place until when the pool opens none for its sake.
+    wanted: Vec<Option<Instant>>,
+    /// How many connections the pool is to close that were all in use.
+    owed: usize,
+}
+
+impl Reserve {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the pool is to open none now.
+    pub(super) fn goes_first(&self) -> bool {
+        let now = Instant::now();
+        self.state().wanted.iter().flatten().any(|until| *until > now)
+    }
+
+    /// Whether a connection that comes back to the pool is to be closed instead.
+    pub(super) fn take_owed(&self) -> bool {
+        let mut state = self.state();
+        let is_owed = state.owed > 0;
+        state.owed = state.owed.saturating_sub(1);
+        is_owed
+    }
+
+    /// The pool has none to close: the next one that comes back is.
+    pub(super) fn owe(&self) {
+        let mut state = self.state();
+        state.owed = (state.owed + 1).min(state.wanted.len());
+    }
+
+    fn add(&self) -> usize {
+        let mut state = self.state();
+        state.wanted.push(Some(Instant::now() + GOES_FIRST));
+        state.wanted.len() - 1
+    }
+
+    fn want(&self, place: usize, is_wanted: bool) {
+        let mut state = self.state();
+        state.wanted[place] = is_wanted.then(|| Instant::now() + GOES_FIRST);
+        if state.wanted.iter().all(Option::is_none) {
+            state.owed = 0;
+        }
+    }
+}
+
+/// The place of one such connection, which is wanted from the start.
+pub struct Place {
+    db: Db,
+    number: usize,
+}
+
+impl Place {
+    /// A place before those of this pool.
+    pub fn before(db: &Db) -> Self {
+        Place { db: db.clone(), number: db.reserve().add() }
+    }
+
+    /// How the database is used.
+    pub(super) fn options(&self) -> &Options {
+        self.db.options()
+    }
+
+    /// Opens the connection. Where the server has no room, the pool gives one of its own up, and this is tried again for a while.
+    pub(super) fn open(&self, options: &Options, stop: &CancellationToken) -> Result<Session, Refused> {
+        let want = |is_wanted| self.db.reserve().want(self.number, is_wanted);
+        want(true);
+        for attempt in 0..TIMES {
+            let asked = Instant::now();
+            match session::open(options) {
+                Ok(session) => {
+                    want(false);
+                    return Ok(session);
+                }
+                // Who refuses does so at once.
+                Err(Refused::Away(error)) if asked.elapsed() > AT_ONCE || !session::is_crowded(options) => {
+                    want(false);
+                    return Err(Refused::Away(error));
+                }
+                Err(Refused::Away(_)) => {
+                    want(true);
+                    // One for each look: others may be quicker to take what is given up.
+                    if attempt == 0 {
+                        self.db.give_one_up();
+                    }
+                }
+                Err(refused) => {
+                    want(false);
+                    return Err(refused);
+                }
+            }
+            pause(AGAIN, stop);
+            if stop.is_cancelled() {
+                break;
+            }
+        }
+        Err(Refused::Crowded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_opens_none_while_one_is_wanted() {
+        let reserve = Reserve::default();
+        assert!(!reserve.goes_first());
+        let (first, second) = (reserve.add(), reserve.add());
+        reserve.want(first, false);
+        assert!(reserve.goes_first(), "the second has none yet");
+        reserve.want(second, false);
+        assert!(!reserve.goes_first());
+    }
+
+    #[test]
+    fn the_pool_owes_no_more_than_is_wanted() {
+        let reserve = Reserve::default();
+        let place = reserve.add();
+        (0..5).for_each(|_| reserve.owe());
+        assert!(reserve.take_owed() && !reserve.take_owed());
+        reserve.owe();
+        reserve.want(place, false);
+        assert!(!reserve.take_owed(), "it has one from elsewhere");
+    }
+}
