@@ -13,7 +13,6 @@ use crate::proto::v1;
 
 /// How many members an answer lists.
 const MEMBERS_SHOWN: i64 = 1_000;
-const MAX_METADATA_DEPTH: usize = 32;
 const MAX_NAME_CHARACTERS: usize = 256;
 const MAX_AGENT_CHARACTERS: usize = 128;
 
@@ -219,7 +218,7 @@ fn check_agent(agent: Option<&str>, faults: &mut Violations) {
 
 fn check_metadata(metadata: Option<Struct>, faults: &mut Violations) -> Struct {
     let metadata = metadata.unwrap_or_default().in_order();
-    let fault = metadata.fault(MAX_METADATA_DEPTH);
+    let fault = metadata.fault();
     if fault == Some(Fault::TooLarge) || metadata.json_size() > MAX_METADATA_BYTES {
         faults.add("metadata", "too_long", "must be at most 64 KiB of JSON");
     } else if let Some(fault) = fault {
