@@ -257,12 +257,19 @@ pub fn at_another_version(portfolio_id: &str, expected: i64, current: i64) -> Er
         .with("current_version", current)
 }
 
-/// The refusal to delete a portfolio that has members.
-pub fn not_empty(portfolio_id: &str, entity_count: i64) -> Error {
-    let members = if entity_count == 1 { "a member".to_owned() } else { format!("{entity_count} members") };
-    Error::new(Code::PortfolioNotEmpty, format!("The portfolio `{portfolio_id}` has {members}; detach or move them first."))
-        .with("portfolio_id", portfolio_id)
-        .with("entity_count", entity_count)
+/// The refusal to delete a portfolio that has members: so many, where the caller may read how many.
+pub fn not_empty(portfolio_id: &str, entity_count: Option<i64>) -> Error {
+    let members = match entity_count {
+        Some(1) => "a member".to_owned(),
+        Some(count) => format!("{count} members"),
+        None => "members".to_owned(),
+    };
+    let error = Error::new(Code::PortfolioNotEmpty, format!("The portfolio `{portfolio_id}` has {members}; detach or move them first."))
+        .with("portfolio_id", portfolio_id);
+    match entity_count {
+        Some(count) => error.with("entity_count", count),
+        None => error,
+    }
 }
 
 #[cfg(test)]
