@@ -13,7 +13,7 @@ use tonic::body::Body;
 
 use super::around::{Around, Inner};
 use super::methods::Methods;
-use super::refuse;
+use super::{failed, refuse};
 use crate::db::deadline;
 use crate::error::{Code, Error, Form};
 use crate::limits::requests::CALL_TIME;
@@ -103,9 +103,7 @@ impl http_body::Body for Limited {
             return Poll::Ready(None);
         }
         this.inner = Body::empty();
-        let mut trailers = HeaderMap::new();
-        let status = Status::from(exceeded());
-        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+        Poll::Ready(Some(failed(exceeded())))
     }
 
     fn is_end_stream(&self) -> bool {
