@@ -9,6 +9,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use tonic::Status;
 
 use super::binding::{Binding, BodyRule};
+use super::body::unreadable;
 use super::exchange::Exchange;
 use super::request::Target;
 use crate::error::Error;
@@ -46,8 +47,7 @@ pub fn messages(target: Target, content_type: String, body: Body) -> impl Stream
                     Err(_) => {}
                 },
                 Some(Err(error)) => {
-                    let error = Error::invalid("body", "incomplete", "could not be read to its end").caused_by(error);
-                    return Some((Err(error), None));
+                    return Some((Err(unreadable(error)), None));
                 }
                 None if first => break Bytes::new(),
                 None => return None,

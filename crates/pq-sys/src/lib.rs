@@ -8,7 +8,7 @@
 //! - [`PQconnectdb`] shows the socket of a new connection to whoever opens it by [`establish`], so that a wait on a peer that is silent can be
 //!   ended from outside: libpq itself waits for ever.
 //!
-//! All `unsafe` code of this repository is in this file. Why it is done this way: `docs/adr/0022-errors-are-told-by-their-number.md`.
+//! All `unsafe` code of this repository is in this file, but for one declaration in `crates/malloc-trim`. Why it is done this way: `docs/adr/0022-errors-are-told-by-their-number.md`.
 
 #![allow(non_camel_case_types, non_snake_case, reason = "the names are libpq's")]
 #![allow(missing_docs, reason = "what is declared is described in libpq's manual, https://www.postgresql.org/docs/current/libpq.html")]
