@@ -8,6 +8,7 @@ mod code;
 mod cut;
 mod fault;
 mod form;
+mod left;
 mod nearest;
 mod together;
 
@@ -24,6 +25,7 @@ pub use code::{Code, METADATA, MemberKind};
 pub use cut::{cut, cut_at};
 pub use fault::{FAULT_COUNT, Violation, Violations, filter_fault};
 pub use form::Form;
+pub use left::{LEFT, Left};
 pub use nearest::{nearest, nearest_of};
 pub use together::{together, with_others};
 

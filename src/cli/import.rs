@@ -234,7 +234,7 @@ fn read_line(bodies: &Bodies, text: &[u8], number: i64) -> Result<v1::ImportEnti
 /// Objects that no message carries: they would arrive empty.
 fn add_objects_lost(request: &v1::ImportEntitiesRequest, faults: &mut Violations) {
     let mut check = |field: String, object: &Struct| {
-        if let Some(fault) = object.fault(usize::MAX) {
+        if let Some(fault) = object.fault() {
             faults.add(format!("entity.{field}"), fault.code(), fault.description());
         }
     };

@@ -6,8 +6,6 @@ use uuid::Uuid;
 use crate::error::Violations;
 use crate::proto::object::{self, Objects, Struct};
 
-/// The deepest nesting of attributes and other JSON objects.
-const MAX_DEPTH: usize = 32;
 /// The largest JSON object, in bytes of JSON.
 pub const MAX_OBJECT_BYTES: usize = object::MAX_BYTES;
 const MAX_COMPONENTS: usize = 1_000;
@@ -24,10 +22,10 @@ pub fn check_type(text: &str, field: &str, faults: &mut Violations) {
     }
 }
 
-/// A JSON object of a message within the bounds of size and depth; absent is empty.
+/// A JSON object of a message within the bounds of objects; absent is empty.
 pub fn object(message: Option<Struct>, field: &str, faults: &mut Violations) -> Struct {
     let message = message.unwrap_or_default();
-    if let Some(fault) = message.fault(MAX_DEPTH) {
+    if let Some(fault) = message.fault() {
         faults.add(field, fault.code(), fault.description());
     }
     message.in_order()

@@ -64,6 +64,7 @@ impl Code {
             Code::UnsupportedMediaType => {
                 "Send JSON as `application/json`, and compress it by gzip, zstd or not at all. The answer's headers list what is taken."
             }
+            Code::Canceled => "Nothing was done of a call of one message. Of a stream, what was answered has taken effect.",
             Code::RateLimitExceeded => "Wait for `retry_after` seconds, then send the request again. It was not done.",
             Code::DeadlineExceeded => {
                 "Send the request again with the same idempotency key, and give it more time or less to do. It may or may not have taken effect."

@@ -97,7 +97,7 @@ catalogue! {
         ["current_portfolio_id": Text, "expected_version": Integer, "current_version": Integer];
     /// The id is taken.
     AlreadyExists = "already_exists", "Already exists", AlreadyExists, 409, [];
-    /// The portfolio still has members.
+    /// The portfolio still has members. `entity_count` is how many, for who may read that.
     PortfolioNotEmpty = "portfolio_not_empty", "Portfolio not empty", FailedPrecondition, 409, ["entity_count": Integer];
     /// A bulk delete matched another number of entities than its guards allow.
     CountMismatch = "count_mismatch", "Count mismatch", FailedPrecondition, 409,
@@ -124,6 +124,8 @@ catalogue! {
     UnsupportedMediaType = "unsupported_media_type", "Unsupported media type", InvalidArgument, 415, [];
     /// Too many requests. `retry_after` is in seconds.
     RateLimitExceeded = "rate_limit_exceeded", "Rate limit exceeded", ResourceExhausted, 429, ["retry_after": Integer];
+    /// The caller left before all of its request had come: told by logs and metrics, and to nobody.
+    Canceled = "canceled", "Canceled", Cancelled, 499, [];
     /// The caller's deadline, or the service's own, has passed.
     DeadlineExceeded = "deadline_exceeded", "Deadline exceeded", DeadlineExceeded, 504, [];
     /// The service cannot answer for now: database away, queue full, shutting down. `retry_after` is in seconds. An import that ends because its
@@ -177,7 +179,8 @@ impl Code {
             tonic::Code::FailedPrecondition => Code::InvalidStateTransition,
             tonic::Code::Aborted => Code::StateConflict,
             tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => Code::PayloadTooLarge,
-            tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => Code::DeadlineExceeded,
+            tonic::Code::DeadlineExceeded => Code::DeadlineExceeded,
+            tonic::Code::Cancelled => Code::Canceled,
             tonic::Code::Unavailable => Code::Unavailable,
             _ => Code::Internal,
         }

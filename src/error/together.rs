@@ -40,7 +40,7 @@ fn code_of(status: &Status) -> Option<Code> {
 /// Whether a failure is told in place of the faults of its request.
 fn comes_first(status: &Status) -> bool {
     match code_of(status) {
-        Some(code) => matches!(code.http(), 401 | 403 | 413 | 415 | 429 | 500..),
+        Some(code) => matches!(code.http(), 401 | 403 | 413 | 415 | 429 | 499..),
         None => matches!(
             status.code(),
             tonic::Code::Unimplemented

@@ -3,7 +3,7 @@
 //!
 //! A value is indexed as a key, a text that sorts byte by byte: `t` and the folded text, cut after 256 characters, for a text or a boolean,
 //! and `n` and 16 hexadecimal digits for a number, which are those of the nearest double: what is nearest to two numbers is in their order or the same. A filter's values have at most 256 characters, so what is cut makes no difference to
-//! whether a key may be meant.
+//! whether a key may be meant. An entity with very many values has one key in place of all of them, [`MANY`], and may meet every condition.
 
 use std::collections::BTreeSet;
 
@@ -69,14 +69,19 @@ impl AttributePath {
     }
 }
 
-/// The keys of the values that these names lead to, each once.
-pub fn keys(attributes: Object<'_>, names: &[String]) -> BTreeSet<String> {
+/// The keys of the values that these names lead to, each once; one that stands for all, where there are more than `at_most`.
+pub fn keys(attributes: Object<'_>, names: &[String], at_most: usize) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
-    any_value(attributes, names, &mut |value| {
+    let are_many = any_value(attributes, names, &mut |value| {
         keys.extend(key(value));
-        false
+        keys.len() > at_most
     });
-    keys
+    if are_many { BTreeSet::from([MANY.to_owned()]) } else { keys }
+}
+
+/// Whether a key stands for all values of an entity.
+pub fn is_many(key: &str) -> bool {
+    key == MANY
 }
 
 fn key(value: View<'_>) -> Option<String> {
@@ -88,6 +93,8 @@ fn key(value: View<'_>) -> Option<String> {
     }
 }
 
+/// Of any values. It lies before those of numbers and of texts, and is told from them by its first character.
+const MANY: &str = "m";
 const TEXT: &str = "t";
 const NUMBER: &str = "n";
 /// Behind every key of a number.
@@ -171,13 +178,17 @@ fn lookups(call: &Call, is_indexed: &dyn Fn(&str) -> bool) -> Option<Vec<Lookup>
     if !is_indexed(&attribute) {
         return None;
     }
-    let keys = match call.function.test {
+    let mut keys = match call.function.test {
         Test::Equals | Test::EqualsCaseSensitive => vec![Keys::OneOf(equal_keys(&call.values))],
         Test::StartsWith => call.values.iter().flat_map(starting_keys).collect(),
         test if test.is_order() => keys_within(Bounds::of(test, &call.values)),
         // What asks for no value, or for something that is not a place in the order of values.
         _ => return None,
     };
+    match keys.first_mut() {
+        Some(Keys::OneOf(keys)) => keys.push(MANY.to_owned()),
+        _ => keys.push(Keys::OneOf(vec![MANY.to_owned()])),
+    }
     Some(keys.into_iter().map(|keys| Lookup { attribute: attribute.clone(), keys }).collect())
 }
 
@@ -284,8 +295,8 @@ mod tests {
         assert_eq!(candidates("equals(attributes.a, x)", &["b"]), Vec::<Vec<String>>::new());
         assert_eq!(candidates("equals(type, T) and in(attributes.a, x, y) and exists(attributes.b)", &["a", "b"]), one);
         assert_eq!(candidates("equals(attributes.a, x) or equals(type, T)", &["a"]), Vec::<Vec<String>>::new());
-        assert_eq!(candidates("equals(attributes.a, x) or startsWith(attributes.b, y)", &["a", "b"]), [["a", "b"]]);
-        assert_eq!(candidates("equals(attributes.a, x) and startsWith(attributes.b.c, y)", &["a", "b.c"]), [["a"], ["b.c"]]);
+        assert_eq!(candidates("equals(attributes.a, x) or startsWith(attributes.b, y)", &["a", "b"]), [["a", "b", "b"]]);
+        assert_eq!(candidates("equals(attributes.a, x) and startsWith(attributes.b.c, y)", &["a", "b.c"]), [vec!["a"], vec!["b.c", "b.c"]]);
         for nothing in ["not equals(attributes.a, x)", "missing(attributes.a)", "exists(attributes.a)", "equals(uri, a)"] {
             assert_eq!(candidates(nothing, &["a"]), Vec::<Vec<String>>::new(), "{nothing}");
         }
@@ -405,11 +416,11 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
         #[test]
-        fn every_match_is_among_the_candidates(a in values(), c in values(), filter in filters()) {
+        fn every_match_is_among_the_candidates(a in values(), c in values(), filter in filters(), at_most in 0_usize..4) {
             let attributes = Struct::from_json(&json!({"a": a, "c": c}));
             let filter = Filter::parse(&filter).unwrap();
             let meets = |lookup: &Lookup| {
-                keys(attributes.view(), &path(&lookup.attribute).names).iter().any(|key| lookup.keys.contains(key))
+                keys(attributes.view(), &path(&lookup.attribute).names, at_most).iter().any(|key| lookup.keys.contains(key))
             };
             let candidate = filter.candidates(&|_| true).iter().all(|union| union.iter().any(meets));
             let then = DateTime::UNIX_EPOCH;

@@ -41,7 +41,7 @@ mod words;
 use std::fmt;
 use std::str::FromStr;
 
-pub use candidates::{AttributePath, Keys, Lookup, keys, numbers_between, texts_between};
+pub use candidates::{AttributePath, Keys, Lookup, is_many, keys, numbers_between, texts_between};
 pub use comparison::{Comparison, With};
 pub use error::ParseError;
 pub use fold::fold;

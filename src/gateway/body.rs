@@ -8,9 +8,9 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-use super::compression::{self, Coding};
-use crate::error::{Code, Error};
-use crate::limits::bodies::{cost_of_json, kept_of_json, unpacked};
+use super::compression::{self, Coding, Wire};
+use crate::error::{Code, Error, Left};
+use crate::limits::bodies::{EMPTY_BYTES, cost_of_json, kept_of_json, unpacked};
 use crate::limits::memory::Account;
 use crate::limits::requests::MESSAGE_BYTES;
 
@@ -71,6 +71,8 @@ pub struct Reading {
     pub limit: usize,
     /// How large it says to be, or may well become.
     pub likely: usize,
+    /// What has come of it.
+    wire: Wire,
 }
 
 impl Reading {
@@ -82,7 +84,8 @@ impl Reading {
             (None, Some(bytes)) => bytes.min(limit),
             (Some(_), Some(bytes)) => unpacked(bytes).min(limit),
         };
-        Reading { body: compression::decompressed(sent, coding), account, limit, likely }
+        let wire = Wire::default();
+        Reading { body: compression::decompressed(sent, coding, wire.clone()), account, limit, likely, wire }
     }
 
     /// Reads a body that is not larger than the limit, and pays for what decoding it costs. One that declares to be larger is not read at all.
@@ -128,6 +131,11 @@ impl Reading {
         })
     }
 
+    fn over() -> Error {
+        EMPTY_BYTES.reached();
+        Error::invalid("body", "empty", "holds too little for how long it is as it is compressed: it has very many empty parts")
+    }
+
     /// The next data of a body; its trailers are of no interest. A body that has begun must go on.
     async fn next(&mut self, begun: Option<Instant>) -> Result<Option<Bytes>, Error> {
         loop {
@@ -137,8 +145,9 @@ impl Reading {
                 None => next.await,
             };
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(unreadable)?;
+            let frame = frame.map_err(|error| if self.wire.is_over() { Self::over() } else { unreadable(error) })?;
             if let Ok(data) = frame.into_data() {
+                self.wire.made(data.len());
                 return Ok(Some(data));
             }
         }
@@ -214,6 +223,9 @@ impl Lines {
 
 /// The fault of a body that cannot be read to its end.
 pub fn unreadable(error: axum::Error) -> Error {
+    if Left::caused(&error) {
+        return Left::error().caused_by(error);
+    }
     let fault = match compression::mislabelled(&error) {
         Some(coding) => {
             let description = format!("is not {}, though `Content-Encoding` says so, or breaks off", coding.name());

@@ -3,19 +3,22 @@
 use std::error::Error as StdError;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use async_compression::Level;
 use async_compression::tokio::bufread::{GzipDecoder, GzipEncoder, ZstdDecoder, ZstdEncoder};
 use async_compression::zstd::DParameter;
 use axum::body::Body;
 use bytes::Bytes;
-use futures::{FutureExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::accept::{preferred, weighted};
+use crate::limits::bodies::EMPTY_BYTES_AT_MOST;
 
 /// Below this, in bytes, compression costs more than it saves: an answer goes in one packet anyway.
 pub const WORTHWHILE: u64 = 1024;
@@ -82,10 +85,37 @@ pub fn mislabelled(error: &(dyn StdError + 'static)) -> Option<Coding> {
     None
 }
 
+/// How much more has come of a compressed body than was made of it. Clones are one and the same.
+///
+/// What is compressed may hold nothing however long it is: empty parts one after the other, each of which is work.
+#[derive(Clone, Debug, Default)]
+pub struct Wire(Arc<AtomicUsize>);
+
+impl Wire {
+    /// So many bytes were made of it. What cannot be compressed becomes a little larger.
+    pub fn made(&self, bytes: usize) {
+        self.0.store(self.0.load(Relaxed).saturating_sub(bytes + bytes / 32), Relaxed);
+    }
+
+    /// Whether more has come than may.
+    pub fn is_over(&self) -> bool {
+        self.0.load(Relaxed) > EMPTY_BYTES_AT_MOST
+    }
+
+    fn come(&self, bytes: usize) -> io::Result<()> {
+        self.0.fetch_add(bytes, Relaxed);
+        if self.is_over() { Err(io::Error::other("a compressed body of empty parts")) } else { Ok(()) }
+    }
+}
+
 /// The body of a request as it was before its caller compressed it. It is made as it is read, so that a limit on what is read holds.
-pub fn decompressed(body: Body, coding: Option<Coding>) -> Body {
+pub fn decompressed(body: Body, coding: Option<Coding>, wire: Wire) -> Body {
     let Some(coding) = coding else { return body };
-    let reader = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
+    let data = body.into_data_stream().map(move |data| {
+        let data = data.map_err(io::Error::other)?;
+        wire.come(data.len()).map(|()| data)
+    });
+    let reader = StreamReader::new(data);
     match coding {
         Coding::Gzip => {
             let mut decoder = GzipDecoder::new(reader);
@@ -200,7 +230,7 @@ mod tests {
                 assert_eq!((told, answer.headers().contains_key(header::VARY)), (packed, packed.is_some()), "{size}");
                 let body = answer.into_body().collect().await.unwrap().to_bytes();
                 assert!(packed.is_none() || body.len() < size / 2);
-                let back = decompressed(Body::from(body), packed.map(|_| coding)).collect().await.unwrap().to_bytes();
+                let back = decompressed(Body::from(body), packed.map(|_| coding), Wire::default()).collect().await.unwrap().to_bytes();
                 assert_eq!(back, "x".repeat(size));
             }
         }

@@ -1,8 +1,21 @@
-//! The paths of an update mask that a body stands for (AIP-134): what it names, and of a message within it what that names.
+//! The paths of update masks: as callers spell them, and those that a body stands for (AIP-134): what it names, and of a message within it what that
+//! names.
 
 use serde_json::{Map, Value};
 
-use super::json::{Cardinality, Schema, Shape};
+use super::json::{Cardinality, Field, Schema, Shape};
+
+/// A path that a caller has given, in proto names as far as it leads along fields. What comes behind them is told as it was sent: it may be the name of
+/// a member of a free-form object.
+pub fn in_proto_names(schema: &Schema, message: usize, path: &str) -> String {
+    let mut inside = Some(message);
+    let names = path.split('.').map(|name| {
+        let found = inside.and_then(|message| schema.message(message).find(name)).map(|(_, field)| field);
+        inside = found.and_then(message_in);
+        found.map_or(name, |field| field.descriptor.name())
+    });
+    names.collect::<Vec<_>>().join(".")
+}
 
 /// The paths of a body, of whose message these members are named. A message that is empty, or `null`, is named itself.
 pub fn inner(schema: &Schema, message: usize, named: Vec<String>, body: &[u8]) -> Vec<String> {
@@ -34,7 +47,10 @@ fn paths(schema: &Schema, message: usize, members: &Map<String, Value>) -> Vec<S
 
 /// The place of the message that the member of this name holds; none if it holds something else, or many.
 fn message_at(schema: &Schema, message: usize, name: &str) -> Option<usize> {
-    let (_, field) = schema.message(message).find(name)?;
+    message_in(schema.message(message).find(name)?.1)
+}
+
+fn message_in(field: &Field) -> Option<usize> {
     match (&field.cardinality, &field.shape) {
         (Cardinality::Single { .. }, Shape::Message(inner)) => Some(*inner),
         _ => None,

@@ -38,7 +38,7 @@ impl Target {
         let members = self.read_body(body, &mut message, &mut violations)?;
         self.read_target(&mut message, &mut violations);
         match members {
-            Some(members) => self.fill_mask(&members, &mut message),
+            Some(members) => self.read_mask(&members, &mut message),
             None => return Err(Error::validation(violations)),
         }
         Ok((message, violations))
@@ -293,14 +293,27 @@ impl Target {
         if is_sound && self.binding.update_mask.is_some() { mask::inner(schema, message, named, body) } else { named }
     }
 
-    fn fill_mask(&self, members: &[String], message: &mut DynamicMessage) {
+    /// Has the mask name fields as their proto does; where there is none, those that the body has.
+    fn read_mask(&self, members: &[String], message: &mut DynamicMessage) {
         let rpc = &self.binding.rpc;
         let Some(field) = self.binding.update_mask.map(|place| &rpc.schema.message(rpc.input).fields[place]) else { return };
-        if message.has_field(&field.descriptor) {
-            return;
-        }
-        let paths = members.iter().map(|name| Value::String(name.clone())).collect();
-        self.mask_is_made.store(true, Relaxed);
+        let of = match self.binding.body {
+            BodyRule::Field(place) => match rpc.schema.message(rpc.input).fields[place].shape {
+                Shape::Message(inner) => inner,
+                _ => return,
+            },
+            _ => rpc.input,
+        };
+        let given = message.has_field(&field.descriptor).then(|| message.get_field(&field.descriptor).into_owned());
+        let given = given.as_ref().and_then(Value::as_message).and_then(|mask| mask.get_field_by_number(1));
+        let paths = match given.as_deref().and_then(Value::as_list) {
+            Some(paths) => paths.iter().filter_map(Value::as_str).map(|path| mask::in_proto_names(&rpc.schema, of, path)).collect(),
+            None => {
+                self.mask_is_made.store(true, Relaxed);
+                members.to_vec()
+            }
+        };
+        let paths = paths.into_iter().map(Value::String).collect();
         if let Some(mask) = message.get_field_mut(&field.descriptor).as_message_mut() {
             mask.set_field_by_number(1, Value::List(paths));
         }

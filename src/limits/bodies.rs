@@ -9,6 +9,8 @@ pub const DEFAULT_MAX_ITEMS: usize = 10_000;
 pub const MAX_METADATA_BYTES: usize = 64 << 10;
 /// How many messages the lists of one request may have in all.
 pub const MAX_LISTED_MESSAGES: usize = 50_000;
+/// How deep an object may nest: the object itself, and objects and lists within it.
+pub const MAX_OBJECT_DEPTH: usize = 32;
 /// How many digits a number may have before its point, and behind it.
 pub const MAX_NUMBER_DIGITS: usize = 1_000;
 /// How many bytes of a body that is being received are not counted, nor of the cost of decoding the first message of a call.
@@ -62,12 +64,31 @@ pub static METADATA_BYTES: Limit = Limit {
     past: "`validation_failed` (400), `too_long`",
 };
 
+/// Nesting of an object.
+pub static OBJECT_DEPTH: Limit = Limit {
+    name: "object_depth",
+    bounds: "Nesting of a free-form object (`attributes`, a crosswalk, the `data` of a dependent, `metadata`): itself, and the objects and lists within it",
+    value: Value::Fixed(MAX_OBJECT_DEPTH as u64, "levels"),
+    past: "`validation_failed` (400), `too_deep`; what is nested deeper is not decoded",
+};
+
 /// Digits of a number.
 pub static NUMBER_DIGITS: Limit = Limit {
     name: "number_digits",
     bounds: "Digits of a number in a free-form object before its point, and as many behind it, once it is written without an exponent: from `1e-1000` to below `1e1000`",
     value: Value::Fixed(MAX_NUMBER_DIGITS as u64, "digits"),
     past: "`validation_failed` (400), `out_of_range`",
+};
+
+/// How many bytes of a compressed body may become nothing.
+pub const EMPTY_BYTES_AT_MOST: usize = 512 << 10;
+
+/// What becomes nothing of a compressed body.
+pub static EMPTY_BYTES: Limit = Limit {
+    name: "empty_bytes",
+    bounds: "Bytes by which what has come of a compressed body by REST exceeds what became of it",
+    value: Value::Fixed(EMPTY_BYTES_AT_MOST as u64, "bytes"),
+    past: "`validation_failed` (400), `empty`",
 };
 
 /// Elements of lists.
@@ -92,8 +113,10 @@ pub const ALL: &[&Limit] = &[
     &BODY_MEMORY_WAIT,
     &BODY_TIME,
     &FREE_BODY,
+    &EMPTY_BYTES,
     &OBJECT_BYTES,
     &METADATA_BYTES,
+    &OBJECT_DEPTH,
     &NUMBER_DIGITS,
     &MESSAGE_ITEMS,
     &MESSAGE_LISTED,

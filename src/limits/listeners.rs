@@ -1,5 +1,7 @@
 //! Limits of connections, and of callers who show no key.
 
+use std::num::NonZeroU32;
+
 use super::{Limit, Value};
 
 /// Connections of a listener at once.
@@ -7,15 +9,18 @@ pub static CONNECTIONS: Limit = Limit {
     name: "connections",
     bounds: "Connections at once at the gRPC listener, and as many at the HTTP listener; fewer where the process may open fewer files",
     value: Value::Setting("max-connections"),
-    past: "the connection is closed at once",
+    past: "the connection gives way on which nobody has shown a valid key and that is idle the longest, or the next one like it; else one on which nobody has called for 5 seconds; where there is none, the new one is closed at once",
 };
+
+/// For how many seconds a caller with a key may do nothing before its connection gives way to others.
+pub const IDLE_SECONDS_WITH_KEY: u64 = 5;
 
 /// Connections of a listener from one address at once.
 pub static CONNECTIONS_PER_ADDRESS: Limit = Limit {
     name: "connections_per_address",
     bounds: "Connections at once from one IPv4 address or one IPv6 network of 64 bits, at each listener",
     value: Value::Setting("max-connections-per-address"),
-    past: "the connection is closed at once",
+    past: "one of the same address gives way, as for `connections`",
 };
 
 /// How many connections of the admin listener there may be.
@@ -28,7 +33,7 @@ pub static ADMIN_CONNECTIONS: Limit = Limit {
     name: "admin_connections",
     bounds: "Connections at once at the admin listener, a quarter of them from one address",
     value: Value::Fixed(ADMIN_CONNECTIONS_AT_MOST as u64, "connections"),
-    past: "the connection is closed at once",
+    past: "the connection that is idle the longest is closed",
 };
 
 /// Open files.
@@ -119,6 +124,17 @@ pub static CANCELED_CALLS: Limit = Limit {
     past: "the connection is closed",
 };
 
+/// How many empty frames a body may have in a row.
+pub const EMPTY_FRAMES_AT_MOST: u32 = 1000;
+
+/// Empty frames.
+pub static EMPTY_FRAMES: Limit = Limit {
+    name: "empty_frames",
+    bounds: "Frames of the body of an HTTP/2 request that hold nothing, one after the other",
+    value: Value::Fixed(EMPTY_FRAMES_AT_MOST as u64, "frames"),
+    past: "the connection is closed",
+};
+
 /// How many streams a connection may make the protocol itself reset.
 pub const STREAM_ERRORS_AT_MOST: usize = 16_384;
 
@@ -143,6 +159,14 @@ pub static IDLE_TIME: Limit = Limit {
     name: "idle_time",
     bounds: "Time without a call on a connection",
     value: Value::Setting("idle-timeout"),
+    past: "the connection is closed, with `GOAWAY` by HTTP/2",
+};
+
+/// How long a connection may be idle on which nobody has shown a valid key.
+pub static IDLE_TIME_WITHOUT_KEY: Limit = Limit {
+    name: "idle_time_without_key",
+    bounds: "Time without a call on a connection of which no call had a valid key, where it is shorter than `idle_time`; not at the admin listener",
+    value: Value::Setting("idle-timeout-without-key"),
     past: "the connection is closed, with `GOAWAY` by HTTP/2",
 };
 
@@ -188,6 +212,17 @@ pub static REFLECTION_TIME: Limit = Limit {
     bounds: "Time of one stream of reflection",
     value: Value::Fixed(REFLECTION_SECONDS, "seconds"),
     past: "`deadline_exceeded`",
+};
+
+/// How many bytes reflection may tell an address within a minute.
+pub const REFLECTION_BYTES_AT_MOST: NonZeroU32 = NonZeroU32::new(16 << 20).expect("it is not zero");
+
+/// What reflection tells.
+pub static REFLECTION_BYTES: Limit = Limit {
+    name: "reflection_bytes",
+    bounds: "Bytes that reflection tells one address within a minute; all that it has to tell is a quarter of a mebibyte",
+    value: Value::Fixed(REFLECTION_BYTES_AT_MOST.get() as u64, "bytes"),
+    past: "the stream ends with `rate_limit_exceeded`",
 };
 
 /// How many watches of health there may be.
@@ -260,13 +295,16 @@ pub const ALL: &[&Limit] = &[
     &HEADER_LIST,
     &CANCELED_STREAMS,
     &CANCELED_CALLS,
+    &EMPTY_FRAMES,
     &STREAM_ERRORS,
     &HEAD_TIME,
     &IDLE_TIME,
+    &IDLE_TIME_WITHOUT_KEY,
     &UNREAD_TIME,
     &DISCARDED_BYTES,
     &REFLECTION_STREAMS,
     &REFLECTION_TIME,
+    &REFLECTION_BYTES,
     &HEALTH_WATCHES,
     &HEALTH_WATCH_TIME,
     &HEALTH_CHECKS,

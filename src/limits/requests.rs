@@ -34,6 +34,17 @@ pub static CALL_TIME: Limit = Limit {
     past: "`deadline_exceeded` (504)",
 };
 
+/// How many values of one entity an attribute index has rows for.
+pub const MAX_INDEXED_VALUES: usize = 1_000;
+
+/// Values in an index.
+pub static INDEXED_VALUES: Limit = Limit {
+    name: "indexed_values",
+    bounds: "Different values of an attribute that one entity has rows for in an attribute index",
+    value: Value::Fixed(MAX_INDEXED_VALUES as u64, "values"),
+    past: "It has one row, by which every filter looks at it; answers are the same",
+};
+
 /// How long a start of a task looks for the attributes of its filter, in milliseconds, and a list.
 pub const ATTRIBUTE_LOOK_MILLIS: (u64, u64) = (5_000, 50);
 
@@ -115,6 +126,7 @@ pub const ALL: &[&Limit] = &[
     &CALL_RATE,
     &MESSAGE_BYTES,
     &CALL_TIME,
+    &INDEXED_VALUES,
     &ATTRIBUTE_LOOK,
     &ATTRIBUTE_NAMES_WALK,
     &ATTRIBUTE_NAMES_ENTITIES,

@@ -13,7 +13,6 @@ use crate::proto::v1;
 
 /// How many members an answer lists.
 const MEMBERS_SHOWN: i64 = 1_000;
-const MAX_METADATA_DEPTH: usize = 32;
 const MAX_NAME_CHARACTERS: usize = 256;
 const MAX_AGENT_CHARACTERS: usize = 128;
 
@@ -219,7 +218,7 @@ fn check_agent(agent: Option<&str>, faults: &mut Violations) {
 
 fn check_metadata(metadata: Option<Struct>, faults: &mut Violations) -> Struct {
     let metadata = metadata.unwrap_or_default().in_order();
-    let fault = metadata.fault(MAX_METADATA_DEPTH);
+    let fault = metadata.fault();
     if fault == Some(Fault::TooLarge) || metadata.json_size() > MAX_METADATA_BYTES {
         faults.add("metadata", "too_long", "must be at most 64 KiB of JSON");
     } else if let Some(fault) = fault {
@@ -258,12 +257,19 @@ pub fn at_another_version(portfolio_id: &str, expected: i64, current: i64) -> Er
         .with("current_version", current)
 }
 
-/// The refusal to delete a portfolio that has members.
-pub fn not_empty(portfolio_id: &str, entity_count: i64) -> Error {
-    let members = if entity_count == 1 { "a member".to_owned() } else { format!("{entity_count} members") };
-    Error::new(Code::PortfolioNotEmpty, format!("The portfolio `{portfolio_id}` has {members}; detach or move them first."))
-        .with("portfolio_id", portfolio_id)
-        .with("entity_count", entity_count)
+/// The refusal to delete a portfolio that has members: so many, where the caller may read how many.
+pub fn not_empty(portfolio_id: &str, entity_count: Option<i64>) -> Error {
+    let members = match entity_count {
+        Some(1) => "a member".to_owned(),
+        Some(count) => format!("{count} members"),
+        None => "members".to_owned(),
+    };
+    let error = Error::new(Code::PortfolioNotEmpty, format!("The portfolio `{portfolio_id}` has {members}; detach or move them first."))
+        .with("portfolio_id", portfolio_id);
+    match entity_count {
+        Some(count) => error.with("entity_count", count),
+        None => error,
+    }
 }
 
 #[cfg(test)]

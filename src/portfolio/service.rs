@@ -106,6 +106,7 @@ impl Service for PortfolioService {
     async fn delete_portfolio(&self, request: Request<v1::DeletePortfolioRequest>) -> Result<Response<()>, Status> {
         let once = Once::of(&request)?;
         let (portfolio_id, _) = checked(request.into_inner().portfolio_id, 0)?;
+        let may_count = once.caller().may(Scope::PortfoliosRead);
         let Caller { realm, principal_id, .. } = once.caller().clone();
         let delete = move |connection: &mut PgConnection| {
             retried(|| {
@@ -116,7 +117,7 @@ impl Service for PortfolioService {
                 match queries::get(connection, &realm, &portfolio_id, View::Basic)?.ok_or_else(|| missing(&portfolio_id))?.entity_count {
                     // The last member left in between.
                     0 => Ok(None),
-                    members => Err(not_empty(&portfolio_id, members).into()),
+                    members => Err(not_empty(&portfolio_id, may_count.then_some(members)).into()),
                 }
             })
         };

@@ -381,7 +381,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let readiness = Readiness::new().with("database", async || Ok(()));
         let time = Duration::from_secs(30);
-        let options = Options::admin(Patience { head: time, idle: Some(time), unread: time });
+        let options = Options::admin(Patience { head: time, idle: Some(time), idle_without_key: None, unread: time });
         let router = router(readiness.clone(), Pulse::new(), String::new);
         let port = Port::admin(&Addresses { grpc: None, http: None, admin: address }, None);
         let admin = AdminThread::spawn(listener, AdminDoor::new(router, port, None), readiness, options).expect("a thread");

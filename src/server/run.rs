@@ -115,6 +115,7 @@ pub async fn start(
     keepers.spawn(sweep(db.clone(), "samples of bulk deletes", bulk_delete::queries::sweep_samples));
     keepers.spawn(sweep(db.clone(), "positions of events", events::drop_old));
     keepers.spawn(bulk_delete::rescue(db.clone(), settings.worker.poll_interval));
+    keepers.spawn(listener::give_back());
     keepers.spawn(jobs::watch_clock(db.clone(), settings.worker.lease, recalls()));
 
     let mut doors = JoinSet::new();
@@ -136,7 +137,7 @@ pub async fn start(
     let (readiness, pulse) = (health::readiness(&probe, &drain), Pulse::new());
     keepers.spawn(pulse.clone().beat());
     let router = admin::router(readiness.clone(), pulse, metrics);
-    let options = listener::Options::admin(patience(settings));
+    let options = listener::Options::admin(Patience { idle_without_key: None, ..patience(settings) });
     let public_url = settings.public_url.as_deref();
     let door = AdminDoor::new(router, Port::admin(&addresses, public_url), public_url);
     let admin = AdminThread::spawn(admin, door, readiness, options).map_err(Error::internal)?;
@@ -247,7 +248,12 @@ fn given(time: Duration) -> Option<Duration> {
 
 fn patience(settings: &Serve) -> Patience {
     let listeners = &settings.listeners;
-    Patience { head: listeners.head_timeout, idle: given(listeners.idle_timeout), unread: Duration::from_secs(UNREAD_SECONDS) }
+    Patience {
+        head: listeners.head_timeout,
+        idle: given(listeners.idle_timeout),
+        idle_without_key: given(listeners.idle_timeout_without_key),
+        unread: Duration::from_secs(UNREAD_SECONDS),
+    }
 }
 
 /// What the listeners for callers have in common. Where the process may open few files, their connections leave some for everything else.

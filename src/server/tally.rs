@@ -47,15 +47,15 @@ impl Tally {
     pub fn enter(&self, address: Option<IpAddr>) -> Result<Place, Full> {
         let network = address.map(network);
         let mut taken = self.taken();
+        let by = network.and_then(|network| taken.by.get(&network).copied()).unwrap_or_default();
+        if network.is_some() && by >= self.0.each {
+            return Err(Full::Each);
+        }
         if taken.in_all >= self.0.in_all {
             return Err(Full::InAll);
         }
         if let Some(network) = network {
-            let by = taken.by.entry(network).or_default();
-            if *by >= self.0.each {
-                return Err(Full::Each);
-            }
-            *by += 1;
+            taken.by.insert(network, by + 1);
         }
         taken.in_all += 1;
         Ok(Place { tally: self.clone(), network })
@@ -82,7 +82,7 @@ impl Drop for Place {
 }
 
 /// What is one caller: an IPv4 address, or the first half of an IPv6 address, of which one host has as many as it likes.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         v4 => v4,

@@ -316,6 +316,7 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_MAX_STREAMS_PER_CONNECTION": "128",
         "OFFBOARD_HEAD_TIMEOUT": "2.5",
         "OFFBOARD_IDLE_TIMEOUT": "620",
+        "OFFBOARD_IDLE_TIMEOUT_WITHOUT_KEY": "0",
         "OFFBOARD_REFLECTION": "key",
         "OFFBOARD_GRPC_KEEPALIVE_INTERVAL": "45",
         "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT": "2.5",

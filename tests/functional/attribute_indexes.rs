@@ -54,6 +54,28 @@ fn rows(database: &Database, entity: &str) -> String {
 }
 
 scenario! {
+    async fn an_entity_with_very_many_values_has_one_row_and_is_found_by_each(world: &World) {
+        indexed(world, "codes").await;
+        let (few, many): (Vec<_>, Vec<_>) = ((0..1_000).map(|n| json!(format!("c{n}"))).collect(), (0..100_000).map(|n| json!(format!("c{n}"))).collect());
+        create(world, "few", json!({"codes": few})).await;
+        create(world, "many", json!({"codes": many})).await;
+        create(world, "none", json!({"codes": "x"})).await;
+        let count = |id: &str| world.database.count(&format!("SELECT count(*) FROM attribute_index WHERE entity_id = '{id}'"));
+        assert_eq!((count("few"), count("many"), count("none")), (1_000, 1, 1));
+        for (filter, expected) in [
+            ("equals(attributes.codes, c7)", vec!["few", "many"]),
+            ("in(attributes.codes, c99999, x)", vec!["many", "none"]),
+            ("startsWith(attributes.codes, c5000)", vec!["many"]),
+            ("gte(attributes.codes, d)", vec!["none"]),
+            ("equals(attributes.codes, nothing)", vec![]),
+        ] {
+            assert_eq!(found(world, filter).await, expected, "{filter}");
+        }
+        let less = json!({"entity_id": "many", "entity": {"attributes": {"codes": ["a", "b"]}}});
+        world.call("EntityService/UpdateEntity", less).await.unwrap();
+        assert_eq!(rows(&world.database, "many"), "codes=ta codes=tb");
+    }
+
     async fn an_index_is_declared_built_listed_and_dropped(world: &World) {
         given(&world.database, 30, "jsonb_build_object('name', 'n' || n % 10, 'Address', jsonb_build_object('City', 'Bonn'))");
         let created = world.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "'Address'.City"})).await.unwrap();

@@ -112,6 +112,17 @@ async fn is_alive(world: &World) {
 }
 
 #[tokio::test]
+async fn a_compressed_body_that_becomes_nothing_is_not_read_for_ever() {
+    let world = World::start(Door::Rest).await;
+    let nothing = (gzip(b"").await, "gzip", zstd(b"").await, "zstd");
+    for (empty, coding) in [(&nothing.0, nothing.1), (&nothing.2, nothing.3)] {
+        let reply = post(&world, "/v1/entities", Some(coding), empty.repeat((1 << 20) / empty.len())).await;
+        assert_eq!((reply.status, &reply.json()["errors"][0]["code"]), (400, &json!("empty")), "{coding}");
+    }
+    is_alive(&world).await;
+}
+
+#[tokio::test]
 async fn a_small_body_of_many_long_faults_gets_a_small_answer() {
     let world = World::start(Door::Rest).await;
     for (key, faults) in [(200_000, 1_000), (1_000_000, 1_000), (10, 300_000)] {

@@ -145,6 +145,14 @@ scenario! {
         assert_eq!(created.json["attributes"], nested(32));
         let refused = create("deeper", nested(33)).await.unwrap_err();
         assert_eq!((refused.code.as_str(), fields(&refused)), ("validation_failed", BTreeSet::from([at(world, "attributes")])), "{refused:#?}");
+        // The generated client for gRPC makes none that is deeper.
+        let deepest = if world.door == Door::Rest { 120 } else { 33 };
+        for levels in 33..=deepest {
+            let refused = create("deeper", nested(levels)).await.unwrap_err();
+            let faults: Vec<_> = refused.faults.iter().map(|fault| (fault.field.clone(), fault.code.as_str())).collect();
+            assert_eq!(faults, [(at(world, "attributes"), "too_deep")], "{levels}: {refused:#?}");
+            assert!(refused.faults[0].description.contains("32"), "{refused:#?}");
+        }
         let wide: Value = (0..2000).map(|n| (format!("k{n}"), json!([[n], {"n": n}]))).collect::<serde_json::Map<_, _>>().into();
         assert_eq!(create("wide", wide.clone()).await.unwrap().json["attributes"], wide);
     }

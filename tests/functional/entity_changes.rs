@@ -110,6 +110,11 @@ scenario! {
         let refused = update_masked(world, json!({"type": "Other"}), "type,state,version").await.unwrap_err();
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["update_mask", "update_mask"], "{refused:#?}");
+        if world.door == Door::Rest {
+            let refused = update_masked(world, json!({"attributes": {"SSN": 1}}), "attributes.SSN,attributes.lastName").await.unwrap_err();
+            let told = refused.faults.iter().map(|fault| fault.description.as_str()).collect::<String>();
+            assert!(told.contains("`attributes.SSN`") && told.contains("`attributes.lastName`"), "as it was sent: {refused:#?}");
+        }
         for nothing in [json!({}), json!({"expected_version": 1})] {
             let refused = update(world, nothing).await.unwrap_err();
             assert_eq!((refused.code.as_str(), refused.faults.len()), ("validation_failed", 1), "{refused:#?}");

@@ -4,6 +4,7 @@ use std::future::Future;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
+use prost::Message;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
@@ -63,6 +64,34 @@ async fn reflection_takes_no_place_of_a_call_with_a_key() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     panic!("who has left makes no room");
+}
+
+#[tokio::test]
+async fn reflection_tells_an_address_no_more_than_it_may() {
+    let world = World::start_with(Door::Grpc, &[]).await;
+    let symbol = MessageRequest::FileContainingSymbol("offboard.v1.BulkDeleteService".to_owned());
+    let ask = ServerReflectionRequest { host: String::new(), message_request: Some(symbol) };
+    let mut told = 0;
+    let refused = loop {
+        let asked = tokio_stream::iter(vec![ask.clone(); 50]);
+        let mut answers = ServerReflectionClient::new(channel(&world.server)).server_reflection_info(asked).await.unwrap().into_inner();
+        let refused = loop {
+            match answers.message().await {
+                Ok(Some(answer)) => told += answer.encoded_len(),
+                Ok(None) => break None,
+                Err(status) => break Some(status),
+            }
+        };
+        if let Some(refused) = refused {
+            break refused;
+        }
+        assert!(told < 64 << 20, "there is no end to it");
+    };
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
+    assert!((8 << 20..20 << 20).contains(&told), "{told}");
+    // Another address has its own, and calls with a key have nothing to do with it.
+    assert!(reflect(channel_from(&world.server, 7).await, None).await.is_ok());
+    world.call("EntityService/ListEntities", json!({})).await.unwrap();
 }
 
 #[tokio::test]

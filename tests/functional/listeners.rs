@@ -5,8 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
+use crate::crowds::connected;
 use crate::kit::*;
 use crate::probes::probe;
 use crate::raw::*;
@@ -81,25 +82,34 @@ async fn a_call_that_takes_long_keeps_its_connection() {
 }
 
 #[tokio::test]
+async fn a_body_of_empty_frames_is_cut_off() {
+    let world = World::start(Door::Grpc).await;
+    for door in [Door::Grpc, Door::Rest] {
+        let mut connection = under_way(&world, door).await;
+        let _ = connection.write_all(&frame(0, 0, 1, b"").repeat(20_000)).await;
+        closed(&mut connection, &format!("{door:?}")).await;
+        world.through(door).call("EntityService/ListEntities", json!({})).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_address_has_its_part_of_the_connections_and_others_have_theirs() {
     let world = World::start_with(Door::Rest, &["--max-connections-per-address=3", "--max-connections=5"]).await;
     let http = world.server.addresses.http;
-    let from = async |host: u8| {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap();
-        socket.connect(http).await.unwrap()
-    };
+    let from = async |host: u8| connected(http, host).await;
+    // Callers with a key, whose connections do not give way.
+    let get_with_key = format!("GET /v1/portfolios HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", world.key.secret);
     let mut open = Vec::new();
     for _ in 0..3 {
         let mut connection = from(1).await;
-        connection.write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        connection.write_all(get_with_key.as_bytes()).await.unwrap();
         assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0, "it is served");
         open.push(connection);
     }
     assert_eq!(closed(&mut from(1).await, "the fourth of an address").await, b"");
     for host in [2, 3] {
         let mut connection = from(host).await;
-        connection.write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        connection.write_all(get_with_key.as_bytes()).await.unwrap();
         assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0, "another address is served");
         open.push(connection);
     }

@@ -15,6 +15,7 @@ mod browsers;
 mod client_tls;
 mod command_line;
 mod contracts;
+mod crowds;
 mod database_crowded;
 mod database_lost;
 mod database_refuses;

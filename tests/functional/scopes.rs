@@ -105,6 +105,21 @@ scenario! {
         }
     }
 
+    async fn a_refusal_tells_no_more_than_the_key_could_read(world: &World) {
+        world.portfolios(&["p"]).await;
+        world.entities(&["e", "f"]).await;
+        for entity in ["e", "f"] {
+            world.call("PortfolioService/AttachEntity", json!({"portfolio_id": "p", "entity_id": entity})).await.unwrap();
+        }
+        let clients = [(vec!["portfolios:write"], None), (vec!["portfolios:write", "portfolios:read"], Some(2))];
+        for (scopes, count) in clients {
+            let refused = world.client("acme", "test", &scopes).call("PortfolioService/DeletePortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
+            assert_eq!(refused.code, "portfolio_not_empty");
+            assert_eq!(refused.members.get("entity_count"), count.map(Value::from).as_ref(), "{refused:#?}");
+            assert_eq!(refused.message.contains('2'), count.is_some(), "{refused:#?}");
+        }
+    }
+
     async fn what_a_key_changes_it_does_not_read(world: &World) {
         world.portfolios(&["p"]).await;
         let components = ["0190aaaa-0000-7000-8000-00000000000a"];

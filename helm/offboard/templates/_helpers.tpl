@@ -138,6 +138,7 @@ there is no existing one.
       "OFFBOARD_STREAM_SILENCE_TIMEOUT" .Values.shares.streamSilenceTimeoutSeconds
       "OFFBOARD_HEAD_TIMEOUT" .Values.limits.headTimeoutSeconds
       "OFFBOARD_IDLE_TIMEOUT" .Values.limits.idleTimeoutSeconds
+      "OFFBOARD_IDLE_TIMEOUT_WITHOUT_KEY" .Values.limits.idleTimeoutWithoutKeySeconds
       "OFFBOARD_GRPC_KEEPALIVE_INTERVAL" .Values.grpc.keepaliveIntervalSeconds
       "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT" .Values.grpc.keepaliveTimeoutSeconds
       "OFFBOARD_GRPC_MAX_CONNECTION_AGE" .Values.grpc.maxConnectionAgeSeconds

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use crate::db::text_enum;
 use crate::error::{Code, Error, Result, Violations};
 use crate::filter::{self, AttributePath};
+use crate::limits::requests::{INDEXED_VALUES, MAX_INDEXED_VALUES};
 use crate::proto::object::Object;
 
 /// The most attributes that a realm may have declared.
@@ -138,7 +139,11 @@ impl Declared {
 
     /// The keys of the values that an entity has.
     pub fn keys(&self, attributes: Object<'_>) -> BTreeSet<String> {
-        filter::keys(attributes, &self.path)
+        let keys = filter::keys(attributes, &self.path, MAX_INDEXED_VALUES);
+        if keys.iter().any(|key| filter::is_many(key)) {
+            INDEXED_VALUES.reached();
+        }
+        keys
     }
 }
 

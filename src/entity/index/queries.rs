@@ -11,7 +11,7 @@ use crate::access::Caller;
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, listen, statement};
 use crate::entity::index::model::{AttributeIndex, Declared, IndexAction, IndexState, Rows};
-use crate::filter::{AttributePath, Filter, Kind, Property, Vocabulary};
+use crate::filter::{self, AttributePath, Filter, Kind, Property, Vocabulary};
 use crate::proto::object::Object;
 
 /// The topic that wakes the worker.
@@ -229,7 +229,9 @@ pub fn index_change(
     for declaration in declared {
         let (from, to) = (declaration.keys(from), declaration.keys(to));
         gone.extend(&declaration.attribute, entity, from.difference(&to).cloned());
-        added.extend(&declaration.attribute, entity, to.difference(&from).cloned());
+        // Of very many values an earlier version has written a row for each, and not the one for all.
+        let is_new = |key: &&String| !from.contains(*key) || filter::is_many(key);
+        added.extend(&declaration.attribute, entity, to.iter().filter(is_new).cloned());
     }
     remove(connection, realm, gone)?;
     write(connection, realm, added)

@@ -12,7 +12,7 @@ use super::path::Path;
 use super::scalar::{self, Fault, from_text, map_key};
 use super::schema::{Cardinality, Field, Schema, Shape, well_known};
 use crate::error::Violations;
-use crate::limits::bodies::{MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};
+use crate::limits::bodies::{MAX_LISTED_MESSAGES, MAX_OBJECT_DEPTH, MESSAGE_ITEMS, MESSAGE_LISTED, OBJECT_DEPTH};
 use crate::limits::thousands;
 use crate::proto::object::number::plain;
 use crate::proto::object::{self, Builder, MAX_BYTES};
@@ -32,6 +32,9 @@ pub struct Decoder<'s, 'j> {
     around: Vec<(usize, usize)>,
     /// How many objects were in lists so far.
     listed: usize,
+    /// How deep the reading is within a free-form object, and whether there was more than may be.
+    nesting: usize,
+    is_too_deep: bool,
     /// The depth of the members that stand beside an `@type`, if the reading is within such an object.
     pub(super) packed: Option<usize>,
 }
@@ -53,8 +56,18 @@ impl<'s, 'j> Decoder<'s, 'j> {
     /// each fault.
     pub fn new(schema: &'s Schema, text: &'j [u8], path: &str) -> Self {
         let depth = usize::from(!path.is_empty());
-        let path = Path::new(path);
-        Decoder { schema, json: Jiter::new(text), violations: Violations::new(), path, depth, around: Vec::new(), listed: 0, packed: None }
+        Decoder {
+            schema,
+            json: Jiter::new(text),
+            violations: Violations::new(),
+            path: Path::new(path),
+            depth,
+            around: Vec::new(),
+            listed: 0,
+            nesting: 0,
+            is_too_deep: false,
+            packed: None,
+        }
     }
 
     /// Reads an object into the message, whose type stands at `place` in the schema. The value is the members that were there, by the place
@@ -208,14 +221,13 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 let value = self.value(inner, peek)?;
                 Ok(value.map(|value| well_known(descriptor, [(1, value)])))
             }
-            (Shape::Value, _) => self.free(1, peek, |decoder, out| decoder.any(out, peek)),
+            (Shape::Value, _) => self.free(0, peek, |decoder, out| decoder.any(out, peek)),
             (Shape::Message(place), Peek::Object) => {
                 let mut message = DynamicMessage::new(self.schema.message(*place).descriptor.clone());
                 let members = self.within(1, peek, |decoder| decoder.members(*place, &mut message).map(Some))?;
                 Ok(members.map(|_| Value::Message(message)))
             }
-            // The struct, and the entry of its map.
-            (Shape::Struct, Peek::Object) => self.free(2, peek, Self::structure),
+            (Shape::Struct, Peek::Object) => self.free(1, peek, Self::structure),
             (Shape::Any(descriptor), Peek::Object) => self.within(1, peek, |decoder| decoder.packed(descriptor, peek)),
             (Shape::ListValue, Peek::Array) => self.free(1, peek, |decoder, out| decoder.list_value(out, peek)),
             (Shape::Bool, Peek::True | Peek::False) => self.json.known_bool(peek).map(|value| Some(Value::Bool(value))),
@@ -239,12 +251,18 @@ impl<'s, 'j> Decoder<'s, 'j> {
         }
     }
 
-    /// A free-form value, as the bytes of its message. Past the limit nothing more of it is kept.
-    fn free(&mut self, levels: usize, peek: Peek, read: impl FnOnce(&mut Self, &mut Builder) -> Result<(), JiterError>) -> Read<Value> {
+    /// A free-form value that begins at this level, as the bytes of its message. Past the limits nothing of it is kept.
+    fn free(&mut self, level: usize, peek: Peek, read: impl FnOnce(&mut Self, &mut Builder) -> Result<(), JiterError>) -> Read<Value> {
         let mut out = Builder::default();
-        self.within(levels, peek, |decoder| read(decoder, &mut out).map(Some))?;
-        if is_too_large(&out) {
-            self.fault(object::Fault::TooLarge.into());
+        self.nesting = level;
+        self.within(1, peek, |decoder| read(decoder, &mut out).map(Some))?;
+        let is_too_deep = std::mem::take(&mut self.is_too_deep);
+        if is_too_deep {
+            OBJECT_DEPTH.reached();
+        }
+        let fault = if is_too_large(&out) { Some(object::Fault::TooLarge) } else { is_too_deep.then_some(object::Fault::TooDeep) };
+        if let Some(fault) = fault {
+            self.fault(fault.into());
             return Ok(None);
         }
         Ok(Some(Value::Bytes(out.into_bytes().into())))
@@ -262,22 +280,23 @@ impl<'s, 'j> Decoder<'s, 'j> {
             }
             Peek::True | Peek::False => out.bool(self.json.known_bool(peek)?),
             Peek::String => out.string(self.json.known_str()?),
+            Peek::Object | Peek::Array if self.nesting == MAX_OBJECT_DEPTH => {
+                self.json.known_skip(peek)?;
+                self.is_too_deep = true;
+            }
             Peek::Object => {
-                // The value, the struct in it, and the entry of its map.
-                self.within(3, peek, |decoder| {
-                    let object = out.open_object();
-                    decoder.structure(out)?;
-                    out.close(object);
-                    Ok(Some(()))
-                })?;
+                self.nesting += 1;
+                let object = out.open_object();
+                self.structure(out)?;
+                out.close(object);
+                self.nesting -= 1;
             }
             Peek::Array => {
-                self.within(2, peek, |decoder| {
-                    let list = out.open_list();
-                    decoder.list_value(out, peek)?;
-                    out.close(list);
-                    Ok(Some(()))
-                })?;
+                self.nesting += 1;
+                let list = out.open_list();
+                self.list_value(out, peek)?;
+                out.close(list);
+                self.nesting -= 1;
             }
             number => {
                 let read = plain(self.number(number)?).map_err(|_| object::Fault::LongNumber.into());

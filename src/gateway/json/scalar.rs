@@ -84,7 +84,8 @@ pub fn from_text(shape: &Shape, text: &str) -> Result<Value, Fault> {
             Fault::new("invalid", "must be a number of seconds with an `s`, such as `3600s` or `1.5s`; also `1h`, `30m` or `P1D`")
         }),
         Shape::FieldMask(descriptor) => {
-            let paths = text.split(',').filter(|path| !path.is_empty()).map(|path| Value::String(snake_case(path)));
+            // In the spelling of the caller; whoever knows what message the paths lead into spells them as its proto does.
+            let paths = text.split(',').filter(|path| !path.is_empty()).map(|path| Value::String(path.to_owned()));
             Ok(well_known(descriptor, [(1, Value::List(paths.collect()))]))
         }
         Shape::Wrapper(descriptor, inner) => Ok(well_known(descriptor, [(1, from_text(inner, text)?)])),
@@ -177,18 +178,6 @@ fn timestamp(descriptor: &MessageDescriptor, text: &str) -> Result<Value, Fault>
 fn duration(descriptor: &MessageDescriptor, text: &str) -> Option<Value> {
     let (seconds, nanos) = duration::read(text)?;
     DURATION_SECONDS.contains(&seconds).then(|| well_known(descriptor, [(1, Value::I64(seconds)), (2, Value::I32(nanos))]))
-}
-
-/// `grossTotal.netOf` as `gross_total.net_of`.
-fn snake_case(path: &str) -> String {
-    let mut snake = String::with_capacity(path.len() + 4);
-    for character in path.chars() {
-        if character.is_ascii_uppercase() {
-            snake.push('_');
-        }
-        snake.push(character.to_ascii_lowercase());
-    }
-    snake
 }
 
 fn kind_name(kind: &Kind) -> &'static str {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tower::ServiceExt;
 
 use super::service::{Answer, Door};
-use crate::gateway::compression::{Coding, compressed, decompressed};
+use crate::gateway::compression::{Coding, Wire, compressed, converted, decompressed};
 
 async fn send(door: &Door, uri: &str, content_type: &str, body: impl Into<Body>) -> Answer {
     door.send(Request::post(uri).header("content-type", content_type).body(body.into()).unwrap()).await
@@ -71,7 +71,7 @@ async fn requests_and_answers_may_be_compressed() {
         let request = Request::post("/everything").header("content-encoding", name).header("accept-encoding", name);
         let answer = door.send(request.body(Body::from(packed(text.clone(), coding).await)).unwrap()).await;
         assert_eq!((answer.status.as_u16(), answer.header("content-encoding"), answer.header("vary")), (200, name, "accept-encoding"));
-        let body = decompressed(Body::from(answer.body), Some(coding)).collect().await.unwrap().to_bytes();
+        let body = decompressed(Body::from(answer.body), Some(coding), Wire::default()).collect().await.unwrap().to_bytes();
         let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(answer["object"]["text"].as_str().map(str::len), Some(3000));
     }
@@ -86,6 +86,22 @@ async fn a_compressed_body_has_the_limit_of_what_is_in_it() {
         let request = Request::post("/orders:upload").header("content-type", "application/x-ndjson").header("content-encoding", name);
         let answer = door.send(request.body(Body::from(bomb)).unwrap()).await;
         assert_eq!((answer.status.as_u16(), &answer.json()["limit_bytes"]), (413, &json!(4096)), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_body_that_becomes_nothing_has_a_limit_too() {
+    let door = Door::new();
+    for (name, coding) in [("gzip", Coding::Gzip), ("zstd", Coding::Zstd)] {
+        let nothing = converted(&Bytes::new(), None, Some(coding)).unwrap();
+        for uri in ["/everything", "/orders:upload"] {
+            let pieces = std::iter::repeat_n(nothing.clone(), 100_000).map(Ok::<_, std::io::Error>);
+            let body = Body::from_stream(futures::stream::iter(pieces));
+            let media_type = if uri == "/everything" { "application/json" } else { "application/x-ndjson" };
+            let request = Request::post(uri).header("content-type", media_type).header("content-encoding", name);
+            let answer = door.send(request.body(body).unwrap()).await;
+            assert_eq!((answer.status.as_u16(), answer.faults()), (400, vec!["body: empty".to_owned()]), "{name} {uri}");
+        }
     }
 }
 

@@ -25,15 +25,13 @@ pub use read::{List, Number, Object, View, write_list, write_object, write_value
 
 /// The most bytes of JSON that an object of a request may have, written without blanks and with numbers written out.
 pub const MAX_BYTES: usize = 1 << 20;
-/// The deepest nesting that an object of a request may have; where it is put to use a smaller limit may hold.
-pub const MAX_DEPTH: usize = 64;
 
 /// Why an object of a caller is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It has more than [`MAX_BYTES`].
     TooLarge,
-    /// It is nested too deeply.
+    /// It is nested deeper than [`MAX_OBJECT_DEPTH`](crate::limits::bodies::MAX_OBJECT_DEPTH).
     TooDeep,
     /// A value in it is of no kind, which no JSON value is.
     NoKind,
@@ -51,7 +49,8 @@ impl Fault {
         match self {
             Fault::TooLarge => "too_long",
             Fault::LongNumber => "out_of_range",
-            Fault::TooDeep | Fault::NoKind | Fault::NotANumber | Fault::Nul => "invalid",
+            Fault::TooDeep => "too_deep",
+            Fault::NoKind | Fault::NotANumber | Fault::Nul => "invalid",
         }
     }
 
@@ -59,7 +58,7 @@ impl Fault {
     pub fn description(self) -> &'static str {
         match self {
             Fault::TooLarge => "must be at most 1 MiB of JSON",
-            Fault::TooDeep => "is nested too deeply",
+            Fault::TooDeep => "must be nested at most 32 deep, itself included",
             Fault::NoKind => "must not hold a value without a kind",
             Fault::NotANumber => "must not hold NaN or an infinity",
             Fault::LongNumber => {
@@ -79,7 +78,6 @@ pub struct Struct {
     /// Where the last of them begins.
     last: Option<usize>,
     sorted: bool,
-    depth: usize,
     /// How many bytes of JSON its members are, without the braces around them.
     json: usize,
     /// Why it is refused; then nothing of it is kept.
@@ -88,7 +86,7 @@ pub struct Struct {
 
 impl Default for Struct {
     fn default() -> Self {
-        Struct { wire: Vec::new(), last: None, sorted: true, depth: 1, json: 0, fault: None }
+        Struct { wire: Vec::new(), last: None, sorted: true, json: 0, fault: None }
     }
 }
 
@@ -144,7 +142,7 @@ impl Struct {
     /// The same with its members in order, each once. What comes from the database, from JSON or from an object in order is in order.
     pub fn in_order(mut self) -> Struct {
         if let Cow::Owned(wire) = self.canonical() {
-            self = Struct { json: read::object_size(&wire) - 1, wire, depth: self.depth, fault: self.fault, ..Struct::default() };
+            self = Struct { json: read::object_size(&wire) - 1, wire, fault: self.fault, ..Struct::default() };
         }
         self
     }
@@ -169,9 +167,9 @@ impl Struct {
         Struct::of_members(out)
     }
 
-    /// Why it is refused where nesting may be this deep.
-    pub fn fault(&self, max_depth: usize) -> Option<Fault> {
-        self.fault.or_else(|| (self.depth > max_depth).then_some(Fault::TooDeep))
+    /// Why it is refused.
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault
     }
 
     /// The JSON text.
@@ -193,10 +191,8 @@ impl Struct {
     fn take(&mut self, entry: &[u8]) -> Result<(), DecodeError> {
         let mut out = Builder::continuing(std::mem::take(&mut self.wire), self.json);
         let mut members = Members::at_start(self.last, self.sorted);
-        let mut reader = wire::Reader { out: &mut out, max_bytes: MAX_BYTES, max_depth: MAX_DEPTH, deepest: self.depth };
-        let read = reader.member(entry, &mut members, 1);
-        self.depth = reader.deepest;
-        match read {
+        let mut reader = wire::Reader { out: &mut out, max_bytes: MAX_BYTES };
+        match reader.member(entry, &mut members, 1) {
             Ok(()) => {
                 self.json = out.json_size();
                 (self.wire, self.last, self.sorted) = (out.into_bytes(), members.last(), members.are_sorted());

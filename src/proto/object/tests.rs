@@ -32,7 +32,7 @@ fn wire_of(value: &Json) -> Vec<u8> {
 
 fn fault_of(members: impl IntoIterator<Item = (&'static str, Value)>) -> Option<Fault> {
     let fields = members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Struct::decode(Generated { fields }.encode_to_vec().as_slice()).unwrap().fault(32)
+    Struct::decode(Generated { fields }.encode_to_vec().as_slice()).unwrap().fault()
 }
 
 fn number(value: f64) -> Value {
@@ -75,7 +75,7 @@ fn what_no_json_has_is_refused_wherever_it_stands() {
     }
     let entry = [&[0x0a, 1, b'a', 0x12][..], &varint(deep.len()), &deep].concat();
     let object = [&[0x0a][..], &varint(entry.len()), &entry].concat();
-    assert_eq!(Struct::decode(object.as_slice()).unwrap().fault(32), Some(Fault::TooDeep));
+    assert_eq!(Struct::decode(object.as_slice()).unwrap().fault(), Some(Fault::TooDeep));
 }
 
 fn varint(value: usize) -> Vec<u8> {
@@ -87,11 +87,11 @@ fn varint(value: usize) -> Vec<u8> {
 #[test]
 fn an_object_stops_at_its_limit_and_keeps_nothing() {
     let fits = Struct::decode(wire_of(&json!({"a": "x".repeat(MAX_BYTES - 100)})).as_slice()).unwrap();
-    assert_eq!(fits.fault(32), None);
+    assert_eq!(fits.fault(), None);
     let values = (0..200_000).map(|n| (format!("{n}"), json!(1))).collect::<serde_json::Map<_, _>>();
     for large in [json!({"a": "x".repeat(MAX_BYTES)}), Json::Object(values), json!({"a": vec![1; 600_000]})] {
         let read = Struct::decode(wire_of(&large).as_slice()).unwrap();
-        assert_eq!((read.fault(32), read.wire.capacity()), (Some(Fault::TooLarge), 0));
+        assert_eq!((read.fault(), read.wire.capacity()), (Some(Fault::TooLarge), 0));
     }
 }
 
@@ -137,7 +137,7 @@ fn numbers_are_kept_to_the_last_digit() {
     // 1e400 counts as it is written out.
     assert_eq!(object.json_size(), written.len() - "1e400".len() + 401 - "-15e-30".len() + 33);
     let again = Struct::decode(object.encode_to_vec().as_slice()).unwrap();
-    assert_eq!((again.to_text(), again.json_size(), again.fault(32)), (written.to_owned(), object.json_size(), None));
+    assert_eq!((again.to_text(), again.json_size(), again.fault()), (written.to_owned(), object.json_size(), None));
     // Whoever knows doubles alone sees the nearest.
     let seen = Generated::decode(object.encode_to_vec().as_slice()).unwrap();
     let Some(Kind::ListValue(list)) = &seen.fields["a"].kind else { panic!("{seen:?}") };
@@ -161,25 +161,25 @@ fn a_text_beside_a_double_counts_if_the_double_is_the_nearest_to_it() {
         (17.0, "017", "17"),
     ] {
         let object = read(double, text);
-        assert_eq!((object.to_text(), object.fault(32)), (format!("{{\"a\":{taken}}}"), None), "{text}");
+        assert_eq!((object.to_text(), object.fault()), (format!("{{\"a\":{taken}}}"), None), "{text}");
     }
-    assert_eq!(read(f64::MAX, "1e400000").fault(32), Some(Fault::LongNumber));
-    assert_eq!(read(0.0, "1e-400000").fault(32), Some(Fault::LongNumber));
+    assert_eq!(read(f64::MAX, "1e400000").fault(), Some(Fault::LongNumber));
+    assert_eq!(read(0.0, "1e-400000").fault(), Some(Fault::LongNumber));
 }
 
 #[test]
 fn limits_are_measured_as_json() {
     // Of 11 bytes each as a message.
     let fits = Struct::decode(wire_of(&json!({"a": vec![1; (MAX_BYTES - 8) / 2]})).as_slice()).unwrap();
-    assert_eq!((fits.fault(32), fits.json_size()), (None, MAX_BYTES - 1));
-    let longest = |length: usize| Struct::decode(wire_of(&json!({"a": "x".repeat(length)})).as_slice()).unwrap().fault(32);
+    assert_eq!((fits.fault(), fits.json_size()), (None, MAX_BYTES - 1));
+    let longest = |length: usize| Struct::decode(wire_of(&json!({"a": "x".repeat(length)})).as_slice()).unwrap().fault();
     assert_eq!((longest(MAX_BYTES - 8), longest(MAX_BYTES - 7)), (None, Some(Fault::TooLarge)));
     // Of 6 bytes each in JSON.
     let escaped = Struct::decode(wire_of(&json!({"a": "\u{1}".repeat(MAX_BYTES / 6)})).as_slice()).unwrap();
-    assert_eq!(escaped.fault(32), Some(Fault::TooLarge));
+    assert_eq!(escaped.fault(), Some(Fault::TooLarge));
     // Of 301 bytes each, written out.
     let large = Struct::decode(wire_of(&json!({"a": vec![1e300; 3_600]})).as_slice()).unwrap();
-    assert_eq!(large.fault(32), Some(Fault::TooLarge));
+    assert_eq!(large.fault(), Some(Fault::TooLarge));
 }
 
 /// The test cases of RFC 7396, appendix A, whose results are objects, and a few more.
@@ -249,7 +249,7 @@ proptest! {
         prop_assert_eq!(Struct::from_text(&value.to_string()).encode_to_vec(), wire);
         prop_assert_eq!(read.json_size(), read.to_text().len());
         prop_assert_eq!(serde_json::from_str::<Json>(&read.to_text()).unwrap(), value);
-        prop_assert_eq!(read.fault(32), None);
+        prop_assert_eq!(read.fault(), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use super::Fault;
 use super::builder::{Builder, Members};
 use super::number::{EXACT, Refused, nearest, plain};
+use crate::limits::bodies::{MAX_OBJECT_DEPTH, OBJECT_DEPTH};
 
 /// Why reading ended.
 #[derive(Debug)]
@@ -34,10 +35,6 @@ pub struct Reader<'b> {
     pub out: &'b mut Builder,
     /// The most bytes of JSON that may be written.
     pub max_bytes: usize,
-    /// The deepest nesting that there may be.
-    pub max_depth: usize,
-    /// The deepest nesting that there was.
-    pub deepest: usize,
 }
 
 impl Reader<'_> {
@@ -95,7 +92,7 @@ impl Reader<'_> {
     }
 
     fn object(&mut self, mut object: &[u8], depth: usize) -> Result<(), Stop> {
-        self.go_down(depth)?;
+        go_down(depth)?;
         let open = self.out.open_object();
         let mut members = self.out.members();
         while !object.is_empty() {
@@ -109,7 +106,7 @@ impl Reader<'_> {
     }
 
     fn list(&mut self, mut list: &[u8], depth: usize) -> Result<(), Stop> {
-        self.go_down(depth)?;
+        go_down(depth)?;
         let open = self.out.open_list();
         while !list.is_empty() {
             if let Field::Bytes(1, element) = field(&mut list)? {
@@ -121,11 +118,14 @@ impl Reader<'_> {
         self.out.close(open);
         Ok(())
     }
+}
 
-    fn go_down(&mut self, depth: usize) -> Result<(), Fault> {
-        self.deepest = self.deepest.max(depth);
-        if depth > self.max_depth { Err(Fault::TooDeep) } else { Ok(()) }
+fn go_down(depth: usize) -> Result<(), Fault> {
+    if depth <= MAX_OBJECT_DEPTH {
+        return Ok(());
     }
+    OBJECT_DEPTH.reached();
+    Err(Fault::TooDeep)
 }
 
 /// A field, as far as the messages of `struct.proto` have such.

@@ -14,6 +14,7 @@ use super::around::{Around, Inner};
 use super::refuse;
 use crate::access::{Authenticator, Caller, Scope};
 use crate::error::{Code, Error};
+use crate::server::listener::Arrival;
 
 /// The option of a method that names the scope it needs.
 const REQUIRED_SCOPE: &str = "offboard.v1.required_scope";
@@ -92,6 +93,9 @@ impl Around for Auth {
         let address = peer(request.extensions());
         match self.admit(presented, address, asks).await {
             Ok(caller) => {
+                if let Some(arrival) = request.extensions().get::<Arrival>() {
+                    arrival.prove();
+                }
                 let realm = HeaderValue::try_from(format!("{}/{}", caller.realm.org(), caller.realm.mode())).ok();
                 request.extensions_mut().insert(caller);
                 request.extensions_mut().insert(asks);

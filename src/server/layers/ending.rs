@@ -5,11 +5,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::failed;
 use crate::error::Error;
 
 /// A body that ends with a failure as soon as there is one, unless it has ended by then.
@@ -40,9 +40,7 @@ impl http_body::Body for Ending {
             return Poll::Ready(None);
         }
         this.inner = Body::empty();
-        let mut trailers = HeaderMap::new();
-        let status = Status::from(error);
-        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+        Poll::Ready(Some(failed(error)))
     }
 
     fn is_end_stream(&self) -> bool {

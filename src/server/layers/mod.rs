@@ -45,7 +45,9 @@ pub mod unknown_headers;
 
 use std::convert::Infallible;
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
+use http_body::Frame;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, ServiceExt};
@@ -86,6 +88,12 @@ pub async fn refused(failures: Failures, request: Request<Body>, status: Status)
     let refusing = tower::service_fn(move |_: Request<Body>| std::future::ready(Ok::<_, Infallible>(status.clone().into_http())));
     let answer = AroundLayer(RequestIds).layer(AroundLayer(failures).layer(refusing)).oneshot(request).await;
     answer.unwrap_or_else(|never| match never {})
+}
+
+/// The end of an answer that has begun, and fails.
+fn failed(error: Error) -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    Status::from(error).add_header(&mut trailers).map(|()| Frame::trailers(trailers))
 }
 
 /// The gRPC status in headers or trailers.

@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, HelpLink, StatusExt};
 use super::around::{Around, Inner};
 use super::code_of;
 use super::request_id::RequestId;
-use crate::error::{self, Error, Violation};
+use crate::error::{self, Error, LEFT, Left, Violation};
 
 /// How the gRPC library's words for a connection begin that ended in the middle of a message.
 const GONE: &str = "h2 protocol error: error reading a body from connection";
@@ -122,6 +122,10 @@ impl Completion {
         let code = foreign.code();
         let told = |otherwise: &str| if foreign.message().is_empty() { otherwise.to_owned() } else { foreign.message().to_owned() };
         match code {
+            Code::Internal | Code::Unknown if is_gone(foreign.message()) => {
+                tracing::debug!(reason = foreign.message(), "a caller left before its message had come whole");
+                Left::error().into()
+            }
             Code::Internal if UNREADABLE.iter().any(|beginning| foreign.message().starts_with(beginning)) => {
                 tracing::debug!(reason = foreign.message(), "a message cannot be read");
                 let message = match foreign.message().starts_with(GRPC_WEB) {
@@ -129,11 +133,6 @@ impl Completion {
                     false => "The message cannot be read as one that this method takes.",
                 };
                 Error::new(error::Code::ValidationFailed, message).into()
-            }
-            Code::Internal if foreign.message().starts_with(GONE) => {
-                tracing::debug!(reason = foreign.message(), "a caller left before its message had come whole");
-                let status = Status::from(Error::new(error::Code::DeadlineExceeded, "The caller left before its message had come whole."));
-                Status::with_error_details(Code::Cancelled, status.message(), status.get_error_details())
             }
             Code::Internal | Code::Unknown | Code::DataLoss => Error::internal(foreign.message()).into(),
             Code::OutOfRange | Code::ResourceExhausted => {
@@ -150,6 +149,11 @@ impl Completion {
             }
         }
     }
+}
+
+/// Whether the gRPC library, or its part for gRPC-Web, says that the caller has left.
+fn is_gone(message: &str) -> bool {
+    message.starts_with(GONE) || message.strip_prefix(GRPC_WEB).unwrap_or(message) == LEFT
 }
 
 /// Leaves as many faults as fit, and says how many more there were.
@@ -235,7 +239,7 @@ mod tests {
     async fn a_caller_that_leaves_is_no_fault_of_the_service() {
         let answer = call(answering(|| Status::internal(GONE).into_http()), request("/a.B/C")).await;
         let (status, details) = status(answer.headers());
-        assert_eq!((status.code(), reason(&details)), (Code::Cancelled, "DEADLINE_EXCEEDED"));
+        assert_eq!((status.code(), reason(&details)), (Code::Cancelled, "CANCELED"));
     }
 
     #[test]

@@ -63,11 +63,12 @@ impl Acceptor {
         }
     }
 
-    /// Notes that a connection was closed since there were too many.
-    pub fn refused(&mut self, peer: SocketAddr, limit: &Limit) {
+    /// Notes that a connection was closed since there were too many: the one from here, or another that gave way to it.
+    pub fn full(&mut self, peer: SocketAddr, limit: &Limit, gave_way: bool) {
         limit.reached();
         if let Some(times) = self.full.tell() {
-            tracing::warn!(listener = self.name, limit = limit.name, address = %peer.ip(), times, "closed a connection: there are too many");
+            let (listener, limit, address) = (self.name, limit.name, peer.ip());
+            tracing::warn!(listener, limit, %address, gave_way, times, "closed a connection: there are too many");
         }
     }
 }

@@ -9,7 +9,10 @@ use tokio::time::Instant;
 
 use super::resets::Resets;
 use crate::limits::Limit;
-use crate::limits::listeners::{CANCELED_CALLS, CANCELED_CALLS_AT_MOST, CANCELED_CALLS_SECONDS, HEAD_TIME, IDLE_TIME, UNREAD_TIME};
+use crate::limits::listeners::{
+    CANCELED_CALLS, CANCELED_CALLS_AT_MOST, CANCELED_CALLS_SECONDS, HEAD_TIME, IDLE_SECONDS_WITH_KEY, IDLE_TIME, IDLE_TIME_WITHOUT_KEY,
+    UNREAD_TIME,
+};
 
 /// How long each stage of a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +21,8 @@ pub struct Patience {
     pub head: Duration,
     /// Without a request; for ever, if none.
     pub idle: Option<Duration>,
+    /// The same where nobody has shown a valid key on the connection; as with one, if none.
+    pub idle_without_key: Option<Duration>,
     /// Without the peer reading anything of what is sent to it.
     pub unread: Duration,
 }
@@ -25,7 +30,15 @@ pub struct Patience {
 impl Patience {
     /// How often it is looked at what a connection is doing.
     fn look(&self) -> Duration {
-        self.head.min(self.unread).min(self.idle.unwrap_or(self.head))
+        self.head.min(self.unread).min(self.idle(false).0.unwrap_or(self.head))
+    }
+
+    /// How long a connection may be idle on which somebody has or has not shown a valid key, and the limit that says so.
+    fn idle(&self, is_proven: bool) -> (Option<Duration>, &'static Limit) {
+        match self.idle_without_key {
+            Some(time) if !is_proven && self.idle.is_none_or(|idle| time < idle) => (Some(time), &IDLE_TIME_WITHOUT_KEY),
+            _ => (self.idle, &IDLE_TIME),
+        }
     }
 }
 
@@ -36,6 +49,17 @@ pub enum Due {
     Look(Instant),
     /// This limit was reached.
     Over(&'static Limit),
+}
+
+/// In what order connections give way to others, and since when each is so. The fields of each are compared as they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GivesWay {
+    /// Nobody has shown a key on it, and no request is on it.
+    Idle(Instant),
+    /// Nobody has shown a key on it.
+    Busy(Instant),
+    /// Nobody has called on it for a while.
+    IdleWithKey(Instant),
 }
 
 /// The first bytes of an HTTP/2 connection: its preface, and the head of the settings that must follow (RFC 9113, section 3.4).
@@ -51,9 +75,12 @@ pub struct Activity {
     is_confusing: AtomicBool,
     has_ended: AtomicBool,
     is_answering: AtomicBool,
+    /// Whether somebody has shown a valid key.
+    is_proven: AtomicBool,
     requests: AtomicUsize,
     head_since: AtomicU64,
-    idle_since: AtomicU64,
+    /// When the last request began or, where none is left, ended.
+    since: AtomicU64,
     unread_since: AtomicU64,
     none_left: Notify,
     cut: Notify,
@@ -80,9 +107,10 @@ impl Activity {
             is_confusing: AtomicBool::new(false),
             is_answering: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
+            is_proven: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             head_since: AtomicU64::new(0),
-            idle_since: AtomicU64::new(0),
+            since: AtomicU64::new(0),
             unread_since: AtomicU64::new(0),
             none_left: Notify::new(),
             cut: Notify::new(),
@@ -153,12 +181,30 @@ impl Activity {
         self.requests.fetch_add(1, Relaxed);
         self.is_answering.store(true, Relaxed);
         self.head_since.store(0, Relaxed);
+        self.since.store(self.now(), Relaxed);
+    }
+
+    /// A caller has shown a valid key.
+    pub fn prove(&self) {
+        self.is_proven.store(true, Relaxed);
+    }
+
+    /// How soon it gives way to another connection: the least of all is the first. None where it does not.
+    pub fn gives_way(&self) -> Option<GivesWay> {
+        let since = self.at(self.since.load(Relaxed), Duration::ZERO);
+        let is_idle = || since.elapsed() >= Duration::from_secs(IDLE_SECONDS_WITH_KEY);
+        match (self.is_proven.load(Relaxed), self.is_busy()) {
+            (false, false) => Some(GivesWay::Idle(since)),
+            (false, true) => Some(GivesWay::Busy(since)),
+            (true, false) => is_idle().then_some(GivesWay::IdleWithKey(since)),
+            (true, true) => None,
+        }
     }
 
     /// A request is over, its answer included.
     pub fn end(&self) {
         if self.requests.fetch_sub(1, Relaxed) == 1 {
-            self.idle_since.store(self.now(), Relaxed);
+            self.since.store(self.now(), Relaxed);
             self.none_left.notify_one();
         }
     }
@@ -244,16 +290,17 @@ impl Activity {
         if self.is_busy() {
             return (None, &IDLE_TIME);
         }
-        let (head, idle) = (self.head_since.load(Relaxed), self.idle_since.load(Relaxed));
+        let (head, since) = (self.head_since.load(Relaxed), self.since.load(Relaxed));
         // HTTP/2 says more than requests; once it has begun, its requests come whole or not at all.
         let has_begun = self.is_http2() && self.received.load(Relaxed) >= PREFACE;
         if head > 0 && !has_begun {
             return (Some(self.at(head, patience.head)), &HEAD_TIME);
         }
-        if idle == 0 && !has_begun {
+        if since == 0 && !has_begun {
             return (Some(self.at(0, patience.head)), &HEAD_TIME);
         }
-        (patience.idle.map(|time| self.at(idle, time)), &IDLE_TIME)
+        let (time, limit) = patience.idle(self.is_proven.load(Relaxed));
+        (time.map(|time| self.at(since, time)), limit)
     }
 }
 
@@ -261,15 +308,23 @@ impl Activity {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience =
-        Patience { head: Duration::from_secs(10), idle: Some(Duration::from_secs(120)), unread: Duration::from_secs(60) };
+    const PATIENCE: Patience = Patience {
+        head: Duration::from_secs(10),
+        idle: Some(Duration::from_secs(120)),
+        idle_without_key: None,
+        unread: Duration::from_secs(60),
+    };
     const SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 
     /// Lets it be as it is until something is over, and tells what and after how many seconds.
     async fn over(activity: &Activity) -> (&'static str, u64) {
+        over_for(activity, &PATIENCE).await
+    }
+
+    async fn over_for(activity: &Activity, patience: &Patience) -> (&'static str, u64) {
         let started = Instant::now();
         loop {
-            match activity.due(&PATIENCE) {
+            match activity.due(patience) {
                 Due::Over(limit) => return (limit.name, started.elapsed().as_secs()),
                 Due::Look(at) => tokio::time::sleep_until(at).await,
             }
@@ -318,6 +373,25 @@ mod tests {
             activity.received(b"ping");
         }
         assert_eq!(over(&activity).await, ("idle_time", 20));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_shown_no_key_may_be_idle_for_a_shorter_time() {
+        let patience = Patience { idle_without_key: Some(Duration::from_secs(20)), ..PATIENCE };
+        for (is_proven, patience, expected) in [
+            (false, patience, ("idle_time_without_key", 20)),
+            (true, patience, ("idle_time", 120)),
+            (false, Patience { idle: Some(Duration::from_secs(15)), ..patience }, ("idle_time", 15)),
+            (false, Patience { idle: None, ..patience }, ("idle_time_without_key", 20)),
+        ] {
+            let activity = Activity::new();
+            activity.begin(false);
+            if is_proven {
+                activity.prove();
+            }
+            activity.end();
+            assert_eq!(over_for(&activity, &patience).await, expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

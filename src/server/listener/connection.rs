@@ -18,7 +18,7 @@ use super::discard;
 use super::io::Socket;
 use super::refusal::{Refuse, Unreadable};
 use super::requests::Requests;
-use crate::limits::listeners::IDLE_TIME;
+use crate::limits::listeners::{IDLE_TIME, IDLE_TIME_WITHOUT_KEY};
 use crate::telemetry::Seldom;
 
 /// How long a client of HTTP/2 may take to acknowledge that its connection is about to close, where no call is on it.
@@ -32,6 +32,7 @@ const NEVER: Duration = Duration::from_secs(86_400 * 365);
 pub struct Connection<A> {
     pub stream: TcpStream,
     pub peer: SocketAddr,
+    pub activity: Arc<Activity>,
     pub answer: A,
     pub builder: auto::Builder<TokioExecutor>,
     pub patience: Patience,
@@ -53,7 +54,7 @@ enum Ended {
 impl<A: Answer> Connection<A> {
     /// Answers its requests until it ends.
     pub async fn run(self) {
-        let activity = Arc::new(Activity::new());
+        let activity = self.activity;
         let refuse = refuse(self.answer.clone(), self.peer, activity.clone(), self.tls);
         let (socket, returned) = Socket::new(self.stream, activity.clone(), refuse);
         let requests = Requests::new(self.answer, self.peer, activity.clone(), self.closing.clone());
@@ -90,7 +91,8 @@ impl<A: Answer> Connection<A> {
                         Due::Over(limit) => {
                             limit.reached();
                             tracing::debug!(limit = limit.name, peer = %self.peer, "a connection took too long");
-                            if limit.name != IDLE_TIME.name || !activity.is_http2() {
+                            let is_idle = [IDLE_TIME.name, IDLE_TIME_WITHOUT_KEY.name].contains(&limit.name);
+                            if !is_idle || !activity.is_http2() {
                                 break Ended::Cut;
                             }
                             goes_away = true;
@@ -115,7 +117,10 @@ impl<A: Answer> Connection<A> {
             && !activity.is_http2()
             && let Ok(stream) = returned.await
         {
-            discard::connection(stream, &self.closing).await;
+            tokio::select! {
+                () = discard::connection(stream, &self.closing) => {}
+                () = activity.is_cut() => {}
+            }
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::limits::listeners::{DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARD
 
 /// How long a client that was answered before it had sent everything may be silent.
 const SILENCE: Duration = Duration::from_secs(5);
+/// As how many bytes a frame counts at least.
+const FRAME: usize = 64;
 /// How long it may go on where the listener closes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -53,7 +55,8 @@ pub async fn body(rest: oneshot::Receiver<Incoming>, closing: CancellationToken)
     let read = async {
         let Ok(Ok(mut body)) = timeout(SILENCE, rest).await else { return };
         while let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await {
-            let read = frame.data_ref().map_or(0, Bytes::len);
+            // A frame is work, also an empty one.
+            let read = frame.data_ref().map_or(0, Bytes::len).max(FRAME);
             if read >= left {
                 DISCARDED_BYTES.reached();
                 return;

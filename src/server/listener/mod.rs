@@ -1,7 +1,7 @@
 //! The one loop that accepts connections, for all three listeners.
 //!
 //! Whoever can reach a port can open connections to it and send nothing, or half of something. So each connection has a time for each of its
-//! stages ([`activity`]), each listener a number of connections, and each address a part of them. A process that may open no more files says so
+//! stages ([`activity`]), each listener a number of connections, and each address a part of them ([`places`]). A process that may open no more files says so
 //! in its log, and answers probes from a reserve.
 
 mod accept;
@@ -10,6 +10,8 @@ mod connection;
 mod discard;
 mod heads;
 mod io;
+mod memory;
+mod places;
 mod refusal;
 mod requests;
 mod resets;
@@ -30,12 +32,15 @@ use tower::BoxError;
 
 pub use self::accept::open_files;
 use self::accept::{Accepted, Acceptor};
+use self::activity::Activity;
 pub use self::activity::Patience;
 #[cfg(test)]
 pub use self::heads::Begun;
+pub use self::memory::give_back;
+use self::places::Places;
 pub use self::refusal::Unreadable;
 pub use self::requests::{Arrival, Arriving};
-use super::tally::{Full, Tally};
+use super::tally::Full;
 use crate::limits::Limit;
 use crate::limits::answers::MAX_HEADERS;
 use crate::limits::listeners::{
@@ -145,7 +150,7 @@ fn connection_window(streams: u32) -> u32 {
 /// it closes every connection.
 pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options, closing: CancellationToken) {
     let builder = options.builder();
-    let tally = Tally::new(options.connections.0, options.connections.1);
+    let places = Places::new(options.connections.0, options.connections.1);
     let mut connections = JoinSet::new();
     let tls = Arc::new(Mutex::new(Seldom::default()));
     let mut acceptor = Acceptor::new(listener, options.name, options.reserve);
@@ -156,13 +161,15 @@ pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options
             Some(_) = connections.join_next() => continue,
         };
         let Accepted { stream, peer } = accepted;
-        let place = match tally.enter(Some(peer.ip())) {
-            Ok(place) => place,
-            Err(full) => {
-                acceptor.refused(peer, options.limit(full));
-                continue;
-            }
+        let activity = Arc::new(Activity::new());
+        let (entered, full) = match places.enter(peer.ip(), &activity) {
+            Ok((held, full)) => (Some(held), full),
+            Err(full) => (None, Some(full)),
         };
+        if let Some(full) = full {
+            acceptor.full(peer, options.limit(full), entered.is_some());
+        }
+        let Some(held) = entered else { continue };
         // The messages of a stream are small, and each is waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection delays what is small");
@@ -170,6 +177,7 @@ pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options
         let connection = connection::Connection {
             stream,
             peer,
+            activity,
             answer: answer.clone(),
             builder: builder.clone(),
             patience: options.patience,
@@ -179,7 +187,8 @@ pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options
         };
         connections.spawn(async move {
             connection.run().await;
-            drop(place);
+            drop(held);
+            memory::closed();
         });
     }
     // Nobody is to be kept waiting by a port at which nobody accepts.

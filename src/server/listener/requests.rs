@@ -1,6 +1,8 @@
 //! The requests of a connection, from their heads to the last byte of their answers.
 
 use std::convert::Infallible;
+use std::error::Error as _;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,10 +19,13 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tower::BoxError;
 
 use super::Answer;
 use super::activity::Activity;
 use super::discard;
+use crate::error::Left;
+use crate::limits::listeners::{EMPTY_FRAMES, EMPTY_FRAMES_AT_MOST};
 
 /// How long a refusal waits for the rest of its request. A client that reads it earlier may end its request short of the length that it has given,
 /// and the HTTP library resets the stream for that, with what has not been sent of the refusal.
@@ -44,6 +49,11 @@ impl Arrival {
         self.connection.is_confusing()
     }
 
+    /// Notes that the caller has shown a valid key: its connection is kept before those of others.
+    pub fn prove(&self) {
+        self.connection.prove();
+    }
+
     /// Closes the connection that the request came by, with all that is on it.
     pub fn cut(&self) {
         self.connection.cut();
@@ -53,6 +63,10 @@ impl Arrival {
 /// The body of a request, as it arrives.
 #[derive(Debug)]
 pub struct Arriving {
+    connection: Arc<Activity>,
+    is_http2: bool,
+    /// How many of its last frames were empty.
+    empty: u32,
     /// There until it is dropped.
     inner: Option<Incoming>,
     is_whole: Arc<AtomicBool>,
@@ -71,15 +85,18 @@ impl Drop for Arriving {
 
 impl Body for Arriving {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
         let poll = Pin::new(&mut *inner).poll_frame(context);
         if matches!(poll, Poll::Ready(None | Some(Err(_)))) || inner.is_end_stream() {
             self.is_whole.store(true, Ordering::Relaxed);
         }
-        poll
+        if let Poll::Ready(Some(Ok(frame))) = &poll {
+            self.count(frame);
+        }
+        poll.map_err(|error| if self.has_left(&error) { Left(error.into()).into() } else { error.into() })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -88,6 +105,23 @@ impl Body for Arriving {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
+impl Arriving {
+    /// Has the connection closed where a body goes on for ever and holds nothing.
+    fn count(&mut self, frame: &Frame<Bytes>) {
+        self.empty = if frame.data_ref().is_some_and(Bytes::is_empty) { self.empty + 1 } else { 0 };
+        if self.empty > EMPTY_FRAMES_AT_MOST {
+            EMPTY_FRAMES.reached();
+            self.connection.cut();
+        }
+    }
+
+    /// Whether a body that breaks off does so since its sender has left. Over HTTP/2 nobody reads an answer in any case.
+    fn has_left(&self, error: &hyper::Error) -> bool {
+        let is_malformed = |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+        self.is_http2 || !error.source().and_then(|cause| cause.downcast_ref()).is_some_and(is_malformed)
     }
 }
 
@@ -117,9 +151,16 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
         let is_whole = Arc::new(AtomicBool::new(request.body().is_end_stream()));
         let may_be_left = is_http2 && A::WAITS_FOR_REST && !request.body().is_end_stream();
         let (rest, left) = may_be_left.then(oneshot::channel).unzip();
-        let mut request = request.map(|inner| Arriving { inner: Some(inner), is_whole: is_whole.clone(), rest });
+        let mut request = request.map(|inner| Arriving {
+            connection: self.activity.clone(),
+            is_http2,
+            empty: 0,
+            inner: Some(inner),
+            is_whole: is_whole.clone(),
+            rest,
+        });
         request.extensions_mut().insert(Arrival { connection: self.activity.clone(), is_whole: is_whole.clone() });
-        let mut left = left.map(|rest| Left { is_whole, discarded: discard::body(rest, self.closing.clone()).boxed() });
+        let mut left = left.map(|rest| Rest { is_whole, discarded: discard::body(rest, self.closing.clone()).boxed() });
         let answer = self.answer.answer(request, self.peer);
         let answered = async move {
             let answer = answer.await;
@@ -153,7 +194,7 @@ impl Drop for Running {
 }
 
 /// What an answer may have left of its request.
-struct Left {
+struct Rest {
     is_whole: Arc<AtomicBool>,
     discarded: BoxFuture<'static, ()>,
 }
@@ -162,7 +203,7 @@ struct Left {
 pub struct Answering<B> {
     /// There until it has ended.
     inner: Option<B>,
-    left: Option<Left>,
+    left: Option<Rest>,
     _running: Running,
 }
 

@@ -1,0 +1,120 @@
+//! Many connections at once: whoever has no key takes no place of whoever has one, and all of it goes back.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::kit::*;
+use crate::probes::probe;
+use crate::raw::*;
+
+/// A connection from this host.
+pub async fn connected(address: SocketAddr, host: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap();
+    socket.connect(address).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_shows_no_key_shuts_nobody_out() {
+    let world = World::start_with(Door::Rest, &["--max-connections-per-address=3", "--max-connections=6", "--head-timeout=300"]).await;
+    for (door, address) in [(Door::Rest, world.server.addresses.http), (Door::Grpc, world.server.addresses.grpc)] {
+        // Silent, with half of something, and idle after an answer to who has no key.
+        let refused = b"GET /v1/portfolios HTTP/1.1\r\nhost: x\r\n\r\n".as_slice();
+        let mut held = Vec::new();
+        for host in [2, 2, 2, 3, 3, 3] {
+            let mut connection = connected(address, host).await;
+            let kinds = if door == Door::Rest { 4 } else { 3 };
+            connection.write_all([b"".as_slice(), b"POST / HT", PREFACE, refused][held.len() % kinds]).await.unwrap();
+            held.push(connection);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let client = world.through(door);
+        client.call("EntityService/ListEntities", json!({})).await.unwrap();
+        closed(&mut held[0], "the one that was idle for the longest").await;
+        // From their own address too, more often than there are places, and each of those may stay.
+        let get = format!("GET /v1/portfolios HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", world.key.secret);
+        let mut with_key = Vec::new();
+        for host in [2, 3, 2] {
+            let mut connection = connected(address, host).await;
+            if door == Door::Rest {
+                connection.write_all(get.as_bytes()).await.unwrap();
+                let mut answer = [0; 12];
+                connection.read_exact(&mut answer).await.unwrap();
+                assert_eq!(&answer, b"HTTP/1.1 200");
+            } else {
+                connection.write_all(PREFACE).await.unwrap();
+                assert!(frame_until(&mut connection, |kind, _| kind == SETTINGS).await.is_some(), "it is served");
+            }
+            with_key.push(connection);
+        }
+        for host in [3, 4, 5, 6, 7, 8, 9] {
+            held.push(connected(address, host).await);
+        }
+        client.call("EntityService/ListEntities", json!({})).await.unwrap();
+    }
+    let metrics = probe(&world.server, "/metrics").await.text();
+    assert!(metrics.lines().any(|line| line.contains("limit_reached") && line.contains("\"connections\"")), "{metrics}");
+    assert!(world.server.log().contains("there are too many"));
+}
+
+#[tokio::test]
+async fn calls_with_a_key_go_on_however_many_come_without_one() {
+    let world = World::start_with(Door::Rest, &["--max-connections-per-address=4", "--max-connections=8"]).await;
+    for door in [Door::Rest, Door::Grpc] {
+        let address = if door == Door::Rest { world.server.addresses.http } else { world.server.addresses.grpc };
+        let mut watch = world.through(door).stream("EventService/WatchEvents", json!({}), &[]).await.unwrap();
+        let mut held = Vec::new();
+        for host in (1..60).cycle().take(240) {
+            held.push(connected(address, host).await);
+        }
+        world.through(door).call("EntityService/ListEntities", json!({})).await.unwrap();
+        world.entities(&[if door == Door::Rest { "a" } else { "b" }]).await;
+        while watch.message().await["event"].is_null() {}
+    }
+}
+
+#[tokio::test]
+async fn who_has_shown_a_key_may_be_idle_for_longer() {
+    let world = World::start_with(Door::Rest, &["--idle-timeout-without-key=0.5", "--head-timeout=0.5"]).await;
+    let get = |key: &str| format!("GET /v1/portfolios HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n");
+    let http = world.server.addresses.http;
+    let mut with_key = sent(http, get(&world.key.secret).as_bytes()).await;
+    assert!(closed(&mut sent(http, get("sk_test_nobody").as_bytes()).await, "refused").await.starts_with(b"HTTP/1.1 401"));
+    for address in [http, world.server.addresses.grpc] {
+        let mut begun = sent(address, PREFACE).await;
+        assert!(frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(), "{address}: told before it is closed");
+    }
+    assert!(with_key.read(&mut [0; 4096]).await.unwrap() > 0, "it was answered");
+    with_key.write_all(get(&world.key.secret).as_bytes()).await.unwrap();
+    assert!(with_key.read(&mut [0; 4096]).await.unwrap() > 0, "and is answered again");
+}
+
+/// How much memory a server has, in MiB.
+fn memory(server: &Server) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+}
+
+#[tokio::test]
+async fn memory_goes_back_when_connections_are_closed() {
+    let world = World::start_with(Door::Rest, &["--max-connections-per-address=2000"]).await;
+    let Addresses { grpc, http, .. } = world.server.addresses;
+    for door in [Door::Grpc, Door::Rest] {
+        world.through(door).call("EntityService/ListEntities", json!({})).await.unwrap();
+    }
+    let before = memory(&world.server);
+    let mut open = Vec::new();
+    for n in 0..800 {
+        open.push(sent([grpc, http][n % 2], PREFACE).await);
+    }
+    for connection in &mut open {
+        assert!(frame_until(connection, |kind, _| kind == SETTINGS).await.is_some());
+    }
+    let peak = memory(&world.server);
+    drop(open);
+    until(&format!("memory is back from {peak} to about {before} MiB"), || memory(&world.server) < before * 1.2).await;
+}
