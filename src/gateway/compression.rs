@@ -242,7 +242,7 @@ mod tests {
             let whole = converted(&Bytes::from("x".repeat(5_000)), None, Some(coding)).unwrap();
             let told = async |chunks: Vec<io::Result<Bytes>>| {
                 let sent = Body::from_stream(futures::stream::iter(chunks));
-                mislabelled(&decompressed(sent, Some(coding)).collect().await.unwrap_err())
+                mislabelled(&decompressed(sent, Some(coding), Wire::default()).collect().await.unwrap_err())
             };
             assert_eq!(told(vec![Ok(Bytes::from_static(b"{\"name\":1}"))]).await, Some(coding));
             assert_eq!(told(vec![Ok(whole.slice(..whole.len() / 2))]).await, Some(coding), "it ends within");

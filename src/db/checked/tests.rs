@@ -194,7 +194,7 @@ fn tables() -> BTreeMap<&'static str, Form> {
 #[tokio::test]
 async fn every_statement_fits_the_schema() {
     let database = Database::create().await;
-    migrations::migrate(&mut PgConnection::establish(&database.url).unwrap()).unwrap();
+    migrations::migrate(&mut PgConnection::establish(&database.url).unwrap(), false).unwrap();
     let mut server = database.server();
     for declared in declared() {
         let form = Form::declared(declared, None);
