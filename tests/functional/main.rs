@@ -14,6 +14,7 @@ mod browsers;
 mod client_tls;
 mod command_line;
 mod contracts;
+mod database_crowded;
 mod database_lost;
 mod database_refuses;
 mod database_standby;

@@ -1,0 +1,64 @@
+//! A server that lets in fewer sessions than a replica would have.
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+
+use crate::database_unfit::Role;
+use crate::kit::*;
+use crate::probes::readiness;
+
+/// Two organisations, each with calls of three kinds that wait, want more connections than there are.
+#[tokio::test]
+async fn probes_and_wake_ups_come_first_where_the_server_lets_few_in() {
+    let database = database().await;
+    let clients = ["acme", "umbrella"].map(|org| Key::create(&database, org, "test", SCOPES));
+    let role = Role::with_rows(&database);
+    let name = &role.name;
+    database.sql(&format!("ALTER ROLE {name} CONNECTION LIMIT 4"));
+    let patient = ["--db-pool-size=20", "--db-acquire-timeout=60", "--db-lock-timeout=600", "--poll-interval=600"];
+    let server = Server::start_on(&role.url, &patient, &[]).await;
+    readiness(&server, 200).await;
+
+    let mut held = database.connection();
+    held.batch_execute("BEGIN; LOCK TABLE portfolio IN ACCESS EXCLUSIVE MODE").unwrap();
+    let mut calls = Vec::new();
+    for client in clients.iter().map(|key| Client::new(&server, key, Door::Grpc)) {
+        for _ in 0..4 {
+            for (method, request) in [
+                ("PortfolioService/ListPortfolios", json!({})),
+                ("PortfolioService/ListPortfolioEntities", json!({"portfolio_id": "p"})),
+                ("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})),
+            ] {
+                let client = client.clone();
+                calls.push(tokio::spawn(async move { client.call(method, request).await.map(drop) }));
+            }
+        }
+    }
+    let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{name}'");
+    until("there are as many sessions as there may be", || database.count(&sessions) == 4).await;
+
+    // Everybody connects again at the same moment. The listener is known by what it said last, for the first seconds.
+    for round in 0..2 {
+        let begun = database.text("SELECT clock_timestamp()").unwrap();
+        assert!(database.count(&format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{name}'")) > 0);
+        let listens = format!("{sessions} AND query LIKE 'LISTEN %' AND backend_start > '{begun}'");
+        until("the listener is back", || database.count(&listens) == 1).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        readiness(&server, 200).await;
+        for _ in 0..20 {
+            assert_eq!(crate::probes::probe(&server, "/readyz").await.status, 200, "round {round}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    held.batch_execute("ROLLBACK").unwrap();
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(()) => {}
+            Err(failure) => assert_eq!(failure.code, "not_found", "the pool makes do with what there is: {failure:?}"),
+        }
+    }
+    assert!(database.count(&sessions) <= 4);
+    // Neither does it try again and again for more.
+    assert!(server.log().matches("cannot connect to the database").count() < 20, "the log says it now and then");
+}
