@@ -29,7 +29,10 @@ pub struct Planning {
     pub cursor: String,
     /// How many entities are selected up to there.
     pub selected: i64,
-    /// Keys, and how many are selected up to each of them.
+    /// How many steps were done, and of how many one is remembered.
+    steps: u64,
+    every: u64,
+    /// Their keys, and how many are selected up to each of them.
     marks: Vec<(String, i64)>,
 }
 
@@ -48,7 +51,16 @@ impl Planning {
     /// Nothing is planned; `searches` tells whether the attributes of the filter are to be looked for first.
     pub fn new(searches: bool) -> Self {
         let search = searches.then(Search::default);
-        Planning { reach: FIRST, seconds: WORKER_STATEMENT_SECONDS, search, cursor: String::new(), selected: 0, marks: Vec::new() }
+        Planning {
+            reach: FIRST,
+            seconds: WORKER_STATEMENT_SECONDS,
+            search,
+            cursor: String::new(),
+            selected: 0,
+            steps: 0,
+            every: 1,
+            marks: Vec::new(),
+        }
     }
 
     /// Nothing is planned that is planned in one step, for which there was too little time so far.
@@ -74,7 +86,10 @@ impl Planning {
     /// A step has come to this key, and found so many more that are selected.
     pub fn count(&mut self, until: String, selected: i64) {
         self.selected += selected;
-        self.marks.push((until.clone(), self.selected));
+        self.steps += 1;
+        if self.steps.is_multiple_of(self.every) {
+            self.marks.push((until.clone(), self.selected));
+        }
         self.cursor = until;
         if self.marks.len() > MARKS {
             let mut place = 0;
@@ -82,6 +97,7 @@ impl Planning {
                 place += 1;
                 place % 2 == 0
             });
+            self.every *= 2;
         }
     }
 

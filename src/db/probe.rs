@@ -16,6 +16,8 @@ use super::session::{self, Refused, Session};
 use crate::error::{Code, Error};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the connection is glanced at in between.
+const GLANCE: Duration = Duration::from_millis(50);
 /// How long a statement of a look may take.
 const LOOK_TIME: Duration = Duration::from_secs(2);
 /// A look that is older tells nothing of now.
@@ -105,7 +107,15 @@ fn look_on(place: &Place, options: &Options, latest: &watch::Sender<Option<Look>
             (trouble, told)
         });
         latest.send_replace(Some(Look { at: Instant::now(), found }));
-        pause(LOOK_EVERY, stop);
+        wait(session.as_ref(), stop);
+    }
+}
+
+/// Waits for the next look; not for long where the connection has ended, since others wait until there is another one.
+fn wait(session: Option<&Session>, stop: &CancellationToken) {
+    let until = Instant::now() + LOOK_EVERY;
+    while Instant::now() < until && !stop.is_cancelled() && !session.is_some_and(|session| session.vitals.has_ended()) {
+        pause(GLANCE, stop);
     }
 }
 

@@ -4,7 +4,7 @@
 //! wake-ups have one each and cannot. So the pool opens none while one of these waits for its own, and gives one of its up where the server lets no
 //! more in.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::db::listen::pause;
 use crate::db::pool::{Db, Options};
 use crate::db::session::{self, Refused, Session};
+use crate::db::vitals::Vitals;
 
 /// For how long the pool opens none after a connection was last told to be wanted: where that cannot be opened, the pool may fare better.
 const GOES_FIRST: Duration = Duration::from_secs(2);
@@ -27,10 +28,28 @@ pub(super) struct Reserve(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// For each place until when the pool opens none for its sake.
-    wanted: Vec<Option<Instant>>,
+    seats: Vec<Seat>,
     /// How many connections the pool is to close that were all in use.
     owed: usize,
+}
+
+/// What is known of one of these connections.
+#[derive(Debug, Default)]
+struct Seat {
+    /// Until when the pool opens none for its sake.
+    wanted: Option<Instant>,
+    /// The connection, until it is known to have ended.
+    vitals: Weak<Vitals>,
+}
+
+impl Seat {
+    /// Whether the pool is to open none for its sake. Where many connections end at once, the pool finds out first: so it looks.
+    fn goes_first(&mut self, now: Instant) -> bool {
+        if self.vitals.upgrade().is_some_and(|vitals| vitals.has_ended()) {
+            *self = Seat { wanted: Some(now + GOES_FIRST), vitals: Weak::new() };
+        }
+        self.wanted.is_some_and(|until| until > now)
+    }
 }
 
 impl Reserve {
@@ -41,7 +60,7 @@ impl Reserve {
     /// Whether the pool is to open none now.
     pub(super) fn goes_first(&self) -> bool {
         let now = Instant::now();
-        self.state().wanted.iter().flatten().any(|until| *until > now)
+        self.state().seats.iter_mut().any(|seat| seat.goes_first(now))
     }
 
     /// Whether a connection that comes back to the pool is to be closed instead.
@@ -55,21 +74,26 @@ impl Reserve {
     /// The pool has none to close: the next one that comes back is.
     pub(super) fn owe(&self) {
         let mut state = self.state();
-        state.owed = (state.owed + 1).min(state.wanted.len());
+        state.owed = (state.owed + 1).min(state.seats.len());
     }
 
     fn add(&self) -> usize {
         let mut state = self.state();
-        state.wanted.push(Some(Instant::now() + GOES_FIRST));
-        state.wanted.len() - 1
+        state.seats.push(Seat { wanted: Some(Instant::now() + GOES_FIRST), ..Seat::default() });
+        state.seats.len() - 1
     }
 
     fn want(&self, place: usize, is_wanted: bool) {
         let mut state = self.state();
-        state.wanted[place] = is_wanted.then(|| Instant::now() + GOES_FIRST);
-        if state.wanted.iter().all(Option::is_none) {
+        state.seats[place].wanted = is_wanted.then(|| Instant::now() + GOES_FIRST);
+        if state.seats.iter().all(|seat| seat.wanted.is_none()) {
             state.owed = 0;
         }
+    }
+
+    fn take(&self, place: usize, vitals: &Arc<Vitals>) {
+        self.state().seats[place].vitals = Arc::downgrade(vitals);
+        self.want(place, false);
     }
 }
 
@@ -98,7 +122,7 @@ impl Place {
             let asked = Instant::now();
             match session::open(options) {
                 Ok(session) => {
-                    want(false);
+                    self.db.reserve().take(self.number, &session.vitals);
                     return Ok(session);
                 }
                 // Who refuses does so at once.

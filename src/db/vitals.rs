@@ -158,6 +158,19 @@ impl Vitals {
         }
     }
 
+    /// Whether its peer has ended it, as far as the socket shows: by closing it, or by an error that nobody has read yet, which is its last word
+    /// where nothing was asked. Within TLS only the former shows.
+    pub(super) fn has_ended(&self) -> bool {
+        let mut first = [0];
+        let is_idle = self.life().running.is_none();
+        match self.socket.as_ref().map(|socket| socket.peek(&mut first)) {
+            Some(Ok(0)) => true,
+            Some(Ok(_)) => is_idle && first == *b"E",
+            Some(Err(error)) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+            None => false,
+        }
+    }
+
     /// Ends the connection from outside: whoever waits in libpq for its peer is told at once that it is gone.
     pub(super) fn give_up(&self, why: &str) {
         {
@@ -272,6 +285,12 @@ impl Monitor {
     }
 }
 
+impl fmt::Debug for Vitals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vitals").field("backend", &self.backend()).finish_non_exhaustive()
+    }
+}
+
 impl Instrumentation for Monitor {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         match &event {
@@ -332,6 +351,9 @@ mod tests {
         assert_eq!(vitals.look(), Look::Quiet);
         peer.write_all(b"E").unwrap();
         assert_eq!((vitals.look(), vitals.look()), (Look::Words, Look::Words), "what is looked at stays");
+        assert!(!vitals.has_ended(), "it is being set up, and may be told so");
+        vitals.established(7);
+        assert!(vitals.has_ended());
         let (vitals, peer) = pair();
         drop(peer);
         assert_eq!(vitals.look(), Look::Closed);
