@@ -125,7 +125,7 @@ scenario! {
                 json!({"entity_type": "HCP", "uris": ["e"]}),
                 json!({"entity_type": "HCP", "spec": {"objects": {"filter": "exists(attributes.n)"}}}),
             ] {
-                assert_eq!(world.refused(START, two).await.faults[0].field, "spec");
+                assert_eq!(world.refused(START, two).await.faults[0].field, "entity_type");
             }
         }
         assert_nothing_started(world);
