@@ -40,6 +40,7 @@ mod import;
 mod isolation;
 mod keyless;
 mod keys;
+mod leaving;
 mod limits;
 mod list_filters;
 mod listeners;
