@@ -18,6 +18,11 @@ impl Left {
         successors(Some(failure), |failure| failure.source()).any(|failure| failure.is::<Left>())
     }
 
+    /// What is said of it to the gRPC library, which takes a request that ends with `CANCELLED` for one that has ended well.
+    pub fn status() -> tonic::Status {
+        tonic::Status::unknown(LEFT)
+    }
+
     /// The failure of the call.
     pub fn error() -> Error {
         Error::new(Code::Canceled, "The caller left before its request had come whole.")

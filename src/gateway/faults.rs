@@ -6,7 +6,7 @@ use http::HeaderMap;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::error::{Code, Error, Form, Violations, together};
+use crate::error::{Code, Error, Form, Left, Violations, together};
 
 /// What is found wrong with a request. Clones are one and the same.
 #[derive(Clone, Debug, Default)]
@@ -70,9 +70,10 @@ impl Faults {
 
     /// Keeps what broke off the reading.
     pub fn fail(&self, error: Error) -> Status {
+        let has_left = error.code() == Code::Canceled;
         let status = Status::from(error);
         let _ = self.failure.set(status.clone());
-        status
+        if has_left { Left::status() } else { status }
     }
 
     /// What is told of a request that was answered with this failure: what is wrong with the request comes before what the service, or a layer

@@ -44,6 +44,7 @@ mod import_failures;
 mod isolation;
 mod keyless;
 mod keys;
+mod leaving;
 mod limits;
 mod list_filters;
 mod listeners;

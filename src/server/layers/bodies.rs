@@ -19,7 +19,7 @@ use tonic::body::Body;
 
 use super::around::{Around, Inner};
 use crate::access::Caller;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Left};
 use crate::limits::bodies::{cost_of_message, kept_of_message, unpacked};
 use crate::limits::memory::{Account, BodyMemory};
 use crate::limits::requests::MESSAGE_BYTES;
@@ -134,7 +134,9 @@ impl Paid {
                 Some(begun) => self.account.in_time(begun, next).await?,
                 None => next.await,
             };
-            match frame.transpose()?.map(Frame::into_data) {
+            let frame =
+                frame.transpose().map_err(|status| if status.code() == tonic::Code::Cancelled { Left::status() } else { status })?;
+            match frame.map(Frame::into_data) {
                 Some(Ok(data)) => {
                     self.begun.get_or_insert_with(Instant::now);
                     let arrived = data.len();
