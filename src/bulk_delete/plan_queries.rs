@@ -184,7 +184,7 @@ statement! {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
         planning: Json as Jsonb,
-    } -> (Bool,),
+    } -> (),
     "UPDATE bulk_delete SET planning = {planning} WHERE realm_id = {realm} AND id = {task}"
 }
 

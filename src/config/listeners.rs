@@ -29,7 +29,7 @@ pub struct Listeners {
     #[arg(long, env = "OFFBOARD_IDLE_TIMEOUT", default_value = "120", value_parser = seconds, value_name = "SECONDS")]
     pub idle_timeout: Duration,
 
-    /// The same where no call on the connection had a valid key. Behind load balancers that keep connections, as much as `--idle-timeout`; so is 0
+    /// The same where no call on the connection had a valid key. Behind load balancers that keep connections, give it as much as `--idle-timeout`, and 0 is just that
     #[arg(long, env = "OFFBOARD_IDLE_TIMEOUT_WITHOUT_KEY", default_value = "20", value_parser = seconds, value_name = "SECONDS")]
     pub idle_timeout_without_key: Duration,
 

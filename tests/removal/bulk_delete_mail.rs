@@ -217,7 +217,7 @@ async fn true_is_the_address_of_the_callers_key() {
     until("both are sent", || sink.mails().len() == 2).await;
     assert!(sink.mails().iter().all(|mail| mail.header("To") == "owner@example.com"));
     let bad = run(&["key", "create", "--database-url", &world.database.url, "--org", "acme", "--scope", "admin", "--email", "nobody"]);
-    assert!(bad.code == Some(1) && bad.stderr.contains("--email must be an address"), "{bad:?}");
+    assert!(bad.code == Some(2) && bad.stderr.contains("must be an address, such as"), "{bad:?}");
 }
 
 #[tokio::test]
