@@ -42,7 +42,19 @@ async fn grpc_at_another_port_is_told_where_grpc_is() {
         let details = status.get_error_details();
         assert_eq!(details.error_info().unwrap().reason, "NOT_FOUND");
         assert!(!details.request_info().unwrap().request_id.is_empty());
+        assert!(ends_with_its_headers(address).await, "{name}: grpc-go takes no other answer");
     }
+}
+
+/// Whether the answer of a call whose request goes on is over with its headers.
+async fn ends_with_its_headers(address: SocketAddr) -> bool {
+    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).http2_only(true).build_http();
+    let frame = http_body::Frame::data(bytes::Bytes::from_static(&[0; 5]));
+    let first = futures::stream::iter([Ok::<_, std::io::Error>(frame)]);
+    let body = http_body_util::StreamBody::new(futures::StreamExt::chain(first, futures::stream::pending()));
+    let request = http::Request::post(format!("http://{address}/offboard.v1.PortfolioService/GetPortfolio"));
+    let answer = client.request(request.header("content-type", "application/grpc").body(body).unwrap()).await.unwrap();
+    http_body::Body::is_end_stream(answer.body())
 }
 
 #[tokio::test]

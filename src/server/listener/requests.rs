@@ -13,12 +13,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tower::BoxError;
 
 use super::Answer;
@@ -164,6 +165,9 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
         let answer = self.answer.answer(request, self.peer);
         let answered = async move {
             let answer = answer.await;
+            if is_trailers_only(answer.headers()) {
+                left = None;
+            }
             let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
             if is_refusal
                 && let Some(rest) = &mut left
@@ -175,6 +179,12 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
         };
         answered.boxed()
     }
+}
+
+/// Whether an answer of gRPC is over with its headers, which then have to end the stream: clients take no others for the end, and they do not mind that
+/// it ends before their request.
+fn is_trailers_only(headers: &HeaderMap) -> bool {
+    headers.contains_key(Status::GRPC_STATUS)
 }
 
 /// A request that is being answered.
