@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::compression::{self, Coding, Wire};
 use crate::error::{Code, Error, Left};
-use crate::limits::bodies::{EMPTY_BYTES, cost_of_json, kept_of_json, unpacked};
+use crate::limits::bodies::{BLANK_BYTES, BLANK_BYTES_AT_MOST, EMPTY_BYTES, cost_of_json, kept_of_json, unpacked};
 use crate::limits::memory::Account;
 use crate::limits::requests::MESSAGE_BYTES;
 
@@ -61,6 +61,9 @@ pub fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Error> {
         .map_err(|()| Error::new(Code::UnsupportedMediaType, "The body may be compressed by gzip or zstd, and by nothing else."))
 }
 
+/// How much of a body is read before other calls have their turn.
+const STEP: usize = 16 << 10;
+
 /// A body that is read for an account, and no further than to a limit.
 pub struct Reading {
     /// The body.
@@ -73,6 +76,8 @@ pub struct Reading {
     pub likely: usize,
     /// What has come of it.
     wire: Wire,
+    /// How much of it was read in one step.
+    step: usize,
 }
 
 impl Reading {
@@ -85,7 +90,7 @@ impl Reading {
             (Some(_), Some(bytes)) => unpacked(bytes).min(limit),
         };
         let wire = Wire::default();
-        Reading { body: compression::decompressed(sent, coding, wire.clone()), account, limit, likely, wire }
+        Reading { body: compression::decompressed(sent, coding, wire.clone()), account, limit, likely, wire, step: 0 }
     }
 
     /// Reads a body that is not larger than the limit, and pays for what decoding it costs. One that declares to be larger is not read at all.
@@ -122,7 +127,7 @@ impl Reading {
 
     /// The lines of a body that are not blank, each with its number from 1 and paid for. No line may be larger than the limit; the body may.
     pub fn lines(self) -> impl Stream<Item = Result<(u64, Bytes), Error>> + Send {
-        let lines = Lines { reading: self, buffer: BytesMut::new(), searched: 0, number: 0, begun: None, ended: false };
+        let lines = Lines { reading: self, buffer: BytesMut::new(), searched: 0, number: 0, blank: 0, begun: None, ended: false };
         stream::try_unfold(lines, |mut lines| async move {
             let Some((number, line)) = lines.next().await? else { return Ok(None) };
             lines.reading.account.decode(cost_of_json(&line), kept_of_json(&line)).await?;
@@ -148,6 +153,12 @@ impl Reading {
             let frame = frame.map_err(|error| if self.wire.is_over() { Self::over() } else { unreadable(error) })?;
             if let Ok(data) = frame.into_data() {
                 self.wire.made(data.len());
+                self.step += data.len();
+                if self.step > STEP {
+                    // What is compressed is all there at once. It gives way to other calls, and to whoever ends this one.
+                    self.step = 0;
+                    tokio::task::yield_now().await;
+                }
                 return Ok(Some(data));
             }
         }
@@ -160,6 +171,8 @@ struct Lines {
     /// How much of the buffer is known to hold no end of line.
     searched: usize,
     number: u64,
+    /// How many bytes the blank lines had.
+    blank: usize,
     /// When the line began that has not ended yet.
     begun: Option<Instant>,
     ended: bool,
@@ -190,6 +203,12 @@ impl Lines {
             }
             if !line.trim_ascii().is_empty() {
                 return Ok(Some((self.number, line)));
+            }
+            self.blank += line.len() + 1;
+            if self.blank > BLANK_BYTES_AT_MOST {
+                BLANK_BYTES.reached();
+                let description = format!("has more than {BLANK_BYTES_AT_MOST} bytes of blank lines");
+                return Err(Error::invalid("body", "too_long", description).with("line", self.number));
             }
         }
     }
@@ -282,6 +301,19 @@ mod tests {
         let found: Vec<_> = lines(chunks(&["{1}\n{", "2", "}\r\n\n", "  \n{5}"]), 9).try_collect().await.unwrap();
         let found: Vec<_> = found.iter().map(|(number, line)| (*number, line.as_ref())).collect();
         assert_eq!(found, [(1, b"{1}".as_slice()), (2, b"{2}\r"), (5, b"{5}")]);
+    }
+
+    #[tokio::test]
+    async fn blank_lines_give_way_to_others_and_end() {
+        let blank = |bytes: usize| Body::from_stream(stream::iter(vec!["\n".repeat(4096); bytes / 4096]).map(Ok::<_, std::io::Error>));
+        let mut many = std::pin::pin!(lines(blank(BLANK_BYTES_AT_MOST), 9));
+        let mut steps = 0;
+        while futures::poll!(many.next()).is_pending() {
+            steps += 1;
+        }
+        assert!(steps >= BLANK_BYTES_AT_MOST / STEP / 2, "{steps}");
+        let error = lines(blank(BLANK_BYTES_AT_MOST + 4096), 9).try_collect::<Vec<_>>().await.unwrap_err();
+        assert_eq!(error.code(), Code::ValidationFailed);
     }
 
     #[tokio::test]

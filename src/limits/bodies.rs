@@ -91,6 +91,17 @@ pub static EMPTY_BYTES: Limit = Limit {
     past: "`validation_failed` (400), `empty`",
 };
 
+/// How many bytes the blank lines of a body may have.
+pub const BLANK_BYTES_AT_MOST: usize = 1 << 20;
+
+/// Blank lines.
+pub static BLANK_BYTES: Limit = Limit {
+    name: "blank_bytes",
+    bounds: "Bytes of the blank lines of a body of lines together",
+    value: Value::Fixed(BLANK_BYTES_AT_MOST as u64, "bytes"),
+    past: "`validation_failed` (400), `too_long`, and the import ends; what was written before stays",
+};
+
 /// Elements of lists.
 pub static MESSAGE_ITEMS: Limit = Limit {
     name: "message_items",
@@ -114,6 +125,7 @@ pub const ALL: &[&Limit] = &[
     &BODY_TIME,
     &FREE_BODY,
     &EMPTY_BYTES,
+    &BLANK_BYTES,
     &OBJECT_BYTES,
     &METADATA_BYTES,
     &OBJECT_DEPTH,

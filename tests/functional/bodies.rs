@@ -45,7 +45,8 @@ async fn zstd(data: &[u8]) -> Vec<u8> {
 /// Sends bytes to a path of REST.
 async fn post(world: &World, path: &str, coding: Option<&str>, body: Vec<u8>) -> Reply {
     let bearer = format!("Bearer {}", world.key.secret);
-    let mut headers = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let media_type = if path.ends_with(":import") { "application/x-ndjson" } else { "application/json" };
+    let mut headers = vec![("authorization", bearer.as_str()), ("content-type", media_type)];
     headers.extend(coding.map(|coding| ("content-encoding", coding)));
     http(world.server.addresses.http, "POST", path, &headers, body).await
 }
@@ -120,6 +121,22 @@ async fn a_compressed_body_that_becomes_nothing_is_not_read_for_ever() {
         assert_eq!((reply.status, &reply.json()["errors"][0]["code"]), (400, &json!("empty")), "{coding}");
     }
     is_alive(&world).await;
+}
+
+/// Ten kilobytes that become hundreds of megabytes of blank lines are work for seconds, of which none may be at the cost of other calls.
+#[tokio::test]
+async fn blank_lines_of_an_import_have_an_end() {
+    let world = World::start(Door::Rest).await;
+    let blank = [b"\n".repeat(60 << 20), [" ".repeat(1 << 20).as_bytes(), b"\n"].concat().repeat(30)];
+    for lines in &blank {
+        for (coding, packed) in [("gzip", gzip(lines).await), ("zstd", zstd(lines).await)] {
+            let reply = post(&world, "/v1/entities:import", Some(coding), packed).await;
+            assert_eq!((reply.status, &reply.json()["errors"][0]["code"]), (400, &json!("too_long")), "{coding}");
+        }
+    }
+    let few = [b"\n".repeat(1000).as_slice(), br#"{"type":"T"}"#, b"\n\n"].concat();
+    let reply = post(&world, "/v1/entities:import", Some("gzip"), gzip(&few).await).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
 }
 
 #[tokio::test]

@@ -105,7 +105,14 @@ impl Around for Auth {
                 }
                 Ok(answer)
             }
-            Err(error) => Ok(refuse(error)),
+            Err(error) => {
+                if error.code() != Code::Unavailable
+                    && let Some(arrival) = request.extensions().get::<Arrival>()
+                {
+                    arrival.disprove();
+                }
+                Ok(refuse(error))
+            }
         }
     }
 }

@@ -75,9 +75,11 @@ pub struct Activity {
     is_confusing: AtomicBool,
     has_ended: AtomicBool,
     is_answering: AtomicBool,
-    /// Whether somebody has shown a valid key.
+    /// Whether the last who showed a key, or none where one is needed, showed a valid one.
     is_proven: AtomicBool,
     requests: AtomicUsize,
+    /// How many of them are of callers with a valid key.
+    requests_with_key: AtomicUsize,
     head_since: AtomicU64,
     /// When the last request began or, where none is left, ended.
     since: AtomicU64,
@@ -109,6 +111,7 @@ impl Activity {
             has_ended: AtomicBool::new(false),
             is_proven: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
+            requests_with_key: AtomicUsize::new(0),
             head_since: AtomicU64::new(0),
             since: AtomicU64::new(0),
             unread_since: AtomicU64::new(0),
@@ -184,9 +187,17 @@ impl Activity {
         self.since.store(self.now(), Relaxed);
     }
 
-    /// A caller has shown a valid key.
+    /// The caller of a request has shown a valid key.
     pub fn prove(&self) {
+        self.requests_with_key.fetch_add(1, Relaxed);
         self.is_proven.store(true, Relaxed);
+    }
+
+    /// A caller was refused for want of a valid key. What others showed before counts no longer, unless they still wait for their answers.
+    pub fn disprove(&self) {
+        if self.requests_with_key.load(Relaxed) == 0 {
+            self.is_proven.store(false, Relaxed);
+        }
     }
 
     /// How soon it gives way to another connection: the least of all is the first. None where it does not.
@@ -201,8 +212,11 @@ impl Activity {
         }
     }
 
-    /// A request is over, its answer included.
-    pub fn end(&self) {
+    /// A request is over, its answer included; its caller had shown a valid key, or none.
+    pub fn end(&self, with_key: bool) {
+        if with_key {
+            self.requests_with_key.fetch_sub(1, Relaxed);
+        }
         if self.requests.fetch_sub(1, Relaxed) == 1 {
             self.since.store(self.now(), Relaxed);
             self.none_left.notify_one();
@@ -358,7 +372,7 @@ mod tests {
         activity.begin(false);
         tokio::time::sleep(Duration::from_secs(1000)).await;
         assert!(matches!(activity.due(&PATIENCE), Due::Look(_)), "a call takes as long as it takes");
-        activity.end();
+        activity.end(false);
         assert_eq!(over(&activity).await, ("idle_time", 120));
         activity.received(b"GET");
         assert_eq!(over(&activity).await, ("head_time", 10));
@@ -389,7 +403,7 @@ mod tests {
             if is_proven {
                 activity.prove();
             }
-            activity.end();
+            activity.end(is_proven);
             assert_eq!(over_for(&activity, &patience).await, expected);
         }
     }

@@ -130,7 +130,7 @@ mod tests {
         let (first, second) = (entered(&places, host(3)), entered(&places, host(4)));
         pass().await;
         first.activity.begin(false);
-        first.activity.end();
+        first.activity.end(false);
         let mut kept = Vec::new();
         for expected in [&second, &first] {
             pass().await;
@@ -152,13 +152,34 @@ mod tests {
             connection.activity.begin(true);
             connection.activity.prove();
         }
-        idle.activity.end();
+        idle.activity.end(true);
         assert!(matches!(enter(&places, host(2)), Err(Full::InAll)));
         for _ in 0..10 {
             pass().await;
         }
         let next = entered(&places, host(2));
         assert!(idle.is_cut() && !busy.is_cut());
+        next.activity.prove();
+        assert!(matches!(enter(&places, host(2)), Err(Full::InAll)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_was_shown_counts_until_one_is_refused_on_the_connection() {
+        let places = Places::new(2, 2);
+        let (shared, revoked) = (entered(&places, host(1)), entered(&places, host(1)));
+        for connection in [&shared, &revoked] {
+            connection.activity.begin(true);
+            connection.activity.prove();
+        }
+        revoked.activity.end(true);
+        for connection in [&shared, &revoked] {
+            connection.activity.begin(true);
+            connection.activity.disprove();
+            connection.activity.end(false);
+        }
+        let next = entered(&places, host(2));
+        assert!(revoked.is_cut() && !shared.is_cut(), "a call with a key goes on beside it");
+        next.activity.begin(true);
         next.activity.prove();
         assert!(matches!(enter(&places, host(2)), Err(Full::InAll)));
     }

@@ -37,6 +37,8 @@ const BEFORE_REFUSAL: Duration = Duration::from_secs(2);
 pub struct Arrival {
     connection: Arc<Activity>,
     is_whole: Arc<AtomicBool>,
+    /// Whether its caller has shown a valid key.
+    has_key: Arc<AtomicBool>,
 }
 
 impl Arrival {
@@ -52,7 +54,14 @@ impl Arrival {
 
     /// Notes that the caller has shown a valid key: its connection is kept before those of others.
     pub fn prove(&self) {
-        self.connection.prove();
+        if !self.has_key.swap(true, Ordering::Relaxed) {
+            self.connection.prove();
+        }
+    }
+
+    /// Notes that the caller has shown none, or one that is not valid any more.
+    pub fn disprove(&self) {
+        self.connection.disprove();
     }
 
     /// Closes the connection that the request came by, with all that is on it.
@@ -160,7 +169,8 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
             is_whole: is_whole.clone(),
             rest,
         });
-        request.extensions_mut().insert(Arrival { connection: self.activity.clone(), is_whole: is_whole.clone() });
+        let has_key = running.has_key.clone();
+        request.extensions_mut().insert(Arrival { connection: self.activity.clone(), is_whole: is_whole.clone(), has_key });
         let mut left = left.map(|rest| Rest { is_whole, discarded: discard::body(rest, self.closing.clone()).boxed() });
         let answer = self.answer.answer(request, self.peer);
         let answered = async move {
@@ -188,18 +198,21 @@ fn is_trailers_only(headers: &HeaderMap) -> bool {
 }
 
 /// A request that is being answered.
-struct Running(Arc<Activity>);
+struct Running {
+    connection: Arc<Activity>,
+    has_key: Arc<AtomicBool>,
+}
 
 impl Running {
     fn begin(activity: &Arc<Activity>, is_http2: bool) -> Self {
         activity.begin(is_http2);
-        Running(activity.clone())
+        Running { connection: activity.clone(), has_key: Arc::default() }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.end();
+        self.connection.end(self.has_key.load(Ordering::Relaxed));
     }
 }
 
