@@ -9,12 +9,12 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::timeout;
 
 use crate::access::key::Key;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::limits::listeners::{CALLS_BEFORE_AUTHENTICATION, CALLS_BEFORE_AUTHENTICATION_AT_MOST, KEY_LOOKUPS, KEY_LOOKUPS_AT_MOST};
 
 type Hash = [u8; 32];
-/// What a lookup finds; nothing, where there is no such key.
-type Found = Arc<OnceCell<Option<Arc<Key>>>>;
+/// What a lookup finds: nothing, where there is no such key, and why it failed, where the database is away for all who wait.
+type Found = Arc<OnceCell<Result<Option<Arc<Key>>, String>>>;
 
 /// Looks keys up: each once for all calls that wait for it, and few at a time that were not known before, in the order in which they came.
 /// Whoever makes keys up uses a part of the connections and of the patience of others who make keys up, or come for the first time.
@@ -40,14 +40,15 @@ impl Lookups {
         }))
     }
 
-    /// The key of this hash by `look_up`, or by another call's that is under way.
+    /// The key of this hash by `look_up`, or by another call's that is under way. While the database is away one lookup fails for all who wait for it:
+    /// one after the other they would wait ever longer.
     pub async fn find<F>(&self, hash: Hash, is_known: bool, look_up: impl FnOnce() -> F) -> Result<Option<Arc<Key>>>
     where
         F: Future<Output = Result<Option<Arc<Key>>>>,
     {
         if is_known {
             let open = self.join(hash, usize::MAX)?;
-            return open.found.get_or_try_init(look_up).await.cloned();
+            return open.await_found(look_up).await;
         }
         let Ok(_place) = self.0.calls.try_acquire() else {
             CALLS_BEFORE_AUTHENTICATION.reached();
@@ -62,7 +63,7 @@ impl Lookups {
             };
             look_up().await
         };
-        open.found.get_or_try_init(in_turn).await.cloned()
+        open.await_found(in_turn).await
     }
 
     /// The lookup of a hash, which may be another call's; there may be so many.
@@ -96,6 +97,26 @@ struct Open<'a> {
     found: Found,
 }
 
+impl Open<'_> {
+    async fn await_found<F>(&self, look_up: impl FnOnce() -> F) -> Result<Option<Arc<Key>>>
+    where
+        F: Future<Output = Result<Option<Arc<Key>>>>,
+    {
+        // Who has looked has the cause as well, for the log.
+        let mut own = None;
+        let look_up = async || match look_up().await {
+            Err(error) if error.code() == Code::Unavailable => {
+                let message = error.message().to_owned();
+                own = Some(error);
+                Ok(Err(message))
+            }
+            found => found.map(Ok),
+        };
+        let found = self.found.get_or_try_init(look_up).await?.clone();
+        found.map_err(|message| own.unwrap_or_else(|| Error::unavailable(message)))
+    }
+}
+
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         let mut open = self.lookups.open();
@@ -114,7 +135,6 @@ mod tests {
     use futures::future::join_all;
 
     use super::*;
-    use crate::error::Code;
 
     fn hash(n: usize) -> Hash {
         let mut hash = [0; 32];
@@ -161,11 +181,28 @@ mod tests {
         assert!(lookups.open().is_empty());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_is_away_is_so_for_all_who_wait_and_is_asked_again_by_those_who_come_later() {
+        let (lookups, asked) = (Lookups::new(1, Duration::from_secs(60)), AtomicUsize::new(0));
+        let look_up = async || {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(Error::unavailable("The database is away.")),
+                _ => Ok(None),
+            }
+        };
+        let begun = tokio::time::Instant::now();
+        let calls = join_all((0..6).map(|call| lookups.find(hash(0), call % 2 == 0, look_up))).await;
+        assert!(calls.iter().all(|found| found.as_ref().is_err_and(|error| error.message() == "The database is away.")));
+        assert_eq!((begun.elapsed().as_secs(), asked.load(Ordering::Relaxed)), (5, 1));
+        assert!(lookups.find(hash(0), false, look_up).await.is_ok());
+    }
+
     #[tokio::test]
-    async fn a_lookup_that_fails_is_tried_by_the_next() {
+    async fn a_lookup_that_fails_for_its_caller_alone_is_tried_by_the_next() {
         let (lookups, asked) = (Lookups::new(1, Duration::from_secs(5)), AtomicUsize::new(0));
         let look_up = async || match asked.fetch_add(1, Ordering::Relaxed) {
-            0 => Err(Error::unavailable("The database is away.")),
+            0 => Err(Error::new(Code::DeadlineExceeded, "The caller was in a hurry.")),
             _ => Ok(None),
         };
         let (first, second) = tokio::join!(lookups.find(hash(0), false, look_up), lookups.find(hash(0), false, look_up));
