@@ -125,12 +125,14 @@ impl Place {
                     self.db.reserve().take(self.number, &session.vitals);
                     return Ok(session);
                 }
-                // Who refuses does so at once.
-                Err(Refused::Away(error)) if asked.elapsed() > AT_ONCE || !session::is_crowded(options) => {
-                    want(false);
-                    return Err(Refused::Away(error));
-                }
-                Err(Refused::Away(_)) => {
+                Err(Refused::Away(error)) => {
+                    // Who refuses does so at once.
+                    let refusal = if asked.elapsed() > AT_ONCE { None } else { session::refusal(options) };
+                    let refusal = refusal.unwrap_or(Refused::Away(error));
+                    if !matches!(refusal, Refused::Crowded) {
+                        want(false);
+                        return Err(refusal);
+                    }
                     want(true);
                     // One for each look: others may be quicker to take what is given up.
                     if attempt == 0 {

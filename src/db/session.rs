@@ -131,22 +131,31 @@ fn unusable(error: ConnectionError) -> Refused {
 /// Why the server lets nobody in by this address, if it answers and does not; asked once more, since the number of an error at the start of a
 /// connection is told to nobody who has not asked for it before.
 pub(super) fn denied(options: &Options) -> Option<&'static str> {
-    let address = CString::new(bounded(options)).ok()?;
-    match &pq_sys::refused_by(&address, connect_timeout(options))? {
+    sentence_of(&refused_by(options)?)
+}
+
+fn sentence_of(number: &[u8; 5]) -> Option<&'static str> {
+    match number {
         b"3D000" => Some("The database that `--database-url` names does not exist: create it, or mend the URL."),
         b"28P01" => Some("The server refuses the role or the password of `--database-url`."),
         b"28000" => Some(
             "The server does not let the role of `--database-url` in: it does not exist or may not log in, or `pg_hba.conf` has no line for it.",
         ),
+        b"55000" => Some("The database of `--database-url` takes no connections: it is set so."),
         b"42501" => Some("The role of `--database-url` may not connect to the database: grant it CONNECT."),
         _ => None,
     }
 }
 
-/// Whether the server has no room for another session, if it answers and lets us in no more; asked once more, as by [`denied`].
-pub(super) fn is_crowded(options: &Options) -> bool {
-    let address = CString::new(bounded(options)).ok();
-    address.and_then(|address| pq_sys::refused_by(&address, connect_timeout(options))).is_some_and(|number| &number == b"53300")
+/// Why the server refuses another session, if it answers and does so, for a reason that is known; asked as by [`denied`].
+pub(super) fn refusal(options: &Options) -> Option<Refused> {
+    let number = refused_by(options)?;
+    if &number == b"53300" { Some(Refused::Crowded) } else { sentence_of(&number).map(Refused::Denied) }
+}
+
+fn refused_by(options: &Options) -> Option<[u8; 5]> {
+    let address = CString::new(bounded(options)).ok()?;
+    pq_sys::refused_by(&address, connect_timeout(options))
 }
 
 /// What a session of ours is set to. A session that may only read is left so: operators keep writers out that way.

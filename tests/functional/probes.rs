@@ -56,7 +56,7 @@ async fn healths(server: &Server, status: ServingStatus) {
     panic!("health is never {status:?}");
 }
 
-fn check<'a>(readiness: &'a Value, name: &str) -> &'a Value {
+pub fn check<'a>(readiness: &'a Value, name: &str) -> &'a Value {
     readiness["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap()
 }
 
