@@ -132,7 +132,7 @@ const LAST_GRACE: Duration = Duration::from_millis(250);
 
 /// A failure for the person at the terminal: unlike a caller of the service, they may know the cause.
 fn sentence(error: &Error) -> String {
-    let faults: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
+    let faults: Vec<_> = error.violations().iter().map(|fault| format!("{}: {}", fault.field, fault.description)).collect();
     let mut text = if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") };
     if let Some(cause) = error.cause_chain() {
         text.push_str(&format!(" ({cause})"));

@@ -15,6 +15,21 @@ const FLAGS: &[(&str, &str)] = &[
     ("max_objects_per_second", "--max-objects-per-second"),
     ("offset", "--offset"),
     ("order_by", "--order-by"),
+    ("policy.default_grace_period", "--default-grace-period"),
+    ("policy.filter_retention", "--filter-retention"),
+    ("policy.hard_delete.clean_report_within", "--hard-clean-report-within"),
+    ("policy.hard_delete.expected_count", "--hard-expected-count"),
+    ("policy.hard_delete.max_objects", "--hard-max-objects"),
+    ("policy.hard_delete.preview_within", "--hard-preview-within"),
+    ("policy.mail_domains", "--mail-domain"),
+    ("policy.max_grace_period", "--max-grace-period"),
+    ("policy.min_grace_period", "--min-grace-period"),
+    ("policy.request_retention", "--request-retention"),
+    ("policy.soft_delete.clean_report_within", "--soft-clean-report-within"),
+    ("policy.soft_delete.expected_count", "--soft-expected-count"),
+    ("policy.soft_delete.max_objects", "--soft-max-objects"),
+    ("policy.soft_delete.preview_within", "--soft-preview-within"),
+    ("policy.tombstone_retention", "--tombstone-retention"),
     ("preview_token", "--preview-token"),
     ("send_mail", "--send-mail"),
     ("spec.objects.entity_type", "--type"),
@@ -41,6 +56,14 @@ pub fn refused(status: Status) -> Error {
 
 fn violation(fault: &FieldViolation) -> Violation {
     Violation { field: flag(&fault.field), code: "invalid".into(), description: fault.description.clone() }
+}
+
+/// What was found here, before anything was sent, with a body that is this field of its request.
+pub fn refused_here(error: Error, body: &str) -> Error {
+    if error.violations().is_empty() {
+        return error;
+    }
+    Error::validation(error.into_violations().map(|fault| Violation { field: flag(&format!("{body}.{}", fault.field)), ..fault }))
 }
 
 /// The flag that a field was given by; a field that has none stays as it is.
@@ -70,6 +93,8 @@ mod tests {
             ("spec.objects.exclude_list[41]", "value 42 of --exclude and --exclude-from"),
             ("max_objects", "--max-objects"),
             ("order_by", "--order-by"),
+            ("policy.mail_domains[1]", "value 2 of --mail-domain"),
+            ("policy.hard_delete.max_objects", "--hard-max-objects"),
             ("created_by", "created_by"),
             ("spec.findings[3]", "spec.findings[3]"),
         ] {

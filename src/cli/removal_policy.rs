@@ -10,7 +10,7 @@ use tonic::metadata::MetadataMap;
 
 use super::client::{Server, credential, whose};
 use super::output::{note, print};
-use super::refusal::refused;
+use super::refusal::{refused, refused_here};
 use super::{ask, not_blank};
 use crate::error::{Error, Result};
 use crate::gateway::Bodies;
@@ -215,7 +215,8 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
     let bodies = Bodies::of(&descriptors, "offboard.v1.RemovalService.UpdateRemovalPolicy").map_err(Error::internal)?;
     let bodies = bodies.ok_or_else(|| Error::internal("the removal policy has a route"))?;
-    let update: v1::UpdateRemovalPolicyRequest = bodies.read_sound(body.to_string().as_bytes())?;
+    let update: v1::UpdateRemovalPolicyRequest =
+        bodies.read_sound(body.to_string().as_bytes()).map_err(|error| refused_here(error, "policy"))?;
     if asks {
         let (_, whose) = get(&server, &key).await?;
         let question = format!(

@@ -80,6 +80,16 @@ impl Violations {
         changed
     }
 
+    /// Those of the faults that are told of which this is true; what is not told stays.
+    pub fn filter(self, is_kept: impl Fn(&Violation) -> bool) -> Violations {
+        let mut kept = Violations::new();
+        for Violation { field, code, description } in self.told.into_iter().filter(is_kept) {
+            kept.add(field, code, description);
+        }
+        kept.left += self.left;
+        kept
+    }
+
     /// Whether there was no fault.
     pub fn is_empty(&self) -> bool {
         self.told.is_empty()

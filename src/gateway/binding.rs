@@ -10,6 +10,7 @@ use prost_reflect::{
 
 use super::annotations::Annotations;
 use super::json::{Cardinality, Field, FieldPath, Schema, Shape, Style};
+use super::mask::message_in;
 use super::opaque::FreeForm;
 use super::percent::Place;
 use super::raw::is_http_body;
@@ -146,9 +147,35 @@ impl Binding {
         self.method == Method::GET && matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Enum(_)))
     }
 
+    /// The message that the update mask leads into: the body.
+    pub fn masked(&self) -> Option<usize> {
+        match self.body {
+            BodyRule::Field(place) => message_in(&self.rpc.schema.message(self.rpc.input).fields[place]),
+            _ => Some(self.rpc.input),
+        }
+    }
+
+    /// The field of the resource, as it is answered, that has this name in either spelling; none if a stream is answered.
+    pub fn answered(&self, name: &str) -> Option<&Field> {
+        let schema = &self.rpc.schema;
+        let resource = match self.response_body {
+            Some(place) => message_in(&schema.message(self.rpc.output).fields[place])?,
+            None => self.rpc.output,
+        };
+        schema.message(resource).find(name).map(|(_, field)| field).filter(|_| !self.rpc.server_streaming)
+    }
+
     /// Whether this path of a fault is that of the update mask.
     pub fn is_update_mask(&self, path: &str) -> bool {
         self.update_mask.is_some_and(|place| self.rpc.schema.message(self.rpc.input).fields[place].descriptor.name() == path)
+    }
+
+    /// Spells a name in the description of the fault at this path. What is wrong with a mask tells of its paths, which are no paths of the request.
+    pub fn spell_in(&self, fault: &str, name: &str) -> String {
+        match self.masked().filter(|_| self.is_update_mask(fault)) {
+            Some(masked) => self.rpc.schema.spell(masked, name),
+            None => self.spell(name),
+        }
     }
 
     /// Spells the path of a fault as the caller knows it: a path within the body where the body is a field. A name alone may be that of a field

@@ -19,7 +19,7 @@ use super::csv::Table;
 use super::faults::Faults;
 use super::messages::messages;
 use super::plain::Refusals;
-use super::problem::Problem;
+use super::problem::{Problem, Spelling};
 use super::request::Target;
 use super::route::Found;
 use super::stream::Framing;
@@ -239,15 +239,6 @@ impl Exchange {
         Ok(written.map_err(Error::internal)?)
     }
 
-    /// The path of a fault as the caller knows it. A mask that it has not sent is its body, of which it was made.
-    fn spell(&self, path: &str) -> String {
-        match &self.binding {
-            Some(binding) if self.mask_is_made.load(Relaxed) && binding.is_update_mask(path) => "body".to_owned(),
-            Some(binding) => binding.spell(path),
-            None => path.to_owned(),
-        }
-    }
-
     /// The problem document of a status.
     pub fn problem_of(&self, status: &Status) -> Problem {
         // Our own failures were logged when they were made; what comes from a library would go unseen.
@@ -255,7 +246,7 @@ impl Exchange {
             let cause = status.source().map(ToString::to_string);
             tracing::error!(request_id = self.request_id, message = status.message(), cause, "call failed");
         }
-        let mut problem = Problem::new(status, &self.request_id, &self.shared.base, |path| self.spell(path));
+        let mut problem = Problem::new(status, &self.request_id, &self.shared.base, self);
         if !self.with_plus.is_empty() {
             plus::explain(&mut problem.document, &self.with_plus);
         }
@@ -344,5 +335,20 @@ impl Exchange {
 
     fn request_id_header(&self) -> HeaderValue {
         HeaderValue::try_from(&self.request_id).expect("a sane id is fit for a header")
+    }
+}
+
+impl Spelling for Exchange {
+    /// A mask that the caller has not sent is its body, of which it was made.
+    fn field(&self, path: &str) -> String {
+        match &self.binding {
+            Some(binding) if self.mask_is_made.load(Relaxed) && binding.is_update_mask(path) => "body".to_owned(),
+            Some(binding) => binding.spell(path),
+            None => path.to_owned(),
+        }
+    }
+
+    fn name(&self, fault: &str, name: &str) -> String {
+        self.binding.as_ref().map_or_else(|| name.to_owned(), |binding| binding.spell_in(fault, name))
     }
 }

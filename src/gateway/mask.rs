@@ -5,16 +5,21 @@ use serde_json::{Map, Value};
 
 use super::json::{Cardinality, Field, Schema, Shape};
 
-/// A path that a caller has given, in proto names as far as it leads along fields. What comes behind them is told as it was sent: it may be the name of
-/// a member of a free-form object.
+/// A path that a caller has given, in proto names. What comes behind them may be the name of a member of a free-form object, and is kept. A path that
+/// leads to no field is kept as it was sent: so it is told.
 pub fn in_proto_names(schema: &Schema, message: usize, path: &str) -> String {
     let mut inside = Some(message);
-    let names = path.split('.').map(|name| {
-        let found = inside.and_then(|message| schema.message(message).find(name)).map(|(_, field)| field);
-        inside = found.and_then(message_in);
-        found.map_or(name, |field| field.descriptor.name())
-    });
-    names.collect::<Vec<_>>().join(".")
+    let mut names = Vec::new();
+    for name in path.split('.') {
+        let Some(message) = inside else {
+            names.push(name);
+            continue;
+        };
+        let Some((_, field)) = schema.message(message).find(name) else { return path.to_owned() };
+        names.push(field.descriptor.name());
+        inside = message_in(field);
+    }
+    names.join(".")
 }
 
 /// The paths of a body, of whose message these members are named. A message that is empty, or `null`, is named itself.
@@ -50,7 +55,8 @@ fn message_at(schema: &Schema, message: usize, name: &str) -> Option<usize> {
     message_in(schema.message(message).find(name)?.1)
 }
 
-fn message_in(field: &Field) -> Option<usize> {
+/// The place of the message that a field holds once.
+pub fn message_in(field: &Field) -> Option<usize> {
     match (&field.cardinality, &field.shape) {
         (Cardinality::Single { .. }, Shape::Message(inner)) => Some(*inner),
         _ => None,

@@ -16,6 +16,24 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 /// What is told of an `internal` failure: nothing.
 const INTERNAL: &str = "Something unexpected happened; the request id finds it in the service's log.";
 
+/// How the names of a request are spelled for its caller.
+pub trait Spelling {
+    /// The path of a fault.
+    fn field(&self, path: &str) -> String;
+    /// A name that stands in what is said of the fault at this path.
+    fn name(&self, fault: &str, name: &str) -> String;
+}
+
+impl<F: Fn(&str) -> String> Spelling for F {
+    fn field(&self, path: &str) -> String {
+        self(path)
+    }
+
+    fn name(&self, _: &str, name: &str) -> String {
+        self(name)
+    }
+}
+
 /// A failure as HTTP tells it.
 #[derive(Debug)]
 pub struct Problem {
@@ -29,13 +47,13 @@ pub struct Problem {
 
 impl Problem {
     /// Makes the problem of a status. `base` stands before the paths of the error reference, and is empty where the public URL is not known;
-    /// `spell` turns the path of a field into the spelling of the caller.
-    pub fn new(status: &Status, request_id: &str, base: &str, spell: impl Fn(&str) -> String) -> Problem {
+    /// `spelling` is that of the caller.
+    pub fn new(status: &Status, request_id: &str, base: &str, spelling: &impl Spelling) -> Problem {
         let details = status.get_error_details();
         let own = details.error_info().filter(|info| info.domain == DOMAIN).and_then(|info| Code::from_reason(&info.reason));
         let code = own.unwrap_or_else(|| Code::from_grpc(status.code()));
         let http = StatusCode::from_u16(code.http()).expect("the catalogue holds HTTP statuses");
-        let detail = detail(code, status, &details, &spell);
+        let detail = detail(code, status, &details, spelling);
         let request_id = details.request_info().map(|info| info.request_id.as_str()).filter(|id| !id.is_empty()).unwrap_or(request_id);
 
         let mut document = Map::new();
@@ -48,7 +66,7 @@ impl Problem {
         document.insert("request_id".to_owned(), json!(request_id));
         document.extend(members(code, &details));
         if http.is_client_error() {
-            document.insert("errors".to_owned(), errors(code, &detail, &details, &spell));
+            document.insert("errors".to_owned(), errors(code, &detail, &details, spelling));
         }
         Problem { status: http, headers: headers(http, &details), document }
     }
@@ -62,7 +80,7 @@ pub fn refusal(error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes>
 /// The same where refusals look like this.
 pub fn refusal_as(refusals: Refusals, error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes> {
     let id = sane_or_new(headers.get(request_id::HEADER).and_then(|given| given.to_str().ok()));
-    let problem = Problem::new(&Status::from(error), &id, base, str::to_owned);
+    let problem = Problem::new(&Status::from(error), &id, base, &str::to_owned);
     let (status, mut headers) = (problem.status, problem.headers);
     let (media_type, text) = refusals.written(status, problem.document, &mut headers);
     let mut answer = Response::new(Bytes::from(text));
@@ -77,7 +95,7 @@ pub fn refusal_as(refusals: Refusals, error: Error, headers: &HeaderMap, base: &
 }
 
 /// The message of the status. That of a single fault begins with the field, in the proto spelling.
-fn detail(code: Code, status: &Status, details: &ErrorDetails, spell: impl Fn(&str) -> String) -> String {
+fn detail(code: Code, status: &Status, details: &ErrorDetails, spelling: &impl Spelling) -> String {
     if code == Code::Internal {
         return INTERNAL.to_owned();
     }
@@ -89,8 +107,8 @@ fn detail(code: Code, status: &Status, details: &ErrorDetails, spell: impl Fn(&s
         _ => None,
     };
     match sentence {
-        Some((field, rest)) => format!("{}: {}", spell(field), spell_names(rest, &spell)),
-        None if !violations.is_empty() => spell_names(status.message(), &spell),
+        Some((field, rest)) => format!("{}: {}", spelling.field(field), spell_names(rest, |name| spelling.name(field, name))),
+        None if !violations.is_empty() => spell_names(status.message(), |name| spelling.name("", name)),
         None if status.message().is_empty() => format!("{}.", code.title()),
         None => status.message().to_owned(),
     }
@@ -112,19 +130,19 @@ fn members(code: Code, details: &ErrorDetails) -> Map<String, Value> {
 }
 
 /// Every fault of the request; where there is none, the failure itself, for callers who look only here.
-fn errors(code: Code, detail: &str, details: &ErrorDetails, spell: impl Fn(&str) -> String) -> Value {
+fn errors(code: Code, detail: &str, details: &ErrorDetails, spelling: &impl Spelling) -> Value {
     let violations = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
     if violations.is_empty() {
         let mut error = json!({"code": code.name(), "message": code.title(), "description": detail});
         if let Some(field) = details.error_info().filter(|_| code == Code::InvalidFilter).and_then(|info| info.metadata.get("field")) {
-            error["field"] = json!(spell(field));
+            error["field"] = json!(spelling.field(field));
         }
         return json!([error]);
     }
     let errors = violations.iter().map(|violation| {
-        let field = spell(&violation.field);
+        let field = spelling.field(&violation.field);
         let code = if violation.reason.is_empty() { "invalid".to_owned() } else { violation.reason.to_ascii_lowercase() };
-        let description = spell_names(&violation.description, &spell);
+        let description = spell_names(&violation.description, |name| spelling.name(&violation.field, name));
         let message = format!("{field}: {description}");
         json!({"field": field, "code": code, "message": message, "description": description})
     });
@@ -133,7 +151,8 @@ fn errors(code: Code, detail: &str, details: &ErrorDetails, spell: impl Fn(&str)
 
 /// A sentence with the fields that stand in backticks in the spelling of the caller.
 pub fn spell_names(sentence: &str, spell: impl Fn(&str) -> String) -> String {
-    let is_path = |text: &str| !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.'));
+    let is_path =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'[' | b']'));
     let parts = sentence.split('`').enumerate().map(|(count, part)| match count % 2 {
         1 if is_path(part) => spell(part),
         _ => part.to_owned(),
@@ -162,12 +181,12 @@ mod tests {
     use crate::error::{Error, Violation};
 
     fn problem(status: &Status) -> Problem {
-        Problem::new(status, "req_1", "", |path| format!("<{path}>"))
+        Problem::new(status, "req_1", "", &|path: &str| format!("<{path}>"))
     }
 
     #[test]
     fn the_document_has_every_member() {
-        let problem = Problem::new(&Error::not_found("entity", "ent_1").into(), "req_1", "https://api.example.com", str::to_owned);
+        let problem = Problem::new(&Error::not_found("entity", "ent_1").into(), "req_1", "https://api.example.com", &str::to_owned);
         assert_eq!(problem.status, 404);
         assert_eq!(
             Value::Object(problem.document),

@@ -9,7 +9,7 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
-use super::json::{Cardinality, Decoded, Decoder, Fault, FieldPath, Shape, from_text, with_readable_numbers};
+use super::json::{Cardinality, Decoded, Decoder, Fault, FieldPath, OWN, Shape, from_text, with_readable_numbers};
 use super::percent::{Place, decode};
 use super::{mask, plus, raw};
 use crate::error::{Error, Violation, Violations, cut, nearest};
@@ -37,10 +37,8 @@ impl Target {
         let mut violations = Violations::new();
         let members = self.read_body(body, &mut message, &mut violations)?;
         self.read_target(&mut message, &mut violations);
-        match members {
-            Some(members) => self.read_mask(&members, &mut message),
-            None => return Err(Error::validation(violations)),
-        }
+        let Some(members) = members else { return Err(Error::validation(violations)) };
+        let violations = self.read_mask(members, &mut message, violations);
         Ok((message, violations))
     }
 
@@ -134,7 +132,7 @@ impl Target {
         let is_none = found.as_slice().iter().any(|fault| fault.field == root);
         violations.extend(&found.map(|fault| match fault.field.is_empty() {
             true => Violation { field: "body".to_owned(), ..fault },
-            false => self.with_parameter(root, fault),
+            false => self.with_hint(root, fault),
         }));
         Ok((!is_none).then_some(members))
     }
@@ -243,17 +241,41 @@ impl Target {
         }
     }
 
-    /// Adds to a fault of a body, whose members are at `root`, that a member which is not known belongs into the query: who has it in the body would
-    /// take a dry run for one.
-    fn with_parameter(&self, root: &str, mut fault: Violation) -> Violation {
-        let name = fault.field.strip_prefix(root).map(|name| name.trim_start_matches('.')).unwrap_or_default();
-        if fault.code == "unknown_field" && !fault.description.contains("did you mean") {
+    /// Says of a member which a body, whose members are at `root`, must not have why it must not, where the resource has it; and that it belongs into
+    /// the query, where that has it: who has it in the body would take a dry run for one.
+    fn with_hint(&self, root: &str, mut fault: Violation) -> Violation {
+        let name = within(root, &fault.field);
+        if fault.code != "unknown_field" {
+            return fault;
+        }
+        let answered = self.binding.answered(name);
+        if let Some(field) = answered.filter(|_| self.binding.update_mask.is_some()) {
+            fault.description = format!("cannot be changed here{}", self.version_hint(field.descriptor.name()));
+            return fault;
+        }
+        if answered.is_some() && fault.description.contains(OWN) {
+            fault.description = "cannot be given here".to_owned();
+        }
+        if !fault.description.contains("did you mean") {
             let field = |path| self.binding.rpc.schema.field_at(&path).name.as_str();
             if let Some(parameter) = self.parameter(name).map(field).or_else(|| self.meant(name)) {
-                fault.description.push_str(&format!("; `{parameter}` is a query parameter"));
+                // It is not one of the caller's own.
+                let told = fault.description.split("; ").next().unwrap_or_default();
+                fault.description = format!("{told}; `{parameter}` is a query parameter");
             }
         }
         fault
+    }
+
+    /// Where it is said at which version the resource must be, for who has sent the version that it is at.
+    fn version_hint(&self, name: &str) -> String {
+        let schema = &self.binding.rpc.schema;
+        match (&self.binding.version, &self.binding.expected_version) {
+            (Some(version), Some(expected)) if schema.field_at(version).descriptor.name() == name => {
+                format!("; the version that it must be at goes into `{}`", schema.path_name(expected))
+            }
+            _ => String::new(),
+        }
     }
 
     /// The parameter that was probably meant by a name that is none, in the spelling of the service.
@@ -265,7 +287,16 @@ impl Target {
 
     /// Where a body may have what is no parameter, in proto names from the top of the request.
     fn place_in_body(&self, name: &str) -> Option<String> {
-        let (rpc, BodyRule::Field(place)) = (&self.binding.rpc, self.binding.body) else { return None };
+        let rpc = &self.binding.rpc;
+        let place = match self.binding.body {
+            BodyRule::None => return None,
+            BodyRule::Whole => {
+                let path = rpc.schema.resolve(rpc.input, name).filter(FieldPath::is_top)?;
+                let is_in_path = self.binding.variables.iter().any(|(variable, _)| *variable == path);
+                return (!is_in_path).then(|| rpc.schema.path_name(&path));
+            }
+            BodyRule::Field(place) => place,
+        };
         let field = &rpc.schema.message(rpc.input).fields[place];
         let (Cardinality::Single { .. }, Shape::Message(inner)) = (&field.cardinality, &field.shape) else { return None };
         let direct = || rpc.schema.message(*inner).find(name).map(|(_, field)| field.descriptor.name().to_owned());
@@ -293,31 +324,59 @@ impl Target {
         if is_sound && self.binding.update_mask.is_some() { mask::inner(schema, message, named, body) } else { named }
     }
 
-    /// Has the mask name fields as their proto does; where there is none, those that the body has.
-    fn read_mask(&self, members: &[String], message: &mut DynamicMessage) {
+    /// Has the mask name fields as their proto does; where there is none, those that the body has. The faults are those that are left.
+    fn read_mask(&self, mut members: Vec<String>, message: &mut DynamicMessage, violations: Violations) -> Violations {
         let rpc = &self.binding.rpc;
-        let Some(field) = self.binding.update_mask.map(|place| &rpc.schema.message(rpc.input).fields[place]) else { return };
-        let of = match self.binding.body {
-            BodyRule::Field(place) => match rpc.schema.message(rpc.input).fields[place].shape {
-                Shape::Message(inner) => inner,
-                _ => return,
-            },
-            _ => rpc.input,
-        };
-        let given = message.has_field(&field.descriptor).then(|| message.get_field(&field.descriptor).into_owned());
+        let mask = self.binding.update_mask.map(|place| &rpc.schema.message(rpc.input).fields[place].descriptor);
+        let (Some(mask), Some(masked)) = (mask, self.binding.masked()) else { return violations };
+        let given = message.has_field(mask).then(|| message.get_field(mask).into_owned());
         let given = given.as_ref().and_then(Value::as_message).and_then(|mask| mask.get_field_by_number(1));
-        let paths = match given.as_deref().and_then(Value::as_list) {
-            Some(paths) => paths.iter().filter_map(Value::as_str).map(|path| mask::in_proto_names(&rpc.schema, of, path)).collect(),
+        let (paths, violations) = match given.as_deref().and_then(Value::as_list) {
+            Some(paths) => {
+                let paths: Vec<_> =
+                    paths.iter().filter_map(Value::as_str).map(|path| mask::in_proto_names(&rpc.schema, masked, path)).collect();
+                let left = self.without_unnamed(&paths, violations);
+                (paths, left)
+            }
             None => {
-                self.mask_is_made.store(true, Relaxed);
-                members.to_vec()
+                // One that cannot be read was sent all the same.
+                self.mask_is_made.store(violations.as_slice().iter().all(|fault| fault.field != mask.name()), Relaxed);
+                members.retain(|member| member != mask.name());
+                (members, violations)
             }
         };
         let paths = paths.into_iter().map(Value::String).collect();
-        if let Some(mask) = message.get_field_mut(&field.descriptor).as_message_mut() {
+        if let Some(mask) = message.get_field_mut(mask).as_message_mut() {
             mask.set_field_by_number(1, Value::List(paths));
         }
+        violations
     }
+
+    /// The faults but for those of members that the resource has as it is answered, and that the mask does not name: callers read a resource, change a
+    /// member and send the whole.
+    fn without_unnamed(&self, paths: &[String], violations: Violations) -> Violations {
+        // Those that are not told may be others.
+        if paths.is_empty() || violations.left_out() > 0 {
+            return violations;
+        }
+        let binding = &self.binding;
+        let root = match binding.body {
+            BodyRule::Field(place) => binding.rpc.schema.message(binding.rpc.input).fields[place].descriptor.name(),
+            _ => "",
+        };
+        let name_of = |path: &str| binding.answered(path.split('.').next().unwrap_or_default()).map(|field| field.name.clone());
+        let named: HashSet<String> = paths.iter().filter_map(|path| name_of(path)).collect();
+        let is_unnamed = |fault: &Violation| {
+            let field = binding.answered(within(root, &fault.field));
+            fault.code == "unknown_field" && field.is_some_and(|field| !named.contains(&field.name))
+        };
+        violations.filter(|fault| !is_unnamed(fault))
+    }
+}
+
+/// The path within what is at `root`.
+fn within<'p>(root: &str, path: &'p str) -> &'p str {
+    path.strip_prefix(root).map(|path| path.trim_start_matches('.')).unwrap_or_default()
 }
 
 /// What is wrong with a body that begins with a byte order mark. No editor shows it, so its sender has to be told.

@@ -140,3 +140,143 @@ async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
         }
     }
 }
+
+/// The word for a mask that nobody has sent is the body; whoever has sent one, or its like, is told of it by its own name.
+#[tokio::test]
+async fn a_mask_is_told_by_its_own_name_wherever_the_caller_has_one() {
+    let rest = Rest::start().await;
+    rest.world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"})).await.unwrap();
+    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
+    let none = rest.send("PATCH", "/v1/portfolios/p", &[], r#"{"name":"P6","update_mask":null}"#).await;
+    assert_eq!((none.status, &none.json()["name"]), (200, &json!("P6")), "`null` is as good as left out: {}", none.text());
+    let of_kind = "must be a string, names with commas between them";
+    let parameter = "is not known here; `update_mask` is a query parameter";
+    for (path, body, field, told) in [
+        ("/v1/portfolios/p", r#"{"name":"x","update_mask":["name"]}"#, "update_mask", of_kind),
+        ("/v1/portfolios/p", r#"{"name":"x","update_mask":5}"#, "update_mask", of_kind),
+        (
+            "/v1/portfolios/p?update_mask=name",
+            r#"{"name":"x"}"#,
+            "update_mask",
+            "`update_mask` is no query parameter of this request; it goes into the body as `update_mask`",
+        ),
+        ("/v1/portfolios/p", r#"{"name":"x","updatemask":"name"}"#, "updatemask", "is not known here; did you mean `update_mask`?"),
+        ("/v1/portfolios/p", r#"{"name":"x","updated_at":"2026-01-01T00:00:00Z"}"#, "updated_at", "cannot be changed here"),
+        ("/v1/entities/e", r#"{"type":"z","update_mask":"type"}"#, "update_mask", parameter),
+        ("/v1/removal-policy", r#"{"max_grace_period":"60s","update_mask":"max_grace_period"}"#, "update_mask", parameter),
+        (
+            "/v1/entities/e?update_masc=type",
+            r#"{"type":"z"}"#,
+            "update_masc",
+            "`update_masc` is no query parameter of this request; did you mean `update_mask`?",
+        ),
+        (
+            "/v1/removal-policy?update_masc=type",
+            r#"{"max_grace_period":"60s"}"#,
+            "update_masc",
+            "`update_masc` is no query parameter of this request; did you mean `update_mask`?",
+        ),
+    ] {
+        let reply = rest.send("PATCH", path, &[], body).await;
+        assert_eq!((reply.status, faults(&reply)), (400, vec![(field.to_owned(), told.to_owned())]), "{path} {body}");
+        assert!(!reply.text().contains("`body`"), "{path} {body}: {}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn the_paths_of_a_mask_are_told_as_they_were_sent() {
+    let rest = Rest::start().await;
+    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
+    for (path, body, sent) in [
+        ("/v1/entities/e?update_mask=entity.type", r#"{"type":"z"}"#, "entity.type"),
+        ("/v1/removal-policy?update_mask=policy.min_grace_period", r#"{"min_grace_period":"1s"}"#, "policy.min_grace_period"),
+        ("/v1/removal-policy?update_mask=hardDelete.nope", r#"{"hard_delete":{"max_objects":1}}"#, "hardDelete.nope"),
+    ] {
+        let reply = rest.send("PATCH", path, &[], body).await;
+        let told = faults(&reply);
+        assert_eq!((reply.status, told.len(), told[0].0.as_str()), (400, 1, "update_mask"), "{path}: {told:?}");
+        assert!(told[0].1.starts_with(&format!("`{sent}` ")), "{path}: {told:?}");
+        assert!(reply.json()["detail"].as_str().unwrap().starts_with(&format!("update_mask: `{sent}` ")), "{path}: {}", reply.text());
+    }
+    let grpc = rest.world.through(Door::Grpc);
+    let of = json!({"entity_id": "e", "entity": {"type": "z"}, "update_mask": "entity.type"});
+    let refused = grpc.call("EntityService/UpdateEntity", of).await.unwrap_err();
+    assert!(refused.faults[0].description.starts_with("`entity.type` cannot be updated"), "{refused:#?}");
+}
+
+/// Who reads a thing, changes a member and sends the whole has all that the answer had in the body.
+#[tokio::test]
+async fn a_whole_thing_can_be_sent_back_with_a_mask() {
+    let rest = Rest::start().await;
+    rest.world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"})).await.unwrap();
+    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T", "portfolio_id": "p"}})).await.unwrap();
+    for (path, query, member, mask) in [
+        ("/v1/entities/e", "?update_mask=type", "type", None),
+        ("/v1/portfolios/p", "", "name", Some("name")),
+        ("/v1/portfolios/p", "", "name", Some("*")),
+        ("/v1/removal-policy", "?update_mask=max_grace_period", "max_grace_period", None),
+    ] {
+        let mut whole = rest.send("GET", path, &[], "").await.json();
+        whole[member] = json!(if member == "max_grace_period" { "7200s" } else { "changed" });
+        if member != "max_grace_period" {
+            let bare = rest.send("PATCH", path, &[], &whole.to_string()).await;
+            assert_eq!(bare.status, 400, "without a mask all is to be changed: {}", bare.text());
+        }
+        if let Some(mask) = mask {
+            whole["update_mask"] = json!(mask);
+        }
+        let changed = rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await;
+        assert_eq!((changed.status, &changed.json()[member]), (200, &whole[member]), "{path}: {}", changed.text());
+        whole["frobnicate"] = json!(1);
+        let told = faults(&rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await);
+        assert_eq!(told.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["frobnicate"], "{path}");
+    }
+    // What the mask names is not passed over.
+    let named = rest.send("PATCH", "/v1/entities/e?update_mask=type,state", &[], r#"{"type":"z","state":"active","hold":null}"#).await;
+    let told = faults(&named);
+    assert_eq!(told.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["state", "update_mask"], "{told:?}");
+}
+
+#[tokio::test]
+async fn a_hint_does_not_send_the_caller_astray() {
+    let rest = Rest::start().await;
+    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
+    for (method, path, body, field, told) in [
+        ("PATCH", "/v1/entities/e", r#"{"state":"active"}"#, "state", "cannot be changed here"),
+        ("PATCH", "/v1/entities/e", r#"{"portfolio_id":"p"}"#, "portfolio_id", "cannot be changed here"),
+        ("PATCH", "/v1/entities/e", r#"{"hold":null}"#, "hold", "cannot be changed here"),
+        ("PATCH", "/v1/entities/e", r#"{"id":"x"}"#, "id", "cannot be changed here"),
+        ("PATCH", "/v1/entities/e", r#"{"createdAt":null}"#, "createdAt", "cannot be changed here"),
+        (
+            "PATCH",
+            "/v1/entities/e",
+            r#"{"version":1}"#,
+            "version",
+            "cannot be changed here; the version that it must be at goes into `expected_version`",
+        ),
+        ("PATCH", "/v1/entities/e", r#"{"LastName":"x"}"#, "LastName", "is not known here; what is your own goes into `attributes`"),
+        ("POST", "/v1/entities", r#"{"type":"T","hold":null}"#, "hold", "cannot be given here"),
+        ("POST", "/v1/portfolios", r#"{"name":"x","entity_count":1}"#, "entity_count", "cannot be given here"),
+        (
+            "POST",
+            "/v1/entities",
+            r#"{"type":"t","dependents":[{"kind":"task","dependent_id":"x"}]}"#,
+            "dependents[0].dependent_id",
+            "is not known here; what is your own goes into `dependents[0].data`",
+        ),
+        (
+            "POST",
+            "/v1/entities",
+            r#"{"type":"t","dependents":[{"kind":"task","type":"x"}]}"#,
+            "dependents[0].type",
+            "is not known here; what is your own goes into `dependents[0].data`",
+        ),
+    ] {
+        let reply = rest.send(method, path, &[], body).await;
+        let all = faults(&reply);
+        let of_field = all.iter().find(|fault| fault.0 == field).map(|fault| fault.1.as_str());
+        assert_eq!((reply.status, of_field), (400, Some(told)), "{method} {path} {body}: {all:?}");
+    }
+    let twice = rest.send("POST", "/api/acme/entities/_delete", &[], r#"{"objects":{"entityType":"T","objects":{}}}"#).await;
+    assert_eq!(faults(&twice), [("objects.objects".to_owned(), "is not known here".to_owned())]);
+}

@@ -146,7 +146,7 @@ async fn a_taken_port_is_one_clear_sentence() {
     }
     drop(taken);
     let ended = run(&["serve", "--database-url", &database.url, "--log=error", "--grpc-addr", &address, "--http-addr", &address]);
-    let expected = format!("offboard: --http-addr {address} is the address of --grpc-addr too: each listener needs a port of its own\n");
+    let expected = format!("offboard: --http-addr: {address} is the address of --grpc-addr too: each listener needs a port of its own\n");
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), expected.as_str()), "{ended:?}");
 }
 
@@ -177,12 +177,18 @@ async fn the_removal_policy_is_shown_and_changed() {
     policy(&["set", "--hard-max-objects", "none", "--mail-domain", "none", "--request-retention", "none"]);
     let got = policy(&["get"]);
     assert!(got.stdout.contains("default_grace_period  3600s") && got.stdout.contains("request_retention     -"), "{got:?}");
-    for (arguments, told) in
-        [(["set", "--hard-max-objects", "x"], "must be a whole number"), (["set", "--default-grace-period", "1y"], "default_grace_period")]
-    {
-        let refused = policy(&arguments);
-        assert!(refused.code.is_some_and(|code| code > 0) && refused.stderr.contains(told), "{refused:?}");
-    }
+    let refused = |arguments: &[&str], told: &str| {
+        let refused = policy(&[&["set"], arguments].concat());
+        assert!(refused.code.is_some_and(|code| code > 0) && refused.stderr.contains(told), "{told} is not in {refused:?}");
+    };
+    refused(&["--hard-max-objects", "x"], "must be a whole number");
+    // What is found here and what the service finds is told of the flags.
+    refused(&["--default-grace-period", "1y"], "offboard: --default-grace-period: must be a number of seconds");
+    refused(&["--hard-preview-within", "1y"], "offboard: --hard-preview-within: must be a number of seconds");
+    refused(&["--min-grace-period", "2h"], "offboard: --min-grace-period: the default must not be shorter than the minimum");
+    refused(&["--tombstone-retention", "1s", "--yes"], "offboard: --tombstone-retention: must be from 86400s");
+    refused(&["--mail-domain", "example.com", "--mail-domain", "nowhere"], "offboard: value 2 of --mail-domain: must be");
+    refused(&["--soft-preview-within", "0s"], "offboard: --soft-preview-within: must be above 0s");
 }
 
 #[tokio::test]

@@ -325,7 +325,7 @@ async fn bad_settings_are_named_without_being_repeated() {
     let database = database().await;
     let serve = ["serve", "--database-url", &database.url, "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--admin-addr"];
     for (arguments, told) in [
-        (["--nats-url", "http://user:hunter2@host"].as_slice(), "--nats-url must be one or more URLs"),
+        (["--nats-url", "http://user:hunter2@host"].as_slice(), "--nats-url: must be one or more URLs"),
         (&["--nats-url", "nats://127.0.0.1", "--nats-credentials-file", "/nowhere"], "--nats-credentials-file <FILE>': cannot be read"),
         (&["--nats-url", "nats://127.0.0.1", "--nats-ca-file", "/nowhere"], "--nats-ca-file <FILE>': cannot be read"),
         (

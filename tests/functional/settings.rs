@@ -104,12 +104,12 @@ fn what_is_wrong_with_settings_together_is_told_at_once_and_no_secret() {
     ]);
     assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(1), "", 1), "{ended:?}");
     for told in [
-        "--database-url is no URL of a Postgres",
-        "--nats-url must be one or more URLs",
+        "--database-url: is no URL of a Postgres",
+        "--nats-url: must be one or more URLs",
         "has no JWT and seed of a NATS user",
-        "--smtp-url must be",
-        "--mail-from must be",
-        "--http-addr 127.0.0.1:7001 is the address of --grpc-addr too",
+        "--smtp-url: must be",
+        "--mail-from: must be",
+        "--http-addr: 127.0.0.1:7001 is the address of --grpc-addr too",
     ] {
         assert!(ended.stderr.contains(told), "{told} is not in {}", ended.stderr);
     }

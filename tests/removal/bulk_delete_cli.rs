@@ -107,20 +107,20 @@ async fn what_the_service_refuses_is_one_clear_sentence() {
         (["start", "--all", "--yes", "--max-objects", "5"].as_slice(), "The selection holds 12 entities, more than 5."),
         (&["start", "--all", "--yes", "--expected-count", "5"], "The selection holds 12 entities, not 5."),
         (&["preview", "--filter", "exists(nothing)"], "nothing"),
-        (&["preview", "--uri", "a b"], "value 1 of --uri and --uris-from must be"),
+        (&["preview", "--uri", "a b"], "value 1 of --uri and --uris-from: must be"),
         (&["start", "--all", "--yes", "--clean-report-within", "60"], "Run a check of consistency first"),
-        (&["start", "--all", "--yes", "--no-preview", "--send-mail", "true"], "--send-mail must be left out"),
+        (&["start", "--all", "--yes", "--no-preview", "--send-mail", "true"], "--send-mail: must be left out"),
         (&["failures", "0190a1b2-0000-7000-8000-000000000001"], "No task with id"),
         (&["watch", "0190a1b2-0000-7000-8000-000000000001"], "The key is of acme (test)"),
         (&["stop", "0190a1b2-0000-7000-8000-000000000001"], "The key is of acme (test)"),
         (&["start", "--filter", "missing(attributes.nn)", "--hard", "--yes"], "did you mean `n`? --allow-unknown-attributes"),
         (
             &["start", "--filter", "missing(attributes.nn)", "--hard", "--yes", "--no-preview"],
-            "--filter no entity has the attribute `nn`; did you mean `n`?",
+            "--filter: no entity has the attribute `nn`; did you mean `n`?",
         ),
         (&["start", "--all", "--hard", "--yes", "--exclude", "e-00001"], "`e-00001`. --allow-missing-excludes"),
-        (&["list", "--order-by", "colour"], "--order-by must be one of"),
-        (&["preview", "--uris-from", "/nowhere/at-all"], "--uris-from /nowhere/at-all cannot be read"),
+        (&["list", "--order-by", "colour"], "--order-by: must be one of"),
+        (&["preview", "--uris-from", "/nowhere/at-all"], "--uris-from: /nowhere/at-all cannot be read"),
     ] {
         let ended = bulk_delete(&world, arguments);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{arguments:?}: {ended:?}");
@@ -146,9 +146,9 @@ async fn lists_of_uris_come_from_files() {
     assert_eq!(preview["sample"], json!(["e-000001", "e-000002", "e-000005"]));
     std::fs::write(&uris, "\n").unwrap();
     let ended = bulk_delete(&world, &["preview", "--uris-from", uris.to_str().unwrap()]);
-    assert!(ended.code == Some(1) && ended.stderr.contains("--uris-from names a file without a URI"), "{ended:?}");
+    assert!(ended.code == Some(1) && ended.stderr.contains("--uris-from: names a file without a URI"), "{ended:?}");
     let ended = bulk_delete(&world, &["start", "--all", "--yes", "--exclude-from", uris.to_str().unwrap()]);
-    assert!(ended.code == Some(1) && ended.stderr.contains("--exclude-from names a file without a URI"), "{ended:?}");
+    assert!(ended.code == Some(1) && ended.stderr.contains("--exclude-from: names a file without a URI"), "{ended:?}");
 }
 
 #[tokio::test]

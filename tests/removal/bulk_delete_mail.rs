@@ -260,7 +260,7 @@ async fn without_a_mail_server_nobody_may_ask_for_mail() {
         "postgresql://127.0.0.1:1/x",
     ]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("--smtp-url must use TLS") && !ended.stderr.contains("secret"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--smtp-url: must use TLS") && !ended.stderr.contains("secret"), "{}", ended.stderr);
     assert_eq!(run(&["serve", "--smtp-url", "smtp://mail"]).code, Some(2), "a sender is needed");
 }
 

@@ -3,6 +3,8 @@
 use super::scalar::Fault;
 use super::schema::{Cardinality, Schema, Shape};
 
+/// How it is said where members of the caller's own go.
+pub const OWN: &str = "what is your own goes into";
 /// How far below an object a member is looked for.
 const DEPTH: usize = 2;
 
@@ -43,9 +45,12 @@ pub(super) fn unknown(schema: &Schema, here: &str, around: &[(usize, usize)], na
     if let Some(way) = schema.way_down(*message, name) {
         return Fault::unknown(Some(&joined(here, &way)));
     }
+    // Neither what the object is within, nor a member of what has it as one of many.
     let beside = |(message, length): &(usize, usize)| {
         let (_, field) = schema.message(*message).find(name)?;
-        Some(joined(&here[..*length], field.descriptor.name()))
+        let way = here[*length..].trim_start_matches('.');
+        let is_within = way.split('.').next() == Some(field.descriptor.name());
+        (!is_within && !way.contains('[')).then(|| joined(&here[..*length], field.descriptor.name()))
     };
     if let Some(place) = above.iter().rev().find_map(beside) {
         return Fault::unknown(Some(&place));
@@ -53,7 +58,7 @@ pub(super) fn unknown(schema: &Schema, here: &str, around: &[(usize, usize)], na
     match (schema.message(*message).nearest(name), schema.free_form(*message)) {
         (None, Some(field)) => {
             let Fault { code, description } = Fault::unknown(None);
-            Fault { code, description: format!("{description}; what is your own goes into `{}`", joined(here, field)) }
+            Fault { code, description: format!("{description}; {OWN} `{}`", joined(here, field)) }
         }
         (meant, _) => Fault::unknown(meant),
     }

@@ -17,6 +17,7 @@ mod schema;
 pub use decode::{Decoded, Decoder};
 pub use encode::{encode_field, encode_some, encode_value};
 pub use enumeration::Enum;
+pub use misplaced::OWN;
 pub use number::with_readable_numbers;
 pub use scalar::{Fault, from_text};
 pub use schema::{Cardinality, Field, FieldPath, Schema, Shape, Style};

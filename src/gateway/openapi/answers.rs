@@ -322,7 +322,7 @@ pub fn examples(base: &str) -> Value {
         }
         // Not by way of `Error`, which would log what has not happened.
         let status = Status::with_error_details(code.grpc(), message, details);
-        let problem = Problem::new(&status, "req_01a20145ad49729fa3de1d1288dc1d47", base, str::to_owned);
+        let problem = Problem::new(&status, "req_01a20145ad49729fa3de1d1288dc1d47", base, &str::to_owned);
         (code.name().to_owned(), json!({"summary": code.title(), "value": problem.document}))
     });
     examples.collect::<Map<_, _>>().into()
