@@ -38,7 +38,7 @@ pub struct Arguments {
     #[command(flatten)]
     server: Server,
 
-    /// Secret of a key with the scope `entities:write`
+    /// Secret of a key with the scope `entities:write`, and `portfolios:write` where lines have a `portfolio_id`
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true, required_unless_present = "offline")]
     key: Option<String>,
 
@@ -166,7 +166,7 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
             mode: if arguments.live { Mode::Live } else { Mode::Test },
             name: "offline import".to_owned(),
             email: None,
-            scopes: vec![Scope::EntitiesWrite],
+            scopes: vec![Scope::EntitiesWrite, Scope::PortfoliosWrite],
             allowed: vec![std::net::IpAddr::from([127, 0, 0, 1]).into()],
             expires_at: None,
         };

@@ -113,8 +113,11 @@ type Misuse = fn(&ArgMatches) -> Option<String>;
 /// Reads the command line of this process. Ends it where that is wrong.
 fn parse() -> Cli {
     let (mut command, matches) = arguments::read(Cli::command()).unwrap_or_else(|error| error.exit());
-    let misuse: [(&str, Misuse, ErrorKind); 2] =
-        [("import", import::misuse, ErrorKind::ArgumentConflict), ("key", key::misuse, ErrorKind::ValueValidation)];
+    let misuse: [(&str, Misuse, ErrorKind); 3] = [
+        ("import", import::misuse, ErrorKind::ArgumentConflict),
+        ("key", key::misuse, ErrorKind::ValueValidation),
+        ("removal-policy", removal_policy::misuse, ErrorKind::ArgumentConflict),
+    ];
     for (name, misuse, kind) in misuse {
         if let Some(fault) = matches.subcommand_matches(name).and_then(misuse) {
             let mut misused = command.find_subcommand_mut(name).cloned().unwrap_or(command);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{ArgMatches, Args, Subcommand};
 use prost_reflect::DescriptorPool;
 use serde_json::{Map, Value, json};
 use tonic::Request;
@@ -186,6 +186,13 @@ fn count(text: &str) -> Result<Value, String> {
         return Ok(Value::Null);
     }
     text.parse::<u32>().map(Value::from).map_err(|_| format!("must be a whole number from 0, or `{NONE}`"))
+}
+
+/// What is wrong with the flags together.
+pub fn misuse(matches: &ArgMatches) -> Option<String> {
+    let mut domains = matches.subcommand_matches("set")?.get_many::<String>("mail_domains")?;
+    let is_mixed = domains.len() > 1 && domains.any(|domain| domain == NONE);
+    is_mixed.then(|| format!("--mail-domain {NONE} takes all domains back, so it stands alone"))
 }
 
 /// Shows the policy, or changes it and shows what it is then.

@@ -162,7 +162,8 @@ statement! {
     } -> (BigInt, Bool, Bool),
     "SELECT i.place, e.deleted_at IS NOT NULL,
             e.deleted_at IS NULL
-            AND (e.type <> i.type OR e.attributes <> i.attributes OR e.crosswalks <> i.crosswalks
+            -- As text, since `1.10` and `1.1` are equal numbers, and an update makes the one of the other.
+            AND (e.type <> i.type OR e.attributes::text <> i.attributes::text OR e.crosswalks::text <> i.crosswalks::text
                  OR e.components <> ARRAY(SELECT c::uuid FROM jsonb_array_elements_text(i.components) c))
      FROM unnest({places}, {ids}, {types}, {attributes}, {crosswalks}, {components}) AS i(place, id, type, attributes, crosswalks, components)
      JOIN entity e ON e.realm_id = {realm} AND e.id = i.id"

@@ -127,7 +127,7 @@ impl Service for EntityService {
         let (account, form) = (request.extensions().get::<Account>().cloned(), request.extensions().get::<Form>().cloned());
         let source = import::Source::new(request.into_inner(), form.unwrap_or_default());
         let last_call = import::last_call(self.authenticator.clone(), once.caller().clone(), self.closing.clone());
-        Ok(Response::new(import::run(self.db.clone(), last_call, once, account, source).await?))
+        import::run(self.db.clone(), last_call, once, account, source).await
     }
 }
 

@@ -54,6 +54,13 @@ impl Annotations {
         self.limits(field).value.iter().any(|(word, value)| *word == "format" && value == "uuid")
     }
 
+    /// Whether the value of a field can hold a colon. A pattern names all that may be there.
+    pub fn takes_colon(&self, field: &FieldDescriptor) -> bool {
+        let rules = self.limits(field).value;
+        let forbids = |(word, rule): &(&str, Json)| *word == "pattern" && rule.as_str().is_some_and(|pattern| !pattern.contains(':'));
+        !self.is_uuid(field) && !rules.iter().any(forbids)
+    }
+
     /// Whether a list must have at least one element.
     pub fn takes_some(&self, field: &FieldDescriptor) -> bool {
         self.limits(field).list.iter().any(|(word, value)| *word == "minItems" && value.as_i64() > Some(0))

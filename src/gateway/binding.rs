@@ -287,6 +287,8 @@ fn add_rule(
     let is_uuid = |path| annotations.is_uuid(&rpc.schema.field_at(path).descriptor);
     let uuids =
         template.variables.iter().zip(&variables).filter(|(_, (path, _))| is_uuid(path)).map(|(variable, _)| variable.start).collect();
+    let last = template.variables.iter().zip(&variables).find(|(variable, _)| variable.end == template.segments.len());
+    let takes_colon = last.is_none_or(|(_, (path, _))| annotations.takes_colon(&rpc.schema.field_at(path).descriptor));
     let top_level = |schema_place: usize, name: &str| {
         let found = rpc.schema.message(schema_place).find(name).map(|(place, _)| place);
         found.ok_or_else(|| fault(format!("`{name}` is no field that a body can be")))
@@ -335,7 +337,7 @@ fn add_rule(
         version: version(rpc, response_body),
         rpc: Arc::clone(rpc),
     });
-    router.add(method.clone(), template, uuids, binding).map_err(|other| {
+    router.add(method.clone(), template, (uuids, takes_colon), binding).map_err(|other| {
         let other = other.rpc.name.clone();
         BuildError::Taken { rpc: rpc.name.clone(), method, path: shape, other }
     })

@@ -85,6 +85,10 @@ impl Target {
         let rpc = &self.binding.rpc;
         let schema = &*rpc.schema;
         if body.is_empty() {
+            if rpc.client_streaming {
+                violations.add("body", "required", "must be given");
+                return Ok(None);
+            }
             if let BodyRule::Field(place) = self.binding.body
                 && schema.message(rpc.input).fields[place].filled
             {

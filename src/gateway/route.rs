@@ -19,6 +19,8 @@ pub struct Router<T> {
 #[derive(Debug)]
 struct Route<T> {
     template: Template,
+    /// Whether the last segment of its paths can have a colon in it that begins no verb.
+    takes_colon: bool,
     target: T,
 }
 
@@ -80,8 +82,9 @@ impl<T> Router<T> {
     /// Adds a route. Fails with the target that has the same method and matches the same paths already.
     ///
     /// The segments at `uuids` hold UUIDs. A path with another text there still has this route, so that its caller learns what is wrong with the
-    /// id; but not where a more literal route has the path: what stands there is a name, and no id.
-    pub fn add(&mut self, method: Method, template: Template, uuids: Vec<usize>, target: T) -> Result<(), &T> {
+    /// id; but not where a more literal route has the path: what stands there is a name, and no id. Where the last segment `takes_colon`, `a:b` is text
+    /// there unless it is a verb; elsewhere it is one in any case.
+    pub fn add(&mut self, method: Method, template: Template, (uuids, takes_colon): (Vec<usize>, bool), target: T) -> Result<(), &T> {
         let mut node = &mut self.root;
         for segment in &template.segments {
             node = match segment {
@@ -94,7 +97,7 @@ impl<T> Router<T> {
             return Err(&self.routes[taken.route].target);
         }
         node.ends.push(End { verb: template.verb.clone(), method, uuids, route: self.routes.len() });
-        self.routes.push(Route { template, target });
+        self.routes.push(Route { template, takes_colon, target });
         Ok(())
     }
 
@@ -130,8 +133,8 @@ impl<T> Router<T> {
             search.verb = None;
             // As text it is of no use to another method: whoever writes it means a verb, and there is none.
             return match search.descend(&self.root, &segments, 0) {
-                Some(route) => self.found(route, &segments),
-                None => Found::Nothing,
+                Some(route) if self.routes[route].takes_colon => self.found(route, &segments),
+                _ => Found::Nothing,
             };
         }
         match search.descend(&self.root, &segments, 0) {
@@ -141,7 +144,7 @@ impl<T> Router<T> {
     }
 
     fn found<'p>(&self, route: usize, segments: &[&'p str]) -> Found<'_, 'p, T> {
-        let Route { template, target } = &self.routes[route];
+        let Route { template, target, .. } = &self.routes[route];
         let spans_rest = template.segments.last() == Some(&Segment::Rest);
         let variables = template.variables.iter().map(|variable| {
             let end = if spans_rest && variable.end == template.segments.len() { segments.len() } else { variable.end };
@@ -214,7 +217,8 @@ mod tests {
             let method: Method = method.parse().unwrap();
             let template = Template::parse(path).unwrap();
             let uuids = template.variables.iter().filter(|variable| variable.field == "uuid").map(|variable| variable.start);
-            router.add(method, template.clone(), uuids.collect(), (*path).to_owned()).unwrap();
+            let takes_colon = !path.ends_with("{word}");
+            router.add(method, template.clone(), (uuids.collect(), takes_colon), (*path).to_owned()).unwrap();
         }
         router
     }
@@ -269,6 +273,16 @@ mod tests {
     }
 
     #[test]
+    fn a_word_has_no_colon_by_any_method() {
+        let router = router(&[("GET", "/e/{word}"), ("DELETE", "/e/{word}"), ("POST", "/e/{word}:undo")]);
+        for method in [Method::GET, Method::DELETE, Method::POST, Method::OPTIONS] {
+            assert_eq!(find(&router, method, "/e/x:redo"), "nothing");
+        }
+        assert_eq!(find(&router, Method::GET, "/e/x:undo"), "[OPTIONS, POST]");
+        assert_eq!(find(&router, Method::GET, "/e/x%3Aredo"), r#"/e/{word} ["x%3Aredo"]"#);
+    }
+
+    #[test]
     fn variables_may_span_segments() {
         let router = router(&[("GET", "/v1/{name=p/*/q/*}/z"), ("GET", "/f/{path=**}")]);
         assert_eq!(find(&router, Method::GET, "/v1/p/1/q/2/z"), r#"/v1/{name=p/*/q/*}/z ["p/1/q/2"]"#);
@@ -301,7 +315,7 @@ mod tests {
     #[test]
     fn a_route_that_is_taken_is_refused() {
         let mut router = router(&[("GET", "/t/{id}")]);
-        let taken = router.add(Method::GET, Template::parse("/t/{other}").unwrap(), Vec::new(), "other".to_owned());
+        let taken = router.add(Method::GET, Template::parse("/t/{other}").unwrap(), (Vec::new(), true), "other".to_owned());
         assert_eq!(taken.unwrap_err(), "/t/{id}");
     }
 }

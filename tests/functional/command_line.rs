@@ -87,6 +87,10 @@ fn wrong_usage_is_told_and_ends_with_2() {
         (&["key", "revoke", "0190a1b2-0000-7000-8000-000000000001"], "--yes revokes the key without asking"),
         (&["events", "new-history"], "--yes begins the history without asking"),
         (&["removal-policy", "set", "--key=k"], "--default-grace-period"),
+        (
+            &["removal-policy", "set", "--key=k", "--mail-domain=none", "--mail-domain=a.com"],
+            "--mail-domain none takes all domains back, so it stands alone",
+        ),
         (&["removal-policy", "set", "--key=k", "--tombstone-retention=P1D"], "--yes sets the retention without asking"),
     ] {
         let ended = run(arguments);

@@ -136,10 +136,11 @@ scenario! {
         let entities: Vec<Value> = (0..1300).map(|n| json!({"type": "T", "attributes": {"n": n}})).collect();
         let key = [("idempotency-key", "an import")];
         // Ids are generated, so without the key a second sending would make everything twice.
-        let first = world.client.import_with(&entities[..700], &key).await.unwrap().json;
-        assert_eq!(counts(&first), [700, 700, 0, 0]);
-        let again = world.client.import_with(&entities[..700], &key).await.unwrap().json;
-        assert_eq!(again, first);
+        let first = world.client.import_with(&entities[..700], &key).await.unwrap();
+        assert_eq!((counts(&first.json), first.header("idempotent-replayed")), ([700, 700, 0, 0], None));
+        let again = world.client.import_with(&entities[..700], &key).await.unwrap();
+        assert_eq!(again.header("idempotent-replayed"), Some("true"));
+        assert_eq!(again.json, first.json);
         // A stream that was cut off: what is whole of it is known, and the rest is done. The batch that the cut has changed is another request.
         let reused = world.client.import_with(&entities, &key).await.unwrap_err();
         assert_eq!(reused.code, "idempotency_key_reused");
@@ -147,8 +148,8 @@ scenario! {
 
         let key = [("idempotency-key", "another import")];
         world.client.import_with(&entities[..1000], &key).await.unwrap();
-        let whole = world.client.import_with(&entities, &key).await.unwrap().json;
-        assert_eq!(counts(&whole), [1300, 1300, 0, 0]);
+        let whole = world.client.import_with(&entities, &key).await.unwrap();
+        assert_eq!((counts(&whole.json), whole.header("idempotent-replayed")), ([1300, 1300, 0, 0], Some("true")), "its first batch was");
         assert_eq!(world.database.count("SELECT count(*) FROM entity"), 2000);
     }
 
@@ -247,6 +248,71 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     let summary = json!({"received": 10_003, "created": 0, "existing": 0, "failed": 10_003, "failures_left_out": 3, "soft_deleted": 0, "different": 0});
     assert_eq!((text.lines().count(), &last["summary"]), (10_001, &summary));
+}
+
+#[tokio::test]
+async fn a_fault_of_a_line_has_one_number_of_a_line_and_a_body_that_is_nothing_is_named() {
+    let world = World::start(Door::Rest).await;
+    let bearer = format!("Bearer {}", world.key.secret);
+    let send = async |media_type: &'static str, body: &'static str| {
+        let headers = [("authorization", bearer.as_str()), ("content-type", media_type)];
+        http(world.server.addresses.http, "POST", "/v1/entities:import", &headers, body).await
+    };
+    let broken = send("application/x-ndjson", "{\"type\":\"T\"}\n{\"entity_id\":\"a\",\"type\":T}\n").await;
+    let told = broken.json()["errors"][0]["description"].as_str().unwrap().to_owned();
+    assert_eq!((broken.status, told.as_str()), (400, "line 2: is not JSON: expected value at column 25"));
+    let document = send("application/json", "{\n\"type\":T}").await;
+    let told = document.json()["errors"][0]["description"].as_str().unwrap().to_owned();
+    assert_eq!(told, "is not JSON: expected value at line 2, column 8");
+    for empty in ["", "  \n"] {
+        let nothing = send("application/json", empty).await;
+        let faults: Vec<_> = nothing.json()["errors"].as_array().unwrap().iter().map(|fault| fault["message"].clone()).collect();
+        assert_eq!((nothing.status, faults), (400, vec![json!("body: must be given")]), "{}", nothing.text());
+    }
+    assert_eq!(send("application/x-ndjson", "").await.status, 200, "no lines are an import of nothing");
+}
+
+#[tokio::test]
+async fn numbers_that_are_written_otherwise_are_other_for_an_import_as_for_an_update() {
+    let world = World::start(Door::Rest).await;
+    let bearer = format!("Bearer {}", world.key.secret);
+    let entity = |n: &str| format!(r#"{{"entity_id":"e","type":"T","attributes":{{"n":{n}}},"crosswalks":[{{"n":[{n}]}}]}}"#);
+    let send = async |method: &str, path: &str, media_type: &str, body: String| {
+        let headers = [("authorization", bearer.as_str()), ("content-type", media_type)];
+        http(world.server.addresses.http, method, path, &headers, body).await
+    };
+    assert_eq!(send("POST", "/v1/entities", "application/json", entity("1.10")).await.status, 201);
+    let different = async |line: String| {
+        let answer = send("POST", "/v1/entities:import", "application/x-ndjson", line).await.text();
+        serde_json::from_str::<Value>(answer.lines().next().unwrap()).unwrap()["result"]["different"].as_bool().unwrap()
+    };
+    assert!(!different(entity("1.10")).await && !different(entity("11.0e-1")).await);
+    assert!(different(entity("1.1")).await);
+    assert!(different(r#"{"entity_id":"e","type":"T","attributes":{"n":1.10},"crosswalks":[{"n":[1.1]}]}"#.to_owned()).await);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), entity("1.100")).unwrap();
+    let server = format!("http://{}", world.server.addresses.grpc);
+    let told = run(&["import", file.path().to_str().unwrap(), "--server", &server, "--key", &world.key.secret]);
+    assert!(told.stdout.contains("1 of them with other contents"), "{told:?}");
+    let update = send("PATCH", "/v1/entities/e", "application/json", r#"{"attributes":{"n":1.1}}"#.to_owned()).await;
+    assert_eq!(update.json()["version"], json!(2), "{}", update.text());
+}
+
+#[tokio::test]
+async fn a_portfolio_is_joined_offline_as_with_a_key() {
+    let world = World::start(Door::Grpc).await;
+    world.portfolios(&["p"]).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        "{\"entity_id\":\"a\",\"type\":\"T\",\"portfolio_id\":\"p\"}\n{\"entity_id\":\"b\",\"type\":\"T\",\"portfolio_id\":\"none\"}\n",
+    )
+    .unwrap();
+    let offline = ["import", file.path().to_str().unwrap(), "--offline", "--org", "acme", "--database-url", &world.database.url];
+    let ended = run(&offline);
+    assert!(ended.stdout.contains("2 read, 1 created, 0 there before, 1 refused."), "{ended:?}");
+    assert!(ended.stderr.contains("line 2 (b): No portfolio with id `none`"), "{ended:?}");
+    assert_eq!(world.database.text("SELECT string_agg(id, ',') FROM entity WHERE portfolio_id = 'p'").as_deref(), Some("a"));
 }
 
 #[tokio::test]

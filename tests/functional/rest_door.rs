@@ -61,6 +61,29 @@ async fn what_has_no_route_is_told_from_what_has_no_such_method() {
         assert_eq!(code(&reply), (404, "not_found".to_owned()), "{path}");
         assert_eq!(reply.json()["detail"], "No route has this path.", "{path}");
     }
+    for (method, path) in [
+        ("POST", "/v1/entities/x:thaw"),
+        ("GET", "/v1/entities/x:thaw"),
+        ("HEAD", "/v1/entities/x:thaw"),
+        ("PATCH", "/v1/entities/x:thaw"),
+        ("OPTIONS", "/v1/entities/x:thaw"),
+        ("DELETE", "/v5/entities/x:thaw"),
+        ("GET", "/v1/portfolios/p1:thaw"),
+        ("DELETE", "/v1/portfolios/p1:thaw"),
+        ("DELETE", "/v1/portfolios/p1/entities/x:thaw"),
+        ("GET", "/v1/offboarding/entities/x:thaw"),
+        ("PUT", "/v1/entities/x/dependents/k/d:thaw"),
+        ("GET", "/v5/entities/jobs/x:thaw"),
+        ("GET", "/api/acme/tasks/x:thaw"),
+    ] {
+        let reply = rest.send(method, path, &[], "").await;
+        assert_eq!(reply.status, 404, "{method} {path}: {}", reply.text());
+        assert!(method == "HEAD" || reply.text().contains("No route has this path."), "{method} {path}: {}", reply.text());
+    }
+    // A colon that is written as text is, and the path of an attribute may have one.
+    assert_eq!(code(&rest.send("GET", "/v1/entities/x%3Athaw", &[], "").await), (400, "validation_failed".to_owned()));
+    let attribute = rest.send("DELETE", "/v1/attribute-indexes/%22a:b%22", &[], "").await;
+    assert!(attribute.json()["detail"].as_str().unwrap().contains("a:b"), "{}", attribute.text());
     for (method, path, allowed) in [
         ("PUT", "/v1/portfolios/p", "GET, HEAD"),
         ("GET", "/v1/portfolios/p/entities/e", "DELETE"),

@@ -17,6 +17,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, FuturesOrdered, StreamExt};
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 
 use self::batch::Batch;
@@ -43,10 +44,13 @@ pub type Answers = BoxStream<'static, Result<v1::ImportEntitiesResponse, Status>
 /// Imports a stream. What fails before anything was written fails as a whole: a bad request is told by its status, and has changed nothing. From
 /// then on the answer has begun, be there a result to tell or not, and a failure is its end.
 /// Once there is a last call nothing more is written; what was is told of before the stream fails.
-pub async fn run(db: Db, last_call: LastCall, once: Once, account: Option<Account>, source: Source) -> Result<Answers, Status> {
+/// An answer whose first batch is one over again says so: it begins before anything is known of the others.
+pub async fn run(db: Db, last_call: LastCall, once: Once, account: Option<Account>, source: Source) -> Result<Response<Answers>, Status> {
     let mut import = Import::new(db, last_call, once, account, source);
-    import.begin().await?;
-    Ok(stream::unfold(import, |mut import| async move { Some((import.next().await?, import)) }).boxed())
+    let metadata = import.begin().await?;
+    let mut response = Response::new(stream::unfold(import, |mut import| async move { Some((import.next().await?, import)) }).boxed());
+    *response.metadata_mut() = metadata;
+    Ok(response)
 }
 
 /// Comes when an import is to end before its stream does.
@@ -90,7 +94,7 @@ impl Failure {
     }
 }
 
-type Writing = Pin<Box<dyn Future<Output = Result<Results, Status>> + Send>>;
+type Writing = Pin<Box<dyn Future<Output = Result<Response<Results>, Status>> + Send>>;
 
 /// An import on its way.
 struct Import {
@@ -109,8 +113,8 @@ struct Import {
     failures_only: bool,
     summary: v1::ImportSummary,
     ready: VecDeque<v1::ImportResult>,
-    /// Whether a batch is written. It may have changed nothing; under an idempotency key it is known all the same.
-    has_written: bool,
+    /// What was said of the first batch, once it is written. It may have changed nothing; under an idempotency key it is known all the same.
+    first: Option<MetadataMap>,
     /// Why it broke off.
     failure: Option<Failure>,
     ended: bool,
@@ -131,18 +135,21 @@ impl Import {
             failures_only: false,
             summary: v1::ImportSummary::default(),
             ready: VecDeque::new(),
-            has_written: false,
+            first: None,
             failure: None,
             ended: false,
         }
     }
 
-    /// Goes on until a batch is written. Fails where it breaks off before.
-    async fn begin(&mut self) -> Result<(), Status> {
-        while !self.has_written && !self.is_over() {
+    /// Goes on until a batch is written, and tells what there is to say of that. Fails where it breaks off before.
+    async fn begin(&mut self) -> Result<MetadataMap, Status> {
+        while self.first.is_none() && !self.is_over() {
             self.step().await;
         }
-        self.failure.take_if(|_| !self.has_written).map_or(Ok(()), |failure| Err(failure.status(&self.summary)))
+        match self.failure.take_if(|_| self.first.is_none()) {
+            Some(failure) => Err(failure.status(&self.summary)),
+            None => Ok(self.first.clone().unwrap_or_default()),
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -231,14 +238,15 @@ impl Import {
             Ok(Response::new(checked.results(&outcome).packed(&names))) as Work<Response<Results>>
         });
         // One transaction: entities, memberships and the rows of their indexed attributes.
-        self.writing.push_back(Box::pin(async move { Ok(once.transaction(&db, write).await?.into_inner().unpacked(named)) }));
+        self.writing.push_back(Box::pin(async move { Ok(once.transaction(&db, write).await?.map(|results| results.unpacked(named))) }));
     }
 
-    fn tell(&mut self, Results { results }: Results) {
+    fn tell(&mut self, written: Response<Results>) {
+        let (metadata, Results { results }, _) = written.into_parts();
         if let Some(account) = &self.account {
             account.release(results.len());
         }
-        self.has_written = true;
+        self.first.get_or_insert(metadata);
         for result in results {
             match result.outcome() {
                 v1::ImportOutcome::Created => self.summary.created += 1,

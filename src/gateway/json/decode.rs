@@ -25,6 +25,7 @@ const MAX_DEPTH: usize = 99;
 pub struct Decoder<'s, 'j> {
     pub(super) schema: &'s Schema,
     pub(super) json: Jiter<'j>,
+    text: &'j [u8],
     violations: Violations,
     pub(super) path: Path,
     pub(super) depth: usize,
@@ -59,6 +60,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
         Decoder {
             schema,
             json: Jiter::new(text),
+            text,
             violations: Violations::new(),
             path: Path::new(path),
             depth,
@@ -104,7 +106,9 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 let position = error.get_position(&self.json);
                 let mut violations = Violations::new();
                 let reason = error.error_type.to_string();
-                let description = format!("is not JSON: {reason} at line {}, column {}", position.line, position.column);
+                // What is one line may be that of a body with more, which has a number of its own.
+                let line = if self.text.contains(&b'\n') { format!("line {}, ", position.line) } else { String::new() };
+                let description = format!("is not JSON: {reason} at {line}column {}", position.column);
                 violations.add(self.path.root(), "invalid_json", description);
                 Decoded { value: nothing, violations }
             }
