@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use crate::db::Realm;
 use crate::entity::requirements::{Requirements, RequirementsChange};
-use crate::error::{Result, Violations, cut};
+use crate::error::{Form, Result, Violations, cut};
 use crate::limits::mail::{MAIL_DOMAINS, MAX_DOMAINS};
 use crate::offboarding::model::MAX_GRACE;
 use crate::proto::{convert, v1};
@@ -103,10 +103,10 @@ impl Change {
             let defaults = Policy::default();
             match path.as_str() {
                 "default_grace_period" => {
-                    change.default_grace = Some(grace(policy.default_grace_period, defaults.default_grace, &at, &mut faults));
+                    change.default_grace = grace(policy.default_grace_period, defaults.default_grace, &at, &mut faults)
                 }
-                "max_grace_period" => change.max_grace = Some(grace(policy.max_grace_period, defaults.max_grace, &at, &mut faults)),
-                "min_grace_period" => change.min_grace = Some(grace(policy.min_grace_period, defaults.min_grace, &at, &mut faults)),
+                "max_grace_period" => change.max_grace = grace(policy.max_grace_period, defaults.max_grace, &at, &mut faults),
+                "min_grace_period" => change.min_grace = grace(policy.min_grace_period, defaults.min_grace, &at, &mut faults),
                 "tombstone_retention" => change.tombstone_retention = Some(retention(policy.tombstone_retention, &at, &mut faults)),
                 "request_retention" => change.request_retention = Some(retention(policy.request_retention, &at, &mut faults)),
                 "filter_retention" => change.filter_retention = Some(retention(policy.filter_retention, &at, &mut faults)),
@@ -127,8 +127,25 @@ impl Change {
         };
         change.hard_delete = requirements(policy.hard_delete, "hard_delete");
         change.soft_delete = requirements(policy.soft_delete, "soft_delete");
+        change.check_graces(change.default_grace, change.max_grace, change.min_grace, &mut faults);
         faults.check()?;
         Ok(change)
+    }
+
+    /// Checks the rules between grace periods, as far as these are known. The faults are at what the change names.
+    fn check_graces(&self, default: Option<Duration>, max: Option<Duration>, min: Option<Duration>, faults: &mut Violations) {
+        if default.zip(max).is_some_and(|(default, max)| default > max) {
+            let field = if self.default_grace.is_some() { "policy.default_grace_period" } else { "policy.max_grace_period" };
+            faults.add(field, "out_of_range", "the default must not be longer than the maximum");
+        }
+        if default.zip(min).is_some_and(|(default, min)| default < min) {
+            let field = if self.min_grace.is_some() { "policy.min_grace_period" } else { "policy.default_grace_period" };
+            faults.add(
+                field,
+                "out_of_range",
+                "the default must not be shorter than the minimum, since it is what a removal has that says none",
+            );
+        }
     }
 
     /// The policy after the change, or what is wrong with it.
@@ -145,18 +162,7 @@ impl Change {
             soft_delete: self.soft_delete.apply(to.soft_delete),
         };
         let mut faults = Violations::new();
-        if changed.default_grace > changed.max_grace {
-            let field = if self.default_grace.is_some() { "policy.default_grace_period" } else { "policy.max_grace_period" };
-            faults.add(field, "out_of_range", "the default must not be longer than the maximum");
-        }
-        if changed.default_grace < changed.min_grace {
-            let field = if self.min_grace.is_some() { "policy.min_grace_period" } else { "policy.default_grace_period" };
-            faults.add(
-                field,
-                "out_of_range",
-                "the default must not be shorter than the minimum, since it is what a removal has that says none",
-            );
-        }
+        self.check_graces(Some(changed.default_grace), Some(changed.max_grace), Some(changed.min_grace), &mut faults);
         faults.check()?;
         Ok(changed)
     }
@@ -184,8 +190,13 @@ fn check_whose(policy: &v1::RemovalPolicy, realm: &Realm, faults: &mut Violation
     }
 }
 
-fn grace(message: Option<prost_types::Duration>, otherwise: Duration, field: &str, faults: &mut Violations) -> Duration {
-    within(message, Duration::ZERO..=MAX_GRACE, "must be from 0s to 7776000s (90 days)", field, faults).unwrap_or(otherwise)
+/// A grace period, or what it is where the change takes it back; none if it could not be read. In a request whose form has faults nobody knows whether
+/// one that is not there was taken back.
+fn grace(message: Option<prost_types::Duration>, otherwise: Duration, field: &str, faults: &mut Violations) -> Option<Duration> {
+    match message {
+        None => Form::check_current().is_ok().then_some(otherwise),
+        given => within(given, Duration::ZERO..=MAX_GRACE, "must be from 0s to 7776000s (90 days)", field, faults),
+    }
 }
 
 fn retention(message: Option<prost_types::Duration>, field: &str, faults: &mut Violations) -> Option<Duration> {

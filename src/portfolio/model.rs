@@ -182,7 +182,8 @@ impl PortfolioUpdate {
         if sets("metadata", request.metadata.is_some()) {
             update.metadata = Some(check_metadata(request.metadata, &mut faults));
         }
-        if faults.as_slice().is_empty() && update.fields().is_empty() {
+        let is_mask_faulty = faults.as_slice().iter().any(|fault| fault.field == "update_mask");
+        if !is_mask_faulty && update.fields().is_empty() && !sets("shared_compliance_calendar", false) {
             faults.add("update_mask", "required", format!("at least one of {} must be given", spelled_out(&UPDATABLE)));
         }
         faults.check()?;

@@ -78,7 +78,7 @@ async fn faults_of_the_form_hide_none_of_the_service() {
             "PATCH",
             "/v1/portfolios/a%20b",
             long_version.as_str(),
-            vec!["expected_version out_of_range", "nome unknown_field", "portfolio_id invalid"],
+            vec!["body required", "expected_version out_of_range", "nome unknown_field", "portfolio_id invalid"],
         ),
         (
             "POST",
@@ -102,6 +102,19 @@ async fn faults_of_the_form_hide_none_of_the_service() {
             r#"{"objects":{"filter":"nope(","excludeList":["a b"]},"fliter":"x"}"#,
             vec!["fliter unknown_field", "objects.excludeList[0] invalid", "objects.filter invalid_filter"],
         ),
+        (
+            "PATCH",
+            "/v1/removal-policy",
+            r#"{"min_grace_period":"2h","default_grace_period":"1h","nope":1}"#,
+            vec!["min_grace_period out_of_range", "nope unknown_field"],
+        ),
+        (
+            "PATCH",
+            "/v1/removal-policy",
+            r#"{"min_grace_period":"2h","default_grace_period":"soon","nope":1}"#,
+            vec!["default_grace_period invalid", "nope unknown_field"],
+        ),
+        ("PATCH", "/v1/portfolios/a%20b", "{}", vec!["body required", "portfolio_id invalid"]),
     ] {
         assert_eq!(rest.faults(method, path, body).await, expected, "{method} {path}");
     }
@@ -235,6 +248,29 @@ scenario! {
         let told = |field: &str, code: &str| refused.faults.iter().any(|fault| fault.field.ends_with(field) && fault.code == code);
         assert!(told("components", "too_many") && told("dependents", "too_many") && told("entity_id", "invalid"), "{refused:?}");
         assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
+    }
+
+    async fn rules_between_members_hide_behind_no_other_fault(world: &World) {
+        let change = |policy: Value, mask: &str| world.call("RemovalService/UpdateRemovalPolicy", json!({"policy": policy, "update_mask": mask}));
+        for (policy, mask, rule) in [
+            (json!({"min_grace_period": "7200s", "default_grace_period": "3600s"}), "minGracePeriod,defaultGracePeriod", "min_grace_period"),
+            (json!({"min_grace_period": "7200s"}), "minGracePeriod,defaultGracePeriod", "min_grace_period"),
+            (json!({"max_grace_period": "60s", "default_grace_period": "61s"}), "maxGracePeriod,defaultGracePeriod", "default_grace_period"),
+        ] {
+            let mut policy = policy;
+            policy["mail_domains"] = json!(["a b"]);
+            let refused = change(policy, &format!("{mask},mailDomains")).await.unwrap_err();
+            let mut told: Vec<_> = refused.faults.iter().map(|fault| (fault.field.trim_start_matches("policy."), fault.code.as_str())).collect();
+            told.sort_unstable();
+            let mut expected = [("mail_domains[0]", "invalid"), (rule, "out_of_range")];
+            expected.sort_unstable();
+            assert_eq!(told, expected, "{mask}");
+        }
+        let refused = change(json!({"min_grace_period": "7200s", "default_grace_period": "-1s"}), "minGracePeriod,defaultGracePeriod").await.unwrap_err();
+        assert_eq!(refused.faults.len(), 1, "what could not be read is compared with nothing: {refused:?}");
+        // Whether an update names anything is such a rule too.
+        let refused = world.call("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "a b"})).await.unwrap_err();
+        assert_eq!(refused.faults.len(), 2, "{refused:?}");
     }
 
     async fn what_query_and_body_say_must_agree(world: &World) {
