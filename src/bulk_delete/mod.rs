@@ -41,6 +41,7 @@ pub mod state;
 mod step;
 pub mod task_queries;
 mod unmet;
+mod void;
 mod watch;
 
 pub use executor::{BulkDeleteExecutor, Hours, Pace, rescue};

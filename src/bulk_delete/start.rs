@@ -10,9 +10,9 @@ use crate::bulk_delete::model::{FILTER, Mode, NewTask};
 use crate::bulk_delete::preview::Beside;
 use crate::bulk_delete::queries::{self, Starter};
 use crate::bulk_delete::service::{BulkDeleteService, check_tenant, get};
-use crate::bulk_delete::{admission, mail, mail_queries, preview, preview_queries};
+use crate::bulk_delete::{admission, mail, mail_queries, preview, preview_queries, void};
 use crate::db::{Fail, Fault, Realm, Seal, Work, fault};
-use crate::error::{Error, Violations};
+use crate::error::{Error, Form, Violations};
 use crate::proto::v1;
 
 impl BulkDeleteService {
@@ -23,6 +23,9 @@ impl BulkDeleteService {
         check_tenant(&request.tenant, &caller.realm)?;
         let mut faults = Violations::new();
         let recipient = mail::recipient(&self.db, self.sends_mail, &caller, &request.send_mail, &mut faults).await?;
+        if let Some(form) = Form::current() {
+            void::check(form.void(), &request, &mut faults);
+        }
         let dry_run = request.dry_run;
         let task = NewTask::check(request, faults)?;
         if task.mode == Mode::Hard {

@@ -20,6 +20,7 @@ struct Inner {
     is_spoilt: AtomicBool,
     noted: Mutex<Violations>,
     last: OnceLock<i64>,
+    void: OnceLock<Vec<String>>,
 }
 
 impl Form {
@@ -69,6 +70,17 @@ impl Form {
     /// Whether the message at this place has.
     pub fn ends_at(&self, place: i64) -> bool {
         self.0.last.get() == Some(&place)
+    }
+
+    /// These members of its body, by their proto names from the top of the message, are named and hold nothing. Only those are told whose service asks.
+    pub fn tell_void(&self, members: Vec<String>) {
+        // A body is read once.
+        let _ = self.0.void.set(members);
+    }
+
+    /// Those members; none by gRPC, where such a member cannot be told from one that is left out.
+    pub fn void(&self) -> &[String] {
+        self.0.void.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Does work for the request: once its form has faults, nothing is done to the database in it.

@@ -9,7 +9,7 @@ use super::binding::{self, BuildError};
 use super::opaque;
 use super::problem::spell_names;
 use super::request::Target;
-use crate::error::{Error, Violations};
+use crate::error::{Error, Form, Violations};
 
 /// Reads the bodies of one RPC.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ impl Bodies {
                 query: None,
                 expected_version: None,
                 mask_is_made: Arc::default(),
+                form: Form::default(),
             },
         }))
     }

@@ -82,6 +82,7 @@ impl Exchange {
                 query: parts.uri.query().map(str::to_owned),
                 expected_version: None,
                 mask_is_made: Arc::clone(&self.mask_is_made),
+                form: crate::error::Form::default(),
             },
         };
         let binding = Arc::clone(&target.binding);
@@ -112,6 +113,7 @@ impl Exchange {
         };
         let coding = body::coding(&parts.headers).map_err(|error| self.wrong_coding(error))?;
         let found = Faults::default();
+        target.form = found.form();
         let (conditions, faults) = Conditions::of(&parts.method, &parts.headers, &binding);
         found.keep(&faults);
         target.expected_version = conditions.expected;

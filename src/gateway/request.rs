@@ -12,7 +12,7 @@ use super::binding::{Binding, BodyRule};
 use super::json::{Cardinality, Decoded, Decoder, Fault, FieldPath, OWN, Shape, from_text, with_readable_numbers};
 use super::percent::{Place, decode};
 use super::{mask, plus, raw};
-use crate::error::{Error, Violation, Violations, cut, nearest};
+use crate::error::{Error, Form, Violation, Violations, cut, nearest};
 
 /// What a request says outside of its body.
 #[derive(Debug)]
@@ -27,10 +27,12 @@ pub struct Target {
     pub expected_version: Option<i64>,
     /// Whether its update mask is made of what its body names.
     pub mask_is_made: Arc<AtomicBool>,
+    /// What its service is told besides its message.
+    pub form: Form,
 }
 
 impl Target {
-    /// Makes the request message with a body; an empty one is as good as none. Where there are faults, the message is what could be read; fails
+    /// Makes the request message with a body; an empty one is none, and refused where there must be one. Where there are faults, the message is what could be read; fails
     /// where nothing of the body could be.
     pub fn message(&self, body: &[u8]) -> Result<(DynamicMessage, Violations), Error> {
         let mut message = DynamicMessage::new(self.binding.rpc.input().clone());
@@ -85,17 +87,10 @@ impl Target {
         let rpc = &self.binding.rpc;
         let schema = &*rpc.schema;
         if body.is_empty() {
-            if rpc.client_streaming {
-                violations.add("body", "required", "must be given");
-                return Ok(None);
-            }
-            if let BodyRule::Field(place) = self.binding.body
-                && schema.message(rpc.input).fields[place].filled
-            {
-                let Fault { code, description } = Fault::empty();
-                violations.add("body", code, description);
-            }
-            return Ok(Some(Vec::new()));
+            let BodyRule::Field(place) = self.binding.body else { return Ok(Some(Vec::new())) };
+            let Fault { code, description } = Fault::no_body(schema.message(rpc.input).fields[place].filled);
+            violations.add("body", code, description);
+            return Ok(None);
         }
         let mut root = "";
         let (members, found) = match self.binding.body {
@@ -116,7 +111,8 @@ impl Target {
                 (Vec::new(), decoded.violations)
             }
             BodyRule::Whole => {
-                let decoded = Decoder::new(schema, body, "").message(rpc.input, message);
+                let mut decoded = Decoder::new(schema, body, "").message(rpc.input, message);
+                self.form.tell_void(std::mem::take(&mut decoded.void));
                 (self.named(rpc.input, &decoded, body), decoded.violations)
             }
             BodyRule::Field(place) => {
@@ -126,7 +122,8 @@ impl Target {
                 match (&field.cardinality, &field.shape) {
                     (Cardinality::Single { .. }, Shape::Message(inner)) => {
                         let holder = message.get_field_mut(&field.descriptor).as_message_mut().expect("the field is a message");
-                        let decoded = decoder.message(*inner, holder);
+                        let mut decoded = decoder.message(*inner, holder);
+                        self.form.tell_void(std::mem::take(&mut decoded.void));
                         (self.named(*inner, &decoded, body), decoded.violations)
                     }
                     _ => (Vec::new(), decoder.field(field, message).violations),

@@ -152,7 +152,7 @@ async fn an_empty_list_never_comes_to_mean_something_else() {
         ("POST", "/_delete", r#"{"objects":{"entityType":"HCP","uriList":[]}}"#, "objects.uriList"),
         ("POST", "/_delete", r#"{"objects":{"uriList":[]},"matchAll":true}"#, "objects.uriList"),
         ("POST", "/_delete", r#"{"objects":{}}"#, "objects.filter"),
-        ("POST", "/_delete?uris=e-000001", "", "uris entityType"),
+        ("POST", "/_delete?uris=e-000001", "", "body uris"),
         ("DELETE", "?spec.matchAll=true", "", "spec.matchAll entityType"),
         ("DELETE", "", "", "entityType"),
         ("DELETE", "?entityType=", "", "entityType"),

@@ -16,6 +16,7 @@ mod bulk_delete_mail;
 mod bulk_delete_previews;
 mod bulk_delete_refusals;
 mod bulk_delete_turns;
+mod bulk_delete_unset;
 mod clock_steps;
 mod consistency;
 mod consistency_index;

@@ -38,6 +38,8 @@ pub struct Decoder<'s, 'j> {
     is_too_deep: bool,
     /// The depth of the members that stand beside an `@type`, if the reading is within such an object.
     pub(super) packed: Option<usize>,
+    /// The members so far that are named and hold nothing, of those whose service wants to know.
+    void: Vec<String>,
 }
 
 /// What a document held.
@@ -47,6 +49,8 @@ pub struct Decoded<T> {
     pub value: T,
     /// All that is wrong with it, with paths of proto names.
     pub violations: Violations,
+    /// The members that are named and hold nothing, of those whose service wants to know, with paths of proto names.
+    pub void: Vec<String>,
 }
 
 /// Nothing where a fault was noted, or the end of the reading where the text is not JSON.
@@ -69,6 +73,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
             nesting: 0,
             is_too_deep: false,
             packed: None,
+            void: Vec::new(),
         }
     }
 
@@ -88,9 +93,13 @@ impl<'s, 'j> Decoder<'s, 'j> {
         self.end(read, None)
     }
 
-    /// Reads the value of a field into the message.
+    /// Reads the value of a field into the message. `null` is none: where it is all that was sent it must not come to mean something else.
     pub fn field(mut self, field: &'s Field, message: &mut DynamicMessage) -> Decoded<()> {
-        let read = self.json.peek().and_then(|peek| self.field_value(field, peek)).map(|value| {
+        let read = self.json.peek().and_then(|peek| match peek {
+            Peek::Null if !matches!(field.shape, Shape::Value) => self.refuse(peek, Fault::no_body(field.filled)),
+            _ => self.field_value(field, peek),
+        });
+        let read = read.map(|value| {
             if let Some(value) = value {
                 message.set_field(&field.descriptor, value);
             }
@@ -101,7 +110,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
 
     fn end<T>(mut self, read: Read<T>, nothing: T) -> Decoded<T> {
         match read.and_then(|value| self.json.finish().map(|()| value)) {
-            Ok(value) => Decoded { value: value.unwrap_or(nothing), violations: self.violations },
+            Ok(value) => Decoded { value: value.unwrap_or(nothing), violations: self.violations, void: self.void },
             Err(error) => {
                 let position = error.get_position(&self.json);
                 let mut violations = Violations::new();
@@ -110,7 +119,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 let line = if self.text.contains(&b'\n') { format!("line {}, ", position.line) } else { String::new() };
                 let description = format!("is not JSON: {reason} at {line}column {}", position.column);
                 violations.add(self.path.root(), "invalid_json", description);
-                Decoded { value: nothing, violations }
+                Decoded { value: nothing, violations, void: Vec::new() }
             }
         }
     }
@@ -165,6 +174,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
             _ if peek == Peek::Null && field.guard => self.refuse(peek, Fault::no_guard()),
             _ if peek == Peek::Null && !matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Value)) => {
                 self.json.known_null()?;
+                self.note_void(field);
                 Ok(None)
             }
             Cardinality::Single { .. } => {
@@ -179,8 +189,11 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 let filler = Value::default_value(&field.descriptor.kind());
                 let element = |decoder: &mut Self, peek| Ok(decoder.element(&field.shape, peek)?.or_else(|| Some(filler.clone())));
                 let list = self.list(field.max_items, peek, element)?;
-                if field.filled && list.as_ref().is_some_and(Vec::is_empty) {
-                    self.fault(Fault::empty());
+                if list.as_ref().is_some_and(Vec::is_empty) {
+                    match field.filled {
+                        true => self.fault(Fault::empty()),
+                        false => self.note_void(field),
+                    }
                 }
                 Ok(list.map(Value::List))
             }
@@ -417,6 +430,12 @@ impl<'s, 'j> Decoder<'s, 'j> {
         let value = read(self)?;
         self.depth -= levels;
         Ok(value)
+    }
+
+    fn note_void(&mut self, field: &Field) {
+        if field.tell_void {
+            self.void.push(self.path.as_str().to_owned());
+        }
     }
 
     /// Notes a fault and passes over the value.

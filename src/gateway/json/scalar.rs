@@ -31,6 +31,11 @@ impl Fault {
         Fault::new("required", "must have at least one member")
     }
 
+    /// A whole body is nothing that must be something.
+    pub fn no_body(is_list: bool) -> Self {
+        if is_list { Fault::empty() } else { Fault::new("required", "must be given") }
+    }
+
     /// A guard is named and is nothing.
     pub fn no_guard() -> Self {
         Fault::new("required", "must have a value, or be left out: it guards the request, which would go without")

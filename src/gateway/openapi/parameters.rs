@@ -184,10 +184,21 @@ pub fn body(binding: &Binding, schemas: &mut Schemas<'_>) -> Option<Value> {
             }
             shape => schemas.value(schema, shape, Direction::Request),
         },
-        BodyRule::Field(place) => schemas.field(schema, &schema.message(rpc.input).fields[place], Direction::Request),
+        BodyRule::Field(place) => {
+            let mut value = schemas.field(schema, &schema.message(rpc.input).fields[place], Direction::Request);
+            never_null(&mut value);
+            value
+        }
     };
     let description = value.as_object_mut().filter(|_| binding.body != BodyRule::Whole).and_then(|members| members.remove("description"));
-    let is_required = value["required"].is_array() || matches!(binding.body, BodyRule::Field(_)) && !may_be_left_out(&value);
+    let is_required = match (binding.body, &rpc.input_shape) {
+        (BodyRule::Field(_), _) => true,
+        (_, Shape::Message(place)) => {
+            let in_path = |at: usize| binding.variables.iter().any(|(path, _)| path.first() == at);
+            schema.message(*place).fields.iter().enumerate().any(|(at, field)| schemas.is_required(field) && !in_path(at))
+        }
+        _ => false,
+    };
     let mut content = Map::new();
     content.insert("application/json".to_owned(), json!({"schema": value}));
     if rpc.client_streaming {
@@ -197,9 +208,4 @@ pub fn body(binding: &Binding, schemas: &mut Schemas<'_>) -> Option<Value> {
     let mut body = json!({"required": is_required, "content": content});
     describe(&mut body, description.as_ref().and_then(Value::as_str).unwrap_or_default());
     Some(body)
-}
-
-fn may_be_left_out(schema: &Value) -> bool {
-    let null = json!("null");
-    schema["type"].as_array().is_some_and(|types| types.contains(&null)) || schema.get("anyOf").is_some()
 }

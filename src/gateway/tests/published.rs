@@ -77,7 +77,7 @@ fn a_field_is_published_where_a_request_takes_it() {
     assert_eq!(parameters(&document, make, "path"), ["shopId"]);
     assert_eq!(parameters(&document, make, "query"), ["tagList", "size", "dryRun", "pageNumbers", "madeBefore"]);
     let body = &make["requestBody"]["content"]["application/json"]["schema"];
-    assert_eq!(followed(&document, &body["anyOf"][0])["properties"]["firstName"]["type"], json!(["string", "null"]));
+    assert_eq!(followed(&document, body)["properties"]["firstName"]["type"], json!(["string", "null"]));
     let peek = &document["paths"]["/shops/{shopId}/parts/{order.firstName}:peek"]["get"];
     assert_eq!(parameters(&document, peek, "path"), ["shopId", "order.firstName"]);
     let change = &document["paths"]["/orders/{id}"]["patch"]["requestBody"]["content"]["application/json"]["schema"];
@@ -110,6 +110,19 @@ fn streams_are_published_with_every_media_type_that_they_have() {
     assert_eq!(watch.as_object().unwrap().keys().collect::<Vec<_>>(), ["application/x-ndjson", "text/event-stream", "application/json"]);
     let upload = &document["paths"]["/orders:upload"]["post"]["requestBody"]["content"];
     assert!(upload.get("application/x-ndjson").is_some());
+}
+
+#[test]
+fn a_body_that_must_be_there_is_published_as_such_and_as_never_null() {
+    let document = document(&DescriptorPool::decode(crate::proto::DESCRIPTOR_SET).unwrap(), "", &[]).unwrap();
+    let body = |path: &str| &document["paths"][path]["post"]["requestBody"];
+    let schema = |path: &str| &body(path)["content"]["application/json"]["schema"];
+    for path in ["/api/{tenant}/entities/_delete", "/api/{tenant}/entities/_deleteByUris", "/v1/portfolios", "/v1/entities:batchCreate"] {
+        assert_eq!(body(path)["required"], true, "{path}");
+    }
+    assert_eq!(body("/v1/entities/{entity_id}:releaseHold")["required"], false);
+    assert_eq!(schema("/api/{tenant}/entities/_deleteByUris")["type"], "array");
+    assert_eq!(schema("/api/{tenant}/entities/_delete")["$ref"], "#/components/schemas/BulkDeleteSpec");
 }
 
 #[test]
