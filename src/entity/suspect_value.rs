@@ -37,6 +37,7 @@ impl Suspect {
             let (hint, meant) = match meant {
                 Meant::Number(number) => (format!("a number is written as `{number}`"), Some(number)),
                 Meant::Date => ("a date is written as `2015-01-01`".to_owned(), Some("2015-01-01".to_owned())),
+                Meant::NoNumber => ("no number is written so".to_owned(), None),
                 Meant::OtherEnd => ("both ends of a range must be numbers, or both dates".to_owned(), None),
             };
             let sentence = format!("`{value}` is compared with `{path}` as a text; {hint}");
@@ -51,7 +52,11 @@ impl Suspect {
             Evidence::Some(count) => (format!("none of the first {count} entities"), "may hold for none"),
             _ => ("no entity".to_owned(), "holds for none"),
         };
-        let kind = if *with == With::Dates { "date" } else { "number" };
+        let kind = match with {
+            With::Numbers(_) => "number",
+            With::Dates => "date",
+            With::Texts => "text",
+        };
         let so = match (denied, evidence) {
             (false, _) => "",
             (true, Evidence::Some(_)) => ", and may spare nobody",
@@ -59,7 +64,7 @@ impl Suspect {
         };
         let meant = match with {
             With::Numbers(date) => date.clone(),
-            With::Dates => None,
+            With::Dates | With::Texts => None,
         };
         let hint = meant.as_ref().map(|date| format!("; a date is written as `{date}`")).unwrap_or_default();
         let sentence = format!("{nobody} has a {kind} at `{path}`, so `{condition}` {never}{so}{hint}");

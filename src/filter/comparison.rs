@@ -1,14 +1,15 @@
-//! What functions of order compare with numbers or with dates. Where no record has such a value at the path the function holds for none, and its denial
-//! for all, which is seldom meant: `lt(attributes.Closed, 2015)` where the attribute holds dates.
+//! What functions of order compare with: numbers, dates or texts. Where no record has such a value at the path the function holds for none, and its
+//! denial for all, which is seldom meant: `lt(attributes.Closed, 2015)` where the attribute holds dates.
 
 use super::Filter;
+use super::candidates::AttributePath;
 use super::function::{FUNCTIONS, Test};
 use super::named::visit;
 use super::predicate::Predicate;
 use super::sql::predicate;
 use super::syntax::{Bounds, Call, Node, Scale};
 
-/// A function of order over an attribute whose values are numbers or dates.
+/// A function of order over an attribute.
 #[derive(Clone, Debug)]
 pub struct Comparison {
     /// The condition, as it is written in a filter.
@@ -21,7 +22,7 @@ pub struct Comparison {
     pub denied: bool,
     /// Whether an entity has a value at the path that can be compared with these, as a condition on `e`.
     pub comparable: Predicate,
-    /// Whether it has any value there.
+    /// Whether it has anything there, be it empty.
     pub present: Predicate,
 }
 
@@ -32,10 +33,12 @@ pub enum With {
     Numbers(Option<String>),
     /// Dates.
     Dates,
+    /// Texts, which numbers and booleans are compared as too.
+    Texts,
 }
 
 impl Filter {
-    /// Its functions of order over attributes that compare with numbers or dates, each once.
+    /// Its functions of order over attributes, each once.
     pub fn comparisons(&self) -> Vec<Comparison> {
         let mut comparisons: Vec<Comparison> = Vec::new();
         visit(self.root(), false, &mut |call, denied| {
@@ -56,7 +59,7 @@ impl Comparison {
         let with = match Bounds::of(test, &call.values).scale() {
             Scale::Number => With::Numbers(call.values.iter().find_map(|value| year(&value.text))),
             Scale::Moment => With::Dates,
-            Scale::Text => return None,
+            Scale::Text => With::Texts,
         };
         let tried = |test: Test, values| {
             let function = FUNCTIONS.iter().find(|function| function.test == test)?;
@@ -70,7 +73,7 @@ impl Comparison {
             with,
             denied,
             comparable: predicate(&Node::Or(sides.into_iter().collect::<Option<_>>()?)),
-            present: predicate(&tried(Test::Exists, Vec::new())?),
+            present: AttributePath::of_names(call.path.names.clone())?.presence(),
         })
     }
 }
@@ -92,6 +95,7 @@ mod tests {
                 With::Numbers(None) => "numbers".to_owned(),
                 With::Numbers(Some(date)) => format!("numbers or {date}"),
                 With::Dates => "dates".to_owned(),
+                With::Texts => "texts".to_owned(),
             };
             format!("{}{condition} {path} {with}", if denied { "not " } else { "" })
         };
@@ -111,10 +115,8 @@ mod tests {
             ]
         );
         assert_eq!(told("gt(attributes.A, 1) or gt(attributes.A, 1)").len(), 1);
-        assert_eq!(
-            told("gt(attributes.A, b) or gt(attributes.A.count, 1) or gt(createdTime, 0) or gt(attributes, 1) or equals(attributes.A, 1)"),
-            [""; 0]
-        );
+        assert_eq!(told("not lt(attributes.A, b)"), ["not lt(attributes.A, 'b') attributes.A texts"]);
+        assert_eq!(told("gt(attributes.A.count, 1) or gt(createdTime, 0) or gt(attributes, 1) or equals(attributes.A, 1)"), [""; 0]);
     }
 
     #[test]

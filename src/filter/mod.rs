@@ -24,6 +24,7 @@ mod number;
 mod only;
 mod parser;
 mod pattern;
+mod plain_marks;
 mod predicate;
 mod record;
 mod request;

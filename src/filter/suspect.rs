@@ -4,6 +4,7 @@
 use super::Filter;
 use super::named::visit;
 use super::number;
+use super::plain_marks::plain_marks;
 use super::syntax::{Bounds, Scale};
 use super::vocabulary::Kind;
 
@@ -23,8 +24,10 @@ pub struct SuspectValue {
 pub enum Meant {
     /// A number, which would be written so.
     Number(String),
-    /// A date.
+    /// A date, or a time that is counted from one.
     Date,
+    /// What programs write where they have no number.
+    NoNumber,
     /// One end of a range, of which the other is of another kind.
     OtherEnd,
 }
@@ -53,12 +56,42 @@ impl Filter {
 
 /// What a text looks like that reads neither as a number nor as a date.
 fn meant_by(text: &str) -> Option<Meant> {
-    let text = text.trim();
-    number_meant(text).map(Meant::Number).or_else(|| is_like_a_date(&text.to_lowercase()).then_some(Meant::Date))
+    let text = plain_marks(text);
+    let (text, lower) = (text.trim(), text.trim().to_lowercase());
+    let is_none = NO_NUMBER.contains(&lower.trim_start_matches(['-', '+']));
+    let other = || if is_none { Some(Meant::NoNumber) } else { is_like_a_date(&lower).then_some(Meant::Date) };
+    number_meant(text).map(Meant::Number).or_else(other)
 }
 
-/// The number that is written here with a sign, a currency, zeros in front or marks between its digits.
+/// What programs write where they have no number.
+const NO_NUMBER: [&str; 5] = ["nan", "inf", "infinity", "null", "undefined"];
+/// What stands beside amounts of money.
+const CURRENCIES: [&str; 20] = [
+    "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "INR", "JPY", "KRW", "MXN", "NOK", "PLN", "SEK", "SGD", "USD",
+    "ZAR",
+];
+/// What stands behind a number for its zeros, with how many those are.
+const ZEROS: [(&str, u8); 5] = [("k", 3), ("mio", 6), ("mn", 6), ("m", 6), ("bn", 9)];
+
+/// The text without a currency beside it.
+fn without_currency(text: &str) -> &str {
+    let beside = |code: &&str| text.strip_suffix(*code).or_else(|| text.strip_prefix(*code));
+    CURRENCIES.iter().find_map(beside).unwrap_or(text).trim()
+}
+
+/// The text without what stands for zeros behind a digit, and how many zeros those are.
+fn without_zeros(text: &str) -> (&str, u8) {
+    let shortened = |(unit, zeros): &(&str, u8)| {
+        let (number, end) = text.split_at_checked(text.len().checked_sub(unit.len())?)?;
+        let number = number.trim_end();
+        (end.eq_ignore_ascii_case(unit) && number.ends_with(|c: char| c.is_ascii_digit())).then_some((number, *zeros))
+    };
+    ZEROS.iter().find_map(shortened).unwrap_or((text, 0))
+}
+
+/// The number that is written here with a sign, a currency, zeros in front, a letter for those behind, or marks between its digits.
 fn number_meant(text: &str) -> Option<String> {
+    let (text, zeros) = without_zeros(without_currency(text));
     let bare = text.trim_matches(|c: char| matches!(c, '$' | '€' | '£' | '¥' | '%') || c.is_whitespace());
     let (sign, bare) = match bare.strip_prefix('-') {
         Some(bare) => ("-", bare),
@@ -75,7 +108,11 @@ fn number_meant(text: &str) -> Option<String> {
     let whole = plain.trim_end_matches('.').trim_start_matches('0');
     let zero = if whole.starts_with(|c: char| c.is_ascii_digit()) { "" } else { "0" };
     let begins = bare.starts_with(|c: char| c.is_ascii_digit() || c == '.') && plain.contains(|c: char| c.is_ascii_digit());
-    if begins { number::plain(&format!("{sign}{zero}{whole}")) } else { None }
+    if begins {
+        number::plain(&if zeros == 0 { format!("{sign}{zero}{whole}") } else { format!("{sign}{zero}{whole}e{zeros}") })
+    } else {
+        None
+    }
 }
 
 /// Words that stand for a day counted from the one on which they are read.
@@ -89,7 +126,49 @@ const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "frid
 /// Whether this, in lower case, is how people and programs write dates elsewhere.
 fn is_like_a_date(text: &str) -> bool {
     let after = RELATIVE.iter().find_map(|word| text.strip_prefix(word));
-    after.is_some_and(|after| after.is_empty() || after.starts_with(['-', '+', '/', '('])) || has_a_month(text) || is_numeric_date(text)
+    after.is_some_and(|after| after.is_empty() || after.starts_with(['-', '+', '/', '(']))
+        || has_a_month(text)
+        || is_numeric_date(text)
+        || is_week(text)
+        || is_duration(text)
+        || is_time_span(text)
+}
+
+/// Whether it is a week of ISO 8601, or a day of one: `2015-w01-1`.
+fn is_week(text: &str) -> bool {
+    let all_digits = |part: &str, count: usize| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once("-w").is_some_and(|(year, week)| {
+        let (week, day) = week.split_once('-').unwrap_or((week, "1"));
+        all_digits(year, 4) && all_digits(week, 2) && all_digits(day, 1)
+    })
+}
+
+/// Whether it is a duration of ISO 8601: `p1y2m`, `-pt12h`.
+fn is_duration(text: &str) -> bool {
+    let Some(rest) = text.trim_start_matches(['-', '+']).strip_prefix('p') else { return false };
+    let (days, time) = rest.split_once('t').unwrap_or((rest, ""));
+    let is_made_of = |part: &str, units: &str| {
+        let ends_well = part.is_empty() || part.ends_with(|c: char| units.contains(c));
+        ends_well
+            && part
+                .split_inclusive(|c: char| units.contains(c))
+                .all(|one| one.len() > 1 && one[..one.len() - 1].bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+    };
+    !(days.is_empty() && time.is_empty()) && is_made_of(days, "ymwd") && is_made_of(time, "hms")
+}
+
+/// Units of time, and how they are written in short behind a number with a sign.
+const UNITS: [&str; 7] = ["second", "minute", "hour", "day", "week", "month", "year"];
+const SHORT_UNITS: [&str; 6] = ["s", "h", "d", "w", "m", "y"];
+
+/// Whether it is a number and a unit of time: `-30d`, `7 days ago`.
+fn is_time_span(text: &str) -> bool {
+    let unsigned = text.trim_start_matches(['-', '+']);
+    let unit = unsigned.trim_start_matches(|c: char| c.is_ascii_digit());
+    let has_sign = unsigned.len() < text.len();
+    let word = unit.trim_start().trim_end_matches("ago").trim_end();
+    let is_unit = UNITS.contains(&word.strip_suffix('s').unwrap_or(word)) || has_sign && SHORT_UNITS.contains(&unit);
+    unit.len() < unsigned.len() && is_unit
 }
 
 /// Whether it is the name of a month, and numbers: `Jan 1, 2015`.
@@ -111,11 +190,23 @@ fn is_numeric_date(text: &str) -> bool {
         let is_month = |part: &&str| is_of(part, 2) && part.parse().is_ok_and(|month: u8| (1..=12).contains(&month));
         match parts.as_slice() {
             [year, month, day] if is_year(year) => is_of(month, 2) && is_of(day, 2),
+            [first, second, third] if mark != '/' && parts.iter().all(|part| part.len() == 2) => is_short_date(first, second, third),
             [first, second, year] => is_of(first, 2) && is_of(second, 2) && (is_year(year) || mark == '/' && is_of(year, 2)),
             [first, second] if mark != '.' => is_year(first) && is_month(second) || is_month(first) && is_year(second),
             _ => false,
         }
     })
+}
+
+/// Whether two of these numbers of two digits are a day and a month, beside a year in short, in one of the orders that are in use.
+fn is_short_date(first: &str, second: &str, third: &str) -> bool {
+    let is_within = |part: &str, most: u8| {
+        part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse().is_ok_and(|number: u8| (1..=most).contains(&number))
+    };
+    let is_year = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_day_first = is_within(first, 31) && is_within(second, 12);
+    let is_month_first = is_within(first, 12) && is_within(second, 31);
+    (is_day_first || is_month_first) && is_year(third) || is_year(first) && is_within(second, 12) && is_within(third, 31)
 }
 
 #[cfg(test)]
@@ -127,6 +218,7 @@ mod tests {
             Meant::Number(number) => format!("{path} {value}: {number}"),
             Meant::Date => format!("{path} {value}: date"),
             Meant::OtherEnd => format!("{path} {value}: other end"),
+            Meant::NoNumber => format!("{path} {value}: no number"),
         };
         Filter::parse(filter).unwrap().suspect_values().into_iter().map(shown).collect()
     }
@@ -150,10 +242,30 @@ mod tests {
             ("5.", "5"),
             ("00", "0"),
             (" 7 ", "7"),
+            ("１０００", "1000"),
+            ("−5", "-5"),
+            ("–1,000", "-1000"),
+            ("٥", "5"),
+            ("١٬٢٣٤٫٥", "1234.5"),
+            ("५०", "50"),
+            ("\u{200b}1000\u{feff}", "1000"),
+            ("1k", "1000"),
+            ("-2.5 M", "-2500000"),
+            ("3bn", "3000000000"),
+            ("1000 EUR", "1000"),
+            ("USD 1,000", "1000"),
+            ("-$5k", "-5000"),
         ] {
             assert_eq!(told(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: {number}")], "{value}");
         }
         assert_eq!(told(r#"gt(attributes.A, "1'000")"#), ["attributes.A 1'000: 1000"]);
+    }
+
+    #[test]
+    fn what_programs_write_where_they_have_no_number_is_suspect() {
+        for value in ["NaN", "-nan", "Infinity", "-Inf", "null", "undefined"] {
+            assert_eq!(told(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: no number")], "{value}");
+        }
     }
 
     #[test]
@@ -176,6 +288,20 @@ mod tests {
             "NOW",
             "now-1y",
             "now()",
+            "15-01-01",
+            "31-12-15",
+            "31.12.15",
+            "２０１５-01-01",
+            "2015–01–01",
+            "2015-W01",
+            "2015-W01-1",
+            "-P1D",
+            "P1Y2M",
+            "PT12H",
+            "-30d",
+            "7 days",
+            "30 days ago",
+            "1 year",
         ] {
             assert_eq!(told(&format!("lt(attributes.A, '{value}')")), [format!("attributes.A {value}: date")], "{value}");
         }
@@ -205,6 +331,17 @@ mod tests {
             "today Inc",
             "3rd",
             "2015-13",
+            "12-34-56",
+            "Pt",
+            "P1",
+            "P1DX",
+            "12 Main Street",
+            "5d",
+            "k",
+            "EUR",
+            "Nancy",
+            "infinite",
+            "K2",
         ] {
             assert!(told(&format!("gte(attributes.A, '{value}')")).is_empty(), "{value}");
         }

@@ -3,31 +3,77 @@
 
 use crate::error::Violations;
 
-/// A header that protects.
+/// What protects a request: a header, or a member of the request that is no header.
 struct Protecting {
-    /// Its letters and digits, without `x-`.
+    /// Its letters and digits.
     letters: &'static str,
-    /// What it begins with, so that a name which begins so as well means it: no other header does.
-    stem: &'static str,
-    /// What is told of a name that is nearly this one.
+    /// What no other header has within its name, so that one which has it means this.
+    stems: &'static [&'static str],
+    /// What is told of a name that means it.
     told: &'static str,
 }
 
-const PROTECTING: [Protecting; 4] = [
-    Protecting { letters: "idempotencykey", stem: "idempoten", told: "is not known; did you mean `Idempotency-Key`?" },
-    Protecting { letters: "ifmatch", stem: "ifmatch", told: "is not known; did you mean `If-Match`?" },
-    Protecting { letters: "requesttimeout", stem: "requesttimeout", told: "is not known; did you mean `X-Request-Timeout`?" },
-    Protecting { letters: "grpctimeout", stem: "grpctimeout", told: "is not known; did you mean `Grpc-Timeout`?" },
+const PROTECTING: [Protecting; 11] = [
+    Protecting { letters: "idempotencykey", stems: &["idemp", "idemkey"], told: "is not known; did you mean `Idempotency-Key`?" },
+    Protecting { letters: "ifmatch", stems: &["ifmatch"], told: "is not known; did you mean `If-Match`?" },
+    Protecting { letters: "ifnonematch", stems: &["ifnonematch"], told: "is not known; did you mean `If-None-Match`?" },
+    Protecting {
+        letters: "ifunmodifiedsince",
+        stems: &["ifunmodified"],
+        told: "is not known; `If-Unmodified-Since` cannot be kept, and `If-Match` says at which version the thing must be",
+    },
+    Protecting { letters: "requesttimeout", stems: &["requesttimeout"], told: "is not known; did you mean `X-Request-Timeout`?" },
+    Protecting { letters: "grpctimeout", stems: &["grpctimeout"], told: "is not known; did you mean `Grpc-Timeout`?" },
+    Protecting {
+        letters: "dryrun",
+        stems: &["dryrun"],
+        told: "is not known; a dry run is asked for by `dryRun` in the query or, by gRPC, by `dry_run` in the message",
+    },
+    Protecting {
+        letters: "expectedversion",
+        stems: &["expectedversion"],
+        told: "is no header; `expected_version` is a member of the requests that have one, and by REST `If-Match` says the same",
+    },
+    Protecting {
+        letters: "expectedcount",
+        stems: &["expectedcount"],
+        told: "is no header; `expected_count` is a member of the requests that have one, by REST in the body",
+    },
+    Protecting {
+        letters: "maxobjects",
+        stems: &["maxobjects"],
+        told: "is no header; `max_objects` is a member of the requests that have one, by REST in the body",
+    },
+    Protecting {
+        letters: "previewtoken",
+        stems: &["previewtoken"],
+        told: "is no header; `preview_token` is a member of the requests that have one, by REST in the body or in the query",
+    },
 ];
 
-/// What nobody has made a header of, though callers of others may think so.
-const DRY_RUN: &str = "is not known; a dry run is asked for by `dryRun` in the query or, by gRPC, by `dry_run` in the message";
+/// Words that are members of requests which decide what is done to whom, and too common to be looked for within a name.
+const WORDS: [(&[&str], &str); 2] = [
+    (&["mode", "deletemode"], "is no header; `mode` is a member of the requests that have one, by REST in the query"),
+    (&["tenant"], "is no header; `tenant` is that of the key, and by REST part of the paths that have one"),
+];
+
+/// What stands before such a word and says whose it is.
+const OWNERS: [&str; 2] = ["x", "offboard"];
 
 /// The headers that are spelt right, and one that answers have and a caller may send back.
-const KNOWN: [&str; 5] = ["idempotency-key", "if-match", "x-request-timeout", "grpc-timeout", "idempotent-replayed"];
+const KNOWN: [&str; 8] = [
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "x-request-timeout",
+    "grpc-timeout",
+    "idempotent-replayed",
+];
 
 /// The longest name that is looked at.
-const LONGEST: usize = 40;
+const LONGEST: usize = 64;
 /// A name of so many letters may have one that is wrong, one of twice as many two.
 const LETTERS_FOR_A_SLIP: usize = 7;
 
@@ -36,21 +82,34 @@ pub fn fault_of(name: &str) -> Option<&'static str> {
     if KNOWN.contains(&name) || name.len() > LONGEST {
         return None;
     }
-    let own = name.strip_prefix("x-").or_else(|| name.strip_prefix("x_")).unwrap_or(name);
-    let letters: String = own.chars().filter(char::is_ascii_alphanumeric).collect();
-    if letters == "dryrun" {
-        return Some(DRY_RUN);
+    let is_part = |c: char| !c.is_ascii_alphanumeric();
+    let all = name.replace(is_part, "");
+    let letters = all.as_str();
+    // A name may have others before its own, as `X-App-If-Macth` has: it is looked at from the beginning of each of its words.
+    let words = || name.split(is_part).filter(|word| !word.is_empty());
+    let tails = || {
+        words().scan(letters, |left, word| {
+            let tail = *left;
+            *left = tail.get(word.len()..)?;
+            Some(tail)
+        })
+    };
+    let is_meant = |protecting: &&Protecting| {
+        protecting.stems.iter().any(|stem| letters.contains(stem)) || tails().any(|tail| is_nearly(tail, protecting.letters))
+    };
+    if let Some(protecting) = PROTECTING.iter().find(is_meant) {
+        return Some(protecting.told);
     }
-    let is_meant = |protecting: &&Protecting| letters.starts_with(protecting.stem) || is_nearly(&letters, protecting.letters);
-    PROTECTING.iter().find(is_meant).map(|protecting| protecting.told)
+    let own: String = words().skip_while(|word| OWNERS.contains(word)).collect();
+    WORDS.iter().find(|(names, _)| names.contains(&own.as_str())).map(|(_, told)| *told)
 }
 
 /// Whether one text is the other but for a few slips.
 fn is_nearly(letters: &str, meant: &str) -> bool {
     let slips = meant.len() / LETTERS_FOR_A_SLIP;
-    // Nearly every header is told apart by this: a slip takes one letter away and brings another at most.
-    let apart = (set_of(letters) ^ set_of(meant)).count_ones() as usize;
-    letters.len().abs_diff(meant.len()) <= slips && apart <= 2 * slips && strsim::damerau_levenshtein(letters, meant) <= slips
+    // Nearly every header is told apart by its length or this: a slip takes one letter away and brings another at most.
+    let apart = || (set_of(letters) ^ set_of(meant)).count_ones() as usize;
+    letters.len().abs_diff(meant.len()) <= slips && apart() <= 2 * slips && strsim::damerau_levenshtein(letters, meant) <= slips
 }
 
 /// The letters of a text, each as a bit.
@@ -90,15 +149,46 @@ mod tests {
                     "indempotency-key",
                     "idempotancy-key",
                     "impotency-key",
+                    "stripe-idempotency-key",
+                    "x-app-idempotency-key",
+                    "app-idempotency-key",
+                    "http-idempotency-key",
+                    "request-idempotency-key",
+                    "offboard-idempotency-key",
+                    "app-idempontency-key",
+                    "idempotency-key-bin",
+                    "idem-key",
+                    "idemp-key",
                 ][..],
             ),
-            ("If-Match", &["ifmatch", "if_match", "x-if-match", "if-macth", "if-mach", "if-matches", "if-match-version"]),
+            (
+                "If-Match",
+                &[
+                    "ifmatch",
+                    "if_match",
+                    "x-if-match",
+                    "if-macth",
+                    "if-mach",
+                    "if-matches",
+                    "if-match-version",
+                    "app-if-match",
+                    "x-app-if-macth",
+                ],
+            ),
+            ("If-None-Match", &["if-none-mach", "ifnonematch", "x-if-none-match", "if_none_match"]),
+            ("If-Unmodified-Since", &["ifunmodifiedsince", "if-unmodifed-since", "x-if-unmodified-since"]),
             (
                 "X-Request-Timeout",
                 &["x-request-timeouts", "request-timeout", "xrequesttimeout", "x_request_timeout", "x-request-timeout-ms"],
             ),
             ("Grpc-Timeout", &["grpc_timeout", "grpctimeout", "x-grpc-timeout", "grpc-timout"]),
-            ("dryRun", &["dry-run", "x-dry-run", "dryrun", "x-dryrun", "dry_run"]),
+            ("dryRun", &["dry-run", "x-dry-run", "dryrun", "x-dryrun", "dry_run", "dry-runs", "x-is-dry-run", "dryrun-mode"]),
+            ("expected_version", &["expected-version", "x-expected-version", "expected_version", "app-expectedversion", "expected-vesion"]),
+            ("expected_count", &["expected-count", "x-expected-count", "expected_count"]),
+            ("max_objects", &["max-objects", "x-max-objects", "max_objects", "max-objects-bin"]),
+            ("preview_token", &["preview-token", "x-preview-token", "previewtoken"]),
+            ("mode", &["mode", "x-mode", "x-offboard-mode", "delete-mode"]),
+            ("tenant", &["tenant", "x-tenant", "offboard-tenant"]),
         ] {
             for name in names {
                 assert!(fault_of(name).is_some_and(|told| told.contains(&format!("`{meant}`"))), "{name}");
@@ -137,7 +227,9 @@ mod tests {
             fastly-client-ip fastly-ff fly-client-ip fly-request-id true-client-ip client-ip akamai-origin-hop b3 uber-trace-id sentry-trace \
             x-goog-api-client x-goog-request-params x-goog-user-project grpc-accept-encoding grpc-encoding grpc-message-type grpc-previous-rpc-attempts \
             grpc-retry-pushback-ms grpc-tags-bin grpc-trace-bin grpc-status x-grpc-web matter-version idempotent-replayed x-grpc-test-echo-initial \
-            x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset offboard-realm match x-match test-run";
+            x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset offboard-realm match x-match test-run \
+            connect-timeout-ms x-cosmos-timeout prefer-preview sec-fetch-user x-tenant-id x-ms-tenant-id x-scope-orgid x-goog-iam-authority-selector \
+            x-amz-expected-bucket-owner access-control-max-age x-content-type-options if-none-match if-match idle-timeout x-max-age mode-switch";
         for name in OTHERS.split_ascii_whitespace().chain(KNOWN) {
             assert_eq!(fault_of(name), None, "{name}");
         }

@@ -37,7 +37,7 @@ mod stream;
 mod template;
 #[cfg(test)]
 mod tests;
-mod version;
+pub mod version;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;

@@ -19,6 +19,9 @@ pub struct Conditions {
     known: Vec<String>,
 }
 
+/// Conditions and parts that no request can be carried out by, since things have versions and no dates, and change as a whole.
+pub const UNKEPT: [&str; 6] = ["if-unmodified-since", "if-modified-since", "if-range", "content-range", "if", "if-schedule-tag-match"];
+
 impl Conditions {
     /// Reads the conditions of a request, and tells what is wrong with them.
     pub fn of(method: &Method, headers: &HeaderMap, binding: &Binding) -> (Conditions, Violations) {
@@ -31,8 +34,17 @@ impl Conditions {
             }
         };
         let known = listed(headers, header::IF_NONE_MATCH);
-        if !known.is_empty() && !matches!(*method, Method::GET | Method::HEAD) {
-            faults.add("If-None-Match", "unsupported", "can be kept only where something is read");
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            if headers.contains_key(header::IF_NONE_MATCH) {
+                faults.add("If-None-Match", "unsupported", "can be kept only where something is read");
+            }
+            for name in UNKEPT.iter().filter(|name| headers.contains_key(**name)) {
+                faults.add(
+                    *name,
+                    "unsupported",
+                    "cannot be kept; `If-Match` says at which version the thing must be, where the request expects one",
+                );
+            }
         }
         (Conditions { expected, known }, faults)
     }

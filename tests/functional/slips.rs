@@ -46,6 +46,16 @@ scenario! {
             ("ifmatch", "If-Match"),
             ("x-request-timeouts", "X-Request-Timeout"),
             ("x-dry-run", "dryRun"),
+            ("stripe-idempotency-key", "Idempotency-Key"),
+            ("idem-key", "Idempotency-Key"),
+            ("x-is-dry-run", "dryRun"),
+            ("if-none-mach", "If-None-Match"),
+            ("expected-version", "expected_version"),
+            ("expected-count", "expected_count"),
+            ("max-objects", "max_objects"),
+            ("preview-token", "preview_token"),
+            ("x-mode", "mode"),
+            ("x-tenant", "tenant"),
         ] {
             let refused = world.client.call_with("PortfolioService/CreatePortfolio", create.clone(), &[(header, "1")]).await.unwrap_err();
             let [(field, code, told)] = faults(&refused).try_into().unwrap();
@@ -76,6 +86,37 @@ scenario! {
             Door::Grpc => assert_eq!((faults(&answer)[0].0, faults(&answer)[0].1), ("if-match", "unsupported")),
         }
         assert_eq!(world.database.count("SELECT count(*) FROM portfolio WHERE name = 'other'"), 0);
+    }
+
+    /// None of these is ever looked at, and who sends one believes that it is.
+    async fn a_condition_that_cannot_be_kept_is_refused(world: &World) {
+        world.portfolios(&["p"]).await;
+        for header in ["if-unmodified-since", "if-modified-since", "if-range", "content-range", "if", "if-none-match"] {
+            for (method, request) in [
+                ("PortfolioService/DeletePortfolio", json!({"portfolio_id": "p"})),
+                (UPDATE, json!({"portfolio_id": "p", "name": "other"})),
+                ("PortfolioService/CreatePortfolio", json!({"portfolio_id": "q", "name": "other"})),
+            ] {
+                let value = "Sat, 29 Oct 2011 19:43:31 GMT";
+                let refused = world.client.call_with(method, request, &[(header, value)]).await.unwrap_err();
+                let [(field, code, _)] = faults(&refused).try_into().unwrap();
+                // The test kit takes capitals for those of JSON.
+                assert_eq!((field.to_lowercase().replace('_', "").as_str(), code), (header, "unsupported"), "{method} {header}");
+            }
+            let read = world.client.call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}), &[(header, "x")]).await;
+            assert!(read.is_ok(), "{header}: {read:#?}");
+        }
+        assert_eq!(world.database.count("SELECT count(*) FROM portfolio WHERE name = 'other'"), 0);
+    }
+
+    /// A key that is pasted into the wrong header stays out of logs and answers.
+    async fn a_key_is_no_request_id(world: &World) {
+        let long = format!("{}.retry~1", world.key.secret);
+        for given in [world.key.secret.as_str(), long.as_str(), "trace-sk_live_x", "mine"] {
+            let missing = world.client.call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}), &[("x-request-id", given)]).await;
+            let shown = format!("{:?}", missing.unwrap_err());
+            assert_eq!(shown.contains(given), given == "mine", "{given}");
+        }
     }
 
     async fn a_time_in_seconds_is_read(world: &World) {

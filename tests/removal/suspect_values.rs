@@ -87,6 +87,34 @@ scenario! {
         assert_eq!(world.refused(START, both).await.code, "validation_failed");
     }
 
+    /// Nothing that can be compared with a number, a date or a text: what denies it would spare nobody.
+    async fn what_is_there_and_empty_can_be_compared_with_nothing(world: &World) {
+        for (name, empty) in [("a", json!(null)), ("b", json!([])), ("c", json!({})), ("d", json!([null]))] {
+            world.given_entity(name, json!({"type": "sus", "attributes": {"Nul": empty, "Nest": {"Nul": empty}, "Deep": [{"Nul": empty}]}})).await;
+        }
+        for path in ["Nul", "Nest.Nul", "Deep.Nul"] {
+            for value in ["5", "'2015-01-01'", "Bonn"] {
+                let condition = format!("not lt(attributes.{path}, {value})");
+                let objects = json!({"filter": format!("equals(type, sus) and {condition}")});
+                let looked = world.done(START, json!({"mode": "hard", "spec": {"objects": objects}, "dry_run": true})).await;
+                let told = suspect(looked.get("preview.warnings"));
+                assert!(matches!(told.as_slice(), [told] if told.ends_with("and spares nobody")), "{condition}: {told:?}");
+                let refusal = world.refused(START, json!({"mode": "hard", "spec": {"objects": objects}})).await;
+                assert_eq!(refusal.code, "suspect_value", "{condition}");
+            }
+        }
+        assert_eq!(world.database.count("SELECT count(*) FROM entity WHERE deleted_at IS NULL"), 4);
+    }
+
+    async fn what_is_written_as_numbers_and_dates_are_elsewhere_is_suspect(world: &World) {
+        world.given_closed().await;
+        for value in ["１０００", "−5", "٥", "NaN", "1k", "1000 EUR", "15-01-01", "-P1D"] {
+            let objects = json!({"filter": format!("exists(uri) and not gt(attributes.Staff, '{value}')")});
+            let refusal = world.refused(START, json!({"mode": "hard", "spec": {"objects": objects}})).await;
+            assert_eq!((refusal.code.as_str(), &refusal.members["values"]), ("suspect_value", &json!([value])), "{value}");
+        }
+    }
+
     /// What some can be compared with is not suspect, nor is what nobody has or another type has.
     async fn what_can_be_compared_is_not_suspect(world: &World) {
         world.given_closed().await;

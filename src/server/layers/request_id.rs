@@ -37,6 +37,8 @@ mod tests {
     use tower::{Layer, ServiceExt};
 
     use super::*;
+    use crate::access::Secret;
+    use crate::db::Mode;
     use crate::server::layers::AroundLayer;
     use crate::server::layers::testing::request;
 
@@ -57,6 +59,17 @@ mod tests {
         let mut request = request("/a.B/C");
         request.headers_mut().insert(HEADER, HeaderValue::from_static("mine-1"));
         assert_eq!(ask(request).await, ("mine-1".to_owned(), "mine-1".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_key_of_ours_is_replaced() {
+        for mode in Mode::ALL {
+            let mut request = request("/a.B/C");
+            let secret = Secret::generate(*mode).expect("randomness");
+            request.headers_mut().insert(HEADER, HeaderValue::try_from(secret.reveal()).expect("ASCII"));
+            let (seen, answered) = ask(request).await;
+            assert!(seen.starts_with("req_") && answered.starts_with("req_"), "{mode}");
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use tonic::body::Body;
 use super::around::{Around, Inner};
 use super::auth::Scopes;
 use crate::error::{Form, Violations};
-use crate::gateway::misspelt;
+use crate::gateway::{misspelt, version};
 
 /// What a caller may think that it protects a call of gRPC. By REST the gateway has read it.
 const OF_REST: [(&str, &str); 2] = [
@@ -30,7 +30,9 @@ impl Around for UnknownHeaders {
 
 fn faults(headers: &HeaderMap) -> Violations {
     let mut faults = misspelt::faults(headers.keys().map(|name| name.as_str()));
-    for (name, told) in OF_REST {
+    let unkept =
+        version::UNKEPT.map(|name| (name, "cannot be kept; `expected_version` of the message says at which version the thing must be"));
+    for (name, told) in OF_REST.into_iter().chain(unkept) {
         if headers.contains_key(name) {
             faults.add(name, "unsupported", told);
         }
