@@ -106,7 +106,7 @@ fn parameter(binding: &Binding, path: &FieldPath, schemas: &mut Schemas<'_>) -> 
 
 /// The parameters that are headers, by their names among the components.
 pub fn headers(binding: &Binding, changes: bool) -> Vec<Value> {
-    let mut names = vec!["ApiVersion", "RequestId", "RequestTimeout"];
+    let mut names = vec!["ApiVersion", "RequestId"];
     let rpc = &binding.rpc;
     if rpc.server_streaming && rpc.schema.message(rpc.output).fields.iter().any(|field| field.sse_id) {
         names.push("LastEventId");
@@ -140,11 +140,6 @@ pub fn shared(versions: &[String]) -> Value {
             "X-Request-Id",
             "The id under which the log has the call; a new one is made if it is missing or not 1 to 128 characters from `A-Z a-z 0-9 . _ ~ -`.",
             json!({"type": "string"}),
-        ),
-        "RequestTimeout": header(
-            "X-Request-Timeout",
-            "How many seconds the caller waits; the work stops when they have passed.",
-            json!({"type": "number", "exclusiveMinimum": 0}),
         ),
         "LastEventId": header(
             "Last-Event-ID",
