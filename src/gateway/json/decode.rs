@@ -12,10 +12,8 @@ use super::path::Path;
 use super::scalar::{self, Fault, from_text, map_key};
 use super::schema::{Cardinality, Field, Schema, Shape, well_known};
 use crate::error::Violations;
-use crate::limits::bodies::{MAX_LISTED_MESSAGES, MAX_OBJECT_DEPTH, MESSAGE_ITEMS, MESSAGE_LISTED, OBJECT_DEPTH};
+use crate::limits::bodies::{MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};
 use crate::limits::thousands;
-use crate::proto::object::number::plain;
-use crate::proto::object::{self, Builder, MAX_BYTES};
 
 /// How deep the messages of a request may nest. prost refuses more than 100, so that nobody can exhaust a stack; one is left for a scalar at
 /// the bottom that is a message of its own.
@@ -34,8 +32,8 @@ pub struct Decoder<'s, 'j> {
     /// How many objects were in lists so far.
     listed: usize,
     /// How deep the reading is within a free-form object, and whether there was more than may be.
-    nesting: usize,
-    is_too_deep: bool,
+    pub(super) nesting: usize,
+    pub(super) is_too_deep: bool,
     /// The depth of the members that stand beside an `@type`, if the reading is within such an object.
     pub(super) packed: Option<usize>,
     /// The members so far that are named and hold nothing, of those whose service wants to know.
@@ -268,95 +266,6 @@ impl<'s, 'j> Decoder<'s, 'j> {
         }
     }
 
-    /// A free-form value that begins at this level, as the bytes of its message. Past the limits nothing of it is kept.
-    fn free(&mut self, level: usize, peek: Peek, read: impl FnOnce(&mut Self, &mut Builder) -> Result<(), JiterError>) -> Read<Value> {
-        let mut out = Builder::default();
-        self.nesting = level;
-        self.within(1, peek, |decoder| read(decoder, &mut out).map(Some))?;
-        let is_too_deep = std::mem::take(&mut self.is_too_deep);
-        if is_too_deep {
-            OBJECT_DEPTH.reached();
-        }
-        let fault = if is_too_large(&out) { Some(object::Fault::TooLarge) } else { is_too_deep.then_some(object::Fault::TooDeep) };
-        if let Some(fault) = fault {
-            self.fault(fault.into());
-            return Ok(None);
-        }
-        Ok(Some(Value::Bytes(out.into_bytes().into())))
-    }
-
-    /// A `google.protobuf.Value`.
-    fn any(&mut self, out: &mut Builder, peek: Peek) -> Result<(), JiterError> {
-        if is_too_large(out) {
-            return self.json.known_skip(peek);
-        }
-        match peek {
-            Peek::Null => {
-                self.json.known_null()?;
-                out.null();
-            }
-            Peek::True | Peek::False => out.bool(self.json.known_bool(peek)?),
-            Peek::String => out.string(self.json.known_str()?),
-            Peek::Object | Peek::Array if self.nesting == MAX_OBJECT_DEPTH => {
-                self.json.known_skip(peek)?;
-                self.is_too_deep = true;
-            }
-            Peek::Object => {
-                self.nesting += 1;
-                let object = out.open_object();
-                self.structure(out)?;
-                out.close(object);
-                self.nesting -= 1;
-            }
-            Peek::Array => {
-                self.nesting += 1;
-                let list = out.open_list();
-                self.list_value(out, peek)?;
-                out.close(list);
-                self.nesting -= 1;
-            }
-            number => {
-                let read = plain(self.number(number)?).map_err(|_| object::Fault::LongNumber.into());
-                match self.keep(read) {
-                    Some(plain) => out.number(&plain),
-                    // Of some kind, so that its own fault is its only one.
-                    None => out.null(),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn structure(&mut self, out: &mut Builder) -> Result<(), JiterError> {
-        let mut members = out.members();
-        let mut key = self.json.known_object()?;
-        while let Some(name) = key {
-            let member = out.open_member(&mut members, name);
-            let mark = self.path.enter(name);
-            let peek = self.json.peek()?;
-            self.any(out, peek)?;
-            out.close_member(member);
-            self.path.truncate(mark);
-            key = self.json.next_key()?;
-        }
-        if let Some(twice) = out.close_members(members) {
-            let mark = self.path.enter(&twice);
-            self.fault(Fault::new("duplicate", "is given twice"));
-            self.path.truncate(mark);
-        }
-        Ok(())
-    }
-
-    fn list_value(&mut self, out: &mut Builder, peek: Peek) -> Result<(), JiterError> {
-        self.elements(usize::MAX, peek, |decoder, peek| {
-            let element = out.open_element();
-            decoder.any(out, peek)?;
-            out.close(element);
-            Ok(())
-        })?;
-        Ok(())
-    }
-
     fn list(&mut self, max_items: usize, peek: Peek, mut element: impl FnMut(&mut Self, Peek) -> Read<Value>) -> Read<Vec<Value>> {
         let mut elements = Vec::new();
         let read = self.elements(max_items, peek, |decoder, peek| {
@@ -378,7 +287,12 @@ impl<'s, 'j> Decoder<'s, 'j> {
     }
 
     /// Reads an array, of which elements past a number are passed over.
-    fn elements(&mut self, max_items: usize, peek: Peek, mut element: impl FnMut(&mut Self, Peek) -> Result<(), JiterError>) -> Read<()> {
+    pub(super) fn elements(
+        &mut self,
+        max_items: usize,
+        peek: Peek,
+        mut element: impl FnMut(&mut Self, Peek) -> Result<(), JiterError>,
+    ) -> Read<()> {
         let Peek::Array = peek else {
             return self.refuse(peek, Fault::new("invalid_type", "must be an array"));
         };
@@ -415,7 +329,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
     }
 
     /// The text of a number.
-    fn number(&mut self, peek: Peek) -> Result<&'j str, JiterError> {
+    pub(super) fn number(&mut self, peek: Peek) -> Result<&'j str, JiterError> {
         let start = self.json.current_index();
         self.json.known_number_bytes(peek)?;
         Ok(std::str::from_utf8(self.json.slice_to_current(start)).expect("a number is ASCII"))
@@ -446,16 +360,11 @@ impl<'s, 'j> Decoder<'s, 'j> {
     }
 
     /// The value, or nothing and a note of the fault.
-    fn keep<T>(&mut self, read: Result<T, Fault>) -> Option<T> {
+    pub(super) fn keep<T>(&mut self, read: Result<T, Fault>) -> Option<T> {
         read.map_err(|fault| self.fault(fault)).ok()
     }
 
     pub(super) fn fault(&mut self, fault: Fault) {
         self.violations.add(self.path.as_str(), fault.code, fault.description);
     }
-}
-
-/// Whether what was read is larger than an object of a request may be. The brace at the beginning is one byte more.
-fn is_too_large(out: &Builder) -> bool {
-    out.json_size() >= MAX_BYTES
 }

@@ -7,6 +7,7 @@ mod decode;
 mod duration;
 mod encode;
 mod enumeration;
+mod free_form;
 mod misplaced;
 mod number;
 mod packed;
