@@ -310,9 +310,10 @@ impl TaskExecutor {
     }
 
     async fn leave(&self, claim: &Claimed, leave: Leave, delay: Duration) -> Result<()> {
-        let claim = claim.clone();
-        let released = self.db.run(move |connection| slice_queries::release(connection, &claim, leave, delay)).await?;
+        let claimed = claim.clone();
+        let released = self.db.run(move |connection| slice_queries::release(connection, &claimed, leave, delay)).await?;
         if !released {
+            tracing::warn!(task = %claim.task_id, slice = claim.slice, "the lease of a slice was lost");
             telemetry::lease_lost(TOPIC);
         }
         Ok(())
