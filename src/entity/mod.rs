@@ -27,6 +27,7 @@ pub mod unknown_queries;
 pub mod unknown_value;
 pub mod unknown_value_queries;
 mod update;
+pub mod walk_queries;
 
 pub use index::{AttributeIndexService, IndexExecutor};
 pub use new_entity::NewEntity;
