@@ -66,6 +66,8 @@ use self::plain::{PlainPaths, Refusals};
 pub use self::problem::refusal;
 use self::route::Router;
 use crate::error::Error;
+use crate::limits::allowance::Allowance;
+use crate::limits::listeners::{PAGE_BYTES, PAGE_BYTES_AT_MOST};
 use crate::limits::memory::BodyMemory;
 
 /// The settings of a gateway.
@@ -106,6 +108,8 @@ pub struct Gateway<S> {
 struct Shared {
     router: Router<Arc<Binding>>,
     pages: Pages,
+    /// How much of them an address may be sent.
+    page_bytes: Allowance,
     options: Options,
     plain_paths: PlainPaths,
     /// `public_url` without a slash at its end.
@@ -124,7 +128,8 @@ impl<S> Gateway<S> {
         let router = binding::routes(&descriptors, &free, &base_path)?;
         let plain_paths = PlainPaths::of(&router);
         let pages = Pages::new(&openapi::of_routes(&descriptors, &router, &base, &options.api_versions), &base);
-        Ok(Gateway { shared: Arc::new(Shared { router, pages, options, plain_paths, base, base_path }), stack })
+        let page_bytes = Allowance::new(PAGE_BYTES_AT_MOST, &PAGE_BYTES);
+        Ok(Gateway { shared: Arc::new(Shared { router, pages, page_bytes, options, plain_paths, base, base_path }), stack })
     }
 
     /// The answer to a request, with this path and these headers, that is wrong before it is anything to be routed.

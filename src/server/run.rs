@@ -21,7 +21,7 @@ use super::grpc::Grpc;
 use super::health::Health;
 use super::http::HttpDoor;
 use super::layers::RateLimit;
-use super::listener::{self, Patience};
+use super::listener::{self, Connections, Patience};
 use super::ports::Port;
 use super::settings::{mailer, nats};
 use super::stack::{Limits, Streams, layers, reflection, services};
@@ -272,7 +272,11 @@ fn listening(name: &'static str, settings: &Serve) -> listener::Options {
     }
     listener::Options {
         name,
-        connections: (wanted.min(room), listeners.max_connections_per_address as usize),
+        connections: Connections {
+            in_all: wanted.min(room),
+            address: listeners.max_connections_per_address as usize,
+            realm: listeners.max_connections_per_realm.map_or(wanted.min(room).div_ceil(2), |realm| realm as usize),
+        },
         streams: listeners.max_streams_per_connection,
         patience: patience(settings),
         keepalive: (given(settings.grpc.grpc_keepalive_interval), settings.grpc.grpc_keepalive_timeout),
