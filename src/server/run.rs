@@ -30,6 +30,7 @@ use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, Quota, idempotency_qu
 use crate::bulk_delete::{self, BulkDeleteExecutor, Hours, MailExecutor, Pace};
 use crate::config::{Nats, Reflection, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
+use crate::db::outage::warn_of;
 use crate::db::probe::Probe;
 use crate::db::{Db, Place, partitions, sweep};
 use crate::entity::{self, IndexExecutor};
@@ -162,7 +163,7 @@ async fn publisher(settings: &Nats, db: &Db) -> Result<Option<NatsPublisher>> {
     let Some(settings) = nats(settings) else { return Ok(None) };
     let publisher = NatsPublisher::new(settings).await?;
     if let Err(error) = publish::register(db, &publisher).await {
-        tracing::warn!(%error, cause = error.cause_chain(), "the publisher cannot be registered yet");
+        warn_of!(error, "the publisher cannot be registered yet");
     }
     Ok(Some(publisher))
 }

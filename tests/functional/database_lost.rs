@@ -128,3 +128,21 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
     }
     panic!("it is answered no more: {last:?}");
 }
+
+#[tokio::test]
+async fn the_log_tells_of_an_outage_at_its_beginning_and_at_its_end() {
+    let database = database().await;
+    let proxy = Proxy::open(&database).await;
+    let server = Server::start_on(&proxy.url, &["--db-acquire-timeout=1", "--poll-interval=0.1"], &[]).await;
+    readiness(&server, 200).await;
+    proxy.set(Way::Cut);
+    readiness(&server, 503).await;
+    // Workers, sweeps and what listens all fail, again and again.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    proxy.set(Way::Open);
+    readiness(&server, 200).await;
+    until("its end is told", || server.log().contains("the database is ready again")).await;
+    let log = server.log();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
+    assert!(warnings.len() == 2 && warnings[0].contains("the database is not ready"), "{warnings:#?}");
+}
