@@ -269,7 +269,7 @@ impl Vitals {
         if life.trace.closing {
             life.trace = Trace { lasting: life.trace.lasting, ..Trace::default() };
         } else if !life.trace.open {
-            life.trace.lasting |= error.is_none() || !only_reads(query);
+            life.trace.lasting = life.trace.lasting || !only_reads(query);
         }
         if let Some(fault @ (Fault::Away | Fault::ReadOnly)) = error.map(fault)
             && life.ended.is_none()

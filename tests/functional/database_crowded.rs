@@ -52,16 +52,15 @@ async fn probes_and_wake_ups_come_first_where_the_server_lets_few_in() {
         }
     }
     held.batch_execute("ROLLBACK").unwrap();
-    let mut lost = 0;
+    let mut lost = Vec::new();
     for call in calls {
         match call.await.unwrap() {
             Ok(()) => {}
-            // Its session was ended under it more often than it is done again.
-            Err(failure) if failure.code == "unavailable" => lost += 1,
-            Err(failure) => assert_eq!(failure.code, "not_found", "the pool makes do with what there is: {failure:?}"),
+            Err(failure) if failure.code == "not_found" => {}
+            Err(failure) => lost.push(failure),
         }
     }
-    assert!(lost <= 4, "{lost} of 24");
+    assert!(lost.is_empty(), "the pool makes do with what there is, and calls of which nothing was done are done again: {lost:#?}");
     assert!(database.count(&sessions) <= 4);
     assert!(server.log().matches("the database is not ready").count() < 5, "the log says it now and then");
 }
