@@ -123,8 +123,14 @@ impl Error {
         self
     }
 
-    /// Adds a list of values to the metadata, as many of them as fit, each of which is [`cut`] where it is long.
-    pub fn with_list<T: ToString>(mut self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
+    /// Adds a list of values to the metadata, as many of them as fit, each of which is [`cut`] where it is long; nothing where there are none.
+    pub fn with_list<T: ToString>(self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
+        let mut values = values.into_iter().peekable();
+        if values.peek().is_some() { self.with_choices(name, values) } else { self }
+    }
+
+    /// The same of what the caller may choose from: that there is nothing says something too.
+    pub fn with_choices<T: ToString>(mut self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
         let mut bytes = 0;
         let values = values.into_iter().map(|value| cut(&value.to_string()).into_owned());
         let values = values.take_while(|value| {
@@ -291,6 +297,11 @@ mod tests {
     #[test]
     fn what_a_failure_repeats_of_a_request_is_cut() {
         let long = "x".repeat(5_000);
+        assert_eq!(
+            Error::new(Code::InvalidFilter, "").with_list("expected", [""; 0]).member("expected"),
+            None,
+            "what is empty says nothing"
+        );
         let missing = Error::not_found("task", &long).with("other", &long).with_list("expected", [&long, "`,`"]);
         assert!(missing.message().len() < 256, "{missing}");
         let status = tonic::Status::from(missing);

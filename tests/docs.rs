@@ -106,7 +106,7 @@ fn code(folder: &Path) -> Vec<String> {
 fn every_name_in_the_metadata_of_a_failure_is_on_the_page_of_errors() {
     let mut told: BTreeSet<String> = [FAULT_COUNT.to_owned()].into();
     for text in code(&file("src")) {
-        for call in [".with(\"", ".with_list(\"", ".with_whole(\""] {
+        for call in [".with(\"", ".with_list(\"", ".with_choices(\"", ".with_whole(\""] {
             told.extend(text.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
         }
     }

@@ -163,13 +163,17 @@ impl Asked {
                 Asked::default()
             }
             (spec, no_type, _) => {
-                let (field, other) = match (spec, no_type) {
+                let (field, other) = match (&spec, no_type) {
                     (Some(_), true) => ("uris", "spec"),
                     (Some(_), false) => ("entity_type", "spec"),
                     (None, _) => ("entity_type", "uris"),
                 };
                 faults.add(field, "invalid", format!("must not be given together with `{other}`, which says what to delete as well"));
-                Asked::default()
+                check_uris(&uris, "uris", faults);
+                if !no_type {
+                    check_type(&entity_type, "entity_type", faults);
+                }
+                spec.map_or_else(Asked::default, |spec| Asked::of_spec(spec, faults))
             }
         }
     }

@@ -11,6 +11,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::config::roots_fault;
 use crate::error::{Error, Result};
 use crate::gateway::request_id;
 use crate::server::layers::auth::REALM;
@@ -58,7 +59,12 @@ impl Server {
         let tls = ClientTlsConfig::new().timeout(PATIENCE);
         let tls = match &self.server_ca_file {
             Some(file) => tls.ca_certificate(certificates(file)?),
-            None => tls.with_native_roots(),
+            None => {
+                if let Some((variable, fault)) = roots_fault() {
+                    return Err(Error::invalid(variable, "invalid", format!("{fault}; {} is checked by it", self.server)));
+                }
+                tls.with_native_roots()
+            }
         };
         endpoint.tls_config(tls).map_err(|error| self.unreachable(error))
     }

@@ -215,7 +215,7 @@ fn bodies() -> Result<Bodies> {
 
 /// All that is wrong with a line.
 fn faults_of(error: &Error) -> String {
-    let faults: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
+    let faults: Vec<_> = error.violations().iter().map(|fault| format!("{}: {}", fault.field, fault.description)).collect();
     if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") }
 }
 

@@ -16,10 +16,9 @@ use crate::access::{Scope, Secret};
 use crate::config::Database;
 use crate::db::{Mode, clock, id};
 use crate::error::{Code, Error, Result, nearest_of};
+use crate::limits::requests::{MAX_ORGANISATIONS, ORGANISATIONS};
 use crate::mail;
 
-/// How many organisations are looked through for the name of another.
-const ORGS: i64 = 10_000;
 /// How many of them are named.
 const ORGS_SHOWN: usize = 5;
 
@@ -181,9 +180,12 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
 pub async fn tell_of_new_org(database: &Opened, org: &str) -> Result<()> {
     let wanted = org.to_owned();
     let others = database.with_connection(move |connection| {
-        Ok(if queries::has_org(connection, &wanted)? { None } else { Some(queries::list_orgs(connection, ORGS)?) })
+        Ok(if queries::has_org(connection, &wanted)? { None } else { Some(queries::list_orgs(connection, MAX_ORGANISATIONS as i64)?) })
     });
     if let Some(others) = others.await? {
+        if others.len() == MAX_ORGANISATIONS {
+            ORGANISATIONS.reached();
+        }
         note(new_org(org, &others));
     }
     Ok(())

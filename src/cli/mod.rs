@@ -27,7 +27,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::{note, print};
-use crate::config::{LogFormat, Logging};
+use crate::config::{LogFormat, Logging, roots_fault};
 use crate::error::{Error, Result};
 use crate::telemetry::{self, StatementTracer, Telemetry};
 
@@ -178,6 +178,12 @@ fn start_telemetry(logging: &Logging, default_log: &str, instance: &str) -> Resu
         otlp_endpoint: logging.otlp_endpoint.clone(),
         service_instance: instance.to_owned(),
     };
+    let uses_roots = |endpoint: &String| endpoint.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+    if options.otlp_endpoint.as_ref().is_some_and(uses_roots)
+        && let Some((variable, fault)) = roots_fault()
+    {
+        return Err(Error::invalid(variable, "invalid", format!("{fault}; the collector of --otlp-endpoint is checked by it")));
+    }
     let telemetry = telemetry::init(&options).map_err(Error::internal)?;
     diesel::connection::set_default_instrumentation(|| Some(Box::new(StatementTracer::default()))).map_err(Error::internal)?;
     Ok(telemetry)

@@ -69,6 +69,7 @@ async fn prepare(database: &Opened, settings: &Serve) -> Result<()> {
         Ok(SchemaState::Current) => {}
         Ok(SchemaState::Ahead(ahead)) => tracing::warn!(schema = ahead.schema, known = ahead.known, "{ahead}"),
         Ok(SchemaState::Foreign(others)) if !settings.into_existing => return Err(others.refusal()),
+        Ok(SchemaState::Absent(absent)) => return Err(absent.refusal()),
         Ok(SchemaState::Foreign(_)) => tracing::warn!("the schema has no table of offboard; run `offboard migrate --into-existing`"),
         Ok(SchemaState::Behind(missing)) => tracing::warn!(?missing, "the schema is behind; run `offboard migrate`"),
         Err(error) => tracing::warn!(%error, cause = error.cause_chain(), "the database cannot be used yet"),

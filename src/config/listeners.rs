@@ -17,6 +17,10 @@ pub struct Listeners {
     #[arg(long, env = "OFFBOARD_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 1024, value_parser = whole(1..=1_000_000_u32))]
     pub max_connections_per_address: u32,
 
+    /// Connections at once on which the keys of one realm call, at each listener [default: half of --max-connections]
+    #[arg(long, env = "OFFBOARD_MAX_CONNECTIONS_PER_REALM", value_parser = whole(1..=1_000_000_u32), value_name = "CONNECTIONS")]
+    pub max_connections_per_realm: Option<u32>,
+
     /// Calls at once on one HTTP/2 connection
     #[arg(long, env = "OFFBOARD_MAX_STREAMS_PER_CONNECTION", default_value_t = 200, value_parser = whole(1..=1000_u32))]
     pub max_streams_per_connection: u32,

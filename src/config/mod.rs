@@ -17,11 +17,12 @@ pub use blank::{is_blank, without_blank_variables};
 pub use bodies::Bodies;
 pub use kept::Kept;
 pub use listeners::{Listeners, Reflection};
-pub use parse::address;
+pub use parse::{address, roots_fault};
 pub use shares::Shares;
 
 use parse::{
-    MANY, certificates, file, log_filter, origin, otlp_url, public_url, seconds, some_seconds, stream_name, subject_prefix, whole,
+    MANY, certificates, file, log_filter, origin, otlp_url, public_url, seconds, seconds_from, some_seconds, stream_name, subject_prefix,
+    whole,
 };
 
 /// Which database, and where the embedded one lives.
@@ -241,11 +242,11 @@ pub struct Grpc {
 #[derive(Args, Clone, Debug)]
 pub struct Worker {
     /// Seconds for which work is claimed; another worker takes over what was not finished or renewed by then
-    #[arg(long, env = "OFFBOARD_LEASE", default_value = "15", value_parser = some_seconds, value_name = "SECONDS")]
+    #[arg(long, env = "OFFBOARD_LEASE", default_value = "15", value_parser = seconds_from(1000), value_name = "SECONDS")]
     pub lease: Duration,
 
     /// Seconds between looks for work when nothing wakes the workers
-    #[arg(long, env = "OFFBOARD_POLL_INTERVAL", default_value = "1", value_parser = some_seconds, value_name = "SECONDS")]
+    #[arg(long, env = "OFFBOARD_POLL_INTERVAL", default_value = "1", value_parser = seconds_from(10), value_name = "SECONDS")]
     pub poll_interval: Duration,
 
     /// Slices of bulk deletes that this process works on at once

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -71,6 +71,27 @@ pub(super) fn certificates(text: &str) -> Result<PathBuf, String> {
     if roots.is_empty() { Err("has no certificate in PEM".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
+/// What is wrong with the root certificates that stand in for those of the system, by the variable that names them. What reads them for a connection
+/// passes over what it cannot read, and trusts nobody.
+pub fn roots_fault() -> Option<(&'static str, String)> {
+    let named = |variable| std::env::var_os(variable).map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>()).unwrap_or_default();
+    let of_file = |path: &Path| match std::fs::read(path) {
+        Ok(pem) => {
+            let mut roots = RootCertStore::empty();
+            let is_one = |certificate: Result<_, _>| certificate.is_ok_and(|found| roots.add(found).is_ok());
+            let has_one = CertificateDer::pem_slice_iter(&pem).any(is_one);
+            (!has_one).then(|| "has no certificate in PEM".to_owned())
+        }
+        Err(error) => Some(format!("cannot be read: {error}")),
+    };
+    let of_folder = |path: &Path| std::fs::read_dir(path).err().map(|error| format!("cannot be read: {error}"));
+    let told = |path: &Path, fault: String| format!("names {}, which {fault}", path.display());
+    // One file, as what reads it takes it.
+    let file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let file = file.and_then(|path| Some(("SSL_CERT_FILE", told(&path, of_file(&path)?))));
+    file.or_else(|| named("SSL_CERT_DIR").into_iter().find_map(|path| Some(("SSL_CERT_DIR", told(&path, of_folder(&path)?)))))
+}
+
 /// An origin as browsers send it, or a star.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let is_origin = text == "*"
@@ -96,17 +117,33 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
-/// A number of seconds, with decimals if need be.
-pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    parsed
-        .filter(|duration| *duration <= Duration::from_secs(86_400))
-        .ok_or_else(|| "must be a number of seconds from 0 to 86400".to_owned())
+/// The longest time that a setting may be.
+const A_DAY: Duration = Duration::from_secs(86_400);
+/// The shortest, but for none: the database counts in milliseconds, and takes less for none.
+const A_MILLISECOND: Duration = Duration::from_millis(1);
+
+fn read_seconds(text: &str) -> Option<Duration> {
+    text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
-/// The same, but for none.
+/// A number of seconds, with decimals if need be, or 0.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let parsed = read_seconds(text).filter(|time| time.is_zero() || (A_MILLISECOND..=A_DAY).contains(time));
+    parsed.ok_or_else(|| "must be 0 or a number of seconds from 0.001 to 86400".to_owned())
+}
+
+/// A number of seconds, from so many milliseconds on.
+pub(super) fn seconds_from(milliseconds: u64) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    let least = Duration::from_millis(milliseconds);
+    move |text: &str| {
+        let parsed = read_seconds(text).filter(|time| (least..=A_DAY).contains(time));
+        parsed.ok_or_else(|| format!("must be a number of seconds from {} to 86400", least.as_secs_f64()))
+    }
+}
+
+/// A number of seconds, and not 0.
 pub(super) fn some_seconds(text: &str) -> Result<Duration, String> {
-    seconds(text).and_then(|time| if time.is_zero() { Err("must be more than 0 seconds".to_owned()) } else { Ok(time) })
+    seconds_from(A_MILLISECOND.as_millis() as u64)(text)
 }
 
 /// The URL by which others reach a service: of HTTP, and nothing behind its path.
@@ -125,16 +162,18 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::{
-        address, certificates, file, log_filter, origin, otlp_url, public_url, seconds, some_seconds, stream_name, subject_prefix, whole,
+        address, certificates, file, log_filter, origin, otlp_url, public_url, seconds, seconds_from, some_seconds, stream_name,
+        subject_prefix, whole,
     };
     use std::time::Duration;
 
     #[test]
     fn seconds_may_have_decimals_and_are_bounded() {
         assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
-        for bad in ["-1", "x", "", "NaN", "1e9"] {
-            assert!(seconds(bad).is_err(), "{bad}");
+        for bad in ["-1", "x", "", "NaN", "1e9", "0.0009", "1e-9"] {
+            assert!(seconds(bad).is_err() && some_seconds(bad).is_err(), "{bad}");
         }
+        assert_eq!(seconds_from(500)("0.4"), Err("must be a number of seconds from 0.5 to 86400".to_owned()));
         assert!(seconds("0").is_ok() && some_seconds("0").is_err() && some_seconds("0.001").is_ok());
     }
 

@@ -11,6 +11,10 @@ const FORM: &str = "is no URL of a Postgres: write it as postgresql://USER:PASSW
 /// The parameters that name files which libpq reads when it connects, and would not find before.
 const FILES: [&str; 4] = ["sslrootcert", "sslcert", "sslkey", "sslcrl"];
 
+/// The parameters that are whole numbers; libpq reads some of them only once it is connected.
+const NUMBERS: [&str; 6] =
+    ["connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"];
+
 /// What is wrong with an address, if that can be known without connecting.
 pub fn fault(text: &str) -> Option<String> {
     if !is_address(text) {
@@ -21,6 +25,10 @@ pub fn fault(text: &str) -> Option<String> {
         None => text,
     };
     let pairs = query.split(|letter: char| letter == '&' || letter.is_whitespace()).filter_map(|pair| pair.split_once('='));
+    let is_whole = |value: &str| value.is_empty() || value.trim_matches('\'').parse::<i32>().is_ok();
+    if let Some((name, value)) = pairs.clone().find(|(name, value)| NUMBERS.contains(name) && !is_whole(value)) {
+        return Some(format!("gives `{name}` the value {}, which is no whole number", cut(value)));
+    }
     // The roots of the system are asked for by a word.
     let named = pairs.filter(|(name, value)| FILES.contains(name) && !value.is_empty() && *value != "system" && !value.contains('\''));
     let unreadable = |(name, value): (&str, &str)| {
@@ -106,6 +114,16 @@ fn is_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{fault, is_address, shown};
+
+    #[test]
+    fn a_number_that_is_none_is_named() {
+        for good in ["postgresql://h/d?connect_timeout=10&keepalives_idle=", "host=h connect_timeout='3' keepalives=0"] {
+            assert_eq!(fault(good), None, "{good}");
+        }
+        for bad in ["postgresql://h/d?connect_timeout=abc", "host=h tcp_user_timeout=1s", "postgresql://h/d?x=y&keepalives_count=1.5"] {
+            assert!(fault(bad).is_some_and(|told| told.contains("no whole number")), "{bad}");
+        }
+    }
 
     #[test]
     fn a_file_that_is_not_there_is_named() {

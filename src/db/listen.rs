@@ -12,6 +12,7 @@ use diesel::pg::PgConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::db::outage::{self, Opener};
 use crate::db::pool::Options;
 use crate::db::reserve::Place;
 use crate::error::one_line;
@@ -75,30 +76,28 @@ impl WakeUps {
 pub fn spawn(place: Place, topics: Topics, stop: CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
     let options = Options { statement_timeout: TEST_TIME, ..place.options().clone() };
     std::thread::Builder::new().name("listen".to_owned()).spawn(move || {
-        let (mut after, mut failures) = (RECONNECT_AFTER.0, Seldom::default());
+        let (mut after, mut refusals) = (RECONNECT_AFTER.0, Seldom::default());
         while !stop.is_cancelled() {
             match place.open(&options, &stop) {
                 Ok(mut session) => match listen(&mut session.connection, &topics, &stop) {
                     Ok(()) => {}
                     Err(Ended::Lost(error)) => {
                         after = RECONNECT_AFTER.0;
-                        tracing::warn!(cause = one_line(&error.to_string()), "lost the connection that listens for wake-ups");
+                        tracing::info!(cause = one_line(&error.to_string()), "lost the connection that listens for wake-ups");
                     }
                     // A standby lets nobody listen, and may be one for long.
-                    Err(Ended::Refused(error)) => tell(&mut failures, &one_line(&error.to_string())),
+                    Err(Ended::Refused(error)) => {
+                        if let Some(times) = refusals.tell() {
+                            tracing::warn!(cause = one_line(&error.to_string()), times, "cannot listen for wake-ups");
+                        }
+                    }
                 },
-                Err(error) => tell(&mut failures, &error.to_string()),
+                Err(error) => outage::failed(Opener::Listener, error),
             }
             pause(after, &stop);
             after = (after * 2).min(RECONNECT_AFTER.1);
         }
     })
-}
-
-fn tell(failures: &mut Seldom, cause: &str) {
-    if let Some(times) = failures.tell() {
-        tracing::warn!(cause, times, "cannot listen for wake-ups");
-    }
 }
 
 /// Why nothing is listened to any more.
@@ -110,6 +109,7 @@ enum Ended {
 }
 
 fn listen(connection: &mut PgConnection, topics: &Topics, stop: &CancellationToken) -> Result<(), Ended> {
+    outage::succeeded(Opener::Listener);
     connection.batch_execute(&format!("LISTEN {CHANNEL}")).map_err(Ended::Refused)?;
     wait_for_wake_ups(connection, topics, stop).map_err(Ended::Lost)
 }

@@ -12,7 +12,7 @@ use diesel::{Connection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::db::fault::{Fault, fault, sqlstate};
-use crate::db::schema_queries::{ReadApplied, ReadTables, UNDEFINED_TABLE};
+use crate::db::schema_queries::{ReadApplied, ReadPlace, ReadTables, UNDEFINED_TABLE};
 use crate::error::{Code, Error, Result, cut};
 use crate::limits::database::{MIGRATION_LOCK, MIGRATION_LOCK_MILLIS};
 
@@ -47,9 +47,10 @@ fn apply(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<Strin
     let last = LastFault::of(connection);
     let missing = match schema_state(connection)? {
         SchemaState::Current | SchemaState::Ahead(_) => return Ok(Vec::new()),
-        SchemaState::Foreign(others) if !into_existing => return Err(others.refusal()),
+        SchemaState::Foreign(others) if !into_existing || others.collides => return Err(others.refusal()),
         SchemaState::Foreign(_) => versions(&all()?).collect(),
         SchemaState::Behind(missing) => missing,
+        SchemaState::Absent(absent) => return Err(absent.refusal()),
     };
     // Makes the table of those that are applied.
     patiently("of the table of migrations", &last, || connection.applied_migrations().map(drop))?;
@@ -137,8 +138,10 @@ pub enum SchemaState {
     Ahead(Ahead),
     /// These versions are missing.
     Behind(Vec<String>),
-    /// None is applied, and where they would make their tables there are some.
+    /// None is applied, and where they would make their tables there is something of others.
     Foreign(Others),
+    /// There is no schema to make tables in.
+    Absent(Absent),
 }
 
 /// A schema that is newer than this binary.
@@ -161,27 +164,60 @@ impl fmt::Display for Ahead {
     }
 }
 
-/// Tables of others.
+/// None of the schemas that `search_path` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    search_path: String,
+}
+
+impl Absent {
+    /// What the person is told who would use it.
+    pub fn refusal(&self) -> Error {
+        Error::new(Code::ValidationFailed, format!("{self}: make it by `CREATE SCHEMA`, or mend the `search_path` of the URL."))
+    }
+}
+
+impl fmt::Display for Absent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "The database has no schema that `search_path` names ({})", cut(&self.search_path))
+    }
+}
+
+/// What is of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Others {
-    /// The schema that they are in.
+    /// The schema that it is in.
     schema: String,
-    /// The first of them.
+    /// The first tables, views and sequences.
     tables: Vec<String>,
+    /// Whether another application has noted migrations where we would note ours.
+    migrates: bool,
+    /// Whether some of those have the numbers of ours.
+    collides: bool,
 }
 
 impl Others {
     /// What the person is told who would make ours beside them.
     pub fn refusal(&self) -> Error {
         const SHOWN: usize = 3;
-        let Others { schema, tables } = self;
+        let Others { schema, tables, migrates, collides } = self;
+        let schema = cut(schema);
+        if *collides {
+            let message = format!(
+                "The migrations in `__diesel_schema_migrations` of the schema `{schema}` are of another application, and have the numbers of offboard's: \
+                 give offboard a database or a schema of its own."
+            );
+            return Error::new(Code::ValidationFailed, message);
+        }
         let shown: Vec<_> = tables.iter().take(SHOWN).map(|table| format!("`{}`", cut(table))).collect();
         let more = if tables.len() > SHOWN { ", ..." } else { "" };
+        let what = match (migrates, tables.is_empty()) {
+            (true, true) => "migrations of another application".to_owned(),
+            _ => format!("tables, views or sequences of others ({}{more})", shown.join(", ")),
+        };
         let message = format!(
-            "The schema `{}` of the database has tables ({}{more}) and no migration of offboard: give it a database or a schema of its own, or say \
-             --into-existing (OFFBOARD_INTO_EXISTING) if it is to share this one.",
-            cut(schema),
-            shown.join(", "),
+            "The schema `{schema}` of the database has {what} and no migration of offboard: give it a database or a schema of its own, or say \
+             --into-existing (OFFBOARD_INTO_EXISTING) if it is to share this one."
         );
         Error::new(Code::ValidationFailed, message)
     }
@@ -191,27 +227,34 @@ impl Others {
 /// and so may anyone on a standby.
 pub fn schema_state(connection: &mut PgConnection) -> Result<SchemaState> {
     let all = all()?;
+    let (schema, search_path, is_ours) = ReadPlace {}.get_result::<(Option<String>, String, bool)>(connection)?;
+    let Some(schema) = schema else { return Ok(SchemaState::Absent(Absent { search_path })) };
     let applied: BTreeSet<String> = match (ReadApplied {}).load::<(String,)>(connection) {
         Ok(applied) => applied.into_iter().map(|(version,)| version).collect(),
         Err(error) if sqlstate(&error) == Some(UNDEFINED_TABLE) => BTreeSet::new(),
         Err(error) => return Err(error.into()),
     };
     let missing: Vec<_> = versions(&all).filter(|version| !applied.contains(version)).collect();
-    if missing.len() == all.len() {
-        let tables = ReadTables {}.load::<(String, String)>(connection)?;
-        if let Some((schema, _)) = tables.first() {
-            let schema = schema.clone();
-            return Ok(SchemaState::Foreign(Others { schema, tables: tables.into_iter().map(|(_, table)| table).collect() }));
+    let migrates = !applied.is_empty() && !is_ours;
+    if migrates || missing.len() == all.len() {
+        let tables: Vec<_> = ReadTables {}.load::<(String,)>(connection)?.into_iter().map(|(table,)| table).collect();
+        if migrates || !tables.is_empty() {
+            let collides = migrates && missing.len() < all.len();
+            return Ok(SchemaState::Foreign(Others { schema, tables, migrates, collides }));
         }
     }
     if !missing.is_empty() {
         return Ok(SchemaState::Behind(missing));
     }
-    Ok(match (applied.last(), versions(&all).last()) {
+    let ours = applied.iter().rfind(|version| version.starts_with(OURS));
+    Ok(match (ours, versions(&all).last()) {
         (Some(schema), Some(known)) if *schema > known => SchemaState::Ahead(Ahead { schema: schema.clone(), known }),
         _ => SchemaState::Current,
     })
 }
+
+/// How the numbers of our migrations begin. Other applications that note theirs in the same table begin them with a year.
+const OURS: &str = "00000000";
 
 fn versions(migrations: &[Box<dyn Migration<Pg>>]) -> impl Iterator<Item = String> {
     migrations.iter().map(|migration| migration.name().version().to_string())

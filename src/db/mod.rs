@@ -14,6 +14,7 @@ mod fitness;
 pub mod id;
 pub mod listen;
 pub mod migrations;
+pub mod outage;
 mod page;
 pub mod partitions;
 mod pool;

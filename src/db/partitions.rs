@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use diesel::RunQueryDsl;
 use diesel::sql_types::{BigInt, Integer};
 
+use crate::db::outage::warn_of;
 use crate::db::{Db, Work, statement};
 use crate::error::Result;
 
@@ -26,7 +27,7 @@ pub async fn keep(db: Db) {
         let pause = match keep_once(&db).await {
             Ok(()) => EVERY,
             Err(error) => {
-                tracing::warn!(%error, cause = error.cause_chain(), "cannot keep partitions");
+                warn_of!(error, "cannot keep partitions");
                 AFTER_FAILURE
             }
         };

@@ -188,6 +188,11 @@ impl Db {
         }
     }
 
+    /// Whether there is no connection, neither in use nor idle.
+    pub(super) fn has_no_connection(&self) -> bool {
+        self.0.used.load(Ordering::Relaxed) == 0 && self.0.idle().is_empty()
+    }
+
     /// Has the pool's state measured. To be called once in a process.
     pub fn observe(&self) {
         let inner = self.0.clone();

@@ -10,6 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::fitness;
 use super::listen::pause;
 use super::migrations::{SchemaState, schema_state};
+use super::outage::{self, Opener};
 use super::pool::Options;
 use super::reserve::Place;
 use super::session::{self, Refused, Session};
@@ -22,8 +23,9 @@ const GLANCE: Duration = Duration::from_millis(50);
 const LOOK_TIME: Duration = Duration::from_secs(2);
 /// A look that is older tells nothing of now.
 const FRESH: Duration = Duration::from_secs(4);
-/// The least time between two warnings of the same.
-const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// What is said where the session of the probes is the last that is let in.
+const NO_ROOM: &str = "The database lets no session of calls in: as many are open as the role, the database or the server may have.";
 
 /// How the database stands to this replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub struct Probe {
 pub enum Trouble {
     /// It cannot be reached, or does not answer.
     Away,
-    /// It has no room for another session.
+    /// It has no room for another session, or none for calls.
     Crowded,
     /// It lets nobody in by this address.
     Denied,
@@ -94,18 +96,20 @@ impl Probe {
 fn look_on(place: &Place, options: &Options, latest: &watch::Sender<Option<Look>>, stop: &CancellationToken) {
     let mut session = None;
     let mut fit = false;
-    let mut warned: Option<Instant> = None;
     while !stop.is_cancelled() {
         let found = look((place, stop), options, &mut session, &mut fit).map_err(|(trouble, error)| {
-            session = None;
-            if warned.is_none_or(|warned| warned.elapsed() > WARN_EVERY) {
-                tracing::warn!(%error, cause = error.cause_chain(), "the database is not ready");
-                warned = Some(Instant::now());
+            // Where calls alone are shut out, the probes are not.
+            if trouble != Trouble::Crowded {
+                session = None;
             }
+            outage::failed(Opener::Probe, error.cause_chain().unwrap_or_else(|| error.message().to_owned()));
             // A cause is nothing for probes, which need no key.
             let told = if error.code() == Code::Internal { "cannot be used".to_owned() } else { error.message().to_owned() };
             (trouble, told)
         });
+        if found.is_ok() {
+            outage::succeeded(Opener::Probe);
+        }
         latest.send_replace(Some(Look { at: Instant::now(), found }));
         wait(session.as_ref(), stop);
     }
@@ -134,7 +138,7 @@ fn look(
     if let Some(open) = session
         && let Ok(standing) = standing(open)
     {
-        return Ok(standing);
+        return if place.shuts_out_the_pool(options) { Err((Trouble::Crowded, Error::unavailable(NO_ROOM))) } else { Ok(standing) };
     }
     let standing = standing(session.insert(place.open(options, stop).map_err(refused)?));
     standing.map_err(|error| (if error.code() == Code::Unavailable { Trouble::Away } else { Trouble::Failing }, error))

@@ -3,16 +3,16 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::db::outage::{self, Opener};
 use crate::db::session::Refused;
-use crate::telemetry::Seldom;
 
 /// Pauses between attempts to connect, the first and the longest.
 pub const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
 /// How the database is tried again that cannot be reached: once in a while, by whoever comes first, so that many who wait for it try no more often
-/// than one would. The log warns of it now and then, with how often it was tried.
+/// than one would.
 #[derive(Debug, Default)]
-pub struct Reconnecting(Mutex<(Option<Retry>, Seldom)>);
+pub struct Reconnecting(Mutex<Option<Retry>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Retry {
@@ -25,7 +25,7 @@ struct Retry {
 impl Reconnecting {
     /// Lets one try now, or tells how long to wait before one asks again.
     pub fn try_now(&self) -> Result<(), Duration> {
-        let (retry, _) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let retry = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Retry { at, pause }) = retry else { return Ok(()) };
         let now = Instant::now();
         if *at > now {
@@ -37,18 +37,17 @@ impl Reconnecting {
 
     /// The database can be reached.
     pub fn succeeded(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = None;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        outage::succeeded(Opener::Pool);
     }
 
     /// It cannot.
     pub fn failed(&self, refused: &Refused) {
-        let (retry, seldom) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if retry.is_none() {
-            *retry = Some(Retry { at: Instant::now() + AGAIN.0, pause: AGAIN.0 * 2 });
-        }
-        if let Some(attempts) = seldom.tell() {
-            tracing::warn!(cause = %refused, attempts, "cannot connect to the database");
-        }
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(|| Retry { at: Instant::now() + AGAIN.0, pause: AGAIN.0 * 2 });
+        outage::failed(Opener::Pool, refused);
     }
 }
 
@@ -64,7 +63,7 @@ mod tests {
         assert!((0..100).all(|_| reconnecting.try_now().is_err()), "each waits");
         let later = |retry: &mut Retry| retry.at = Instant::now();
         for _ in 0..5 {
-            reconnecting.0.lock().unwrap().0.as_mut().map(later);
+            reconnecting.0.lock().unwrap().as_mut().map(later);
             let tried = (0..100).filter(|_| reconnecting.try_now().is_ok()).count();
             assert_eq!(tried, 1);
         }

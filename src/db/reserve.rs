@@ -151,6 +151,12 @@ impl Place {
         }
         Err(Refused::Crowded)
     }
+
+    /// Whether the pool has no connection and the server has no room for one: asked by opening one, where nobody who comes first is at it.
+    pub(super) fn shuts_out_the_pool(&self, options: &Options) -> bool {
+        let lacks = || self.db.has_no_connection() && !self.db.reserve().goes_first();
+        lacks() && session::open(options).is_err() && matches!(session::refusal(options), Some(Refused::Crowded)) && lacks()
+    }
 }
 
 #[cfg(test)]

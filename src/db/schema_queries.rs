@@ -1,6 +1,6 @@
 //! What is asked about the schema before anything of it is used. Reads, and does nothing else.
 
-use diesel::sql_types::Text;
+use diesel::sql_types::{Bool, Nullable, Text};
 
 use super::statement;
 
@@ -14,14 +14,22 @@ statement! {
 }
 
 statement! {
-    /// The first tables of the schema in which a migration would make its own, with the name of that. Those of extensions are nobody's, and the one
-    /// in which migrations are noted is made before the first of them.
-    pub struct ReadTables {} -> (Text, Text),
-    "SELECT namespace.nspname::text, class.relname::text
+    /// The schema in which a migration would make its tables, none if `search_path` names none that is there; that path; and whether the tables of the
+    /// first migration are there.
+    pub struct ReadPlace {} -> (Nullable<Text>, Text, Bool),
+    "SELECT current_schema()::text, current_setting('search_path'),
+            to_regclass('realm') IS NOT NULL AND to_regclass('api_key') IS NOT NULL AND to_regclass('portfolio') IS NOT NULL"
+}
+
+statement! {
+    /// The first tables, views and sequences of the schema in which a migration would make its own. Those of extensions are nobody's, and the one in
+    /// which migrations are noted is made before the first of them.
+    pub struct ReadTables {} -> (Text,),
+    "SELECT class.relname::text
      FROM pg_class AS class
      JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
      WHERE namespace.nspname = current_schema()
-       AND class.relkind IN ('r', 'p', 'f')
+       AND class.relkind IN ('r', 'p', 'f', 'v', 'm', 'S')
        AND class.relname <> '__diesel_schema_migrations'
        AND NOT EXISTS (
            SELECT FROM pg_depend

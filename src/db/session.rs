@@ -117,14 +117,42 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
     Ok(Session { connection, vitals, told, backend: facts.backend })
 }
 
-/// A failure to connect: also by what the address says. libpq finds that out before it connects, in words that are its own in any language, and
-/// repeats what it does not understand, of which [`address_fault`](super::address_fault) has seen that it is no password.
+/// How libpq's messages begin about an address that it refuses before it connects.
+const REFUSED_ADDRESS: [&str; 7] = [
+    "invalid ",
+    "definition of service ",
+    "service file ",
+    "syntax error in service file ",
+    "nested service ",
+    "could not match ",
+    "missing ",
+];
+
+/// What libpq says of a server that it does not take for what the address asks, and what that means.
+const REFUSED_SERVERS: [(&str, &str); 5] = [
+    ("server does not support SSL, but SSL was required", "The server speaks no TLS, and the `sslmode` of `--database-url` asks for it."),
+    (
+        "certificate verify failed",
+        "The server's certificate is of no authority that is trusted: name the right one by `sslrootcert` in `--database-url`.",
+    ),
+    ("does not match host name", "The server's certificate is of another host than the one that `--database-url` names."),
+    ("GSSAPI encryption required but", "The `gssencmode` of `--database-url` asks for GSSAPI, which cannot be had."),
+    (
+        "authentication method requirement",
+        "The server asks for a role to prove itself in a way that the `require_auth` of `--database-url` does not let it.",
+    ),
+];
+
+/// A failure to connect: also by what the address says, or by what it asks of the server. libpq finds that out by itself, in words that are its own in
+/// any language, and repeats what it does not understand, of which [`address_fault`](super::address_fault) has seen that it is no password.
 fn unusable(error: ConnectionError) -> Refused {
-    match &error {
-        ConnectionError::BadConnection(message) if message.starts_with("invalid ") => {
-            Refused::Unfit(format!("`--database-url` cannot be used: {}.", one_line(message)))
-        }
-        _ => Refused::Away(error),
+    let ConnectionError::BadConnection(message) = &error else { return Refused::Away(error) };
+    if REFUSED_ADDRESS.iter().any(|beginning| message.starts_with(beginning)) {
+        return Refused::Unfit(format!("`--database-url` cannot be used: {}.", one_line(message)));
+    }
+    match REFUSED_SERVERS.iter().find(|(words, _)| message.contains(words)) {
+        Some((_, sentence)) => Refused::Denied(sentence),
+        None => Refused::Away(error),
     }
 }
 
@@ -143,6 +171,11 @@ fn sentence_of(number: &[u8; 5]) -> Option<&'static str> {
         ),
         b"55000" => Some("The database of `--database-url` takes no connections: it is set so."),
         b"42501" => Some("The role of `--database-url` may not connect to the database: grant it CONNECT."),
+        // The settings that `options` has are all that is asked for at the start of a connection: classes of syntax and of values.
+        [b'4', b'2', ..] | [b'2', b'2', ..] => Some(
+            "The server does not take the `options` of `--database-url`: a setting that it does not know, or a value that none may have.",
+        ),
+        [b'0', b'A', ..] | [b'2', b'8', ..] => Some("The server refuses what `--database-url` asks for; its log says why."),
         _ => None,
     }
 }
@@ -255,6 +288,25 @@ mod tests {
         let given = "postgres://h/d?sslmode=require&connect_timeout=9";
         assert_eq!(bounded(given), format!("{given}&{all}"));
         assert_eq!(bounded("host=h dbname=d"), format!("host=h dbname=d connect_timeout=5 {}", all.replace('&', " ")));
+    }
+
+    #[test]
+    fn what_can_never_work_is_told_from_what_is_away() {
+        let refused = |message: &str| unusable(ConnectionError::BadConnection(message.to_owned()));
+        let server = "connection to server at \"h\" (10.0.0.1), port 5432 failed: ";
+        for never in ["definition of service \"nope\" not found", "invalid integer value \"abc\" for connection option \"port\""] {
+            assert!(matches!(refused(never), Refused::Unfit(told) if told.contains(never)), "{never}");
+        }
+        let no_tls = format!("{server}server does not support SSL, but SSL was required");
+        assert!(matches!(refused(&no_tls), Refused::Denied(told) if told.contains("speaks no TLS")));
+        for away in ["Connection refused", "timeout expired", "FATAL:  the database system is starting up"] {
+            assert!(matches!(refused(&format!("{server}{away}")), Refused::Away(_)), "{away}");
+        }
+        for (number, is_told) in
+            [(b"42704", true), (b"22023", true), (b"3D000", true), (b"57P03", false), (b"53300", false), (b"08P01", false)]
+        {
+            assert_eq!(sentence_of(number).is_some(), is_told, "{number:?}");
+        }
     }
 
     #[test]

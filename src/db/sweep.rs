@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 
+use crate::db::outage::warn_of;
 use crate::db::{Db, Work};
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -17,7 +18,7 @@ pub async fn sweep(db: Db, what: &'static str, batch: fn(&mut PgConnection, i64)
         match db.run(move |connection| batch(connection, BATCH)).await {
             Ok(removed) if removed as i64 == BATCH => continue,
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, cause = error.cause_chain(), what, "cannot remove what is old"),
+            Err(error) => warn_of!(error, what, "cannot remove what is old"),
         }
         tokio::time::sleep(EVERY).await;
     }

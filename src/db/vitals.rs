@@ -6,15 +6,16 @@ use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
 use pq_sys::Cancel;
 
 use crate::db::fault::{Fault, fault};
+use crate::db::outage;
 use crate::limits::database::SILENCE;
-use crate::telemetry::StatementTracer;
+use crate::telemetry::{Seldom, StatementTracer};
 
 /// How much later than the database itself we end a statement, at least and at most; in between, as much later as it was given.
 const MARGIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(crate::limits::database::SILENCE_SECONDS));
@@ -24,6 +25,8 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(crate::limits::database::S
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// What diesel writes between the text of a query and its values.
 const BEFORE_BINDS: &str = " -- binds: ";
+/// Tells of connections that are given up: where one is, all often are.
+static GIVEN_UP: LazyLock<Mutex<Seldom>> = LazyLock::new(Mutex::default);
 /// The longest text of a statement that is read to learn whether it only reads.
 const TEXT_BYTES: usize = 64 << 10;
 
@@ -181,7 +184,11 @@ impl Vitals {
             life.running = None;
         }
         SILENCE.reached();
-        tracing::warn!(backend = self.backend(), why, "a connection to the database is given up");
+        if outage::lasts() {
+            tracing::debug!(backend = self.backend(), why, "a connection to the database is given up");
+        } else if let Some(times) = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).tell() {
+            tracing::warn!(backend = self.backend(), why, times, "a connection to the database is given up");
+        }
         if let Some(socket) = &self.socket {
             // One that is closed already has nobody waiting.
             let _ = socket.shutdown(Shutdown::Both);
@@ -262,7 +269,7 @@ impl Vitals {
         if life.trace.closing {
             life.trace = Trace { lasting: life.trace.lasting, ..Trace::default() };
         } else if !life.trace.open {
-            life.trace.lasting |= error.is_none() || !only_reads(query);
+            life.trace.lasting = life.trace.lasting || !only_reads(query);
         }
         if let Some(fault @ (Fault::Away | Fault::ReadOnly)) = error.map(fault)
             && life.ended.is_none()

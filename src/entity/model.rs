@@ -83,7 +83,7 @@ pub fn refuse(current: &str, action: Action, allowed: &[Action]) -> Error {
     Error::new(Code::InvalidStateTransition, format!("The entity is `{current}`, so `{action}` is not possible."))
         .with("current_state", current)
         .with("attempted_transition", action)
-        .with_list("allowed_transitions", allowed)
+        .with_choices("allowed_transitions", allowed)
 }
 
 /// An entity as it is stored.

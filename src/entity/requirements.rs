@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use crate::error::Violations;
+use crate::error::{Form, Violations};
 use crate::proto::{convert, v1};
 
 /// The oldest preview that may be let pass.
@@ -92,6 +92,17 @@ impl RequirementsChange {
     /// The requirements that can be named.
     pub const MEMBERS: [&'static str; 4] = ["expected_count", "max_objects", "preview_within", "clean_report_within"];
 
+    /// The names of what a message has.
+    pub fn given(message: &v1::BulkDeleteRequirements) -> Vec<&'static str> {
+        let there = [
+            message.expected_count,
+            message.max_objects.is_some(),
+            message.preview_within.is_some(),
+            message.clean_report_within.is_some(),
+        ];
+        RequirementsChange::MEMBERS.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    }
+
     /// Reads a change from a message, which stands `at` this path. `members` are the names of what changes, and without one all is replaced: by what
     /// the message has, or by nothing if it is not set. Such a message that is empty is a fault, since who sends it may not mean to take all back.
     /// Every name must be one of [`RequirementsChange::MEMBERS`].
@@ -99,7 +110,8 @@ impl RequirementsChange {
         let whole = members.contains(&None);
         let is_named = |name: &&'static str| members.contains(&Some(*name));
         let named: Vec<&'static str> = RequirementsChange::MEMBERS.into_iter().filter(is_named).collect();
-        if whole && message == Some(v1::BulkDeleteRequirements::default()) {
+        // Where the form has faults, it may be empty for those.
+        if whole && message == Some(v1::BulkDeleteRequirements::default()) && Form::check_current().is_ok() {
             faults.add(
                 at,
                 "required",

@@ -1,13 +1,12 @@
 //! What an update makes of an entity. Pure.
 
-use std::collections::BTreeSet;
-
 use uuid::Uuid;
 
 use crate::db::id;
 use crate::entity::fields::{MAX_OBJECT_BYTES, check_components, check_crosswalks, check_type, object};
 use crate::entity::model::Entity;
-use crate::error::{Code, Error, Result, Violations, cut};
+use crate::error::{Code, Error, Result, Violations};
+use crate::proto::mask::Mask;
 use crate::proto::object::{Objects, Struct};
 use crate::proto::v1;
 
@@ -76,7 +75,7 @@ impl EntityUpdate {
         id::check_id(&request.entity_id, "entity_id", &mut faults);
         let message = request.entity.unwrap_or_default();
         let mask = mask(request.update_mask, &message, &mut faults);
-        let given = |name: &str| mask.contains(name);
+        let given = |name: &str| mask.names(name);
         if message.expected_version.is_some_and(|version| version < 1) {
             faults.add("entity.expected_version", "out_of_range", "must be at least 1");
         }
@@ -89,7 +88,11 @@ impl EntityUpdate {
         let attributes = given("attributes").then(|| {
             let is_null = message.attributes.is_none();
             let attributes = object(message.attributes, "entity.attributes", &mut faults);
-            if is_null || message.replace_attributes { Attributes::Replace(attributes) } else { Attributes::Merge(attributes) }
+            if is_null || message.replace_attributes || mask.is_all() {
+                Attributes::Replace(attributes)
+            } else {
+                Attributes::Merge(attributes)
+            }
         });
         let components = given("components").then(|| check_components(&message.components, "entity", &mut faults));
         let crosswalks = given("crosswalks").then(|| check_crosswalks(message.crosswalks, "entity", &mut faults));
@@ -128,22 +131,16 @@ impl Attributes {
 }
 
 /// What is to be changed: what the mask names or, where there is none, what is there. By REST `null` is named and is not there.
-fn mask(mask: Option<prost_types::FieldMask>, message: &v1::EntityUpdate, faults: &mut Violations) -> BTreeSet<String> {
-    let mut named: BTreeSet<String> = mask.map(|mask| mask.paths).unwrap_or_default().into_iter().collect();
-    for unknown in named.iter().filter(|path| !UPDATABLE.contains(&path.as_str()) && !STEERING.contains(&path.as_str())) {
-        let description =
-            format!("`{}` cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, each as a whole", cut(unknown));
-        faults.add("update_mask", "unknown_field", description);
-    }
-    if named.is_empty() {
-        let there =
-            [!message.r#type.is_empty(), message.attributes.is_some(), !message.components.is_empty(), !message.crosswalks.is_empty()];
-        named = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect();
-    }
-    if faults.as_slice().iter().all(|fault| fault.field != "update_mask") && !UPDATABLE.iter().any(|name| named.contains(*name)) {
+fn mask(mask: Option<prost_types::FieldMask>, message: &v1::EntityUpdate, faults: &mut Violations) -> Mask {
+    const TOLD: &str = "cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, each as a whole";
+    let there = [!message.r#type.is_empty(), message.attributes.is_some(), !message.components.is_empty(), !message.crosswalks.is_empty()];
+    let given = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned());
+    let is_known = |path: &str| UPDATABLE.contains(&path) || STEERING.contains(&path);
+    let mask = Mask::check(mask, given, is_known, TOLD, faults);
+    if faults.as_slice().iter().all(|fault| fault.field != "update_mask") && !mask.is_of_any(&UPDATABLE) {
         faults.add("entity", "required", "must have at least one of `type`, `attributes`, `components` and `crosswalks`");
     }
-    named
+    mask
 }
 
 fn another_version(entity: &Entity, expected: i64) -> Error {
@@ -189,6 +186,8 @@ mod tests {
         let whole = v1::EntityUpdate { replace_attributes: true, ..patch() };
         assert_eq!(changes(whole, &["attributes"]).attributes, Some(Struct::from_json(&json!({"a": {"c": null, "x": 2}}))));
         assert_eq!(changes(v1::EntityUpdate::default(), &["attributes"]).attributes, Some(Struct::default()));
+        let all = v1::EntityUpdate { r#type: "T".to_owned(), ..patch() };
+        assert_eq!(changes(all, &["*"]).attributes, Some(Struct::from_json(&json!({"a": {"c": null, "x": 2}}))), "`*` replaces");
     }
 
     #[test]

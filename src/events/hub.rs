@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::db::outage::warn_of;
 use crate::db::{Db, Realm};
 use crate::error::Result;
 use crate::events::Sequencer;
@@ -121,7 +122,7 @@ impl Hub {
             let pause = match self.look().await {
                 Ok(()) => EVERY,
                 Err(error) => {
-                    tracing::warn!(%error, cause = error.cause_chain(), "cannot ask for new events");
+                    warn_of!(error, "cannot ask for new events");
                     self.forget();
                     AFTER_FAILURE
                 }

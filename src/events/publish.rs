@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::db::Db;
+use crate::db::outage::warn_of;
 use crate::error::{Error, Result};
 use crate::events::Sequencer;
 use crate::events::cursor::Cursor;
@@ -75,16 +76,16 @@ pub async fn run(db: Db, publisher: impl Publisher, options: Options, stop: Canc
                 tenure.failures = failures;
                 match tenure.work(&stop).await {
                     Ok(delay) => pause = pause.max(delay),
-                    Err(error) => tracing::warn!(publisher = name, %error, cause = error.cause_chain(), "this replica publishes no more"),
+                    Err(error) => warn_of!(error, publisher = name, "this replica publishes no more"),
                 }
                 failures = tenure.failures;
                 tenure.release().await;
             }
             Ok(None) => match db.run(move |connection| publisher_queries::standing(connection, name)).await {
                 Ok(standing) => set(&lag, standing.map_or_else(Behind::default, Behind::from)),
-                Err(error) => tracing::warn!(publisher = name, %error, cause = error.cause_chain(), "cannot see how far the publisher is"),
+                Err(error) => warn_of!(error, publisher = name, "cannot see how far the publisher is"),
             },
-            Err(error) => tracing::warn!(publisher = name, %error, cause = error.cause_chain(), "cannot see whether to publish"),
+            Err(error) => warn_of!(error, publisher = name, "cannot see whether to publish"),
         }
         tokio::select! {
             () = stop.cancelled() => {}
@@ -210,7 +211,7 @@ impl<P: Publisher> Tenure<P> {
             let cursor = first.start();
             match self.db.run(move |connection| publisher_queries::behind(connection, &cursor)).await {
                 Ok((behind, _)) => events = behind.unsigned_abs(),
-                Err(error) => tracing::warn!(%error, cause = error.cause_chain(), "cannot count the events behind a publisher"),
+                Err(error) => warn_of!(error, "cannot count the events behind a publisher"),
             }
             self.counted = Some(Instant::now());
         }
@@ -335,7 +336,7 @@ impl<P: Publisher> Tenure<P> {
     async fn release(self) {
         let (name, token) = (self.publisher.name(), self.token);
         if let Err(error) = self.db.run(move |connection| publisher_queries::release(connection, name, token)).await {
-            tracing::warn!(publisher = name, %error, cause = error.cause_chain(), "cannot give the lease back");
+            warn_of!(error, publisher = name, "cannot give the lease back");
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use diesel::Connection;
 use tokio::sync::Mutex;
 
+use crate::db::outage::warn_of;
 use crate::db::{Db, Work};
 use crate::error::Result;
 use crate::events::model::Row;
@@ -72,7 +73,7 @@ impl Sequencer {
     pub async fn run(self) {
         loop {
             if let Err(error) = self.catch_up().await {
-                tracing::warn!(%error, cause = error.cause_chain(), "cannot give events their positions");
+                warn_of!(error, "cannot give events their positions");
             }
             tokio::time::sleep(ROUND).await;
         }

@@ -1,11 +1,14 @@
 //! Answering one request: from its route, through the service, to its response.
 
 use std::error::Error as StdError;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use futures::stream::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http_body::Body as _;
 use prost_reflect::DynamicMessage;
 use tonic::Status;
 use tower::Service;
@@ -216,9 +219,16 @@ impl Exchange {
     /// The answer to a reader of a page.
     async fn page(&self, found: &pages::Found<'_>, parts: &request::Parts) -> Response<Body> {
         let mut response = match parts.method {
-            Method::GET | Method::HEAD => {
-                let (status, headers, body) = found.page.answer(&parts.headers).await;
-                self.respond(status, headers, None, body)
+            Method::HEAD => self.sent(found, parts).await,
+            Method::GET => {
+                let answer = self.sent(found, parts).await;
+                // Only what listeners take up comes from somewhere.
+                let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+                let bytes = answer.body().size_hint().lower();
+                match address.map_or(Ok(()), |address| self.shared.page_bytes.tell(address, bytes)) {
+                    Ok(()) => answer,
+                    Err(error) => self.refuse(error),
+                }
             }
             _ => self.wrong_method(&parts.method, &[Method::GET, Method::HEAD, Method::OPTIONS]),
         };
@@ -227,5 +237,10 @@ impl Exchange {
         }
         response.extensions_mut().insert(MatchedRoute(found.route.to_owned()));
         response
+    }
+
+    async fn sent(&self, found: &pages::Found<'_>, parts: &request::Parts) -> Response<Body> {
+        let (status, headers, body) = found.page.answer(&parts.headers).await;
+        self.respond(status, headers, None, body)
     }
 }

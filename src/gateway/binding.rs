@@ -140,9 +140,10 @@ impl Binding {
     }
 
     /// Whether a query parameter without a value, such as `status=`, is as good as none: forms and templates write it for what is left open. Only
-    /// where it can do no harm, which is where nothing is changed, and where the value is one word of several.
+    /// where it can do no harm, which is where nothing is changed, and where the value is one word of several, `true` and `false` among them.
     pub fn may_be_blank(&self, field: &Field) -> bool {
-        self.method == Method::GET && matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Enum(_)))
+        self.method == Method::GET
+            && matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Enum(_) | Shape::Bool))
     }
 
     /// The message that the update mask leads into: the body.
@@ -161,6 +162,16 @@ impl Binding {
             None => self.rpc.output,
         };
         schema.message(resource).find(name).map(|(_, field)| field).filter(|_| !self.rpc.server_streaming)
+    }
+
+    /// The same of one of many resources, of which a list is answered.
+    pub fn answered_of_many(&self, name: &str) -> Option<&Field> {
+        let schema = &self.rpc.schema;
+        let many = schema.message(self.rpc.output).fields.iter().filter_map(|field| match (&field.cardinality, &field.shape) {
+            (Cardinality::List, Shape::Message(inner)) => Some(*inner),
+            _ => None,
+        });
+        many.flat_map(|resource| schema.message(resource).find(name)).map(|(_, field)| field).next()
     }
 
     /// Whether this path of a fault is that of the update mask.

@@ -2,6 +2,7 @@
 //! would believe to be protected. By REST they are passed on all the same, and refused where those of gRPC are.
 
 use crate::error::Violations;
+use crate::limits::answers::{COMPARED_NAME, MAX_COMPARED_NAME};
 
 /// What protects a request: a header, or a member of the request that is no header.
 struct Protecting {
@@ -72,14 +73,16 @@ const KNOWN: [&str; 8] = [
     "idempotent-replayed",
 ];
 
-/// The longest name that is looked at.
-const LONGEST: usize = 64;
 /// A name of so many letters may have one that is wrong, one of twice as many two.
 const LETTERS_FOR_A_SLIP: usize = 7;
 
 /// What is wrong with a header of this name, in lower case, if it was probably meant to protect.
 pub fn fault_of(name: &str) -> Option<&'static str> {
-    if KNOWN.contains(&name) || name.len() > LONGEST {
+    if name.len() > MAX_COMPARED_NAME {
+        COMPARED_NAME.reached();
+        return None;
+    }
+    if KNOWN.contains(&name) {
         return None;
     }
     let is_part = |c: char| !c.is_ascii_alphanumeric();

@@ -67,6 +67,8 @@ pub use self::plain::refusal;
 use self::plain::{PlainPaths, Refusals, refusal_as};
 use self::route::Router;
 use crate::error::Error;
+use crate::limits::allowance::Allowance;
+use crate::limits::listeners::{PAGE_BYTES, PAGE_BYTES_AT_MOST};
 use crate::limits::memory::BodyMemory;
 
 /// The settings of a gateway.
@@ -107,6 +109,8 @@ pub struct Gateway<S> {
 struct Shared {
     router: Router<Arc<Binding>>,
     pages: Pages,
+    /// How much of them an address may be sent.
+    page_bytes: Allowance,
     options: Options,
     plain_paths: PlainPaths,
     /// `public_url` without a slash at its end.
@@ -125,7 +129,8 @@ impl<S> Gateway<S> {
         let router = binding::routes(&descriptors, &free, &base_path)?;
         let plain_paths = PlainPaths::of(&router);
         let pages = Pages::new(&openapi::of_routes(&descriptors, &router, &base, &options.api_versions), &base);
-        Ok(Gateway { shared: Arc::new(Shared { router, pages, options, plain_paths, base, base_path }), stack })
+        let page_bytes = Allowance::new(PAGE_BYTES_AT_MOST, &PAGE_BYTES);
+        Ok(Gateway { shared: Arc::new(Shared { router, pages, page_bytes, options, plain_paths, base, base_path }), stack })
     }
 
     /// The answer to a request, with this path and these headers, that is wrong before it is anything to be routed.

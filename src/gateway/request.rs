@@ -147,6 +147,10 @@ impl Target {
                 violations.add(name, "invalid", "must be percent-encoded UTF-8");
                 continue;
             };
+            if text.contains('\0') {
+                violations.add(name, "invalid", "must not have the character U+0000");
+                continue;
+            }
             match from_text(&field.shape, &text) {
                 Err(fault) => violations.add(name, fault.code, fault.description),
                 Ok(value) => {
@@ -254,7 +258,9 @@ impl Target {
             fault.description = format!("cannot be changed here{}", self.version_hint(field.descriptor.name()));
             return fault;
         }
-        if answered.is_some() && fault.description.contains(OWN) {
+        let of_many =
+            || name.rsplit_once('.').filter(|(way, _)| way.contains(']')).and_then(|(_, last)| self.binding.answered_of_many(last));
+        if fault.description.contains(OWN) && (answered.is_some() || of_many().is_some()) {
             fault.description = "cannot be given here".to_owned();
         }
         if !fault.description.contains("did you mean") {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 
+use crate::db::outage::warn_of;
 use crate::db::{Db, Work};
 use crate::jobs::clock_queries;
 
@@ -61,7 +62,7 @@ async fn recall(db: &Db, bound: Duration, recalls: &[(&'static str, Recall)]) {
         match db.transaction(move |connection| recall(connection, bound)).await {
             Ok(0) => {}
             Ok(count) => tracing::warn!(what, count, "work was due impossibly late, as after a step of the clock; it is due now"),
-            Err(error) => tracing::warn!(%error, cause = error.cause_chain(), what, "cannot recall what is due too late"),
+            Err(error) => warn_of!(error, what, "cannot recall what is due too late"),
         }
     }
 }

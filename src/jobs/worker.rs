@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::listen::Topics;
+use crate::db::outage::warn_of;
 use crate::error::Result;
 
 /// The wait after a failure of the loop itself, such as a database that is away.
@@ -66,7 +67,7 @@ pub async fn run<E: Executor>(executor: E, topics: Topics, poll: Duration, stop:
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
-            tracing::warn!(worker = topic, %error, cause = error.cause_chain(), "worker failed");
+            warn_of!(error, worker = topic, "worker failed");
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(AFTER_FAILURE) => {}

@@ -54,6 +54,17 @@ pub static HEADER_BYTES: Limit = Limit {
     past: "`headers_too_large` (431)",
 };
 
+/// The longest name of a header that is compared with those that protect a change.
+pub const MAX_COMPARED_NAME: usize = 64;
+
+/// The name of a header that may be a slip.
+pub static COMPARED_NAME: Limit = Limit {
+    name: "compared_header_name",
+    bounds: "The name of a header that is compared with those that protect a change, such as `Idempotency-Key`",
+    value: Value::Fixed(MAX_COMPARED_NAME as u64, "characters"),
+    past: "It is taken for another header, and not looked at",
+};
+
 /// How many headers whose names end in `-version` a page of another origin may be allowed to send.
 pub const MAX_VERSION_HEADERS: usize = 8;
 
@@ -66,4 +77,4 @@ pub static VERSION_HEADERS: Limit = Limit {
 };
 
 /// All of them.
-pub const ALL: &[&Limit] = &[&ECHO, &FAILURE_MESSAGE, &URI_BYTES, &HEADERS, &HEADER_BYTES, &VERSION_HEADERS];
+pub const ALL: &[&Limit] = &[&ECHO, &FAILURE_MESSAGE, &URI_BYTES, &HEADERS, &HEADER_BYTES, &COMPARED_NAME, &VERSION_HEADERS];

@@ -23,6 +23,14 @@ pub static CONNECTIONS_PER_ADDRESS: Limit = Limit {
     past: "one of the same address gives way, as for `connections`",
 };
 
+/// Connections of a realm at once.
+pub static CONNECTIONS_PER_REALM: Limit = Limit {
+    name: "connections_per_realm",
+    bounds: "Connections at once of one realm, the one whose key was shown on them last, at each listener; fewer when others have some too, so that places are left",
+    value: Value::Setting("max-connections-per-realm"),
+    past: "one of the same realm gives way on which nobody has called for 5 seconds; where there is none, the call is refused with `rate_limit_exceeded` (429) and `Retry-After`, and its connection is as one without a key",
+};
+
 /// How many connections of the admin listener there may be.
 pub const ADMIN_CONNECTIONS_AT_MOST: usize = 256;
 /// How many of them from one address.
@@ -124,15 +132,15 @@ pub static CANCELED_CALLS: Limit = Limit {
     past: "the connection is closed",
 };
 
-/// How many empty frames a body may have in a row.
-pub const EMPTY_FRAMES_AT_MOST: u32 = 1000;
+/// How many empty frames a connection may have: what the HTTP library takes.
+pub const EMPTY_FRAMES_AT_MOST: u32 = 100;
 
 /// Empty frames.
 pub static EMPTY_FRAMES: Limit = Limit {
     name: "empty_frames",
-    bounds: "Frames of the body of an HTTP/2 request that hold nothing, one after the other",
+    bounds: "Frames of bodies that hold nothing and are not the last, on one HTTP/2 connection",
     value: Value::Fixed(EMPTY_FRAMES_AT_MOST as u64, "frames"),
-    past: "the connection is closed",
+    past: "the connection is closed with `ENHANCE_YOUR_CALM`, by the library, which does not count it",
 };
 
 /// How many streams a connection may make the protocol itself reset.
@@ -225,8 +233,30 @@ pub static REFLECTION_BYTES: Limit = Limit {
     past: "the stream ends with `rate_limit_exceeded`",
 };
 
+/// How many bytes of pages an address may be sent within a minute.
+pub const PAGE_BYTES_AT_MOST: NonZeroU32 = NonZeroU32::new(16 << 20).expect("it is not zero");
+
+/// Pages that are sent.
+pub static PAGE_BYTES: Limit = Limit {
+    name: "page_bytes",
+    bounds: "Bytes that one address is sent within a minute of what needs no key by REST: `/openapi.json`, `/docs`, `/errors`; as they are sent, compressed or not",
+    value: Value::Fixed(PAGE_BYTES_AT_MOST.get() as u64, "bytes"),
+    past: "`rate_limit_exceeded` (429) with `Retry-After`",
+};
+
 /// How many watches of health there may be.
 pub const HEALTH_WATCHES_AT_MOST: usize = 256;
+
+/// How long a watch of health stays once the listeners close, in milliseconds.
+pub const HEALTH_FAREWELL_MILLIS: u64 = 100;
+
+/// The end of watches of health.
+pub static HEALTH_FAREWELL: Limit = Limit {
+    name: "health_farewell",
+    bounds: "Time that a watch of gRPC health stays once the listeners close, to tell that nothing serves any more",
+    value: Value::Fixed(HEALTH_FAREWELL_MILLIS, "milliseconds"),
+    past: "the watch ends with `unavailable`",
+};
 
 /// Watches of health at once.
 pub static HEALTH_WATCHES: Limit = Limit {
@@ -286,6 +316,7 @@ pub static CALLS_BEFORE_AUTHENTICATION: Limit = Limit {
 pub const ALL: &[&Limit] = &[
     &CONNECTIONS,
     &CONNECTIONS_PER_ADDRESS,
+    &CONNECTIONS_PER_REALM,
     &ADMIN_CONNECTIONS,
     &OPEN_FILES,
     &STREAMS,
@@ -305,7 +336,9 @@ pub const ALL: &[&Limit] = &[
     &REFLECTION_STREAMS,
     &REFLECTION_TIME,
     &REFLECTION_BYTES,
+    &PAGE_BYTES,
     &HEALTH_WATCHES,
+    &HEALTH_FAREWELL,
     &HEALTH_WATCH_TIME,
     &HEALTH_CHECKS,
     &KEY_LOOKUPS,

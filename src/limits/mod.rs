@@ -3,6 +3,7 @@
 
 use crate::telemetry;
 
+pub mod allowance;
 pub mod answers;
 pub mod bodies;
 pub mod database;

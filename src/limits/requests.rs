@@ -34,6 +34,28 @@ pub static CALL_TIME: Limit = Limit {
     past: "`deadline_exceeded` (504)",
 };
 
+/// How long before they would be cut off calls are ended as the process ends, in milliseconds.
+pub const LAST_WORDS_MILLIS: u64 = 1000;
+
+/// The last words of calls.
+pub static LAST_WORDS: Limit = Limit {
+    name: "last_words",
+    bounds: "Time before the end of what calls have of `--drain-timeout`, four fifths of it, at which those that still run are ended; a quarter of that where it is less than four seconds",
+    value: Value::Fixed(LAST_WORDS_MILLIS, "milliseconds"),
+    past: "`unavailable` (503), so that no call is cut off without a word",
+};
+
+/// How many organisations are looked through for the name of a new one.
+pub const MAX_ORGANISATIONS: usize = 10_000;
+
+/// Organisations that are looked through.
+pub static ORGANISATIONS: Limit = Limit {
+    name: "organisations_compared",
+    bounds: "Organisations that `offboard key create` and `import --offline` look through for names much like that of a new one",
+    value: Value::Fixed(MAX_ORGANISATIONS as u64, "organisations"),
+    past: "Further ones are not named",
+};
+
 /// How many values of one entity an attribute index has rows for.
 pub const MAX_INDEXED_VALUES: usize = 1_000;
 
@@ -126,6 +148,7 @@ pub const ALL: &[&Limit] = &[
     &CALL_RATE,
     &MESSAGE_BYTES,
     &CALL_TIME,
+    &LAST_WORDS,
     &INDEXED_VALUES,
     &ATTRIBUTE_LOOK,
     &ATTRIBUTE_NAMES_WALK,
@@ -134,4 +157,5 @@ pub const ALL: &[&Limit] = &[
     &VALUE_LOOK,
     &IDS_SHOWN,
     &IMPORT_FAILURES,
+    &ORGANISATIONS,
 ];

@@ -9,6 +9,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::db::Db;
+use crate::db::outage::warn_of;
 use crate::error::Result;
 use crate::jobs::{Executor, Lease};
 use crate::offboarding::confirmation::{self, Confirmation, Verdict};
@@ -162,7 +163,7 @@ impl OffboardingExecutor {
             left = match self.remove(left.clone()).await {
                 Ok(rest) => rest,
                 Err(error) => {
-                    tracing::warn!(%error, cause = error.cause_chain(), requests = left.len(), "removal failed as a batch; trying each alone");
+                    warn_of!(error, requests = left.len(), "removal failed as a batch; trying each alone");
                     return self.each_alone(left).await;
                 }
             };
@@ -183,7 +184,7 @@ impl OffboardingExecutor {
                 Ok(rest) if rest.is_empty() => {}
                 Ok(_) => self.settle(claim).await?,
                 Err(error) => {
-                    tracing::warn!(%error, cause = error.cause_chain(), job_id = %claim.id, org = claim.realm.org(), mode = %claim.realm.mode(), attempts = claim.attempts, "removal failed");
+                    warn_of!(error, job_id = %claim.id, org = claim.realm.org(), mode = %claim.realm.mode(), attempts = claim.attempts, "removal failed");
                     self.give_back(claim).await?;
                 }
             }

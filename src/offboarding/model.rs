@@ -59,7 +59,7 @@ impl OffboardingState {
                 _ => Error::new(Code::InvalidStateTransition, format!("The request is `{now}`, so `{action}` is not possible."))
                     .with("attempted_transition", action),
             };
-            error.with("current_state", now).with_list("allowed_transitions", self.allowed())
+            error.with("current_state", now).with_choices("allowed_transitions", self.allowed())
         })
     }
 

@@ -10,6 +10,7 @@ use crate::entity::requirements::{Requirements, RequirementsChange};
 use crate::error::{Form, Result, Violations, cut};
 use crate::limits::mail::{MAIL_DOMAINS, MAX_DOMAINS};
 use crate::offboarding::model::MAX_GRACE;
+use crate::proto::mask::{Mask, part_of, spelled_out};
 use crate::proto::{convert, v1};
 
 /// The shortest retention: as long as an answer to an idempotency key is kept, so that nothing goes that a caller may still ask for blindly.
@@ -91,17 +92,19 @@ impl Change {
     /// the mask names: it was read with another key.
     pub fn check(policy: Option<v1::RemovalPolicy>, mask: Option<prost_types::FieldMask>, realm: &Realm) -> Result<Change> {
         let mut faults = Violations::new();
-        let paths = mask.map(|mask| mask.paths).unwrap_or_default();
-        if paths.is_empty() {
-            faults.add("update_mask", "required", format!("must name at least one of {}", spelled_out(&FIELDS)));
-        }
         let policy = policy.unwrap_or_default();
+        let (fields, members) = (spelled_out(&FIELDS), spelled_out(&RequirementsChange::MEMBERS));
+        let told = format!("is none of {fields}, and behind `hard_delete.` and `soft_delete.` of {members}");
+        let mask = Mask::check(mask, given(&policy), is_known, &told, &mut faults);
+        if faults.as_slice().is_empty() && !mask.is_of_any(&FIELDS) && !mask.is_of_any(&OUTPUT_ONLY) {
+            faults.add("update_mask", "required", format!("must name at least one of {fields}, or the policy have one"));
+        }
         check_whose(&policy, realm, &mut faults);
         let mut change = Change::default();
-        for path in &paths {
-            let at = format!("policy.{path}");
-            let defaults = Policy::default();
-            match path.as_str() {
+        let defaults = Policy::default();
+        for field in FIELDS.into_iter().filter(|field| mask.names(field)) {
+            let at = format!("policy.{field}");
+            match field {
                 "default_grace_period" => {
                     change.default_grace = grace(policy.default_grace_period, defaults.default_grace, &at, &mut faults)
                 }
@@ -111,18 +114,12 @@ impl Change {
                 "request_retention" => change.request_retention = Some(retention(policy.request_retention, &at, &mut faults)),
                 "filter_retention" => change.filter_retention = Some(retention(policy.filter_retention, &at, &mut faults)),
                 "mail_domains" => change.mail_domains = Some(domains(&policy.mail_domains, &at, &mut faults)),
-                // What a caller sends back as it was read.
-                path if OUTPUT_ONLY.contains(&path) => {}
-                path if demands(path, "hard_delete").is_some() || demands(path, "soft_delete").is_some() => {}
-                _ => {
-                    let (fields, members) = (spelled_out(&FIELDS), spelled_out(&RequirementsChange::MEMBERS));
-                    let known = format!("{fields}, and behind `hard_delete.` and `soft_delete.` of {members}");
-                    faults.add("update_mask", "unknown_field", format!("`{}` is none of {known}", cut(path)));
-                }
+                // What is demanded is read below, by its members.
+                _ => {}
             }
         }
         let mut requirements = |message, name: &str| {
-            let members: Vec<Option<&str>> = paths.iter().filter_map(|path| demands(path, name)).collect();
+            let members: Vec<Option<&str>> = mask.within(name).collect();
             RequirementsChange::check(message, &members, &format!("policy.{name}"), &mut faults)
         };
         change.hard_delete = requirements(policy.hard_delete, "hard_delete");
@@ -168,16 +165,35 @@ impl Change {
     }
 }
 
-fn spelled_out(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+/// Whether a mask may have this path: that of a field, of a demand or of what a caller sends back as it was read.
+fn is_known(path: &str) -> bool {
+    let is_demand = |name| part_of(path, name).is_some_and(|part| part.is_none_or(|part| RequirementsChange::MEMBERS.contains(&part)));
+    FIELDS.contains(&path) || OUTPUT_ONLY.contains(&path) || is_demand("hard_delete") || is_demand("soft_delete")
 }
 
-/// What a path of a mask names of the requirements of this name: one of them, or with none all; none if it names nothing of them.
-fn demands<'p>(path: &'p str, name: &str) -> Option<Option<&'p str>> {
-    match path.strip_prefix(name)? {
-        "" => Some(None),
-        rest => rest.strip_prefix('.').filter(|member| RequirementsChange::MEMBERS.contains(member)).map(Some),
+/// The paths of what a policy has, of demands too: what a change without a mask is of.
+fn given(policy: &v1::RemovalPolicy) -> Vec<String> {
+    let there = [
+        policy.default_grace_period.is_some(),
+        policy.max_grace_period.is_some(),
+        policy.min_grace_period.is_some(),
+        policy.tombstone_retention.is_some(),
+        policy.request_retention.is_some(),
+        policy.filter_retention.is_some(),
+        !policy.mail_domains.is_empty(),
+    ];
+    let mut paths: Vec<_> = FIELDS.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect();
+    for (name, demands) in [("hard_delete", &policy.hard_delete), ("soft_delete", &policy.soft_delete)] {
+        let Some(demands) = demands else { continue };
+        let members = RequirementsChange::given(demands);
+        // One that is empty is named itself, which says that it demands nothing.
+        paths.extend(if members.is_empty() {
+            vec![name.to_owned()]
+        } else {
+            members.iter().map(|part| format!("{name}.{part}")).collect()
+        });
     }
+    paths
 }
 
 fn check_whose(policy: &v1::RemovalPolicy, realm: &Realm, faults: &mut Violations) {
@@ -324,8 +340,25 @@ mod tests {
         let message = v1::RemovalPolicy { default_grace_period: seconds(-1), request_retention: seconds(5), ..Default::default() };
         let error = change(message, &["default_grace_period", "request_retention", "nonsense"]).unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!(fields, ["policy.default_grace_period", "policy.request_retention", "update_mask"]);
+        assert_eq!(fields, ["update_mask", "policy.default_grace_period", "policy.request_retention"]);
         assert!(change(v1::RemovalPolicy::default(), &[]).is_err());
+    }
+
+    #[test]
+    fn without_a_mask_what_is_given_changes_and_by_a_star_all_does() {
+        let demands = |most, count| Some(v1::BulkDeleteRequirements { max_objects: most, expected_count: count, ..Default::default() });
+        let was = change(
+            v1::RemovalPolicy { max_grace_period: seconds(3600), hard_delete: demands(Some(5), true), ..Default::default() },
+            &["max_grace_period", "hard_delete"],
+        );
+        let was = was.unwrap().apply(Policy::default()).unwrap();
+        let message = || v1::RemovalPolicy { default_grace_period: seconds(7), hard_delete: demands(Some(9), false), ..Default::default() };
+        let given = change(message(), &[]).unwrap().apply(was.clone()).unwrap();
+        assert_eq!((given.default_grace.as_secs(), given.max_grace.as_secs()), (7, 3600));
+        assert_eq!((given.hard_delete.max_objects, given.hard_delete.expected_count), (Some(9), true));
+        let all = change(message(), &["*"]).unwrap().apply(was).unwrap();
+        assert_eq!((all.default_grace.as_secs(), all.max_grace), (7, MAX_GRACE), "what is not given goes back");
+        assert_eq!((all.hard_delete.max_objects, all.hard_delete.expected_count), (Some(9), false));
     }
 
     #[test]

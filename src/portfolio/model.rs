@@ -6,8 +6,9 @@ use diesel::pg::{Pg, PgValue};
 use diesel::sql_types::Text;
 
 use crate::db::id;
-use crate::error::{Code, Error, Result, Violations, cut};
+use crate::error::{Code, Error, Result, Violations};
 use crate::limits::bodies::MAX_METADATA_BYTES;
+use crate::proto::mask::{Mask, spelled_out};
 use crate::proto::object::{Fault, Struct};
 use crate::proto::v1;
 
@@ -151,11 +152,16 @@ impl PortfolioUpdate {
     pub fn check(request: v1::UpdatePortfolioRequest) -> Result<PortfolioUpdate> {
         let mut faults = Violations::new();
         id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);
-        let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
-        for path in paths.iter().filter(|path| *path != "*" && !UPDATABLE.contains(&path.as_str()) && !BESIDE.contains(&path.as_str())) {
-            faults.add("update_mask", "invalid", format!("`{}` is not among {}", cut(path), spelled_out(&UPDATABLE)));
-        }
-        let sets = |field: &str, given: bool| if paths.is_empty() { given } else { paths.iter().any(|path| path == field || path == "*") };
+        let there = [
+            request.name.is_some(),
+            request.shared_registered_agent_id.is_some(),
+            request.shared_compliance_calendar.is_some(),
+            request.metadata.is_some(),
+        ];
+        let given = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned());
+        let is_known = |path: &str| UPDATABLE.contains(&path) || BESIDE.contains(&path);
+        let told = format!("is not among {}", spelled_out(&UPDATABLE));
+        let mask = Mask::check(request.update_mask, given, is_known, &told, &mut faults);
         let mut update = PortfolioUpdate {
             name: None,
             shared_registered_agent_id: None,
@@ -164,26 +170,26 @@ impl PortfolioUpdate {
             expected_version: request.expected_version,
             view: View::check(request.view, &mut faults),
         };
-        if sets("name", request.name.is_some()) {
+        if mask.names("name") {
             let name = request.name.unwrap_or_default();
             check_name(&name, &mut faults);
             update.name = Some(name);
         }
-        if sets("shared_registered_agent_id", request.shared_registered_agent_id.is_some()) {
+        if mask.names("shared_registered_agent_id") {
             check_agent(request.shared_registered_agent_id.as_deref(), &mut faults);
             update.shared_registered_agent_id = Some(request.shared_registered_agent_id);
         }
-        if sets("shared_compliance_calendar", request.shared_compliance_calendar.is_some()) {
+        if mask.names("shared_compliance_calendar") {
             if request.shared_compliance_calendar.is_none() {
                 faults.add("shared_compliance_calendar", "required", "must be true or false");
             }
             update.shared_compliance_calendar = request.shared_compliance_calendar;
         }
-        if sets("metadata", request.metadata.is_some()) {
+        if mask.names("metadata") {
             update.metadata = Some(check_metadata(request.metadata, &mut faults));
         }
         let is_mask_faulty = faults.as_slice().iter().any(|fault| fault.field == "update_mask");
-        if !is_mask_faulty && update.fields().is_empty() && !sets("shared_compliance_calendar", false) {
+        if !is_mask_faulty && !mask.is_of_any(&UPDATABLE) {
             faults.add("update_mask", "required", format!("at least one of {} must be given", spelled_out(&UPDATABLE)));
         }
         faults.check()?;
@@ -200,10 +206,6 @@ impl PortfolioUpdate {
         ];
         UPDATABLE.into_iter().zip(is_set).filter_map(|(field, is_set)| is_set.then_some(field)).collect()
     }
-}
-
-fn spelled_out(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn check_name(name: &str, faults: &mut Violations) {

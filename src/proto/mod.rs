@@ -19,4 +19,5 @@ pub mod answer;
 pub mod codec;
 pub mod convert;
 mod guard;
+pub mod mask;
 pub mod object;

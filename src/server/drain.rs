@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::requests::LAST_WORDS_MILLIS;
+
 /// How far the process is on its way to its end. It only ever goes forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -41,7 +43,7 @@ const LEAST: Duration = Duration::from_millis(250);
 const LEFT_BY_CALLS: u32 = 5;
 
 /// How long before they are cut off calls are ended, so that their callers are told. Where there is little time, a quarter of it.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_millis(LAST_WORDS_MILLIS);
 
 /// Where everyone learns how far the process is. Clones are one and the same.
 #[derive(Clone, Debug)]
@@ -133,10 +135,10 @@ impl Drain {
         let cut = (ends - left).max(now + LEAST);
         let mut listeners = pin!(listeners);
         if timeout_at(cut - LAST_WORDS.min((cut - now) / 4), listeners.as_mut()).await.is_err() {
-            tracing::info!("calls that did not end in time are ended");
+            tracing::warn!("calls that did not end in time are ended");
             self.calls.cancel();
             if timeout_at(cut, listeners).await.is_err() {
-                tracing::warn!("calls that did not end in time are cut off");
+                tracing::info!("connections are closed whose callers have not read the end of their last answer");
             }
         }
         self.advance(Phase::StoppingWorkers);

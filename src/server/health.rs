@@ -38,6 +38,7 @@ async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
         SchemaState::Foreign(_) => {
             return Err(Finding::new("schema_foreign", "the schema has tables of others, and no migration: run `offboard migrate`"));
         }
+        SchemaState::Absent(absent) => return Err(Finding::new("schema_absent", absent.to_string())),
         SchemaState::Current | SchemaState::Ahead(_) => {}
     }
     Ok(match (standing.standby, standing.read_only, standing.schema) {

@@ -20,7 +20,7 @@ use super::grpc::Grpc;
 use super::health::Health;
 use super::http::HttpDoor;
 use super::layers::RateLimit;
-use super::listener::{self, Patience};
+use super::listener::{self, Connections, Patience};
 use super::ports::{Addresses, Port};
 use super::settings::{mailer, nats};
 use super::stack::{Limits, Streams, layers, reflection, services};
@@ -29,6 +29,7 @@ use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, Quota, idempotency_qu
 use crate::bulk_delete::WORKS;
 use crate::config::{Nats, Reflection, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
+use crate::db::outage::warn_of;
 use crate::db::probe::Probe;
 use crate::db::{Db, Place, partitions, sweep};
 use crate::entity::{self, IndexExecutor};
@@ -151,7 +152,7 @@ async fn publisher(settings: &Nats, db: &Db) -> Result<Option<NatsPublisher>> {
     let Some(settings) = nats(settings) else { return Ok(None) };
     let publisher = NatsPublisher::new(settings).await?;
     if let Err(error) = publish::register(db, &publisher).await {
-        tracing::warn!(%error, cause = error.cause_chain(), "the publisher cannot be registered yet");
+        warn_of!(error, "the publisher cannot be registered yet");
     }
     Ok(Some(publisher))
 }
@@ -261,7 +262,11 @@ fn listening(name: &'static str, settings: &Serve) -> listener::Options {
     }
     listener::Options {
         name,
-        connections: (wanted.min(room), listeners.max_connections_per_address as usize),
+        connections: Connections {
+            in_all: wanted.min(room),
+            address: listeners.max_connections_per_address as usize,
+            realm: listeners.max_connections_per_realm.map_or(wanted.min(room).div_ceil(2), |realm| realm as usize),
+        },
         streams: listeners.max_streams_per_connection,
         patience: patience(settings),
         keepalive: (given(settings.grpc.grpc_keepalive_interval), settings.grpc.grpc_keepalive_timeout),

@@ -1,8 +1,10 @@
 //! Counts what is there at once, in all and from each address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::limits::allowance::network;
 
 /// A number of places, of which one network may take a part. Clones share one count.
 #[derive(Clone, Debug)]
@@ -78,14 +80,6 @@ impl Drop for Place {
                 taken.by.remove(&network);
             }
         }
-    }
-}
-
-/// What is one caller: an IPv4 address, or the first half of an IPv6 address, of which one host has as many as it likes.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        v4 => v4,
     }
 }
 

@@ -22,7 +22,7 @@ pub use turns::{Hindrance, Refused, Turn, Turns};
 /// With `n` who want all they can get, each ends up with as much as is left free times the ratio of `part` to the rest: for a half of all that is
 /// a half for one, a third each for two, a quarter each for three. This is how switches share a buffer among queues: Choudhury and Hahne,
 /// "Dynamic queue length thresholds for shared-memory packet switches" (1998). Who holds nothing may always have the first.
-fn leaves_enough(held: usize, free: usize, part: usize, total: usize) -> bool {
+pub fn leaves_enough(held: usize, free: usize, part: usize, total: usize) -> bool {
     if free == 0 {
         return false;
     }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::db::outage::warn_of;
 use crate::db::{Db, Work};
 use crate::error::{Code, Error, Result};
 use crate::jobs::{Executor, Lease, Traffic};
@@ -321,7 +322,7 @@ impl TaskExecutor {
 
     /// After a failure: tries again later, or ends the task when it has not moved for long.
     async fn give_back(&self, claim: &Claimed, error: &Error) -> Result<()> {
-        tracing::warn!(%error, cause = error.cause_chain(), task = %claim.task_id, slice = claim.slice, attempts = claim.attempts, "slice failed");
+        warn_of!(error, task = %claim.task_id, slice = claim.slice, attempts = claim.attempts, "slice failed");
         let hopeless = matches!(error.code(), Code::InvalidFilter | Code::CountMismatch | Code::UnknownAttribute);
         if !hopeless && claim.attempts < MAX_ATTEMPTS {
             let delay = Duration::from_secs(1 << claim.attempts.clamp(1, 6).unsigned_abs()) / 2;
@@ -371,7 +372,7 @@ pub async fn rescue(db: Db, every: Duration) {
         match db.run(|connection| connection.transaction(slice_queries::rescue)).await {
             Ok(0) => {}
             Ok(tasks) => tracing::info!(tasks, "slices were freed whose workers were lost"),
-            Err(error) => tracing::warn!(%error, cause = error.cause_chain(), "cannot look for lost workers"),
+            Err(error) => warn_of!(error, "cannot look for lost workers"),
         }
         tokio::time::sleep(every.max(LEAST_PAUSE)).await;
     }

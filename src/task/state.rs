@@ -71,7 +71,7 @@ impl TaskState {
             Error::new(Code::InvalidStateTransition, format!("The task is `{status}`, so `{action}` is not possible."))
                 .with("current_state", status)
                 .with("attempted_transition", action)
-                .with_list("allowed_transitions", self.allowed())
+                .with_choices("allowed_transitions", self.allowed())
         })
     }
 

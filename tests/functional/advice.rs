@@ -2,26 +2,6 @@
 
 use crate::kit::*;
 
-struct Rest {
-    world: World,
-    bearer: String,
-}
-
-impl Rest {
-    async fn start() -> Rest {
-        let world = World::start(Door::Rest).await;
-        let bearer = format!("Bearer {}", world.key.secret);
-        Rest { world, bearer }
-    }
-
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
-        let mut all =
-            vec![("authorization", self.bearer.as_str()), ("content-type", "application/json"), ("accept", "application/problem+json")];
-        all.extend(headers);
-        http(self.world.server.addresses.http, method, path, &all, body.to_owned()).await
-    }
-}
-
 /// The fields of the faults and what is said of them.
 fn faults(reply: &Reply) -> Vec<(String, String)> {
     let document = reply.json();

@@ -19,7 +19,11 @@ pub async fn connected(address: SocketAddr, host: u8) -> TcpStream {
 
 #[tokio::test]
 async fn who_shows_no_key_shuts_nobody_out() {
-    let world = World::start_with(Door::Rest, &["--max-connections-per-address=3", "--max-connections=6", "--head-timeout=300"]).await;
+    let world = World::start_with(
+        Door::Rest,
+        &["--max-connections-per-address=3", "--max-connections=6", "--max-connections-per-realm=6", "--head-timeout=300"],
+    )
+    .await;
     for (door, address) in [(Door::Rest, world.server.addresses.http), (Door::Grpc, world.server.addresses.grpc)] {
         // Silent, with half of something, and idle after an answer to who has no key.
         let refused = b"GET /v1/portfolios HTTP/1.1\r\nhost: x\r\n\r\n".as_slice();
@@ -74,6 +78,80 @@ async fn calls_with_a_key_go_on_however_many_come_without_one() {
         world.entities(&[if door == Door::Rest { "a" } else { "b" }]).await;
         while watch.message().await["event"].is_null() {}
     }
+}
+
+/// Sends a request over HTTP/1.1 with this key, and returns how its answer begins.
+async fn called(connection: &mut TcpStream, key: &str) -> String {
+    let request = format!("GET /v1/portfolios HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n");
+    let mut answer = vec![0; 4096];
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let length = connection.read(&mut answer).await.unwrap();
+    answer.truncate(length);
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn one_realm_does_not_have_all_connections() {
+    let world = World::start_with(Door::Rest, &["--max-connections-per-address=8", "--max-connections=8"]).await;
+    let http = world.server.addresses.http;
+    let other = Key::create(&world.database, "other", "test", SCOPES);
+    // More than there are, from several addresses, and each calls as often as it can.
+    let (mut served, mut told) = (Vec::new(), Vec::new());
+    for host in [2, 3].repeat(8) {
+        let mut connection = connected(http, host).await;
+        let answer = called(&mut connection, &world.key.secret).await;
+        if answer.starts_with("HTTP/1.1 200") { served.push(connection) } else { told.push((answer, connection)) }
+    }
+    assert_eq!(served.len(), 4, "half");
+    for (answer, _) in &told {
+        assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("rate_limit_exceeded"), "{answer}");
+        assert!(answer.contains("retry-after: 5") && answer.contains("as many connections as it may"), "{answer}");
+    }
+    let mut others = Vec::new();
+    for host in [4, 4] {
+        let mut connection = connected(http, host).await;
+        assert!(called(&mut connection, &other.secret).await.starts_with("HTTP/1.1 200"), "another realm is served");
+        others.push(connection);
+    }
+    for connection in &mut served {
+        assert!(called(connection, &world.key.secret).await.starts_with("HTTP/1.1 200"), "nobody has lost what it had");
+    }
+    // One that is not used gives way to the next of its realm.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let mut next = connected(http, 5).await;
+    assert!(called(&mut next, &world.key.secret).await.starts_with("HTTP/1.1 200"));
+    closed(&mut served[0], "the one that was idle for the longest").await;
+    for connection in &mut others {
+        assert!(called(connection, &other.secret).await.starts_with("HTTP/1.1 200"), "and none of another realm");
+    }
+    let metrics = probe(&world.server, "/metrics").await.text();
+    assert!(metrics.lines().any(|line| line.contains("limit_reached") && line.contains("\"connections_per_realm\"")), "{metrics}");
+}
+
+#[tokio::test]
+async fn pages_are_sent_to_an_address_as_often_as_fits_a_minute() {
+    let world = World::start(Door::Rest).await;
+    let http = world.server.addresses.http;
+    let get = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let asked = async |host| {
+        let mut connection = connected(http, host).await;
+        connection.write_all(get).await.unwrap();
+        closed(&mut connection, "one page").await
+    };
+    let mut told = 0;
+    let refused = loop {
+        let answer = asked(2).await;
+        if !answer.starts_with(b"HTTP/1.1 200") {
+            break String::from_utf8(answer).unwrap();
+        }
+        told += answer.len();
+        assert!(told < 64 << 20, "there is no end to it");
+    };
+    assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("application/problem+json"), "{refused}");
+    assert!(refused.contains("rate_limit_exceeded") && refused.contains("retry-after: 60"), "{refused}");
+    assert!((8 << 20..20 << 20).contains(&told), "{told}");
+    assert!(asked(3).await.starts_with(b"HTTP/1.1 200"), "another address has its own");
+    world.call("EntityService/ListEntities", json!({})).await.unwrap();
 }
 
 #[tokio::test]

@@ -128,3 +128,24 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
     }
     panic!("it is answered no more: {last:?}");
 }
+
+#[tokio::test]
+async fn the_log_tells_of_an_outage_at_its_beginning_and_at_its_end() {
+    let database = database().await;
+    let proxy = Proxy::open(&database).await;
+    let server = Server::start_on(&proxy.url, &["--db-acquire-timeout=1", "--poll-interval=0.1"], &[]).await;
+    readiness(&server, 200).await;
+    proxy.set(Way::Cut);
+    readiness(&server, 503).await;
+    // Workers, sweeps and what listens all fail, again and again.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    proxy.set(Way::Open);
+    readiness(&server, 200).await;
+    until("its end is told", || server.log().contains("the database is ready again")).await;
+    let log = server.log();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
+    // Who was at work as it began tells of that, once.
+    let began = warnings.iter().position(|line| line.contains("the database is not ready")).expect("its beginning is told");
+    assert!(began <= 5 && warnings[..began].iter().all(|line| line.contains("worker failed")), "{warnings:#?}");
+    assert_eq!(warnings.len() - began, 2, "{warnings:#?}");
+}

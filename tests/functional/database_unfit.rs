@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::kit::*;
 use crate::probes::readiness;
+use crate::proxy::Proxy;
 
 /// Ends badly, with one sentence that has this in it.
 #[expect(clippy::disallowed_methods, reason = "waits for a process, and nothing else is to be done")]
@@ -235,11 +236,18 @@ async fn an_address_that_leads_nowhere_is_refused_at_once_and_no_outage() {
     let stranger = changed(&role.url, &|url| url.set_username("no_such_role").unwrap());
     let wrong = changed(&database.url, &|url| url.set_query(Some("foo=bar")));
     let odd = changed(&database.url, &|url| url.set_query(Some("sslmode=bogus")));
+    // A Unix socket knows no TLS, and no need for it.
+    let over_tcp = Proxy::open(&database).await;
     let cases = [
         (absent, "names does not exist"),
         (stranger, "`--database-url`"),
         (wrong, "invalid URI query parameter: \"foo\""),
         (odd, "invalid sslmode value: \"bogus\""),
+        (changed(&database.url, &|url| url.set_query(Some("connect_timeout=abc"))), "gives `connect_timeout` the value abc"),
+        (changed(&database.url, &|url| url.set_query(Some("service=nope"))), "definition of service \"nope\" not found"),
+        (changed(&database.url, &|url| url.set_query(Some("options=-cbogus"))), "does not take the `options` of `--database-url`"),
+        (changed(&database.url, &|url| url.set_query(Some("options=-cbogus%3D1"))), "does not take the `options` of `--database-url`"),
+        (changed(&over_tcp.url, &|url| url.set_query(Some("sslmode=require"))), "speaks no TLS"),
     ];
     for (url, told) in &cases {
         for command in [

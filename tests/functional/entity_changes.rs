@@ -44,6 +44,34 @@ fn refused_state(failure: &Failure) -> (&str, &Value, &Value) {
 }
 
 scenario! {
+    async fn a_mask_of_a_star_replaces_and_none_is_of_what_is_given(world: &World) {
+        create(world, "e", json!({"attributes": {"a": 1, "b": 2}, "components": [COMPONENT], "crosswalks": [{"system": "CRM"}]})).await;
+        let replaced = update_masked(world, json!({"type": "Other", "attributes": {"b": 3}}), "*").await.unwrap().json;
+        assert_eq!((&replaced["type"], &replaced["attributes"]), (&json!("Other"), &json!({"b": 3})));
+        assert_eq!((&replaced["components"], world.database.text("SELECT crosswalks FROM entity").as_deref()), (&json!([]), Some("[]")));
+        let refused = update_masked(world, json!({"attributes": {}}), "*").await.unwrap_err();
+        assert_eq!((refused.faults.len(), refused.faults[0].code.as_str()), (1, "required"), "a type is never taken away: {refused:?}");
+
+        let policy = |policy: Value| world.call("RemovalService/UpdateRemovalPolicy", json!({"policy": policy}));
+        policy(json!({"max_grace_period": "7200s", "hard_delete": {"max_objects": 5, "expected_count": true}})).await.unwrap();
+        let told = policy(json!({"default_grace_period": "60s", "hard_delete": {"max_objects": 7}})).await.unwrap().json;
+        assert_eq!((&told["default_grace_period"], &told["max_grace_period"]), (&json!("60s"), &json!("7200s")));
+        assert_eq!((&told["hard_delete"]["max_objects"], &told["hard_delete"]["expected_count"]), (&json!(7), &json!(true)));
+        let all = json!({"policy": {"default_grace_period": "30s"}, "update_mask": "*"});
+        let told = world.call("RemovalService/UpdateRemovalPolicy", all).await.unwrap().json;
+        assert_eq!((&told["default_grace_period"], &told["max_grace_period"]), (&json!("30s"), &json!("7776000s")));
+        assert_eq!(told["hard_delete"], json!(null));
+        for (method, request) in [
+            ("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": {"type": "T"}, "update_mask": "nope"})),
+            ("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "p", "name": "n", "update_mask": "nope"})),
+            ("RemovalService/UpdateRemovalPolicy", json!({"policy": {"max_grace_period": "60s"}, "update_mask": "nope"})),
+        ] {
+            let refused = world.call(method, request).await.unwrap_err();
+            let faults: Vec<_> = refused.faults.iter().map(|fault| (fault.field.as_str(), fault.code.as_str())).collect();
+            assert_eq!(faults, [("update_mask", "unknown_field")], "{method}: {refused:?}");
+        }
+    }
+
     async fn an_update_changes_what_it_names_and_tells_of_it(world: &World) {
         create(world, "e", json!({"attributes": {"a": 1}, "crosswalks": [{"system": "CRM"}]})).await;
         let before = get(world).await;

@@ -3,47 +3,16 @@
 
 use crate::kit::*;
 
-struct Rest {
-    world: World,
-    bearer: String,
+/// The faults of a request that is refused, as `field code`.
+async fn faults(rest: &Rest, method: &str, path: &str, body: &str) -> Vec<String> {
+    faults_with(rest, method, path, &[], body).await
 }
 
-impl Rest {
-    async fn start() -> Rest {
-        let world = World::start(Door::Rest).await;
-        let bearer = format!("Bearer {}", world.key.secret);
-        Rest { world, bearer }
-    }
-
-    async fn send(&self, method: &str, path: &str, more: &[(&str, &str)], body: &str) -> Reply {
-        let headers = [
-            &[("authorization", self.bearer.as_str()), ("content-type", "application/json"), ("accept", "application/problem+json")],
-            more,
-        ]
-        .concat();
-        http(self.world.server.addresses.http, method, path, &headers, body.to_owned()).await
-    }
-
-    /// The faults of a request that is refused, as `field code`.
-    async fn faults(&self, method: &str, path: &str, body: &str) -> Vec<String> {
-        self.faults_with(method, path, &[], body).await
-    }
-
-    async fn faults_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<String> {
-        let reply = self.send(method, path, headers, body).await;
-        assert_eq!(
-            (reply.status, reply.json()["code"].as_str()),
-            (400, Some("validation_failed")),
-            "{method} {path} {body}: {}",
-            reply.text()
-        );
-        let document = reply.json();
-        let faults = document["errors"].as_array().unwrap().iter();
-        let mut faults: Vec<_> =
-            faults.map(|fault| format!("{} {}", fault["field"].as_str().unwrap(), fault["code"].as_str().unwrap())).collect();
-        faults.sort_unstable();
-        faults
-    }
+async fn faults_with(rest: &Rest, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<String> {
+    let faults = rest.faults(method, path, headers, body).await;
+    let mut faults: Vec<_> = faults.into_iter().map(|[field, code, _]| format!("{field} {code}")).collect();
+    faults.sort_unstable();
+    faults
 }
 
 #[tokio::test]
@@ -116,7 +85,7 @@ async fn faults_of_the_form_hide_none_of_the_service() {
         ),
         ("PATCH", "/v1/portfolios/a%20b", "{}", vec!["body required", "portfolio_id invalid"]),
     ] {
-        assert_eq!(rest.faults(method, path, body).await, expected, "{method} {path}");
+        assert_eq!(faults(&rest, method, path, body).await, expected, "{method} {path}");
     }
     let alone = rest.send("GET", "/v1/entities?filter=equals(", &[], "").await;
     assert_eq!(
@@ -312,15 +281,20 @@ async fn every_fault_of_headers_query_and_body_is_told_together() {
         ("PATCH", "/v1/portfolios/p", "{", both(&["body invalid_json"])),
         ("PATCH", "/v1/entities/a%20b", r#"{"attributes":7}"#, both(&["attributes invalid_type", "entity_id invalid"])),
     ] {
-        assert_eq!(rest.faults_with(method, path, bad, body).await, expected, "{method} {path}");
+        assert_eq!(faults_with(&rest, method, path, bad, body).await, expected, "{method} {path}");
     }
     let twice = &[("api-version", "2026-11-01"), ("api-version", "2026-11-01"), ("idempotency-key", "a"), ("idempotency-key", "a")];
-    let told = rest.faults_with("POST", "/v1/portfolios?x=1", twice, "{}").await;
+    let told = faults_with(&rest, "POST", "/v1/portfolios?x=1", twice, "{}").await;
     assert_eq!(told[..2], ["Api-Version duplicate", "Idempotency-Key duplicate"], "{told:?}");
     // The head of a stream is told before its lines are read.
-    let told = rest
-        .faults_with("POST", "/v1/entities:import?zz=1", &[("x-request-timeout", "0"), ("content-type", "application/x-ndjson")], "{\n")
-        .await;
+    let told = faults_with(
+        &rest,
+        "POST",
+        "/v1/entities:import?zz=1",
+        &[("x-request-timeout", "0"), ("content-type", "application/x-ndjson")],
+        "{\n",
+    )
+    .await;
     assert_eq!(told, ["X-Request-Timeout invalid", "zz unknown_parameter"]);
     // What cannot be told with the rest comes first.
     for (method, path, headers, body, status) in [

@@ -337,7 +337,7 @@ async fn a_message_whose_lists_are_too_long_is_a_line_that_failed() {
     let lines: Vec<_> = account["results"].as_array().unwrap().iter().map(|result| result["line"].clone()).collect();
     assert_eq!(lines, [7, 9, 3, 4]);
     let why = account["results"][1]["error"]["message"].as_str().unwrap();
-    assert!(["components must be at most 10,000", "; entity_id must", "; type must"].iter().all(|part| why.contains(part)), "{why}");
+    assert!(["components: must be at most 10,000", "; entity_id: must", "; type: must"].iter().all(|part| why.contains(part)), "{why}");
     assert!(!why.contains("entity.components"), "{why}");
 }
 
@@ -358,7 +358,7 @@ async fn the_command_tells_of_bad_lines_and_fails() {
     let server = format!("http://{}", world.server.addresses.grpc);
     let ended = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
     assert_eq!((ended.code, ended.stdout.trim()), (Some(1), "acme (test): 5 read, 1 created, 0 there before, 4 refused."), "{ended:?}");
-    for told in ["line 3: ", "line 4 (b/c): ", "line 5: typo is not known here", "; entity_id must", "; type must", "line 6: id"] {
+    for told in ["line 3: ", "line 4 (b/c): ", "line 5: typo: is not known here", "; entity_id: must", "; type: must", "line 6: id"] {
         assert!(ended.stderr.contains(told), "no {told} in {}", ended.stderr);
     }
     assert!(ended.stderr.contains("`entity_id`"), "{}", ended.stderr);

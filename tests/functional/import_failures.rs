@@ -101,7 +101,7 @@ async fn the_faults_of_a_line_have_the_paths_of_its_entity() {
     let result: Value = serde_json::from_str(imported.text().lines().next().unwrap()).unwrap();
     let told = created["errors"].as_array().unwrap().iter();
     let told: Vec<_> =
-        told.map(|fault| format!("{} {}", fault["field"].as_str().unwrap(), fault["description"].as_str().unwrap())).collect();
+        told.map(|fault| format!("{}: {}", fault["field"].as_str().unwrap(), fault["description"].as_str().unwrap())).collect();
     assert_eq!(result["result"]["error"]["message"], told.join("; "), "{created}");
 
     // The command shows them as well, and a line without an id as that.

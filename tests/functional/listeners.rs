@@ -86,15 +86,18 @@ async fn a_body_of_empty_frames_is_cut_off() {
     let world = World::start(Door::Grpc).await;
     for door in [Door::Grpc, Door::Rest] {
         let mut connection = under_way(&world, door).await;
-        let _ = connection.write_all(&frame(0, 0, 1, b"").repeat(20_000)).await;
-        closed(&mut connection, &format!("{door:?}")).await;
+        let most = offboard::limits::listeners::EMPTY_FRAMES_AT_MOST as usize;
+        connection.write_all(&frame(0, 0, 1, b"").repeat(most + 1)).await.unwrap();
+        let told = closed(&mut connection, &format!("{door:?}")).await;
+        assert!(told.ends_with(b"too_many_data_frames"), "{door:?}: {}", String::from_utf8_lossy(&told));
         world.through(door).call("EntityService/ListEntities", json!({})).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn an_address_has_its_part_of_the_connections_and_others_have_theirs() {
-    let world = World::start_with(Door::Rest, &["--max-connections-per-address=3", "--max-connections=5"]).await;
+    let world =
+        World::start_with(Door::Rest, &["--max-connections-per-address=3", "--max-connections=5", "--max-connections-per-realm=5"]).await;
     let http = world.server.addresses.http;
     let from = async |host: u8| connected(http, host).await;
     // Callers with a key, whose connections do not give way.

@@ -11,7 +11,8 @@ async fn a_schema_with_tables_of_others_is_left_alone() {
     let database = empty_database("").await;
     database.sql("CREATE TABLE users (id int); CREATE VIEW everyone AS SELECT * FROM users; CREATE SCHEMA mine");
     let url = ["--database-url", database.url.as_str()];
-    let refusal = "The schema `public` of the database has tables (`users`) and no migration of offboard";
+    let refusal =
+        "The schema `public` of the database has tables, views or sequences of others (`everyone`, `users`) and no migration of offboard";
     for command in [[["serve"].as_slice(), &LISTENERS].concat(), [["serve", "--migrate"].as_slice(), &LISTENERS].concat(), vec!["migrate"]]
     {
         assert_refused(&[command.as_slice(), &url].concat(), refusal);
@@ -23,6 +24,49 @@ async fn a_schema_with_tables_of_others_is_left_alone() {
     assert!(offboard(&[["migrate", "--into-existing"].as_slice(), &url].concat()).starts_with("Applied "));
     assert_eq!(offboard(&[["migrate"].as_slice(), &url].concat()), "The schema is up to date.\n");
     readiness(&Server::start(&database).await, 200).await;
+}
+
+#[tokio::test]
+async fn views_sequences_and_migrations_of_others_are_told_from_ours() {
+    const NOTES: &str =
+        "CREATE TABLE __diesel_schema_migrations (version varchar(50) PRIMARY KEY, run_on timestamp NOT NULL DEFAULT now());
+        INSERT INTO __diesel_schema_migrations (version) VALUES";
+    for (others, told) in [
+        ("CREATE VIEW everyone AS SELECT 1".to_owned(), "has tables, views or sequences of others (`everyone`)"),
+        ("CREATE SEQUENCE numbers".to_owned(), "has tables, views or sequences of others (`numbers`)"),
+        (format!("{NOTES} ('00000000000000'), ('20210101000000')"), "has migrations of another application and no migration of offboard"),
+        (format!("{NOTES} ('00000000000001'), ('00000000000002')"), "and have the numbers of offboard's"),
+    ] {
+        let database = empty_database("").await;
+        database.sql(&others);
+        let url = ["--database-url", database.url.as_str()];
+        for command in [[["serve"].as_slice(), &LISTENERS].concat(), vec!["migrate"]] {
+            assert_refused(&[command.as_slice(), &url].concat(), told);
+        }
+        let sharing = [["migrate", "--into-existing"].as_slice(), &url].concat();
+        if others.contains("00000000000001") {
+            assert_refused(&sharing, told);
+        } else {
+            assert!(offboard(&sharing).starts_with("Applied "), "{told}");
+            // What others have noted beside ours is nothing newer.
+            assert_eq!(offboard(&[["migrate"].as_slice(), &url].concat()), "The schema is up to date.\n");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_there_is_told_by_its_name() {
+    let database = empty_database("").await;
+    let url = format!("{}?options=-csearch_path%3Dmine", database.url);
+    for command in [[["serve"].as_slice(), &LISTENERS].concat(), vec!["migrate"]] {
+        assert_refused(&[command.as_slice(), &["--database-url", &url]].concat(), "has no schema that `search_path` names (mine)");
+    }
+    database.sql("CREATE SCHEMA mine");
+    assert!(offboard(&["migrate", "--database-url", &url]).starts_with("Applied "));
+    let server = Server::start_on(&url, &[], &[]).await;
+    readiness(&server, 200).await;
+    database.sql("ALTER SCHEMA mine RENAME TO yours");
+    assert_eq!(readiness(&server, 503).await["checks"][1]["reason"], "schema_absent");
 }
 
 #[tokio::test]
@@ -40,9 +84,9 @@ async fn a_schema_with_tables_of_others_may_be_shared_by_a_server() {
 async fn a_schema_that_a_newer_binary_has_made_is_used_and_told() {
     let database = database().await;
     let known = database.text("SELECT max(version) FROM __diesel_schema_migrations").unwrap();
-    database.sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('99999999999999')");
+    database.sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('00000000000999')");
     let sentence = format!(
-        "the schema is newer than this offboard {}: its last migration is 99999999999999, and the last that is known here is {known}",
+        "the schema is newer than this offboard {}: its last migration is 00000000000999, and the last that is known here is {known}",
         env!("CARGO_PKG_VERSION")
     );
     let server = Server::start(&database).await;

@@ -65,6 +65,9 @@ fn every_value_that_cannot_be_is_told_at_once() {
         ("--nats-ca-file=/nowhere", "cannot be read: No such file"),
         ("--nats-credentials-file=/nowhere", "cannot be read: No such file"),
         (certificate.as_str(), "has no certificate in PEM"),
+        ("--lease=0.0001", "must be a number of seconds from 1 to 86400"),
+        ("--poll-interval=1e-9", "must be a number of seconds from 0.01 to 86400"),
+        ("--db-statement-timeout=0.0000001", "must be 0 or a number of seconds from 0.001 to 86400"),
         ("--roles=cook", "possible values: grpc, gateway, worker"),
     ];
     let arguments: Vec<_> = ["serve"].into_iter().chain(told.iter().map(|(argument, _)| *argument)).collect();
@@ -92,16 +95,19 @@ fn no_limit_is_nothing_unless_its_help_says_what_that_means() {
 
 #[test]
 fn what_is_wrong_with_settings_together_is_told_at_once_and_no_secret() {
-    let ended = run(&[
+    let arguments = [
         "serve",
         "--database-url=hunter2 is no URL",
         "--nats-url=http://user:hunter2@host",
         concat!("--nats-credentials-file=", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
-        "--smtp-url=http://user:hunter2@host",
+        "--smtp-url=http://user:hunter2@host?tls=required",
         "--mail-from=nobody",
         "--grpc-addr=127.0.0.1:7001",
         "--http-addr=127.0.0.1:7001",
-    ]);
+        "--max-body-bytes=8388608",
+        "--body-memory-bytes=4194304",
+    ];
+    let ended = run_with(&arguments, &[("SSL_CERT_FILE", "/nope")]);
     assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(1), "", 1), "{ended:?}");
     for told in [
         "--database-url: is no URL of a Postgres",
@@ -110,10 +116,38 @@ fn what_is_wrong_with_settings_together_is_told_at_once_and_no_secret() {
         "--smtp-url: must be",
         "--mail-from: must be",
         "--http-addr: 127.0.0.1:7001 is the address of --grpc-addr too",
+        "SSL_CERT_FILE: names /nope, which cannot be read: No such file",
+        "--body-memory-bytes: must be at least --max-body-bytes, 8388608",
     ] {
         assert!(ended.stderr.contains(told), "{told} is not in {}", ended.stderr);
     }
     assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn roots_that_cannot_be_read_are_told_where_they_are_needed_and_nowhere_else() {
+    let database = database().await;
+    let serve =
+        ["serve", "--database-url", &database.url, "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"];
+    let no_certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    for (variable, value, told) in [
+        ("SSL_CERT_FILE", "/nope", "SSL_CERT_FILE: names /nope, which cannot be read"),
+        ("SSL_CERT_FILE", no_certificate, "has no certificate in PEM"),
+        ("SSL_CERT_DIR", "/nope/certificates", "SSL_CERT_DIR: names /nope/certificates, which cannot be read"),
+    ] {
+        for more in [
+            ["--otlp-endpoint=https://collector:4317"].as_slice(),
+            &["--nats-url=tls://nats:4222"],
+            &["--smtp-url=smtps://mail", "--mail-from=a@example.com"],
+        ] {
+            let ended = run_with(&[serve.as_slice(), more].concat(), &[(variable, value)]);
+            assert!(ended.code == Some(1) && ended.stderr.contains(told), "{more:?}: {ended:?}");
+        }
+        let ended = run_with(&["bulk-delete", "list", "--server=https://127.0.0.1:1", "--key=k"], &[(variable, value)]);
+        assert!(ended.code == Some(1) && ended.stderr.contains(told), "{ended:?}");
+        let server = Server::start_with(&database, &["--nats-url=nats://127.0.0.1:1"], &[(variable, value)]).await;
+        crate::probes::readiness(&server, 200).await;
+    }
 }
 
 #[tokio::test]

@@ -127,33 +127,11 @@ scenario! {
     }
 }
 
-struct Rest {
-    world: World,
-    bearer: String,
-}
-
-impl Rest {
-    async fn start() -> Rest {
-        let world = World::start(Door::Rest).await;
-        let bearer = format!("Bearer {}", world.key.secret);
-        Rest { world, bearer }
-    }
-
-    async fn send(&self, method: &str, path: &str, body: &str) -> Reply {
-        let headers =
-            [("authorization", self.bearer.as_str()), ("content-type", "application/json"), ("accept", "application/problem+json")];
-        http(self.world.server.addresses.http, method, path, &headers, body.to_owned()).await
-    }
-
-    /// The only fault of a request that is refused: its field, its code and what it says.
-    async fn fault(&self, method: &str, path: &str, body: &str) -> (String, String, String) {
-        let reply = self.send(method, path, body).await;
-        assert_eq!(reply.status, 400, "{method} {path} {body}: {}", reply.text());
-        let faults = reply.json()["errors"].as_array().unwrap().clone();
-        assert_eq!(faults.len(), 1, "{method} {path} {body}: {}", reply.text());
-        let [field, code, told] = ["field", "code", "description"].map(|name| faults[0][name].as_str().unwrap().to_owned());
-        (field, code, told)
-    }
+/// The only fault of a request that is refused: its field, its code and what it says.
+async fn fault(rest: &Rest, method: &str, path: &str, body: &str) -> (String, String, String) {
+    let faults = rest.faults(method, path, &[], body).await;
+    let [[field, code, told]]: [_; 1] = faults.try_into().unwrap_or_else(|faults| panic!("{method} {path} {body}: {faults:?}"));
+    (field, code, told)
 }
 
 const DELETE: &str = "/api/acme/entities/_delete";
@@ -172,14 +150,14 @@ async fn a_guard_that_is_named_and_has_no_value_is_refused() {
         ("PATCH", "/v1/portfolios/p", r#"{"name":"other","expected_version":null}"#, "expected_version"),
         ("PATCH", "/v1/entities/e", r#"{"type":"other","expectedVersion":null}"#, "expected_version"),
     ] {
-        let (told, code, description) = rest.fault(method, path, body).await;
+        let (told, code, description) = fault(&rest, method, path, body).await;
         assert_eq!((told.as_str(), code.as_str()), (field, "required"), "{path} {body}");
         assert!(description.contains("guards the request"), "{description}");
     }
     assert_eq!(rest.world.database.count("SELECT count(*) FROM bulk_delete"), 0);
     // What is no guard is as good as left out.
     let open = r#"{"objects":{"entityType":"Nothing","excludeList":null},"allowMissingExcludes":null}"#;
-    assert_eq!(rest.send("POST", DELETE, open).await.status, 200);
+    assert_eq!(rest.send("POST", DELETE, &[], open).await.status, 200);
 }
 
 #[tokio::test]
@@ -192,7 +170,7 @@ async fn what_belongs_into_the_query_is_not_passed_over_in_the_body() {
         (r#"{"objects":{"uriList":["e"]},"dryrun":true}"#, "; `dryRun` is a query parameter"),
         (r#"{"objects":{"uriList":["e"]},"mode":"soft"}"#, "; `mode` is a query parameter"),
     ] {
-        let (_, code, told) = rest.fault("POST", DELETE, body).await;
+        let (_, code, told) = fault(&rest, "POST", DELETE, body).await;
         assert_eq!(code, "unknown_field", "{body}");
         assert!(told.ends_with(hint), "{body}: {told}");
     }
@@ -213,11 +191,11 @@ async fn ids_of_path_and_body_must_agree_and_both_are_told() {
         ("PUT", "/v1/entities/e/dependents/p/t", r#"{"kind":"x"}"#, "kind"),
         ("POST", "/v1/entities/p:placeHold", r#"{"entity_id":"x","reason":"audit"}"#, "entity_id"),
     ] {
-        let told = rest.fault(method, path, body).await;
+        let told = fault(&rest, method, path, body).await;
         let both = "differs between the path, which says `p`, and the body, which says `x`";
         assert_eq!(told, (field.to_owned(), "conflict".to_owned(), both.to_owned()), "{method} {path}");
     }
-    let same = rest.send("PATCH", "/v1/portfolios/p", r#"{"portfolio_id":"p","name":"other"}"#).await;
+    let same = rest.send("PATCH", "/v1/portfolios/p", &[], r#"{"portfolio_id":"p","name":"other"}"#).await;
     assert_eq!(same.status, 200, "{}", same.text());
 }
 
@@ -226,7 +204,7 @@ async fn ids_of_path_and_body_must_agree_and_both_are_told() {
 async fn a_mask_that_names_less_than_the_body_changes_no_more_than_it_names() {
     let rest = Rest::start().await;
     rest.world.portfolios(&["p"]).await;
-    let changed = rest.send("PATCH", "/v1/portfolios/p", r#"{"name":"other","metadata":{"a":1},"update_mask":"name"}"#).await;
+    let changed = rest.send("PATCH", "/v1/portfolios/p", &[], r#"{"name":"other","metadata":{"a":1},"update_mask":"name"}"#).await;
     assert_eq!(
         (changed.status, &changed.json()["name"], &changed.json()["metadata"]),
         (200, &json!("other"), &json!({})),
@@ -234,7 +212,70 @@ async fn a_mask_that_names_less_than_the_body_changes_no_more_than_it_names() {
         changed.text()
     );
     let policy = rest
-        .send("PATCH", "/v1/removal-policy?update_mask=maxGracePeriod", r#"{"max_grace_period":"7200s","hard_delete":{"max_objects":5}}"#)
+        .send(
+            "PATCH",
+            "/v1/removal-policy?update_mask=maxGracePeriod",
+            &[],
+            r#"{"max_grace_period":"7200s","hard_delete":{"max_objects":5}}"#,
+        )
         .await;
     assert_eq!((policy.status, &policy.json()["max_grace_period"], &policy.json()["hard_delete"]), (200, &json!("7200s"), &json!(null)));
+}
+
+#[tokio::test]
+async fn what_may_be_given_is_all_that_is_offered() {
+    let rest = Rest::start().await;
+    for state in ["offboardin", "gone"] {
+        let (_, code, told) = fault(&rest, "POST", "/v1/entities", &format!(r#"{{"type":"T","state":"{state}"}}"#)).await;
+        assert_eq!((code.as_str(), told.as_str()), ("invalid_value", "must be one of `onboarding`, `active`"));
+    }
+    let (field, _, told) = fault(&rest, "POST", "/v1/entities", r#"{"type":"T","state":"offboarding"}"#).await;
+    assert_eq!((field.as_str(), told.as_str()), ("state", "must be `onboarding` or `active`"));
+}
+
+#[tokio::test]
+async fn a_parameter_of_one_word_that_is_left_blank_is_not_given() {
+    let rest = Rest::start().await;
+    for path in ["/api/acme/tasks?ascending=", "/api/acme/tasks/history?ascending="] {
+        let reply = rest.send("GET", path, &[], "").await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+    }
+    // Where something is changed it is no word.
+    let (field, _, told) = fault(&rest, "DELETE", "/api/acme/entities?entityType=T&dryRun=", "").await;
+    assert_eq!((field.as_str(), told.as_str()), ("dryRun", "must be `true` or `false`"));
+}
+
+#[tokio::test]
+async fn what_is_taken_back_beside_a_slip_is_no_second_fault() {
+    let rest = Rest::start().await;
+    let (field, code, _) = fault(&rest, "PATCH", "/v1/removal-policy", r#"{"hard_delete":{"preview_within":null,"max_objcts":5}}"#).await;
+    assert_eq!((field.as_str(), code.as_str()), ("hard_delete.max_objcts", "unknown_field"));
+}
+
+#[tokio::test]
+async fn what_is_said_of_one_is_said_of_each_of_a_batch() {
+    let rest = Rest::start().await;
+    for member in ["created_at", "version"] {
+        let entity = format!(r#"{{"type":"T","{member}":1}}"#);
+        let one = fault(&rest, "POST", "/v1/entities", &entity).await;
+        let many = fault(&rest, "POST", "/v1/entities:batchCreate", &format!(r#"{{"requests":[{{"entity":{entity}}}]}}"#)).await;
+        assert_eq!(one.2, "cannot be given here");
+        assert_eq!((many.0, many.1, many.2), (format!("requests[0].entity.{member}"), one.1, one.2));
+    }
+}
+
+#[tokio::test]
+async fn what_no_name_can_have_is_refused_in_every_path() {
+    let rest = Rest::start().await;
+    for (method, path, field) in [
+        ("GET", "/v1/entities/a%00b", "entity_id"),
+        ("DELETE", "/v1/portfolios/p/entities/%00", "entity_id"),
+        ("GET", "/v5/entities/jobs/a%00b", "job_id"),
+        ("GET", "/api/a%00b/tasks", "tenant"),
+        ("PUT", "/api/acme/tasks/a%00b/_pause", "task_id"),
+        ("GET", "/v1/attribute-indexes/a%00b", "attribute"),
+    ] {
+        let (told, code, _) = fault(&rest, method, path, "").await;
+        assert_eq!((told.to_ascii_lowercase().replace('_', ""), code.as_str()), (field.replace('_', ""), "invalid"), "{path}");
+    }
 }

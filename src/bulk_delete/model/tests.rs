@@ -34,6 +34,15 @@ fn a_list_and_a_filter_exclude_each_other() {
 }
 
 #[test]
+fn what_is_said_in_two_ways_is_told_with_all_else_that_is_wrong() {
+    let bad = v1::Selection { uri_list: vec!["a b".to_owned()], ..Default::default() };
+    let request = v1::StartBulkDeleteRequest { uris: vec!["c d".to_owned()], entity_type: "\0".to_owned(), mode: 9, ..by(bad) };
+    let error = check(request).unwrap_err();
+    let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
+    assert_eq!(fields, ["mode", "entity_type", "uris[0]", "entity_type", "spec.objects.uri_list[0]"]);
+}
+
+#[test]
 fn uris_and_ids_are_one_and_repeats_count_once() {
     let uris = ["entities/b", "a", "b", "entities/a"].map(str::to_owned).to_vec();
     let task = check(v1::StartBulkDeleteRequest { uris, ..Default::default() }).unwrap();

@@ -117,7 +117,7 @@ pub fn fault_of(line: Line, caller: &Caller) -> Error {
 fn refused(line: i64, entity_id: String, error: &Error) -> v1::ImportResult {
     // As where one entity is created: a line of a file is that entity.
     let within = |field: &str| field.strip_prefix("entity.").unwrap_or(field).to_owned();
-    let faults: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", within(&fault.field), fault.description)).collect();
+    let faults: Vec<_> = error.violations().iter().map(|fault| format!("{}: {}", within(&fault.field), fault.description)).collect();
     let message = if faults.is_empty() { error.message().to_owned() } else { cut_at(faults.join("; "), MAX_DESCRIPTION_CHARACTERS) };
     let entity_id = cut_at(entity_id, MAX_FIELD_CHARACTERS);
     let error = v1::JobError { code: error.code().name().to_owned(), message };

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::db::Db;
+use crate::db::outage::warn_of;
 use crate::entity::index::build::{self, Progress};
 use crate::entity::index::lease_queries::{self, Claimed};
 use crate::entity::index::model::Phase;
@@ -82,7 +83,7 @@ impl IndexExecutor {
     /// After a failure: tries again later, or ends the build when it has not moved for long. A removal is never given up.
     async fn give_back(&self, claim: &Claimed, error: &Error) -> Result<()> {
         let attribute = &claim.declared.attribute;
-        tracing::warn!(%error, cause = error.cause_chain(), attribute, attempts = claim.attempts, "index failed");
+        warn_of!(error, attribute, attempts = claim.attempts, "index failed");
         if claim.attempts < MAX_ATTEMPTS || matches!(claim.phase, Phase::Retiring | Phase::Clearing) {
             let delay = Duration::from_secs(1 << claim.attempts.clamp(1, 6).unsigned_abs()) / 2;
             return self.release(claim, delay, true).await;

@@ -49,7 +49,7 @@ impl IndexState {
             Error::new(Code::InvalidStateTransition, format!("An index that is {self} cannot {action}."))
                 .with("current_state", self)
                 .with("attempted_transition", action)
-                .with_list("allowed_transitions", allowed)
+                .with_choices("allowed_transitions", allowed)
         })
     }
 

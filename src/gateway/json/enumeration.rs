@@ -5,14 +5,14 @@ use prost_reflect::{EnumDescriptor, Value};
 use super::style::Style;
 
 /// The spelling of an enum.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Enum {
     /// Each value: number, spelling, name in the proto file. One that says "not set" is spelled `null`.
     pub values: Vec<EnumValue>,
 }
 
 /// The spelling of a value of an enum.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EnumValue {
     /// Its number.
     pub number: i32,
@@ -20,6 +20,8 @@ pub struct EnumValue {
     pub spelling: Option<String>,
     /// Its name in the proto file, that is understood too.
     pub proto_name: String,
+    /// Whether requests may have it.
+    pub is_taken: bool,
 }
 
 impl Enum {
@@ -36,9 +38,15 @@ impl Enum {
                 (Style::CamelCase, Some(Value::String(declared))) if !declared.is_empty() => Some(declared),
                 (Style::CamelCase, _) => Some(bare.to_owned()),
             };
-            EnumValue { number: value.number(), spelling, proto_name: value.name().to_owned() }
+            EnumValue { number: value.number(), spelling, proto_name: value.name().to_owned(), is_taken: true }
         });
         Enum { values: values.collect() }
+    }
+
+    /// The same for a field of which these values, by their names in the proto file, are none that requests may have.
+    pub(super) fn without(&self, not_taken: &[String]) -> Self {
+        let values = self.values.iter().cloned();
+        Enum { values: values.map(|value| EnumValue { is_taken: !not_taken.contains(&value.proto_name), ..value }).collect() }
     }
 }
 

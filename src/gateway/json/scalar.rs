@@ -116,8 +116,8 @@ pub(super) fn map_key(kind: &Kind, text: &str) -> Result<MapKey, Fault> {
 fn enum_value(values: &Enum, text: &str) -> Result<Value, Fault> {
     let found = values.values.iter().find(|value| value.spelling.as_deref() == Some(text) || value.proto_name == text);
     found.map(|value| Value::EnumNumber(value.number)).ok_or_else(|| {
-        let mut allowed: Vec<String> =
-            values.values.iter().filter_map(|value| value.spelling.as_ref()).map(|spelling| format!("`{spelling}`")).collect();
+        let taken = values.values.iter().filter(|value| value.is_taken);
+        let mut allowed: Vec<String> = taken.filter_map(|value| value.spelling.as_ref()).map(|spelling| format!("`{spelling}`")).collect();
         allowed.dedup();
         Fault::new("invalid_value", format!("must be one of {}", allowed.join(", ")))
     })

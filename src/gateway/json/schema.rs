@@ -265,7 +265,10 @@ impl Schema {
             _ if descriptor.is_list() => (Cardinality::List, descriptor.clone()),
             _ => (Cardinality::Single { optional: descriptor.supports_presence() }, descriptor.clone()),
         };
-        let shape = self.shape(&value, epoch_millis);
+        let shape = match (self.shape(&value, epoch_millis), values_not_taken(&descriptor)) {
+            (Shape::Enum(values), not_taken) if !not_taken.is_empty() => Shape::Enum(Arc::new(values.without(&not_taken))),
+            (shape, _) => shape,
+        };
         let key = format!("\"{name}\":");
         let annotations = Annotations::of(descriptor.parent_pool());
         let filled = matches!(cardinality, Cardinality::List) && annotations.takes_some(&descriptor);
@@ -364,6 +367,17 @@ fn json_field_options<const N: usize>(descriptor: &FieldDescriptor, names: [&str
         let value = option.as_message().and_then(|message| message.get_field_by_name(name).and_then(|value| value.as_bool()));
         value.unwrap_or(false)
     })
+}
+
+/// The values of an enum, by their names in the proto file, that the field's `(offboard.v1.json_field)` says are none that requests may have.
+fn values_not_taken(descriptor: &FieldDescriptor) -> Vec<String> {
+    let extension = descriptor.parent_pool().get_extension_by_name("offboard.v1.json_field");
+    let Some(extension) = extension else { return Vec::new() };
+    let options = descriptor.options();
+    let option = options.get_extension(&extension);
+    let names = option.as_message().and_then(|message| message.get_field_by_name("values_not_taken"));
+    let names = names.as_deref().and_then(Value::as_list).unwrap_or_default();
+    names.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The descriptor of a message, for building one of a well-known type.

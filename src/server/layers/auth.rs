@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -14,12 +15,15 @@ use super::around::{Around, Inner};
 use super::refuse;
 use crate::access::{Authenticator, Caller, Scope};
 use crate::error::{Code, Error};
+use crate::limits::listeners::IDLE_SECONDS_WITH_KEY;
 use crate::server::listener::Arrival;
 
 /// The option of a method that names the scope it needs.
 const REQUIRED_SCOPE: &str = "offboard.v1.required_scope";
 /// Where an answer says whose key it was called with: `acme/live`. Who has found nothing may have taken the wrong one.
 pub const REALM: &str = "offboard-realm";
+/// How soon one whose realm has its share of connections may come again: then one that is idle gives way.
+const AFTER_CONNECTIONS: Duration = Duration::from_secs(IDLE_SECONDS_WITH_KEY);
 /// How the paths of reflection begin, in both versions.
 const REFLECTION: &str = "/grpc.reflection.";
 
@@ -93,8 +97,12 @@ impl Around for Auth {
         let address = peer(request.extensions());
         match self.admit(presented, address, asks).await {
             Ok(caller) => {
-                if let Some(arrival) = request.extensions().get::<Arrival>() {
-                    arrival.prove();
+                if let Some(arrival) = request.extensions().get::<Arrival>()
+                    && arrival.prove(caller.realm.id()).is_err()
+                {
+                    let message =
+                        "The organisation of this key has as many connections as it may; call on those that it has, or close some.";
+                    return Ok(refuse(Error::new(Code::RateLimitExceeded, message).retry_after(AFTER_CONNECTIONS)));
                 }
                 let realm = HeaderValue::try_from(format!("{}/{}", caller.realm.org(), caller.realm.mode())).ok();
                 request.extensions_mut().insert(caller);

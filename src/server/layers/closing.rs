@@ -13,10 +13,12 @@ use super::ending::Ending;
 use super::methods::Methods;
 use super::{HEALTH, refuse};
 use crate::error::Error;
+use crate::limits::listeners::{HEALTH_FAREWELL, HEALTH_FAREWELL_MILLIS};
+use crate::limits::requests::LAST_WORDS;
 use crate::server::listener::Arrival;
 
 /// How long a watch of health stays once the listeners close, to tell that nothing serves any more.
-const FAREWELL: Duration = Duration::from_millis(100);
+const FAREWELL: Duration = Duration::from_millis(HEALTH_FAREWELL_MILLIS);
 
 /// Answers `unavailable` to every call that comes once the listeners close, over connections that were open before, and to calls of one message
 /// that has not come whole by then: nothing was done of them. Health is answered in any case.
@@ -46,8 +48,10 @@ impl Closing {
             if probe {
                 closing.cancelled().await;
                 tokio::time::sleep(FAREWELL).await;
+                HEALTH_FAREWELL.reached();
             } else {
                 ending.cancelled().await;
+                LAST_WORDS.reached();
             }
             Error::unavailable(
                 "This replica is shutting down, and the call did not end in time; what it did so far may or may not be done.",

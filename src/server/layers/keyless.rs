@@ -1,14 +1,11 @@
 //! Bounds what callers may have at once who need no key: reflection and health.
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use governor::{DefaultKeyedRateLimiter, Quota};
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use tonic::Status;
@@ -18,19 +15,18 @@ use super::around::{Around, Inner};
 use super::auth::peer;
 use super::methods::Methods;
 use super::{failed, refuse};
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::limits::Limit;
+use crate::limits::allowance::Allowance;
 use crate::limits::listeners::{
     HEALTH_CHECKS, HEALTH_CHECKS_AT_MOST, HEALTH_WATCHES, HEALTH_WATCHES_AT_MOST, REFLECTION_BYTES, REFLECTION_BYTES_AT_MOST,
     REFLECTION_STREAMS,
 };
 use crate::server::listener::Arrival;
-use crate::server::tally::{self, Place, Tally};
+use crate::server::tally::{Place, Tally};
 
 /// How much longer than its time a call may be there, for its caller to read the end of the answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Of how many networks it is remembered what reflection told them, before those are forgotten that have asked for nothing lately.
-const REMEMBER: usize = 4096;
 
 /// Gives health and reflection places of their own: they never take those of calls with a key, and one address never has them all. A caller
 /// that does not read its answer, so that the call cannot end when its time is over, loses its connection.
@@ -40,8 +36,8 @@ pub struct Keyless {
     reflection: Tally,
     watches: Tally,
     checks: Tally,
-    /// What reflection may still tell a network: a small question has a large answer.
-    reflected: Arc<DefaultKeyedRateLimiter<IpAddr>>,
+    /// What reflection may still tell.
+    reflected: Allowance,
 }
 
 impl Keyless {
@@ -52,7 +48,7 @@ impl Keyless {
             reflection: Tally::new(reflection, reflection.div_ceil(4)),
             watches: Tally::new(HEALTH_WATCHES_AT_MOST, HEALTH_WATCHES_AT_MOST / 8),
             checks: Tally::new(HEALTH_CHECKS_AT_MOST, HEALTH_CHECKS_AT_MOST / 4),
-            reflected: Arc::new(DefaultKeyedRateLimiter::keyed(Quota::per_minute(REFLECTION_BYTES_AT_MOST))),
+            reflected: Allowance::new(REFLECTION_BYTES_AT_MOST, &REFLECTION_BYTES),
         }
     }
 
@@ -85,7 +81,7 @@ impl Around for Keyless {
                 arrival.cut();
             }
         }));
-        let told = address.filter(|_| limit.name == REFLECTION_STREAMS.name).map(|address| (self.reflected, tally::network(address)));
+        let told = address.filter(|_| limit.name == REFLECTION_STREAMS.name).map(|address| (self.reflected, address));
         let answer = inner.call(request).await?;
         Ok(answer.map(|inner| Body::new(Answer { inner, told, _place: place, _overdue: overdue })))
     }
@@ -95,19 +91,15 @@ impl Around for Keyless {
 struct Answer {
     inner: Body,
     /// Who is told this by reflection, and what may be told.
-    told: Option<(Arc<DefaultKeyedRateLimiter<IpAddr>>, IpAddr)>,
+    told: Option<(Allowance, IpAddr)>,
     _place: Place,
     _overdue: Overdue,
 }
 
 impl Answer {
-    fn may_tell(&self, frame: &Frame<Bytes>) -> bool {
-        let size = frame.data_ref().and_then(|data| NonZeroU32::new(u32::try_from(data.len()).unwrap_or(u32::MAX)));
-        let (Some(size), Some((told, network))) = (size, &self.told) else { return true };
-        if told.len() > REMEMBER {
-            told.retain_recent();
-        }
-        matches!(told.check_key_n(network, size), Ok(Ok(())))
+    fn may_tell(&self, frame: &Frame<Bytes>) -> Result<(), Error> {
+        let (Some(data), Some((allowance, address))) = (frame.data_ref(), &self.told) else { return Ok(()) };
+        allowance.tell(*address, data.len() as u64)
     }
 }
 
@@ -118,12 +110,9 @@ impl http_body::Body for Answer {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         if let Some(Ok(told)) = &frame
-            && !self.may_tell(told)
+            && let Err(error) = self.may_tell(told)
         {
             self.inner = Body::empty();
-            REFLECTION_BYTES.reached();
-            let message = "Reflection has told this address as much as it may within a minute.";
-            let error = Error::new(Code::RateLimitExceeded, message).retry_after(Duration::from_secs(60));
             return Poll::Ready(Some(failed(error)));
         }
         Poll::Ready(frame)

@@ -193,11 +193,14 @@ impl Activity {
         self.is_proven.store(true, Relaxed);
     }
 
-    /// A caller was refused for want of a valid key. What others showed before counts no longer, unless they still wait for their answers.
-    pub fn disprove(&self) {
-        if self.requests_with_key.load(Relaxed) == 0 {
+    /// A caller was refused for want of a valid key. What others showed before counts no longer, unless they still wait for their answers: returns
+    /// whether it does not.
+    pub fn disprove(&self) -> bool {
+        let is_alone = self.requests_with_key.load(Relaxed) == 0;
+        if is_alone {
             self.is_proven.store(false, Relaxed);
         }
+        is_alone
     }
 
     /// How soon it gives way to another connection: the least of all is the first. None where it does not.

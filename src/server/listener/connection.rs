@@ -16,6 +16,7 @@ use super::Answer;
 use super::activity::{Activity, Due, Patience};
 use super::discard;
 use super::io::Socket;
+use super::places::Seat;
 use super::refusal::{Refuse, Unreadable};
 use super::requests::Requests;
 use crate::limits::listeners::{IDLE_TIME, IDLE_TIME_WITHOUT_KEY};
@@ -33,6 +34,7 @@ pub struct Connection<A> {
     pub stream: TcpStream,
     pub peer: SocketAddr,
     pub activity: Arc<Activity>,
+    pub seat: Seat,
     pub answer: A,
     pub builder: auto::Builder<TokioExecutor>,
     pub patience: Patience,
@@ -57,7 +59,7 @@ impl<A: Answer> Connection<A> {
         let activity = self.activity;
         let refuse = refuse(self.answer.clone(), self.peer, activity.clone(), self.tls);
         let (socket, returned) = Socket::new(self.stream, activity.clone(), refuse);
-        let requests = Requests::new(self.answer, self.peer, activity.clone(), self.closing.clone());
+        let requests = Requests::new(self.answer, self.peer, (activity.clone(), self.seat), self.closing.clone());
         let ended = {
             let mut protocol = pin!(self.builder.serve_connection(TokioIo::new(socket), requests));
             let mut goes_away = false;

@@ -11,6 +11,7 @@ mod discard;
 mod heads;
 mod io;
 mod memory;
+mod owners;
 mod places;
 mod refusal;
 mod requests;
@@ -74,8 +75,8 @@ pub trait Answer: Clone + Send + Sync + 'static {
 pub struct Options {
     /// What it is called in the log: `gRPC`, `HTTP`, `admin`.
     pub name: &'static str,
-    /// How many connections there may be, and how many from one address.
-    pub connections: (usize, usize),
+    /// How many connections there may be.
+    pub connections: Connections,
     /// How many streams a connection may have.
     pub streams: u32,
     /// How long each stage of a connection may take.
@@ -88,12 +89,28 @@ pub struct Options {
     pub reserve: usize,
 }
 
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Connections {
+    /// In all.
+    pub in_all: usize,
+    /// From one address.
+    pub address: usize,
+    /// Of one realm.
+    pub realm: usize,
+}
+
 impl Options {
     /// Those of the admin listener: few connections, and a reserve.
     pub fn admin(patience: Patience) -> Self {
         Options {
             name: "admin",
-            connections: (ADMIN_CONNECTIONS_AT_MOST, ADMIN_CONNECTIONS_PER_ADDRESS_AT_MOST),
+            connections: Connections {
+                in_all: ADMIN_CONNECTIONS_AT_MOST,
+                address: ADMIN_CONNECTIONS_PER_ADDRESS_AT_MOST,
+                // Nobody shows a key there.
+                realm: ADMIN_CONNECTIONS_AT_MOST,
+            },
             streams: 16,
             patience,
             keepalive: (None, Duration::from_secs(20)),
@@ -150,7 +167,8 @@ fn connection_window(streams: u32) -> u32 {
 /// it closes every connection.
 pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options, closing: CancellationToken) {
     let builder = options.builder();
-    let places = Places::new(options.connections.0, options.connections.1);
+    let Connections { in_all, address, realm } = options.connections;
+    let places = Places::new(in_all, address, realm);
     let mut connections = JoinSet::new();
     let tls = Arc::new(Mutex::new(Seldom::default()));
     let mut acceptor = Acceptor::new(listener, options.name, options.reserve);
@@ -178,6 +196,7 @@ pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options
             stream,
             peer,
             activity,
+            seat: held.seat(),
             answer: answer.clone(),
             builder: builder.clone(),
             patience: options.patience,

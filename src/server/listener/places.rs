@@ -3,12 +3,19 @@
 //! Whoever can reach a port can hold as many connections as there are. So none of them is kept by being there: where a listener or an address has all
 //! that it may, a connection gives way to the next one that comes. First those give way on which nobody has shown a valid key, idle ones before
 //! others and the longest idle before all; then those of callers with a key that have not called for a while. A call with a key is never cut off.
+//!
+//! Nor has one realm all of them: a connection is of the realm whose key was shown on it last, and each realm has a share ([`owners`](super::owners)).
+//! Where it has that, one of its own gives way that has not called for a while; where none does, the call is refused.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::activity::Activity;
+use super::owners::Owners;
+use crate::limits::allowance::network;
+use crate::limits::listeners::CONNECTIONS_PER_REALM;
 use crate::server::tally::{self, Full, Tally};
 
 /// The places of a listener. Clones are one and the same.
@@ -18,36 +25,53 @@ pub struct Places {
     holders: Arc<Mutex<Holders>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Holders {
     next: u64,
     by_id: HashMap<u64, Holder>,
+    owners: Owners,
 }
 
 #[derive(Debug)]
 struct Holder {
     network: IpAddr,
     activity: Arc<Activity>,
+    /// Whose key was shown on it last.
+    realm: Option<i32>,
     /// Taken for as long as this is there.
     _place: tally::Place,
 }
 
 /// A place that a connection has, until it is dropped or the connection gives way.
 #[derive(Debug)]
-pub struct Held {
+pub struct Held(Seat);
+
+/// The same as the requests of the connection know it, who do not keep it.
+#[derive(Clone, Debug)]
+pub struct Seat {
     id: u64,
+    /// Its realm, or [`NOBODY`].
+    realm: Arc<AtomicI64>,
     holders: Arc<Mutex<Holders>>,
 }
 
+/// No realm.
+const NOBODY: i64 = -1;
+
+/// A realm has its share of the connections.
+#[derive(Debug)]
+pub struct Crowded;
+
 impl Places {
-    /// So many, of which each network may have so many.
-    pub fn new(in_all: usize, each: usize) -> Self {
-        Places { tally: Tally::new(in_all, each), holders: Arc::default() }
+    /// So many, of which each network and each realm may have so many.
+    pub fn new(in_all: usize, network: usize, realm: usize) -> Self {
+        let holders = Holders { next: 0, by_id: HashMap::new(), owners: Owners::new(in_all, realm) };
+        Places { tally: Tally::new(in_all, network), holders: Arc::new(Mutex::new(holders)) }
     }
 
     /// A place for a connection from this address, and which limit another one was closed for, if one was. Fails where none gives way.
     pub fn enter(&self, address: IpAddr, activity: &Arc<Activity>) -> Result<(Held, Option<Full>), Full> {
-        let network = tally::network(address);
+        let network = network(address);
         let mut holders = lock(&self.holders);
         let (mut place, mut closed) = (self.tally.enter(Some(address)), None);
         if let Err(full) = place
@@ -58,8 +82,30 @@ impl Places {
         let place = place?;
         let id = holders.next;
         holders.next += 1;
-        holders.by_id.insert(id, Holder { network, activity: activity.clone(), _place: place });
-        Ok((Held { id, holders: self.holders.clone() }, closed))
+        holders.by_id.insert(id, Holder { network, activity: activity.clone(), realm: None, _place: place });
+        Ok((Held(Seat { id, realm: Arc::new(AtomicI64::new(NOBODY)), holders: self.holders.clone() }), closed))
+    }
+}
+
+impl Seat {
+    /// Makes the connection one of this realm. Fails where the realm has its share of connections, and none of them gives way.
+    pub fn own(&self, realm: i32) -> Result<(), Crowded> {
+        if self.realm.load(Relaxed) == i64::from(realm) {
+            return Ok(());
+        }
+        let mut holders = lock(&self.holders);
+        holders.own(self.id, realm)?;
+        self.realm.store(i64::from(realm), Relaxed);
+        Ok(())
+    }
+
+    /// Makes it one of nobody.
+    pub fn disown(&self) {
+        let mut holders = lock(&self.holders);
+        if let Some(realm) = holders.by_id.get_mut(&self.id).and_then(|holder| holder.realm.take()) {
+            holders.owners.leave(realm);
+        }
+        self.realm.store(NOBODY, Relaxed);
     }
 }
 
@@ -68,9 +114,40 @@ impl Holders {
     fn make_room(&mut self, among: impl Fn(&Holder) -> bool) -> bool {
         let there = self.by_id.iter().filter(|(_, holder)| among(holder));
         let first = there.filter_map(|(id, holder)| Some((holder.activity.gives_way()?, *id))).min();
-        let Some(holder) = first.and_then(|(_, id)| self.by_id.remove(&id)) else { return false };
+        let Some(holder) = first.and_then(|(_, id)| self.remove(id)) else { return false };
         holder.activity.cut();
         true
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Holder> {
+        let holder = self.by_id.remove(&id)?;
+        if let Some(realm) = holder.realm {
+            self.owners.leave(realm);
+        }
+        Some(holder)
+    }
+
+    fn own(&mut self, id: u64, realm: i32) -> Result<(), Crowded> {
+        // One that was closed counts no more.
+        let Some(before) = self.by_id.get(&id).map(|holder| holder.realm) else { return Ok(()) };
+        if before == Some(realm) {
+            return Ok(());
+        }
+        if let Some(before) = before {
+            self.owners.leave(before);
+        }
+        let may = self.owners.may_enter(realm) || {
+            CONNECTIONS_PER_REALM.reached();
+            self.make_room(|holder| holder.realm == Some(realm))
+        };
+        let now = if may { Some(realm) } else { before };
+        if let Some(holder) = self.by_id.get_mut(&id) {
+            holder.realm = now;
+        }
+        if let Some(owner) = now {
+            self.owners.enter(owner);
+        }
+        if may { Ok(()) } else { Err(Crowded) }
     }
 }
 
@@ -78,9 +155,16 @@ fn lock(holders: &Mutex<Holders>) -> MutexGuard<'_, Holders> {
     holders.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Held {
+    /// What requests know of it.
+    pub fn seat(&self) -> Seat {
+        self.0.clone()
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
-        lock(&self.holders).by_id.remove(&self.id);
+        lock(&self.0.holders).remove(self.0.id);
     }
 }
 
@@ -94,7 +178,7 @@ mod tests {
 
     struct Connection {
         activity: Arc<Activity>,
-        _held: Held,
+        held: Held,
     }
 
     impl Connection {
@@ -109,7 +193,7 @@ mod tests {
 
     fn enter(places: &Places, address: IpAddr) -> Result<(Connection, Option<Full>), Full> {
         let activity = Arc::new(Activity::new());
-        places.enter(address, &activity).map(|(held, closed)| (Connection { activity, _held: held }, closed))
+        places.enter(address, &activity).map(|(held, closed)| (Connection { activity, held }, closed))
     }
 
     fn entered(places: &Places, address: IpAddr) -> Connection {
@@ -122,7 +206,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_idle_without_a_key_for_the_longest_gives_way_first() {
-        let places = Places::new(4, 4);
+        let places = Places::new(4, 4, 4);
         let with_key = entered(&places, host(1));
         with_key.activity.prove();
         let busy = entered(&places, host(2));
@@ -146,7 +230,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_has_a_key_keeps_a_connection_while_it_calls_and_for_a_while() {
-        let places = Places::new(2, 2);
+        let places = Places::new(2, 2, 2);
         let (busy, idle) = (entered(&places, host(1)), entered(&places, host(1)));
         for connection in [&busy, &idle] {
             connection.activity.begin(true);
@@ -165,7 +249,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_that_was_shown_counts_until_one_is_refused_on_the_connection() {
-        let places = Places::new(2, 2);
+        let places = Places::new(2, 2, 2);
         let (shared, revoked) = (entered(&places, host(1)), entered(&places, host(1)));
         for connection in [&shared, &revoked] {
             connection.activity.begin(true);
@@ -186,7 +270,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_address_that_has_its_part_gives_way_to_itself() {
-        let places = Places::new(3, 2);
+        let places = Places::new(3, 2, 3);
         let other = entered(&places, host(1));
         pass().await;
         let (first, second) = (entered(&places, host(2)), entered(&places, host(2)));
@@ -196,5 +280,55 @@ mod tests {
         drop((first, second));
         entered(&places, host(2));
         assert!(!third.is_cut(), "who was closed has left no place twice");
+    }
+
+    /// Shows a key of this realm on a connection; returns whether it may.
+    fn shows(connection: &Connection, realm: i32) -> bool {
+        let may = connection.held.seat().own(realm).is_ok();
+        if may {
+            connection.activity.prove();
+        }
+        may
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_realm_that_has_its_share_loses_one_of_its_own_or_is_refused() {
+        let places = Places::new(8, 8, 4);
+        let mut own = Vec::new();
+        let refused = loop {
+            let connection = entered(&places, host(1));
+            connection.activity.begin(false);
+            if !shows(&connection, 1) {
+                break connection;
+            }
+            own.push(connection);
+        };
+        assert_eq!(own.len(), 4, "half");
+        let other = entered(&places, host(2));
+        assert!(shows(&other, 2), "others have what is left");
+        own[1].activity.end(true);
+        assert!(!shows(&refused, 1), "it has called only now");
+        for _ in 0..10 {
+            pass().await;
+        }
+        assert!(shows(&refused, 1), "now one gives way");
+        let cut = own.iter().map(Connection::is_cut).collect::<Vec<_>>();
+        assert_eq!((cut, other.is_cut()), (vec![false, true, false, false], false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_of_the_realm_that_called_last_and_of_nobody_once_a_key_is_refused() {
+        let places = Places::new(4, 4, 2);
+        let (first, second, third) = (entered(&places, host(1)), entered(&places, host(1)), entered(&places, host(1)));
+        assert!(shows(&first, 1) && shows(&second, 1) && !shows(&third, 1));
+        assert!(shows(&second, 2), "a proxy sends it the call of another realm");
+        assert_eq!(lock(&places.holders).by_id[&second.held.seat().id].realm, Some(2));
+        drop(second);
+        assert!(shows(&third, 1), "it has one less");
+        first.held.seat().disown();
+        assert!(shows(&first, 1), "it counted no longer");
+        drop((first, third));
+        let holders = lock(&places.holders);
+        assert!(holders.by_id.is_empty() && holders.owners.may_enter(1));
     }
 }

@@ -25,8 +25,8 @@ use tower::BoxError;
 use super::Answer;
 use super::activity::Activity;
 use super::discard;
+use super::places::{Crowded, Seat};
 use crate::error::Left;
-use crate::limits::listeners::{EMPTY_FRAMES, EMPTY_FRAMES_AT_MOST};
 
 /// How long a refusal waits for the rest of its request. A client that reads it earlier may end its request short of the length that it has given,
 /// and the HTTP library resets the stream for that, with what has not been sent of the refusal.
@@ -36,6 +36,7 @@ const BEFORE_REFUSAL: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Arrival {
     connection: Arc<Activity>,
+    seat: Seat,
     is_whole: Arc<AtomicBool>,
     /// Whether its caller has shown a valid key.
     has_key: Arc<AtomicBool>,
@@ -52,16 +53,21 @@ impl Arrival {
         self.connection.is_confusing()
     }
 
-    /// Notes that the caller has shown a valid key: its connection is kept before those of others.
-    pub fn prove(&self) {
+    /// Notes that the caller has shown a valid key of this realm: its connection is kept before those of others, and is one of its realm's. Fails
+    /// where the realm has its share of connections.
+    pub fn prove(&self, realm: i32) -> Result<(), Crowded> {
+        self.seat.own(realm)?;
         if !self.has_key.swap(true, Ordering::Relaxed) {
             self.connection.prove();
         }
+        Ok(())
     }
 
     /// Notes that the caller has shown none, or one that is not valid any more.
     pub fn disprove(&self) {
-        self.connection.disprove();
+        if self.connection.disprove() {
+            self.seat.disown();
+        }
     }
 
     /// Closes the connection that the request came by, with all that is on it.
@@ -73,10 +79,7 @@ impl Arrival {
 /// The body of a request, as it arrives.
 #[derive(Debug)]
 pub struct Arriving {
-    connection: Arc<Activity>,
     is_http2: bool,
-    /// How many of its last frames were empty.
-    empty: u32,
     /// There until it is dropped.
     inner: Option<Incoming>,
     is_whole: Arc<AtomicBool>,
@@ -103,9 +106,6 @@ impl Body for Arriving {
         if matches!(poll, Poll::Ready(None | Some(Err(_)))) || inner.is_end_stream() {
             self.is_whole.store(true, Ordering::Relaxed);
         }
-        if let Poll::Ready(Some(Ok(frame))) = &poll {
-            self.count(frame);
-        }
         poll.map_err(|error| if self.has_left(&error) { Left(error.into()).into() } else { error.into() })
     }
 
@@ -119,15 +119,6 @@ impl Body for Arriving {
 }
 
 impl Arriving {
-    /// Has the connection closed where a body goes on for ever and holds nothing.
-    fn count(&mut self, frame: &Frame<Bytes>) {
-        self.empty = if frame.data_ref().is_some_and(Bytes::is_empty) { self.empty + 1 } else { 0 };
-        if self.empty > EMPTY_FRAMES_AT_MOST {
-            EMPTY_FRAMES.reached();
-            self.connection.cut();
-        }
-    }
-
     /// Whether a body that breaks off does so since its sender has left. Over HTTP/2 nobody reads an answer in any case.
     fn has_left(&self, error: &hyper::Error) -> bool {
         let is_malformed = |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
@@ -140,13 +131,14 @@ pub struct Requests<A> {
     answer: A,
     peer: SocketAddr,
     activity: Arc<Activity>,
+    seat: Seat,
     closing: CancellationToken,
 }
 
 impl<A: Answer> Requests<A> {
     /// Those of this peer, noted in `activity`.
-    pub fn new(answer: A, peer: SocketAddr, activity: Arc<Activity>, closing: CancellationToken) -> Self {
-        Requests { answer, peer, activity, closing }
+    pub fn new(answer: A, peer: SocketAddr, (activity, seat): (Arc<Activity>, Seat), closing: CancellationToken) -> Self {
+        Requests { answer, peer, activity, seat, closing }
     }
 }
 
@@ -161,16 +153,10 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
         let is_whole = Arc::new(AtomicBool::new(request.body().is_end_stream()));
         let may_be_left = is_http2 && A::WAITS_FOR_REST && !request.body().is_end_stream();
         let (rest, left) = may_be_left.then(oneshot::channel).unzip();
-        let mut request = request.map(|inner| Arriving {
-            connection: self.activity.clone(),
-            is_http2,
-            empty: 0,
-            inner: Some(inner),
-            is_whole: is_whole.clone(),
-            rest,
-        });
+        let mut request = request.map(|inner| Arriving { is_http2, inner: Some(inner), is_whole: is_whole.clone(), rest });
         let has_key = running.has_key.clone();
-        request.extensions_mut().insert(Arrival { connection: self.activity.clone(), is_whole: is_whole.clone(), has_key });
+        let (connection, seat) = (self.activity.clone(), self.seat.clone());
+        request.extensions_mut().insert(Arrival { connection, seat, is_whole: is_whole.clone(), has_key });
         let mut left = left.map(|rest| Rest { is_whole, discarded: discard::body(rest, self.closing.clone()).boxed() });
         let answer = self.answer.answer(request, self.peer);
         let answered = async move {

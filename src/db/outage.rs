@@ -1,0 +1,137 @@
+//! One outage of the database is told of as one: the log has a line at its beginning, one a minute while it lasts, and one at its end. What fails
+//! meanwhile for want of the database is noted for who debugs.
+
+use std::fmt::Display;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Code, Error};
+
+/// The least time between two lines that tell of an outage.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Who opens connections to the database, each by itself: as long as one of them cannot, the outage lasts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Opener {
+    /// The pool.
+    Pool,
+    /// What looks at the database for probes.
+    Probe,
+    /// What listens for wake-ups.
+    Listener,
+}
+
+/// The outage of the one database that a process has.
+static OUTAGE: Mutex<Outage> = Mutex::new(Outage { failing: [false; 3], since: None, told: None, is_told: false, failures: 0 });
+
+#[derive(Debug)]
+struct Outage {
+    /// Who failed last, by [`Opener`].
+    failing: [bool; 3],
+    since: Option<Instant>,
+    /// When the log told of one last.
+    told: Option<Instant>,
+    /// Whether it told of this one.
+    is_told: bool,
+    failures: u64,
+}
+
+impl Outage {
+    /// One fails. Returns how often that has happened in this outage, if it is to be told now.
+    fn failed(&mut self, opener: Opener, now: Instant) -> Option<u64> {
+        self.failing[opener as usize] = true;
+        self.failures += 1;
+        self.since.get_or_insert(now);
+        if self.told.is_some_and(|told| now.duration_since(told) < TELL_EVERY) {
+            return None;
+        }
+        (self.told, self.is_told) = (Some(now), true);
+        Some(self.failures)
+    }
+
+    /// One does not fail. Returns for how long the outage lasted, and how often one failed, if it is over and was told of.
+    fn succeeded(&mut self, opener: Opener, now: Instant) -> Option<(Duration, u64)> {
+        self.failing[opener as usize] = false;
+        if self.failing.contains(&true) {
+            return None;
+        }
+        let (lasted, failures) = (now.duration_since(self.since.take()?), std::mem::take(&mut self.failures));
+        std::mem::take(&mut self.is_told).then_some((lasted, failures))
+    }
+}
+
+fn outage() -> MutexGuard<'static, Outage> {
+    OUTAGE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One could not open a connection, or use it.
+pub(super) fn failed(opener: Opener, cause: impl Display) {
+    if let Some(failures) = outage().failed(opener, Instant::now()) {
+        tracing::warn!(%cause, failures, "the database is not ready");
+    }
+}
+
+/// One could.
+pub(super) fn succeeded(opener: Opener) {
+    if let Some((lasted, failures)) = outage().succeeded(opener, Instant::now()) {
+        tracing::warn!(seconds = lasted.as_secs_f64(), failures, "the database is ready again");
+    }
+}
+
+/// Whether there is an outage.
+pub(super) fn lasts() -> bool {
+    outage().since.is_some()
+}
+
+/// Whether a failure is that of an outage, of which the log tells by itself.
+pub fn covers(error: &Error) -> bool {
+    error.code() == Code::Unavailable && lasts()
+}
+
+/// Warns of a failure of what is done in the background, unless it is that of an outage.
+macro_rules! warn_of {
+    ($error:expr, $($told:tt)+) => {{
+        let error = &$error;
+        if $crate::db::outage::covers(error) {
+            tracing::debug!(%error, cause = error.cause_chain(), $($told)+);
+        } else {
+            tracing::warn!(%error, cause = error.cause_chain(), $($told)+);
+        }
+    }};
+}
+pub(crate) use warn_of;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_at_its_beginning_once_a_minute_and_at_its_end() {
+        let mut outage = Outage { failing: [false; 3], since: None, told: None, is_told: false, failures: 0 };
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut told = Vec::new();
+        for second in 0..150 {
+            for opener in [Opener::Pool, Opener::Probe, Opener::Listener] {
+                told.extend(outage.failed(opener, at(second)).map(|_| second));
+            }
+        }
+        assert_eq!(told, [0, 60, 120]);
+        assert_eq!(outage.succeeded(Opener::Pool, at(150)), None, "the others fail");
+        assert_eq!(outage.succeeded(Opener::Listener, at(151)), None);
+        assert_eq!(outage.succeeded(Opener::Probe, at(152)), Some((Duration::from_secs(152), 450)));
+        assert_eq!(outage.succeeded(Opener::Probe, at(153)), None);
+    }
+
+    #[test]
+    fn outages_that_follow_one_another_are_told_once_a_minute_too() {
+        let mut outage = Outage { failing: [false; 3], since: None, told: None, is_told: false, failures: 0 };
+        let began = Instant::now();
+        let mut told = 0;
+        for second in 0..120 {
+            told += outage.failed(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
+            told += outage.succeeded(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
+        }
+        assert_eq!(told, 4, "the beginning and the end of two of them");
+    }
+}
