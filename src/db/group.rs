@@ -29,6 +29,8 @@ pub trait Together: Send + Sync + 'static {
     type Answer: Send + 'static;
     /// How many statements of the kind are under way at once.
     const AT_ONCE: usize;
+    /// Whether each of them is little work for the database, even where its caller's calls compute for long in the service.
+    const IS_SMALL: bool;
 
     /// What becomes of each, in their order; none of one that has changed nothing and is to be done by itself. It is one statement, which waits for
     /// nobody: a row that somebody else has locked is a reason to do a call by itself. Where it fails, none of them may have changed anything.
@@ -96,7 +98,7 @@ impl<C: Together> Group<C> {
         Form::check_current()?;
         let party = shares::current();
         // What is known to compute for long is shared out by who calls.
-        if party.as_ref().is_some_and(|party| party.heavy) {
+        if !C::IS_SMALL && party.as_ref().is_some_and(|party| party.heavy) {
             return Ok(None);
         }
         let (answer, mut done) = oneshot::channel();

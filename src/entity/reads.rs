@@ -30,6 +30,8 @@ pub(super) struct Get {
 impl Together for Get {
     type Answer = Option<Entity>;
     const AT_ONCE: usize = 2;
+    // An entity may have a megabyte.
+    const IS_SMALL: bool = false;
 
     fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Option<Entity>>>> {
         let mut answers: Vec<_> = calls.iter().map(|_| Some(None)).collect();

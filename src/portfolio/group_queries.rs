@@ -20,6 +20,7 @@ pub(super) struct Attach(pub Change);
 impl Together for Detach {
     type Answer = Changed;
     const AT_ONCE: usize = 1;
+    const IS_SMALL: bool = true;
 
     fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
         let Columns { realms, principals, portfolios, entities, full } = Columns::of(calls.iter().map(|Detach(change)| change));
@@ -31,6 +32,7 @@ impl Together for Detach {
 impl Together for Attach {
     type Answer = Changed;
     const AT_ONCE: usize = 1;
+    const IS_SMALL: bool = true;
 
     fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
         let Columns { realms, principals, portfolios, entities, full } = Columns::of(calls.iter().map(|Attach(change)| change));
