@@ -6,6 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use imports::Imports;
+
+#[path = "architecture/imports.rs"]
+mod imports;
+
 /// Each room, and the rooms that it may use. `docs/architecture.md` has the same table in words. `error` and `limits` may be used everywhere.
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
@@ -24,12 +29,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("entity", &["events", "access", "jobs", "filter", "db", "proto", "telemetry"]),
     ("portfolio", &["entity", "events", "access", "jobs", "filter", "db", "shares", "proto", "telemetry"]),
     ("offboarding", &["entity", "portfolio", "events", "access", "jobs", "filter", "db", "proto", "telemetry"]),
-    ("bulk_delete", &["entity", "portfolio", "events", "access", "jobs", "filter", "mail", "db", "proto", "telemetry"]),
+    ("task", &["events", "access", "jobs", "filter", "mail", "db", "proto", "telemetry"]),
+    ("consistency", &["task", "entity", "access", "filter", "db", "proto"]),
+    ("bulk_delete", &["consistency", "task", "entity", "events", "access", "filter", "db", "proto", "telemetry"]),
     (
         "server",
         &[
             "offboarding",
             "bulk_delete",
+            "task",
             "portfolio",
             "entity",
             "events",
@@ -51,12 +59,30 @@ const ROOMS: &[(&str, &[&str])] = &[
 const REALM_MAKERS: &[&str] = &[
     "src/access/key.rs",
     "src/access/queries.rs",
-    "src/bulk_delete/mail_queries.rs",
-    "src/bulk_delete/task_queries.rs",
     "src/db/checked/mod.rs",
     "src/db/realm.rs",
-    "src/entity/index/build_queries.rs",
+    "src/entity/index/lease_queries.rs",
     "src/offboarding/removal_queries.rs",
+    "src/task/mail_queries.rs",
+    "src/task/slice_queries.rs",
+    "src/task/turn_queries.rs",
+];
+
+/// Files that import from each other, and why each group of them may.
+const CIRCLES: &[(&str, &[&str])] = &[
+    (
+        "a condition on JSON is made of others, and what is written once for several conditions is written by each",
+        &["filter/sql.rs", "filter/sql_json.rs", "filter/sql_shared.rs"],
+    ),
+    ("a message may hold another one as a `google.protobuf.Any`", &["gateway/json/decode.rs", "gateway/json/packed.rs"]),
+    (
+        "`statement!` names the trait of what is filtered, which is made of the segments of a statement",
+        &["db/filtered.rs", "db/statement.rs"],
+    ),
+    (
+        "a pool opens sessions by its options, and a reserve of the server's connections closes those of the pool",
+        &["db/listen.rs", "db/pool.rs", "db/reconnecting.rs", "db/reserve.rs", "db/session.rs", "db/share.rs", "db/watchdog.rs"],
+    ),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -154,6 +180,55 @@ fn the_table_has_no_circle() {
     }
 }
 
+/// From each file to those that it imports from.
+fn imports() -> Imports {
+    let src = root().join("src");
+    let name = |path: &Path| path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+    let files: Vec<_> = sources(&src).into_iter().filter(|path| !path.ends_with("src/main.rs")).collect();
+    Imports::read(files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())))
+}
+
+/// All that can be come to from here.
+fn reached<'a>(arrows: &BTreeMap<&'a str, BTreeSet<&'a str>>, from: &'a str) -> BTreeSet<&'a str> {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+    while let Some(next) = open.pop() {
+        open.extend(arrows[next].iter().filter(|to| seen.insert(**to)));
+    }
+    seen
+}
+
+#[test]
+fn files_import_in_no_circle() {
+    let imports = imports();
+    let arrows = imports.arrows();
+    let mut circles = BTreeSet::new();
+    for (from, to) in &arrows {
+        circles.extend(to.iter().filter(|to| reached(&arrows, to).contains(from)).map(|to| (*from, *to)));
+    }
+    let (listed, others): (Vec<_>, Vec<_>) =
+        circles.iter().partition(|(from, to)| CIRCLES.iter().any(|(_, group)| group.contains(from) && group.contains(to)));
+    assert_eq!(others, Vec::new(), "each of these leads back to itself");
+    let listed: BTreeSet<_> = listed.iter().map(|(from, _)| *from).collect();
+    assert_eq!(listed, CIRCLES.iter().flat_map(|(_, group)| *group).copied().collect(), "no file is listed in vain");
+}
+
+#[test]
+fn the_reader_of_files_finds_where_an_item_is() {
+    let files = [
+        ("a/mod.rs", "mod one;\nmod two;\npub use one::{One, Other as Another};"),
+        ("a/one.rs", "use super::two::{self, Two as T};\npub struct One(T);\n#[cfg(test)]\nmod tests {\n    use crate::c::C;\n}"),
+        (
+            "a/two.rs",
+            "// crate::c::C\nconst TEXT: &str = \"crate::c::C\";\nfn mark() -> char { '\"' }\npub struct Two<'a>(crate::b::B<'a>);",
+        ),
+        ("b.rs", "use crate::a::{self, Another};\npub fn b() { a::One::new() }"),
+        ("c.rs", "use crate::{a, b::*};\npub struct C;"),
+    ];
+    let imports = Imports::read(files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())));
+    let arrows: Vec<_> = imports.arrows().into_iter().flat_map(|(from, to)| to.into_iter().map(move |to| (from, to))).collect();
+    assert_eq!(arrows, [("a/one.rs", "a/two.rs"), ("a/two.rs", "b.rs"), ("b.rs", "a/one.rs"), ("c.rs", "b.rs")]);
+}
+
 #[test]
 fn the_reader_of_imports_sees_groups_and_paths() {
     let code = "use crate::{db::{Db, id}, error::Error};\nuse crate::filter::Filter; fn f() { crate::telemetry::chunk() }";
@@ -173,7 +248,7 @@ fn a_realm_is_made_only_from_a_key_or_a_claimed_job() {
 #[test]
 fn sql_stands_in_queries_alone() {
     let is_home = |file: &str| file.ends_with("queries.rs") || ["chunk.rs", "selector.rs"].contains(&file);
-    for room in ["entity", "portfolio", "offboarding", "bulk_delete", "events", "access"] {
+    for room in ["entity", "portfolio", "offboarding", "task", "consistency", "bulk_delete", "events", "access"] {
         for path in sources(&root().join("src").join(room)) {
             let file = path.file_name().unwrap().to_str().unwrap();
             let code = code(&path);

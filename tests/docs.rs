@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command};
 use offboard::access::ApiVersion;
-use offboard::bulk_delete::state::{TaskAction, TaskState};
 use offboard::entity::model::{Action, State};
 use offboard::error::{Code, FAULT_COUNT, METADATA, MemberKind};
 use offboard::events::EventType;
@@ -17,6 +16,7 @@ use offboard::events::catalogue::MEMBERS;
 use offboard::filter::{Kind, Property};
 use offboard::gateway::openapi::{self, grpc_name};
 use offboard::offboarding::model::{OffboardingAction, OffboardingState};
+use offboard::task::state::{TaskAction, TaskState};
 use prost_reflect::DescriptorPool;
 
 const BEGIN: &str = "<!-- begin: settings -->";
@@ -315,7 +315,7 @@ fn the_page_of_the_states_of_a_task_is_its_state_machine() {
     let machine = Machine { states: TaskState::ALL, actions: TaskAction::ALL, after: TaskState::after };
     let ways_out: String = TaskState::ALL.iter().filter(|state| state.is_ended()).map(|state| format!("    {state} --> [*]\n")).collect();
     let page = format!(
-        "# The states of a task\n\nThe page is made of the state machine in `src/bulk_delete/state.rs` and of the migrations. On the wire a status is spelled in capitals: \
+        "# The states of a task\n\nThe page is made of the state machine in `src/task/state.rs` and of the migrations. On the wire a status is spelled in capitals: \
          `PROCESSING`. `docs/bulk-delete.md` tells how tasks are worked on.\n\n{}\n\
          What a task moves to and the event that tells of it are one transaction.\n\n\
          ## What can be done\n\nA dash means that it is not possible: `invalid_state_transition`, with the `allowed_transitions` of the state. What is asked for twice \
@@ -410,9 +410,9 @@ fn the_properties_in_the_guide_of_filters_are_those_of_the_lists() {
         ("`ListPortfolios`", &offboard::portfolio::registry_queries::PORTFOLIO),
         ("`ListOffboardingRequests`, `ListRemovalJobs`", &offboard::offboarding::queries::OFFBOARDING),
         ("`ListEvents`", &offboard::events::EVENT),
-        ("`ListTasks`, `ListTaskHistory`, `CountTasks`, `CountTaskHistory`", &offboard::bulk_delete::list::TASK),
-        ("`ListTaskFailures`", &offboard::bulk_delete::queries::FAILURE),
-        ("`ListTaskFindings`", &offboard::bulk_delete::consistency::queries::FINDING),
+        ("`ListTasks`, `ListTaskHistory`, `CountTasks`, `CountTaskHistory`", &offboard::task::list::TASK),
+        ("`ListTaskFailures`", &offboard::task::queries::FAILURE),
+        ("`ListTaskFindings`", &offboard::consistency::queries::FINDING),
     ];
     let mut table = String::from("| lists | properties |\n| --- | --- |\n");
     for (list, vocabulary) in lists {

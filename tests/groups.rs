@@ -54,7 +54,8 @@ async fn piled_up(database: &Database, beside: &'static str, others: usize) -> V
         )
     };
     let (answers, _) = tokio::join!(others, end);
-    assert!(first.await.unwrap().is_err());
+    let first = first.await.unwrap();
+    assert!(first.is_err(), "{first:?}");
     answers
 }
 

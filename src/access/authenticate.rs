@@ -17,9 +17,6 @@ use crate::db::listen::WakeUps;
 use crate::db::{Db, Work, clock};
 use crate::error::{Code, Error, Result};
 
-/// The topic that wakes when a key is revoked.
-pub const KEYS_TOPIC: &str = "keys";
-
 /// A key is looked up again after this time even if nobody tells of its end.
 const REMEMBER: Duration = Duration::from_secs(5);
 const REMEMBER_AT_MOST: usize = 10_000;

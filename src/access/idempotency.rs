@@ -10,63 +10,21 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
+use crate::access::Caller;
 use crate::access::answer::{Answer, Record};
+use crate::access::idempotency_key::{IdempotencyKey, RecordId};
 use crate::access::idempotency_queries::{self as queries, Claim};
-use crate::access::{Caller, Quota};
 use crate::db::{Db, Work};
 use crate::error::{Code, Error, Result};
-use crate::limits::kept;
 
-const MAX_CHARACTERS: usize = 255;
 /// The metadata that has the HTTP status of an answer, where it is not 200.
 const HTTP_CODE: &str = "x-http-code";
-
-/// The key of a call and the method that it calls. The idempotency layer puts it among the extensions of a request that has one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdempotencyKey {
-    key: String,
-    method: String,
-    quota: Quota,
-}
-
-impl IdempotencyKey {
-    /// A key as a caller gives it, for a method: its path; and how much a realm may keep.
-    pub fn parse(key: &[u8], method: &str, quota: Quota) -> Result<Self> {
-        let fault = || Error::invalid("Idempotency-Key", "invalid", "must be 1 to 255 printable ASCII characters");
-        let is_sane = (1..=MAX_CHARACTERS).contains(&key.len()) && key.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
-        let key = std::str::from_utf8(key).ok().filter(|_| is_sane).ok_or_else(fault)?;
-        Ok(IdempotencyKey { key: key.to_owned(), method: method.to_owned(), quota })
-    }
-
-    /// The key alone.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-}
 
 /// One call that changes something, by its caller: it takes effect once if it has a key.
 #[derive(Clone, Debug)]
 pub struct Once {
     caller: Caller,
     record: Option<RecordId>,
-}
-
-/// Where the record of a call is, and what it must agree with.
-#[derive(Clone, Debug)]
-pub(super) struct RecordId {
-    pub key: IdempotencyKey,
-    pub request_sha256: [u8; 32],
-    pub part: i64,
-}
-
-impl RecordId {
-    pub(super) fn method(&self) -> &str {
-        &self.key.method
-    }
-
-    pub(super) fn quota(&self) -> Quota {
-        self.key.quota
-    }
 }
 
 impl Once {
@@ -227,7 +185,7 @@ fn known<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &Rec
         Claim::Ours => Ok(Known::Nothing),
         Claim::Expired => Ok(Known::Expired),
         Claim::Reused => Err(reused().into()),
-        Claim::Full { records } => Err(full(record.quota(), records).into()),
+        Claim::Full { records } => Err(record.quota().full(records).into()),
         Claim::Known(answer) => {
             let record = Record::decode(answer.as_slice()).map_err(Error::internal)?;
             Ok(Known::Answer(record.replay(connection, &caller.realm)?))
@@ -235,39 +193,6 @@ fn known<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &Rec
     }
 }
 
-/// The refusal of a call whose answer could not be kept. Without a key it would be done; to do it and keep nothing would break a promise.
-/// `of_records` tells whether it is their number that is reached, and not their size.
-pub(super) fn full(quota: Quota, of_records: bool) -> Error {
-    if of_records {
-        kept::IDEMPOTENCY_RECORDS.reached()
-    } else {
-        kept::IDEMPOTENCY_BYTES.reached()
-    }
-    let Quota { records, bytes } = quota;
-    let message = format!(
-        "The realm keeps as many answers to idempotency keys as it may: {records} of {bytes} bytes together, each for 24 hours. \
-         A call whose answer could not be kept is not done; try again later."
-    );
-    Error::new(Code::RateLimitExceeded, message).with("limit_records", records).with("limit_bytes", bytes).with("retry_after", RETRY_AFTER)
-}
-
-/// In how many seconds to try again: as often as old records are removed.
-const RETRY_AFTER: u32 = 60;
-
 fn reused() -> Error {
     Error::new(Code::IdempotencyKeyReused, "This idempotency key was used for another request; use a new one.")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_1_to_255_printable_characters() {
-        assert_eq!(IdempotencyKey::parse(b"a key", "/m", Quota::default()).unwrap().key(), "a key");
-        assert!(IdempotencyKey::parse(&[b'x'; 255], "/m", Quota::default()).is_ok());
-        for bad in [b"".as_slice(), &[b'x'; 256], b"a\tb", "ä".as_bytes(), &[0xff]] {
-            assert_eq!(IdempotencyKey::parse(bad, "/m", Quota::default()).unwrap_err().violations()[0].field, "Idempotency-Key");
-        }
-    }
 }

@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, 
 use uuid::Uuid;
 
 use crate::access::answer::{Record, Subject};
-use crate::access::idempotency::{self, RecordId};
+use crate::access::idempotency_key::RecordId;
 use crate::access::quota::Shard;
 use crate::access::{Caller, erasure_queries};
 use crate::db::{Work, statement};
@@ -156,7 +156,7 @@ pub(super) fn record(connection: &mut PgConnection, caller: &Caller, record: &Re
         return Ok(());
     }
     let of_records = has_all_records(connection, caller, record)?;
-    Err(idempotency::full(record.quota(), of_records).into())
+    Err(record.quota().full(of_records).into())
 }
 
 /// Whether there are as many records as there may be, where one was refused.

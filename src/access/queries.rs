@@ -12,6 +12,9 @@ use crate::access::key::{Key, Scope, Secret};
 use crate::db::schema::{api_key, realm};
 use crate::db::{Mode, Realm, Work, id, listen, statement};
 
+/// The topic that wakes when a key is revoked.
+pub const KEYS_TOPIC: &str = "keys";
+
 /// A key to be made.
 #[derive(Clone, Debug)]
 pub struct NewKey {
@@ -182,7 +185,7 @@ pub fn revoke_key(connection: &mut PgConnection, key_id: Uuid) -> Work<bool> {
         let revoked = diesel::update(api_key::table.filter(api_key::id.eq(key_id).and(api_key::revoked_at.is_null())))
             .set(api_key::revoked_at.eq(diesel::dsl::now))
             .execute(connection)?;
-        WakeForKeys { channel: listen::CHANNEL, topic: super::KEYS_TOPIC }.execute(connection)?;
+        WakeForKeys { channel: listen::CHANNEL, topic: KEYS_TOPIC }.execute(connection)?;
         Ok(revoked == 1)
     })
 }

@@ -1,7 +1,10 @@
-//! How many answers a realm may keep, and how that is counted. Pure.
+//! How many answers a realm may keep, and how that is counted.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+
+use crate::error::{Code, Error};
+use crate::limits::kept;
 
 /// The most that the idempotency records of a realm may come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +20,9 @@ impl Default for Quota {
         Quota { records: 2_000_000, bytes: 1 << 30 }
     }
 }
+
+/// In how many seconds to try again: as often as old records are removed.
+const RETRY_AFTER: u32 = 60;
 
 /// Where a record is counted, and how much may be counted there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +46,25 @@ impl Quota {
         let digest = Sha256::new().chain_update(api_key).chain_update(part.to_be_bytes()).chain_update(key).finalize();
         let share = |whole: u64| i64::try_from(whole / shards).unwrap_or(i64::MAX);
         Shard { number: i16::from(digest[0]) % shards as i16, records: share(self.records), bytes: share(self.bytes) }
+    }
+
+    /// The refusal of a call whose answer could not be kept. Without a key it would be done; to do it and keep nothing would break a promise.
+    /// `of_records` tells whether it is their number that is reached, and not their size.
+    pub(super) fn full(self, of_records: bool) -> Error {
+        if of_records {
+            kept::IDEMPOTENCY_RECORDS.reached()
+        } else {
+            kept::IDEMPOTENCY_BYTES.reached()
+        }
+        let Quota { records, bytes } = self;
+        let message = format!(
+            "The realm keeps as many answers to idempotency keys as it may: {records} of {bytes} bytes together, each for 24 hours. \
+             A call whose answer could not be kept is not done; try again later."
+        );
+        Error::new(Code::RateLimitExceeded, message)
+            .with("limit_records", records)
+            .with("limit_bytes", bytes)
+            .with("retry_after", RETRY_AFTER)
     }
 }
 

@@ -6,24 +6,24 @@ use diesel::pg::PgConnection;
 
 use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::lists::Lists;
-use crate::bulk_delete::model::{FILTER, Mode, NewTask, Target, full_type};
-use crate::bulk_delete::queries::{has_clean_report, next_ordinal};
+use crate::bulk_delete::model::{FILTER, NewTask, Target};
 use crate::bulk_delete::selector::Selector;
 use crate::bulk_delete::shown::Shown;
 use crate::bulk_delete::unmet::Unmet;
-use crate::bulk_delete::{guards, missing_queries, preview_queries, requirement_queries};
+use crate::bulk_delete::{admission_queries, guards, preview_queries};
+use crate::consistency::queries::has_clean_report;
 use crate::db::{Realm, Seal, Work, clock};
 use crate::entity::requirements::Requirements;
 use crate::entity::suspect_value::{self, Evidence, Suspect};
-use crate::entity::suspect_value_queries;
 use crate::entity::unknown::{self, Seen, Unknown};
-use crate::entity::unknown_queries::Among;
 use crate::entity::unknown_value::UnknownValue;
-use crate::entity::unknown_value_queries;
+use crate::entity::walk_queries::Among;
+use crate::entity::{suspect_value_queries, unknown_value_queries};
 use crate::error::{Error, Result};
 use crate::filter::NamedValue;
 use crate::limits::requests::ATTRIBUTE_LOOK_MILLIS;
 use crate::proto::v1;
+use crate::task::model::{Mode, full_type};
 
 /// How long a call looks for the attributes of a filter. A worker finds out about what is left, before anything is deleted.
 const PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.0);
@@ -70,10 +70,10 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
     warnings.extend(suspects.iter().filter(|suspect| may_read || suspect.evidence == Evidence::Form).map(Suspect::warning));
     warnings.extend(lists.warnings());
     lists.hold(task.mode, guards.allow_missing_excludes)?;
-    let required = requirement_queries::get(connection, realm, task.mode)?;
+    let required = admission_queries::requirements(connection, realm, task.mode)?;
     let (mut ordinal, mut matched) = (None, None);
     if guards.need_a_count() || required.max_objects.is_some() || shown.is_some() {
-        let drawn = next_ordinal(connection)?;
+        let drawn = admission_queries::next_ordinal(connection)?;
         ordinal = Some(drawn);
         matched = Some(match &shown {
             Some(shown) => {
@@ -110,14 +110,14 @@ pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ma
     warnings.extend(suspects(connection, realm, task)?.iter().map(Suspect::warning));
     let lists = lists(connection, realm, task)?;
     warnings.extend(lists.warnings());
-    let required = requirement_queries::get(connection, realm, task.mode)?;
+    let required = admission_queries::requirements(connection, realm, task.mode)?;
     warnings.extend(demands(connection, realm, &required, Some(matched))?.warnings());
     Ok((warnings, lists))
 }
 
 /// The token of a dry run, where the realm asks for one.
 pub fn token(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal) -> Work<String> {
-    if requirement_queries::get(connection, realm, task.mode)?.preview_within.is_none() {
+    if admission_queries::requirements(connection, realm, task.mode)?.preview_within.is_none() {
         return Ok(String::new());
     }
     let shown = preview_queries::shown(connection, realm, task, Bound::None)?;
@@ -180,8 +180,8 @@ fn suspects(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Wor
 
 fn lists(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Lists> {
     Ok(Lists {
-        excluded: missing_queries::missing(connection, realm, task.mode, &task.excluded)?,
-        listed: missing_queries::missing(connection, realm, task.mode, task.listed().unwrap_or_default())?,
+        excluded: admission_queries::missing(connection, realm, task.mode, &task.excluded)?,
+        listed: admission_queries::missing(connection, realm, task.mode, task.listed().unwrap_or_default())?,
         unselected: preview_queries::unselected(connection, realm, task)?,
     })
 }

@@ -1,6 +1,6 @@
 //! The chunk: select, check, delete, count, tell and move on, in one statement and one transaction.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
@@ -8,23 +8,25 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text, Uuid as SqlUuid};
 
 use crate::access::erasure_queries::{self, Walked};
-use crate::bulk_delete::bound::Look;
-use crate::bulk_delete::kind::{Moved, Plan, Span, TaskWork};
-use crate::bulk_delete::model::Reason;
+use crate::bulk_delete::bound::{Bound, Look};
+use crate::bulk_delete::model::parse_filter;
 use crate::bulk_delete::plan_queries;
-use crate::bulk_delete::planning::Planning;
-use crate::bulk_delete::selector::{Locked, Selector};
-use crate::bulk_delete::slice_queries::lease_lost;
-use crate::bulk_delete::task_queries::Claimed;
+use crate::bulk_delete::selector::Selector;
 use crate::db::statement::{Segment, segments};
 use crate::db::{Work, statement};
 use crate::entity::unknown::Seen;
 use crate::entity::unknown_queries;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
+use crate::task::model::{Kind, Reason};
+use crate::task::planning::Planning;
+use crate::task::work::{Claimed, KindOfWork, Locked, Moved, Plan, Span, Step, TaskWork, Undone};
 use crate::telemetry;
 
 /// How often entities that others keep changing are looked at again before they are counted as failed.
 const ROUNDS: usize = 5;
+
+/// Bulk deletes, as a kind of work.
+pub const BULK_DELETES: KindOfWork = KindOfWork { kind: Kind::Delete, parts: &[], of: |claim| Ok(Arc::new(Chunks::of(claim)?)) };
 
 /// The statements of one slice's chunks.
 pub struct Chunks {
@@ -60,6 +62,14 @@ impl Chunks {
     /// Prepares the chunks of what `selector` selects.
     pub fn new(selector: Selector) -> Self {
         Chunks { walking: Statements::new(selector), narrowed: OnceLock::new() }
+    }
+
+    /// The chunks of a claimed slice.
+    fn of(claim: &Claimed) -> Result<Self> {
+        let mode = claim.mode.ok_or_else(|| Error::internal("a bulk delete has no mode"))?;
+        let filter = claim.filter.clone().map(|filter| parse_filter(filter, "filter")).transpose()?.map(|(_, filter)| filter);
+        let bound = claim.ordinal.map_or(Bound::Moment(claim.asked_at), Bound::Ordinal);
+        Ok(Chunks::new(Selector::new(mode, claim.listed, filter.as_ref(), claim.entity_type.as_deref(), bound)))
     }
 
     /// The statement of a chunk, with named parameters.
@@ -130,7 +140,7 @@ impl TaskWork for Chunks {
         Ok(next.get_result::<(String,)>(connection).optional()?.map(|(key,)| key))
     }
 
-    fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Moved> {
+    fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Step<Moved> {
         let statements = self.statements(connection, claim)?;
         let texts = if span.locked == Locked::Await { &statements.awaiting } else { &statements.passing };
         let selector = &statements.selector;
@@ -154,7 +164,7 @@ impl TaskWork for Chunks {
             missed = still;
         }
         if !moved {
-            return Err(lease_lost().into());
+            return Err(Undone::LeaseLost);
         }
         if !missed.is_empty() {
             GiveUp { realm: claim.realm.id(), task: claim.task_id, slice: claim.slice, missed: &missed }.execute(connection)?;

@@ -5,8 +5,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::bulk_delete::queries;
 use crate::db::{Realm, Work, statement};
+use crate::task::queries;
 
 /// The ids behind this one, in their order. None if there is no such task.
 pub fn list(connection: &mut PgConnection, realm: &Realm, task: Uuid, after: &str, limit: i64) -> Work<Option<Vec<String>>> {

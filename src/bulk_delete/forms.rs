@@ -4,12 +4,12 @@ use chrono::Utc;
 use uuid::Uuid;
 
 use crate::bulk_delete::bound::Bound;
-use crate::bulk_delete::model::{Kind, Mode};
 use crate::bulk_delete::selector::Selector;
-use crate::bulk_delete::task_queries::Claimed;
 use crate::db::checked::realm;
 use crate::entity::index::lookup_queries::Candidates;
 use crate::filter::Filter;
+use crate::task::model::{Kind, Mode};
+use crate::task::work::Claimed;
 
 pub(super) const MODES: [Mode; 2] = [Mode::Soft, Mode::Hard];
 
@@ -60,7 +60,8 @@ pub(super) fn claim() -> Claimed {
         listed: false,
         check_attributes: false,
         planned: true,
-        bound: Bound::None,
+        asked_at: Utc::now(),
+        ordinal: None,
         limited: false,
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::entity::requirements::{MAX_REPORT_AGE, REPORT_AGE};
 use crate::error::{Code, Error, Result, Violations};
 use crate::proto::{convert, v1};
+use crate::task::model::entities;
+use crate::task::pace::check_pace;
 
 /// What must hold, or a task does not start; and how fast it may go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,17 +112,6 @@ impl Guards {
     }
 }
 
-/// What ends a task that would take up more entities than it may.
-pub fn cap_exceeded(cap: i64) -> Error {
-    let message = format!("Others changed entities while the task ran, so that it selects more than {}.", entities(cap));
-    Error::new(Code::CountMismatch, message).with("max_objects", cap)
-}
-
-/// So many entities, in words.
-pub fn entities(count: i64) -> String {
-    if count == 1 { "1 entity".to_owned() } else { format!("{count} entities") }
-}
-
 /// The refusal of a task for which no clean report is young enough.
 pub fn report_required(within: Duration) -> Error {
     let seconds = within.as_secs_f64();
@@ -128,14 +119,6 @@ pub fn report_required(within: Duration) -> Error {
         "The latest check of consistency must have begun within the last {seconds} seconds and have left nothing unmended. Run a check of consistency first."
     );
     Error::new(Code::ReportRequired, message).with("clean_report_within", format!("{seconds}s"))
-}
-
-/// How many objects a task may take up a second.
-pub fn check_pace(given: Option<i32>, faults: &mut Violations) -> Option<i32> {
-    if given.is_some_and(|pace| pace < 1) {
-        faults.add("max_objects_per_second", "out_of_range", "must be at least 1");
-    }
-    given
 }
 
 /// A number that may be given in two places, in which it must be the same.

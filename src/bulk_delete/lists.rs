@@ -2,10 +2,10 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::bulk_delete::model::Mode;
 use crate::error::{Code, Error};
 use crate::limits::requests::{IDS_SHOWN, LISTED_IDS};
 use crate::proto::v1;
+use crate::task::model::Mode;
 
 /// Some of the ids of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,25 +75,10 @@ impl Ids {
     }
 }
 
-/// What is stored with a task, as a message.
-pub fn to_proto(stored: &Json) -> v1::TaskLists {
-    let count = |name: &str| stored[name].as_i64().unwrap_or_default();
-    let ids = |name: &str| stored[name].as_array().into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned)).collect();
-    v1::TaskLists {
-        excluded_count: count("excluded_count"),
-        excluded: ids("excluded"),
-        missing_excluded_count: count("missing_excluded_count"),
-        missing_excluded: ids("missing_excluded"),
-        missing_uri_count: count("missing_uri_count"),
-        missing_uris: ids("missing_uris"),
-        unselected_excluded_count: count("unselected_excluded_count"),
-        unselected_excluded: ids("unselected_excluded"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::answers::lists_to_proto;
 
     #[test]
     fn who_erases_is_refused_for_ids_that_spare_nobody() {
@@ -110,7 +95,7 @@ mod tests {
     fn a_task_keeps_the_first_ids_and_the_counts() {
         let excluded: Vec<String> = (0..150).map(|n| format!("e{n}")).collect();
         let stored = Lists { listed: Ids { count: 1, first: vec!["x".to_owned()] }, ..Lists::default() }.to_json(&excluded).unwrap();
-        let told = to_proto(&stored);
+        let told = lists_to_proto(&stored);
         assert_eq!(
             (told.excluded_count, told.excluded.len(), told.missing_uri_count, told.missing_uris),
             (150, 100, 1, vec!["x".to_owned()])

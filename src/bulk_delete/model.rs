@@ -2,101 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
-use uuid::Uuid;
-
 use crate::bulk_delete::guards::Guards;
-use crate::bulk_delete::state::TaskState;
-use crate::db::{id, text_enum};
+use crate::db::id;
 use crate::entity::list::invalid_filter;
 use crate::error::{Result, Violations};
 use crate::filter::Filter;
 use crate::proto::v1;
+use crate::task::model::{BY_TYPE, Mode, full_type};
 
 /// The prefix of an entity's URI.
 const URI_PREFIX: &str = "entities/";
-/// The prefix of a type in full.
-const TYPE_PREFIX: &str = "configuration/entityTypes/";
-/// What stands in the name of a task before the one type that it is about.
-const BY_TYPE: &str = " By Type: ";
 const MAX_LISTED: usize = 100_000;
 const MAX_FILTER_BYTES: usize = 64 << 10;
-/// How many failed ids a task shows.
-pub const FAILURES_SHOWN: i64 = 100;
-
-text_enum! {
-    /// What a task does.
-    pub enum Kind {
-        /// Deletes entities.
-        Delete = "delete",
-        /// Looks for what should not be, and mends it.
-        CheckConsistency = "check_consistency",
-    }
-}
-
-impl Kind {
-    /// The contract's word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::Delete => "DeleteEntitiesTask",
-            Kind::CheckConsistency => "CheckConsistencyTask",
-        }
-    }
-}
-
-text_enum! {
-    /// How thoroughly to delete.
-    pub enum Mode {
-        /// Marked as deleted.
-        Soft = "soft",
-        /// Erased but for a tombstone.
-        Hard = "hard",
-    }
-}
-
-impl Mode {
-    /// What of it can be undone, and what cannot.
-    pub fn undo(self) -> &'static str {
-        match self {
-            Mode::Soft => {
-                "Nobody sees what is marked as deleted, nor restores it by this API. Its data stays until a hard bulk delete takes it."
-            }
-            Mode::Hard => "This cannot be undone: of what is erased only ids, types, versions and times stay, as tombstones.",
-        }
-    }
-}
-
-text_enum! {
-    /// Why an entity could not be deleted.
-    pub enum Reason {
-        /// It is still being taken in.
-        Onboarding = "onboarding",
-        /// It is on hold.
-        OnHold = "on_hold",
-        /// An offboarding is live for it.
-        Offboarding = "offboarding",
-        /// Others kept changing it.
-        Locked = "locked",
-        /// It is listed but is not there.
-        NotFound = "not_found",
-        /// The database refuses to have it deleted.
-        Refused = "refused_by_database",
-    }
-}
-
-impl Reason {
-    /// The reason as a sentence.
-    pub fn message(self) -> &'static str {
-        match self {
-            Reason::Onboarding => "The entity is still onboarding.",
-            Reason::OnHold => "The entity is on hold.",
-            Reason::Offboarding => "An offboarding of the entity is pending or running.",
-            Reason::Locked => "The entity was being changed by others each time it was tried.",
-            Reason::NotFound => "No such entity is visible.",
-            Reason::Refused => "The database refused to delete the entity; the service's log tells why.",
-        }
-    }
-}
 
 /// Where the filter is in a request.
 pub const FILTER: &str = "spec.objects.filter";
@@ -273,21 +190,10 @@ impl Asked {
     }
 }
 
-/// The one type that a task is about, in full: the one that was asked for, or the one that the filter names. A filter is blanked in time, so the
-/// name is what keeps that.
-pub fn type_of(entity_type: Option<&str>, name: &str) -> String {
-    entity_type.map(full_type).or_else(|| name.split_once(BY_TYPE).map(|(_, named)| named.to_owned())).unwrap_or_default()
-}
-
 /// Reads a filter, which stands at this path, for a call that destroys: `AND` and `OR` must not stand side by side without parentheses.
 pub fn parse_filter(text: String, field: &str) -> Result<(String, Filter)> {
     let filter = Filter::parse_strict(&text).map_err(|error| invalid_filter(&error, &text, field))?;
     Ok((text, filter))
-}
-
-/// A type in full, where it was given by its last part.
-pub fn full_type(entity_type: &str) -> String {
-    if entity_type.contains('/') { entity_type.to_owned() } else { format!("{TYPE_PREFIX}{entity_type}") }
 }
 
 fn check_type(entity_type: &str, field: &str, faults: &mut Violations) {
@@ -312,75 +218,6 @@ fn check_uris(uris: &[String], field: &str, faults: &mut Violations) -> Vec<Stri
         }
     }
     ids.into_iter().collect()
-}
-
-/// A task with its account, as it is stored.
-#[derive(Clone, Debug, diesel::Queryable)]
-pub struct Task {
-    /// Its id.
-    pub id: Uuid,
-    /// What it does.
-    pub kind: Kind,
-    /// Where it stands.
-    pub state: TaskState,
-    /// Its name for people.
-    pub name: String,
-    /// The type that was asked for, as it was given.
-    pub entity_type: Option<String>,
-    /// How it was started, a JSON object of strings.
-    pub parameters: serde_json::Value,
-    /// Who started it.
-    pub principal_id: Uuid,
-    /// Who last acted on it.
-    pub updated_by: Uuid,
-    /// How many the selection held when it was taken up.
-    pub selected: Option<i64>,
-    /// Which replicas worked on it.
-    pub instances: Vec<String>,
-    /// When it was asked for.
-    pub created_at: DateTime<Utc>,
-    /// When it first started.
-    pub started_at: Option<DateTime<Utc>>,
-    /// When it was paused, while it is.
-    pub paused_at: Option<DateTime<Utc>>,
-    /// When it ended.
-    pub ended_at: Option<DateTime<Utc>>,
-    /// The moment that this account is of.
-    pub now: DateTime<Utc>,
-    /// How many the selection met.
-    pub matched: i64,
-    /// How many were deleted.
-    pub processed: i64,
-    /// How many could not be deleted.
-    pub failed: i64,
-    /// How many were spared.
-    pub excluded: i64,
-    /// How many had changed or gone.
-    pub skipped: i64,
-    /// The first ids that could not be deleted.
-    pub first_failures: Vec<String>,
-    /// How many of its events a publisher has tried and could not deliver so far.
-    pub unpublished: i64,
-    /// For how many seconds it has been at work.
-    pub worked: f64,
-    /// Since when it has been at work, while it is.
-    pub working_since: Option<DateTime<Utc>>,
-    /// How many objects it may take up a second.
-    pub max_objects_per_second: Option<i32>,
-    /// How many objects the selection met in this sample of ten seconds and the two before it, since it has been at work.
-    pub met_lately: i64,
-    /// How many objects were processed within the last hour.
-    pub processed_in_hour: i64,
-    /// The code of what ended it, if it failed.
-    pub error_code: Option<String>,
-    /// The same as a sentence.
-    pub error_message: Option<String>,
-    /// What a check has found so far: an object with `[found, mended]` for each kind.
-    pub findings: serde_json::Value,
-    /// What became of its mail, if one was asked for: an object with `status` and `reason`.
-    pub mail: Option<serde_json::Value>,
-    /// What the lists came to that it was asked for with, if there were any: see [`super::lists`].
-    pub lists: Option<serde_json::Value>,
 }
 
 #[cfg(test)]

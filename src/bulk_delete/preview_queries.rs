@@ -10,11 +10,12 @@ use serde_json::Value as Json;
 
 use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::lists::Ids;
-use crate::bulk_delete::model::{Mode, NewTask, Target};
+use crate::bulk_delete::model::{NewTask, Target};
 use crate::bulk_delete::selector::{OBSTACLE, Selector};
 use crate::bulk_delete::shown::Shown;
 use crate::db::statement::{Segment, segments};
 use crate::db::{Realm, Work, clock, statement};
+use crate::task::model::Mode;
 
 /// How many ids a preview shows.
 pub const SAMPLE: i64 = 100;

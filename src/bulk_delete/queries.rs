@@ -1,52 +1,26 @@
-//! The SQL of starting and seeing a task.
+//! The SQL of starting a bulk delete.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use crate::access::Caller;
 use crate::bulk_delete::admission::Admission;
-use crate::bulk_delete::model::{FAILURES_SHOWN, NewTask, Reason, Target, Task};
-use crate::db::filtered::Statement;
-use crate::db::{Realm, Work, id, listen, statement};
-use crate::filter::{self, Filter, Property, Vocabulary};
-
-/// The topic that wakes the workers.
-pub const TOPIC: &str = "bulk_delete";
-
-/// Who starts a task.
-#[derive(Clone, Debug)]
-pub struct Starter {
-    /// Whose world.
-    pub realm: Realm,
-    /// Who.
-    pub principal_id: Uuid,
-    /// With which key.
-    pub key_id: Uuid,
-}
-
-/// Draws the next number in the order of entities and tasks.
-pub fn next_ordinal(connection: &mut PgConnection) -> Work<i64> {
-    let (ordinal,): (i64,) = NextOrdinal {}.get_result(connection)?;
-    Ok(ordinal)
-}
-
-statement! {
-    /// A number that nobody had and nobody gets again.
-    struct NextOrdinal {} -> (BigInt,),
-    "SELECT nextval('ordinal')"
-}
+use crate::bulk_delete::model::{NewTask, Target};
+use crate::db::{Work, id, listen, statement};
+use crate::task::model::TOPIC;
 
 /// Records a task that may start, with one slice, the whole key space, and returns its id. It draws a number unless it has one.
-pub fn start(connection: &mut PgConnection, starter: &Starter, task: &NewTask, admission: &Admission) -> Work<Uuid> {
+pub fn start(connection: &mut PgConnection, caller: &Caller, task: &NewTask, admission: &Admission) -> Work<Uuid> {
     let (filter, entity_type, ids) = match &task.target {
         Target::Matching { filter, entity_type } => (filter.as_ref().map(|(text, _)| text.as_str()), entity_type.as_deref(), None),
         Target::Listed(ids) => (None, None, Some(ids.as_slice())),
     };
-    let parameters = task.parameters(starter.realm.org()).into_iter().map(|(name, value)| (name.to_owned(), Json::String(value)));
+    let parameters = task.parameters(caller.realm.org()).into_iter().map(|(name, value)| (name.to_owned(), Json::String(value)));
     let statement = Start {
-        realm: starter.realm.id(),
+        realm: caller.realm.id(),
         id: id::new_id(),
         name: &task.name(),
         mode: task.mode.as_str(),
@@ -61,8 +35,8 @@ pub fn start(connection: &mut PgConnection, starter: &Starter, task: &NewTask, a
         check_attributes: !admission.unchecked.is_empty(),
         lists: admission.lists.to_json(&task.excluded),
         parameters: parameters.collect(),
-        principal: starter.principal_id,
-        key: starter.key_id,
+        principal: caller.principal_id,
+        key: caller.key_id,
         channel: listen::CHANNEL,
         topic: TOPIC,
     };
@@ -113,197 +87,4 @@ statement! {
      )
      SELECT t.id
      FROM task t, (SELECT pg_notify({channel}, {topic})) woken"
-}
-
-/// The task with this id and its account.
-pub fn get(connection: &mut PgConnection, realm: &Realm, task_id: Uuid) -> Work<Option<Task>> {
-    Ok(GetTask { realm: realm.id(), id: task_id, shown: FAILURES_SHOWN }.get_result(connection).optional()?)
-}
-
-/// The columns of a [`Task`], of `bulk_delete b` and its [`sums!`].
-macro_rules! account {
-    () => {
-        "b.id, b.kind, b.status, b.name, b.entity_type, b.parameters, b.principal_id, b.updated_by, b.selected, b.instances,
-            b.created_at, b.started_at, b.paused_at, b.ended_at, now(), s.matched, s.processed, s.failed, s.excluded, s.skipped,
-            ARRAY(SELECT f.entity_id
-                  FROM bulk_delete_failure f
-                  WHERE f.realm_id = b.realm_id AND f.bulk_delete_id = b.id
-                  ORDER BY f.entity_id
-                  LIMIT {shown}),
-            (SELECT coalesce(sum(p.events), 0)::int8
-             FROM publisher_failure p
-             WHERE p.realm_id = b.realm_id AND p.bulk_delete_id = b.id),
-            extract(epoch FROM b.worked + COALESCE(greatest(now() - b.working_since, '0'), '0'))::float8, b.working_since,
-            b.max_objects_per_second, k.met_lately, k.processed_in_hour, b.error_code, b.error_message,
-            (SELECT coalesce(jsonb_object_agg(k.kind, jsonb_build_array(k.found, k.mended)), '{}')
-             FROM (SELECT c.kind, sum(c.found) AS found, sum(c.mended) AS mended
-                   FROM bulk_delete_finding_count c
-                   WHERE c.realm_id = b.realm_id AND c.bulk_delete_id = b.id
-                   GROUP BY c.kind) k),
-            (SELECT jsonb_build_object('status', m.status, 'reason', m.reason)
-             FROM bulk_delete_mail m
-             WHERE m.realm_id = b.realm_id AND m.bulk_delete_id = b.id),
-            b.lists"
-    };
-}
-pub(super) use account;
-
-/// The sums `s` of the slices and `k` of the samples of `bulk_delete b`.
-macro_rules! sums {
-    () => {
-        "LATERAL (SELECT sum(s.matched)::int8 AS matched, sum(s.processed)::int8 AS processed, sum(s.failed)::int8 AS failed,
-                          sum(s.excluded)::int8 AS excluded, sum(s.skipped)::int8 AS skipped
-                   FROM bulk_delete_slice s
-                   WHERE s.realm_id = b.realm_id AND s.bulk_delete_id = b.id) s,
-          -- A sample of ten seconds counts as far as it lies in what is asked for.
-          LATERAL (SELECT coalesce(sum(k.matched) FILTER (WHERE k.at >= greatest(
-                              to_timestamp(floor(extract(epoch FROM now()) / 10) * 10 - 20),
-                              to_timestamp(floor(extract(epoch FROM b.working_since) / 10) * 10))), 0)::int8 AS met_lately,
-                          coalesce(sum(k.processed), 0)::int8 AS processed_in_hour
-                   FROM bulk_delete_sample k
-                   WHERE k.realm_id = b.realm_id AND k.bulk_delete_id = b.id AND k.at > now() - interval '1 hour') k"
-    };
-}
-pub(super) use sums;
-
-/// The SQL types of [`account!`].
-pub(super) type AccountRow = (
-    SqlUuid,
-    Text,
-    Text,
-    Text,
-    Nullable<Text>,
-    Jsonb,
-    SqlUuid,
-    SqlUuid,
-    Nullable<BigInt>,
-    Array<Text>,
-    Timestamptz,
-    Nullable<Timestamptz>,
-    Nullable<Timestamptz>,
-    Nullable<Timestamptz>,
-    Timestamptz,
-    BigInt,
-    BigInt,
-    BigInt,
-    BigInt,
-    BigInt,
-    Array<Text>,
-    BigInt,
-    Double,
-    Nullable<Timestamptz>,
-    Nullable<Integer>,
-    BigInt,
-    BigInt,
-    Nullable<Text>,
-    Nullable<Text>,
-    Jsonb,
-    Nullable<Jsonb>,
-    Nullable<Jsonb>,
-);
-
-statement! {
-    /// A task, the sums of its slices, and the first failures. One statement, so that all of it is of one moment.
-    struct GetTask {
-        realm: i32 as Integer,
-        id: Uuid as SqlUuid,
-        shown: i64 as BigInt,
-    } -> AccountRow,
-    concat!("SELECT ", account!(), " FROM bulk_delete b, ", sums!(), " WHERE b.realm_id = {realm} AND b.id = {id}")
-}
-
-/// An entity that a task could not delete.
-#[derive(Clone, Debug, diesel::Queryable)]
-pub struct Failure {
-    /// The entity.
-    pub entity_id: String,
-    /// Why.
-    pub reason: Reason,
-    /// When.
-    pub occurred_at: chrono::DateTime<chrono::Utc>,
-}
-
-/// What the filter of a list of failures may look at.
-pub static FAILURE: Vocabulary = Vocabulary {
-    properties: &[
-        Property::new(&["uri", "entityId", "entity_id"], filter::Kind::Uri, "f.entity_id"),
-        Property::new(&["reason"], filter::Kind::Text, "f.reason").one_of(Reason::SPELLINGS),
-        Property::new(&["time"], filter::Kind::Time, "f.occurred_at"),
-    ],
-};
-
-/// The failures of a task behind this entity id for which the filter holds, in the order of ids. None if there is no such task.
-pub fn failures(
-    connection: &mut PgConnection,
-    realm: &Realm,
-    (task, filter): (Uuid, Option<&Filter>),
-    after: &str,
-    limit: i64,
-) -> Work<Option<Vec<Failure>>> {
-    if get(connection, realm, task)?.is_none() {
-        return Ok(None);
-    }
-    let statement = ListFailures { realm: realm.id(), task, after, limit };
-    Ok(Some(statement.filtered(filter.map(Filter::predicate)).load(connection)?))
-}
-
-statement! {
-    /// A page of failures.
-    struct ListFailures<'a> {
-        realm: i32 as Integer,
-        task: Uuid as SqlUuid,
-        after: &'a str as Text,
-        limit: i64 as BigInt,
-    } -> (Text, Text, Timestamptz),
-    "SELECT f.entity_id, f.reason, f.occurred_at
-     FROM bulk_delete_failure f
-     WHERE f.realm_id = {realm} AND f.bulk_delete_id = {task} AND f.entity_id > {after}{filter}
-     ORDER BY f.entity_id
-     LIMIT {limit}"
-}
-
-#[cfg(test)]
-crate::db::checked::filtered!(ListFailures, crate::filter::conditions::conditions(&FAILURE));
-
-/// Removes samples that no rate is made of any more. See [`crate::db::sweep`].
-pub fn sweep_samples(connection: &mut PgConnection, limit: i64) -> Work<usize> {
-    Ok(SweepSamples { limit }.execute(connection)?)
-}
-
-statement! {
-    /// What lies more than an hour back.
-    struct SweepSamples {
-        limit: i64 as BigInt,
-    } -> (),
-    "DELETE FROM bulk_delete_sample
-     WHERE ctid IN (SELECT k.ctid FROM bulk_delete_sample k WHERE k.at < now() - interval '61 minutes' LIMIT {limit})"
-}
-
-/// Whether a check of consistency that began within this time has left nothing that should not be, and none that was at work since has left
-/// something. What was stopped or could not go on tells nothing.
-pub fn has_clean_report(connection: &mut PgConnection, realm: &Realm, within: std::time::Duration) -> Work<bool> {
-    let (is_there,): (bool,) = CleanReport { realm: realm.id(), within: within.as_secs_f64() }.get_result(connection)?;
-    Ok(is_there)
-}
-
-statement! {
-    /// A check whose every finding was mended, and no later one with a finding that was not.
-    struct CleanReport {
-        realm: i32 as Integer,
-        within: f64 as Double,
-    } -> (Bool,),
-    "WITH report AS (
-        SELECT b.status, b.started_at, b.ended_at, b.ordinal
-        FROM bulk_delete b
-        WHERE b.realm_id = {realm} AND b.ended_at IS NOT NULL AND b.kind = 'check_consistency'
-          AND b.status IN ('completed', 'completed_with_errors') AND b.ended_at >= now() - make_interval(secs => {within})
-     )
-     SELECT EXISTS (
-        SELECT
-        FROM report r
-        WHERE r.status = 'completed' AND r.started_at >= now() - make_interval(secs => {within})
-          -- One that was asked for later was at work later, whatever the clock did meanwhile.
-          AND NOT EXISTS (SELECT FROM report o
-                          WHERE o.status = 'completed_with_errors' AND (o.ended_at > r.started_at OR o.ordinal > r.ordinal))
-     )"
 }

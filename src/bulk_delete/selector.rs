@@ -9,19 +9,18 @@ use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
 
 use crate::bulk_delete::bound::{Bound, Look};
 use crate::bulk_delete::chunk_queries::{AGAIN, DOOMED, DOOMED_OF_UNLOCKED, HARD, ONWARD, SOFT, UNLOCKED, UNLOCKED_PARTS, WHOLE};
-use crate::bulk_delete::model::{Mode, full_type};
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries::{self, Candidates};
 use crate::entity::unknown::Seen;
-use crate::entity::unknown_queries::{self, Among};
+use crate::entity::unknown_queries;
+use crate::entity::walk_queries::Among;
 use crate::filter::{Filter, Predicate};
+use crate::task::model::{Mode, full_type};
+use crate::task::work::Locked;
 
 /// This many candidates, as far as indexes can tell, are taken one by one; where there are more the keys are walked. So few are never cut into
 /// slices.
 const FEW: i64 = 50_000;
-
-/// Sorts behind every id: ids are of ASCII up to `~`.
-pub const ID_END: &str = "\u{7f}";
 
 /// What keeps a row `r` from being deleted, if anything does; the `END` is left out.
 macro_rules! obstacle {
@@ -318,13 +317,4 @@ impl Selector {
      FROM tally t"
         )
     }
-}
-
-/// What to do about entities that others have locked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Locked {
-    /// Wait until they are free, which fails when it takes too long.
-    Await,
-    /// Leave them, and count them as failed. Also lets pass an incarnation that has a tombstone already.
-    Pass,
 }

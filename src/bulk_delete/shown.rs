@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::bulk_delete::guards::entities;
-use crate::bulk_delete::model::{Mode, NewTask, Target};
+use crate::bulk_delete::model::{NewTask, Target};
 use crate::db::{Realm, Seal, binding};
 use crate::error::{Code, Error, Result};
 use crate::proto::v1;
+use crate::task::model::{Mode, entities};
 
 /// What a selection holds at a moment, in short.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,55 +6,54 @@ use diesel::pg::PgConnection;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Once, Scope};
-use crate::bulk_delete::model::{FILTER, Mode, NewTask};
+use crate::bulk_delete::model::{FILTER, NewTask};
 use crate::bulk_delete::preview::Beside;
-use crate::bulk_delete::queries::{self, Starter};
-use crate::bulk_delete::service::{BulkDeleteService, check_tenant, get};
-use crate::bulk_delete::{admission, mail, mail_queries, preview, preview_queries, void};
-use crate::db::{Fail, Fault, Realm, Seal, Work, fault};
+use crate::bulk_delete::{admission, preview, preview_queries, queries, void};
+use crate::db::{Db, Fail, Fault, Realm, Seal, Work, fault};
 use crate::error::{Error, Form, Violations};
 use crate::proto::v1;
+use crate::task::answers::{check_tenant, get};
+use crate::task::model::Mode;
+use crate::task::{mail, mail_queries};
 
-impl BulkDeleteService {
-    pub(super) async fn start(&self, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::Task>, Status> {
-        let once = Once::of(&request)?;
-        let caller = once.caller().clone();
-        let request = request.into_inner();
-        check_tenant(&request.tenant, &caller.realm)?;
-        let mut faults = Violations::new();
-        let recipient = mail::recipient(&self.db, self.sends_mail, &caller, &request.send_mail, &mut faults).await?;
-        if let Some(form) = Form::current() {
-            void::check(form.void(), &request, &mut faults);
-        }
-        let dry_run = request.dry_run;
-        let task = NewTask::check(request, faults)?;
-        if task.mode == Mode::Hard {
-            caller.require(Scope::EntitiesDeleteHard)?;
-        }
-        if dry_run {
-            // It shows entities and deletes none, so it is a way to read them.
-            caller.require(Scope::EntitiesRead)?;
-        }
-        let may_read = caller.require(Scope::EntitiesRead).is_ok();
-        let starter = Starter { realm: caller.realm, principal_id: caller.principal_id, key_id: caller.key_id };
-        let seal = self.db.seal().await?;
-        if dry_run {
-            // It changes nothing, so it takes no idempotency key.
-            let look = move |connection: &mut PgConnection| look(connection, &starter.realm, &task, &seal).map_err(in_filter);
-            return Ok(self.db.transaction(look).await?);
-        }
-        let start = move |connection: &mut PgConnection| {
-            let admission = admission::admit(connection, &starter.realm, &task, &seal, may_read).map_err(in_filter)?;
-            let task_id = queries::start(connection, &starter, &task, &admission)?;
-            if let Some(recipient) = &recipient {
-                mail_queries::ask(connection, &starter.realm, task_id, recipient)?;
-            }
-            let mut task = get(connection, &starter.realm, &task_id.to_string())?;
-            task.get_mut().warnings = admission.warnings;
-            Ok(task)
-        };
-        once.transaction(&self.db, start).await
+/// Starts a task, or answers what it would do. `sends_mail` tells whether there is a mail server.
+pub async fn start(db: &Db, sends_mail: bool, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::Task>, Status> {
+    let once = Once::of(&request)?;
+    let caller = once.caller().clone();
+    let request = request.into_inner();
+    check_tenant(&request.tenant, &caller.realm)?;
+    let mut faults = Violations::new();
+    let recipient = mail::recipient(db, sends_mail, &caller, &request.send_mail, &mut faults).await?;
+    if let Some(form) = Form::current() {
+        void::check(form.void(), &request, &mut faults);
     }
+    let dry_run = request.dry_run;
+    let task = NewTask::check(request, faults)?;
+    if task.mode == Mode::Hard {
+        caller.require(Scope::EntitiesDeleteHard)?;
+    }
+    if dry_run {
+        // It shows entities and deletes none, so it is a way to read them.
+        caller.require(Scope::EntitiesRead)?;
+    }
+    let may_read = caller.require(Scope::EntitiesRead).is_ok();
+    let seal = db.seal().await?;
+    if dry_run {
+        // It changes nothing, so it takes no idempotency key.
+        let look = move |connection: &mut PgConnection| look(connection, &caller.realm, &task, &seal).map_err(in_filter);
+        return Ok(db.transaction(look).await?);
+    }
+    let start = move |connection: &mut PgConnection| {
+        let admission = admission::admit(connection, &caller.realm, &task, &seal, may_read).map_err(in_filter)?;
+        let task_id = queries::start(connection, &caller, &task, &admission)?;
+        if let Some(recipient) = &recipient {
+            mail_queries::ask(connection, &caller.realm, task_id, recipient)?;
+        }
+        let mut task = get(connection, &caller.realm, &task_id.to_string())?;
+        task.get_mut().warnings = admission.warnings;
+        Ok(task)
+    };
+    once.transaction(db, start).await
 }
 
 /// A fault of the filter that the database alone finds, with its place in this request.

@@ -9,6 +9,7 @@ pub mod dependent;
 pub mod dependent_queries;
 mod dependents;
 pub(crate) mod fields;
+mod get;
 mod import;
 pub mod index;
 pub mod list;
@@ -27,6 +28,7 @@ pub mod unknown_queries;
 pub mod unknown_value;
 pub mod unknown_value_queries;
 mod update;
+pub mod walk_queries;
 
 pub use index::{AttributeIndexService, IndexExecutor};
 pub use new_entity::NewEntity;

@@ -7,11 +7,10 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::Caller;
-use crate::db::{Page, Realm, Together, Work, id};
+use crate::db::{Page, id};
 use crate::entity::list::{Order, Place};
 use crate::entity::list_queries::{self, Listing};
 use crate::entity::model::Entity;
-use crate::entity::queries;
 use crate::entity::service::{EntityService, MAX_BATCH, PAGES, to_proto};
 use crate::entity::tombstone_queries::{self, JobKind, Tombstone};
 use crate::error::{Code, Error, Result, Violations};
@@ -20,27 +19,6 @@ use crate::proto::{convert, v1};
 
 /// The most bytes that entities which are asked for together may have.
 pub(super) const MAX_BATCH_BYTES: usize = 16 << 20;
-
-/// A call that reads one entity; those that wait at once are done together.
-pub(super) struct Get {
-    pub realm: Realm,
-    pub id: String,
-}
-
-impl Together for Get {
-    type Answer = Option<Entity>;
-    const AT_ONCE: usize = 2;
-    // An entity may have a megabyte.
-    const IS_SMALL: bool = false;
-
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Option<Entity>>>> {
-        let mut answers: Vec<_> = calls.iter().map(|_| Some(None)).collect();
-        for (place, entity) in queries::get_each(connection, calls.iter().map(|call| (&call.realm, call.id.as_str())))? {
-            answers[place as usize - 1] = Some(Some(entity));
-        }
-        Ok(answers)
-    }
-}
 
 impl EntityService {
     pub(super) async fn list(&self, request: Request<v1::ListEntitiesRequest>) -> Result<Response<v1::ListEntitiesResponse>, Status> {

@@ -5,11 +5,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{Authenticator, Caller, Once};
 use crate::db::{Db, Group, PageSize, Realm, id};
+use crate::entity::get::Get;
 use crate::entity::import;
 use crate::entity::model::{Entity, State};
 use crate::entity::new_entity::NewEntity;
 use crate::entity::queries;
-use crate::entity::reads::Get;
 use crate::error::{Code, Error, Form, Result, Violations};
 use crate::limits::memory::Account;
 use crate::proto::v1::entity_service_server::EntityService as Service;

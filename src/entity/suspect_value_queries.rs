@@ -4,8 +4,8 @@ use diesel::pg::PgConnection;
 
 use crate::db::{Realm, Work};
 use crate::entity::suspect_value::{Evidence, Suspect};
-use crate::entity::unknown_queries::Among;
 use crate::entity::unknown_value_queries::{MOST_VALUES, along_the_keys};
+use crate::entity::walk_queries::Among;
 use crate::filter::{Comparison, Filter};
 
 /// Tells which of the filter's comparisons, as far as they are `wanted`, these entities have values at the path for, and none that can be compared. As far

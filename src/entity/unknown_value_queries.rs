@@ -9,8 +9,8 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Text};
 
 use crate::db::{Realm, Work, statement};
 use crate::entity::index::lookup_queries;
-use crate::entity::unknown_queries::{Among, Entities, Went, stride};
 use crate::entity::unknown_value::UnknownValue;
+use crate::entity::walk_queries::{Among, Entities, Went, stride};
 use crate::filter::{NamedValue, Predicate, fold};
 use crate::limits::requests::{VALUE_LOOK, VALUE_LOOK_ENTITIES};
 
@@ -241,7 +241,7 @@ impl RunQueryDsl<PgConnection> for Types<'_> {}
 mod forms {
     use super::*;
     use crate::db::checked::{Form, forms};
-    use crate::entity::unknown_queries::forms::each;
+    use crate::entity::walk_queries::forms::each;
 
     forms!(Types, || each(|said, entities| vec![Form::of(said, &Types { entities })]));
 }

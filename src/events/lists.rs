@@ -13,11 +13,11 @@ use crate::error::{Error, Result, Violations};
 use crate::events::cursor::Cursor;
 use crate::events::model::{EVENT, Event, Row};
 use crate::events::queries::Scope;
-use crate::events::service::to_proto;
 use crate::events::sight::Sight;
+use crate::events::tokens::close;
 use crate::filter::{Filter, check_filter};
 use crate::limits::events::{FILTER_MILLIS, FILTER_TIME, FILTERS, FILTERS_AT_ONCE};
-use crate::proto::v1;
+use crate::proto::{convert, v1};
 
 /// For how long a call evaluates before another has its turn.
 const SLICE: Duration = Duration::from_millis(4);
@@ -183,4 +183,19 @@ impl Wanted {
     fn wants(&self, event: &Event) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.matches(event))
     }
+}
+
+/// An event as callers get it.
+pub(super) fn to_proto(event: Event, seal: &Seal, realm: &Realm) -> Result<v1::Event> {
+    Ok(v1::Event {
+        specversion: "1.0".to_owned(),
+        id: event.id,
+        source: event.source,
+        r#type: event.event_type,
+        subject: event.subject,
+        time: Some(convert::timestamp(event.time)),
+        datacontenttype: "application/json".to_owned(),
+        data: Some(event.data),
+        cursor: close(seal, realm, &event.cursor)?,
+    })
 }

@@ -10,14 +10,14 @@ use crate::db::{Db, Page, PageSize, Realm, Seal};
 use crate::error::{Code, Error, Result, Violation, Violations};
 use crate::events::Watching;
 use crate::events::cursor::Cursor;
-use crate::events::lists::{self, Picking, Turns, Wanted};
-use crate::events::model::{Event, EventType};
+use crate::events::lists::{self, Picking, Turns, Wanted, to_proto};
+use crate::events::model::EventType;
 use crate::events::queries::{self, Scope};
 use crate::events::sight::Sight;
 use crate::events::tokens::{self, Tokens, close};
 use crate::events::watch::{News, Told, Watch};
+use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService as Service;
-use crate::proto::{convert, v1};
 
 const SIZES: PageSize = PageSize { default: 100, max: 1_000 };
 /// How many reads one page is made of at most.
@@ -204,19 +204,4 @@ fn open(seal: &Seal, realm: &Realm, name: &str, text: &str, faults: &mut Violati
         faults.add(name, "invalid", description);
     }
     cursor
-}
-
-/// An event as callers get it.
-pub(super) fn to_proto(event: Event, seal: &Seal, realm: &Realm) -> Result<v1::Event> {
-    Ok(v1::Event {
-        specversion: "1.0".to_owned(),
-        id: event.id,
-        source: event.source,
-        r#type: event.event_type,
-        subject: event.subject,
-        time: Some(convert::timestamp(event.time)),
-        datacontenttype: "application/json".to_owned(),
-        data: Some(event.data),
-        cursor: close(seal, realm, &event.cursor)?,
-    })
 }

@@ -50,6 +50,11 @@ impl Test {
         matches!(self, Test::Equals | Test::EqualsCaseSensitive)
     }
 
+    /// Whether it looks at texts in lower case only.
+    pub fn is_of_lowered(self) -> bool {
+        matches!(self, Test::Equals | Test::StartsWith | Test::ContainsWords | Test::AnyWord | Test::Contains)
+    }
+
     /// Whether it looks for a value that is not empty; what `missing` makes of it is decided over all values.
     pub fn is_presence(self) -> bool {
         matches!(self, Test::Exists | Test::Missing)

@@ -12,7 +12,7 @@ use regex_syntax::ast::{Assertion, AssertionKind, Ast, GroupKind, RepetitionKind
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
 use super::automaton::{Colours, Size};
-use super::set::{NULL, bracketed, perl};
+use super::set::{Fault, NULL, bracketed, perl};
 
 /// The most steps that the automatons of an expression, and of all expressions of a filter together, may have. Postgres builds a thousand in
 /// about a millisecond; going through 100,000 characters takes it 100 ms at the worst.
@@ -75,9 +75,6 @@ impl Pattern {
 pub(super) const TOO_LARGE: &str = "would take the database too long: with what is repeated counted each time there are more than 1000 ways from \
                                     one character to the next; what may be left out, such as `a?`, adds one to each that may follow, and \
                                     with `*`, `+` or `{n,}` all count three times";
-
-/// A fault, and the byte at which it is.
-pub(super) type Fault = (String, usize);
 
 fn refuse<T>(message: &str, ast: &Ast) -> Result<T, Fault> {
     Err((message.to_owned(), ast.span().start.offset))

@@ -12,8 +12,6 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::serialize::{self, IsNull, Output, ToSql};
 use diesel::sql_types::{Array, Integer, Jsonb, SqlType, Text, Timestamptz};
 
-use super::sql_shared::Shared;
-
 /// A boolean SQL expression, never NULL, over what the vocabulary of the filter names, such as the alias `e` of the table `entity`. It stands
 /// in parentheses. Everything that the caller of the filter wrote is a bind, so filters of one shape have one
 /// text and share a prepared statement. A clone is cheap.
@@ -74,6 +72,27 @@ impl QueryFragment<Pg> for Predicate {
 impl QueryId for Predicate {
     type QueryId = ();
     const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+/// A value that the statement has at hand where it is written, as a row by the name of `s` and the number: `j` is the value that the names lead
+/// to through objects alone, `x` its text, `l` its text with the case of ASCII taken away, and `r` what the names reach where arrays may be met.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub root: &'static str,
+    pub names: Vec<String>,
+    pub number: usize,
+}
+
+impl Shared {
+    /// Whether it is what these names lead to.
+    pub fn is(&self, root: &str, names: &[String]) -> bool {
+        self.root == root && self.names == names
+    }
+
+    /// Whether more than one name leads to it.
+    pub fn is_below_another(&self) -> bool {
+        self.names.len() > 1
+    }
 }
 
 /// Puts a [`Predicate`] together.

@@ -3,7 +3,8 @@
 use regex_syntax::ast::{ClassBracketed, ClassPerl, ClassPerlKind, ClassSet, ClassSetItem};
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
-use super::pattern::Fault;
+/// A fault, and the byte at which it is.
+pub(super) type Fault = (String, usize);
 
 /// `\d`, `\s` and `\w` are of ASCII: what belongs to them beyond differs between versions of Unicode.
 pub(super) fn perl(class: &ClassPerl) -> ClassUnicode {

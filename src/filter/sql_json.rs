@@ -5,9 +5,8 @@
 
 use super::evaluate::{MAX_NESTED_ARRAYS, text_passes};
 use super::function::Test;
-use super::predicate::Builder;
+use super::predicate::{Builder, Shared};
 use super::sql::write_node;
-use super::sql_shared::{Shared, is_of_lowered};
 use super::sql_text::{Write, write_numbers, write_once, write_text_test};
 use super::syntax::{Bounds, Call, Node, Scale};
 use super::vocabulary::Property;
@@ -111,7 +110,7 @@ pub(super) fn write_reached(sql: &mut Builder, root: Root, names: &[String]) {
 }
 
 fn shared(sql: &Builder, root: Root, names: &[String]) -> Option<Shared> {
-    sql.shared.iter().find(|shared| shared.is(root, names)).cloned()
+    sql.shared.iter().find(|shared| shared.is(root.sql, names)).cloned()
 }
 
 /// The path from the first name's value on. In lax mode `[*]` takes the elements of an array, and anything else as it is; and `.name` itself
@@ -221,7 +220,7 @@ fn write_branches(sql: &mut Builder, call: &Call, source: Source<'_>) {
         return write_presence_branches(sql, source);
     }
     sql.sql(" WHEN 'string' THEN ");
-    sql.lowered = matches!(source, Source::Shared(_)) && is_of_lowered(call.function.test);
+    sql.lowered = matches!(source, Source::Shared(_)) && call.function.test.is_of_lowered();
     write_text_test(sql, call, &|sql| source.write_text(sql));
     sql.lowered = false;
     write_number_branch(sql, call, source);

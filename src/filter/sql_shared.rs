@@ -5,35 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use super::function::Test;
-use super::predicate::Builder;
+use super::predicate::{Builder, Shared};
 use super::sql_json::{Root, write_plain, write_reached};
 use super::syntax::{Call, Node};
 use super::vocabulary::Kind;
 
 /// From so many conditions on. For fewer, a subquery for each row costs more than it saves.
 const MANY: usize = 4;
-
-/// A value that the statement has at hand where it is written, as a row by the name of `s` and the number: `j` is the value that the names lead
-/// to through objects alone, `x` its text, `l` its text with the case of ASCII taken away, and `r` what the names reach where arrays may be met.
-#[derive(Clone, Debug)]
-pub(super) struct Shared {
-    root: &'static str,
-    names: Vec<String>,
-    pub number: usize,
-}
-
-impl Shared {
-    /// Whether it is what these names lead to.
-    pub fn is(&self, root: Root, names: &[String]) -> bool {
-        self.root == root.sql && self.names == names
-    }
-
-    /// Whether more than one name leads to it.
-    pub fn is_below_another(&self) -> bool {
-        self.names.len() > 1
-    }
-}
 
 /// What conditions want of a value.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,11 +22,6 @@ struct Use {
 }
 
 type Uses<'a> = BTreeMap<(&'static str, &'a [String]), Use>;
-
-/// Whether a test looks at texts in lower case only.
-pub(super) fn is_of_lowered(test: Test) -> bool {
-    matches!(test, Test::Equals | Test::StartsWith | Test::ContainsWords | Test::AnyWord | Test::Contains)
-}
 
 /// Writes conditions with an operator between them: first those that look at nothing often, since most rows may be decided by them, then those
 /// that share what they look at.
@@ -103,8 +76,7 @@ fn used_often<'a>(sql: &Builder, uses: &[Uses<'a>]) -> Uses<'a> {
         sum.lowered |= wanted.lowered;
         *members.entry(*key).or_default() += 1;
     }
-    let is_there =
-        |(root, names): &(&'static str, &[String])| sql.shared.iter().any(|shared| shared.is(Root { sql: root, names: 0 }, names));
+    let is_there = |(root, names): &(&'static str, &[String])| sql.shared.iter().any(|shared| shared.is(root, names));
     all.retain(|key, wanted| wanted.conditions >= MANY && members[key] > 1 && !is_there(key));
     all
 }
@@ -129,7 +101,7 @@ fn count_call<'a>(call: &'a Call, within: Option<Root>, uses: &mut Uses<'a>) {
     let root = within.unwrap_or(Root { sql: call.path.property.sql, names: 0 });
     let wanted = uses.entry((root.sql, &call.path.names[root.names..])).or_default();
     wanted.conditions += 1;
-    if is_of_lowered(call.function.test) {
+    if call.function.test.is_of_lowered() {
         wanted.lowered = true;
     } else if !call.function.test.is_presence() {
         wanted.text = true;

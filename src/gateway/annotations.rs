@@ -1,6 +1,8 @@
 //! What annotations say of fields and methods: limits of values, statuses of success, scopes. Most of it is for the published document alone.
 
-use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value,
+};
 use serde_json::{Value as Json, json};
 
 /// The annotations of a descriptor set, as far as it has them.
@@ -102,6 +104,11 @@ impl Annotations {
         let declared = self.required_scope.as_ref().map(|extension| options.get_extension(extension));
         declared.and_then(|scope| scope.as_str().map(str::to_owned)).unwrap_or_default()
     }
+}
+
+/// Whether the type is `google.api.HttpBody`.
+pub fn is_http_body(message: &MessageDescriptor) -> bool {
+    message.full_name() == "google.api.HttpBody"
 }
 
 /// What the value of a field must be, in the words of JSON Schema.

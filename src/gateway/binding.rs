@@ -8,12 +8,10 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value,
 };
 
-use super::annotations::Annotations;
-use super::json::{Cardinality, Field, FieldPath, Schema, Shape, Style};
+use super::annotations::{Annotations, is_http_body};
+use super::json::{Cardinality, Field, FieldPath, FreeForm, Schema, Shape, Style};
 use super::mask::message_in;
-use super::opaque::FreeForm;
 use super::percent::Place;
-use super::raw::is_http_body;
 use super::route::Router;
 use super::template::Template;
 

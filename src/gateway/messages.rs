@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use http_body_util::BodyExt;
 use prost_reflect::DynamicMessage;
 use tonic::Status;
 
-use super::body::{Form, Reading};
+use super::body::{Form, Reading, unreadable};
 use super::faults::Faults;
-use super::raw;
 use super::request::Target;
 use crate::error::{Error, Violations};
 use crate::limits::bodies::cost_of_message;
@@ -27,7 +28,7 @@ pub fn messages(target: Target, form: Form, content_type: String, reading: Readi
         return stream::once(std::future::ready(Err(refusal()))).boxed();
     }
     if form == Form::Bytes && sends_many {
-        return raw::messages(target, content_type, reading.body).map_err(move |error| found.end(error)).boxed();
+        return pieces(target, content_type, reading.body).map_err(move |error| found.end(error)).boxed();
     }
     if form == Form::Bytes {
         let message = async move {
@@ -72,6 +73,30 @@ pub fn messages(target: Target, form: Form, content_type: String, reading: Readi
     // A stream ends with its first fault.
     let messages = messages.flat_map(|messages| stream::iter(messages.into_iter().flatten()));
     messages.take_while(move |message: &Result<_, Status>| std::future::ready(!std::mem::replace(&mut failed, message.is_err()))).boxed()
+}
+
+/// The messages of a streamed request: one for each piece of the body as it comes, and at least one, which has what path and query say.
+fn pieces(target: Target, content_type: String, body: Body) -> impl Stream<Item = Result<DynamicMessage, Error>> + Send {
+    let state = Some((target, content_type, body, true));
+    stream::unfold(state, |state| async move {
+        let (target, content_type, mut body, first) = state?;
+        let data = loop {
+            match body.frame().await {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => break data,
+                    Err(_) => {}
+                },
+                Some(Err(error)) => return Some((Err(unreadable(error)), None)),
+                None if first => break Bytes::new(),
+                None => return None,
+            }
+        };
+        match target.message_of_bytes(&content_type, data) {
+            Ok(message) => Some((Ok(message), Some((target, content_type, body, false)))),
+            Err(error) => Some((Err(error), None)),
+        }
+    })
 }
 
 /// The message of a line, at this place of the stream and with this number in the body; and the end of the stream, if it has faults.

@@ -3,10 +3,11 @@
 //! The gateway knows no service by name. A new RPC that has a rule, in a service that declares a spelling (`offboard.v1.json_style`), has
 //! its REST route, its place in the published document ([`openapi`]) and on the page that shows it, and its problem documents (RFC 9457),
 //! with no Rust written. Calls go to the same tower stack that gRPC callers meet, in process. One request takes this way: [`route`] finds its
-//! rule, [`request`] makes its message, [`call`] calls the service, and [`exchange`] holds the ends together and makes the answer.
+//! rule, [`request`] makes its message, [`call`] calls the service, and [`answering`] holds the ends together and makes the answer.
 
 mod accept;
 mod annotations;
+mod answering;
 mod binding;
 mod bodies;
 mod body;
@@ -62,8 +63,8 @@ use self::exchange::Exchange;
 pub use self::head::{check as check_head, headers_too_large, uri_too_long};
 pub use self::headers::{SECONDS, request_timeout};
 use self::pages::Pages;
-use self::plain::{PlainPaths, Refusals};
-pub use self::problem::refusal;
+pub use self::plain::refusal;
+use self::plain::{PlainPaths, Refusals, refusal_as};
 use self::route::Router;
 use crate::error::Error;
 use crate::limits::memory::BodyMemory;
@@ -134,7 +135,7 @@ impl<S> Gateway<S> {
 
     /// The answer to what could not be read as a request, of which this path and these headers are known.
     pub fn refuse_unread(&self, path: &str, headers: &HeaderMap, error: Error) -> Response<Bytes> {
-        problem::refusal_as(Refusals::of(&self.shared.plain_paths, path, headers), error, headers, &self.shared.base)
+        refusal_as(Refusals::of(&self.shared.plain_paths, path, headers), error, headers, &self.shared.base)
     }
 
     fn exchange(&self, path: &str, headers: &HeaderMap) -> Exchange {

@@ -3,16 +3,11 @@
 //! The two look the same on the wire: a tag, a length and the content. As messages, free-form values would be a tree with a node for each of
 //! them, tens of times as large as what the caller sent; as bytes they are read and written in one pass ([`Builder`](crate::proto::object::Builder)).
 
-use std::collections::HashMap;
-
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, ReflectMessage, Value};
 
 use super::binding::BuildError;
-use super::json::Shape;
-
-/// The JSON form of the fields that are bytes here and free-form values to callers, by their full names.
-pub type FreeForm = HashMap<String, Shape>;
+use super::json::{FreeForm, Shape};
 
 /// `TYPE_BYTES` of `google.protobuf.FieldDescriptorProto.Type`, and `LABEL_OPTIONAL` of its labels.
 const BYTES: i32 = 12;

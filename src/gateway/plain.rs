@@ -3,14 +3,18 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
+use tonic::Status;
 
 use super::accept::weighted;
 use super::binding::Binding;
 use super::percent::{self, Place};
-use super::problem;
+use super::problem::{self, Problem};
+use super::request_id::{self, sane_or_new};
 use super::route::Router;
+use crate::error::Error;
 
 /// What refusals of a request look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +84,28 @@ fn plain(mut document: Map<String, Value>) -> Value {
         error.retain(|name, _| ["code", "description", "message"].contains(&name.as_str()));
     }
     json!({"errors": errors})
+}
+
+/// The answer to what is refused before it is anything to be routed, with the headers that it came with; `base` is as in [`Problem::new`].
+pub fn refusal(error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes> {
+    refusal_as(Refusals::Problems, error, headers, base)
+}
+
+/// The same where refusals look like this.
+pub fn refusal_as(refusals: Refusals, error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes> {
+    let id = sane_or_new(headers.get(request_id::HEADER).and_then(|given| given.to_str().ok()));
+    let problem = Problem::new(&Status::from(error), &id, base, &str::to_owned);
+    let (status, mut headers) = (problem.status, problem.headers);
+    let (media_type, text) = refusals.written(status, problem.document, &mut headers);
+    let mut answer = Response::new(Bytes::from(text));
+    (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
+    answer.headers_mut().extend([
+        (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (HeaderName::from_static(request_id::HEADER), HeaderValue::try_from(id).expect("a sane id is fit for a header")),
+    ]);
+    answer
 }
 
 #[cfg(test)]

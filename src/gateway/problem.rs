@@ -1,14 +1,11 @@
 //! Problem documents (RFC 9457), made from a `tonic::Status` and its `google.rpc` details alone.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::plain::Refusals;
-use super::request_id::{self, sane_or_new};
-use crate::error::{Code, DOMAIN, Error, MemberKind};
+use crate::error::{Code, DOMAIN, MemberKind};
 
 /// The media type of problem documents.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -70,28 +67,6 @@ impl Problem {
         }
         Problem { status: http, headers: headers(http, &details), document }
     }
-}
-
-/// The answer to what is refused before it is anything to be routed, with the headers that it came with; `base` is as in [`Problem::new`].
-pub fn refusal(error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes> {
-    refusal_as(Refusals::Problems, error, headers, base)
-}
-
-/// The same where refusals look like this.
-pub fn refusal_as(refusals: Refusals, error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes> {
-    let id = sane_or_new(headers.get(request_id::HEADER).and_then(|given| given.to_str().ok()));
-    let problem = Problem::new(&Status::from(error), &id, base, &str::to_owned);
-    let (status, mut headers) = (problem.status, problem.headers);
-    let (media_type, text) = refusals.written(status, problem.document, &mut headers);
-    let mut answer = Response::new(Bytes::from(text));
-    (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
-    answer.headers_mut().extend([
-        (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (HeaderName::from_static(request_id::HEADER), HeaderValue::try_from(id).expect("a sane id is fit for a header")),
-    ]);
-    answer
 }
 
 /// The message of the status. That of a single fault begins with the field, in the proto spelling.

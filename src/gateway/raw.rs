@@ -4,15 +4,11 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use http::HeaderValue;
-use http_body_util::BodyExt;
-use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, Value};
 use tonic::Status;
 
 use super::binding::{Binding, BodyRule};
-use super::body::unreadable;
 use super::exchange::Exchange;
-use super::request::Target;
-use crate::error::Error;
 
 /// What bytes are of which nobody said what they are.
 const BYTES: &str = "application/octet-stream";
@@ -32,30 +28,6 @@ pub fn fill(binding: &Binding, message: &mut DynamicMessage, content_type: &str,
     };
     holder.set_field_by_number(CONTENT_TYPE, Value::String(content_type.to_owned()));
     holder.set_field_by_number(DATA, Value::Bytes(data));
-}
-
-/// The messages of a streamed request: one for each piece of the body as it comes, and at least one, which has what path and query say.
-pub fn messages(target: Target, content_type: String, body: Body) -> impl Stream<Item = Result<DynamicMessage, Error>> + Send {
-    let state = Some((target, content_type, body, true));
-    stream::unfold(state, |state| async move {
-        let (target, content_type, mut body, first) = state?;
-        let data = loop {
-            match body.frame().await {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => break data,
-                    Err(_) => {}
-                },
-                Some(Err(error)) => return Some((Err(unreadable(error)), None)),
-                None if first => break Bytes::new(),
-                None => return None,
-            }
-        };
-        match target.message_of_bytes(&content_type, data) {
-            Ok(message) => Some((Ok(message), Some((target, content_type, body, false)))),
-            Err(error) => Some((Err(error), None)),
-        }
-    })
 }
 
 /// The media type and the bytes of an answer.
@@ -87,9 +59,4 @@ pub fn rest(exchange: Exchange, first: Bytes, messages: impl Stream<Item = Resul
         }
     });
     Body::from_stream(stream::once(async move { Ok(first) }).chain(rest))
-}
-
-/// Whether the type is `google.api.HttpBody`.
-pub fn is_http_body(message: &MessageDescriptor) -> bool {
-    message.full_name() == "google.api.HttpBody"
 }

@@ -1,7 +1,27 @@
-//! What answers of changing calls show of portfolios.
+//! A portfolio as a message, and what answers of changing calls show of it.
 
 use crate::access::{Answer, Caller, Scope, Subject};
-use crate::proto::v1;
+use crate::db::Realm;
+use crate::portfolio::model::Portfolio;
+use crate::proto::{convert, v1};
+
+/// A portfolio as a message.
+pub(super) fn to_proto(portfolio: Portfolio, realm: &Realm) -> v1::Portfolio {
+    v1::Portfolio {
+        id: portfolio.id,
+        object: "portfolio".to_owned(),
+        mode: v1::Mode::from(realm.mode()).into(),
+        name: portfolio.name,
+        shared_registered_agent_id: portfolio.shared_registered_agent_id,
+        shared_compliance_calendar: portfolio.shared_compliance_calendar,
+        entity_ids: portfolio.entity_ids,
+        entity_count: portfolio.entity_count,
+        version: portfolio.version,
+        metadata: Some(portfolio.metadata),
+        created_at: Some(convert::timestamp(portfolio.created_at)),
+        updated_at: Some(convert::timestamp(portfolio.updated_at)),
+    }
+}
 
 impl Answer for v1::Portfolio {
     fn shows(&self) -> Vec<Subject> {

@@ -5,12 +5,13 @@ use http::StatusCode;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Authenticator, Caller, Once, Scope, Subject, erasure_queries};
-use crate::db::{Db, Group, Page, PageSize, Realm, Work, id};
+use crate::db::{Db, Group, Page, PageSize, Work, id};
 use crate::entity;
 use crate::entity::model::{Action, State, refuse};
 use crate::entity::unknown_queries;
 use crate::error::{Code, Error, Result, Violations};
 use crate::filter::{ENTITY, check_filter};
+use crate::portfolio::answers::to_proto;
 use crate::portfolio::batch::{self, Batch, Verdict};
 use crate::portfolio::export::{Exports, Messages};
 use crate::portfolio::group_queries::{Attach, Detach};
@@ -18,7 +19,7 @@ use crate::portfolio::model::{NewPortfolio, Portfolio, PortfolioUpdate, View, at
 use crate::portfolio::queries::{Change, Changed};
 use crate::portfolio::{batch_queries, export_queries, queries, registry_queries};
 use crate::proto::v1::portfolio_service_server::PortfolioService as Service;
-use crate::proto::{answer, convert, v1};
+use crate::proto::{answer, v1};
 
 /// How often a change that others keep undoing while it is looked at is tried.
 const TRIES: usize = 10;
@@ -322,22 +323,4 @@ fn taken(portfolio_id: &str) -> Error {
     Error::new(Code::AlreadyExists, format!("The id `{portfolio_id}` is taken by another portfolio."))
         .with("resource_type", "portfolio")
         .with("resource_name", portfolio_id)
-}
-
-/// A portfolio as a message.
-pub(super) fn to_proto(portfolio: Portfolio, realm: &Realm) -> v1::Portfolio {
-    v1::Portfolio {
-        id: portfolio.id,
-        object: "portfolio".to_owned(),
-        mode: v1::Mode::from(realm.mode()).into(),
-        name: portfolio.name,
-        shared_registered_agent_id: portfolio.shared_registered_agent_id,
-        shared_compliance_calendar: portfolio.shared_compliance_calendar,
-        entity_ids: portfolio.entity_ids,
-        entity_count: portfolio.entity_count,
-        version: portfolio.version,
-        metadata: Some(portfolio.metadata),
-        created_at: Some(convert::timestamp(portfolio.created_at)),
-        updated_at: Some(convert::timestamp(portfolio.updated_at)),
-    }
 }

@@ -288,8 +288,7 @@ mod tests {
     use super::*;
     use crate::server::admin_door::AdminDoor;
     use crate::server::listener::Patience;
-    use crate::server::ports::Port;
-    use crate::server::run::Addresses;
+    use crate::server::ports::{Addresses, Port};
 
     async fn ask(readiness: Readiness, path: &str) -> (StatusCode, String) {
         tokio::spawn(readiness.clone().keep());

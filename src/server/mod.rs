@@ -19,5 +19,6 @@ mod stack;
 mod tally;
 
 pub use bound::Bound;
-pub use run::{Addresses, Running, start};
+pub use ports::Addresses;
+pub use run::{Running, start};
 pub use settings::check;

@@ -1,14 +1,26 @@
 //! Where the listeners are, for a caller who came to the wrong one. Their numbers are told and no address: that is of this host, and the caller has
 //! one of its own.
 
+use std::net::SocketAddr;
+
 use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 
 use super::listener::Unreadable;
-use super::run::Addresses;
 use crate::error::{Code, Error};
 use crate::gateway;
 use crate::limits::answers::{HEADERS, URI_BYTES};
 use crate::limits::requests::MESSAGE_BYTES;
+
+/// Where a running service is reached. A door that is not among its roles has no address.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// gRPC.
+    pub grpc: Option<SocketAddr>,
+    /// REST.
+    pub http: Option<SocketAddr>,
+    /// Probes and metrics.
+    pub admin: SocketAddr,
+}
 
 /// Which listener this is, and where the others are.
 #[derive(Clone, Debug)]
@@ -104,7 +116,7 @@ mod tests {
     use crate::server::listener::Begun;
 
     fn addresses(grpc: bool, http: bool) -> Addresses {
-        let at = |port: u16| std::net::SocketAddr::from(([10, 1, 2, 3], port));
+        let at = |port: u16| SocketAddr::from(([10, 1, 2, 3], port));
         Addresses { grpc: grpc.then(|| at(50051)), http: http.then(|| at(8080)), admin: at(9464) }
     }
 

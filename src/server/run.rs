@@ -1,6 +1,5 @@
 //! A running service: its listeners, its workers, and how they end.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -22,12 +21,12 @@ use super::health::Health;
 use super::http::HttpDoor;
 use super::layers::RateLimit;
 use super::listener::{self, Patience};
-use super::ports::Port;
+use super::ports::{Addresses, Port};
 use super::settings::{mailer, nats};
 use super::stack::{Limits, Streams, layers, reflection, services};
 use super::{admin, health};
 use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, Quota, idempotency_queries};
-use crate::bulk_delete::{self, BulkDeleteExecutor, Hours, MailExecutor, Pace};
+use crate::bulk_delete::WORKS;
 use crate::config::{Nats, Reflection, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::probe::Probe;
@@ -42,6 +41,7 @@ use crate::limits::listeners::UNREAD_SECONDS;
 use crate::limits::memory::BodyMemory;
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
+use crate::task::{self, Hours, MailExecutor, Pace, TaskExecutor};
 
 /// How long the thread that listens for wake-ups may take to end.
 const LISTENING_GRACE: Duration = Duration::from_secs(2);
@@ -51,17 +51,6 @@ const OTHER_FILES: u64 = 400;
 
 /// How many times larger than its JSON a message can be: `1,` in an array of a `Struct` becomes a value of 11 bytes.
 const MESSAGE_OVER_JSON: usize = 8;
-
-/// Where a running service is reached. A door that is not among its roles has no address.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// gRPC.
-    pub grpc: Option<SocketAddr>,
-    /// REST.
-    pub http: Option<SocketAddr>,
-    /// Probes and metrics.
-    pub admin: SocketAddr,
-}
 
 /// A service that runs until it is drained.
 pub struct Running {
@@ -95,7 +84,7 @@ pub async fn start(
     let mailer = mailer(&settings.mail)?;
     let publisher = if has(Role::Worker) { publisher(&settings.nats, &db).await? } else { None };
     let drain = Drain::new();
-    let topics = Topics::new([KEYS_TOPIC, offboarding::queries::TOPIC, bulk_delete::queries::TOPIC, entity::index::queries::TOPIC]);
+    let topics = Topics::new([KEYS_TOPIC, offboarding::queries::TOPIC, task::TOPIC, entity::index::queries::TOPIC]);
     let stop_listening = CancellationToken::new();
     let listening = listen::spawn(Place::before(&db), topics.clone(), stop_listening.clone()).map_err(Error::internal)?;
 
@@ -109,12 +98,12 @@ pub async fn start(
     keepers.spawn(sweep(db.clone(), "idempotency keys", idempotency_queries::sweep));
     keepers.spawn(sweep(db.clone(), "what idempotency records showed", idempotency_queries::sweep_subjects));
     keepers.spawn(sweep(db.clone(), "tombstones", offboarding::policy_queries::sweep_tombstones));
-    keepers.spawn(sweep(db.clone(), "tasks", bulk_delete::list_queries::sweep));
+    keepers.spawn(sweep(db.clone(), "tasks", task::list_queries::sweep));
     keepers.spawn(sweep(db.clone(), "offboarding requests", offboarding::policy_queries::sweep_requests));
     keepers.spawn(sweep(db.clone(), "filters of tasks", offboarding::policy_queries::sweep_filters));
-    keepers.spawn(sweep(db.clone(), "samples of bulk deletes", bulk_delete::queries::sweep_samples));
+    keepers.spawn(sweep(db.clone(), "samples of bulk deletes", task::queries::sweep_samples));
     keepers.spawn(sweep(db.clone(), "positions of events", events::drop_old));
-    keepers.spawn(bulk_delete::rescue(db.clone(), settings.worker.poll_interval));
+    keepers.spawn(task::rescue(db.clone(), settings.worker.poll_interval));
     keepers.spawn(listener::give_back());
     keepers.spawn(jobs::watch_clock(db.clone(), settings.worker.lease, recalls()));
 
@@ -148,8 +137,8 @@ pub async fn start(
 /// How each kind of work that is due by the clock is recalled when that has stepped back.
 fn recalls() -> Vec<(&'static str, Recall)> {
     vec![
-        ("bulk deletes", bulk_delete::recall_queries::slices),
-        ("mails", bulk_delete::recall_queries::mails),
+        ("bulk deletes", task::slice_queries::recall),
+        ("mails", task::mail_queries::recall),
         ("offboarding requests", offboarding::removal_queries::recall),
         ("attribute indexes", entity::index::queries::recall),
         ("publishers", events::recall_publishers),
@@ -296,7 +285,7 @@ fn hire(settings: &Worker, db: &Db, instance: String, traffic: &Traffic, topics:
     let steady = (0..settings.bulk_workers).map(|_| Hours::Always);
     let idle = (0..settings.bulk_idle_workers).map(|_| Hours::Quiet(traffic.clone()));
     for hours in steady.chain(idle) {
-        let bulk = BulkDeleteExecutor::new(db.clone(), lease.clone(), pace, hours);
+        let bulk = TaskExecutor::new(db.clone(), WORKS, lease.clone(), pace, hours);
         tracing::debug!(topic = bulk.topic(), "worker starts");
         workers.spawn(jobs::run(bulk, topics.clone(), settings.poll_interval, drain.workers()));
     }

@@ -5,7 +5,6 @@ use diesel::sql_types::Json;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use offboard::bulk_delete::bound::Bound;
 use offboard::bulk_delete::chunk::{Brink, Chunks};
-use offboard::bulk_delete::model::Mode;
 use offboard::bulk_delete::selector::Selector;
 use offboard::entity::dependent_queries::{Delete, ListDependents, Put, ReadSpot};
 use offboard::entity::list::{Key, Order};
@@ -17,6 +16,7 @@ use offboard::portfolio::batch_queries::{AttachMany, DetachMany, LockEntities};
 use offboard::portfolio::export_queries::ReadPlaces;
 use offboard::portfolio::queries::{Attach, Detach, GetPortfolio};
 use offboard::portfolio::registry_queries::ListPortfolios;
+use offboard::task::model::Mode;
 
 use crate::given::{Account, Many};
 use crate::kit::*;

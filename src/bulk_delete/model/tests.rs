@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::Code;
+use crate::task::model::type_of;
 
 fn check(request: v1::StartBulkDeleteRequest) -> Result<NewTask> {
     NewTask::check(request, Violations::new())

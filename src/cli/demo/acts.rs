@@ -7,18 +7,13 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::caller::{Caller, until};
-use super::cast::Cast;
+use super::cast::{Cast, FUND, OTHER_FUND};
 use super::stage::count;
 use super::witness::Witness;
 use super::{Surprise, same};
 use crate::cli::client::Server;
 use crate::cli::import;
 use crate::proto::v1;
-
-/// The portfolio on which most acts are done.
-pub const FUND: &str = "fund-i";
-/// The other one.
-pub const OTHER_FUND: &str = "fund-ii";
 
 /// Imports the file by one stream.
 pub async fn import(caller: &Caller, cast: &Cast, file: Vec<u8>) -> Result<(), Surprise> {

@@ -9,6 +9,11 @@ use super::Surprise;
 use crate::filter::{Datum, Filter, Record};
 use crate::proto::object::{Struct, View};
 
+/// The portfolio on which most acts are done.
+pub const FUND: &str = "fund-i";
+/// The other one.
+pub const OTHER_FUND: &str = "fund-ii";
+
 /// What the hard bulk delete selects.
 pub const CLOUDS: &str = "equals(attributes.Registry, pypi) and in(attributes.Keyword, azure, aws, alibabacloud)";
 /// What the soft bulk delete selects.

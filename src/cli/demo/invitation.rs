@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::acts::FUND;
 use super::caller::Caller;
+use super::cast::FUND;
 use super::cast::{CLOUDS, Cast};
 
 /// Five commands for a shell, each of which works on its own and may be repeated.

@@ -6,8 +6,8 @@ use http::Method;
 use serde_json::{Value, json};
 use tonic::Streaming;
 
-use super::acts::FUND;
 use super::caller::Caller;
+use super::cast::FUND;
 use super::{Surprise, same};
 use crate::proto::v1;
 

@@ -6,7 +6,8 @@ use diesel::Connection;
 use diesel::pg::PgConnection;
 
 use crate::db::Work;
-use crate::entity::index::build_queries::{self as sql, Claimed, Move, Standing};
+use crate::entity::index::build_queries as sql;
+use crate::entity::index::lease_queries::{self, Claimed, Move, Standing};
 use crate::entity::index::model::{Phase, Rows};
 use crate::entity::index::queries;
 
@@ -29,7 +30,7 @@ pub enum Progress {
 /// Does the next step in a transaction of its own.
 pub fn step(connection: &mut PgConnection, claim: &Claimed, lease: Duration) -> Work<Progress> {
     let step = |connection: &mut PgConnection| {
-        let Some(standing) = sql::lock(connection, claim)? else { return Ok(Progress::Lost) };
+        let Some(standing) = lease_queries::lock(connection, claim)? else { return Ok(Progress::Lost) };
         match claim.phase {
             Phase::Waiting | Phase::Settling | Phase::Retiring => wait(connection, claim, &standing, lease),
             Phase::Walking => walk(connection, claim, &standing, lease),
@@ -47,11 +48,11 @@ pub fn step(connection: &mut PgConnection, claim: &Claimed, lease: Duration) -> 
 
 fn next(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, done: Move<'_>, lease: Duration) -> Work<Progress> {
     let Some(phase) = claim.phase.next() else {
-        sql::finish(connection, claim, standing.state)?;
+        lease_queries::finish(connection, claim, standing.state)?;
         return Ok(Progress::Done);
     };
     let total = if phase == Phase::Walking { sql::count_entities(connection, claim)? } else { None };
-    sql::advance(connection, claim, Move { phase: Some(phase), total, place: ("", ""), ..done }, lease)?;
+    lease_queries::advance(connection, claim, Move { phase: Some(phase), total, place: ("", ""), ..done }, lease)?;
     Ok(Progress::More(phase))
 }
 
@@ -65,7 +66,7 @@ fn wait(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lea
     if left.is_empty() {
         return next(connection, claim, standing, Move::default(), lease);
     }
-    sql::advance(connection, claim, Move { waits_for: Some(&left), ..Move::default() }, lease)?;
+    lease_queries::advance(connection, claim, Move { waits_for: Some(&left), ..Move::default() }, lease)?;
     Ok(Progress::Waits)
 }
 
@@ -82,7 +83,7 @@ fn walk(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lea
     let done = Move { entities, rows: sql::add(connection, &claim.realm, rows)?, ..Move::default() };
     match found.rows.last() {
         Some((last, _)) if found.more || entities == CHUNK => {
-            sql::advance(connection, claim, Move { place: ("", last), ..done }, lease)?;
+            lease_queries::advance(connection, claim, Move { place: ("", last), ..done }, lease)?;
             Ok(Progress::More(Phase::Walking))
         }
         _ => next(connection, claim, standing, done, lease),
@@ -110,14 +111,14 @@ fn check(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, le
         queries::remove(connection, &claim.realm, rows)?;
     }
     let end = if suspects.more { ids.last().copied().unwrap_or(&end) } else { &end };
-    sql::advance(connection, claim, Move { place: ("", end), ..Move::default() }, lease)?;
+    lease_queries::advance(connection, claim, Move { place: ("", end), ..Move::default() }, lease)?;
     Ok(Progress::More(Phase::Checking))
 }
 
 fn clear(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lease: Duration) -> Work<Progress> {
     match sql::clear(connection, claim, (&standing.value, &standing.id), CHUNK)? {
         Some((value, id)) => {
-            sql::advance(connection, claim, Move { place: (&value, &id), ..Move::default() }, lease)?;
+            lease_queries::advance(connection, claim, Move { place: (&value, &id), ..Move::default() }, lease)?;
             Ok(Progress::More(Phase::Clearing))
         }
         None => next(connection, claim, standing, Move::default(), lease),

@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use crate::db::Db;
 use crate::entity::index::build::{self, Progress};
-use crate::entity::index::build_queries::{self, Claimed};
+use crate::entity::index::lease_queries::{self, Claimed};
 use crate::entity::index::model::Phase;
 use crate::entity::index::queries::TOPIC;
 use crate::error::{Error, Result};
@@ -66,7 +66,7 @@ impl IndexExecutor {
             if since.elapsed() >= TURN {
                 since = Instant::now();
                 let claimed = claim.clone();
-                if self.db.run(move |connection| build_queries::others_wait(connection, &claimed)).await? {
+                if self.db.run(move |connection| lease_queries::others_wait(connection, &claimed)).await? {
                     break;
                 }
             }
@@ -76,7 +76,7 @@ impl IndexExecutor {
 
     async fn release(&self, claim: &Claimed, delay: Duration, counts: bool) -> Result<()> {
         let claim = claim.clone();
-        self.db.run(move |connection| build_queries::release(connection, &claim, delay, counts)).await.map(drop)
+        self.db.run(move |connection| lease_queries::release(connection, &claim, delay, counts)).await.map(drop)
     }
 
     /// After a failure: tries again later, or ends the build when it has not moved for long. A removal is never given up.
@@ -90,7 +90,7 @@ impl IndexExecutor {
         telemetry::job_finished(TOPIC, "failed");
         let (claim, code) = (claim.clone(), error.code().name());
         let message = "The index could not be built; the service's log tells why.";
-        self.db.transaction(move |connection| build_queries::fail(connection, &claim, code, message)).await
+        self.db.transaction(move |connection| lease_queries::fail(connection, &claim, code, message)).await
     }
 }
 
@@ -104,7 +104,7 @@ impl Executor for IndexExecutor {
 
     async fn claim(&self) -> Result<Option<Claimed>> {
         let Lease { owner, duration } = self.lease.clone();
-        let claimed = self.db.run(move |connection| build_queries::claim(connection, &owner, duration)).await?;
+        let claimed = self.db.run(move |connection| lease_queries::claim(connection, &owner, duration)).await?;
         claimed.iter().for_each(|_| telemetry::job_claimed(TOPIC));
         Ok(claimed)
     }

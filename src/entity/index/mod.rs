@@ -7,6 +7,7 @@
 mod build;
 pub mod build_queries;
 mod executor;
+mod lease_queries;
 pub mod lookup_queries;
 pub mod model;
 pub mod queries;

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use jiter::{Jiter, JiterError, Peek};
 use prost_reflect::{DynamicMessage, Kind, Value};
 
+use super::fault::Fault;
 use super::misplaced::unknown;
 use super::number::whole;
 use super::packed::TYPE;
 use super::path::Path;
-use super::scalar::{self, Fault, from_text, map_key};
+use super::scalar::{self, from_text, map_key};
 use super::schema::{Cardinality, Field, Schema, Shape, well_known};
 use crate::error::Violations;
 use crate::limits::bodies::{MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};

@@ -2,7 +2,7 @@
 
 use prost_reflect::{EnumDescriptor, Value};
 
-use super::schema::Style;
+use super::style::Style;
 
 /// The spelling of an enum.
 #[derive(Debug)]

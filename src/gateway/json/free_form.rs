@@ -4,7 +4,7 @@ use jiter::{JiterError, Peek};
 use prost_reflect::Value;
 
 use super::decode::{Decoder, Read};
-use super::scalar::Fault;
+use super::fault::Fault;
 use crate::limits::bodies::{MAX_OBJECT_DEPTH, OBJECT_DEPTH};
 use crate::proto::object::number::plain;
 use crate::proto::object::{self, Builder, MAX_BYTES};

@@ -1,6 +1,6 @@
 //! What was probably meant by a member that its object does not have: one that is spelt much like it, or the same in another place.
 
-use super::scalar::Fault;
+use super::fault::Fault;
 use super::schema::{Cardinality, Schema, Shape};
 
 /// How it is said where members of the caller's own go.

@@ -7,6 +7,7 @@ mod decode;
 mod duration;
 mod encode;
 mod enumeration;
+mod fault;
 mod free_form;
 mod misplaced;
 mod number;
@@ -14,14 +15,17 @@ mod packed;
 mod path;
 mod scalar;
 mod schema;
+mod style;
 
 pub use decode::{Decoded, Decoder};
 pub use encode::{encode_field, encode_some, encode_value};
 pub use enumeration::Enum;
+pub use fault::Fault;
 pub use misplaced::OWN;
 pub use number::with_readable_numbers;
-pub use scalar::{Fault, from_text};
-pub use schema::{Cardinality, Field, FieldPath, Schema, Shape, Style};
+pub use scalar::from_text;
+pub use schema::{Cardinality, Field, FieldPath, FreeForm, Schema, Shape};
+pub use style::Style;
 
 #[cfg(test)]
 mod tests;

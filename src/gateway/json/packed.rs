@@ -5,7 +5,7 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
 use super::decode::{Decoder, Read};
-use super::scalar::Fault;
+use super::fault::Fault;
 use super::schema::{Content, Shape, well_known};
 
 /// The member that names the type.

@@ -8,56 +8,9 @@ use prost_reflect::{Kind, MapKey, MessageDescriptor, Value};
 
 use super::duration;
 use super::enumeration::Enum;
+use super::fault::Fault;
 use super::number::{exact_double, whole};
 use super::schema::{Shape, well_known};
-use crate::proto::object;
-
-/// What is wrong with a value: a code and a sentence.
-#[derive(Debug)]
-pub struct Fault {
-    /// The code of the violation.
-    pub code: &'static str,
-    /// A sentence for people.
-    pub description: String,
-}
-
-impl Fault {
-    pub(super) fn new(code: &'static str, description: impl Into<String>) -> Self {
-        Fault { code, description: description.into() }
-    }
-
-    /// A list is empty that must not be.
-    pub fn empty() -> Self {
-        Fault::new("required", "must have at least one member")
-    }
-
-    /// A whole body is nothing that must be something.
-    pub fn no_body(is_list: bool) -> Self {
-        if is_list { Fault::empty() } else { Fault::new("required", "must be given") }
-    }
-
-    /// A guard is named and is nothing.
-    pub fn no_guard() -> Self {
-        Fault::new("required", "must have a value, or be left out: it guards the request, which would go without")
-    }
-
-    /// There is no such member; this one may have been meant.
-    pub(super) fn unknown(meant: Option<&str>) -> Self {
-        let hint = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
-        Fault::new("unknown_field", format!("is not known here{hint}"))
-    }
-
-    /// The value is of another kind than is wanted.
-    pub(super) fn kind(shape: &Shape) -> Self {
-        Fault::new("invalid_type", format!("must be {}", shape.wanted()))
-    }
-}
-
-impl From<object::Fault> for Fault {
-    fn from(fault: object::Fault) -> Self {
-        Fault::new(fault.code(), fault.description())
-    }
-}
 
 /// 9999-12-31T23:59:59Z and 0001-01-01T00:00:00Z, the bounds of `google.protobuf.Timestamp`.
 const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
@@ -191,6 +144,13 @@ fn kind_name(kind: &Kind) -> &'static str {
         Kind::Uint32 | Kind::Fixed32 => "an unsigned 32-bit integer",
         Kind::Uint64 | Kind::Fixed64 => "an unsigned 64-bit integer",
         _ => "a 64-bit integer",
+    }
+}
+
+impl Fault {
+    /// The value is of another kind than is wanted.
+    pub(super) fn kind(shape: &Shape) -> Self {
+        Fault::new("invalid_type", format!("must be {}", shape.wanted()))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use prost::encoding::{encode_varint, encoded_len_varint};
 
+use super::length::json_length;
 use super::number::{self, EXACT_TAG};
 use super::read::{members, varint};
 
@@ -214,18 +215,6 @@ impl Members {
     pub fn are_sorted(&self) -> bool {
         self.sorted
     }
-}
-
-/// How many bytes a text has in JSON.
-pub(super) fn json_length(text: &str) -> usize {
-    let escaped = |byte: u8| match byte {
-        b'"' | b'\\' | 0x08 | b'\t' | b'\n' | 0x0c | b'\r' => 1,
-        0..0x20 => 5,
-        _ => 0,
-    };
-    let has_escapes = text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
-    let more: usize = if has_escapes { text.bytes().map(escaped).sum() } else { 0 };
-    text.len() + 2 + more
 }
 
 /// The members of an object in order, each once, and a name that was there twice.

@@ -5,6 +5,7 @@
 
 mod builder;
 mod jsonb;
+mod length;
 mod merge;
 pub mod number;
 mod read;

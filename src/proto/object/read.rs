@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::builder::json_length;
+use super::length::json_length;
 use super::number::{self, EXACT_TAG};
 
 /// A member of an object.

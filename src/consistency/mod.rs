@@ -1,0 +1,18 @@
+//! The check of consistency: a task that looks for what should not be, and mends it.
+//!
+//! Every act of the service commits with all that it owes. So what a single statement sees, in its one snapshot, holds together, and whatever
+//! does not is a finding; no lock is needed to look. A mend locks what it is about to change, looks again in a later snapshot, and changes it
+//! with its event: what has come right meanwhile is no finding.
+
+pub mod dependent_queries;
+pub mod entity_queries;
+pub mod event_queries;
+pub mod index_queries;
+pub mod model;
+pub mod offboarding_queries;
+pub mod portfolio_queries;
+pub mod queries;
+pub mod service;
+mod work;
+
+pub use work::CHECKS;

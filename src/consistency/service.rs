@@ -1,0 +1,69 @@
+//! The calls of checks: starting one, and reading what it found.
+
+use tonic::{Request, Response, Status};
+
+use crate::access::{Caller, Once};
+use crate::consistency::model::{Finding, NewCheck};
+use crate::consistency::queries;
+use crate::db::{Db, Page, PageSize};
+use crate::error::Violations;
+use crate::filter::check_filter;
+use crate::proto::{convert, v1};
+use crate::task::answers::{check_tenant, get, no_task, parse_id};
+use crate::task::{mail, mail_queries};
+
+const FINDINGS: PageSize = PageSize { default: 100, max: 1_000 };
+
+/// `CheckConsistency`. `sends_mail` tells whether there is a mail server.
+pub async fn start(db: &Db, sends_mail: bool, request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
+    let once = Once::of(&request)?;
+    let caller = once.caller().clone();
+    let request = request.into_inner();
+    check_tenant(&request.tenant, &caller.realm)?;
+    let mut faults = Violations::new();
+    let recipient = mail::recipient(db, sends_mail, &caller, &request.send_mail, &mut faults).await?;
+    let check = NewCheck::check(&request, faults)?;
+    let start = move |connection: &mut diesel::PgConnection| {
+        let task_id = queries::start(connection, &caller, check)?;
+        if let Some(recipient) = &recipient {
+            mail_queries::ask(connection, &caller.realm, task_id, recipient)?;
+        }
+        get(connection, &caller.realm, &task_id.to_string())
+    };
+    once.transaction(db, start).await
+}
+
+/// `ListTaskFindings`.
+pub async fn list_findings(
+    db: &Db,
+    request: Request<v1::ListTaskFindingsRequest>,
+) -> Result<Response<v1::ListTaskFindingsResponse>, Status> {
+    let realm = Caller::of(&request)?.realm;
+    let mut request = request.into_inner();
+    check_tenant(&request.tenant, &realm)?;
+    let id = parse_id(&request.task_id)?;
+    let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+    // The same list, whether the path names the tenant or the call leaves it out.
+    request.tenant.clear();
+    let mut faults = Violations::new();
+    let seal = db.seal().await?;
+    let page: Page<(i32, i64)> = Page::check(seal, &realm, "TaskFindings", &request, (size, &token), FINDINGS, &mut faults);
+    let filter = check_filter(&queries::FINDING, &request.filter, &mut faults);
+    let filter = faults.check_with(filter)?;
+    let (after, limit) = (page.after().copied().unwrap_or_default(), page.limit());
+    let found = db.run(move |connection| queries::findings(connection, &realm, (id, filter.as_ref()), after, limit)).await?;
+    let mut findings = found.ok_or_else(|| no_task(&request.task_id))?;
+    let next_page_token = page.cut(&mut findings, |finding| (finding.slice, finding.number))?;
+    let findings = findings.into_iter().map(finding_to_proto).collect();
+    Ok(Response::new(v1::ListTaskFindingsResponse { findings, next_page_token }))
+}
+
+fn finding_to_proto(finding: Finding) -> v1::TaskFinding {
+    v1::TaskFinding {
+        kind: finding.kind.to_string(),
+        subject: finding.subject,
+        detail: finding.detail,
+        mended: finding.mended,
+        time: Some(convert::timestamp(finding.occurred_at)),
+    }
+}

@@ -1,0 +1,142 @@
+//! The work of a check: a look at the next rows, mends of what should not be, and the account of both.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use diesel::Connection;
+use diesel::pg::PgConnection;
+
+use crate::consistency::model::{Look, Part, Suspect};
+use crate::consistency::queries::{self, Found};
+use crate::consistency::{dependent_queries, entity_queries, event_queries, index_queries, offboarding_queries, portfolio_queries};
+use crate::db::{Fail, Fault, Work, fault};
+use crate::error::{Error, Result};
+use crate::task::model::Kind;
+use crate::task::planning::Planning;
+use crate::task::slice_queries::{self, Advance};
+use crate::task::work::{Claimed, KindOfWork, Locked, Moved, Plan, Range, Span, Step, TaskWork};
+
+/// Checks of consistency, as a kind of work.
+pub const CHECKS: KindOfWork =
+    KindOfWork { kind: Kind::CheckConsistency, parts: Part::SPELLINGS, of: |claim| Ok(Arc::new(Check::of(claim)?)) };
+
+/// Above this many entities what goes by their ids is cut into slices, so that several workers can share it.
+const CUT_ABOVE: i64 = 50_000;
+const SLICES: usize = 4;
+
+/// The check of one slice.
+#[derive(Clone, Copy, Debug)]
+struct Check {
+    part: Part,
+}
+
+impl Check {
+    /// The check of a claimed slice. A slice that was claimed before the task was planned is the first.
+    fn of(claim: &Claimed) -> Result<Check> {
+        let part = claim.part.as_deref().map_or(Some(Part::FIRST), Part::parse);
+        part.map(|part| Check { part }).ok_or_else(|| Error::internal(format!("this version does not know the part {:?}", claim.part)))
+    }
+
+    fn look(self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Look> {
+        let realm = &claim.realm;
+        match self.part {
+            Part::Dependents => dependent_queries::look(connection, realm, span),
+            Part::Portfolios => portfolio_queries::look(connection, realm, span),
+            Part::Entities => entity_queries::look(connection, realm, span),
+            Part::Requests => offboarding_queries::look_at_requests(connection, realm, span),
+            Part::Tombstones => event_queries::look_at_tombstones(connection, realm, span),
+            Part::RemovalEvents => event_queries::look_at_events(connection, realm, span),
+            Part::IndexRows => index_queries::look_at_rows(connection, realm, span),
+            Part::IndexedEntities => index_queries::look_at_entities(connection, realm, span),
+        }
+    }
+
+    /// Mends what has these keys, and tells by key whether it was mended. What is not told of has come right.
+    fn mend(self, connection: &mut PgConnection, claim: &Claimed, keys: &[&str]) -> Work<HashMap<String, bool>> {
+        let mended = match self.part {
+            Part::Dependents => dependent_queries::mend(connection, &claim.realm, keys)?,
+            Part::Entities => return Ok(entity_queries::mend(connection, &claim.realm, claim.task_id, keys)?.into_iter().collect()),
+            Part::Portfolios => portfolio_queries::mend(connection, &claim.realm, claim.task_id, keys)?,
+            Part::Requests => offboarding_queries::mend_requests(connection, &claim.realm, claim.task_id, keys)?,
+            Part::IndexRows => index_queries::mend_rows(connection, &claim.realm, keys)?,
+            Part::IndexedEntities => index_queries::mend_entities(connection, &claim.realm, claim.task_id, keys)?,
+            // What was told cannot be untold, and what was not told is not told late: see `docs/consistency.md`.
+            Part::Tombstones | Part::RemovalEvents => Vec::new(),
+        };
+        Ok(mended.into_iter().map(|key| (key, true)).collect())
+    }
+
+    /// Mends all of these at once. If others hold some of it for too long, the chunk is done again with [`Check::mend_each`].
+    fn mend_all(self, connection: &mut PgConnection, claim: &Claimed, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
+        let keys: Vec<&str> = suspects.iter().filter(|suspect| suspect.mendable).map(|suspect| suspect.key.as_str()).collect();
+        let mended = if keys.is_empty() { HashMap::new() } else { self.mend(connection, claim, &keys)? };
+        let found = suspects.into_iter().filter_map(|suspect| match (suspect.mendable, mended.get(&suspect.key)) {
+            (true, None) => None,
+            (_, mended) => Some(Found { mended: mended == Some(&true), suspect }),
+        });
+        Ok(found.collect())
+    }
+
+    /// Mends these one by one. What others hold is left as it is, and costs itself alone.
+    fn mend_each(self, connection: &mut PgConnection, claim: &Claimed, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
+        queries::hurry(connection, |connection| {
+            let mut found = Vec::new();
+            for suspect in suspects {
+                let alone = vec![suspect.clone()];
+                match connection.transaction(|connection| self.mend_all(connection, claim, alone)) {
+                    Ok(mended) => found.extend(mended),
+                    Err(Fail::Database(error)) if fault(&error) == Fault::Locked => found.push(Found { suspect, mended: false }),
+                    Err(fail) => return Err(fail),
+                }
+            }
+            Ok(found)
+        })
+    }
+}
+
+impl TaskWork for Check {
+    fn plan(&self, connection: &mut PgConnection, claim: &Claimed) -> Work<Plan> {
+        let extent = queries::extent(connection, &claim.realm)?;
+        let cuts = match extent.entities > CUT_ABOVE {
+            true => queries::cuts(connection, &claim.realm, extent.entities, SLICES)?,
+            false => Vec::new(),
+        };
+        let slices =
+            Part::ALL.iter().flat_map(|part| Range::cut(Some(part.as_str()), if part.is_cut_like_entities() { &cuts } else { &[] }));
+        Ok(Plan { selected: extent.rows, slices: slices.collect() })
+    }
+
+    /// Each part is counted by an index, and no filter makes that slow: it is not done in parts, but has more time.
+    fn planning(&self, _claim: &Claimed) -> Planning {
+        Planning::whole()
+    }
+
+    fn plan_on(&self, connection: &mut PgConnection, claim: &Claimed, _planning: &mut Planning) -> Work<Option<Plan>> {
+        self.plan(connection, claim).map(Some)
+    }
+
+    fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Step<Moved> {
+        let Look { met, cursor, more, suspects } = self.look(connection, claim, span)?;
+        // What the database refuses to have mended stays as it is, and is found.
+        let found = match (claim.fix && span.refused.is_none(), span.locked) {
+            (false, _) => suspects.into_iter().map(|suspect| Found { suspect, mended: false }).collect(),
+            (true, Locked::Await) => self.mend_all(connection, claim, suspects)?,
+            (true, Locked::Pass) => self.mend_each(connection, claim, suspects)?,
+        };
+        if !found.is_empty() {
+            queries::record(connection, claim, &found)?;
+        }
+        slice_queries::advance(connection, claim, span.lease, &Advance { cursor, done: !more, processed: met, ..Advance::default() })?;
+        Ok(Moved { met, processed: met, done: !more, reached: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_slice_walks_the_first_part() {
+        assert_eq!(Part::ALL[0], Part::FIRST);
+    }
+}

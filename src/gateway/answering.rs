@@ -1,0 +1,231 @@
+//! Answering one request: from its route, through the service, to its response.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use axum::body::Body;
+use futures::stream::StreamExt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use prost_reflect::DynamicMessage;
+use tonic::Status;
+use tower::Service;
+
+use super::binding::{Binding, BodyRule};
+use super::body::{self, Form, Reading};
+use super::call::{Answer, call};
+use super::csv::Table;
+use super::exchange::Exchange;
+use super::faults::Faults;
+use super::messages::messages;
+use super::request::Target;
+use super::route::Found;
+use super::stream::Framing;
+use super::version::{self, Conditions};
+use super::{MatchedRoute, head, headers, pages, plus, raw, request_id};
+use crate::error::{Code, Error};
+
+impl Exchange {
+    /// Answers a request, and tells which rule it was answered by.
+    pub async fn answer<S>(mut self, stack: S, request: Request<Body>) -> Response<Body>
+    where
+        S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
+        S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let mut response = self.find_and_answer(stack, request).await;
+        if let Some(binding) = &self.binding {
+            response.extensions_mut().insert(MatchedRoute(binding.path.clone()));
+        }
+        response
+    }
+
+    async fn find_and_answer<S>(&mut self, stack: S, request: Request<Body>) -> Response<Body>
+    where
+        S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
+        S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        if let Err(error) = head::check(&parts) {
+            return self.refuse(error);
+        }
+        let shared = Arc::clone(&self.shared);
+        if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
+            return self.wrong_method(&parts.method, &shared.router.methods());
+        }
+        let target = match shared.router.find(&parts.method, parts.uri.path()) {
+            Found::Nothing => {
+                return match shared.pages.find(parts.uri.path(), &parts.headers) {
+                    Some(found) => self.page(&found, &parts).await,
+                    None => self.refuse(Error::new(Code::NotFound, "No route has this path.")),
+                };
+            }
+            Found::OtherMethods(allowed) => return self.wrong_method(&parts.method, &allowed),
+            Found::Route { target, variables } => Target {
+                binding: Arc::clone(target),
+                variables: variables.into_iter().map(String::from).collect(),
+                query: parts.uri.query().map(str::to_owned),
+                expected_version: None,
+                mask_is_made: Arc::clone(&self.mask_is_made),
+                form: crate::error::Form::default(),
+            },
+        };
+        let binding = Arc::clone(&target.binding);
+        self.binding = Some(binding);
+        self.with_plus = plus::parameters(parts.uri.query().unwrap_or_default()).into();
+        match self.exchange(stack, target, parts, body).await {
+            Ok(response) => response,
+            Err(response) => response,
+        }
+    }
+
+    async fn exchange<S>(
+        &self,
+        stack: S,
+        mut target: Target,
+        mut parts: request::Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Response<Body>>
+    where
+        S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
+        S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let binding = Arc::clone(&target.binding);
+        let form = match binding.body {
+            BodyRule::None => Form::Json,
+            _ if binding.takes_bytes => Form::Bytes,
+            _ => body::form(&parts.headers, binding.rpc.client_streaming).map_err(|error| self.wrong_media_type(&parts.method, error))?,
+        };
+        let coding = body::coding(&parts.headers).map_err(|error| self.wrong_coding(error))?;
+        let found = Faults::default();
+        target.form = found.form();
+        let (conditions, faults) = Conditions::of(&parts.method, &parts.headers, &binding);
+        found.keep(&faults);
+        target.expected_version = conditions.expected;
+        let (mut metadata, faults) = headers::to_metadata(&parts.headers);
+        found.keep(&faults);
+        metadata.insert(request_id::HEADER, self.request_id_header());
+        if binding.rpc.client_streaming {
+            // What is wrong with the head of a stream is told before anything of it is read.
+            found.keep(&target.faults());
+        }
+
+        let content_type = if form == Form::Bytes { raw::declared(parts.headers.get(header::CONTENT_TYPE)) } else { String::new() };
+        // The stack says whose it is, before anything is read.
+        let account = self.shared.options.bodies.open();
+        parts.extensions.insert(account.clone());
+        parts.extensions.insert(found.form());
+        let reading = Reading::new(body, coding, account, self.shared.options.max_body_bytes);
+        let messages = messages(target, form, content_type, reading, found.clone());
+        let table = Table::asked_for(&parts, &binding, &self.shared.base_path);
+        let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
+        let spell = |path: &str| binding.spell(path);
+        let refused = |status: Status| self.problem(&found.told(status, spell));
+        let answer = called.map_err(refused)?;
+        if binding.rpc.server_streaming {
+            // What is wrong with a message of a stream is told behind the answers to those before it.
+            if found.has_faults()
+                && let Some(refusal) = found.instead(&answer.metadata, spell)
+            {
+                return Err(self.problem(&refusal));
+            }
+            return if binding.gives_bytes {
+                self.stream_of_bytes(answer, found.clone()).await
+            } else {
+                Ok(self.stream(answer, Framing::of(&parts.headers), found.clone()))
+            };
+        }
+        let (metadata, message) = answer.only().await.map_err(refused)?;
+        if let Some(refusal) = found.instead(&metadata, spell) {
+            return Err(self.problem(&refusal));
+        }
+        Ok(match table {
+            Some(table) => self.table(&table, &binding, &metadata, &message),
+            None => self.document(&binding, &conditions, &metadata, &message),
+        })
+    }
+
+    /// The answer of an RPC that answers with one message.
+    fn document(&self, binding: &Binding, conditions: &Conditions, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
+        let (mut headers, status) = self.headers(metadata);
+        let status = status.unwrap_or(StatusCode::OK);
+        if !headers.contains_key(header::ETAG)
+            && let Some(tag) = version::tag(binding, message)
+        {
+            headers.insert(header::ETAG, tag);
+        }
+        if status == StatusCode::NO_CONTENT {
+            return self.respond(status, headers, None, Body::empty());
+        }
+        if headers.get(header::ETAG).is_some_and(|tag| conditions.has(tag)) {
+            return self.respond(StatusCode::NOT_MODIFIED, headers, None, Body::empty());
+        }
+        if binding.gives_bytes {
+            let (media_type, data) = raw::read(binding, message);
+            return self.respond(status, headers, Some(media_type), Body::from(data));
+        }
+        match self.text(binding, message) {
+            Ok(text) => self.respond(status, headers, Some(HeaderValue::from_static("application/json")), Body::from(text)),
+            Err(status) => self.problem(&status),
+        }
+    }
+
+    /// The answer of an RPC that answers with a page, for those who want it as a table.
+    fn table(&self, table: &Table, binding: &Binding, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
+        let (mut headers, status) = self.headers(metadata);
+        match table.write(&binding.rpc, message) {
+            Ok(page) => {
+                headers.extend(page.headers);
+                self.respond(
+                    status.unwrap_or(StatusCode::OK),
+                    headers,
+                    Some(HeaderValue::from_static(page.media_type)),
+                    Body::from(page.text),
+                )
+            }
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream, is
+    /// told as it was found.
+    fn stream(&self, answer: Answer, framing: Framing, found: Faults) -> Response<Body> {
+        let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
+        let binding = self.binding.clone();
+        let spell = move |path: &str| binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path));
+        let messages = answer.messages.map(move |message| message.map_err(|status| found.told(status, &spell)));
+        let body = framing.frame(self.clone(), messages);
+        self.respond(status, headers, Some(HeaderValue::from_static(framing.media_type())), body)
+    }
+
+    /// The same where the messages are pieces of one body. The first of them says what it is.
+    async fn stream_of_bytes(&self, mut answer: Answer, found: Faults) -> Result<Response<Body>, Response<Body>> {
+        let Some(binding) = &self.binding else { return Err(self.refuse(Error::internal("a stream without a route"))) };
+        let told = |status| self.problem(&found.told(status, |path| binding.spell(path)));
+        let first = answer.messages.message().await.map_err(told)?;
+        let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
+        let empty = || DynamicMessage::new(binding.rpc.output().clone());
+        let (media_type, data) = raw::read(binding, &first.unwrap_or_else(empty));
+        Ok(self.respond(status, headers, Some(media_type), raw::rest(self.clone(), data, answer.messages)))
+    }
+
+    fn text(&self, binding: &Binding, message: &DynamicMessage) -> Result<Vec<u8>, Status> {
+        let mut text = Vec::with_capacity(512);
+        self.write(binding, message, &mut text)?;
+        Ok(text)
+    }
+
+    /// The answer to a reader of a page.
+    async fn page(&self, found: &pages::Found<'_>, parts: &request::Parts) -> Response<Body> {
+        let mut response = match parts.method {
+            Method::GET | Method::HEAD => {
+                let (status, headers, body) = found.page.answer(&parts.headers).await;
+                self.respond(status, headers, None, body)
+            }
+            _ => self.wrong_method(&parts.method, &[Method::GET, Method::HEAD, Method::OPTIONS]),
+        };
+        if found.varies {
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+        }
+        response.extensions_mut().insert(MatchedRoute(found.route.to_owned()));
+        response
+    }
+}
