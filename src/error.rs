@@ -155,6 +155,20 @@ impl Error {
         self
     }
 
+    /// The same for another caller, without its cause: that is told once.
+    pub fn without_cause(&self) -> Self {
+        let Inner { code, message, metadata, violations, resource, retry_after, source: _ } = &*self.0;
+        Error(Box::new(Inner {
+            code: *code,
+            message: message.clone(),
+            metadata: metadata.clone(),
+            violations: violations.clone(),
+            resource: resource.clone(),
+            retry_after: *retry_after,
+            source: None,
+        }))
+    }
+
     /// The code.
     pub fn code(&self) -> Code {
         self.0.code

@@ -75,6 +75,11 @@ impl Once {
         outcome.map(|response| seen_by(&caller, response))
     }
 
+    /// The answer to a call without a key that was done already, as its caller may see it.
+    pub fn seen<A: Answer>(self, response: Response<A>) -> Response<A> {
+        seen_by(&self.caller, response)
+    }
+
     /// Does `work` in one transaction, or gives the answer that it gave before. See [`Once::run`].
     pub async fn transaction<A, W>(self, db: &Db, mut work: W) -> Result<Response<A>, Status>
     where

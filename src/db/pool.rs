@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use diesel::Connection;
 use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::pg::PgConnection;
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use crate::db::deadline;
@@ -236,11 +237,24 @@ impl Db {
             permit.begin();
             let _permit = permit;
             let _entered = span.enter();
-            run_blocking(&inner, deadline, &doing.0, work)
+            run_blocking(&inner, deadline, &doing.0, work).map_err(|failed| failed.error)
         });
         let outcome = outcome.await;
         waiting.done();
         outcome.map_err(Error::internal)?
+    }
+
+    /// Does `work` on this thread, which may wait, as the service's own. See [`Db::run`].
+    pub(super) fn run_here<T>(
+        &self,
+        deadline: Option<Instant>,
+        errand: &Errand,
+        work: impl FnMut(&mut PgConnection) -> Result<T, Fail>,
+    ) -> Result<T, Failed> {
+        let permit = Handle::current().block_on(telemetry::waiting_for_pool(self.0.permits.take()));
+        let mut permit = permit.map_err(Failed::before_it_began)?;
+        permit.begin();
+        run_blocking(&self.0, deadline, errand, work)
     }
 
     /// Does `work` in one transaction. See [`Db::run`].
@@ -375,17 +389,29 @@ impl Inner {
     }
 }
 
+/// Why work failed, and whether it is certain, for work of one statement, that it has left nothing in the database.
+pub(super) struct Failed {
+    pub error: Error,
+    pub left_nothing: bool,
+}
+
+impl Failed {
+    fn before_it_began(error: Error) -> Self {
+        Failed { error, left_nothing: true }
+    }
+}
+
 fn run_blocking<T>(
     inner: &Inner,
     deadline: Option<Instant>,
     errand: &Errand,
     mut work: impl FnMut(&mut PgConnection) -> Result<T, Fail>,
-) -> Result<T> {
+) -> Result<T, Failed> {
     let mut attempt = 1;
     loop {
-        let mut pooled = inner.take(deadline, errand)?;
+        let mut pooled = inner.take(deadline, errand).map_err(Failed::before_it_began)?;
         let in_use = InUse::enter(&inner.used);
-        let allowance = deadline::allowance(deadline, inner.options.statement_timeout)?;
+        let allowance = deadline::allowance(deadline, inner.options.statement_timeout).map_err(Failed::before_it_began)?;
         let allowed = pooled.allow(allowance);
         // What was said to the session before leaves nothing.
         pooled.session.vitals.begin();
@@ -395,15 +421,18 @@ fn run_blocking<T>(
         errand.leave();
         drop(in_use);
         let left_nothing = pooled.session.vitals.left_nothing();
+        let has_ended = pooled.session.vitals.ended().is_some();
         let another_may_do = inner.give_back(pooled);
         let fail = match outcome {
             Ok(value) => return Ok(value),
             Err(fail) => fail,
         };
-        errand.check()?;
+        errand.check().map_err(|error| Failed { error, left_nothing })?;
         let lost_a_race = matches!(&fail, Fail::Database(error) if fault(error) == Fault::Conflict);
         if attempt >= ATTEMPTS || !(lost_a_race || another_may_do && left_nothing) {
-            return Err(fail.into());
+            // What the server has refused is undone.
+            let is_refused = matches!(&fail, Fail::Database(diesel::result::Error::DatabaseError(..))) && !has_ended;
+            return Err(Failed { left_nothing: left_nothing || is_refused, error: fail.into() });
         }
         attempt += 1;
     }

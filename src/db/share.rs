@@ -55,7 +55,12 @@ impl Permits {
                 Refused::Queue | Refused::RealmQueue => QUEUE.reached(),
                 Refused::TooLate => QUEUE_TIME.reached(),
             }
-            Error::unavailable("The service is busy; try again.")
+            busy()
         })
     }
+}
+
+/// What a call is told for which there is no connection in time.
+pub(super) fn busy() -> Error {
+    Error::unavailable("The service is busy; try again.")
 }

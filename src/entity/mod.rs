@@ -9,6 +9,7 @@ pub mod dependent;
 pub mod dependent_queries;
 mod dependents;
 pub(crate) mod fields;
+mod get;
 mod import;
 pub mod index;
 pub mod list;

@@ -14,10 +14,29 @@ use crate::db::schema::entity;
 use crate::db::{Fail, Realm, Work, is_refusal, statement};
 use crate::entity::index::model::Declared;
 use crate::entity::index::queries::{DeclaredColumn, declared, index_new};
+use crate::entity::list_queries::EntityRow;
 use crate::entity::model::Entity;
 use crate::entity::new_entity::NewEntity;
 use crate::error::one_line;
 use crate::proto::object::{Objects, Struct};
+
+/// The entities of these realms and ids, by their places; without those that are missing or deleted.
+pub fn get_each<'a>(connection: &mut PgConnection, wanted: impl Iterator<Item = (&'a Realm, &'a str)>) -> Work<Vec<(i64, Entity)>> {
+    let (realms, ids) = wanted.map(|(realm, id)| (realm.id(), id)).unzip();
+    Ok(GetEach { realms, ids }.load(connection)?)
+}
+
+statement! {
+    /// Entities by key, each for whoever asks for it.
+    pub struct GetEach<'a> {
+        realms: Vec<i32> as Array<Integer>,
+        ids: Vec<&'a str> as Array<Text>,
+    } -> (BigInt, EntityRow),
+    "SELECT w.place, e.id, e.type, e.state, e.attributes, e.components, e.portfolio_id, e.hold_reason, e.hold_placed_by, e.hold_placed_at,
+            e.version, e.created_at, e.updated_at
+     FROM unnest({realms}, {ids}) WITH ORDINALITY w(realm, id, place)
+     JOIN entity e ON e.realm_id = w.realm AND e.id = w.id AND e.deleted_at IS NULL"
+}
 
 /// The entity with this id, unless it is missing or deleted.
 pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Entity>> {

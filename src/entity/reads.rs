@@ -1,4 +1,4 @@
-//! Calls that read many.
+//! Calls that read entities and what is left of them.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,6 @@ use crate::error::{Code, Error, Result, Violations};
 use crate::filter::{ENTITY, check_filter};
 use crate::proto::{convert, v1};
 
-/// The bytes that the entities of one answer may have together.
 /// The most bytes that entities which are asked for together may have.
 pub(super) const MAX_BATCH_BYTES: usize = 16 << 20;
 

@@ -4,7 +4,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{Authenticator, Caller, Once};
-use crate::db::{Db, PageSize, Realm, id};
+use crate::db::{Db, Group, PageSize, Realm, id};
+use crate::entity::get::Get;
 use crate::entity::import;
 use crate::entity::model::{Entity, State};
 use crate::entity::new_entity::NewEntity;
@@ -22,6 +23,7 @@ pub(super) const MAX_BATCH: usize = 1_000;
 /// The registry of entities.
 pub struct EntityService {
     pub(super) db: Db,
+    gets: Group<Get>,
     authenticator: Authenticator,
     closing: CancellationToken,
 }
@@ -30,7 +32,7 @@ impl EntityService {
     /// The service on this database. The authenticator knows when the key of an import ends; `closing` is cancelled when the process takes no
     /// more calls.
     pub fn new(db: Db, authenticator: Authenticator, closing: CancellationToken) -> Self {
-        EntityService { db, authenticator, closing }
+        EntityService { gets: Group::new(&db), db, authenticator, closing }
     }
 }
 
@@ -61,7 +63,10 @@ impl Service for EntityService {
         id::check_id(&entity_id, "entity_id", &mut faults);
         faults.check()?;
         let (realm, wanted) = (caller.realm.clone(), entity_id.clone());
-        let found = self.db.run(move |connection| queries::get(connection, &realm, &wanted)).await?;
+        let found = match self.gets.call(Get { realm: realm.clone(), id: wanted.clone() }).await? {
+            Some(found) => found,
+            None => self.db.run(move |connection| queries::get(connection, &realm, &wanted)).await?,
+        };
         let entity = found.ok_or_else(|| Error::not_found("entity", &entity_id))?;
         Ok(Response::new(to_proto(entity, &caller.realm)))
     }

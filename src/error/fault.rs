@@ -19,7 +19,7 @@ pub struct Violation {
 
 /// Collects the faults of a request, so that the caller learns of all of them at once, as long as they are not too many or too long: past a
 /// number and past a sum of bytes they are only counted.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Violations {
     told: Vec<Violation>,
     /// How many bytes those that are told take in an answer.

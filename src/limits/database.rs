@@ -35,6 +35,17 @@ pub static QUEUE_TIME: Limit = Limit {
     past: "`unavailable` (503)",
 };
 
+/// How many calls of one kind are done in one statement.
+pub const GROUP_CALLS: usize = 64;
+
+/// Calls that are done together.
+pub static GROUP: Limit = Limit {
+    name: "database_group",
+    bounds: "Calls of one kind that are done in one statement; of those, two at once in one process that read and one that writes",
+    value: Value::Fixed(GROUP_CALLS as u64, "calls"),
+    past: "the others wait for the next one",
+};
+
 /// How long a statement may run.
 pub static STATEMENT_TIME: Limit = Limit {
     name: "database_statement_time",
@@ -85,4 +96,4 @@ pub static MIGRATION_LOCK: Limit = Limit {
 
 /// All of them.
 pub const ALL: &[&Limit] =
-    &[&CONNECTIONS, &QUEUE, &QUEUE_TIME, &STATEMENT_TIME, &WORKER_STATEMENT, &LOCK_TIME, &ABANDONED, &SILENCE, &MIGRATION_LOCK];
+    &[&CONNECTIONS, &QUEUE, &QUEUE_TIME, &GROUP, &STATEMENT_TIME, &WORKER_STATEMENT, &LOCK_TIME, &ABANDONED, &SILENCE, &MIGRATION_LOCK];

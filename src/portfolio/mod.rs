@@ -5,6 +5,7 @@ pub mod batch;
 pub mod batch_queries;
 mod export;
 pub mod export_queries;
+mod group_queries;
 pub mod model;
 pub mod queries;
 pub mod registry_queries;

@@ -5,7 +5,7 @@ use http::StatusCode;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Authenticator, Caller, Once, Scope, Subject, erasure_queries};
-use crate::db::{Db, Page, PageSize, Work, id};
+use crate::db::{Db, Group, Page, PageSize, Work, id};
 use crate::entity;
 use crate::entity::model::{Action, State, refuse};
 use crate::entity::unknown_queries;
@@ -14,8 +14,9 @@ use crate::filter::{ENTITY, check_filter};
 use crate::portfolio::answers::to_proto;
 use crate::portfolio::batch::{self, Batch, Verdict};
 use crate::portfolio::export::{Exports, Messages};
+use crate::portfolio::group_queries::{Attach, Detach};
 use crate::portfolio::model::{NewPortfolio, Portfolio, PortfolioUpdate, View, at_another_version, in_another, no_membership, not_empty};
-use crate::portfolio::queries::Change;
+use crate::portfolio::queries::{Change, Changed};
 use crate::portfolio::{batch_queries, export_queries, queries, registry_queries};
 use crate::proto::v1::portfolio_service_server::PortfolioService as Service;
 use crate::proto::{answer, v1};
@@ -29,6 +30,8 @@ const ENTITIES: PageSize = PageSize { default: 50, max: 1_000 };
 /// Portfolios and who is in them.
 pub struct PortfolioService {
     db: Db,
+    attaches: Group<Attach>,
+    detaches: Group<Detach>,
     exports: Exports,
     authenticator: Authenticator,
 }
@@ -36,7 +39,7 @@ pub struct PortfolioService {
 impl PortfolioService {
     /// The service on this database. The authenticator knows when the key of an export ends.
     pub fn new(db: Db, authenticator: Authenticator) -> Self {
-        PortfolioService { exports: Exports::new(&db), db, authenticator }
+        PortfolioService { attaches: Group::new(&db), detaches: Group::new(&db), exports: Exports::new(&db), db, authenticator }
     }
 }
 
@@ -129,14 +132,16 @@ impl Service for PortfolioService {
         let once = Once::of(&request)?;
         let v1::AttachEntityRequest { portfolio_id, entity_id, view } = request.into_inner();
         let change = check_change(once.caller(), portfolio_id, entity_id, view)?;
-        self.change(once, change, attach).await
+        let together = if once.has_key() { None } else { self.attaches.call(Attach(change.clone())).await? };
+        self.change(once, change, together, attach).await
     }
 
     async fn detach_entity(&self, request: Request<v1::DetachEntityRequest>) -> Result<Response<v1::Portfolio>, Status> {
         let once = Once::of(&request)?;
         let v1::DetachEntityRequest { portfolio_id, entity_id, view } = request.into_inner();
         let change = check_change(once.caller(), portfolio_id, entity_id, view)?;
-        self.change(once, change, detach).await
+        let together = if once.has_key() { None } else { self.detaches.call(Detach(change.clone())).await? };
+        self.change(once, change, together, detach).await
     }
 
     async fn batch_attach_entities(
@@ -213,7 +218,16 @@ impl Service for PortfolioService {
 type Act = fn(&mut PgConnection, &Change) -> Work<Option<Portfolio>>;
 
 impl PortfolioService {
-    async fn change(&self, once: Once, change: Change, act: Act) -> Result<Response<v1::Portfolio>, Status> {
+    /// The answer to a change that was made `together` with others, or is made now.
+    async fn change(&self, once: Once, change: Change, together: Option<Changed>, act: Act) -> Result<Response<v1::Portfolio>, Status> {
+        if let Some(changed) = together {
+            let realm = change.realm.clone();
+            let portfolio = match changed {
+                (portfolio, true) => portfolio,
+                changed => self.db.run(move |connection| queries::settle(connection, &change.realm, change.view, changed.clone())).await?,
+            };
+            return Ok(once.seen(Response::new(to_proto(portfolio, &realm))));
+        }
         let work = move |connection: &mut PgConnection| {
             let portfolio = retried(|| act(connection, &change))?;
             Ok(Response::new(to_proto(portfolio, &change.realm)))

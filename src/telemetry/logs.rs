@@ -6,7 +6,7 @@ use std::io::Write;
 use chrono::{SecondsFormat, Utc};
 use opentelemetry::trace::TraceContextExt;
 use serde_json::{Map, Value};
-use tracing::field::{Field, Visit};
+use tracing::field::{Field, FieldSet, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
@@ -24,7 +24,12 @@ pub enum LogFormat {
 }
 
 /// The span fields that every line written within the span carries.
-const CARRIED: &[&str] = &["request_id", "key_id", "principal_id", "org", "mode", "job_id"];
+const CARRIED: &[&str] = &["request_id", "trace_id", "key_id", "principal_id", "org", "mode", "job_id"];
+
+/// Whether a span has any of them.
+pub(super) fn has_carried(fields: &FieldSet) -> bool {
+    CARRIED.iter().any(|name| fields.field(name).is_some())
+}
 
 /// Those of the [`CARRIED`] fields that a span has.
 struct Carried(Map<String, Value>);

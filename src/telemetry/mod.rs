@@ -2,11 +2,13 @@
 //!
 //! Spans and events are made with the `tracing` macros anywhere in the crate; metrics with the free functions of this module, so that no other
 //! room needs an OpenTelemetry type. [`init`] decides where all of it goes: log lines to standard error, spans and metrics to an OTLP collector
-//! if there is one, metrics to [`Telemetry::prometheus_text`] always. Spans are made even without a collector, because log lines carry their ids.
+//! if there is one, metrics to [`Telemetry::prometheus_text`] always. Without a collector there are no spans of OpenTelemetry; a line of the log then has
+//! the trace id that its caller sent.
 //!
 //! Nothing here ever sees a secret: headers are read for the trace context alone, and a statement is told by its verb and its table, without
 //! its text and values.
 
+mod alone;
 mod logs;
 mod metrics;
 mod propagation;
@@ -26,11 +28,11 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tonic::transport::ClientTlsConfig;
-use tracing::Level;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
@@ -96,7 +98,8 @@ pub enum InitError {
 /// The running telemetry of the process.
 #[derive(Debug)]
 pub struct Telemetry {
-    traces: SdkTracerProvider,
+    /// If somebody collects spans.
+    traces: Option<SdkTracerProvider>,
     meters: SdkMeterProvider,
     registry: prometheus::Registry,
 }
@@ -105,10 +108,12 @@ pub struct Telemetry {
 /// connection lives.
 pub fn init(options: &Options) -> Result<Telemetry, InitError> {
     let telemetry = Telemetry::new(options)?;
-    let subscriber = subscriber(options, &telemetry.traces, io::stderr)?;
+    let subscriber = subscriber(options, telemetry.traces.as_ref(), io::stderr)?;
     // First, since it alone can fail, and a failure must leave what runs as it is.
     subscriber.try_init()?;
-    global::set_tracer_provider(telemetry.traces.clone());
+    if let Some(traces) = &telemetry.traces {
+        global::set_tracer_provider(traces.clone());
+    }
     global::set_meter_provider(telemetry.meters.clone());
     global::set_text_map_propagator(TraceContextPropagator::new());
     log_panics();
@@ -125,8 +130,8 @@ impl Telemetry {
         let registry = prometheus::Registry::new();
         let prometheus = opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false).build()?;
 
-        let mut traces = SdkTracerProvider::builder().with_resource(resource.clone());
-        let mut meters = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
+        let mut traces = None;
+        let mut meters = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(prometheus);
         if let Some(endpoint) = &options.otlp_endpoint {
             let failed = |source| InitError::Exporter { endpoint: endpoint.clone(), source };
             let (mut spans, mut metrics) = (SpanExporter::builder().with_tonic(), MetricExporter::builder().with_tonic());
@@ -137,10 +142,10 @@ impl Telemetry {
             }
             let spans = spans.with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().map_err(failed)?;
             let metrics = metrics.with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().map_err(failed)?;
-            traces = traces.with_batch_exporter(spans);
+            traces = Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(spans).build());
             meters = meters.with_periodic_exporter(metrics);
         }
-        Ok(Telemetry { traces: traces.build(), meters: meters.build(), registry })
+        Ok(Telemetry { traces, meters: meters.build(), registry })
     }
 
     /// Every metric in the Prometheus text format, version 0.0.4.
@@ -161,7 +166,7 @@ impl Telemetry {
         let (traces, meters) = (self.traces, self.meters);
         let flushed = async {
             tokio::join!(
-                tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(time)),
+                tokio::task::spawn_blocking(move || traces.map_or(Ok(()), |traces| traces.shutdown_with_timeout(time))),
                 tokio::task::spawn_blocking(move || meters.shutdown_with_timeout(time)),
             )
         };
@@ -180,26 +185,39 @@ fn prometheus_text(registry: &prometheus::Registry) -> String {
     })
 }
 
-/// Joins the log and the traces. The log filter chooses events alone: all spans of this crate reach the log, since a line at `warn` needs the
-/// request id of a span at `info`. Traces take this crate's spans at `info` and above, so that probes, which are at `debug`, make none.
-fn subscriber<W>(options: &Options, traces: &SdkTracerProvider, writer: W) -> Result<tracing::Dispatch, InitError>
+/// Joins the log and the traces. The log filter chooses events alone: all spans of this crate that have something for the log reach it, since a line at
+/// `warn` needs the request id of a span at `info`. Traces take this crate's spans at `info` and above, so that probes, which are at `debug`, make
+/// none.
+fn subscriber<W>(options: &Options, traces: Option<&SdkTracerProvider>, writer: W) -> Result<tracing::Dispatch, InitError>
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let events = EnvFilter::builder()
-        .parse(&options.log_filter)
-        .map_err(|source| InitError::Filter { filter: options.log_filter.clone(), source })?;
-    let spans = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with(NAME)).with_max_level_hint(LevelFilter::TRACE);
+    let log = logs::LogLayer::new(options.log_format, writer);
+    let Some(traces) = traces else { return Ok(Registry::default().with(alone::Alone::new(log_filter(options)?, log)).into()) };
+    let traced = Targets::new().with_target(NAME, LevelFilter::INFO);
+    let traces =
+        tracing_opentelemetry::layer().with_tracer(traces.tracer(NAME)).with_location(false).with_threads(false).with_filter(traced);
+    Ok(Registry::default().with(traces).with(log.with_filter(log_filter(options)?)).into())
+}
+
+/// What reaches the log.
+fn log_filter<S: Subscriber>(options: &Options) -> Result<impl Filter<S> + Send + Sync + 'static, InitError> {
+    let failed = |source| InitError::Filter { filter: options.log_filter.clone(), source };
+    let filter = EnvFilter::builder().parse(&options.log_filter).map_err(failed)?;
+    // What names no span is told by the cheaper of the two: it need not know which spans one is in.
+    let plain = options.log_filter.parse::<Targets>().ok().filter(|_| !options.log_filter.trim().is_empty());
+    let events: Box<dyn Filter<S> + Send + Sync> = match plain {
+        Some(plain) if !options.log_filter.contains(['[', '{']) => Box::new(plain),
+        _ => Box::new(filter),
+    };
+    let is_event = filter_fn(|metadata| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE);
+    let spans = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with(NAME) && logs::has_carried(metadata.fields()));
     // At `trace` the client of NATS logs what it says to the server, and that begins with its password.
     let silent = filter_fn(|metadata| !(metadata.target().starts_with("async_nats") && *metadata.level() == Level::TRACE));
     // OpenTelemetry tells at `info` that it was started, which is nothing to know, least of all before a refusal to start.
     let quiet = !options.log_filter.contains("opentelemetry");
     let quiet = filter_fn(move |metadata| !(quiet && metadata.target().starts_with("opentelemetry") && *metadata.level() > Level::WARN));
-    let traced = Targets::new().with_target(NAME, LevelFilter::INFO);
-    let subscriber = Registry::default()
-        .with(tracing_opentelemetry::layer().with_tracer(traces.tracer(NAME)).with_location(false).with_threads(false).with_filter(traced))
-        .with(logs::LogLayer::new(options.log_format, writer).with_filter(events.and(silent).and(quiet).or(spans)));
-    Ok(subscriber.into())
+    Ok(is_event.and(events).and(silent).and(quiet).or(spans.with_max_level_hint(LevelFilter::TRACE)))
 }
 
 /// Makes a panic a line of the log, with the ids of the request that it happened in, instead of loose text on standard error.
@@ -224,7 +242,7 @@ mod tests {
     #[test]
     fn a_log_filter_that_cannot_be_read_is_named() {
         let options = Options { log_filter: "offboard=loud".into(), ..options() };
-        let error = subscriber(&options, &SdkTracerProvider::builder().build(), io::sink).expect_err("`loud` is no level");
+        let error = subscriber(&options, None, io::sink).expect_err("`loud` is no level");
         assert_eq!(error.to_string(), "the log filter `offboard=loud` cannot be read");
     }
 

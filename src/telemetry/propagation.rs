@@ -7,16 +7,23 @@ use opentelemetry::{Context, global};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+const TRACEPARENT: &str = "traceparent";
+/// The field of a span that has the trace id of its caller.
+const TRACE_ID: &str = "trace_id";
+
 /// Makes the span, which must not have been entered yet, a child of the one that the headers `traceparent` and `tracestate` name. Does nothing
-/// within another span: a call made in process continues the trace that it is part of.
+/// within another span: a call made in process continues the trace that it is part of. Where nobody collects spans, its `trace_id` is told alone.
 pub fn continue_trace(span: &Span, headers: &HeaderMap) {
-    if Context::current().span().span_context().is_valid() {
+    if !headers.contains_key(TRACEPARENT) || Context::current().span().span_context().is_valid() {
         return;
     }
     let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Incoming(headers)));
     if parent.span().span_context().is_valid() {
-        // Fails for a span that nobody records, which then has no parent to be given.
-        let _ = span.set_parent(parent);
+        let trace_id = parent.span().span_context().trace_id();
+        // Fails for a span that nobody collects, which then has no parent to be given.
+        if span.set_parent(parent).is_err() {
+            span.record(TRACE_ID, trace_id.to_string());
+        }
     }
 }
 
@@ -69,6 +76,16 @@ mod tests {
         assert_eq!(spans[0].parent_span_id.to_string(), SPAN_ID);
         let expected = format!("00-{TRACE_ID}-{}-01", spans[0].span_context.span_id());
         assert_eq!(outgoing.get("traceparent").expect("a context"), expected.as_str());
+    }
+
+    #[test]
+    fn where_nobody_collects_spans_a_line_has_the_trace_id_that_the_caller_sent() {
+        let capture = Capture::without_traces("info", LogFormat::Json);
+        let span = tracing::info_span!("rpc", trace_id = tracing::field::Empty);
+        continue_trace(&span, &traceparent());
+        span.in_scope(|| tracing::info!("working"));
+        assert_eq!(capture.json_lines()[0]["trace_id"], TRACE_ID);
+        assert!(tracing::info_span!("db.statement").is_disabled(), "it has nothing for the log");
     }
 
     #[test]

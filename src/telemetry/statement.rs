@@ -9,6 +9,8 @@ use tracing::field::Empty;
 
 /// How much of a statement is looked at; the first table of all but the strangest comes earlier.
 const HEAD_BYTES: usize = 2048;
+/// How much of it where nobody collects spans, and the verb alone is told.
+const VERB_BYTES: usize = 256;
 /// What diesel writes between the text of a query and its values.
 const BEFORE_BINDS: &str = " -- binds: ";
 
@@ -46,18 +48,21 @@ impl Instrumentation for StatementTracer {
 
 impl StatementTracer {
     fn start(&mut self, query: &dyn DebugQuery) {
-        let Summary { operation, table } = Summary::of(&head(query));
-        let summary = table.map_or_else(|| operation.clone(), |table| format!("{operation} {table}"));
         let span = tracing::info_span!(
             "db.statement",
-            otel.name = summary,
+            otel.name = Empty,
             otel.kind = "client",
             otel.status_code = Empty,
             "db.system.name" = "postgresql",
-            "db.operation.name" = operation,
-            "db.query.summary" = summary,
+            "db.operation.name" = Empty,
+            "db.query.summary" = Empty,
             "error.type" = Empty,
         );
+        let Summary { operation, table } = Summary::of(&head(query, if span.is_disabled() { VERB_BYTES } else { HEAD_BYTES }));
+        if !span.is_disabled() {
+            let summary = table.map_or_else(|| operation.clone(), |table| format!("{operation} {table}"));
+            span.record("otel.name", &summary).record("db.query.summary", &summary).record("db.operation.name", &operation);
+        }
         self.running = Some(Running { span, operation, started: Instant::now() });
     }
 
@@ -83,8 +88,8 @@ fn kind(error: &diesel::result::Error) -> String {
 }
 
 /// The beginning of the query's text, without its values.
-fn head(query: &dyn DebugQuery) -> String {
-    struct Head(String);
+fn head(query: &dyn DebugQuery, bytes: usize) -> String {
+    struct Head(String, usize);
 
     impl Write for Head {
         fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -92,15 +97,15 @@ fn head(query: &dyn DebugQuery) -> String {
                 Some(end) => (&text[..end], false),
                 None => (text, true),
             };
-            let room = HEAD_BYTES.saturating_sub(self.0.len());
+            let room = self.1.saturating_sub(self.0.len());
             let end = (0..=room.min(text.len())).rfind(|end| text.is_char_boundary(*end)).unwrap_or_default();
             self.0.push_str(&text[..end]);
             // An error ends the formatting, before it comes to the values.
-            if more && self.0.len() < HEAD_BYTES { Ok(()) } else { Err(fmt::Error) }
+            if more && self.0.len() < self.1 { Ok(()) } else { Err(fmt::Error) }
         }
     }
 
-    let mut head = Head(String::new());
+    let mut head = Head(String::new(), bytes);
     let _ = write!(head, "{query}");
     head.0
 }
@@ -171,15 +176,15 @@ mod tests {
         let query = entities::table.filter(entities::note.eq("hunter2")).select(entities::id);
         let query = diesel::debug_query::<diesel::pg::Pg, _>(&query);
         assert!(query.to_string().contains("hunter2"), "diesel shows values, or this test means nothing");
-        assert!(!head(&query).contains("hunter2"));
-        assert!(head(&query).contains("FROM \"entities\""));
+        assert!(!head(&query, HEAD_BYTES).contains("hunter2"));
+        assert!(head(&query, HEAD_BYTES).contains("FROM \"entities\""));
     }
 
     #[test]
     fn a_long_text_is_cut_between_characters() {
         let text = "é".repeat(HEAD_BYTES);
         let sql = diesel::sql_query(format!("x{text}"));
-        assert!(head(&diesel::debug_query::<diesel::pg::Pg, _>(&sql)).len() <= HEAD_BYTES);
+        assert!(head(&diesel::debug_query::<diesel::pg::Pg, _>(&sql), HEAD_BYTES).len() <= HEAD_BYTES);
     }
 
     #[test]

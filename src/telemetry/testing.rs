@@ -39,6 +39,15 @@ pub(crate) struct Capture {
 
 impl Capture {
     pub(crate) fn start(log_filter: &str, log_format: LogFormat) -> Self {
+        Self::with(log_filter, log_format, true)
+    }
+
+    /// Where nobody collects spans.
+    pub(crate) fn without_traces(log_filter: &str, log_format: LogFormat) -> Self {
+        Self::with(log_filter, log_format, false)
+    }
+
+    fn with(log_filter: &str, log_format: LogFormat, collects: bool) -> Self {
         LazyLock::force(&ANOTHER);
         global::set_text_map_propagator(TraceContextPropagator::new());
         let log = Buffer::default();
@@ -46,7 +55,7 @@ impl Capture {
         let traces = SdkTracerProvider::builder().with_simple_exporter(spans.clone()).build();
         let options = Options { log_filter: log_filter.into(), log_format, otlp_endpoint: None, service_instance: "test".into() };
         let writer = log.clone();
-        let dispatch = super::subscriber(&options, &traces, move || writer.clone()).expect("a subscriber");
+        let dispatch = super::subscriber(&options, collects.then_some(&traces), move || writer.clone()).expect("a subscriber");
         Capture { log, spans, traces, _default: tracing::dispatcher::set_default(&dispatch) }
     }
 

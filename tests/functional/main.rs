@@ -71,6 +71,7 @@ mod shares;
 mod shown_members;
 mod shutdown;
 mod slips;
+mod together;
 mod tombstones;
 mod versions;
 mod watching;

@@ -85,6 +85,8 @@ impl Call {
                     "rpc.response.status_code" = Empty,
                     "error.type" = Empty,
                     request_id,
+                    // That of the caller, where nobody collects spans.
+                    trace_id = Empty,
                     // Of the caller, once it is known: see `Authenticator`.
                     key_id = Empty,
                     principal_id = Empty,

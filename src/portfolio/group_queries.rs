@@ -1,0 +1,195 @@
+//! The SQL of changes of membership that are done together: in one statement, which leaves out what is not plain, for [`queries`] to do by itself.
+//!
+//! It waits for nobody. What others have locked is left out, and so is an entity that two of the calls name; so the order of its locks is of no matter.
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Text, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use crate::db::{Together, Work, statement};
+use crate::portfolio::model::{Portfolio, View};
+use crate::portfolio::queries::{Change, Changed, PortfolioRow};
+
+/// An entity that leaves a portfolio.
+pub(super) struct Detach(pub Change);
+
+/// An entity that is in no portfolio and joins one.
+pub(super) struct Attach(pub Change);
+
+impl Together for Detach {
+    type Answer = Changed;
+    const AT_ONCE: usize = 1;
+    const IS_SMALL: bool = true;
+
+    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
+        let Columns { realms, principals, portfolios, entities, full } = Columns::of(calls.iter().map(|Detach(change)| change));
+        let rows = DetachEach { realms, principals, portfolios, entities, full }.load(connection)?;
+        Ok(placed(rows, calls.len()))
+    }
+}
+
+impl Together for Attach {
+    type Answer = Changed;
+    const AT_ONCE: usize = 1;
+    const IS_SMALL: bool = true;
+
+    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
+        let Columns { realms, principals, portfolios, entities, full } = Columns::of(calls.iter().map(|Attach(change)| change));
+        let rows = AttachEach { realms, principals, portfolios, entities, full }.load(connection)?;
+        Ok(placed(rows, calls.len()))
+    }
+}
+
+struct Columns<'a> {
+    realms: Vec<i32>,
+    principals: Vec<Uuid>,
+    portfolios: Vec<&'a str>,
+    entities: Vec<&'a str>,
+    full: Vec<bool>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(changes: impl Iterator<Item = &'a Change> + Clone) -> Self {
+        Columns {
+            realms: changes.clone().map(|change| change.realm.id()).collect(),
+            principals: changes.clone().map(|change| change.principal).collect(),
+            portfolios: changes.clone().map(|change| change.portfolio.as_str()).collect(),
+            entities: changes.clone().map(|change| change.entity.as_str()).collect(),
+            full: changes.map(|change| change.view == View::Full).collect(),
+        }
+    }
+}
+
+fn placed(rows: Vec<(i64, Portfolio, bool)>, calls: usize) -> Vec<Option<Changed>> {
+    let mut answers: Vec<Option<Changed>> = std::iter::repeat_with(|| None).take(calls).collect();
+    for (place, portfolio, settled) in rows {
+        answers[place as usize - 1] = Some((portfolio, settled));
+    }
+    answers
+}
+
+/// Of the calls, the first that names an entity; of the entities those that are `$ready`, locked; of their portfolios those that nobody else has
+/// locked; and what each call makes of its portfolio, as if one came after the other.
+macro_rules! ready {
+    ($ready:literal, $step:literal) => {
+        concat!(
+            "WITH wanted AS MATERIALIZED (
+        SELECT DISTINCT ON (w.realm, w.entity) w.*
+        FROM unnest({realms}, {principals}, {portfolios}, {entities}, {full}) WITH ORDINALITY w(realm, principal, portfolio, entity, shows, place)
+        ORDER BY w.realm, w.entity, w.place
+     ),
+     free AS MATERIALIZED (
+        SELECT w.*
+        FROM wanted w
+        JOIN entity e ON e.realm_id = w.realm AND e.id = w.entity
+        WHERE e.deleted_at IS NULL AND ",
+            $ready,
+            "
+        FOR NO KEY UPDATE OF e SKIP LOCKED
+     ),
+     folio AS MATERIALIZED (
+        -- The numbers are the latest; the row that the statement sees may be an older one.
+        SELECT p.realm_id, p.id, p.entity_count, p.version
+        FROM (SELECT DISTINCT f.realm, f.portfolio FROM free f) f
+        JOIN portfolio p ON p.realm_id = f.realm AND p.id = f.portfolio
+        FOR NO KEY UPDATE OF p SKIP LOCKED
+     ),
+     stepping AS MATERIALIZED (
+        SELECT f.*, p.version + f.nth AS version, p.entity_count ",
+            $step,
+            " f.nth AS entity_count, p.version AS was
+        FROM (SELECT f.*, row_number() OVER (PARTITION BY f.realm, f.portfolio ORDER BY f.place) AS nth FROM free f) f
+        JOIN folio p ON p.realm_id = f.realm AND p.id = f.portfolio
+     ),
+     ready AS MATERIALIZED (
+        -- A call lists members if they are few and the statement sees those of the version that it has locked.
+        SELECT s.*, s.shows AND s.nth = 1 AND s.entity_count < 50 AND p.version = s.was AS lists
+        FROM stepping s
+        JOIN portfolio p ON p.realm_id = s.realm AND p.id = s.portfolio
+     )"
+        )
+    };
+}
+
+/// What follows once the links are changed: the steps of the portfolios, an event of each call, and the answers.
+macro_rules! changed {
+    ($event:literal, $members:literal) => {
+        concat!(
+            ",
+     stepped AS (
+        UPDATE portfolio p
+        SET entity_count = l.entity_count, version = l.version, updated_at = now()
+        FROM (SELECT DISTINCT ON (r.realm, r.portfolio) r.realm, r.portfolio, r.entity_count, r.version
+              FROM ready r
+              ORDER BY r.realm, r.portfolio, r.nth DESC) l
+        WHERE p.realm_id = l.realm AND p.id = l.portfolio
+        RETURNING p.*
+     ),
+     told AS (
+        INSERT INTO event (realm_id, type, subjects, principal_id, data)
+        SELECT r.realm, '",
+            $event,
+            "', ARRAY[r.portfolio], r.principal,
+               jsonb_build_object('entity_ids', jsonb_build_array(r.entity), 'version', r.version)
+        FROM ready r
+        ORDER BY r.place
+     )
+     SELECT r.place, s.id, s.name, s.shared_registered_agent_id, s.shared_compliance_calendar, s.metadata, r.entity_count, r.version,
+            s.created_at, s.updated_at,
+            (SELECT coalesce(string_agg(m.id, ' '), '')
+             FROM (SELECT e.id
+                   FROM entity e
+                   WHERE r.lists AND e.realm_id = r.realm AND e.portfolio_id = r.portfolio AND e.id <> r.entity
+                   ORDER BY e.attached_at, e.id) m)",
+            $members,
+            ", r.lists OR NOT r.shows
+     FROM ready r
+     JOIN stepped s ON s.realm_id = r.realm AND s.id = r.portfolio"
+        )
+    };
+}
+
+statement! {
+    /// Clears links, steps versions and tells of each.
+    struct DetachEach<'a> {
+        realms: Vec<i32> as Array<Integer>,
+        principals: Vec<Uuid> as Array<SqlUuid>,
+        portfolios: Vec<&'a str> as Array<Text>,
+        entities: Vec<&'a str> as Array<Text>,
+        full: Vec<bool> as Array<Bool>,
+    } -> (BigInt, PortfolioRow, Bool),
+    concat!(
+        ready!("e.portfolio_id = w.portfolio", "-"),
+        ",
+     link AS (
+        UPDATE entity e
+        SET portfolio_id = NULL, attached_at = NULL, version = e.version + 1, updated_at = now()
+        FROM ready r
+        WHERE e.realm_id = r.realm AND e.id = r.entity
+     )",
+        changed!("portfolio.entity_detached", "")
+    )
+}
+
+statement! {
+    /// Sets links, steps versions and tells of each.
+    struct AttachEach<'a> {
+        realms: Vec<i32> as Array<Integer>,
+        principals: Vec<Uuid> as Array<SqlUuid>,
+        portfolios: Vec<&'a str> as Array<Text>,
+        entities: Vec<&'a str> as Array<Text>,
+        full: Vec<bool> as Array<Bool>,
+    } -> (BigInt, PortfolioRow, Bool),
+    concat!(
+        ready!("e.portfolio_id IS NULL AND e.state <> 'offboarding'", "+"),
+        ",
+     link AS (
+        UPDATE entity e
+        SET portfolio_id = r.portfolio, attached_at = clock_timestamp(), version = e.version + 1, updated_at = now()
+        FROM ready r
+        WHERE e.realm_id = r.realm AND e.id = r.entity
+     )",
+        changed!("portfolio.entity_attached", " || CASE WHEN r.lists THEN CASE WHEN r.entity_count > 1 THEN ' ' ELSE '' END || r.entity ELSE '' END")
+    )
+}
