@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::result::Error as Diesel;
 use diesel::sql_types::Integer;
 
-use super::pool::Options;
+use super::options::Options;
 use super::session::{self, Refused, Session};
 use crate::error::Result;
 

@@ -12,8 +12,8 @@ use diesel::pg::PgConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::db::options::Options;
 use crate::db::outage::{self, Opener};
-use crate::db::pool::Options;
 use crate::db::reserve::Place;
 use crate::error::one_line;
 use crate::telemetry::Seldom;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::db::listen::pause;
-use crate::db::pool::{Db, Options};
+use crate::db::options::Options;
+use crate::db::pool::Db;
 use crate::db::session::{self, Refused, Session};
 use crate::db::vitals::Vitals;
 

@@ -13,7 +13,7 @@ use diesel::sql_types::{Bool, Integer, Text, Timestamptz};
 use diesel::{Connection, ConnectionError, sql_query};
 
 use super::fault::{Fault, fault};
-use super::pool::Options;
+use super::options::Options;
 use super::vitals::{Monitor, Vitals};
 use super::{clock, sequences, watchdog};
 use crate::error::{Code, Error, one_line};

@@ -17,7 +17,7 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Bool, Integer, Nullable};
 
-use super::pool::Options;
+use super::options::Options;
 use super::session;
 use super::vitals::Vitals;
 use crate::db::statement;

@@ -304,7 +304,7 @@ async fn a_line_of_a_file_is_read_as_a_post_is() {
         assert_eq!(offline.code, online.code, "{line}: {offline:?}");
         if posted.status == 400 {
             for fault in posted.json()["errors"].as_array().unwrap() {
-                let told = format!("{} {}", fault["field"].as_str().unwrap(), fault["description"].as_str().unwrap());
+                let told = format!("{}: {}", fault["field"].as_str().unwrap(), fault["description"].as_str().unwrap());
                 assert!(online.stderr.contains(&told) && offline.stderr.contains(&told), "{line}: {told} in {online:?}");
             }
         }

@@ -184,10 +184,10 @@ scenario! {
     async fn a_slip_tells_no_names_to_who_may_not_see_them(world: &World) {
         world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T", "attributes": {"Name": "Ann"}}})).await.unwrap();
         let slip = json!({"spec": {"objects": {"filter": "missing(attributes.Naem)"}}});
-        for (scopes, nearest) in [(["entities:delete"].as_slice(), json!([])), (&["entities:delete", "entities:read"], json!(["Name"]))] {
+        for (scopes, nearest) in [(["entities:delete"].as_slice(), None), (&["entities:delete", "entities:read"], Some(&json!(["Name"])))] {
             let refusal = world.client("acme", "test", scopes).call("BulkDeleteService/StartBulkDelete", slip.clone()).await.unwrap_err();
-            assert_eq!((refusal.code.as_str(), &refusal.members["nearest"]), ("unknown_attribute", &nearest));
-            assert_eq!(refusal.told().to_string().contains("Name"), nearest != json!([]));
+            assert_eq!((refusal.code.as_str(), refusal.members.get("nearest")), ("unknown_attribute", nearest));
+            assert_eq!(refusal.told().to_string().contains("Name"), nearest.is_some());
         }
     }
 

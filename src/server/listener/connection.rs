@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
-use super::activity::{Activity, Due, Patience};
+use super::activity::{Activity, Due};
 use super::discard;
 use super::io::Socket;
+use super::patience::Patience;
 use super::places::Seat;
 use super::refusal::{Refuse, Unreadable};
 use super::requests::Requests;
