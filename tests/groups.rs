@@ -50,7 +50,7 @@ async fn piled_up(database: &Database, beside: &'static str, others: usize) -> V
     let end = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         database.count(
-            "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(50)%' AND pid <> pg_backend_pid()",
+            "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(50)%' AND pid <> pg_backend_pid()",
         )
     };
     let (answers, _) = tokio::join!(others, end);
@@ -61,7 +61,7 @@ async fn piled_up(database: &Database, beside: &'static str, others: usize) -> V
 
 fn sleeping(database: &Database) -> i64 {
     database
-        .count("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(50)%' AND pid <> pg_backend_pid()")
+        .count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep(50)%' AND pid <> pg_backend_pid()")
 }
 
 #[tokio::test]
