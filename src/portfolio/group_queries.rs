@@ -24,7 +24,7 @@ impl Together for Detach {
 
     fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
         let Columns { realms, principals, portfolios, entities, full } = Columns::of(calls.iter().map(|Detach(change)| change));
-        let rows = DetachEach { realms, principals, portfolios, entities, full }.load(connection)?;
+        let rows = DetachEach { realms, principals, portfolios, entities, full, shown: View::Full.shown() }.load(connection)?;
         Ok(placed(rows, calls.len()))
     }
 }
@@ -36,7 +36,7 @@ impl Together for Attach {
 
     fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
         let Columns { realms, principals, portfolios, entities, full } = Columns::of(calls.iter().map(|Attach(change)| change));
-        let rows = AttachEach { realms, principals, portfolios, entities, full }.load(connection)?;
+        let rows = AttachEach { realms, principals, portfolios, entities, full, shown: View::Full.shown() }.load(connection)?;
         Ok(placed(rows, calls.len()))
     }
 }
@@ -103,8 +103,8 @@ macro_rules! ready {
         JOIN folio p ON p.realm_id = f.realm AND p.id = f.portfolio
      ),
      ready AS MATERIALIZED (
-        -- A call lists members if they are few and the statement sees those of the version that it has locked.
-        SELECT s.*, s.shows AND s.nth = 1 AND s.entity_count < 50 AND p.version = s.was AS lists
+        -- A call lists members if they are few, or it is alone, and the statement sees those of the version that it has locked.
+        SELECT s.*, s.shows AND s.nth = 1 AND p.version = s.was AND (s.entity_count < 50 OR cardinality({realms}) = 1) AS lists
         FROM stepping s
         JOIN portfolio p ON p.realm_id = s.realm AND p.id = s.portfolio
      )"
@@ -141,7 +141,8 @@ macro_rules! changed {
              FROM (SELECT e.id
                    FROM entity e
                    WHERE r.lists AND e.realm_id = r.realm AND e.portfolio_id = r.portfolio AND e.id <> r.entity
-                   ORDER BY e.attached_at, e.id) m)",
+                   ORDER BY e.attached_at, e.id
+                   LIMIT {shown}) m)",
             $members,
             ", r.lists OR NOT r.shows
      FROM ready r
@@ -158,6 +159,7 @@ statement! {
         portfolios: Vec<&'a str> as Array<Text>,
         entities: Vec<&'a str> as Array<Text>,
         full: Vec<bool> as Array<Bool>,
+        shown: i64 as BigInt,
     } -> (BigInt, PortfolioRow, Bool),
     concat!(
         ready!("e.portfolio_id = w.portfolio", "-"),
@@ -180,6 +182,7 @@ statement! {
         portfolios: Vec<&'a str> as Array<Text>,
         entities: Vec<&'a str> as Array<Text>,
         full: Vec<bool> as Array<Bool>,
+        shown: i64 as BigInt,
     } -> (BigInt, PortfolioRow, Bool),
     concat!(
         ready!("e.portfolio_id IS NULL AND e.state <> 'offboarding'", "+"),
@@ -190,6 +193,6 @@ statement! {
         FROM ready r
         WHERE e.realm_id = r.realm AND e.id = r.entity
      )",
-        changed!("portfolio.entity_attached", " || CASE WHEN r.lists THEN CASE WHEN r.entity_count > 1 THEN ' ' ELSE '' END || r.entity ELSE '' END")
+        changed!("portfolio.entity_attached", " || CASE WHEN r.lists AND r.entity_count <= {shown} THEN CASE WHEN r.entity_count > 1 THEN ' ' ELSE '' END || r.entity ELSE '' END")
     )
 }
