@@ -80,9 +80,10 @@ const CIRCLES: &[(&str, &[&str])] = &[
         &["db/filtered.rs", "db/statement.rs"],
     ),
     (
-        "a pool opens sessions by its options, and a reserve of the server's connections closes those of the pool",
-        &["db/listen.rs", "db/pool.rs", "db/reconnecting.rs", "db/reserve.rs", "db/session.rs", "db/share.rs", "db/watchdog.rs"],
+        "a connection that is kept in reserve is taken from the pool where the server has no other, and is listened on",
+        &["db/listen.rs", "db/pool.rs", "db/reserve.rs"],
     ),
+    ("each session is watched, and who watches opens one to ask after a statement", &["db/session.rs", "db/watchdog.rs"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::db::share::Shares;
-
 /// How the service uses its database.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -36,4 +34,13 @@ impl Options {
             shares: Shares::default(),
         }
     }
+}
+
+/// How connections are shared out among realms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// The most that the calls of one realm have, unless it is to follow from the size of the pool.
+    pub realm: Option<usize>,
+    /// The most that calls of one method by one realm have while they take long, unless it is to follow from the size of the pool.
+    pub slow: Option<usize>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::db::Options;
+use crate::db::options::{Options, Shares};
 use crate::error::{Error, Result};
 use crate::limits::database::{QUEUE, QUEUE_TIME};
 use crate::limits::shares::{HEAVY_CONNECTIONS, REALM_CONNECTIONS, SLOW_CONNECTIONS};
@@ -10,15 +10,6 @@ use crate::shares::{self, Hindrance, Refused, Rules, Turn, Turns};
 
 /// How many times longer than a call a stream waits for a connection: its caller waits for what comes next, not for its end.
 const STREAM_PATIENCE: u32 = 12;
-
-/// How connections are shared out among realms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shares {
-    /// The most that the calls of one realm have, unless it is to follow from the size of the pool.
-    pub realm: Option<usize>,
-    /// The most that calls of one method by one realm have while they take long, unless it is to follow from the size of the pool.
-    pub slow: Option<usize>,
-}
 
 /// A permit for each connection.
 #[derive(Debug)]
