@@ -21,10 +21,11 @@ struct Call {
 
 impl Together for Call {
     type Answer = usize;
-    const AT_ONCE: usize = 1;
+    const ONLY_READS: bool = false;
     const IS_SMALL: bool = true;
 
     fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<usize>>> {
+        assert!(calls[0].first != PANIC, "as it was told to");
         if !calls[0].first.is_empty() {
             sql_query(calls[0].first).execute(connection)?;
         }
@@ -34,6 +35,8 @@ impl Together for Call {
         Ok(calls.iter().map(|_| Some(calls.len())).collect())
     }
 }
+
+const PANIC: &str = "panic";
 
 const SLEEP: Call = Call { first: "SELECT 1 AS n FROM pg_sleep(50)", beside: "" };
 
@@ -87,6 +90,17 @@ async fn what_may_have_been_done_is_not_done_again() {
     let lost = "WITH x AS (INSERT INTO done VALUES (1) RETURNING n) SELECT x.n FROM x, pg_terminate_backend(pg_backend_pid() + 0 * x.n)";
     let answers = piled_up(&database, lost, 3).await;
     assert!(answers.iter().all(|answer| matches!(answer, Err(error) if error.code() == Code::Unavailable)), "{answers:?}");
+}
+
+#[tokio::test]
+async fn after_one_that_panics_the_next_are_done() {
+    let database = database().await;
+    let db = Db::new(Options { pool_size: 2, ..Options::new(&database.url) });
+    let group = Group::<Call>::new(&db);
+    assert_eq!(group.call(Call { first: PANIC, beside: "" }).await.unwrap_err().code(), Code::Internal);
+    for _ in 0..3 {
+        assert_eq!(group.call(Call { first: "", beside: "" }).await.unwrap(), Some(1));
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use diesel::pg::PgConnection;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::db::deadline;
@@ -23,12 +24,16 @@ use crate::error::{Error, Form, Result};
 use crate::limits::database::{GROUP, GROUP_CALLS, QUEUE, QUEUE_TIME};
 use crate::shares;
 
+/// How many groups of a kind are under way at once that only reads, and of one that changes something.
+const READING: usize = 2;
+const CHANGING: usize = 1;
+
 /// A call that can be done together with others of its kind.
 pub trait Together: Send + Sync + 'static {
     /// What becomes of it.
     type Answer: Send + 'static;
-    /// How many statements of the kind are under way at once.
-    const AT_ONCE: usize;
+    /// Whether it changes nothing. Of such calls two groups are under way at once, and of others one.
+    const ONLY_READS: bool;
     /// Whether each of them is little work for the database, even where its caller's calls compute for long in the service.
     const IS_SMALL: bool;
 
@@ -117,8 +122,12 @@ impl<C: Together> Group<C> {
             Err(_) => done.await,
         };
         drop(member);
-        // One that has lost its driver was not done.
-        done.unwrap_or(Ok(None))
+        match done {
+            Ok(answer) => answer,
+            // Its driver panicked. That may be another's doing, but what was to be changed may have been.
+            Err(_) if C::ONLY_READS => Ok(None),
+            Err(_) => Err(missing()),
+        }
     }
 }
 
@@ -138,26 +147,36 @@ impl<C: Together> Inner<C> {
             QUEUE.reached();
             return Err(busy());
         };
-        let may_drive = queue.drivers < C::AT_ONCE;
+        let may_drive = queue.drivers < if C::ONLY_READS { READING } else { CHANGING };
         queue.drivers += usize::from(may_drive);
-        Ok((ticket, may_drive.then(|| Driver(self.clone()))))
+        Ok((ticket, may_drive.then(|| Driver { inner: self.clone(), state: Driving::NotYet })))
     }
 }
 
 /// A thread that does what waits, until nothing does.
-struct Driver<C: Together>(Arc<Inner<C>>);
+struct Driver<C: Together> {
+    inner: Arc<Inner<C>>,
+    state: Driving,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Driving {
+    NotYet,
+    Now,
+    Over,
+}
 
 impl<C: Together> Driver<C> {
-    fn drive(self) {
+    fn drive(mut self) {
+        self.state = Driving::Now;
         while let Some(entries) = self.next() {
             self.work_on(entries);
         }
-        std::mem::forget(self);
     }
 
     /// What is to be done next. If there is nothing, the driver is none any more.
-    fn next(&self) -> Option<Vec<Entry<C>>> {
-        let mut queue = self.0.queue();
+    fn next(&mut self) -> Option<Vec<Entry<C>>> {
+        let mut queue = self.inner.queue();
         let mut entries = Vec::new();
         while entries.len() < GROUP_CALLS {
             let Some(entry) = queue.pop() else { break };
@@ -167,6 +186,7 @@ impl<C: Together> Driver<C> {
         }
         if entries.is_empty() {
             queue.drivers -= 1;
+            self.state = Driving::Over;
             return None;
         }
         Some(entries)
@@ -193,7 +213,7 @@ impl<C: Together> Driver<C> {
             answers if answers.len() == expected => Ok(answers),
             _ => Err(Fail::from(missing())),
         };
-        let outcome = self.0.db.run_here(deadline, &doing.0, work);
+        let outcome = self.inner.db.run_here(deadline, &doing.0, work);
         drop(doing);
         if let Some(waiting) = shared.take() {
             waiting.done();
@@ -224,11 +244,15 @@ impl<C: Together> Driver<C> {
 }
 
 impl<C: Together> Drop for Driver<C> {
-    /// Only work that panics comes here, or the end of the runtime. Another one goes on with those who wait.
+    /// Where work panics another one goes on with those who wait. One that never begins is no driver: the process ends.
     fn drop(&mut self) {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let next = Driver(self.0.clone());
-            runtime.spawn_blocking(move || next.drive());
+        match (self.state, Handle::try_current()) {
+            (Driving::Over, _) => {}
+            (Driving::Now, Ok(runtime)) => {
+                let next = Driver { inner: self.inner.clone(), state: Driving::NotYet };
+                runtime.spawn_blocking(move || next.drive());
+            }
+            (Driving::NotYet | Driving::Now, _) => self.inner.queue().drivers -= 1,
         }
     }
 }

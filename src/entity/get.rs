@@ -14,7 +14,7 @@ pub(super) struct Get {
 
 impl Together for Get {
     type Answer = Option<Entity>;
-    const AT_ONCE: usize = 2;
+    const ONLY_READS: bool = true;
     // An entity may have a megabyte.
     const IS_SMALL: bool = false;
 

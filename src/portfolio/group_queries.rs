@@ -19,7 +19,7 @@ pub(super) struct Attach(pub Change);
 
 impl Together for Detach {
     type Answer = Changed;
-    const AT_ONCE: usize = 1;
+    const ONLY_READS: bool = false;
     const IS_SMALL: bool = true;
 
     fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
@@ -31,7 +31,7 @@ impl Together for Detach {
 
 impl Together for Attach {
     type Answer = Changed;
-    const AT_ONCE: usize = 1;
+    const ONLY_READS: bool = false;
     const IS_SMALL: bool = true;
 
     fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
