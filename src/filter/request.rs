@@ -22,7 +22,7 @@ pub fn invalid_filter(error: &ParseError, text: &str, field: &str) -> Error {
     Error::new(Code::InvalidFilter, format!("{}\n{}", error.message, error.caret(text)))
         .with("field", field)
         .with("position", error.position)
-        .with_list("expected", &error.expected)
+        .with_choices("expected", &error.expected)
 }
 
 #[cfg(test)]
