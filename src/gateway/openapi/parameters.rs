@@ -95,7 +95,7 @@ fn parameter(binding: &Binding, path: &FieldPath, schemas: &mut Schemas<'_>) -> 
     let description = value.as_object_mut().and_then(|members| members.remove("description")).unwrap_or_default();
     never_null(&mut value);
     if binding.may_be_blank(field)
-        && let Some(values) = value.get_mut("enum").and_then(serde_json::Value::as_array_mut)
+        && let Some(values) = value.get_mut("enum").and_then(Value::as_array_mut)
     {
         values.push(json!(""));
     }
