@@ -288,8 +288,8 @@ mod tests {
             faults
         };
         let both = faults().check_with::<()>(Err(filter())).expect_err("two faults");
-        let told: Vec<_> = both.violations().iter().map(|fault| (fault.field.as_str(), fault.code.as_ref())).collect();
-        assert_eq!((both.code(), told), (Code::ValidationFailed, vec![("page_size", "out_of_range"), ("filter", "invalid_filter")]));
+        let reported: Vec<_> = both.violations().iter().map(|fault| (fault.field.as_str(), fault.code.as_ref())).collect();
+        assert_eq!((both.code(), reported), (Code::ValidationFailed, vec![("page_size", "out_of_range"), ("filter", "invalid_filter")]));
         assert_eq!(faults().check_with::<()>(Err(Error::internal("x"))).expect_err("a failure").code(), Code::Internal);
         let of_database = || Error::new(Code::InvalidFilter, "It is too long.").with("field", "filter");
         let both = faults().check_with::<()>(Err(of_database())).expect_err("two faults");
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_of_faults_stays_small_and_says_how_many_there_were() {
+    fn what_is_reported_of_faults_stays_small_and_says_how_many_there_were() {
         let mut violations = Violations::new();
         for n in 0..100_000 {
             violations.add(format!("{n}{}", "ä".repeat(100_000)), "invalid", "é".repeat(100_000));
@@ -341,9 +341,9 @@ mod tests {
         others.append(&error);
         let status = tonic::Status::from(Error::validation(others));
         assert!(status.details().len() < 2 * MAX_FAULT_BYTES, "{}", status.details().len());
-        let told = status.get_details_bad_request().expect("a bad request").field_violations;
-        let last = told.last().expect("one");
-        assert_eq!(last.description, format!("there are {} more faults, which do not fit into the answer", 100_002 - told.len()));
+        let reported = status.get_details_bad_request().expect("a bad request").field_violations;
+        let last = reported.last().expect("one");
+        assert_eq!(last.description, format!("there are {} more faults, which do not fit into the answer", 100_002 - reported.len()));
     }
 
     #[test]
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_at_once() {
+    fn all_faults_are_reported_at_once() {
         let mut violations = Violations::new();
         violations.add("name", "required", "must be given");
         violations.add("metadata", "too_long", "must be at most 64 KiB");

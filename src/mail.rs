@@ -30,7 +30,7 @@ pub struct MailSettings {
 
 /// A letter of plain text to one person.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct Mail {
     /// The address.
     pub to: String,
     /// One line.
@@ -71,8 +71,8 @@ impl Mailer {
     }
 
     /// Gives a letter to the server.
-    pub async fn send(&self, letter: &Letter) -> Result<(), Refusal> {
-        let message = self.message(letter)?;
+    pub async fn send(&self, mail: &Mail) -> Result<(), Refusal> {
+        let message = self.message(mail)?;
         match tokio::time::timeout(TIMEOUT * 2, self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if error.is_permanent() && !is_about_us(&error) => Err(Refusal::ForGood(one_line(&error.to_string()))),
@@ -81,18 +81,18 @@ impl Mailer {
         }
     }
 
-    fn message(&self, letter: &Letter) -> Result<Message, Refusal> {
+    fn message(&self, mail: &Mail) -> Result<Message, Refusal> {
         let unfit = |error: &dyn std::fmt::Display| Refusal::ForGood(format!("the letter cannot be written: {error}"));
-        let to: Address = letter.to.parse().map_err(|error| unfit(&error))?;
+        let to: Address = mail.to.parse().map_err(|error| unfit(&error))?;
         let builder: MessageBuilder = Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
-            .subject(one_line(&letter.subject))
-            .message_id(Some(format!("<{}@{}>", letter.id, self.from.email.domain())))
+            .subject(one_line(&mail.subject))
+            .message_id(Some(format!("<{}@{}>", mail.id, self.from.email.domain())))
             .date_now()
             .raw_header(automatic())
             .header(ContentType::TEXT_PLAIN);
-        builder.body(letter.text.clone()).map_err(|error| unfit(&error))
+        builder.body(mail.text.clone()).map_err(|error| unfit(&error))
     }
 }
 
@@ -202,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_tells_who_sent_it_and_cannot_be_given_more_headers() {
+    fn a_letter_reports_who_sent_it_and_cannot_be_given_more_headers() {
         let mailer = Mailer::new(&settings("smtp://mail")).unwrap();
         let (subject, text) = ("Done\r\nBcc: other@example.com".to_owned(), "Grüße\n".to_owned());
-        let letter = Letter { to: "jo@example.com".to_owned(), subject, text, id: "1-2".to_owned() };
-        let written = String::from_utf8(mailer.message(&letter).unwrap().formatted()).unwrap();
+        let mail = Mail { to: "jo@example.com".to_owned(), subject, text, id: "1-2".to_owned() };
+        let written = String::from_utf8(mailer.message(&mail).unwrap().formatted()).unwrap();
         for line in [
             "To: jo@example.com",
             "Message-ID: <1-2@example.com>",

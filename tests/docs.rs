@@ -13,7 +13,7 @@ use offboard::entity::model::{Action, State};
 use offboard::error::{Code, FAULT_COUNT, METADATA, MemberKind};
 use offboard::events::EventType;
 use offboard::events::catalogue::MEMBERS;
-use offboard::filter::{Kind, Property};
+use offboard::filter::{Property, PropertyKind};
 use offboard::gateway::openapi::{self, grpc_name};
 use offboard::offboarding::model::{OffboardingAction, OffboardingState};
 use offboard::task::state::{TaskAction, TaskState};
@@ -104,15 +104,19 @@ fn code(folder: &Path) -> Vec<String> {
 
 #[test]
 fn every_name_in_the_metadata_of_a_failure_is_on_the_page_of_errors() {
-    let mut told: BTreeSet<String> = [FAULT_COUNT.to_owned()].into();
+    let mut reported: BTreeSet<String> = [FAULT_COUNT.to_owned()].into();
     for text in code(&file("src")) {
         for call in [".with(\"", ".with_list(\"", ".with_choices(\"", ".with_whole(\""] {
-            told.extend(text.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+            reported.extend(text.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
         }
     }
     let members = Code::ALL.iter().flat_map(|code| code.members()).map(|(name, _)| (*name).to_owned());
     let known: BTreeSet<String> = members.chain(METADATA.iter().map(|(name, _)| (*name).to_owned())).collect();
-    assert_eq!(told.symmetric_difference(&known).collect::<Vec<_>>(), Vec::<&String>::new(), "told and not listed, or listed and not told");
+    assert_eq!(
+        reported.symmetric_difference(&known).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "told and not listed, or listed and not told"
+    );
 }
 
 #[test]
@@ -136,8 +140,8 @@ fn the_page_of_limits_is_the_list_of_the_code() {
                     let default = if default.is_empty() {
                         // One that follows from another setting is told by the help.
                         let help = help(argument);
-                        let told = help.split_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
-                        told.unwrap_or_else(|| panic!("the help of `--{flag}` does not tell its default")).to_owned()
+                        let reported = help.split_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
+                        reported.unwrap_or_else(|| panic!("the help of `--{flag}` does not tell its default")).to_owned()
                     } else {
                         format!("{}{}", default.join(","), value_name(argument).to_lowercase())
                     };
@@ -419,11 +423,11 @@ fn the_properties_in_the_guide_of_filters_are_those_of_the_lists() {
         let property = |property: &Property| {
             let names: Vec<_> = property.names.iter().map(|name| format!("`{name}`")).collect();
             let kind = match property.kind {
-                Kind::Text => "text",
-                Kind::Uri => "`entities/ID` or `ID`",
-                Kind::Number => "number",
-                Kind::Time => "time",
-                Kind::Json => "with members",
+                PropertyKind::Text => "text",
+                PropertyKind::Uri => "`entities/ID` or `ID`",
+                PropertyKind::Number => "number",
+                PropertyKind::Time => "time",
+                PropertyKind::Json => "with members",
             };
             let absent = if property.nullable { ", may be missing" } else { "" };
             format!("{} ({kind}{absent})", names.join(" or "))
@@ -444,11 +448,11 @@ fn the_types_and_members_in_the_guide_of_events_are_those_of_the_code() {
     for event in EventType::ALL {
         let about = event.about();
         let members: Vec<_> = about.members.iter().map(|name| format!("`{name}`")).collect();
-        writeln!(tables, "| `{event}` | {} | {} | {} |", about.subject, about.tells, members.join(", ")).unwrap();
+        writeln!(tables, "| `{event}` | {} | {} | {} |", about.subject, about.reports, members.join(", ")).unwrap();
     }
     tables.push_str("\n| member | what it is | what it tells |\n| --- | --- | --- |\n");
     for member in MEMBERS {
-        writeln!(tables, "| `{}` | {} | {} |", member.name, member.kind, member.tells).unwrap();
+        writeln!(tables, "| `{}` | {} | {} |", member.name, member.kind, member.reports).unwrap();
     }
     let guide = fs::read_to_string(file("docs/events.md")).unwrap();
     let (before, rest) = guide.split_once(begin).expect("the guide has a place for the types");
@@ -469,9 +473,9 @@ fn the_index_of_decisions_has_every_record() {
         let text = fs::read_to_string(file("docs/adr").join(name)).unwrap();
         let mut lines = text.lines();
         let number: usize = name.split('-').next().unwrap().parse().unwrap();
-        let (told, title) =
+        let (reported, title) =
             lines.next().and_then(|line| line.strip_prefix("# ")?.split_once(". ")).unwrap_or_else(|| panic!("{name} has no title"));
-        assert_eq!(told, number.to_string(), "{name}");
+        assert_eq!(reported, number.to_string(), "{name}");
         let status =
             lines.nth(1).and_then(|line| line.strip_prefix("Status: ")).unwrap_or_else(|| panic!("{name} has no status in its third line"));
         writeln!(table, "| {number} | [{title}]({name}) | {} |", status.trim_end_matches('.')).unwrap();

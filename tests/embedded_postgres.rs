@@ -333,7 +333,7 @@ async fn without_binaries_one_sentence_says_what_to_install() {
 }
 
 #[tokio::test]
-async fn a_cluster_of_another_major_version_is_told_by_name() {
+async fn a_cluster_of_another_major_version_is_reported_by_name() {
     let folder = TempDir::new().unwrap();
     EmbeddedPostgres::start_or_join(folder.path()).await.unwrap().stop().await.unwrap();
     fs::write(folder.path().join("postgres/PG_VERSION"), "12\n").unwrap();
@@ -342,7 +342,7 @@ async fn a_cluster_of_another_major_version_is_told_by_name() {
 }
 
 #[tokio::test]
-async fn a_start_that_fails_tells_what_postgres_said() {
+async fn a_start_that_fails_reports_what_postgres_said() {
     let folder = TempDir::new().unwrap();
     EmbeddedPostgres::start_or_join(folder.path()).await.unwrap().stop().await.unwrap();
     let conf = folder.path().join("postgres/postgresql.conf");

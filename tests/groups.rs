@@ -104,7 +104,7 @@ async fn after_one_that_panics_the_next_are_done() {
 }
 
 #[tokio::test]
-async fn a_statement_of_callers_who_have_all_gone_is_cancelled_and_one_who_waits_leaves() {
+async fn a_statement_is_cancelled_when_all_its_callers_have_left() {
     let database = database().await;
     let db = Db::new(Options { pool_size: 2, ..Options::new(&database.url) });
     let group = Group::<Call>::new(&db);

@@ -241,7 +241,7 @@ fn connection(database: &Database) -> PgConnection {
 }
 
 #[tokio::test]
-async fn a_migration_holds_up_nobody() {
+async fn a_migration_blocks_nobody() {
     let database = empty_database("").await;
     let mut connection = connection(&database);
     let earlier: BTreeMap<_, BTreeSet<String>> =
@@ -262,7 +262,7 @@ async fn a_migration_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn what_holds_others_up_is_found() {
+async fn a_blocking_migration_is_found() {
     let database = empty_database("").await;
     let mut connection = connection(&database);
     let start = "CREATE TABLE entity (id int4, note text);

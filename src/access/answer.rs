@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_the_place_of_an_erased_answer_tells_so_to_versions_that_know_nothing_of_it() {
+    fn what_takes_the_place_of_an_erased_answer_reports_so_to_versions_that_know_nothing_of_it() {
         let record = Record::decode(Record::erased().as_slice()).unwrap();
         assert_eq!((record.code, record.message.len()), (tonic::Code::FailedPrecondition.into(), 0));
     }

@@ -28,7 +28,7 @@ const GOOD: Duration = Duration::from_secs(1);
 
 /// Keys by the hash of their secret.
 #[derive(Default)]
-struct Known {
+struct KeyCache {
     keys: HashMap<[u8; 32], (Instant, Arc<Key>)>,
     /// Keys by their ids, and when they were last found good.
     good: HashMap<Uuid, Instant>,
@@ -36,7 +36,7 @@ struct Known {
     forgotten: Option<Instant>,
 }
 
-impl Known {
+impl KeyCache {
     fn is_fresh(&self, found: Instant) -> bool {
         self.is_younger(found, REMEMBER)
     }
@@ -76,7 +76,7 @@ pub fn check(connection: &mut PgConnection, caller: &Caller) -> Work<()> {
 #[derive(Clone)]
 pub struct Authenticator {
     db: Db,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<KeyCache>>,
     lookups: Lookups,
 }
 
@@ -181,7 +181,7 @@ impl Authenticator {
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> std::sync::MutexGuard<'_, KeyCache> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -116,22 +116,22 @@ fn answer<A: Answer>(
     for _ in 0..ROUNDS {
         let attempt = connection.transaction(|connection| {
             let kept = known(connection, caller, record)?;
-            if !matches!(kept, Known::Nothing) {
+            if !matches!(kept, Recorded::Nothing) {
                 return Ok(kept);
             }
             let response = work(connection)?;
             let shown = response.get_ref().shows();
             queries::record(connection, caller, record, &Record::of_response(&response, &shown).encode_to_vec(), &shown)?;
-            Ok(Known::Answer(Ok(response)))
+            Ok(Recorded::Answer(Ok(response)))
         });
         let outcome = match attempt {
             Err(crate::db::Fail::Answer(error)) if is_answer(&error) => keep(connection, caller, record, Status::from(error))?,
             outcome => outcome?,
         };
         match outcome {
-            Known::Answer(answer) => return Ok(answer),
+            Recorded::Answer(answer) => return Ok(answer),
             // In a transaction of its own: whoever takes records off the count waits for nobody who waits for entities.
-            Known::Nothing | Known::Expired => queries::forget(connection, caller, record)?,
+            Recorded::Nothing | Recorded::Expired => queries::forget(connection, caller, record)?,
         }
     }
     Err(Error::unavailable("Others are at work on the same thing; try again.").into())
@@ -159,19 +159,19 @@ fn is_answer(error: &Error) -> bool {
 }
 
 /// Keeps a refusal, unless the call has an answer meanwhile.
-fn keep<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId, refusal: Status) -> Work<Known<A>> {
+fn keep<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId, refusal: Status) -> Work<Recorded<A>> {
     connection.transaction(|connection| {
         let kept = known(connection, caller, record)?;
-        if !matches!(kept, Known::Nothing) {
+        if !matches!(kept, Recorded::Nothing) {
             return Ok(kept);
         }
         queries::record(connection, caller, record, &Record::of_status(&refusal).encode_to_vec(), &[])?;
-        Ok(Known::Answer(Err(refusal)))
+        Ok(Recorded::Answer(Err(refusal)))
     })
 }
 
 /// What there is of a call that was sent before.
-enum Known<A> {
+enum Recorded<A> {
     /// Nothing: the record is ours to write.
     Nothing,
     /// The answer that was given.
@@ -180,15 +180,15 @@ enum Known<A> {
     Expired,
 }
 
-fn known<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<Known<A>> {
+fn known<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<Recorded<A>> {
     match queries::claim(connection, caller, record)? {
-        Claim::Ours => Ok(Known::Nothing),
-        Claim::Expired => Ok(Known::Expired),
+        Claim::Ours => Ok(Recorded::Nothing),
+        Claim::Expired => Ok(Recorded::Expired),
         Claim::Reused => Err(reused().into()),
         Claim::Full { records } => Err(record.quota().full(records).into()),
         Claim::Known(answer) => {
             let record = Record::decode(answer.as_slice()).map_err(Error::internal)?;
-            Ok(Known::Answer(record.replay(connection, &caller.realm)?))
+            Ok(Recorded::Answer(record.replay(connection, &caller.realm)?))
         }
     }
 }

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_that_nobody_knows_hold_up_none_that_is_known() {
+    async fn unknown_keys_do_not_delay_known_ones() {
         let lookups = Lookups::new(2, Duration::from_secs(5));
         let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let hangs = async || {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_database_that_is_away_is_so_for_all_who_wait_and_is_asked_again_by_those_who_come_later() {
+    async fn an_unreachable_database_fails_all_waiting_calls_and_is_tried_again_by_later_ones() {
         let (lookups, asked) = (Lookups::new(1, Duration::from_secs(60)), AtomicUsize::new(0));
         let look_up = async || {
             tokio::time::sleep(Duration::from_secs(5)).await;

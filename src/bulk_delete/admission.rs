@@ -15,7 +15,7 @@ use crate::consistency::queries::has_clean_report;
 use crate::db::{Realm, Seal, Work, clock};
 use crate::entity::requirements::Requirements;
 use crate::entity::suspect_value::{self, Evidence, Suspect};
-use crate::entity::unknown::{self, Seen, Unknown};
+use crate::entity::unknown::{self, AttributeCheck, Unknown};
 use crate::entity::unknown_value::UnknownValue;
 use crate::entity::walk_queries::Among;
 use crate::entity::{suspect_value_queries, unknown_value_queries};
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::filter::NamedValue;
 use crate::limits::requests::ATTRIBUTE_LOOK_MILLIS;
 use crate::proto::v1;
-use crate::task::model::{Mode, full_type};
+use crate::task::model::{DeleteMode, full_type};
 
 /// How long a call looks for the attributes of a filter. A worker finds out about what is left, before anything is deleted.
 const PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.0);
@@ -49,7 +49,7 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
     let shown = shown_before(realm, task, seal)?;
     let mut unchecked = Vec::new();
     if !guards.allow_unknown_attributes {
-        let Seen { mut unknown, unchecked: open } = attributes(connection, realm, task)?;
+        let AttributeCheck { mut unknown, unchecked: open } = attributes(connection, realm, task)?;
         if !unknown.is_empty() {
             if !may_read {
                 unknown = unknown.into_iter().map(Unknown::without_names).collect();
@@ -59,7 +59,7 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
         unchecked = open;
     }
     let suspects = suspects(connection, realm, task)?;
-    if task.mode == Mode::Hard && !guards.allow_suspect_values {
+    if task.mode == DeleteMode::Hard && !guards.allow_suspect_values {
         let sure: Vec<&Suspect> = suspects.iter().filter(|suspect| suspect.is_sure()).collect();
         if !sure.is_empty() {
             return Err(suspect_value::refusal(&sure, "spec.objects.filter").into());
@@ -152,8 +152,8 @@ fn shown_before(realm: &Realm, task: &NewTask, seal: &Seal) -> Result<Option<Sho
     Shown::of_token(seal, realm, task, token).map(Some).ok_or_else(wrong)
 }
 
-fn attributes(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Seen> {
-    let Target::Matching { filter: Some((_, filter)), entity_type } = &task.target else { return Ok(Seen::default()) };
+fn attributes(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<AttributeCheck> {
+    let Target::Matching { filter: Some((_, filter)), entity_type } = &task.target else { return Ok(AttributeCheck::default()) };
     let selector = Selector::new(task.mode, false, Some(filter), entity_type.as_deref(), Bound::None);
     selector.look_for_attributes(connection, realm, Some(PATIENCE))
 }
@@ -164,7 +164,7 @@ fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, 
     let of_type = entity_type.as_ref().and_then(|given| NamedValue::of_type(&[given.clone(), full_type(given)]));
     let of_filter = filter.as_ref().map(|(_, filter)| filter.named_values()).unwrap_or_default();
     let named = of_type.into_iter().chain(unknown::values_of_known(of_filter, unknown)).collect();
-    let unknown = unknown_value_queries::look(connection, realm, named, task.mode == Mode::Soft)?;
+    let unknown = unknown_value_queries::look(connection, realm, named, task.mode == DeleteMode::Soft)?;
     Ok(unknown.iter().map(UnknownValue::warning).collect())
 }
 
@@ -172,7 +172,7 @@ fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, 
 fn suspects(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Vec<Suspect>> {
     let Target::Matching { filter: Some((_, filter)), entity_type } = &task.target else { return Ok(Vec::new()) };
     let types = entity_type.as_ref().map(|given| [given.clone(), full_type(given)]);
-    let among = Among { types: types.as_ref().map(|types| types.as_slice()), live: task.mode == Mode::Soft, ..Among::default() };
+    let among = Among { types: types.as_ref().map(|types| types.as_slice()), live: task.mode == DeleteMode::Soft, ..Among::default() };
     let mut suspects: Vec<Suspect> = Suspect::by_form(filter).collect();
     suspects.extend(suspect_value_queries::look(connection, realm, filter, among, |_| true)?);
     Ok(suspects)

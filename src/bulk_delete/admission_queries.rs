@@ -9,10 +9,10 @@ use crate::bulk_delete::lists::Ids;
 use crate::db::{Realm, Work, statement};
 use crate::entity::requirements::Requirements;
 use crate::limits::requests::LISTED_IDS;
-use crate::task::model::Mode;
+use crate::task::model::DeleteMode;
 
 /// What the realm demands of a task of this mode.
-pub fn requirements(connection: &mut PgConnection, realm: &Realm, mode: Mode) -> Work<Requirements> {
+pub fn requirements(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode) -> Work<Requirements> {
     let found: Option<(Json,)> = ReadRequirements { realm: realm.id(), mode: mode.as_str() }.get_result(connection).optional()?;
     Ok(found.map(|(stored,)| Requirements::from_json(&stored)).unwrap_or_default())
 }
@@ -26,11 +26,11 @@ statement! {
 }
 
 /// Which of these ids are of no entity that a task of this mode sees: a soft one does not see what was soft-deleted.
-pub fn missing(connection: &mut PgConnection, realm: &Realm, mode: Mode, ids: &[String]) -> Work<Ids> {
+pub fn missing(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode, ids: &[String]) -> Work<Ids> {
     if ids.is_empty() {
         return Ok(Ids::default());
     }
-    let statement = MissingIds { realm: realm.id(), ids, live: mode == Mode::Soft, shown: LISTED_IDS };
+    let statement = MissingIds { realm: realm.id(), ids, live: mode == DeleteMode::Soft, shown: LISTED_IDS };
     let (count, first): (i64, Vec<String>) = statement.get_result(connection)?;
     Ok(Ids { count, first })
 }

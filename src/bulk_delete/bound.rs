@@ -26,11 +26,11 @@ impl Bound {
 
 /// What a chunk looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Pass {
     /// What comes next by key.
-    Onward,
+    First,
     /// What others had changed meanwhile.
-    Again,
+    Retry,
     /// What comes next by key, of which nothing can be deleted: it is counted as failed.
-    Refused,
+    RefusedRow,
 }

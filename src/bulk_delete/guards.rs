@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_is_held_to_what_is_expected_and_to_what_is_allowed() {
+    fn a_count_is_checked_against_the_expected_and_the_allowed() {
         let guards = Guards { expected_count: Some(3), max_objects: Some(5), ..Guards::default() };
         assert!(guards.hold(3).is_ok());
         let refused = guards.hold(4).unwrap_err();

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use crate::error::{Code, Error};
 use crate::limits::requests::{IDS_SHOWN, LISTED_IDS};
 use crate::proto::v1;
-use crate::task::model::Mode;
+use crate::task::model::DeleteMode;
 
 /// Some of the ids of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub struct Lists {
 
 impl Lists {
     /// Fails with `missing_excludes` if a task of this mode may not start for them: who erases counts on the exclude list.
-    pub fn hold(&self, mode: Mode, allowed: bool) -> Result<(), Error> {
-        if mode == Mode::Soft || allowed || self.excluded.count == 0 {
+    pub fn hold(&self, mode: DeleteMode, allowed: bool) -> Result<(), Error> {
+        if mode == DeleteMode::Soft || allowed || self.excluded.count == 0 {
             return Ok(());
         }
         let message = format!("Nothing was started: {}", self.excluded.sentence("the exclude list", ", which spare nobody"));
@@ -81,13 +81,13 @@ mod tests {
     use crate::task::answers::lists_to_proto;
 
     #[test]
-    fn who_erases_is_refused_for_ids_that_spare_nobody() {
+    fn a_hard_delete_is_refused_for_ids_that_exclude_nothing() {
         let missing = Ids { count: 2, first: vec!["a".to_owned(), "b".to_owned()] };
         let lists = Lists { excluded: missing.clone(), ..Lists::default() };
-        let refused = lists.hold(Mode::Hard, false).unwrap_err();
+        let refused = lists.hold(DeleteMode::Hard, false).unwrap_err();
         assert_eq!((refused.member("missing_count"), refused.member("missing")), (Some("2"), Some(r#"["a","b"]"#)));
-        assert!(lists.hold(Mode::Hard, true).is_ok() && lists.hold(Mode::Soft, false).is_ok());
-        assert!(Lists { listed: missing, ..Lists::default() }.hold(Mode::Hard, false).is_ok());
+        assert!(lists.hold(DeleteMode::Hard, true).is_ok() && lists.hold(DeleteMode::Soft, false).is_ok());
+        assert!(Lists { listed: missing, ..Lists::default() }.hold(DeleteMode::Hard, false).is_ok());
         assert_eq!(lists.warnings().count(), 1);
     }
 
@@ -95,9 +95,9 @@ mod tests {
     fn a_task_keeps_the_first_ids_and_the_counts() {
         let excluded: Vec<String> = (0..150).map(|n| format!("e{n}")).collect();
         let stored = Lists { listed: Ids { count: 1, first: vec!["x".to_owned()] }, ..Lists::default() }.to_json(&excluded).unwrap();
-        let told = lists_to_proto(&stored);
+        let reported = lists_to_proto(&stored);
         assert_eq!(
-            (told.excluded_count, told.excluded.len(), told.missing_uri_count, told.missing_uris),
+            (reported.excluded_count, reported.excluded.len(), reported.missing_uri_count, reported.missing_uris),
             (150, 100, 1, vec!["x".to_owned()])
         );
         assert_eq!(Lists::default().to_json(&[]), None);

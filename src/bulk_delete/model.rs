@@ -8,7 +8,7 @@ use crate::entity::list::invalid_filter;
 use crate::error::{Result, Violations};
 use crate::filter::Filter;
 use crate::proto::v1;
-use crate::task::model::{BY_TYPE, Mode, full_type};
+use crate::task::model::{BY_TYPE, DeleteMode, full_type};
 
 /// The prefix of an entity's URI.
 const URI_PREFIX: &str = "entities/";
@@ -36,7 +36,7 @@ pub enum Target {
 #[derive(Clone, Debug)]
 pub struct NewTask {
     /// How thoroughly.
-    pub mode: Mode,
+    pub mode: DeleteMode,
     /// What.
     pub target: Target,
     /// What is spared whatever selects it, in order and each once.
@@ -49,11 +49,11 @@ impl NewTask {
     /// Checks a request of which these `faults` are known. Every fault is told, a filter's by its own code.
     pub fn check(request: v1::StartBulkDeleteRequest, mut faults: Violations) -> Result<NewTask> {
         let mode = match v1::DeleteMode::try_from(request.mode) {
-            Ok(v1::DeleteMode::Unspecified | v1::DeleteMode::Soft) => Mode::Soft,
-            Ok(v1::DeleteMode::Hard) => Mode::Hard,
+            Ok(v1::DeleteMode::Unspecified | v1::DeleteMode::Soft) => DeleteMode::Soft,
+            Ok(v1::DeleteMode::Hard) => DeleteMode::Hard,
             Err(_) => {
                 faults.add("mode", "invalid", "must be `soft` or `hard`");
-                Mode::Soft
+                DeleteMode::Soft
             }
         };
         let guards = Guards::check(&request, &mut faults);
@@ -100,8 +100,8 @@ impl NewTask {
     /// What the task does, for people.
     pub fn name(&self) -> String {
         let mode = match self.mode {
-            Mode::Soft => "Soft",
-            Mode::Hard => "Hard",
+            DeleteMode::Soft => "Soft",
+            DeleteMode::Hard => "Hard",
         };
         match &self.target {
             Target::Matching { filter: None, entity_type: None } => format!("{mode} Delete All Entities"),

@@ -11,7 +11,7 @@ use crate::bulk_delete::selector::Selector;
 use crate::db::Work;
 use crate::db::statement::{Segment, segments};
 use crate::task::planning::Planning;
-use crate::task::work::{Claimed, Plan, Range};
+use crate::task::work::{ClaimedSlice, Plan, Range};
 
 /// Above this many selected entities a task is cut into slices, so that several workers can share it.
 const CUT_ABOVE: i64 = 50_000;
@@ -21,7 +21,7 @@ const SAMPLE: f64 = 40_000.0;
 
 /// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes tell that few may
 /// be selected.
-pub fn plan_of(connection: &mut PgConnection, claim: &Claimed, selector: &Selector) -> Work<Plan> {
+pub fn plan_of(connection: &mut PgConnection, claim: &ClaimedSlice, selector: &Selector) -> Work<Plan> {
     let narrowed = selector.narrowed(connection, &claim.realm)?;
     let selector = narrowed.as_ref().unwrap_or(selector);
     let (selected,): (i64,) = Selected::<(BigInt,)>::new(selector, claim, selector.count_text()).get_result(connection)?;
@@ -38,7 +38,7 @@ pub fn plan_of(connection: &mut PgConnection, claim: &Claimed, selector: &Select
 
 /// Does the next step of planning what could not be planned at once: counts what is selected among the next entities. Where it has come to the last
 /// one the plan is made.
-pub fn plan_on(connection: &mut PgConnection, claim: &Claimed, selector: &Selector, planning: &mut Planning) -> Work<Option<Plan>> {
+pub fn plan_on(connection: &mut PgConnection, claim: &ClaimedSlice, selector: &Selector, planning: &mut Planning) -> Work<Option<Plan>> {
     let narrowed = selector.narrowed(connection, &claim.realm)?;
     let selector = narrowed.as_ref().unwrap_or(selector);
     let text = selector.count_on_text();
@@ -64,7 +64,7 @@ pub fn plan_on(connection: &mut PgConnection, claim: &Claimed, selector: &Select
 /// A query over what a task selects, with columns of the SQL types `T`.
 struct Selected<'a, T> {
     selector: &'a Selector,
-    claim: &'a Claimed,
+    claim: &'a ClaimedSlice,
     text: String,
     /// The key that it begins behind, and how many it looks at, if it does not look at all.
     from: (&'a str, i64),
@@ -72,7 +72,7 @@ struct Selected<'a, T> {
 }
 
 impl<'a, T> Selected<'a, T> {
-    fn new(selector: &'a Selector, claim: &'a Claimed, text: String) -> Self {
+    fn new(selector: &'a Selector, claim: &'a ClaimedSlice, text: String) -> Self {
         Selected { selector, claim, text, from: ("", i64::MAX), columns: PhantomData }
     }
 }

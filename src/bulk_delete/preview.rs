@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::bulk_delete::lists::Lists;
 use crate::bulk_delete::model::NewTask;
-use crate::bulk_delete::preview_queries::Look;
+use crate::bulk_delete::preview_queries::SelectionPreview;
 use crate::db::Realm;
 use crate::proto::v1;
 
@@ -30,7 +30,7 @@ pub struct Beside {
 }
 
 /// The answer of a dry run: a task that is none, with its preview.
-pub fn to_proto(look: Look, realm: &Realm, task: &NewTask, beside: Beside) -> v1::Task {
+pub fn to_proto(look: SelectionPreview, realm: &Realm, task: &NewTask, beside: Beside) -> v1::Task {
     let Beside { rate, took, warnings, lists, token } = beside;
     let failing_by_reason: HashMap<String, i64> = look
         .failing

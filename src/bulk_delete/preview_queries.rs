@@ -15,14 +15,14 @@ use crate::bulk_delete::selector::{OBSTACLE, Selector};
 use crate::bulk_delete::shown::Shown;
 use crate::db::statement::{Segment, segments};
 use crate::db::{Realm, Work, clock, statement};
-use crate::task::model::Mode;
+use crate::task::model::DeleteMode;
 
 /// How many ids a preview shows.
 pub const SAMPLE: i64 = 100;
 
 /// What a task would do, at one moment.
 #[derive(Clone, Debug, diesel::Queryable)]
-pub struct Look {
+pub struct SelectionPreview {
     /// How many entities are selected.
     pub matched: i64,
     /// How many of them are excluded.
@@ -34,7 +34,7 @@ pub struct Look {
 }
 
 /// Looks at what a task would do. Call it in a transaction. One statement, so that all of it is of one moment; it reads all that is selected and keeps none of it.
-pub fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Look> {
+pub fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<SelectionPreview> {
     // Of what is there: a task that is asked for now means all of it.
     let selection = Selection::new(connection, realm, task, Bound::None)?;
     let text = selection.look_text();
@@ -109,7 +109,7 @@ impl<'a> Selection<'a> {
     /// The rows: those of a list also where there is no such entity. What is there now is what a task would be asked for.
     fn from(&self) -> String {
         if self.is_listed() {
-            let live = if self.task.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+            let live = if self.task.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
             return format!(
                 "FROM unnest({{ids}}) AS u(id) LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\"{live}"
             );
@@ -134,7 +134,7 @@ impl<'a> Selection<'a> {
     }
 
     fn unselected_text(&self) -> String {
-        let live = if self.task.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+        let live = if self.task.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
         let others = if self.is_listed() { String::new() } else { format!(" AND NOT (TRUE{})", self.selector.condition()) };
         format!(
             "WITH unselected AS (
@@ -211,7 +211,7 @@ impl<R> RunQueryDsl<PgConnection> for Over<'_, R> {}
 
 /// How many entities a second recent tasks of this mode have deleted: those of the realm, or else those of any. None if there were none of a
 /// size that tells something.
-pub fn measured_rate(connection: &mut PgConnection, realm: &Realm, mode: Mode) -> Work<Option<f64>> {
+pub fn measured_rate(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode) -> Work<Option<f64>> {
     let (own, any): (Option<f64>, Option<f64>) = Rates { realm: realm.id(), mode: mode.as_str() }.get_result(connection)?;
     Ok(own.or(any))
 }

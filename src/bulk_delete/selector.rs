@@ -7,15 +7,15 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
 
-use crate::bulk_delete::bound::{Bound, Look};
+use crate::bulk_delete::bound::{Bound, Pass};
 use crate::bulk_delete::chunk_queries::{AGAIN, DOOMED, DOOMED_OF_UNLOCKED, HARD, ONWARD, SOFT, UNLOCKED, UNLOCKED_PARTS, WHOLE};
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries::{self, Candidates};
-use crate::entity::unknown::Seen;
+use crate::entity::unknown::AttributeCheck;
 use crate::entity::unknown_queries;
 use crate::entity::walk_queries::Among;
 use crate::filter::{Filter, Predicate};
-use crate::task::model::{Mode, full_type};
+use crate::task::model::{DeleteMode, full_type};
 use crate::task::work::Locked;
 
 /// This many candidates, as far as indexes can tell, are taken one by one; where there are more the keys are walked. So few are never cut into
@@ -39,7 +39,7 @@ const REFUSED: &str = concat!(obstacle!(), " ELSE {refused} END");
 /// Which rows a task selects, and the texts of the statements that need to know.
 #[derive(Clone)]
 pub struct Selector {
-    mode: Mode,
+    mode: DeleteMode,
     listed: bool,
     filter: Option<Filter>,
     predicate: Option<Predicate>,
@@ -52,7 +52,7 @@ pub struct Selector {
 
 impl Selector {
     /// The selector of a task.
-    pub fn new(mode: Mode, listed: bool, filter: Option<&Filter>, entity_type: Option<&str>, bound: Bound) -> Self {
+    pub fn new(mode: DeleteMode, listed: bool, filter: Option<&Filter>, entity_type: Option<&str>, bound: Bound) -> Self {
         let entity_types = entity_type.map(|given| vec![given.to_owned(), full_type(given)]);
         Selector { mode, listed, filter: filter.cloned(), predicate: filter.map(Filter::predicate), candidates: None, entity_types, bound }
     }
@@ -88,14 +88,16 @@ impl Selector {
     /// The filter, and the entities that may have its attributes. What was soft-deleted counts as well: its names are names, though a soft run is not
     /// told them as meant.
     pub fn named(&self) -> Option<(&Filter, Among<'_>)> {
-        let among = Among { types: self.entity_types.as_deref(), live: false, live_names: self.mode == Mode::Soft };
+        let among = Among { types: self.entity_types.as_deref(), live: false, live_names: self.mode == DeleteMode::Soft };
         self.filter.as_ref().map(|filter| (filter, among))
     }
 
     /// Looks for the attributes that the filter names, whether an entity of the type has them.
-    pub fn look_for_attributes(&self, connection: &mut PgConnection, realm: &Realm, patience: Option<Duration>) -> Work<Seen> {
-        self.named()
-            .map_or_else(|| Ok(Seen::default()), |(filter, among)| unknown_queries::look(connection, realm, filter, among, patience))
+    pub fn look_for_attributes(&self, connection: &mut PgConnection, realm: &Realm, patience: Option<Duration>) -> Work<AttributeCheck> {
+        self.named().map_or_else(
+            || Ok(AttributeCheck::default()),
+            |(filter, among)| unknown_queries::look(connection, realm, filter, among, patience),
+        )
     }
 
     /// Whether it goes along the keys of all entities, of which few may be selected.
@@ -104,7 +106,7 @@ impl Selector {
     }
 
     /// How thoroughly it is deleted.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> DeleteMode {
         self.mode
     }
 
@@ -112,7 +114,7 @@ impl Selector {
     /// was soft-deleted before.
     pub(super) fn condition(&self) -> String {
         let mut condition = self.bound.condition().to_owned();
-        if self.mode == Mode::Soft {
+        if self.mode == DeleteMode::Soft {
             condition.push_str(" AND e.deleted_at IS NULL");
         }
         if self.entity_types.is_some() {
@@ -181,10 +183,10 @@ impl Selector {
         }
     }
 
-    fn picked(&self, again: bool) -> String {
+    fn picked(&self, retry: bool) -> String {
         let (condition, bound) = (self.condition(), self.bound.condition());
-        let live = if self.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
-        match (self.listed, again) {
+        let live = if self.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+        match (self.listed, retry) {
             (false, false) => {
                 let (cursor, until, limit) = match self.candidates {
                     Some(_) => ("{cursor}", "{until}", "{limit}"),
@@ -223,22 +225,22 @@ impl Selector {
     }
 
     /// The statement of a chunk, or of another look at what others had changed.
-    pub fn chunk_text(&self, look: Look, locked: Locked) -> String {
-        let again = look == Look::Again;
-        let picked = self.picked(again);
-        let obstacle = if look == Look::Refused { REFUSED } else { OBSTACLE };
-        let id = if self.listed && !again { "u.id COLLATE \"C\"" } else { "e.id" };
+    pub fn chunk_text(&self, pass: Pass, locked: Locked) -> String {
+        let retry = pass == Pass::Retry;
+        let picked = self.picked(retry);
+        let obstacle = if pass == Pass::RefusedRow { REFUSED } else { OBSTACLE };
+        let id = if self.listed && !retry { "u.id COLLATE \"C\"" } else { "e.id" };
         let gone = match (self.mode, locked) {
-            (Mode::Hard, Locked::Await) => format!("{HARD})"),
-            (Mode::Hard, Locked::Pass) => format!("{HARD}\n        ON CONFLICT DO NOTHING)"),
-            (Mode::Soft, _) => SOFT.to_owned(),
+            (DeleteMode::Hard, Locked::Await) => format!("{HARD})"),
+            (DeleteMode::Hard, Locked::Pass) => format!("{HARD}\n        ON CONFLICT DO NOTHING)"),
+            (DeleteMode::Soft, _) => SOFT.to_owned(),
         };
         let doomed = match (self.mode, locked) {
             (_, Locked::Await) => DOOMED.to_owned(),
-            (Mode::Hard, Locked::Pass) => format!("{UNLOCKED},\n     {UNLOCKED_PARTS},\n     {DOOMED_OF_UNLOCKED}{WHOLE})"),
-            (Mode::Soft, Locked::Pass) => format!("{UNLOCKED},\n     {DOOMED_OF_UNLOCKED})"),
+            (DeleteMode::Hard, Locked::Pass) => format!("{UNLOCKED},\n     {UNLOCKED_PARTS},\n     {DOOMED_OF_UNLOCKED}{WHOLE})"),
+            (DeleteMode::Soft, Locked::Pass) => format!("{UNLOCKED},\n     {DOOMED_OF_UNLOCKED})"),
         };
-        let moved = if again { AGAIN } else { ONWARD };
+        let moved = if retry { AGAIN } else { ONWARD };
         format!(
             "WITH spared AS (
         SELECT s.id COLLATE \"C\" AS id

@@ -7,7 +7,7 @@ use crate::bulk_delete::model::{NewTask, Target};
 use crate::db::{Realm, Seal, binding};
 use crate::error::{Code, Error, Result};
 use crate::proto::v1;
-use crate::task::model::{Mode, entities};
+use crate::task::model::{DeleteMode, entities};
 
 /// What a selection holds at a moment, in short.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +52,8 @@ fn bound_to(realm: &Realm, task: &NewTask) -> Vec<u8> {
     };
     let objects = v1::Selection { filter, entity_type, uri_list, exclude_list: task.excluded.clone() };
     let mode = match task.mode {
-        Mode::Soft => v1::DeleteMode::Soft,
-        Mode::Hard => v1::DeleteMode::Hard,
+        DeleteMode::Soft => v1::DeleteMode::Soft,
+        DeleteMode::Hard => v1::DeleteMode::Hard,
     };
     let spec = v1::BulkDeleteSpec { objects: Some(objects), match_all: task.matches_all(), ..Default::default() };
     binding(realm, "BulkDeletePreview", &v1::StartBulkDeleteRequest { mode: mode.into(), spec: Some(spec), ..Default::default() })

@@ -13,7 +13,7 @@ use crate::db::{Db, Fail, Fault, Realm, Seal, Work, fault};
 use crate::error::{Error, Form, Violations};
 use crate::proto::v1;
 use crate::task::answers::{check_tenant, get};
-use crate::task::model::Mode;
+use crate::task::model::DeleteMode;
 use crate::task::{mail, mail_queries};
 
 /// Starts a task, or answers what it would do. `sends_mail` tells whether there is a mail server.
@@ -29,7 +29,7 @@ pub async fn start(db: &Db, sends_mail: bool, request: Request<v1::StartBulkDele
     }
     let dry_run = request.dry_run;
     let task = NewTask::check(request, faults)?;
-    if task.mode == Mode::Hard {
+    if task.mode == DeleteMode::Hard {
         caller.require(Scope::EntitiesDeleteHard)?;
     }
     if dry_run {

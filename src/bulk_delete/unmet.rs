@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_not_met_is_told_at_once() {
+    fn all_unmet_requirements_are_reported_at_once() {
         let mut unmet = Unmet::default();
         unmet.expected_count();
         unmet.max_objects(5, 6);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_met_is_not_told() {
+    fn requirements_that_are_met_are_not_reported() {
         let mut unmet = Unmet::default();
         unmet.max_objects(5, 5);
         unmet.preview(Duration::from_secs(600), Some(TimeDelta::seconds(599)));

@@ -90,7 +90,7 @@ const CLOSED: &str = "The connection was closed without an answer: the service h
                       set otherwise.";
 
 /// What to tell of a call that failed: what the service says, or that it is none.
-pub fn told(status: &Status) -> String {
+pub fn reported(status: &Status) -> String {
     let is_foreign = |words: &str| {
         let signs = ["h2 protocol error", "http2 error", "invalid compression flag", "grpc-status header missing", "invalid content type"];
         signs.iter().any(|sign| words.contains(sign))
@@ -113,12 +113,12 @@ pub fn told(status: &Status) -> String {
 
 /// The id by which the service knows a call that failed.
 fn id_of(status: &Status) -> Option<String> {
-    let told = status.get_details_request_info().map(|info| info.request_id).filter(|id| !id.is_empty());
-    told.or_else(|| Some(status.metadata().get(request_id::HEADER)?.to_str().ok()?.to_owned()))
+    let reported = status.get_details_request_info().map(|info| info.request_id).filter(|id| !id.is_empty());
+    reported.or_else(|| Some(status.metadata().get(request_id::HEADER)?.to_str().ok()?.to_owned()))
 }
 
 /// Whose key it is that the service has answered to: `acme (live)`.
-pub fn whose(metadata: &MetadataMap) -> Option<String> {
+pub fn realm_of(metadata: &MetadataMap) -> Option<String> {
     let (org, mode) = realm(metadata)?;
     Some(format!("{org} ({mode})"))
 }
@@ -177,21 +177,21 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_service_can_mend_is_told_with_its_request_id() {
+    fn what_only_the_service_can_mend_is_reported_with_its_request_id() {
         let mut status = Status::internal("Something went wrong.");
         status.metadata_mut().insert("x-request-id", "req_1".parse().unwrap());
-        assert_eq!(told(&status), "Something went wrong. Its request id is req_1.");
+        assert_eq!(reported(&status), "Something went wrong. Its request id is req_1.");
         let mut refused = Status::not_found("No task.");
         *refused.metadata_mut() = status.metadata().clone();
-        assert_eq!((told(&refused), told(&Status::internal("x"))), ("No task.".to_owned(), "x".to_owned()));
+        assert_eq!((reported(&refused), reported(&Status::internal("x"))), ("No task.".to_owned(), "x".to_owned()));
     }
 
     #[test]
     fn roots_are_for_tls_alone() {
         let server = |url: &str| Server { server: url.to_owned(), server_ca_file: Some("/nowhere/roots.pem".into()) };
-        let told = |url: &str| server(url).endpoint().unwrap_err().violations()[0].description.clone();
-        assert_eq!(told("http://host:1"), "needs an https URL, which http://host:1 is not");
-        assert!(told("https://host:1").starts_with("/nowhere/roots.pem cannot be read: "));
+        let reported = |url: &str| server(url).endpoint().unwrap_err().violations()[0].description.clone();
+        assert_eq!(reported("http://host:1"), "needs an https URL, which http://host:1 is not");
+        assert!(reported("https://host:1").starts_with("/nowhere/roots.pem cannot be read: "));
         assert!(server("HTTPS://host").is_tls() && !server("http://host").is_tls());
     }
 }

@@ -137,9 +137,9 @@ async fn show(
         let running = server::start(&settings, bound, database.pool(), instance, metrics).await?;
         // Once it serves, a signal is what it waits for.
         let serving = Cell::new(false);
-        let told = arguments.serve.then_some(&serving);
+        let reported = arguments.serve.then_some(&serving);
         let ending = tokio::select! {
-            played = play(stage, &database, running.addresses(), &cast, file, told) => played.map(|()| Ending::Done),
+            played = play(stage, &database, running.addresses(), &cast, file, reported) => played.map(|()| Ending::Done),
             () = signals.first_signal() => Ok(if serving.get() { Ending::Done } else { Ending::Interrupted }),
         };
         running.drain().await;
@@ -189,12 +189,12 @@ async fn play(
     };
     let (_, secret) = super::key::issue(database, new).await?;
     let caller = Caller::connect(stage, addresses, &org, secret.reveal()).await?;
-    stage.tell(format_args!("gRPC    {}", caller.grpc_addr));
-    stage.tell(format_args!("REST    {}", caller.http_url));
-    stage.tell(format_args!("admin   http://{}", addresses.admin));
+    stage.report(format_args!("gRPC    {}", caller.grpc_addr));
+    stage.report(format_args!("REST    {}", caller.http_url));
+    stage.report(format_args!("admin   http://{}", addresses.admin));
     match serving {
-        Some(_) => stage.tell(format_args!("key     {}, of the organisation {org} (test)", caller.secret)),
-        None => stage.tell(format_args!("key     {}..., of the organisation {org} (test)", secret.prefix())),
+        Some(_) => stage.report(format_args!("key     {}, of the organisation {org} (test)", caller.secret)),
+        None => stage.report(format_args!("key     {}..., of the organisation {org} (test)", secret.prefix())),
     }
 
     stage.act(1, &format!("Import {} packages of two public registries", stage::count(cast.all.len())));

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::client::{Server, credential, realm, told};
+use super::client::{Server, credential, realm, reported};
 use super::database::Opened;
 use super::output::{note, print};
 use crate::access::Scope;
@@ -111,11 +111,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         (Some(org), true) => offline(&arguments, org, input).await?,
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
-    tell(&account, arguments.json)?;
+    report(&account, arguments.json)?;
     Ok(if account.summary.failed == 0 && account.bad.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(Account { summary, failures, bad, realm }: &Account, json: bool) -> Result<()> {
+fn report(Account { summary, failures, bad, realm }: &Account, json: bool) -> Result<()> {
     let received = summary.received + bad.count;
     let failed = summary.failed + bad.count;
     if json {
@@ -126,17 +126,17 @@ fn tell(Account { summary, failures, bad, realm }: &Account, json: bool) -> Resu
         });
         print(counts)?;
     } else {
-        let whose = realm.as_ref().map(|(org, mode)| format!("{org} ({mode}): ")).unwrap_or_default();
+        let prefix = realm.as_ref().map(|(org, mode)| format!("{org} ({mode}): ")).unwrap_or_default();
         let there = there_before(summary);
-        print(format_args!("{whose}{received} read, {} created, {there}, {failed} refused.", summary.created))?;
+        print(format_args!("{prefix}{received} read, {} created, {there}, {failed} refused.", summary.created))?;
     }
     for (line, fault) in &bad.first {
         note(format_args!("line {line}: {fault}"));
     }
     for failure in failures {
         let why = failure.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
-        let whose = if failure.entity_id.is_empty() { String::new() } else { format!(" ({})", failure.entity_id) };
-        note(format_args!("line {}{whose}: {why}", failure.line));
+        let prefix = if failure.entity_id.is_empty() { String::new() } else { format!(" ({})", failure.entity_id) };
+        note(format_args!("line {}{prefix}: {why}", failure.line));
     }
     let left_out = failed - (bad.first.len() + failures.len()) as i64;
     if left_out > 0 {
@@ -148,9 +148,9 @@ fn tell(Account { summary, failures, bad, realm }: &Account, json: bool) -> Resu
 /// How many were there before, for people. What was soft-deleted nobody sees, though its id is taken, and what is not as the file has it stays so.
 fn there_before(summary: &v1::ImportSummary) -> String {
     let kinds = [(summary.soft_deleted, "soft-deleted"), (summary.different, "with other contents, which stay as they are")];
-    let told: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} of them {what}")).collect();
-    let told = if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) };
-    format!("{} there before{told}", summary.existing)
+    let reported: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} of them {what}")).collect();
+    let reported = if reported.is_empty() { String::new() } else { format!(" ({})", reported.join(", ")) };
+    format!("{} there before{reported}", summary.existing)
 }
 
 /// Imports over a service of its own, with a key that ends with it: the one way in, also without a server.
@@ -170,7 +170,7 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
             allowed: vec![std::net::IpAddr::from([127, 0, 0, 1]).into()],
             expires_at: None,
         };
-        super::key::tell_of_new_org(&database, org).await?;
+        super::key::report_new_org(&database, org).await?;
         let (key_id, secret) = super::key::issue(&database, new).await?;
         let address = running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC door is open"))?;
         let sent = send(&Server::here(address), secret.reveal(), input).await;
@@ -191,7 +191,7 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
     let reading = tokio::spawn(read(input, bodies()?, sender));
     let mut request = tonic::Request::new(ReceiverStream::new(receiver));
     request.metadata_mut().insert("authorization", credential);
-    let refused = |status: tonic::Status| Error::unavailable(format!("The service refused: {}", told(&status)));
+    let refused = |status: tonic::Status| Error::unavailable(format!("The service refused: {}", reported(&status)));
     let answers = EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?;
     let realm = realm(answers.metadata()).map(|(org, mode)| (org.to_owned(), mode.to_owned()));
     let (mut answers, mut account) = (answers.into_inner(), Account { realm, ..Account::default() });

@@ -161,7 +161,7 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
         allowed: create.allowed,
         expires_at: create.expires_in_days.map(|days| clock::now() + TimeDelta::days(days.into())),
     };
-    tell_of_new_org(database, &new.org).await?;
+    report_new_org(database, &new.org).await?;
     let (id, secret) = issue(database, new.clone()).await?;
     let scopes: Vec<_> = new.scopes.iter().map(|scope| scope.as_str()).collect();
     if create.json {
@@ -177,7 +177,7 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
 }
 
 /// Says so where a key is the first of its organisation, and which others have much the same name: that is how a slip shows.
-pub async fn tell_of_new_org(database: &Opened, org: &str) -> Result<()> {
+pub async fn report_new_org(database: &Opened, org: &str) -> Result<()> {
     let wanted = org.to_owned();
     let others = database.with_connection(move |connection| {
         Ok(if queries::has_org(connection, &wanted)? { None } else { Some(queries::list_orgs(connection, MAX_ORGANISATIONS as i64)?) })
@@ -269,11 +269,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_organisation_is_told_with_those_that_may_have_been_meant() {
+    fn a_new_organisation_is_reported_with_those_that_may_have_been_meant() {
         let orgs = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(new_org("acme", &[]), "Making the new organisation `acme`; it is the first.");
-        let told = new_org("acmee", &orgs(&["acme", "globex"]));
-        assert_eq!(told, "Making the new organisation `acmee`. There is `acme`, with much the same name.");
+        let reported = new_org("acmee", &orgs(&["acme", "globex"]));
+        assert_eq!(reported, "Making the new organisation `acmee`. There is `acme`, with much the same name.");
         assert_eq!(new_org("initech", &orgs(&["acme", "globex"])), "Making the new organisation `initech`. There are `acme`, `globex`.");
         assert!(new_org("x", &orgs(&["aaaa", "bbbb", "cccc", "dddd", "eeee", "ffff"])).ends_with("`eeee`, ...."));
     }
@@ -292,7 +292,7 @@ mod tests {
             expires_at: None,
             revoked_at: None,
         };
-        let told = format!("Revoke key {id}, etl, of acme (live)? Whoever uses it is refused at once. This cannot be undone. [y/N] ");
-        assert_eq!(question(&key), told);
+        let reported = format!("Revoke key {id}, etl, of acme (live)? Whoever uses it is refused at once. This cannot be undone. [y/N] ");
+        assert_eq!(question(&key), reported);
     }
 }

@@ -3,7 +3,7 @@
 use tonic::Status;
 use tonic_types::{FieldViolation, StatusExt};
 
-use super::client::{told, whose};
+use super::client::{realm_of, reported};
 use crate::error::{Code, Error, Violation};
 
 /// The fields of requests, as they are given on the command line.
@@ -47,9 +47,9 @@ pub fn refused(status: Status) -> Error {
         return Error::validation(faults.iter().map(violation).collect());
     }
     let code = details.error_info().and_then(|info| Code::from_reason(&info.reason)).unwrap_or_else(|| Code::from_grpc(status.code()));
-    let mut message = told(&status);
-    if let (Code::NotFound, Some(whose)) = (code, whose(status.metadata())) {
-        message.push_str(&format!(" The key is of {whose}, and finds nothing of any other organisation or mode."));
+    let mut message = reported(&status);
+    if let (Code::NotFound, Some(realm)) = (code, realm_of(status.metadata())) {
+        message.push_str(&format!(" The key is of {realm}, and finds nothing of any other organisation or mode."));
     }
     Error::new(code, message)
 }
@@ -84,8 +84,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_told_as_flags() {
-        for (field, told) in [
+    fn fields_are_reported_as_flags() {
+        for (field, reported) in [
             ("spec.objects.filter", "--filter"),
             ("spec.objects.entity_type", "--type"),
             ("spec.objects.uri_list", "--uri and --uris-from"),
@@ -98,7 +98,7 @@ mod tests {
             ("created_by", "created_by"),
             ("spec.findings[3]", "spec.findings[3]"),
         ] {
-            assert_eq!(flag(field), told);
+            assert_eq!(flag(field), reported);
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tonic::Request;
 use tonic::metadata::MetadataMap;
 
-use super::client::{Server, credential, whose};
+use super::client::{Server, credential, realm_of};
 use super::output::{note, print};
 use super::refusal::{refused, refused_here};
 use super::{ask, not_blank};
@@ -199,8 +199,8 @@ pub fn misuse(matches: &ArgMatches) -> Option<String> {
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.action {
         Action::Get(Get { server, key, json }) => {
-            let (policy, whose) = get(&server, &key).await?;
-            show(&policy, &whose, json)
+            let (policy, realm) = get(&server, &key).await?;
+            show(&policy, &realm, json)
         }
         Action::Set(set) => change(*set).await,
     }
@@ -209,8 +209,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 async fn get(server: &Server, key: &str) -> Result<(v1::RemovalPolicy, String)> {
     let mut client = RemovalServiceClient::new(server.connect().await?);
     let answer = client.get_removal_policy(request(v1::GetRemovalPolicyRequest {}, key)?).await.map_err(refused)?;
-    let whose = whose_of(answer.metadata());
-    Ok((answer.into_inner(), whose))
+    let realm = realm_or_default(answer.metadata());
+    Ok((answer.into_inner(), realm))
 }
 
 async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode> {
@@ -225,9 +225,9 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
     let update: v1::UpdateRemovalPolicyRequest =
         bodies.read_sound(body.to_string().as_bytes()).map_err(|error| refused_here(error, "policy"))?;
     if asks {
-        let (_, whose) = get(&server, &key).await?;
+        let (_, realm) = get(&server, &key).await?;
         let question = format!(
-            "Set the retention of {whose}? What has had its time is removed, also of what is there now. This cannot be undone. [y/N] "
+            "Set the retention of {realm}? What has had its time is removed, also of what is there now. This cannot be undone. [y/N] "
         );
         if !ask::is_yes(&ask::ask(&question)?) {
             note("Nothing was changed.");
@@ -236,8 +236,8 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
     }
     let mut client = RemovalServiceClient::new(server.connect().await?);
     let answer = client.update_removal_policy(request(update, &key)?).await.map_err(refused)?;
-    let whose = whose_of(answer.metadata());
-    show(answer.get_ref(), &whose, json)
+    let realm = realm_or_default(answer.metadata());
+    show(answer.get_ref(), &realm, json)
 }
 
 fn request<T>(message: T, key: &str) -> Result<Request<T>> {
@@ -246,17 +246,17 @@ fn request<T>(message: T, key: &str) -> Result<Request<T>> {
     Ok(request)
 }
 
-fn whose_of(metadata: &MetadataMap) -> String {
-    whose(metadata).unwrap_or_else(|| "the organisation".to_owned())
+fn realm_or_default(metadata: &MetadataMap) -> String {
+    realm_of(metadata).unwrap_or_else(|| "the organisation".to_owned())
 }
 
-fn show(policy: &v1::RemovalPolicy, whose: &str, json: bool) -> Result<ExitCode> {
+fn show(policy: &v1::RemovalPolicy, realm: &str, json: bool) -> Result<ExitCode> {
     let members = as_json(policy);
     if json {
         print(members)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut text = format!("The removal policy of {whose}:");
+    let mut text = format!("The removal policy of {realm}:");
     for (name, value) in members.as_object().into_iter().flatten().filter(|(name, _)| !matches!(name.as_str(), "tenant" | "mode")) {
         let value = match value {
             Value::Null => "-".to_owned(),

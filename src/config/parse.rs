@@ -85,11 +85,11 @@ pub fn roots_fault() -> Option<(&'static str, String)> {
         Err(error) => Some(format!("cannot be read: {error}")),
     };
     let of_folder = |path: &Path| std::fs::read_dir(path).err().map(|error| format!("cannot be read: {error}"));
-    let told = |path: &Path, fault: String| format!("names {}, which {fault}", path.display());
+    let reported = |path: &Path, fault: String| format!("names {}, which {fault}", path.display());
     // One file, as what reads it takes it.
     let file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let file = file.and_then(|path| Some(("SSL_CERT_FILE", told(&path, of_file(&path)?))));
-    file.or_else(|| named("SSL_CERT_DIR").into_iter().find_map(|path| Some(("SSL_CERT_DIR", told(&path, of_folder(&path)?)))))
+    let file = file.and_then(|path| Some(("SSL_CERT_FILE", reported(&path, of_file(&path)?))));
+    file.or_else(|| named("SSL_CERT_DIR").into_iter().find_map(|path| Some(("SSL_CERT_DIR", reported(&path, of_folder(&path)?)))))
 }
 
 /// An origin as browsers send it, or a star.
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_outside_its_range_is_told_the_range() {
+    fn a_number_outside_its_range_is_reported_the_range() {
         assert_eq!(whole(1..=1000_u32)("7"), Ok(7));
         for bad in ["0", "1001", "-1", "1.5", "x", ""] {
             assert_eq!(whole(1..=1000_u32)(bad), Err("must be a whole number from 1 to 1000".to_owned()), "{bad}");

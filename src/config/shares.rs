@@ -64,7 +64,7 @@ mod tests {
     use super::parts;
 
     #[test]
-    fn a_realm_has_half_and_a_key_three_quarters_of_it_unless_told_otherwise() {
+    fn a_realm_has_half_and_a_key_three_quarters_of_it_unless_set_otherwise() {
         assert_eq!(parts(1024, None, None), (512, 384));
         assert_eq!(parts(1, None, None), (1, 1));
         assert_eq!(parts(100, Some(10), None), (10, 8));

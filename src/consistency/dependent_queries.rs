@@ -4,7 +4,7 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Text};
 
-use crate::consistency::model::Look;
+use crate::consistency::model::CheckedRows;
 use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::{Realm, Work, statement};
 use crate::task::work::Span;
@@ -13,7 +13,7 @@ use crate::task::work::Span;
 const KIND_END: &str = "\u{7f}";
 
 /// Looks at the next dependents.
-pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (entity, kind, id) = place(span.cursor);
     let statement = LookAtDependents { realm: realm.id(), entity, kind, id, until: span.until, limit: span.limit };
     Ok(statement.get_result::<LookValues>(connection)?.into())
@@ -65,7 +65,7 @@ statement! {
 /// They are locked first. Whoever writes a dependent of an entity has the entity's row committed before or with it; so if the latest version of
 /// a locked dependent is of an entity, the deletion, which sees all that was committed before the lock was had, sees the entity and spares it.
 /// An entity that is created later under the same id never had what is deleted.
-pub fn mend(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
+pub fn repair(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
     let places = || keys.iter().map(|key| place(key));
     let entities: Vec<&str> = places().map(|(entity, ..)| entity).collect();
     let kinds: Vec<&str> = places().map(|(_, kind, _)| kind).collect();

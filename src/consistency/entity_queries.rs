@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::access::{Subject, erasure_queries};
 use crate::consistency::event_queries::untold;
-use crate::consistency::model::{FindingKind, Look};
+use crate::consistency::model::{CheckedRows, FindingKind};
 use crate::consistency::portfolio_queries;
 use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::partitions::KEEP_EVENTS;
@@ -18,7 +18,7 @@ use crate::entity::model::{Action, State};
 use crate::task::work::Span;
 
 /// Looks at the next entities.
-pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let keep = KEEP_EVENTS.as_seconds_f64();
     let statement = LookAtEntities { realm: realm.id(), cursor: span.cursor, until: span.until, keep, limit: span.limit };
     Ok(statement.get_result::<LookValues>(connection)?.into())
@@ -96,12 +96,12 @@ statement! {
 /// removed. Tells which of them should not be as they are, and whether that was mended.
 ///
 /// They are locked first: whoever makes a request for one changes its row, and whoever hangs something on one locks it.
-pub fn mend(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<(String, bool)>> {
+pub fn repair(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<(String, bool)>> {
     LockEntities { realm: realm.id(), keys }.execute(connection)?;
     let found = LookAgain { realm: realm.id(), keys, keep: KEEP_EVENTS.as_seconds_f64() }.get_result::<LookValues>(connection)?;
-    let suspects = Look::from(found).suspects;
+    let suspects = CheckedRows::from(found).suspects;
     let of =
-        |kind| suspects.iter().filter(|suspect| suspect.kind == kind && suspect.mendable).map(|suspect| suspect.key.as_str()).collect();
+        |kind| suspects.iter().filter(|suspect| suspect.kind == kind && suspect.repairable).map(|suspect| suspect.key.as_str()).collect();
     let (stuck, removed): (Vec<&str>, Vec<&str>) = (of(FindingKind::StuckOffboarding), of(FindingKind::RemovedEntity));
     if !stuck.is_empty() {
         let (from, to) = (State::Offboarding, State::Offboarding.transition(Action::Restore)?);
@@ -114,10 +114,10 @@ pub fn mend(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&s
         let portfolios: Vec<&str> = left.iter().filter_map(|(portfolio,)| portfolio.as_deref()).collect();
         // Most often they were not counted any more, and then nothing changes.
         if !portfolios.is_empty() {
-            portfolio_queries::mend(connection, realm, task, &portfolios)?;
+            portfolio_queries::repair(connection, realm, task, &portfolios)?;
         }
     }
-    Ok(suspects.into_iter().map(|suspect| (suspect.key, suspect.mendable)).collect())
+    Ok(suspects.into_iter().map(|suspect| (suspect.key, suspect.repairable)).collect())
 }
 
 statement! {

@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Double, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::consistency::model::Look;
+use crate::consistency::model::CheckedRows;
 use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::partitions::KEEP_EVENTS;
 use crate::db::{Realm, Work, statement};
@@ -48,7 +48,7 @@ macro_rules! untold {
 pub(super) use untold;
 
 /// Looks at the next tombstones.
-pub fn look_at_tombstones(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+pub fn look_at_tombstones(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (entity, incarnation) = tombstone_place(span.cursor)?;
     let keep = KEEP_EVENTS.as_seconds_f64();
     let statement = LookAtTombstones { realm: realm.id(), entity, incarnation, until: span.until, keep, limit: span.limit };
@@ -101,7 +101,7 @@ statement! {
 }
 
 /// Looks at the next events that tell of removals.
-pub fn look_at_events(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+pub fn look_at_events(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (at, seq) = event_place(span.cursor)?;
     let statement = LookAtEvents { realm: realm.id(), at, seq, limit: span.limit, removals: REMOVALS };
     Ok(statement.get_result::<LookValues>(connection)?.into())

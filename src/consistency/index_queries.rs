@@ -11,7 +11,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Uui
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use crate::consistency::model::{FindingKind, Look, Suspect};
+use crate::consistency::model::{CheckedRows, FindingKind, Suspect};
 use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::{Realm, Work, statement};
 use crate::entity::bounded::{self, PAGE_BYTES};
@@ -82,10 +82,10 @@ fn heavy((id, _, attributes, rows): &Indexed) -> usize {
 }
 
 /// Looks at the next entities; fewer if what is indexed of them is large. None if no index is in use.
-pub fn look_at_entities(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+pub fn look_at_entities(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (in_use,): (bool,) = InUse { realm: realm.id() }.get_result(connection)?;
     if !in_use {
-        return Ok(Look::default());
+        return Ok(CheckedRows::default());
     }
     let statement = LookAtIndexed { realm: realm.id(), cursor: span.cursor, until: span.until, limit: span.limit };
     let rows = statement.load_iter::<Indexed, PgRowByRowLoadingMode>(connection)?;
@@ -97,11 +97,11 @@ pub fn look_at_entities(connection: &mut PgConnection, realm: &Realm, span: &Spa
         kind: FindingKind::AttributeIndex,
         subject: id.clone(),
         detail: format!("The indexes lack {} rows of the entity, and have {} that are not true.", missing.len(), surplus.len()),
-        mendable: true,
+        repairable: true,
     };
     let suspects = suspects.map(suspect).collect();
     let cursor = page.rows.last().map(|(id, ..)| id.clone());
-    Ok(Look { met, cursor, more: page.more || met == span.limit, suspects })
+    Ok(CheckedRows { met, cursor, more: page.more || met == span.limit, suspects })
 }
 
 statement! {
@@ -127,7 +127,7 @@ statement! {
 ///
 /// The entities are locked and read anew: whoever writes rows of an entity has locked or just created it. An entity of which rows are added steps its
 /// version, so that a removal that waits for it looks again and takes them along.
-pub fn mend_entities(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
+pub fn repair_entities(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
     LockIndexed { realm: realm.id(), keys }.execute(connection)?;
     let mut mended = Vec::new();
     for keys in keys.chunks(AT_ONCE) {
@@ -215,7 +215,7 @@ statement! {
 }
 
 /// Looks at the next rows of all indexes.
-pub fn look_at_rows(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+pub fn look_at_rows(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (attribute, value, entity) = if span.cursor.is_empty() { Default::default() } else { row_place(span.cursor)? };
     let statement = LookAtRows { realm: realm.id(), attribute: &attribute, value: &value, entity: &entity, limit: span.limit };
     Ok(statement.get_result::<LookValues>(connection)?.into())
@@ -267,7 +267,7 @@ statement! {
 ///
 /// They are locked first, and whoever writes a row that is there already writes it anew: so a row that has become true is seen with its entity. An
 /// attribute that is declared after that waits for this transaction before its rows are written.
-pub fn mend_rows(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
+pub fn repair_rows(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
     let places = keys.iter().map(|key| row_place(key)).collect::<Result<Vec<_>>>()?;
     let attributes: Vec<&str> = places.iter().map(|(attribute, ..)| attribute.as_str()).collect();
     let values: Vec<&str> = places.iter().map(|(_, value, _)| value.as_str()).collect();
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_index_lacks_and_what_is_not_true_is_told_apart() {
+    fn missing_and_surplus_rows_of_an_index_are_distinguished() {
         let entity = |rows: Json| {
             let paths = json!({"name": ["name"], "Address.City": ["Address", "City"]});
             ("e".to_owned(), paths, Some(Struct::from_json(&json!({"name": "Ada", "Address": [{"City": "Bonn"}]}))), rows)

@@ -93,7 +93,7 @@ impl NewCheck {
 
 /// What a look at the next rows of a part came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct CheckedRows {
     /// How many rows it looked at.
     pub met: i64,
     /// The key of the last; none if there was none.
@@ -116,7 +116,7 @@ pub struct Suspect {
     /// What it is, as a sentence.
     pub detail: String,
     /// Whether it can be mended.
-    pub mendable: bool,
+    pub repairable: bool,
 }
 
 /// A finding of a check.
@@ -143,13 +143,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_check_mends_unless_it_is_told_not_to() {
+    fn a_check_repairs_unless_it_is_asked_not_to() {
         let check = |fix| NewCheck::check(&v1::CheckConsistencyRequest { fix, ..Default::default() }, Violations::new()).unwrap().fix;
         assert_eq!([check(None), check(Some(true)), check(Some(false))], [true, true, false]);
     }
 
     #[test]
-    fn every_fault_of_a_request_is_told() {
+    fn every_fault_of_a_request_is_reported() {
         let request = v1::CheckConsistencyRequest { max_objects_per_second: Some(0), ..Default::default() };
         let mut known = Violations::new();
         known.add("send_mail", "invalid", "must be left out");

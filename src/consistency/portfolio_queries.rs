@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::consistency::model::Look;
+use crate::consistency::model::CheckedRows;
 use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::{Realm, Work, statement};
 use crate::task::work::Span;
@@ -14,7 +14,7 @@ use crate::task::work::Span;
 const MEMBERS: i64 = 200_000;
 
 /// Looks at the next portfolios. Their members are counted from the index of members; nothing is locked.
-pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let statement = LookAtPortfolios { realm: realm.id(), cursor: span.cursor, until: span.until, limit: span.limit, members: MEMBERS };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
@@ -63,15 +63,15 @@ statement! {
 /// What is wrong with a count stays the same however many members come and go, since each of them changes count and members alike. So the
 /// members are counted in one snapshot while others go on, and the difference is added to the count as it is when its row is locked, for no
 /// longer than that takes. Only another mend changes the difference, hence the lock that mends of a portfolio have among themselves.
-pub fn mend(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
-    LockMends { realm: realm.id(), keys }.execute(connection)?;
-    let mended: Vec<(String,)> = MendCounts { realm: realm.id(), task, keys }.load(connection)?;
+pub fn repair(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
+    LockRepairs { realm: realm.id(), keys }.execute(connection)?;
+    let mended: Vec<(String,)> = RepairCounts { realm: realm.id(), task, keys }.load(connection)?;
     Ok(mended.into_iter().map(|(id,)| id).collect())
 }
 
 statement! {
     /// Has mends of the same portfolio come one after another. Those who change its members do not notice.
-    struct LockMends<'a> {
+    struct LockRepairs<'a> {
         realm: i32 as Integer,
         keys: &'a [&'a str] as Array<Text>,
     } -> (BigInt,),
@@ -82,7 +82,7 @@ statement! {
 
 statement! {
     /// The differences, of one snapshot; the portfolios, locked in the order of their ids; their new counts, and the events.
-    pub struct MendCounts<'a> {
+    pub struct RepairCounts<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
         keys: &'a [&'a str] as Array<Text>,

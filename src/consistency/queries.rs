@@ -7,20 +7,20 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::access::Caller;
-use crate::consistency::model::{Finding, FindingKind, Look, MOST_KEPT, NAME, NewCheck, Suspect};
+use crate::consistency::model::{CheckedRows, Finding, FindingKind, MOST_KEPT, NAME, NewCheck, Suspect};
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::filter::{self, Filter, Property, Vocabulary};
 use crate::task::model::TOPIC;
-use crate::task::work::Claimed;
+use crate::task::work::ClaimedSlice;
 
-/// The columns of a [`Look`].
+/// The columns of a [`CheckedRows`].
 pub type LookRow = (BigInt, Nullable<Text>, Bool, Array<Text>, Array<Text>, Array<Text>, Array<Text>, Array<Bool>);
 /// Their values.
 pub type LookValues = (i64, Option<String>, bool, Vec<String>, Vec<FindingKind>, Vec<String>, Vec<String>, Vec<bool>);
 
 /// The text of a look: CTEs of which `walked` has one row with `met`, `cursor` and `more`, and `suspects` a row with `key`, `kind`, `subject`,
-/// `detail` and `mendable` for each thing that should not be.
+/// `detail` and `repairable` for each thing that should not be.
 macro_rules! look {
     ($ctes:expr) => {
         concat!(
@@ -38,11 +38,11 @@ macro_rules! look {
 }
 pub(super) use look;
 
-impl From<LookValues> for Look {
-    fn from((met, cursor, more, keys, kinds, subjects, details, mendable): LookValues) -> Look {
-        let told = keys.into_iter().zip(kinds).zip(subjects).zip(details.into_iter().zip(mendable));
-        let suspects = told.map(|(((key, kind), subject), (detail, mendable))| Suspect { key, kind, subject, detail, mendable });
-        Look { met, cursor, more, suspects: suspects.collect() }
+impl From<LookValues> for CheckedRows {
+    fn from((met, cursor, more, keys, kinds, subjects, details, repairable): LookValues) -> CheckedRows {
+        let reported = keys.into_iter().zip(kinds).zip(subjects).zip(details.into_iter().zip(repairable));
+        let suspects = reported.map(|(((key, kind), subject), (detail, repairable))| Suspect { key, kind, subject, detail, repairable });
+        CheckedRows { met, cursor, more, suspects: suspects.collect() }
     }
 }
 
@@ -207,7 +207,7 @@ pub struct Found {
 }
 
 /// Counts what a chunk found, and keeps what there is room for, in the transaction of the chunk.
-pub fn record(connection: &mut PgConnection, claim: &Claimed, found: &[Found]) -> Work<()> {
+pub fn record(connection: &mut PgConnection, claim: &ClaimedSlice, found: &[Found]) -> Work<()> {
     let (realm, task) = (claim.realm.id(), claim.task_id);
     // Other slices find things at the same time; the room is that of the task. The next statement sees what they have kept.
     LockTask { realm, task }.execute(connection)?;
@@ -272,11 +272,11 @@ statement! {
 /// What the filter of a list of findings may look at.
 pub static FINDING: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["kind"], filter::Kind::Text, "f.kind").one_of(FindingKind::SPELLINGS),
-        Property::new(&["subject"], filter::Kind::Text, "f.subject"),
-        Property::new(&["detail"], filter::Kind::Text, "f.detail"),
-        Property::new(&["mended"], filter::Kind::Text, "CAST(f.mended AS text)").one_of(&["true", "false"]),
-        Property::new(&["time"], filter::Kind::Time, "f.occurred_at"),
+        Property::new(&["kind"], filter::PropertyKind::Text, "f.kind").one_of(FindingKind::SPELLINGS),
+        Property::new(&["subject"], filter::PropertyKind::Text, "f.subject"),
+        Property::new(&["detail"], filter::PropertyKind::Text, "f.detail"),
+        Property::new(&["mended"], filter::PropertyKind::Text, "CAST(f.mended AS text)").one_of(&["true", "false"]),
+        Property::new(&["time"], filter::PropertyKind::Time, "f.occurred_at"),
     ],
 };
 

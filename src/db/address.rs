@@ -121,7 +121,7 @@ mod tests {
             assert_eq!(fault(good), None, "{good}");
         }
         for bad in ["postgresql://h/d?connect_timeout=abc", "host=h tcp_user_timeout=1s", "postgresql://h/d?x=y&keepalives_count=1.5"] {
-            assert!(fault(bad).is_some_and(|told| told.contains("no whole number")), "{bad}");
+            assert!(fault(bad).is_some_and(|reported| reported.contains("no whole number")), "{bad}");
         }
     }
 
@@ -136,14 +136,17 @@ mod tests {
             assert_eq!(fault(&good), None, "{good}");
         }
         for bad in ["postgresql://u:hunter2@h/d?sslmode=require&sslrootcert=/no%20where", "host=h password=hunter2 sslkey=/nowhere"] {
-            let told = fault(bad).unwrap_or_default();
-            assert!(told.contains("where by `ssl") && told.contains("cannot be read") && !told.contains("hunter2"), "{told}");
+            let reported = fault(bad).unwrap_or_default();
+            assert!(
+                reported.contains("where by `ssl") && reported.contains("cannot be read") && !reported.contains("hunter2"),
+                "{reported}"
+            );
         }
     }
 
     #[test]
     fn an_address_is_shown_without_what_may_be_secret() {
-        for (address, told) in [
+        for (address, reported) in [
             ("postgresql://me:pass@db.example:5432/offboard?sslmode=require&password=pass", "`offboard` at db.example:5432"),
             ("postgres://db.example", "at db.example"),
             ("postgresql:///offboard?host=/run/postgresql&password=pass", "`offboard`"),
@@ -151,7 +154,7 @@ mod tests {
             ("password='host=pass dbname=pass' user=me", "given by `--database-url`"),
             ("", "given by `--database-url`"),
         ] {
-            assert_eq!(shown(address), told, "{address}");
+            assert_eq!(shown(address), reported, "{address}");
         }
     }
 

@@ -14,13 +14,13 @@ const EXACT: Duration = Duration::from_secs(1);
 const WARN_ABOVE: TimeDelta = TimeDelta::seconds(5);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-struct Known {
+struct ClockReading {
     time: DateTime<Utc>,
     at: Instant,
     warned: Option<Instant>,
 }
 
-static KNOWN: RwLock<Option<Known>> = RwLock::new(None);
+static KNOWN: RwLock<Option<ClockReading>> = RwLock::new(None);
 
 /// The time by the database's clock: as it was last told, and what has passed since. Before it was told, the time by our own.
 pub fn now() -> DateTime<Utc> {
@@ -49,7 +49,7 @@ pub(super) fn set(time: DateTime<Utc>, asked: Instant) {
         );
         warned = Some(Instant::now());
     }
-    *known = Some(Known { time, at, warned });
+    *known = Some(ClockReading { time, at, warned });
 }
 
 #[cfg(test)]

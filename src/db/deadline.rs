@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_begun_for_a_caller_who_is_gone() {
+    fn nothing_is_begun_for_a_caller_who_has_left() {
         assert_eq!(allowance(Some(Instant::now()), LONGEST).unwrap_err().code(), Code::DeadlineExceeded);
     }
 

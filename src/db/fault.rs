@@ -149,9 +149,9 @@ mod tests {
 
     use super::*;
 
-    struct Told(&'static str);
+    struct LocalizedError(&'static str);
 
-    impl DatabaseErrorInformation for Told {
+    impl DatabaseErrorInformation for LocalizedError {
         fn message(&self) -> &str {
             "Verklemmung entdeckt"
         }
@@ -176,11 +176,11 @@ mod tests {
     }
 
     fn error(number: &'static str) -> Error {
-        Error::from(Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new(Told(number))))
+        Error::from(Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new(LocalizedError(number))))
     }
 
     #[test]
-    fn a_number_says_what_a_caller_is_told() {
+    fn a_number_says_what_a_caller_is_reported() {
         for (number, code) in [
             ("40001", Code::Unavailable),
             ("40P01", Code::Unavailable),

@@ -36,7 +36,7 @@ pub fn check(options: &Options) -> Result<(), Refused> {
 /// The same from a first connection, which is given back. Opens up to five more, and none where no pooler is in between.
 pub(super) fn check_from(options: &Options, first: Session) -> Result<Session, Refused> {
     // A pooler makes up what it tells of the backend at the start, before there is one.
-    if first.told == first.backend { Ok(first) } else { check_pooler(options, first) }
+    if first.reported == first.backend { Ok(first) } else { check_pooler(options, first) }
 }
 
 /// Two sessions that live at the same time have two backends, each the same all the time. Where the second holds its own by a transaction, the first

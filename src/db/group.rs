@@ -15,8 +15,8 @@ use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::db::abandoned::{Abandonable, Doing, Waiting};
 use crate::db::deadline;
-use crate::db::errand::{Doing, Errand, Waiting};
 use crate::db::pool::{Db, Failed};
 use crate::db::share::busy;
 use crate::db::{Fail, Work};
@@ -196,9 +196,10 @@ impl<C: Together> Driver<C> {
         if entries.len() == GROUP_CALLS {
             GROUP.reached();
         }
-        let errand = Arc::new(Errand::default());
-        let shared = Arc::new(Shared { waiting: Mutex::new(Some(Waiting::new(errand.clone()))), left: AtomicUsize::new(entries.len()) });
-        let doing = Doing(errand);
+        let abandonable = Arc::new(Abandonable::default());
+        let shared =
+            Arc::new(Shared { waiting: Mutex::new(Some(Waiting::new(abandonable.clone()))), left: AtomicUsize::new(entries.len()) });
+        let doing = Doing(abandonable);
         let mut calls = Vec::with_capacity(entries.len());
         let mut callers = Vec::with_capacity(entries.len());
         // One that does not know how long it waits has as long as any.

@@ -113,7 +113,7 @@ impl LastFault {
 
 /// What the person who migrates is told.
 fn refused(what: &str, fault: Option<Fault>, error: Box<dyn std::error::Error + Send + Sync>) -> Error {
-    let told = match fault {
+    let reported = match fault {
         Some(Fault::Denied) => {
             "The role may not change the schema; migrate with the role that owns it, or grant CREATE on the database and on the schema."
                 .to_owned()
@@ -126,7 +126,7 @@ fn refused(what: &str, fault: Option<Fault>, error: Box<dyn std::error::Error + 
         Some(Fault::Away) => "The connection to the database was lost.".to_owned(),
         _ => format!("Migration {what} failed."),
     };
-    Error::new(Code::Unavailable, told).caused_by(error)
+    Error::new(Code::Unavailable, reported).caused_by(error)
 }
 
 /// How the database's schema stands to this binary.

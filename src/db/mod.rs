@@ -1,12 +1,12 @@
 //! The way to Postgres: the pool and its timeouts, the schema and its migrations, wake-ups, and the embedded cluster.
 
+mod abandoned;
 mod address;
 #[cfg(test)]
 pub(crate) mod checked;
 pub mod clock;
 pub mod deadline;
 pub mod embedded;
-mod errand;
 mod fail;
 mod fault;
 pub(crate) mod filtered;
@@ -46,7 +46,7 @@ pub use options::{Options, Shares};
 pub use page::{Page, PageSize, binding};
 pub use pool::Db;
 pub use realm::{Mode, Realm};
-pub use reserve::Place;
+pub use reserve::ReservedConnection;
 pub use seal::Seal;
 pub use session::{Refused, connect};
 pub(crate) use statement::statement;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Code, Error};
 
 /// The least time between two lines that tell of an outage.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// Who opens connections to the database, each by itself: as long as one of them cannot, the outage lasts.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub(super) enum Opener {
 }
 
 /// The outage of the one database that a process has.
-static OUTAGE: Mutex<Outage> = Mutex::new(Outage { failing: [false; 3], since: None, told: None, is_told: false, failures: 0 });
+static OUTAGE: Mutex<Outage> = Mutex::new(Outage { failing: [false; 3], since: None, reported: None, is_reported: false, failures: 0 });
 
 #[derive(Debug)]
 struct Outage {
@@ -30,9 +30,9 @@ struct Outage {
     failing: [bool; 3],
     since: Option<Instant>,
     /// When the log told of one last.
-    told: Option<Instant>,
+    reported: Option<Instant>,
     /// Whether it told of this one.
-    is_told: bool,
+    is_reported: bool,
     failures: u64,
 }
 
@@ -42,10 +42,10 @@ impl Outage {
         self.failing[opener as usize] = true;
         self.failures += 1;
         self.since.get_or_insert(now);
-        if self.told.is_some_and(|told| now.duration_since(told) < TELL_EVERY) {
+        if self.reported.is_some_and(|reported| now.duration_since(reported) < REPORT_EVERY) {
             return None;
         }
-        (self.told, self.is_told) = (Some(now), true);
+        (self.reported, self.is_reported) = (Some(now), true);
         Some(self.failures)
     }
 
@@ -56,7 +56,7 @@ impl Outage {
             return None;
         }
         let (lasted, failures) = (now.duration_since(self.since.take()?), std::mem::take(&mut self.failures));
-        std::mem::take(&mut self.is_told).then_some((lasted, failures))
+        std::mem::take(&mut self.is_reported).then_some((lasted, failures))
     }
 }
 
@@ -90,12 +90,12 @@ pub fn covers(error: &Error) -> bool {
 
 /// Warns of a failure of what is done in the background, unless it is that of an outage.
 macro_rules! warn_of {
-    ($error:expr, $($told:tt)+) => {{
+    ($error:expr, $($reported:tt)+) => {{
         let error = &$error;
         if $crate::db::outage::covers(error) {
-            tracing::debug!(%error, cause = error.cause_chain(), $($told)+);
+            tracing::debug!(%error, cause = error.cause_chain(), $($reported)+);
         } else {
-            tracing::warn!(%error, cause = error.cause_chain(), $($told)+);
+            tracing::warn!(%error, cause = error.cause_chain(), $($reported)+);
         }
     }};
 }
@@ -106,17 +106,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_told_at_its_beginning_once_a_minute_and_at_its_end() {
-        let mut outage = Outage { failing: [false; 3], since: None, told: None, is_told: false, failures: 0 };
+    fn an_outage_is_reported_at_its_beginning_once_a_minute_and_at_its_end() {
+        let mut outage = Outage { failing: [false; 3], since: None, reported: None, is_reported: false, failures: 0 };
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for second in 0..150 {
             for opener in [Opener::Pool, Opener::Probe, Opener::Listener] {
-                told.extend(outage.failed(opener, at(second)).map(|_| second));
+                reported.extend(outage.failed(opener, at(second)).map(|_| second));
             }
         }
-        assert_eq!(told, [0, 60, 120]);
+        assert_eq!(reported, [0, 60, 120]);
         assert_eq!(outage.succeeded(Opener::Pool, at(150)), None, "the others fail");
         assert_eq!(outage.succeeded(Opener::Listener, at(151)), None);
         assert_eq!(outage.succeeded(Opener::Probe, at(152)), Some((Duration::from_secs(152), 450)));
@@ -124,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn outages_that_follow_one_another_are_told_once_a_minute_too() {
-        let mut outage = Outage { failing: [false; 3], since: None, told: None, is_told: false, failures: 0 };
+    fn outages_that_follow_one_another_are_reported_once_a_minute_too() {
+        let mut outage = Outage { failing: [false; 3], since: None, reported: None, is_reported: false, failures: 0 };
         let began = Instant::now();
-        let mut told = 0;
+        let mut reported = 0;
         for second in 0..120 {
-            told += outage.failed(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
-            told += outage.succeeded(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
+            reported += outage.failed(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
+            reported += outage.succeeded(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
         }
-        assert_eq!(told, 4, "the beginning and the end of two of them");
+        assert_eq!(reported, 4, "the beginning and the end of two of them");
     }
 }

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_page_is_told() {
+    fn every_fault_of_a_page_is_reported() {
         let error = page(1, "x", -1, "nonsense").unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["page_size", "page_token"]);

@@ -14,8 +14,8 @@ use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
+use crate::db::abandoned::{Abandonable, Doing, Waiting};
 use crate::db::deadline;
-use crate::db::errand::{Doing, Errand, Waiting};
 use crate::db::fail::Fail;
 use crate::db::fault::{Fault, fault};
 use crate::db::options::Options;
@@ -24,7 +24,7 @@ use crate::db::reserve::Reserve;
 use crate::db::seal::{self, Seal};
 use crate::db::session::{self, Refused, Session};
 use crate::db::share::Permits;
-use crate::db::vitals::Look;
+use crate::db::vitals::SocketState;
 use crate::error::{Error, Form, Result};
 use crate::telemetry;
 
@@ -74,9 +74,9 @@ impl Pooled {
     /// only what is doubtful makes one.
     fn is_usable(&mut self, losses: u64) -> bool {
         let doubtful = match self.session.vitals.look() {
-            Look::Closed => return false,
-            Look::Words => true,
-            Look::Quiet => self.losses != losses || self.used.elapsed() > IDLE_BEFORE_TEST,
+            SocketState::Closed => return false,
+            SocketState::Words => true,
+            SocketState::Quiet => self.losses != losses || self.used.elapsed() > IDLE_BEFORE_TEST,
         };
         if !doubtful {
             return true;
@@ -198,8 +198,8 @@ impl Db {
         let inner = self.0.clone();
         let span = tracing::Span::current();
         let deadline = deadline::current();
-        let errand = Arc::new(Errand::default());
-        let (waiting, doing) = (Waiting::new(errand.clone()), Doing(errand));
+        let abandonable = Arc::new(Abandonable::default());
+        let (waiting, doing) = (Waiting::new(abandonable.clone()), Doing(abandonable));
         let outcome = tokio::task::spawn_blocking(move || {
             permit.begin();
             let _permit = permit;
@@ -215,13 +215,13 @@ impl Db {
     pub(super) fn run_here<T>(
         &self,
         deadline: Option<Instant>,
-        errand: &Errand,
+        abandonable: &Abandonable,
         work: impl FnMut(&mut PgConnection) -> Result<T, Fail>,
     ) -> Result<T, Failed> {
         let permit = Handle::current().block_on(telemetry::waiting_for_pool(self.0.permits.take()));
         let mut permit = permit.map_err(Failed::before_it_began)?;
         permit.begin();
-        run_blocking(&self.0, deadline, errand, work)
+        run_blocking(&self.0, deadline, abandonable, work)
     }
 
     /// Does `work` in one transaction. See [`Db::run`].
@@ -262,13 +262,13 @@ impl Inner {
 
     /// A connection that can be used: an idle one, or a new one. While the database is away, or lets no more of us in, that is tried again for as
     /// long as a call may wait, so that a restart costs nobody an error and calls share what connections there are.
-    fn take(&self, deadline: Option<Instant>, errand: &Errand) -> Result<Pooled> {
+    fn take(&self, deadline: Option<Instant>, abandonable: &Abandonable) -> Result<Pooled> {
         let mut until = Instant::now() + self.options.acquire_timeout;
         if let Some(deadline) = deadline {
             until = until.min(deadline);
         }
         loop {
-            errand.check()?;
+            abandonable.check()?;
             // Apart from the loop's body, so that the lock is not held while a connection is tested or closed.
             let next = || self.idle().pop();
             while let Some(mut pooled) = next() {
@@ -371,21 +371,21 @@ impl Failed {
 fn run_blocking<T>(
     inner: &Inner,
     deadline: Option<Instant>,
-    errand: &Errand,
+    abandonable: &Abandonable,
     mut work: impl FnMut(&mut PgConnection) -> Result<T, Fail>,
 ) -> Result<T, Failed> {
     let mut attempt = 1;
     loop {
-        let mut pooled = inner.take(deadline, errand).map_err(Failed::before_it_began)?;
+        let mut pooled = inner.take(deadline, abandonable).map_err(Failed::before_it_began)?;
         let in_use = InUse::enter(&inner.used);
         let allowance = deadline::allowance(deadline, inner.options.statement_timeout).map_err(Failed::before_it_began)?;
         let allowed = pooled.allow(allowance);
         // What was said to the session before leaves nothing.
         pooled.session.vitals.begin();
-        errand.begin(&pooled.session.vitals);
+        abandonable.begin(&pooled.session.vitals);
         // Work that panics leaves its connection in no known state, and takes it along.
         let outcome = allowed.and_then(|()| work(&mut pooled.session.connection));
-        errand.leave();
+        abandonable.leave();
         drop(in_use);
         let left_nothing = pooled.session.vitals.left_nothing();
         let has_ended = pooled.session.vitals.ended().is_some();
@@ -394,7 +394,7 @@ fn run_blocking<T>(
             Ok(value) => return Ok(value),
             Err(fail) => fail,
         };
-        errand.check().map_err(|error| Failed { error, left_nothing })?;
+        abandonable.check().map_err(|error| Failed { error, left_nothing })?;
         let lost_a_race = matches!(&fail, Fail::Database(error) if fault(error) == Fault::Conflict);
         if attempt >= ATTEMPTS || !(lost_a_race || another_may_do && left_nothing) {
             // What the server has refused is undone.

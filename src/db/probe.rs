@@ -12,7 +12,7 @@ use super::listen::pause;
 use super::migrations::{SchemaState, schema_state};
 use super::options::Options;
 use super::outage::{self, Opener};
-use super::reserve::Place;
+use super::reserve::ReservedConnection;
 use super::session::{self, Refused, Session};
 use crate::error::{Code, Error};
 
@@ -29,7 +29,7 @@ const NO_ROOM: &str = "The database lets no session of calls in: as many are ope
 
 /// How the database stands to this replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct DatabaseState {
     /// Its schema.
     pub schema: SchemaState,
     /// It follows another database, and takes no changes for that long.
@@ -41,7 +41,7 @@ pub struct Standing {
 /// The looks at a database. Cheap to clone; they end when the last clone goes.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    latest: watch::Receiver<Option<Look>>,
+    latest: watch::Receiver<Option<ProbeResult>>,
     _stop: Arc<DropGuard>,
 }
 
@@ -64,53 +64,53 @@ pub enum Trouble {
 pub type Troubled = (Trouble, String);
 
 #[derive(Clone, Debug)]
-struct Look {
+struct ProbeResult {
     at: Instant,
-    found: Result<Standing, Troubled>,
+    found: Result<DatabaseState, Troubled>,
 }
 
 impl Probe {
     /// Starts to look, over a connection at this place.
-    pub fn spawn(place: Place) -> std::io::Result<Probe> {
+    pub fn spawn(reserved: ReservedConnection) -> std::io::Result<Probe> {
         let (found, latest) = watch::channel(None);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let options = Options { statement_timeout: LOOK_TIME, lock_timeout: LOOK_TIME, ..place.options().clone() };
-        std::thread::Builder::new().name("probe".to_owned()).spawn(move || look_on(&place, &options, &found, &stopped))?;
+        let options = Options { statement_timeout: LOOK_TIME, lock_timeout: LOOK_TIME, ..reserved.options().clone() };
+        std::thread::Builder::new().name("probe".to_owned()).spawn(move || look_on(&reserved, &options, &found, &stopped))?;
         Ok(Probe { latest, _stop: Arc::new(stop.drop_guard()) })
     }
 
     /// How the database stands, by a look of the last seconds; else a sentence for operators that says why that is not known. Waits for the first
     /// look alone.
-    pub async fn check(&self) -> Result<Standing, Troubled> {
+    pub async fn check(&self) -> Result<DatabaseState, Troubled> {
         let mut latest = self.latest.clone();
         let gone = |_| (Trouble::Failing, "is not looked at any more".to_owned());
         let look = latest.wait_for(Option::is_some).await.map_err(gone)?.clone();
         match look {
-            Some(Look { at, found }) if at.elapsed() < FRESH => found,
+            Some(ProbeResult { at, found }) if at.elapsed() < FRESH => found,
             _ => Err((Trouble::Away, "does not answer".to_owned())),
         }
     }
 }
 
-fn look_on(place: &Place, options: &Options, latest: &watch::Sender<Option<Look>>, stop: &CancellationToken) {
+fn look_on(reserved: &ReservedConnection, options: &Options, latest: &watch::Sender<Option<ProbeResult>>, stop: &CancellationToken) {
     let mut session = None;
     let mut fit = false;
     while !stop.is_cancelled() {
-        let found = look((place, stop), options, &mut session, &mut fit).map_err(|(trouble, error)| {
+        let found = look((reserved, stop), options, &mut session, &mut fit).map_err(|(trouble, error)| {
             // Where calls alone are shut out, the probes are not.
             if trouble != Trouble::Crowded {
                 session = None;
             }
             outage::failed(Opener::Probe, error.cause_chain().unwrap_or_else(|| error.message().to_owned()));
             // A cause is nothing for probes, which need no key.
-            let told = if error.code() == Code::Internal { "cannot be used".to_owned() } else { error.message().to_owned() };
-            (trouble, told)
+            let reported = if error.code() == Code::Internal { "cannot be used".to_owned() } else { error.message().to_owned() };
+            (trouble, reported)
         });
         if found.is_ok() {
             outage::succeeded(Opener::Probe);
         }
-        latest.send_replace(Some(Look { at: Instant::now(), found }));
+        latest.send_replace(Some(ProbeResult { at: Instant::now(), found }));
         wait(session.as_ref(), stop);
     }
 }
@@ -124,24 +124,24 @@ fn wait(session: Option<&Session>, stop: &CancellationToken) {
 }
 
 fn look(
-    (place, stop): (&Place, &CancellationToken),
+    (reserved, stop): (&ReservedConnection, &CancellationToken),
     options: &Options,
     session: &mut Option<Session>,
     fit: &mut bool,
-) -> Result<Standing, (Trouble, Error)> {
+) -> Result<DatabaseState, (Trouble, Error)> {
     if !*fit {
-        let first = place.open(options, stop).map_err(refused)?;
+        let first = reserved.open(options, stop).map_err(refused)?;
         *session = Some(fitness::check_from(options, first).map_err(refused)?);
         *fit = true;
     }
     // A connection that has ended says nothing of the database, but a new one does.
     if let Some(open) = session
-        && let Ok(standing) = standing(open)
+        && let Ok(state) = state(open)
     {
-        return if place.shuts_out_the_pool(options) { Err((Trouble::Crowded, Error::unavailable(NO_ROOM))) } else { Ok(standing) };
+        return if reserved.shuts_out_the_pool(options) { Err((Trouble::Crowded, Error::unavailable(NO_ROOM))) } else { Ok(state) };
     }
-    let standing = standing(session.insert(place.open(options, stop).map_err(refused)?));
-    standing.map_err(|error| (if error.code() == Code::Unavailable { Trouble::Away } else { Trouble::Failing }, error))
+    let state = state(session.insert(reserved.open(options, stop).map_err(refused)?));
+    state.map_err(|error| (if error.code() == Code::Unavailable { Trouble::Away } else { Trouble::Failing }, error))
 }
 
 fn refused(refused: Refused) -> (Trouble, Error) {
@@ -154,8 +154,8 @@ fn refused(refused: Refused) -> (Trouble, Error) {
     (trouble, refused.into())
 }
 
-fn standing(session: &mut Session) -> Result<Standing, Error> {
+fn state(session: &mut Session) -> Result<DatabaseState, Error> {
     let facts = session::ask(&mut session.connection)?;
     let schema = schema_state(&mut session.connection)?;
-    Ok(Standing { schema, standby: facts.standby, read_only: facts.read_only })
+    Ok(DatabaseState { schema, standby: facts.standby, read_only: facts.read_only })
 }

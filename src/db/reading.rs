@@ -38,7 +38,7 @@ mod tests {
     use super::is_read;
 
     #[test]
-    fn what_only_reads_is_told_by_its_words() {
+    fn a_statement_that_only_reads_is_recognised_by_its_words() {
         for read in ["SELECT 1", "  select updated_at from x", "WITH a AS (SELECT 1) SELECT * FROM a", "SELECT \"deleted\" FROM a"] {
             assert!(is_read(read), "{read}");
         }

@@ -29,25 +29,25 @@ pub(super) struct Reserve(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    seats: Vec<Seat>,
+    connections: Vec<ReservedState>,
     /// How many connections the pool is to close that were all in use.
     owed: usize,
 }
 
 /// What is known of one of these connections.
 #[derive(Debug, Default)]
-struct Seat {
+struct ReservedState {
     /// Until when the pool opens none for its sake.
     wanted: Option<Instant>,
     /// The connection, until it is known to have ended.
     vitals: Weak<Vitals>,
 }
 
-impl Seat {
+impl ReservedState {
     /// Whether the pool is to open none for its sake. Where many connections end at once, the pool finds out first: so it looks.
     fn goes_first(&mut self, now: Instant) -> bool {
         if self.vitals.upgrade().is_some_and(|vitals| vitals.has_ended()) {
-            *self = Seat { wanted: Some(now + GOES_FIRST), vitals: Weak::new() };
+            *self = ReservedState { wanted: Some(now + GOES_FIRST), vitals: Weak::new() };
         }
         self.wanted.is_some_and(|until| until > now)
     }
@@ -61,7 +61,7 @@ impl Reserve {
     /// Whether the pool is to open none now.
     pub(super) fn goes_first(&self) -> bool {
         let now = Instant::now();
-        self.state().seats.iter_mut().any(|seat| seat.goes_first(now))
+        self.state().connections.iter_mut().any(|connection| connection.goes_first(now))
     }
 
     /// Whether a connection that comes back to the pool is to be closed instead.
@@ -75,39 +75,39 @@ impl Reserve {
     /// The pool has none to close: the next one that comes back is.
     pub(super) fn owe(&self) {
         let mut state = self.state();
-        state.owed = (state.owed + 1).min(state.seats.len());
+        state.owed = (state.owed + 1).min(state.connections.len());
     }
 
     fn add(&self) -> usize {
         let mut state = self.state();
-        state.seats.push(Seat { wanted: Some(Instant::now() + GOES_FIRST), ..Seat::default() });
-        state.seats.len() - 1
+        state.connections.push(ReservedState { wanted: Some(Instant::now() + GOES_FIRST), ..ReservedState::default() });
+        state.connections.len() - 1
     }
 
-    fn want(&self, place: usize, is_wanted: bool) {
+    fn want(&self, number: usize, is_wanted: bool) {
         let mut state = self.state();
-        state.seats[place].wanted = is_wanted.then(|| Instant::now() + GOES_FIRST);
-        if state.seats.iter().all(|seat| seat.wanted.is_none()) {
+        state.connections[number].wanted = is_wanted.then(|| Instant::now() + GOES_FIRST);
+        if state.connections.iter().all(|connection| connection.wanted.is_none()) {
             state.owed = 0;
         }
     }
 
-    fn take(&self, place: usize, vitals: &Arc<Vitals>) {
-        self.state().seats[place].vitals = Arc::downgrade(vitals);
-        self.want(place, false);
+    fn take(&self, number: usize, vitals: &Arc<Vitals>) {
+        self.state().connections[number].vitals = Arc::downgrade(vitals);
+        self.want(number, false);
     }
 }
 
 /// The place of one such connection, which is wanted from the start.
-pub struct Place {
+pub struct ReservedConnection {
     db: Db,
     number: usize,
 }
 
-impl Place {
+impl ReservedConnection {
     /// A place before those of this pool.
     pub fn before(db: &Db) -> Self {
-        Place { db: db.clone(), number: db.reserve().add() }
+        ReservedConnection { db: db.clone(), number: db.reserve().add() }
     }
 
     /// How the database is used.
@@ -178,11 +178,11 @@ mod tests {
     #[test]
     fn the_pool_owes_no_more_than_is_wanted() {
         let reserve = Reserve::default();
-        let place = reserve.add();
+        let number = reserve.add();
         (0..5).for_each(|_| reserve.owe());
         assert!(reserve.take_owed() && !reserve.take_owed());
         reserve.owe();
-        reserve.want(place, false);
+        reserve.want(number, false);
         assert!(!reserve.take_owed(), "it has one from elsewhere");
     }
 }

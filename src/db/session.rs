@@ -29,7 +29,7 @@ pub(super) struct Session {
     pub(super) vitals: Arc<Vitals>,
     /// The backend's process id as it was told at the start of the connection: another one than the backend itself says if a pooler stands in
     /// between.
-    pub(super) told: i32,
+    pub(super) reported: i32,
     /// The backend's process id as it says itself.
     pub(super) backend: i32,
 }
@@ -93,7 +93,7 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
         || PgConnection::establish(&bounded(options)),
     );
     let mut connection = established.map_err(unusable)?;
-    let Some((vitals, told)) = seen.get().cloned() else {
+    let Some((vitals, reported)) = seen.get().cloned() else {
         return Err(Refused::Away(ConnectionError::BadConnection("the connection has no socket".to_owned())));
     };
     let set_up = |error| Refused::Away(ConnectionError::CouldntSetupConfiguration(error));
@@ -114,7 +114,7 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
         })?;
     }
     vitals.allow(options.statement_timeout);
-    Ok(Session { connection, vitals, told, backend: facts.backend })
+    Ok(Session { connection, vitals, reported, backend: facts.backend })
 }
 
 /// How libpq's messages begin about an address that it refuses before it connects.
@@ -291,21 +291,21 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_work_is_told_from_what_is_away() {
+    fn what_can_never_work_is_reported_from_what_is_away() {
         let refused = |message: &str| unusable(ConnectionError::BadConnection(message.to_owned()));
         let server = "connection to server at \"h\" (10.0.0.1), port 5432 failed: ";
         for never in ["definition of service \"nope\" not found", "invalid integer value \"abc\" for connection option \"port\""] {
-            assert!(matches!(refused(never), Refused::Unfit(told) if told.contains(never)), "{never}");
+            assert!(matches!(refused(never), Refused::Unfit(reported) if reported.contains(never)), "{never}");
         }
         let no_tls = format!("{server}server does not support SSL, but SSL was required");
-        assert!(matches!(refused(&no_tls), Refused::Denied(told) if told.contains("speaks no TLS")));
+        assert!(matches!(refused(&no_tls), Refused::Denied(reported) if reported.contains("speaks no TLS")));
         for away in ["Connection refused", "timeout expired", "FATAL:  the database system is starting up"] {
             assert!(matches!(refused(&format!("{server}{away}")), Refused::Away(_)), "{away}");
         }
-        for (number, is_told) in
+        for (number, is_reported) in
             [(b"42704", true), (b"22023", true), (b"3D000", true), (b"57P03", false), (b"53300", false), (b"08P01", false)]
         {
-            assert_eq!(sentence_of(number).is_some(), is_told, "{number:?}");
+            assert_eq!(sentence_of(number).is_some(), is_reported, "{number:?}");
         }
     }
 

@@ -73,7 +73,7 @@ struct Trace {
 
 /// What a look at the socket shows of a connection that is not in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum SocketState {
     /// Nothing has come.
     Quiet,
     /// Something has come that nobody asked for: the last words of a backend, most likely.
@@ -148,13 +148,13 @@ impl Vitals {
     }
 
     /// Looks at the socket of a connection that is not in use. Costs a system call and no round trip.
-    pub(super) fn look(&self) -> Look {
-        let Some(socket) = &self.socket else { return Look::Quiet };
+    pub(super) fn look(&self) -> SocketState {
+        let Some(socket) = &self.socket else { return SocketState::Quiet };
         match socket.peek(&mut [0]) {
-            Ok(0) => Look::Closed,
-            Ok(_) => Look::Words,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Look::Quiet,
-            Err(_) => Look::Closed,
+            Ok(0) => SocketState::Closed,
+            Ok(_) => SocketState::Words,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => SocketState::Quiet,
+            Err(_) => SocketState::Closed,
         }
     }
 
@@ -183,7 +183,7 @@ impl Vitals {
         SILENCE.reached();
         if outage::lasts() {
             tracing::debug!(backend = self.backend(), why, "a connection to the database is given up");
-        } else if let Some(times) = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).tell() {
+        } else if let Some(times) = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).report() {
             tracing::warn!(backend = self.backend(), why, times, "a connection to the database is given up");
         }
         if let Some(socket) = &self.socket {
@@ -239,9 +239,9 @@ impl Vitals {
 
     /// What another connection was told of the backend: whether it is at work. A backend that is not, twice, has answered what we still wait for:
     /// then this returns true, and the connection is to be given up.
-    pub(super) fn told(&self, statement: u64, at_work: bool) -> bool {
+    pub(super) fn reported(&self, statement: u64, at_work: bool) -> bool {
         // The answer is here, and waits for its thread to have its turn.
-        let answered = self.look() == Look::Words;
+        let answered = self.look() == SocketState::Words;
         let mut life = self.life();
         let same = life.statement == statement;
         let Some(running) = life.running.as_mut().filter(|_| same) else { return false };
@@ -326,24 +326,24 @@ mod tests {
     }
 
     #[test]
-    fn a_look_tells_a_connection_that_is_quiet_from_one_that_has_ended() {
+    fn a_look_reports_a_connection_that_is_quiet_from_one_that_has_ended() {
         let (vitals, mut peer) = pair();
-        assert_eq!(vitals.look(), Look::Quiet);
+        assert_eq!(vitals.look(), SocketState::Quiet);
         peer.write_all(b"E").unwrap();
-        assert_eq!((vitals.look(), vitals.look()), (Look::Words, Look::Words), "what is looked at stays");
+        assert_eq!((vitals.look(), vitals.look()), (SocketState::Words, SocketState::Words), "what is looked at stays");
         assert!(!vitals.has_ended(), "it is being set up, and may be told so");
         vitals.established(7);
         assert!(vitals.has_ended());
         let (vitals, peer) = pair();
         drop(peer);
-        assert_eq!(vitals.look(), Look::Closed);
+        assert_eq!(vitals.look(), SocketState::Closed);
     }
 
     #[test]
     fn a_connection_that_is_given_up_is_closed_for_who_waits_on_it() {
         let (vitals, peer) = pair();
         vitals.give_up("of a test");
-        assert_eq!((vitals.look(), vitals.ended()), (Look::Closed, Some(Fault::Away)));
+        assert_eq!((vitals.look(), vitals.ended()), (SocketState::Closed, Some(Fault::Away)));
         drop(peer);
     }
 
@@ -369,8 +369,8 @@ mod tests {
         let now = Instant::now() + Duration::from_secs(3);
         let statement = vitals.silent_statement(now).unwrap();
         assert_eq!(vitals.silent_statement(now), None, "it is not asked twice at once");
-        let told = [(statement, false), (statement, true), (statement, false), (statement + 1, false), (statement, false)];
-        let given_up: Vec<bool> = told.into_iter().map(|(statement, at_work)| vitals.told(statement, at_work)).collect();
+        let reported = [(statement, false), (statement, true), (statement, false), (statement + 1, false), (statement, false)];
+        let given_up: Vec<bool> = reported.into_iter().map(|(statement, at_work)| vitals.reported(statement, at_work)).collect();
         assert_eq!(given_up, [false, false, false, false, true], "the fourth is of another statement");
     }
 
@@ -380,6 +380,6 @@ mod tests {
         vitals.established(7);
         vitals.start();
         peer.write_all(b"D").unwrap();
-        assert!(!vitals.told(1, false) && !vitals.told(1, false) && !vitals.told(1, false));
+        assert!(!vitals.reported(1, false) && !vitals.reported(1, false) && !vitals.reported(1, false));
     }
 }

@@ -117,7 +117,7 @@ fn judge(connection: &mut PgConnection, suspects: &[Suspect]) -> QueryResult<()>
     let backends: Vec<i32> = suspects.iter().map(|suspect| suspect.backend).collect();
     let at_work: HashSet<i32> = AtWork { backends: &backends }.load::<(i32,)>(connection)?.into_iter().map(|(backend,)| backend).collect();
     let given_up: Vec<&Suspect> =
-        suspects.iter().filter(|suspect| suspect.vitals.told(suspect.statement, at_work.contains(&suspect.backend))).collect();
+        suspects.iter().filter(|suspect| suspect.vitals.reported(suspect.statement, at_work.contains(&suspect.backend))).collect();
     // Whatever they have locked is let go: they may wait for their next word for a minute.
     let backends: Vec<i32> = given_up.iter().map(|suspect| suspect.backend).collect();
     let ended = if backends.is_empty() { Ok(Vec::new()) } else { EndBackends { backends: &backends }.load::<(Option<bool>,)>(connection) };

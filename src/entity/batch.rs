@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_faults_of_all_members_are_told_by_their_paths() {
+    fn the_faults_of_all_members_are_reported_by_their_paths() {
         let faulty = v1::CreateEntityRequest { entity: Some(v1::NewEntity { entity_id: "a".to_owned(), ..Default::default() }) };
         let error = check(vec![request("a"), v1::CreateEntityRequest::default(), request("b/c"), faulty]).unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();

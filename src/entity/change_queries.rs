@@ -10,10 +10,10 @@ use uuid::Uuid;
 use crate::access::Caller;
 use crate::db::schema::entity;
 use crate::db::{Realm, Work, statement};
+use crate::entity::entity_update::Changes;
 use crate::entity::index::model::Declared;
 use crate::entity::index::queries::{DeclaredColumn, declared, index_change};
 use crate::entity::model::{Entity, State};
-use crate::entity::update::Changes;
 use crate::proto::object::{Objects, Struct};
 
 /// An entity that nobody else can change or remove before the transaction ends.

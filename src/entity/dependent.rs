@@ -50,7 +50,7 @@ pub struct Dependent {
 
 /// What is done to a dependent, as events tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum DependentChange {
     /// It is new.
     Created,
     /// It has other data.
@@ -59,13 +59,13 @@ pub enum Act {
     Deleted,
 }
 
-impl Act {
+impl DependentChange {
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Act::Created => "created",
-            Act::Replaced => "replaced",
-            Act::Deleted => "deleted",
+            DependentChange::Created => "created",
+            DependentChange::Replaced => "replaced",
+            DependentChange::Deleted => "deleted",
         }
     }
 }

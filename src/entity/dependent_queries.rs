@@ -10,10 +10,10 @@ use crate::access::Caller;
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
-use crate::entity::dependent::{Act, Dependent, DependentKey};
+use crate::entity::dependent::{Dependent, DependentChange, DependentKey};
 use crate::entity::list::BEHIND_ALL;
 use crate::entity::new_entity::MAX_DEPENDENTS;
-use crate::filter::{Filter, Kind, Property, Vocabulary};
+use crate::filter::{Filter, Property, PropertyKind, Vocabulary};
 use crate::proto::object::Struct;
 
 /// About how many bytes a dependent has besides its data.
@@ -44,11 +44,11 @@ statement! {
 /// What the filter of a list of dependents may look at.
 pub static DEPENDENT: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["kind"], Kind::Text, "d.kind"),
-        Property::new(&["id"], Kind::Text, "d.id"),
-        Property::new(&["createdTime", "created_at"], Kind::Time, "d.created_at"),
-        Property::new(&["updatedTime", "updated_at"], Kind::Time, "d.updated_at"),
-        Property::new(&["data"], Kind::Json, "d.data"),
+        Property::new(&["kind"], PropertyKind::Text, "d.kind"),
+        Property::new(&["id"], PropertyKind::Text, "d.id"),
+        Property::new(&["createdTime", "created_at"], PropertyKind::Time, "d.created_at"),
+        Property::new(&["updatedTime", "updated_at"], PropertyKind::Time, "d.updated_at"),
+        Property::new(&["data"], PropertyKind::Json, "d.data"),
     ],
 };
 
@@ -138,7 +138,7 @@ statement! {
 }
 
 /// Creates a dependent of a locked entity, or replaces its data.
-pub fn put(connection: &mut PgConnection, caller: &Caller, key: &DependentKey, data: &Struct, act: Act) -> Work<Dependent> {
+pub fn put(connection: &mut PgConnection, caller: &Caller, key: &DependentKey, data: &Struct, change: DependentChange) -> Work<Dependent> {
     let statement = Put {
         realm: caller.realm.id(),
         principal: caller.principal_id,
@@ -146,7 +146,7 @@ pub fn put(connection: &mut PgConnection, caller: &Caller, key: &DependentKey, d
         kind: &key.kind,
         id: &key.id,
         data,
-        act: act.as_str(),
+        change: change.as_str(),
     };
     Ok(statement.get_result(connection)?)
 }
@@ -160,7 +160,7 @@ statement! {
         kind: &'a str as Text,
         id: &'a str as Text,
         data: &'a Struct as Jsonb,
-        act: &'a str as Text,
+        change: &'a str as Text,
     } -> DependentRow,
     "WITH put AS (
         INSERT INTO dependent AS d (realm_id, entity_id, kind, id, data)
@@ -178,7 +178,7 @@ statement! {
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.updated', ARRAY[s.id], {principal},
-               jsonb_build_object('version', s.version, 'dependent', jsonb_build_object('kind', {kind}, 'id', {id}, 'act', {act}))
+               jsonb_build_object('version', s.version, 'dependent', jsonb_build_object('kind', {kind}, 'id', {id}, 'act', {change}))
         FROM stepped s
      )
      SELECT p.kind, p.id, p.data, p.created_at, p.updated_at FROM put p"
@@ -192,7 +192,7 @@ pub fn delete(connection: &mut PgConnection, caller: &Caller, key: &DependentKey
         entity: &key.entity_id,
         kind: &key.kind,
         id: &key.id,
-        act: Act::Deleted.as_str(),
+        change: DependentChange::Deleted.as_str(),
     };
     Ok(statement.get_result::<(i64,)>(connection).optional()?.is_some())
 }
@@ -205,7 +205,7 @@ statement! {
         entity: &'a str as Text,
         kind: &'a str as Text,
         id: &'a str as Text,
-        act: &'a str as Text,
+        change: &'a str as Text,
     } -> (BigInt,),
     "WITH gone AS (
         DELETE FROM dependent
@@ -222,7 +222,7 @@ statement! {
      told AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.updated', ARRAY[s.id], {principal},
-               jsonb_build_object('version', s.version, 'dependent', jsonb_build_object('kind', {kind}, 'id', {id}, 'act', {act}))
+               jsonb_build_object('version', s.version, 'dependent', jsonb_build_object('kind', {kind}, 'id', {id}, 'act', {change}))
         FROM stepped s
      )
      SELECT s.version FROM stepped s"

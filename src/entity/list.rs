@@ -48,17 +48,17 @@ impl Order {
 
 /// Where an entity stands in each of the orders.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct EntityPosition {
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// Its id.
     pub id: String,
 }
 
-impl Place {
+impl EntityPosition {
     /// Where this entity stands.
-    pub fn of(entity: &Entity) -> Place {
-        Place { created_at: entity.created_at, id: entity.id.clone() }
+    pub fn of(entity: &Entity) -> EntityPosition {
+        EntityPosition { created_at: entity.created_at, id: entity.id.clone() }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::db::statement::{Segment, segments};
 use crate::db::{Realm, Work};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
 use crate::entity::index::lookup_queries::{self, Candidates};
-use crate::entity::list::{Key, Order, Place};
+use crate::entity::list::{EntityPosition, Key, Order};
 use crate::entity::model::Entity;
 use crate::entity::unknown_queries;
 use crate::filter::{Filter, Predicate};
@@ -26,7 +26,7 @@ pub struct Listing {
     order: Order,
     filter: Option<Filter>,
     predicate: Option<Predicate>,
-    after: Option<Place>,
+    after: Option<EntityPosition>,
     limit: i64,
 }
 
@@ -36,7 +36,7 @@ const FEW: i64 = 10_000;
 
 impl Listing {
     /// The entities behind `after` for which the filter holds.
-    pub fn new(order: Order, filter: Option<Filter>, after: Option<Place>, limit: i64) -> Self {
+    pub fn new(order: Order, filter: Option<Filter>, after: Option<EntityPosition>, limit: i64) -> Self {
         Listing { order, predicate: filter.as_ref().map(Filter::predicate), filter, after, limit }
     }
 }
@@ -134,8 +134,8 @@ impl QueryFragment<Pg> for ListEntities<'_> {
                 (Segment::Parameter("limit"), ..) => out.push_bind_param::<BigInt, _>(limit)?,
                 (Segment::Parameter("predicate"), Some(predicate), _) => predicate.walk_ast(out.reborrow())?,
                 (Segment::Parameter("candidates"), ..) if let Some(candidates) = self.candidates => candidates.walk_ast(out.reborrow())?,
-                (Segment::Parameter("id"), _, Some(place)) => out.push_bind_param::<Text, _>(&place.id)?,
-                (Segment::Parameter("created_at"), _, Some(place)) => out.push_bind_param::<Timestamptz, _>(&place.created_at)?,
+                (Segment::Parameter("id"), _, Some(position)) => out.push_bind_param::<Text, _>(&position.id)?,
+                (Segment::Parameter("created_at"), _, Some(position)) => out.push_bind_param::<Timestamptz, _>(&position.created_at)?,
                 (Segment::Parameter(name), ..) => {
                     return Err(diesel::result::Error::QueryBuilderError(format!("no parameter {name}").into()));
                 }
@@ -186,7 +186,7 @@ mod forms {
         let mut all = Vec::new();
         for key in [Key::Id, Key::CreatedAt] {
             for descending in [false, true] {
-                for after in [None, Some(Place { created_at: Utc::now(), id: "a".to_owned() })] {
+                for after in [None, Some(EntityPosition { created_at: Utc::now(), id: "a".to_owned() })] {
                     let (order, behind) = (Order { key, descending }, after.is_some());
                     let filters = [(None, None), (Some(&filter), None), (Some(&filter), Some(&candidates))];
                     for (filter, candidates) in filters {

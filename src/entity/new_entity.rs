@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_of_a_new_entity_is_told() {
+    fn every_fault_of_a_new_entity_is_reported() {
         let message = v1::NewEntity {
             entity_id: "a b".to_owned(),
             state: v1::EntityState::Offboarding as i32,

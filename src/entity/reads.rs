@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::access::Caller;
 use crate::db::{Page, id};
-use crate::entity::list::{Order, Place};
+use crate::entity::list::{EntityPosition, Order};
 use crate::entity::list_queries::{self, Listing};
 use crate::entity::model::Entity;
 use crate::entity::service::{EntityService, MAX_BATCH, PAGES, to_proto};
@@ -27,7 +27,7 @@ impl EntityService {
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
         let seal = self.db.seal().await?;
-        let page: Page<Place> = Page::check(seal, &realm, "Entities", &request, (size, &token), PAGES, &mut faults);
+        let page: Page<EntityPosition> = Page::check(seal, &realm, "Entities", &request, (size, &token), PAGES, &mut faults);
         let order = Order::check(&request.order_by, &mut faults);
         let filter = check_filter(&ENTITY, &request.filter, &mut faults);
         let filter = faults.check_with(filter)?;
@@ -40,7 +40,7 @@ impl EntityService {
             Ok((found, warnings))
         };
         let (mut found, warnings) = if filtered { self.db.transaction(read).await? } else { self.db.run(read).await? };
-        let next_page_token = page.cut_short(&mut found.rows, found.more, Place::of)?;
+        let next_page_token = page.cut_short(&mut found.rows, found.more, EntityPosition::of)?;
         let entities = found.rows.into_iter().map(|entity| to_proto(entity, &realm)).collect();
         Ok(Response::new(v1::ListEntitiesResponse { entities, next_page_token, warnings }))
     }

@@ -47,7 +47,7 @@ impl Requirements {
     }
 
     /// As events tell it: the demands that there are, durations as everywhere in JSON; none if nothing is demanded.
-    pub fn told(&self) -> Option<Json> {
+    pub fn reported(&self) -> Option<Json> {
         let mut members = serde_json::Map::new();
         if self.expected_count {
             members.insert("expected_count".to_owned(), true.into());
@@ -192,12 +192,12 @@ mod tests {
         assert_eq!(change(None, &[None]), (Requirements::default(), 0));
         assert_eq!(change(most(None), &[None]).1, 1);
         assert_eq!(change(most(Some(-1)), &[Some("expected_count")]).1, 0, "what is not named does not count");
-        assert_eq!(was.told(), Some(json!({"expected_count": true, "max_objects": 5})));
-        assert_eq!(Requirements::default().told(), None);
+        assert_eq!(was.reported(), Some(json!({"expected_count": true, "max_objects": 5})));
+        assert_eq!(Requirements::default().reported(), None);
     }
 
     #[test]
-    fn every_fault_is_told_where_it_is() {
+    fn every_fault_is_reported_where_it_is() {
         let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
         let message = v1::BulkDeleteRequirements {
             expected_count: false,

@@ -99,27 +99,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_nothing_to_be_compared_with_is_told() {
-        let told = |filter: &str, evidence| {
+    fn what_has_nothing_to_be_compared_with_is_reported() {
+        let reported = |filter: &str, evidence| {
             let [comparison] = Filter::parse(filter).unwrap().comparisons().try_into().unwrap();
             Suspect::by_entities(&comparison, evidence).sentence
         };
         assert_eq!(
-            told("lt(attributes.Closed, 2015)", Evidence::Entities),
+            reported("lt(attributes.Closed, 2015)", Evidence::Entities),
             "no entity has a number at `attributes.Closed`, so `lt(attributes.Closed, '2015')` holds for none; a date is written as `2015-01-01`"
         );
         assert_eq!(
-            told("not gt(attributes.Staff, '2015-01-01')", Evidence::Entities),
+            reported("not gt(attributes.Staff, '2015-01-01')", Evidence::Entities),
             "no entity has a date at `attributes.Staff`, so `gt(attributes.Staff, '2015-01-01')` holds for none, and spares nobody"
         );
         assert_eq!(
-            told("not gt(attributes.Staff, 5)", Evidence::Some(14_600)),
+            reported("not gt(attributes.Staff, 5)", Evidence::Some(14_600)),
             "none of the first 14600 entities has a number at `attributes.Staff`, so `gt(attributes.Staff, '5')` may hold for none, and may spare nobody"
         );
     }
 
     #[test]
-    fn a_refusal_tells_each() {
+    fn a_refusal_reports_each() {
         let filter = Filter::parse("gt(attributes.A, '1,000') or lt(attributes.B, '2015/01/01')").unwrap();
         let suspects: Vec<Suspect> = Suspect::by_form(&filter).collect();
         let error = refusal(&suspects.iter().collect::<Vec<_>>(), "spec.objects.filter");

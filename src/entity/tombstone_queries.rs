@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement, text_enum};
 use crate::entity::list::BEHIND_ALL;
-use crate::filter::{Filter, Kind, Property, Vocabulary};
+use crate::filter::{Filter, Property, PropertyKind, Vocabulary};
 
 text_enum! {
     /// What kind of job removed an entity.
@@ -49,16 +49,16 @@ pub struct Tombstone {
 /// What the filter of a list of tombstones may look at.
 pub static TOMBSTONE: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["uri", "entityId", "entity_id"], Kind::Uri, "t.entity_id"),
-        Property::new(&["incarnation"], Kind::Text, "CAST(t.incarnation AS text)"),
-        Property::new(&["type"], Kind::Text, "t.type"),
-        Property::new(&["version"], Kind::Number, "t.version"),
-        Property::new(&["createdTime", "created_at"], Kind::Time, "t.created_at"),
-        Property::new(&["updatedTime", "updated_at"], Kind::Time, "t.updated_at"),
-        Property::new(&["removedTime", "removed_at"], Kind::Time, "t.removed_at"),
-        Property::new(&["removedBy", "removed_by"], Kind::Text, "CAST(t.removed_by AS text)"),
-        Property::new(&["jobKind", "job_kind"], Kind::Text, "t.job_kind").one_of(JobKind::SPELLINGS),
-        Property::new(&["jobId", "job_id"], Kind::Text, "CAST(t.job_id AS text)"),
+        Property::new(&["uri", "entityId", "entity_id"], PropertyKind::Uri, "t.entity_id"),
+        Property::new(&["incarnation"], PropertyKind::Text, "CAST(t.incarnation AS text)"),
+        Property::new(&["type"], PropertyKind::Text, "t.type"),
+        Property::new(&["version"], PropertyKind::Number, "t.version"),
+        Property::new(&["createdTime", "created_at"], PropertyKind::Time, "t.created_at"),
+        Property::new(&["updatedTime", "updated_at"], PropertyKind::Time, "t.updated_at"),
+        Property::new(&["removedTime", "removed_at"], PropertyKind::Time, "t.removed_at"),
+        Property::new(&["removedBy", "removed_by"], PropertyKind::Text, "CAST(t.removed_by AS text)"),
+        Property::new(&["jobKind", "job_kind"], PropertyKind::Text, "t.job_kind").one_of(JobKind::SPELLINGS),
+        Property::new(&["jobId", "job_id"], PropertyKind::Text, "CAST(t.job_id AS text)"),
     ],
 };
 

@@ -12,7 +12,7 @@ use crate::proto::v1;
 /// How long a list looks for the attributes of its filter.
 pub const LIST_PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.1);
 /// How many names are told that may have been meant.
-const TOLD: usize = 3;
+const REPORTED: usize = 3;
 /// How deep names are looked for.
 const DEEPEST: usize = 8;
 
@@ -27,7 +27,7 @@ pub struct Unknown {
 
 /// What a look for the attributes of a filter came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct AttributeCheck {
     /// No entity has these.
     pub unknown: Vec<Unknown>,
     /// There was no time to find out about these.
@@ -68,19 +68,19 @@ impl Names {
     pub fn nearest(&self, unknown: &AttributePath) -> Vec<String> {
         let spelt: Vec<String> =
             self.0.iter().filter_map(|names| AttributePath::of_names(names.clone())).map(|path| path.canonical).collect();
-        let like = nearest_of(&unknown.canonical, spelt.iter().map(String::as_str), TOLD).into_iter().map(str::to_owned);
+        let like = nearest_of(&unknown.canonical, spelt.iter().map(String::as_str), REPORTED).into_iter().map(str::to_owned);
         let elsewhere = self.0.iter().filter(|names| match (names.last(), unknown.names.last()) {
             (Some(one), Some(other)) => one.to_lowercase() == other.to_lowercase(),
             _ => false,
         });
         let elsewhere = elsewhere.filter_map(|names| AttributePath::of_names(names.clone())).map(|path| path.canonical);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for name in like.chain(elsewhere) {
-            if !told.contains(&name) && told.len() < TOLD {
-                told.push(name);
+            if !reported.contains(&name) && reported.len() < REPORTED {
+                reported.push(name);
             }
         }
-        told
+        reported
     }
 }
 
@@ -120,7 +120,7 @@ pub fn refusal(unknown: &[Unknown], field: &str) -> Error {
 }
 
 /// The same, as warnings of what is only looked at.
-pub fn warnings(seen: Seen) -> Vec<v1::Warning> {
+pub fn warnings(seen: AttributeCheck) -> Vec<v1::Warning> {
     let unknown =
         seen.unknown.iter().map(|attribute| v1::Warning { code: Code::UnknownAttribute.name().to_owned(), message: attribute.sentence() });
     let unchecked = seen.unchecked.iter().map(|attribute| v1::Warning {
@@ -159,15 +159,15 @@ mod tests {
     }
 
     #[test]
-    fn every_unknown_attribute_is_told() {
-        let told = |attribute: &str, nearest: &[&str]| Unknown {
+    fn every_unknown_attribute_is_reported() {
+        let reported = |attribute: &str, nearest: &[&str]| Unknown {
             attribute: attribute.to_owned(),
             nearest: nearest.iter().map(|name| (*name).to_owned()).collect(),
         };
-        let error = refusal(&[told("Naem", &["Name"]), told("Xyz", &[])], "spec.objects.filter");
+        let error = refusal(&[reported("Naem", &["Name"]), reported("Xyz", &[])], "spec.objects.filter");
         assert_eq!((error.violations().len(), error.member("nearest")), (2, Some(r#"["Name"]"#)));
         assert!(error.message().contains("no entity has the attribute `Naem`; did you mean `Name`?"), "{error}");
-        let seen = Seen { unknown: vec![told("Naem", &["Name"])], unchecked: vec!["Rare".to_owned()] };
+        let seen = AttributeCheck { unknown: vec![reported("Naem", &["Name"])], unchecked: vec!["Rare".to_owned()] };
         assert_eq!(
             warnings(seen).iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(),
             ["unknown_attribute", "unchecked_attribute"]

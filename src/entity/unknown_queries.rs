@@ -10,9 +10,9 @@ use diesel::sql_types::{BigInt, Integer, Jsonb};
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries;
 use crate::entity::suspect_value::Suspect;
-use crate::entity::unknown::{self, LIST_PATIENCE, Names, Seen, Unknown};
+use crate::entity::unknown::{self, AttributeCheck, LIST_PATIENCE, Names, Unknown};
 use crate::entity::unknown_value::UnknownValue;
-use crate::entity::walk_queries::{Among, Entities, Went, stride};
+use crate::entity::walk_queries::{Among, Entities, Went, batch};
 use crate::entity::{suspect_value_queries, unknown_value_queries};
 use crate::filter::{AttributePath, Filter, Predicate};
 use crate::limits::requests::{ATTRIBUTE_LOOK, ATTRIBUTE_NAMES_ENTITIES, ATTRIBUTE_WALK, SUGGESTING_ENTITIES};
@@ -26,7 +26,13 @@ const LARGEST_NAMING: i32 = 16 << 10;
 
 /// Tells which attributes of the filter none of these entities has. Goes along the keys until each attribute was met, so that it reads little
 /// where nothing is misspelt; and no longer than `patience`, if there is any. Where there is no such entity, nothing is unknown.
-pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among: Among<'_>, patience: Option<Duration>) -> Work<Seen> {
+pub fn look(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    filter: &Filter,
+    among: Among<'_>,
+    patience: Option<Duration>,
+) -> Work<AttributeCheck> {
     let mut open = filter.attributes();
     let since = Instant::now();
     let condition = filter.type_condition();
@@ -34,7 +40,7 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
     while !open.is_empty() {
         let presences: Vec<Predicate> = open.iter().map(AttributePath::presence).collect();
         let entities = Entities { realm, among, condition: condition.as_ref(), after: &after, limit };
-        let Went { read, last, met, has } = stride(connection, entities, &presences)?;
+        let Went { read, last, met, has } = batch(connection, entities, &presences)?;
         if met && first_met.is_none() {
             first_met = Some(after.clone());
         }
@@ -49,11 +55,14 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
         }
         if patience.is_some_and(|patience| since.elapsed() >= patience) {
             ATTRIBUTE_LOOK.reached();
-            return Ok(Seen { unchecked: open.into_iter().map(|attribute| attribute.canonical).collect(), ..Seen::default() });
+            return Ok(AttributeCheck {
+                unchecked: open.into_iter().map(|attribute| attribute.canonical).collect(),
+                ..AttributeCheck::default()
+            });
         }
         limit = (limit * 8).min(ATTRIBUTE_WALK);
     }
-    let Some(first_met) = first_met.filter(|_| !open.is_empty()) else { return Ok(Seen::default()) };
+    let Some(first_met) = first_met.filter(|_| !open.is_empty()) else { return Ok(AttributeCheck::default()) };
     let naming = Among { live: among.live || among.live_names, ..among };
     let entities = Entities { realm, among: naming, condition: condition.as_ref(), after: &first_met, limit: ATTRIBUTE_WALK };
     let mut names = Names::default();
@@ -65,7 +74,7 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
         names.add(attributes.view());
     }
     let unknown = open.into_iter().map(|path| Unknown { nearest: names.nearest(&path), attribute: path.canonical });
-    Ok(Seen { unknown: unknown.collect(), ..Seen::default() })
+    Ok(AttributeCheck { unknown: unknown.collect(), ..AttributeCheck::default() })
 }
 
 /// Looks at the next entities only, for attributes of the filter that are not among `known`: tells which were met there, whether an entity was met
@@ -84,7 +93,7 @@ pub fn look_on(
     let presences: Vec<Predicate> = open.iter().map(AttributePath::presence).collect();
     let condition = filter.type_condition();
     let entities = Entities { realm, among, condition: condition.as_ref(), after, limit };
-    let Went { read, last, met, has } = stride(connection, entities, &presences)?;
+    let Went { read, last, met, has } = batch(connection, entities, &presences)?;
     let seen = open.into_iter().zip(has).filter(|(_, has)| *has).map(|(attribute, _)| attribute.canonical);
     Ok((seen.collect(), met, last.filter(|_| read == limit)))
 }
@@ -100,10 +109,10 @@ pub fn warnings(
 ) -> Work<Vec<v1::Warning>> {
     let Some(filter) = filter.filter(|_| is_first) else { return Ok(Vec::new()) };
     let among = Among { live: true, ..Among::default() };
-    let Seen { unknown, .. } = look(connection, realm, filter, among, Some(LIST_PATIENCE))?;
+    let AttributeCheck { unknown, .. } = look(connection, realm, filter, among, Some(LIST_PATIENCE))?;
     let mut named = unknown::values_of_known(filter.named_values(), &unknown);
     named.retain(|value| value.denied || is_empty);
-    let mut warnings = unknown::warnings(Seen { unknown, ..Seen::default() });
+    let mut warnings = unknown::warnings(AttributeCheck { unknown, ..AttributeCheck::default() });
     let values = unknown_value_queries::look(connection, realm, named, true)?;
     warnings.extend(values.iter().map(UnknownValue::warning));
     warnings.extend(Suspect::by_form(filter).map(|suspect| suspect.warning()));

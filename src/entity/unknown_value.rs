@@ -4,7 +4,7 @@ use crate::error::nearest_of;
 use crate::proto::v1;
 
 /// How many values are told that may have been meant.
-const TOLD: usize = 3;
+const REPORTED: usize = 3;
 /// The code of its warning.
 const CODE: &str = "unknown_value";
 
@@ -35,17 +35,17 @@ impl UnknownValue {
             last_parts.extend(known.rsplit_once('/').map(|(_, last)| (last, known)));
         }
         let wanted = self.value.rsplit_once('/').map_or(self.value.as_str(), |(_, last)| last);
-        let mut nearest: Vec<&str> = nearest_of(&self.value, whole, TOLD);
-        for near in nearest_of(wanted, last_parts.iter().map(|(last, _)| *last), TOLD) {
+        let mut nearest: Vec<&str> = nearest_of(&self.value, whole, REPORTED);
+        for near in nearest_of(wanted, last_parts.iter().map(|(last, _)| *last), REPORTED) {
             nearest.extend(last_parts.iter().filter(|(last, _)| *last == near).map(|(_, whole)| *whole));
         }
-        let mut told: Vec<String> = Vec::new();
+        let mut reported: Vec<String> = Vec::new();
         for near in nearest {
-            if told.len() < TOLD && !told.iter().any(|told| told == near) {
-                told.push(near.to_owned());
+            if reported.len() < REPORTED && !reported.iter().any(|reported| reported == near) {
+                reported.push(near.to_owned());
             }
         }
-        UnknownValue { nearest: told, ..self }
+        UnknownValue { nearest: reported, ..self }
     }
 
     /// What is wrong, as a sentence without its stop.
@@ -84,12 +84,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nowhere_is_told_with_what_may_have_been_meant() {
+    fn what_is_nowhere_is_reported_with_what_may_have_been_meant() {
         let types = ["company", "configuration/entityTypes/HCP", "configuration/entityTypes/HCO"];
-        let told = |value: UnknownValue| value.with_nearest(types).sentence();
-        assert_eq!(told(unknown("type", "compny", true)), "no entity has the type `compny`, so it spares nobody; did you mean `company`?");
+        let reported = |value: UnknownValue| value.with_nearest(types).sentence();
         assert_eq!(
-            told(unknown("type", "HCP", false)),
+            reported(unknown("type", "compny", true)),
+            "no entity has the type `compny`, so it spares nobody; did you mean `company`?"
+        );
+        assert_eq!(
+            reported(unknown("type", "HCP", false)),
             "no entity has the type `HCP`; did you mean `configuration/entityTypes/HCP` or `configuration/entityTypes/HCO`?"
         );
         assert_eq!(unknown("portfolio", "p", true).sentence(), "there is no portfolio `p`, so it spares nobody");

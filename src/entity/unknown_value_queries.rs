@@ -10,7 +10,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Text};
 use crate::db::{Realm, Work, statement};
 use crate::entity::index::lookup_queries;
 use crate::entity::unknown_value::UnknownValue;
-use crate::entity::walk_queries::{Among, Entities, Went, stride};
+use crate::entity::walk_queries::{Among, Entities, Went, batch};
 use crate::filter::{NamedValue, Predicate, fold};
 use crate::limits::requests::{VALUE_LOOK, VALUE_LOOK_ENTITIES};
 
@@ -41,7 +41,7 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>
     Ok(unknown)
 }
 
-fn told(value: NamedValue, looked_at: Option<i64>) -> UnknownValue {
+fn reported(value: NamedValue, looked_at: Option<i64>) -> UnknownValue {
     let NamedValue { path, value, condition, denied, .. } = value;
     UnknownValue { path, value, condition, denied, nearest: Vec::new(), looked_at }
 }
@@ -66,7 +66,7 @@ fn unknown_portfolios(connection: &mut PgConnection, realm: &Realm, named: Vec<N
         return Ok(Vec::new());
     }
     let first: Vec<(String,)> = FirstPortfolios { realm: realm.id(), limit: PORTFOLIOS }.load(connection)?;
-    let near = |value: NamedValue| told(value, None).with_nearest(first.iter().map(|(id,)| id.as_str()));
+    let near = |value: NamedValue| reported(value, None).with_nearest(first.iter().map(|(id,)| id.as_str()));
     Ok(without(open, &first).into_iter().map(near).collect())
 }
 
@@ -93,7 +93,7 @@ fn unknown_uris(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedVa
         return Ok(Vec::new());
     }
     let known: Vec<(String,)> = KnownEntities { realm: realm.id(), ids: spellings(&named) }.load(connection)?;
-    Ok(without(named, &known).into_iter().map(|value| told(value, None)).collect())
+    Ok(without(named, &known).into_iter().map(|value| reported(value, None)).collect())
 }
 
 statement! {
@@ -128,7 +128,7 @@ pub(super) fn along_the_keys<T>(
     while !open.is_empty() && !looked.ended && looked.at < VALUE_LOOK_ENTITIES as i64 && since.elapsed() < PATIENCE {
         let each: Vec<Vec<Predicate>> = open.iter().map(&tried).collect();
         let entities = Entities { realm, among, condition, after: &after, limit };
-        let Went { read, last, has, .. } = stride(connection, entities, &each.concat())?;
+        let Went { read, last, has, .. } = batch(connection, entities, &each.concat())?;
         let (mut has, mut counts) = (has.as_slice(), each.iter().map(Vec::len));
         open.retain_mut(|one| {
             let (own, rest) = has.split_at(counts.next().unwrap_or_default().min(has.len()));
@@ -150,7 +150,7 @@ pub(super) fn along_the_keys<T>(
 fn unknown_along_the_keys(connection: &mut PgConnection, realm: &Realm, mut named: Vec<NamedValue>, live: bool) -> Work<Vec<UnknownValue>> {
     named.truncate(MOST_VALUES);
     let (indexed, mut open) = by_index(connection, realm, named)?;
-    let mut unknown: Vec<UnknownValue> = indexed.into_iter().map(|value| told(value, None)).collect();
+    let mut unknown: Vec<UnknownValue> = indexed.into_iter().map(|value| reported(value, None)).collect();
     let among = Among { live, ..Among::default() };
     let tried = |value: &NamedValue| vec![value.holds.clone()];
     let Looked { at: looked_at, ended } =
@@ -166,7 +166,7 @@ fn unknown_along_the_keys(connection: &mut PgConnection, realm: &Realm, mut name
     };
     for value in open {
         let is_type = value.path == "type";
-        let value = told(value, (!ended).then_some(looked_at));
+        let value = reported(value, (!ended).then_some(looked_at));
         let value = if is_type { value.with_nearest(met.iter().map(|(name,)| name.as_str())) } else { value };
         // What was not met on a part of the way may be behind it. Another spelling that was met makes it likely that this one is wrong.
         if ended || !value.nearest.is_empty() {

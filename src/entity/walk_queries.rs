@@ -47,8 +47,8 @@ pub(super) struct Went {
 }
 
 /// Goes along some keys, and tells for each presence whether it holds for one of the entities there.
-pub(super) fn stride(connection: &mut PgConnection, entities: Entities<'_>, presences: &[Predicate]) -> Work<Went> {
-    let (read, last, met, has) = Stride { entities, presences }.get_result(connection)?;
+pub(super) fn batch(connection: &mut PgConnection, entities: Entities<'_>, presences: &[Predicate]) -> Work<Went> {
+    let (read, last, met, has) = WalkBatch { entities, presences }.get_result(connection)?;
     Ok(Went { read, last, met, has })
 }
 
@@ -77,12 +77,12 @@ impl Entities<'_> {
 }
 
 /// How many entities were read, the last of them, whether any of them counts, and for each presence whether it holds for one of those.
-struct Stride<'a> {
+struct WalkBatch<'a> {
     entities: Entities<'a>,
     presences: &'a [Predicate],
 }
 
-impl QueryFragment<Pg> for Stride<'_> {
+impl QueryFragment<Pg> for WalkBatch<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.unsafe_to_cache_prepared();
         out.push_sql("SELECT count(*), max(e.id), coalesce(bool_or(e.counts), FALSE), ARRAY[");
@@ -96,16 +96,16 @@ impl QueryFragment<Pg> for Stride<'_> {
     }
 }
 
-impl QueryId for Stride<'_> {
+impl QueryId for WalkBatch<'_> {
     type QueryId = ();
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-impl Query for Stride<'_> {
+impl Query for WalkBatch<'_> {
     type SqlType = (BigInt, Nullable<Text>, Bool, Array<Bool>);
 }
 
-impl RunQueryDsl<PgConnection> for Stride<'_> {}
+impl RunQueryDsl<PgConnection> for WalkBatch<'_> {}
 
 #[cfg(test)]
 pub(super) mod forms {
@@ -130,10 +130,10 @@ pub(super) mod forms {
         all
     }
 
-    forms!(Stride, || each(|said, entities| {
+    forms!(WalkBatch, || each(|said, entities| {
         let filter = Filter::parse("equals(attributes.a, x) and exists(attributes.b.c) and equals(type, T)").expect("a filter");
         let presences: Vec<Predicate> = filter.attributes().iter().map(AttributePath::presence).collect();
         let values: Vec<Predicate> = filter.named_values().into_iter().map(|value| value.holds).collect();
-        [presences, values].map(|presences| Form::of(said, &Stride { entities, presences: &presences })).into()
+        [presences, values].map(|presences| Form::of(said, &WalkBatch { entities, presences: &presences })).into()
     }));
 }

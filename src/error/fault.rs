@@ -21,7 +21,7 @@ pub struct Violation {
 /// number and past a sum of bytes they are only counted.
 #[derive(Debug, Default, Clone)]
 pub struct Violations {
-    told: Vec<Violation>,
+    reported: Vec<Violation>,
     /// How many bytes those that are told take in an answer.
     bytes: usize,
     left: usize,
@@ -36,7 +36,7 @@ impl Violations {
     /// Adds a fault.
     pub fn add(&mut self, field: impl Into<String>, code: impl Into<Cow<'static, str>>, description: impl Into<String>) {
         // What comes behind one that was left out is left out as well.
-        if self.left > 0 || self.told.len() >= MAX_FAULTS {
+        if self.left > 0 || self.reported.len() >= MAX_FAULTS {
             return self.leave(1);
         }
         let violation = Violation {
@@ -44,12 +44,12 @@ impl Violations {
             code: code.into(),
             description: cut_at(description.into(), MAX_DESCRIPTION_CHARACTERS),
         };
-        let bytes = self.bytes + violation.told_bytes();
+        let bytes = self.bytes + violation.reported_bytes();
         if bytes > MAX_FAULT_BYTES {
             return self.leave(1);
         }
         self.bytes = bytes;
-        self.told.push(violation);
+        self.reported.push(violation);
     }
 
     /// Adds the faults that an error tells of.
@@ -64,7 +64,7 @@ impl Violations {
 
     /// Adds all of these.
     pub fn extend(&mut self, others: &Violations) {
-        for violation in &others.told {
+        for violation in &others.reported {
             self.add(violation.field.as_str(), violation.code.clone(), violation.description.as_str());
         }
         self.leave(others.left);
@@ -73,7 +73,7 @@ impl Violations {
     /// The same faults, each as `change` makes it.
     pub fn map(self, mut change: impl FnMut(Violation) -> Violation) -> Violations {
         let mut changed = Violations::new();
-        for Violation { field, code, description } in self.told.into_iter().map(&mut change) {
+        for Violation { field, code, description } in self.reported.into_iter().map(&mut change) {
             changed.add(field, code, description);
         }
         changed.left += self.left;
@@ -83,7 +83,7 @@ impl Violations {
     /// Those of the faults that are told of which this is true; what is not told stays.
     pub fn filter(self, is_kept: impl Fn(&Violation) -> bool) -> Violations {
         let mut kept = Violations::new();
-        for Violation { field, code, description } in self.told.into_iter().filter(is_kept) {
+        for Violation { field, code, description } in self.reported.into_iter().filter(is_kept) {
             kept.add(field, code, description);
         }
         kept.left += self.left;
@@ -92,12 +92,12 @@ impl Violations {
 
     /// Whether there was no fault.
     pub fn is_empty(&self) -> bool {
-        self.told.is_empty()
+        self.reported.is_empty()
     }
 
     /// The faults so far that are told.
     pub fn as_slice(&self) -> &[Violation] {
-        &self.told
+        &self.reported
     }
 
     /// Fails with `validation_failed` if there was any fault.
@@ -107,7 +107,7 @@ impl Violations {
 
     /// Whether what is added now is only counted.
     pub fn is_full(&self) -> bool {
-        self.told.len() >= MAX_FAULTS || self.bytes >= MAX_FAULT_BYTES
+        self.reported.len() >= MAX_FAULTS || self.bytes >= MAX_FAULT_BYTES
     }
 
     fn leave(&mut self, faults: usize) {
@@ -136,7 +136,7 @@ impl Violations {
 
     /// How many there were, told or not.
     pub fn count(&self) -> usize {
-        self.told.len() + self.left
+        self.reported.len() + self.left
     }
 }
 
@@ -167,7 +167,7 @@ impl IntoIterator for Violations {
 
     /// Those that are told.
     fn into_iter(self) -> Self::IntoIter {
-        self.told.into_iter()
+        self.reported.into_iter()
     }
 }
 
@@ -186,7 +186,7 @@ pub const FAULT_COUNT: &str = "fault_count";
 
 impl Violation {
     /// How many bytes it takes in a problem document, which has the path and the description twice, each once alone and once in a sentence.
-    fn told_bytes(&self) -> usize {
+    fn reported_bytes(&self) -> usize {
         2 * (json_bytes(&self.field) + json_bytes(&self.description)) + self.code.len() + FAULT_FRAME.len()
     }
 

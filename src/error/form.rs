@@ -73,7 +73,7 @@ impl Form {
     }
 
     /// These members of its body, by their proto names from the top of the message, are named and hold nothing. Only those are told whose service asks.
-    pub fn tell_void(&self, members: Vec<String>) {
+    pub fn report_void(&self, members: Vec<String>) {
         // A body is read once.
         let _ = self.0.void.set(members);
     }

@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_near_is_told_with_the_nearest_first() {
+    fn what_is_near_is_reported_with_the_nearest_first() {
         assert_eq!(nearest_of("Naem", ["Nome", "Name", "Registry", "Age"], 3), ["Name", "Nome"]);
         assert_eq!(nearest_of("name", ["Name", "NAME", "names"], 2), ["NAME", "Name"]);
         assert_eq!(nearest("frobnicate", ["equals", "in"]), None);

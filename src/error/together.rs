@@ -87,20 +87,20 @@ mod tests {
         violations
     }
 
-    fn told(form: &[(&str, &'static str)], service: &[(&str, &'static str)]) -> Vec<String> {
+    fn reported(form: &[(&str, &'static str)], service: &[(&str, &'static str)]) -> Vec<String> {
         let status = Status::from(Error::validation(faults(service)));
         let error = together(&faults(form), Some(&status), str::to_owned).expect("faults");
         error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.code)).collect()
     }
 
     #[test]
-    fn faults_of_the_form_and_of_the_service_are_told_together() {
-        let all = told(&[("nome", "unknown_field")], &[("portfolio_id", "invalid"), ("name", "required")]);
+    fn faults_of_the_form_and_of_the_service_are_reported_together() {
+        let all = reported(&[("nome", "unknown_field")], &[("portfolio_id", "invalid"), ("name", "required")]);
         assert_eq!(all, ["nome unknown_field", "portfolio_id invalid", "name required"]);
     }
 
     #[test]
-    fn what_could_not_be_read_is_not_told_to_be_missing() {
+    fn what_could_not_be_read_is_not_reported_to_be_missing() {
         let form = &[("entity.type", "invalid_type"), ("requests[2]", "invalid_type")];
         let service = &[
             ("entity.type", "required"),
@@ -111,13 +111,13 @@ mod tests {
             ("entity.types", "invalid"),
         ];
         let expected = ["requests[3].entity.type required", "requests[21] required", "entity.types invalid"];
-        assert_eq!(told(form, service)[2..], expected);
-        let unknown = told(&[("spec.objects.fliter", "unknown_field")], &[("spec.objects", "required")]);
+        assert_eq!(reported(form, service)[2..], expected);
+        let unknown = reported(&[("spec.objects.fliter", "unknown_field")], &[("spec.objects", "required")]);
         assert_eq!(unknown, ["spec.objects.fliter unknown_field", "spec.objects required"]);
     }
 
     #[test]
-    fn what_a_service_says_of_other_things_is_not_told() {
+    fn what_a_service_says_of_other_things_is_not_reported() {
         let found = faults(&[("nome", "unknown_field")]);
         let missing = Status::from(Error::not_found("entity", "e"));
         for answered in [None, Some(&missing)] {

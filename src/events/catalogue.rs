@@ -8,7 +8,7 @@ pub struct About {
     /// What the subject is.
     pub subject: &'static str,
     /// What happened to it.
-    pub tells: &'static str,
+    pub reports: &'static str,
     /// The members of `data` besides `principal_id`, by their names in [`MEMBERS`].
     pub members: &'static [&'static str],
 }
@@ -21,11 +21,11 @@ pub struct Member {
     /// What it is in JSON.
     pub kind: &'static str,
     /// What it tells.
-    pub tells: &'static str,
+    pub reports: &'static str,
 }
 
-const fn member(name: &'static str, kind: &'static str, tells: &'static str) -> Member {
-    Member { name, kind, tells }
+const fn member(name: &'static str, kind: &'static str, reports: &'static str) -> Member {
+    Member { name, kind, reports }
 }
 
 /// Every member of `data`.
@@ -72,20 +72,20 @@ pub const MEMBERS: &[Member] = &[
     member("soft_delete", "object", "the same for a soft one"),
 ];
 
-const fn entity(tells: &'static str, members: &'static [&'static str]) -> About {
-    About { subject: "entity", tells, members }
+const fn entity(reports: &'static str, members: &'static [&'static str]) -> About {
+    About { subject: "entity", reports, members }
 }
 
-const fn portfolio(tells: &'static str, members: &'static [&'static str]) -> About {
-    About { subject: "portfolio", tells, members }
+const fn portfolio(reports: &'static str, members: &'static [&'static str]) -> About {
+    About { subject: "portfolio", reports, members }
 }
 
-const fn index(tells: &'static str, members: &'static [&'static str]) -> About {
-    About { subject: "attribute", tells, members }
+const fn index(reports: &'static str, members: &'static [&'static str]) -> About {
+    About { subject: "attribute", reports, members }
 }
 
-const fn task(tells: &'static str, members: &'static [&'static str]) -> About {
-    About { subject: "bulk delete", tells, members }
+const fn task(reports: &'static str, members: &'static [&'static str]) -> About {
+    About { subject: "bulk delete", reports, members }
 }
 
 impl EventType {
@@ -114,7 +114,7 @@ impl EventType {
             EventType::EntityDeleted => entity("a bulk delete removed it", &["bulk_delete_id", "mode"]),
             EventType::RemovalPolicyUpdated => About {
                 subject: "organisation",
-                tells: "its removal policy changed",
+                reports: "its removal policy changed",
                 members: &[
                     "default_grace_period",
                     "max_grace_period",

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_goes_on_up_to_where_the_lines_part_and_never_behind() {
+    fn a_cursor_is_valid_up_to_where_the_histories_part_and_never_after() {
         let before = line(&[(A, 1)], 9);
         let after = line(&[(A, 1), (B, 5)], 30);
         for position in 0..=9 {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn another_row_at_the_position_tells_another_line_where_nothing_else_does() {
+    fn another_row_at_the_position_shows_another_history_where_nothing_else_does() {
         let line = line(&[(A, 1)], 9);
         let cursor = line.behind(5, row(5));
         assert_eq!(line.check(&cursor, row(6)), Err(Lost::OutOfRange { parted_at: None }));

@@ -148,7 +148,7 @@ impl Hub {
             let batch = self.0.db.run(move |connection| queries::read(connection, &scope, &seen, READ)).await?;
             let caught_up = batch.caught_up;
             if let Some(last) = batch.rows.last() {
-                self.0.sequencer.told(last);
+                self.0.sequencer.reported(last);
             }
             self.state().take(batch);
             if caught_up {

@@ -13,8 +13,8 @@ use crate::error::{Error, Result, Violations};
 use crate::events::cursor::Cursor;
 use crate::events::model::{EVENT, Event, Row};
 use crate::events::queries::Scope;
-use crate::events::sight::Sight;
 use crate::events::tokens::close;
+use crate::events::visibility::Visibility;
 use crate::filter::{Filter, check_filter};
 use crate::limits::events::{FILTER_MILLIS, FILTER_TIME, FILTERS, FILTERS_AT_ONCE};
 use crate::proto::{convert, v1};
@@ -53,7 +53,7 @@ pub struct Wanted {
     /// Which of those.
     pub filter: Option<Filter>,
     /// How much of an event the caller sees.
-    pub sight: Sight,
+    pub visibility: Visibility,
     /// What cursors are sealed with.
     pub seal: Seal,
     /// The caller's realm.
@@ -161,7 +161,7 @@ impl Work {
             if !wanted.scope.has(subject) {
                 continue;
             }
-            let Some(event) = row.event(place).map(|event| wanted.sight.see(event)) else { continue };
+            let Some(event) = row.event(place).map(|event| wanted.visibility.see(event)) else { continue };
             if wanted.wants(&event) {
                 if self.found.len() == room {
                     self.over = Some(Over::Full);

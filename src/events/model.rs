@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::db::{Mode, text_enum};
 use crate::events::cursor::Cursor;
-use crate::filter::{Datum, Kind, Property, Record, Vocabulary};
+use crate::filter::{Datum, Property, PropertyKind, Record, Vocabulary};
 use crate::proto::object::{Struct, View};
 
 text_enum! {
@@ -138,11 +138,11 @@ pub struct Event {
 /// What the filter of a list of events may look at.
 pub static EVENT: Vocabulary = Vocabulary {
     properties: &[
-        Property::in_memory(&["id"], Kind::Text),
-        Property::in_memory(&["type"], Kind::Text),
-        Property::in_memory(&["subject"], Kind::Text),
-        Property::in_memory(&["time"], Kind::Time),
-        Property::in_memory(&["data"], Kind::Json),
+        Property::in_memory(&["id"], PropertyKind::Text),
+        Property::in_memory(&["type"], PropertyKind::Text),
+        Property::in_memory(&["subject"], PropertyKind::Text),
+        Property::in_memory(&["time"], PropertyKind::Time),
+        Property::in_memory(&["data"], PropertyKind::Json),
     ],
 };
 

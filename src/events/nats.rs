@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_url_is_refused_without_being_told() {
+    fn a_bad_url_is_refused_without_being_reported() {
         for bad in ["", "hunter2", "http://user:hunter2@host", "nats://user:hunter2@", "nats://a,,nats://b"] {
             let error = servers(bad).expect_err("no URL of NATS");
             assert!(error.message().starts_with("--nats-url: must be") && !format!("{error:?}").contains("hunter2"), "{error:?}");

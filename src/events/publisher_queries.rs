@@ -19,7 +19,7 @@ pub const LAG_ROWS: i64 = 100_000;
 
 /// A publisher that this replica has the lease of.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub struct ClaimedPublisher {
     /// Fences the lease.
     pub token: i64,
     /// How far the publisher is.
@@ -52,14 +52,14 @@ statement! {
 }
 
 /// Claims the publisher if nobody has its lease, also from a replica that was lost.
-pub fn claim(connection: &mut PgConnection, name: &str, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
+pub fn claim(connection: &mut PgConnection, name: &str, owner: &str, lease: Duration) -> Work<Option<ClaimedPublisher>> {
     let claim = Claim { name, owner, lease: lease.as_secs_f64() };
     let claimed: Option<(i64, Option<Json>, bool)> = claim.get_result(connection).optional()?;
     let Some((token, place, owes)) = claimed else {
         register(connection, name)?;
         return Ok(None);
     };
-    Ok(Some(Claimed { token, cursor: place_of(connection, name, place)?, owes }))
+    Ok(Some(ClaimedPublisher { token, cursor: place_of(connection, name, place)?, owes }))
 }
 
 /// The cursor of a publisher's place on the line that the database is on.
@@ -121,7 +121,7 @@ statement! {
 }
 
 /// How far a publisher is behind, whoever publishes: how many events, and since when the oldest waits.
-pub fn standing(connection: &mut PgConnection, name: &str) -> Work<Option<(i64, Option<DateTime<Utc>>)>> {
+pub fn backlog(connection: &mut PgConnection, name: &str) -> Work<Option<(i64, Option<DateTime<Utc>>)>> {
     let Some((place,)) = ReadPlace { name }.get_result::<(Option<Json>,)>(connection).optional()? else { return Ok(None) };
     let cursor = place_of(connection, name, place)?;
     Ok(Some(behind(connection, &cursor)?))

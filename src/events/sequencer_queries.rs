@@ -177,7 +177,7 @@ impl Reason {
 
 /// A row that this process has told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct SentRow {
     /// Its position.
     pub position: i64,
     /// The history of the position.
@@ -188,16 +188,19 @@ pub struct Told {
 
 /// Begins a history at the next position if the present one is not of this line, or lacks what this process knows to have been told: the last
 /// position and the row there. Under the lock.
-pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, told: Option<Told>) -> Work<Seen> {
+pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, reported: Option<SentRow>) -> Work<HistoryCheck> {
     type Present = (i64, i64, Option<i32>, Option<Uuid>, Option<String>, Option<String>, Option<u32>, bool, Option<Uuid>);
-    let read = ReadPresent { at: told.map_or(-1, |told| told.position), of: told.map_or_else(Uuid::nil, |told| told.history) };
+    let read = ReadPresent {
+        at: reported.map_or(-1, |reported| reported.position),
+        of: reported.map_or_else(Uuid::nil, |reported| reported.history),
+    };
     let (last, dropped, number, present, system_identifier, timeline, oid, is_known, there): Present = read.get_result(connection)?;
     let known = oid.map(|database_oid| Marks { system_identifier, timeline, database_oid });
-    let lost = told.is_some_and(|told| {
-        let other = there.is_some_and(|there| there != told.id);
-        let missing = told.position > last || (told.position > dropped && other);
+    let lost = reported.is_some_and(|reported| {
+        let other = there.is_some_and(|there| there != reported.id);
+        let missing = reported.position > last || (reported.position > dropped && other);
         // What became of an earlier history was seen to when the next one began.
-        !is_known || (present == Some(told.history) && missing)
+        !is_known || (present == Some(reported.history) && missing)
     });
     let reason = match &known {
         None => Reason::First,
@@ -207,21 +210,21 @@ pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, told: Option
             let Marks { system_identifier, timeline, .. } = marks;
             let number = number.unwrap_or_default();
             Learn { number, system: system_identifier.as_deref(), timeline: timeline.as_deref() }.execute(connection)?;
-            return Ok(Seen::Noted);
+            return Ok(HistoryCheck::Noted);
         }
-        Some(_) => return Ok(Seen::Same(present)),
+        Some(_) => return Ok(HistoryCheck::Same(present)),
     };
     begin_history(connection, marks, reason)?;
     if known.is_some_and(|known| known.is_copied_to(marks)) {
         // Tables that were copied one by one are of different moments.
         NoteMissing { back: COPIED_AT_MOST }.execute(connection)?;
     }
-    Ok(Seen::Begun(reason))
+    Ok(HistoryCheck::Begun(reason))
 }
 
 /// What was found out about the line that the database is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum HistoryCheck {
     /// It is that of the present history, which is this one.
     Same(Option<Uuid>),
     /// It is that of the present history, of which more is known now.

@@ -9,7 +9,7 @@ use super::lexer::shorten;
 use super::number::{self, MAX_EXPONENT};
 use super::pattern::Pattern;
 use super::syntax::{Bounds, Call, Node, Path, Scale, Value};
-use super::vocabulary::{Kind, Property};
+use super::vocabulary::{Property, PropertyKind};
 use super::wildcard::Wildcards;
 use super::words::words;
 use super::{MAX_LIST, MAX_VALUE_CHARACTERS};
@@ -53,11 +53,12 @@ pub(super) fn call_of(
 /// Refuses a function that says nothing about a property of this kind.
 fn check_kind(function: &Function, position: usize, path: &Path) -> Result<(), ParseError> {
     let (test, property) = (function.test, path.property);
-    let is_number = path.counted || property.kind == Kind::Number;
-    let presence = !is_number && property.kind != Kind::Time || property.nullable && !path.counted;
+    let is_number = path.counted || property.kind == PropertyKind::Number;
+    let presence = !is_number && property.kind != PropertyKind::Time || property.nullable && !path.counted;
     let possible = |test: Test| {
         let compares = test.is_equality() || test.is_order();
-        test != Test::SameValue && (compares || if test.is_presence() { presence } else { !is_number && property.kind != Kind::Time })
+        test != Test::SameValue
+            && (compares || if test.is_presence() { presence } else { !is_number && property.kind != PropertyKind::Time })
     };
     if possible(test) {
         return Ok(());
@@ -73,14 +74,14 @@ fn check_kind(function: &Function, position: usize, path: &Path) -> Result<(), P
 
 /// Refuses a value that the property cannot be compared with.
 fn check_scale(test: Test, path: &Path, position: usize, value: &Value) -> Result<(), ParseError> {
-    let is_number = path.counted || path.property.kind == Kind::Number;
+    let is_number = path.counted || path.property.kind == PropertyKind::Number;
     if (is_number || test.is_order()) && number::is_beyond(&value.text) {
         let message = format!("a number may have an exponent from -{MAX_EXPONENT} to {MAX_EXPONENT}");
         return Err(ParseError::new(position, message).expecting(["a number"]));
     }
     match path.property.kind {
         _ if is_number && value.number.is_none() => Err(ParseError::new(position, format!("`{path}` is a number")).expecting(["a number"])),
-        Kind::Time if value.time().is_none() => {
+        PropertyKind::Time if value.time().is_none() => {
             let message = match value.meant_time() {
                 Some(meant) => format!("`{path}` is a time, and a number is milliseconds since 1970; {meant}"),
                 None => format!("`{path}` is a time"),
@@ -88,8 +89,8 @@ fn check_scale(test: Test, path: &Path, position: usize, value: &Value) -> Resul
             let expected = ["milliseconds since 1970", "`YYYY-MM-DD`", "`YYYY-MM-DDTHH:MM:SSZ`"];
             Err(ParseError::new(position, message).expecting(expected))
         }
-        Kind::Text if test.is_equality() => check_value(path, position, value),
-        Kind::Uri if test.is_order() && value.uri_id(true).text.is_empty() => {
+        PropertyKind::Text if test.is_equality() => check_value(path, position, value),
+        PropertyKind::Uri if test.is_order() && value.uri_id(true).text.is_empty() => {
             let message = "an id is missing behind `entities/`, with which every uri begins";
             Err(ParseError::new(position, message).expecting(["`entities/ID`", "an id"]))
         }
@@ -153,12 +154,12 @@ fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
     if call.function.test != Test::Range {
         return Ok(());
     }
-    let of_ids = (call.path.property.kind == Kind::Uri).then(|| call.of_ids());
+    let of_ids = (call.path.property.kind == PropertyKind::Uri).then(|| call.of_ids());
     let call = of_ids.as_ref().unwrap_or(call);
     let bounds = Bounds::of(Test::Range, &call.values);
     let (Some((low, _)), Some((high, _))) = (bounds.low, bounds.high) else { return Ok(()) };
     let is_empty = match (call.path.property.kind, bounds.scale()) {
-        (Kind::Time, _) => matches!(bounds.moments(Value::time), (Some(low), Some(high)) if low >= high),
+        (PropertyKind::Time, _) => matches!(bounds.moments(Value::time), (Some(low), Some(high)) if low >= high),
         (_, Scale::Moment) => matches!(bounds.moments(|value| value.moment), (Some(low), Some(high)) if low >= high),
         (_, Scale::Number) => match (&low.number, &high.number) {
             (Some(low), Some(high)) => number::compare(low, high) == Ordering::Greater,
@@ -177,7 +178,7 @@ const USUAL_IDS: [&str; 6] = ["01a20223-122a-737b-bdc4-d069f65a2b80", "pypi.azur
 
 /// Refuses, where things are destroyed, what looks at the beginning or the whole of a URI and holds whatever the id is.
 fn refuse_every_uri(start: usize, call: Call) -> Result<Call, ParseError> {
-    let is_of_uris = call.path.property.kind == Kind::Uri && !call.function.test.is_presence();
+    let is_of_uris = call.path.property.kind == PropertyKind::Uri && !call.function.test.is_presence();
     if is_of_uris && USUAL_IDS.iter().all(|id| uri_passes(&call, id)) {
         let message = "this holds for the uris of all usual ids, and every uri begins with `entities/`; \
                        write `entities/` before the beginning of an id";
@@ -236,7 +237,7 @@ pub(super) fn same_value(start: usize, inner: Node) -> Result<Node, ParseError> 
         return Err(fault("inSameAttributeValue cannot stand within another"));
     }
     match common {
-        Some((property, names)) if property.kind == Kind::Json && !names.is_empty() => {
+        Some((property, names)) if property.kind == PropertyKind::Json && !names.is_empty() => {
             Ok(Node::SameValue { property, names, inner: Box::new(inner) })
         }
         _ => Err(fault("the conditions have no nested attribute in common, of which they could look at one value")),

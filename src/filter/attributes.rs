@@ -8,14 +8,14 @@ use super::predicate::{Builder, Predicate};
 use super::sql::predicate;
 use super::sql_json::{Root, write_member};
 use super::syntax::{Call, Node, Path};
-use super::vocabulary::{ENTITY, Kind, Property};
+use super::vocabulary::{ENTITY, Property, PropertyKind};
 
 impl Filter {
     /// The attributes that it names, each once, in the order in which they stand. `attributes.A.count` names `A`.
     pub fn attributes(&self) -> Vec<AttributePath> {
         let mut named = Vec::new();
         visit(&self.root, &mut |call| {
-            if call.path.property.kind == Kind::Json && !call.path.names.is_empty() {
+            if call.path.property.kind == PropertyKind::Json && !call.path.names.is_empty() {
                 let attribute = AttributePath::of(&Path { counted: false, ..call.path.clone() });
                 if !named.contains(&attribute) {
                     named.push(attribute);

@@ -91,8 +91,8 @@ impl Colours {
         let ranges = sets.iter().flat_map(|set| set.ranges());
         let borders: BTreeSet<char> = ranges.flat_map(|range| std::iter::once(range.start()).chain(behind(range.end()))).collect();
         let mut known = HashSet::new();
-        let tells_apart = |c: &char| known.insert(sets.iter().map(|set| contains(set, *c)).collect::<Vec<bool>>());
-        Colours { samples: borders.into_iter().filter(tells_apart).collect() }
+        let reports_apart = |c: &char| known.insert(sets.iter().map(|set| contains(set, *c)).collect::<Vec<bool>>());
+        Colours { samples: borders.into_iter().filter(reports_apart).collect() }
     }
 
     /// How many colours a set has.
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_colour_is_what_no_set_tells_apart() {
+    fn a_colour_is_what_no_set_reports_apart() {
         let sets = [set(&[('a', 'z')]), set(&[('c', 'e')]), set(&[('x', 'x')]), set(&[('d', 'f'), ('\u{e000}', '\u{ffff}')])];
         let colours = Colours::of(&sets);
         // `a-b g-w y z`, `c`, `d e`, `f`, `x`; and for the last also what lies beyond.

@@ -89,7 +89,7 @@ fn year(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn told(filter: &str) -> Vec<String> {
+    fn reported(filter: &str) -> Vec<String> {
         let shown = |Comparison { condition, path, with, denied, .. }| {
             let with = match with {
                 With::Numbers(None) => "numbers".to_owned(),
@@ -103,20 +103,20 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_order_over_attributes_are_told_with_what_they_compare() {
-        assert_eq!(told("lt(attributes.Closed, 2015)"), ["lt(attributes.Closed, '2015') attributes.Closed numbers or 2015-01-01"]);
-        assert_eq!(told("not gte(attributes.Rank, 5)"), ["not gte(attributes.Rank, '5') attributes.Rank numbers"]);
+    fn functions_of_order_over_attributes_are_reported_with_what_they_compare() {
+        assert_eq!(reported("lt(attributes.Closed, 2015)"), ["lt(attributes.Closed, '2015') attributes.Closed numbers or 2015-01-01"]);
+        assert_eq!(reported("not gte(attributes.Rank, 5)"), ["not gte(attributes.Rank, '5') attributes.Rank numbers"]);
         let ranges = "range(attributes.A.B, '2015-01-01', '2016-01-01') and inSameAttributeValue(range(attributes.C.D, 1, 2))";
         assert_eq!(
-            told(ranges),
+            reported(ranges),
             [
                 "range(attributes.A.B, '2015-01-01', '2016-01-01') attributes.A.B dates",
                 "range(attributes.C.D, '1', '2') attributes.C.D numbers"
             ]
         );
-        assert_eq!(told("gt(attributes.A, 1) or gt(attributes.A, 1)").len(), 1);
-        assert_eq!(told("not lt(attributes.A, b)"), ["not lt(attributes.A, 'b') attributes.A texts"]);
-        assert_eq!(told("gt(attributes.A.count, 1) or gt(createdTime, 0) or gt(attributes, 1) or equals(attributes.A, 1)"), [""; 0]);
+        assert_eq!(reported("gt(attributes.A, 1) or gt(attributes.A, 1)").len(), 1);
+        assert_eq!(reported("not lt(attributes.A, b)"), ["not lt(attributes.A, 'b') attributes.A texts"]);
+        assert_eq!(reported("gt(attributes.A.count, 1) or gt(createdTime, 0) or gt(attributes, 1) or equals(attributes.A, 1)"), [""; 0]);
     }
 
     #[test]

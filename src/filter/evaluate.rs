@@ -10,7 +10,7 @@ use super::moment::instant;
 use super::number;
 use super::record::{Datum, Record};
 use super::syntax::{Bounds, Call, Node, Scale, URI_PREFIX, Value};
-use super::vocabulary::Kind;
+use super::vocabulary::PropertyKind;
 use super::wildcard::Wildcards;
 use super::words::words;
 use crate::proto::object::{Object, View};
@@ -52,7 +52,7 @@ fn call_holds(call: &Call, record: &dyn Record, within: Option<Within<'_>>) -> b
     match record.datum(call.path.property.name()) {
         Datum::None => false,
         Datum::Json(root) => json_holds(call, root, &call.path.names),
-        Datum::Text(id) if call.path.property.kind == Kind::Uri => uri_passes(call, id),
+        Datum::Text(id) if call.path.property.kind == PropertyKind::Uri => uri_passes(call, id),
         Datum::Text(text) => text_passes(call, text),
         Datum::Number(number) => number_passes(call, &number.to_string()),
         Datum::Time(time) => time_passes(call, time),

@@ -54,7 +54,7 @@ pub use predicate::Predicate;
 pub use record::{Datum, EntityRecord, Record};
 pub use request::{check_filter, invalid_filter};
 pub use suspect::{Meant, SuspectValue};
-pub use vocabulary::{ENTITY, Kind, Property, Vocabulary};
+pub use vocabulary::{ENTITY, Property, PropertyKind, Vocabulary};
 
 /// The most characters that a value, or the name of an attribute, may have.
 pub const MAX_VALUE_CHARACTERS: usize = 256;

@@ -213,8 +213,8 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_no_milliseconds_is_no_time_and_is_told_as_what_it_counts() {
-        for (number, told, alone) in [
+    fn what_counts_no_milliseconds_is_no_time_and_is_reported_as_what_it_counts() {
+        for (number, reported, alone) in [
             (2026, "the year is written as `2026-01-01`", Some("as a year it would be `1767225600000`")),
             (1971, "the year is written as `1971-01-01`", None),
             (
@@ -236,7 +236,7 @@ mod tests {
             (20_260_101, "as seconds it would be `1970-08-23T11:48:21Z`", None),
         ] {
             let meant = Moment::meant_by(number).unwrap();
-            assert_eq!((Moment::of_milliseconds(number), meant.as_time().as_str()), (None, told), "{number}");
+            assert_eq!((Moment::of_milliseconds(number), meant.as_time().as_str()), (None, reported), "{number}");
             assert_eq!(meant.as_milliseconds().as_deref(), alone, "{number}");
         }
         assert_eq!(Moment::meant_by(-1), None);

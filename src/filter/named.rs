@@ -6,7 +6,7 @@ use super::function::{FUNCTIONS, Test};
 use super::predicate::Predicate;
 use super::sql::predicate;
 use super::syntax::{Call, Node, Path, Value};
-use super::vocabulary::{ENTITY, Kind};
+use super::vocabulary::{ENTITY, PropertyKind};
 use super::{Filter, fold};
 
 /// A value of entities that a filter names by one of its functions of equality, or denies by one that looks for texts.
@@ -34,13 +34,13 @@ impl Filter {
         let mut named: Vec<NamedValue> = Vec::new();
         visit(self.root(), false, &mut |call, denied| {
             let (name, kind) = (call.path.property.name(), call.path.property.kind);
-            let is_told = match kind {
-                Kind::Text => matches!(name, "type" | "portfolio") && (denied || call.function.test.is_equality()),
-                Kind::Uri => denied,
-                Kind::Json => denied && !call.path.counted,
-                Kind::Number | Kind::Time => false,
+            let is_reported = match kind {
+                PropertyKind::Text => matches!(name, "type" | "portfolio") && (denied || call.function.test.is_equality()),
+                PropertyKind::Uri => denied,
+                PropertyKind::Json => denied && !call.path.counted,
+                PropertyKind::Number | PropertyKind::Time => false,
             };
-            if !is_told || call.function.test.is_order() || call.function.test.is_presence() {
+            if !is_reported || call.function.test.is_order() || call.function.test.is_presence() {
                 return;
             }
             for value in &call.values {
@@ -58,7 +58,7 @@ impl Filter {
 
 impl NamedValue {
     fn of(call: &Call, value: &Value, denied: bool) -> NamedValue {
-        let is_uri = call.path.property.kind == Kind::Uri;
+        let is_uri = call.path.property.kind == PropertyKind::Uri;
         let single = Call { values: vec![value.clone()], ..call.clone() };
         let named = if is_uri { value.uri_id(call.function.test == Test::Equals) } else { value.clone() };
         let is_equality = call.function.test.is_equality();

@@ -7,7 +7,7 @@ use super::function::{FUNCTIONS, Function, Test, Values};
 use super::lexer::{Cursor, shorten};
 use super::pattern::{MAX_STEPS, Pattern, TOO_LARGE};
 use super::syntax::{Node, Path};
-use super::vocabulary::{Kind, Vocabulary};
+use super::vocabulary::{PropertyKind, Vocabulary};
 use super::{MAX_DEPTH, MAX_EXPRESSIONS, MAX_NODES};
 use crate::error::nearest;
 
@@ -188,7 +188,7 @@ impl Parser {
         }
         let Some(property) = self.vocabulary.named(&name) else { return Err(self.unknown_property(start, &name)) };
         let (names, counted) = self.names()?;
-        if property.kind != Kind::Json && !names.is_empty() {
+        if property.kind != PropertyKind::Json && !names.is_empty() {
             return Err(ParseError::new(start, format!("`{name}` has no members")).expecting([format!("`{name}`")]));
         }
         Ok(Path { property, names, counted })
@@ -266,7 +266,7 @@ impl Parser {
             return Err(self.cursor.unexpected(["a value"]));
         }
         let first = word.split_once('.').and_then(|(first, _)| self.vocabulary.named(first));
-        if let Some(property) = first.filter(|property| property.kind == Kind::Json) {
+        if let Some(property) = first.filter(|property| property.kind == PropertyKind::Json) {
             let message = format!("{} cannot be compared with each other; put a text that begins so into quotes", property.name());
             return Err(ParseError::new(position, message).expecting(["a value"]));
         }
@@ -276,7 +276,7 @@ impl Parser {
     fn unknown_property(&self, position: usize, name: &str) -> ParseError {
         let name = shorten(name);
         let properties = self.vocabulary.properties;
-        let json = properties.iter().find(|property| property.kind == Kind::Json);
+        let json = properties.iter().find(|property| property.kind == PropertyKind::Json);
         let hint = match (nearest(&name, properties.iter().map(|property| property.name())), json) {
             (Some(meant), _) => format!("; did you mean `{meant}`?"),
             (None, Some(json)) => format!("; what is in {0} is written `{0}.{name}`", json.name()),

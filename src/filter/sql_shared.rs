@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::predicate::{Builder, Shared};
 use super::sql_json::{Root, write_plain, write_reached};
 use super::syntax::{Call, Node};
-use super::vocabulary::Kind;
+use super::vocabulary::PropertyKind;
 
 /// From so many conditions on. For fewer, a subquery for each row costs more than it saves.
 const MANY: usize = 4;
@@ -91,7 +91,7 @@ fn count<'a>(node: &'a Node, within: Option<Root>, uses: &mut Uses<'a>) {
     match node {
         Node::And(members) | Node::Or(members) => members.iter().for_each(|member| count(member, within, uses)),
         Node::Not(inner) => count(inner, within, uses),
-        Node::Call(call) if call.path.property.kind == Kind::Json && !call.path.counted => count_call(call, within, uses),
+        Node::Call(call) if call.path.property.kind == PropertyKind::Json && !call.path.counted => count_call(call, within, uses),
         Node::Call(_) => {}
         Node::SameValue { property, names, .. } => uses.entry((property.sql, names)).or_default().conditions += 1,
     }

@@ -6,7 +6,7 @@ use super::named::visit;
 use super::number;
 use super::plain_marks::plain_marks;
 use super::syntax::{Bounds, Scale};
-use super::vocabulary::Kind;
+use super::vocabulary::PropertyKind;
 
 /// A value that is compared as a text, and looks as if something else was meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Filter {
         let mut suspect: Vec<SuspectValue> = Vec::new();
         visit(self.root(), false, &mut |call, _| {
             let (test, path) = (call.function.test, &call.path);
-            let is_order = path.property.kind == Kind::Json && !path.counted && test.is_order();
+            let is_order = path.property.kind == PropertyKind::Json && !path.counted && test.is_order();
             if !is_order || Bounds::of(test, &call.values).scale() != Scale::Text {
                 return;
             }
@@ -46,8 +46,8 @@ impl Filter {
             for value in &call.values {
                 let is_read = value.number.is_some() || value.moment.is_some();
                 let meant = if is_read { is_mixed.then_some(Meant::OtherEnd) } else { meant_by(&value.text) };
-                let told = meant.map(|meant| SuspectValue { path: path.to_string(), value: value.text.clone(), meant });
-                suspect.extend(told.filter(|told| !suspect.contains(told)));
+                let reported = meant.map(|meant| SuspectValue { path: path.to_string(), value: value.text.clone(), meant });
+                suspect.extend(reported.filter(|reported| !suspect.contains(reported)));
             }
         });
         suspect
@@ -213,7 +213,7 @@ fn is_short_date(first: &str, second: &str, third: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn told(filter: &str) -> Vec<String> {
+    fn reported(filter: &str) -> Vec<String> {
         let shown = |SuspectValue { path, value, meant }| match meant {
             Meant::Number(number) => format!("{path} {value}: {number}"),
             Meant::Date => format!("{path} {value}: date"),
@@ -256,15 +256,15 @@ mod tests {
             ("USD 1,000", "1000"),
             ("-$5k", "-5000"),
         ] {
-            assert_eq!(told(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: {number}")], "{value}");
+            assert_eq!(reported(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: {number}")], "{value}");
         }
-        assert_eq!(told(r#"gt(attributes.A, "1'000")"#), ["attributes.A 1'000: 1000"]);
+        assert_eq!(reported(r#"gt(attributes.A, "1'000")"#), ["attributes.A 1'000: 1000"]);
     }
 
     #[test]
     fn what_programs_write_where_they_have_no_number_is_suspect() {
         for value in ["NaN", "-nan", "Infinity", "-Inf", "null", "undefined"] {
-            assert_eq!(told(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: no number")], "{value}");
+            assert_eq!(reported(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: no number")], "{value}");
         }
     }
 
@@ -303,7 +303,7 @@ mod tests {
             "30 days ago",
             "1 year",
         ] {
-            assert_eq!(told(&format!("lt(attributes.A, '{value}')")), [format!("attributes.A {value}: date")], "{value}");
+            assert_eq!(reported(&format!("lt(attributes.A, '{value}')")), [format!("attributes.A {value}: date")], "{value}");
         }
     }
 
@@ -343,18 +343,18 @@ mod tests {
             "infinite",
             "K2",
         ] {
-            assert!(told(&format!("gte(attributes.A, '{value}')")).is_empty(), "{value}");
+            assert!(reported(&format!("gte(attributes.A, '{value}')")).is_empty(), "{value}");
         }
-        assert!(told("equals(attributes.A, '1,000') and startsWith(attributes.A, '01000') and gt(type, '1,000')").is_empty());
+        assert!(reported("equals(attributes.A, '1,000') and startsWith(attributes.A, '01000') and gt(type, '1,000')").is_empty());
     }
 
     #[test]
-    fn it_is_told_once_wherever_it_stands() {
+    fn it_is_reported_once_wherever_it_stands() {
         let filter = "not gt(attributes.A, '1,000') or inSameAttributeValue(lt(attributes.B.C, today)) or lte(attributes.A, '1,000')";
-        assert_eq!(told(filter), ["attributes.A 1,000: 1000", "attributes.B.C today: date"]);
-        assert_eq!(told("range(attributes.A, '1,000', 2000)"), ["attributes.A 1,000: 1000"]);
+        assert_eq!(reported(filter), ["attributes.A 1,000: 1000", "attributes.B.C today: date"]);
+        assert_eq!(reported("range(attributes.A, '1,000', 2000)"), ["attributes.A 1,000: 1000"]);
         let mixed = ["attributes.A 1000: other end", "attributes.A 2015-01-01: other end"];
-        assert_eq!(told("range(attributes.A, 1000, '2015-01-01')"), mixed);
-        assert!(told("range(attributes.A, 1, b)").is_empty() && told("range(attributes.A, 1, 2)").is_empty());
+        assert_eq!(reported("range(attributes.A, 1000, '2015-01-01')"), mixed);
+        assert!(reported("range(attributes.A, 1, b)").is_empty() && reported("range(attributes.A, 1, 2)").is_empty());
     }
 }

@@ -5,7 +5,7 @@ use super::function::{Function, Test};
 use super::moment::Moment;
 use super::number;
 use super::pattern::Pattern;
-use super::vocabulary::{Kind, Property};
+use super::vocabulary::{Property, PropertyKind};
 
 /// A condition on one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Node {
     Call(Call),
     /// A condition holds within one object that `names` lead to; all of its paths begin so, and go on.
     SameValue {
-        /// The property that has the objects, of [`Kind::Json`].
+        /// The property that has the objects, of [`PropertyKind::Json`].
         property: &'static Property,
         /// The names that lead to the objects; at least one.
         names: Vec<String>,
@@ -47,7 +47,7 @@ pub struct Call {
 pub struct Path {
     /// The property.
     pub property: &'static Property,
-    /// Of [`Kind::Json`], the names that lead from the property to the values; without any, every value at any depth is meant.
+    /// Of [`PropertyKind::Json`], the names that lead from the property to the values; without any, every value at any depth is meant.
     pub names: Vec<String>,
     /// Whether it is the number of the values that counts.
     pub counted: bool,
@@ -56,7 +56,7 @@ pub struct Path {
 impl Path {
     /// Whether the names lead to values of JSON.
     pub fn is_attribute(&self) -> bool {
-        self.property.kind == Kind::Json && !self.names.is_empty() && !self.counted
+        self.property.kind == PropertyKind::Json && !self.names.is_empty() && !self.counted
     }
 }
 

@@ -344,7 +344,7 @@ fn words_and_wildcards_ignore_case_and_find_what_they_are_of() {
 }
 
 #[test]
-fn an_expression_is_matched_in_full_and_its_fault_is_told() {
+fn an_expression_is_matched_in_full_and_its_fault_is_reported() {
     assert!(selects("regexp(attributes.a, 'Jo(h?)n{1,2}')", json!({"a": ["x", "Jonn"]})));
     assert!(!selects("regexp(attributes.a, 'jon')", json!({"a": "Jon"})) && !selects("regexp(attributes.a, 'o')", json!({"a": "Jon"})));
     refused_at("regexp(attributes.a, 'a(b')", 21, "unclosed group, at its character 1");
@@ -389,7 +389,10 @@ fn conditions_in_one_value_hold_for_the_same_one() {
 #[test]
 fn a_vocabulary_of_its_own_knows_nothing_of_entities() {
     static SHELF: Vocabulary = Vocabulary {
-        properties: &[Property::new(&["title", "name"], Kind::Text, "s.title"), Property::nullable(&["lent"], Kind::Time, "s.lent")],
+        properties: &[
+            Property::new(&["title", "name"], PropertyKind::Text, "s.title"),
+            Property::nullable(&["lent"], PropertyKind::Time, "s.lent"),
+        ],
     };
     let filter = Filter::parse_for(&SHELF, "startsWith(name, x) and not exists(lent)").expect("it is of the shelf");
     assert_eq!(filter.to_string(), "startsWith(title, 'x') and not exists(lent)");

@@ -121,7 +121,7 @@ impl Exchange {
         let table = Table::asked_for(&parts, &binding, &self.shared.base_path);
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
         let spell = |path: &str| binding.spell(path);
-        let refused = |status: Status| self.problem(&found.told(status, spell));
+        let refused = |status: Status| self.problem(&found.reported(status, spell));
         let answer = called.map_err(refused)?;
         if binding.rpc.server_streaming {
             // What is wrong with a message of a stream is told behind the answers to those before it.
@@ -194,7 +194,7 @@ impl Exchange {
         let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
         let binding = self.binding.clone();
         let spell = move |path: &str| binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path));
-        let messages = answer.messages.map(move |message| message.map_err(|status| found.told(status, &spell)));
+        let messages = answer.messages.map(move |message| message.map_err(|status| found.reported(status, &spell)));
         let body = framing.frame(self.clone(), messages);
         self.respond(status, headers, Some(HeaderValue::from_static(framing.media_type())), body)
     }
@@ -202,8 +202,8 @@ impl Exchange {
     /// The same where the messages are pieces of one body. The first of them says what it is.
     async fn stream_of_bytes(&self, mut answer: Answer, found: Faults) -> Result<Response<Body>, Response<Body>> {
         let Some(binding) = &self.binding else { return Err(self.refuse(Error::internal("a stream without a route"))) };
-        let told = |status| self.problem(&found.told(status, |path| binding.spell(path)));
-        let first = answer.messages.message().await.map_err(told)?;
+        let reported = |status| self.problem(&found.reported(status, |path| binding.spell(path)));
+        let first = answer.messages.message().await.map_err(reported)?;
         let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
         let empty = || DynamicMessage::new(binding.rpc.output().clone());
         let (media_type, data) = raw::read(binding, &first.unwrap_or_else(empty));
@@ -225,7 +225,7 @@ impl Exchange {
                 // Only what listeners take up comes from somewhere.
                 let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
                 let bytes = answer.body().size_hint().lower();
-                match address.map_or(Ok(()), |address| self.shared.page_bytes.tell(address, bytes)) {
+                match address.map_or(Ok(()), |address| self.shared.page_bytes.report(address, bytes)) {
                     Ok(()) => answer,
                     Err(error) => self.refuse(error),
                 }

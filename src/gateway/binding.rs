@@ -11,7 +11,7 @@ use prost_reflect::{
 use super::annotations::{Annotations, is_http_body};
 use super::json::{Cardinality, Field, FieldPath, FreeForm, Schema, Shape, Style};
 use super::mask::message_in;
-use super::percent::Place;
+use super::percent::UriPart;
 use super::route::Router;
 use super::template::Template;
 
@@ -86,7 +86,7 @@ pub struct Binding {
     /// The path of the rule, such as `/v1/entities/{entity_id}`.
     pub path: String,
     /// The fields that the variables of the path are read into, in the order of the path.
-    pub variables: Vec<(FieldPath, Place)>,
+    pub variables: Vec<(FieldPath, UriPart)>,
     /// What the body of the request is.
     pub body: BodyRule,
     /// The field of the response message that is the body of the answer, by its place; the whole message if there is none.
@@ -135,8 +135,8 @@ impl Rpc {
 
 impl Binding {
     /// Whether a field of the request message, by its place, is given by a body alone, be it by that of another rule.
-    pub fn is_of_a_body(&self, place: usize) -> bool {
-        self.body == BodyRule::Field(place) || self.rpc.schema.message(self.rpc.input).fields[place].body_only
+    pub fn is_of_a_body(&self, index: usize) -> bool {
+        self.body == BodyRule::Field(index) || self.rpc.schema.message(self.rpc.input).fields[index].body_only
     }
 
     /// Whether a query parameter without a value, such as `status=`, is as good as none: forms and templates write it for what is left open. Only
@@ -149,7 +149,7 @@ impl Binding {
     /// The message that the update mask leads into: the body.
     pub fn masked(&self) -> Option<usize> {
         match self.body {
-            BodyRule::Field(place) => message_in(&self.rpc.schema.message(self.rpc.input).fields[place]),
+            BodyRule::Field(index) => message_in(&self.rpc.schema.message(self.rpc.input).fields[index]),
             _ => Some(self.rpc.input),
         }
     }
@@ -158,7 +158,7 @@ impl Binding {
     pub fn answered(&self, name: &str) -> Option<&Field> {
         let schema = &self.rpc.schema;
         let resource = match self.response_body {
-            Some(place) => message_in(&schema.message(self.rpc.output).fields[place])?,
+            Some(index) => message_in(&schema.message(self.rpc.output).fields[index])?,
             None => self.rpc.output,
         };
         schema.message(resource).find(name).map(|(_, field)| field).filter(|_| !self.rpc.server_streaming)
@@ -176,7 +176,7 @@ impl Binding {
 
     /// Whether this path of a fault is that of the update mask.
     pub fn is_update_mask(&self, path: &str) -> bool {
-        self.update_mask.is_some_and(|place| self.rpc.schema.message(self.rpc.input).fields[place].descriptor.name() == path)
+        self.update_mask.is_some_and(|index| self.rpc.schema.message(self.rpc.input).fields[index].descriptor.name() == path)
     }
 
     /// Spells a name in the description of the fault at this path. What is wrong with a mask tells of its paths, which are no paths of the request.
@@ -198,8 +198,8 @@ impl Binding {
         }
         let spelled = self.rpc.schema.spell(self.rpc.input, path);
         let inside = match self.body {
-            BodyRule::Field(place) => {
-                let field = &self.rpc.schema.message(self.rpc.input).fields[place].name;
+            BodyRule::Field(index) => {
+                let field = &self.rpc.schema.message(self.rpc.input).fields[index].name;
                 spelled.strip_prefix(field.as_str()).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
             }
             _ => None,
@@ -243,13 +243,15 @@ pub fn routes(pool: &DescriptorPool, free: &FreeForm, base_path: &str) -> Result
                 client_streaming: method.is_client_streaming(),
                 server_streaming: method.is_server_streaming(),
             });
-            let told =
-                Told { members: annotations.answer_members(&method), plain_errors: annotations.plain_errors(method.parent_service()) };
+            let reported = AllowedResponse {
+                members: annotations.answer_members(&method),
+                plain_errors: annotations.plain_errors(method.parent_service()),
+            };
             if let Some(rule) = method.options().get_extension(&http).as_message() {
-                add_rule(&mut router, &annotations, &rpc, &told, rule)?;
+                add_rule(&mut router, &annotations, &rpc, &reported, rule)?;
                 let additional = rule.get_field_by_name("additional_bindings");
                 for rule in additional.as_deref().and_then(Value::as_list).unwrap_or_default().iter().filter_map(Value::as_message) {
-                    add_rule(&mut router, &annotations, &rpc, &told, rule)?;
+                    add_rule(&mut router, &annotations, &rpc, &reported, rule)?;
                 }
             }
         }
@@ -267,7 +269,7 @@ fn path_of(method: &MethodDescriptor) -> PathAndQuery {
 }
 
 /// What the contract of an RPC allows an answer to tell.
-struct Told {
+struct AllowedResponse {
     /// The only members, by their proto names; any if there are none.
     members: Vec<String>,
     plain_errors: Option<String>,
@@ -277,7 +279,7 @@ fn add_rule(
     router: &mut Router<Arc<Binding>>,
     annotations: &Annotations,
     rpc: &Arc<Rpc>,
-    told: &Told,
+    reported: &AllowedResponse,
     rule: &DynamicMessage,
 ) -> Result<(), BuildError> {
     let fault = |fault: String| BuildError::Rule { rpc: rpc.name.clone(), fault };
@@ -288,9 +290,9 @@ fn add_rule(
     }
     let template = Template::parse(&path).map_err(|fault| BuildError::Template { rpc: rpc.name.clone(), path: path.clone(), fault })?;
     let variables = template.variables.iter().map(|variable| {
-        let place = if variable.multi { Place::Segments } else { Place::Segment };
+        let index = if variable.multi { UriPart::Segments } else { UriPart::Segment };
         let found = rpc.schema.resolve(rpc.input, &variable.field).filter(|path| is_simple(&rpc.schema, path));
-        found.map(|path| (path, place)).ok_or_else(|| fault(format!("`{}` is no field that a path can give", variable.field)))
+        found.map(|path| (path, index)).ok_or_else(|| fault(format!("`{}` is no field that a path can give", variable.field)))
     });
     let variables = variables.collect::<Result<Vec<_>, _>>()?;
     let is_uuid = |path| annotations.is_uuid(&rpc.schema.field_at(path).descriptor);
@@ -298,8 +300,8 @@ fn add_rule(
         template.variables.iter().zip(&variables).filter(|(_, (path, _))| is_uuid(path)).map(|(variable, _)| variable.start).collect();
     let last = template.variables.iter().zip(&variables).find(|(variable, _)| variable.end == template.segments.len());
     let takes_colon = last.is_none_or(|(_, (path, _))| annotations.takes_colon(&rpc.schema.field_at(path).descriptor));
-    let top_level = |schema_place: usize, name: &str| {
-        let found = rpc.schema.message(schema_place).find(name).map(|(place, _)| place);
+    let top_level = |schema_index: usize, name: &str| {
+        let found = rpc.schema.message(schema_index).find(name).map(|(index, _)| index);
         found.ok_or_else(|| fault(format!("`{name}` is no field that a body can be")))
     };
     let body = match text(rule, "body").as_str() {
@@ -316,11 +318,11 @@ fn add_rule(
     };
     let member = |name: &String| {
         let found = rpc.schema.message(rpc.output).find(name).filter(|_| response_body.is_none() && !rpc.server_streaming);
-        found.map(|(place, _)| place).ok_or_else(|| fault(format!("`{name}` is no member of the answer")))
+        found.map(|(index, _)| index).ok_or_else(|| fault(format!("`{name}` is no member of the answer")))
     };
-    let answer_members = told.members.iter().map(member).collect::<Result<Vec<_>, _>>()?;
+    let answer_members = reported.members.iter().map(member).collect::<Result<Vec<_>, _>>()?;
     let mask = rpc.schema.message(rpc.input).find("update_mask").filter(|(_, field)| matches!(field.shape, Shape::FieldMask(_)));
-    let update_mask = mask.map(|(place, _)| place).filter(|_| method == Method::PATCH && body != BodyRule::None);
+    let update_mask = mask.map(|(index, _)| index).filter(|_| method == Method::PATCH && body != BodyRule::None);
 
     let shape = template.shape();
     let binding = Arc::new(Binding {
@@ -334,15 +336,15 @@ fn add_rule(
         takes_bytes: match body {
             BodyRule::None => false,
             BodyRule::Whole => is_http_body(rpc.input()),
-            BodyRule::Field(place) => holds_http_body(&rpc.schema.message(rpc.input).fields[place]),
+            BodyRule::Field(index) => holds_http_body(&rpc.schema.message(rpc.input).fields[index]),
         },
         gives_bytes: match response_body {
             None => is_http_body(rpc.output()),
-            Some(place) => holds_http_body(&rpc.schema.message(rpc.output).fields[place]),
+            Some(index) => holds_http_body(&rpc.schema.message(rpc.output).fields[index]),
         },
         expected_version: expected_version(rpc, body),
         answer_members,
-        plain_errors: told.plain_errors.clone(),
+        plain_errors: reported.plain_errors.clone(),
         version: version(rpc, response_body),
         rpc: Arc::clone(rpc),
     });
@@ -360,7 +362,7 @@ fn holds_http_body(field: &Field) -> bool {
 /// The field in which a request says at which version the resource must be: `expected_version` of the message or of its body.
 fn expected_version(rpc: &Rpc, body: BodyRule) -> Option<FieldPath> {
     let within = match body {
-        BodyRule::Field(place) => Some(format!("{}.expected_version", rpc.schema.message(rpc.input).fields[place].descriptor.name())),
+        BodyRule::Field(index) => Some(format!("{}.expected_version", rpc.schema.message(rpc.input).fields[index].descriptor.name())),
         _ => None,
     };
     let found = within.and_then(|path| rpc.schema.resolve(rpc.input, &path)).or_else(|| rpc.schema.resolve(rpc.input, "expected_version"));
@@ -369,15 +371,15 @@ fn expected_version(rpc: &Rpc, body: BodyRule) -> Option<FieldPath> {
 
 /// The field in which a message of a stream says which line it is from: `line`, where a line is another field.
 fn line(rpc: &Rpc, body: BodyRule) -> Option<usize> {
-    let (place, field) = rpc.schema.message(rpc.input).find("line")?;
+    let (index, field) = rpc.schema.message(rpc.input).find("line")?;
     let is_number = matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Number(Kind::Int64)));
-    (is_number && rpc.client_streaming && matches!(body, BodyRule::Field(of) if of != place)).then_some(place)
+    (is_number && rpc.client_streaming && matches!(body, BodyRule::Field(of) if of != index)).then_some(index)
 }
 
 /// The field in which an answer says which version the resource is at: `version` of what is its body.
 fn version(rpc: &Rpc, response_body: Option<usize>) -> Option<FieldPath> {
     let path = match response_body {
-        Some(place) => format!("{}.version", rpc.schema.message(rpc.output).fields[place].descriptor.name()),
+        Some(index) => format!("{}.version", rpc.schema.message(rpc.output).fields[index].descriptor.name()),
         None => "version".to_owned(),
     };
     rpc.schema.resolve(rpc.output, &path).filter(|path| !rpc.server_streaming && is_version(&rpc.schema, path))

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn media_types_are_told_apart() {
+    fn media_types_are_reported_apart() {
         let form = |media_type: &'static str, is_stream| {
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))]);
             form(&headers, is_stream).map_err(|error| error.code())

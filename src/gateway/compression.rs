@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_compressed_otherwise_is_told_apart() {
+    fn a_request_that_is_compressed_otherwise_is_distinguished() {
         let given = |value| Coding::given(&headers(header::CONTENT_ENCODING, value));
         assert_eq!(given("GZIP"), Ok(Some(Coding::Gzip)));
         assert_eq!((given("zstd"), given("identity")), (Ok(Some(Coding::Zstd)), Ok(None)));
@@ -226,8 +226,8 @@ mod tests {
                 let mut answer = Response::new(Body::from("x".repeat(size)));
                 answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
                 let answer = compressed(answer, Some(coding));
-                let told = answer.headers().get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap());
-                assert_eq!((told, answer.headers().contains_key(header::VARY)), (packed, packed.is_some()), "{size}");
+                let reported = answer.headers().get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap());
+                assert_eq!((reported, answer.headers().contains_key(header::VARY)), (packed, packed.is_some()), "{size}");
                 let body = answer.into_body().collect().await.unwrap().to_bytes();
                 assert!(packed.is_none() || body.len() < size / 2);
                 let back = decompressed(Body::from(body), packed.map(|_| coding), Wire::default()).collect().await.unwrap().to_bytes();
@@ -237,16 +237,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_breaks_off_is_told_from_one_that_is_not_what_it_says() {
+    async fn a_body_that_breaks_off_is_distinguished_from_one_that_is_not_what_it_says() {
         for coding in [Coding::Gzip, Coding::Zstd] {
             let whole = converted(&Bytes::from("x".repeat(5_000)), None, Some(coding)).unwrap();
-            let told = async |chunks: Vec<io::Result<Bytes>>| {
+            let reported = async |chunks: Vec<io::Result<Bytes>>| {
                 let sent = Body::from_stream(futures::stream::iter(chunks));
                 mislabelled(&decompressed(sent, Some(coding), Wire::default()).collect().await.unwrap_err())
             };
-            assert_eq!(told(vec![Ok(Bytes::from_static(b"{\"name\":1}"))]).await, Some(coding));
-            assert_eq!(told(vec![Ok(whole.slice(..whole.len() / 2))]).await, Some(coding), "it ends within");
-            assert_eq!(told(vec![Ok(whole.slice(..9)), Err(io::Error::other("reset"))]).await, None);
+            assert_eq!(reported(vec![Ok(Bytes::from_static(b"{\"name\":1}"))]).await, Some(coding));
+            assert_eq!(reported(vec![Ok(whole.slice(..whole.len() / 2))]).await, Some(coding), "it ends within");
+            assert_eq!(reported(vec![Ok(whole.slice(..9)), Err(io::Error::other("reset"))]).await, None);
         }
     }
 

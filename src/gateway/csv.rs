@@ -13,7 +13,7 @@ use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule, Rpc};
 use super::json::{self, Cardinality, Field, Schema, Shape};
-use super::percent::{self, Place};
+use super::percent::{self, UriPart};
 use crate::error::Error;
 
 /// The media type of a first page, with what a reader must know to read it.
@@ -105,9 +105,9 @@ fn rows(binding: &Binding) -> Option<(usize, usize)> {
     }
     let schema = &binding.rpc.schema;
     let mut found = None;
-    for (place, field) in schema.message(binding.rpc.output).fields.iter().enumerate() {
+    for (index, field) in schema.message(binding.rpc.output).fields.iter().enumerate() {
         match (&field.cardinality, &field.shape) {
-            (Cardinality::List, Shape::Message(row)) if found.is_none() && is_flat(schema, *row) => found = Some((place, *row)),
+            (Cardinality::List, Shape::Message(row)) if found.is_none() && is_flat(schema, *row) => found = Some((index, *row)),
             (Cardinality::Single { .. }, Shape::String) if field.descriptor.name() == NEXT_PAGE_TOKEN => {}
             _ => return None,
         }
@@ -127,7 +127,7 @@ fn is_flat(schema: &Schema, message: usize) -> bool {
 /// Whether an argument of a query is the page token, which has this name.
 fn is_token(argument: &str, name: &str) -> bool {
     let given = argument.split('=').next().unwrap_or_default();
-    percent::decode(given, Place::Query).is_ok_and(|given| given == name || given == PAGE_TOKEN)
+    percent::decode(given, UriPart::Query).is_ok_and(|given| given == name || given == PAGE_TOKEN)
 }
 
 /// The arguments of a query but for the page token.

@@ -35,7 +35,7 @@ impl Exchange {
     pub fn write(&self, binding: &Binding, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Status> {
         let rpc = &binding.rpc;
         let written = match binding.response_body {
-            Some(place) => json::encode_field(&rpc.schema, &rpc.schema.message(rpc.output).fields[place], message, out),
+            Some(index) => json::encode_field(&rpc.schema, &rpc.schema.message(rpc.output).fields[index], message, out),
             None if !binding.answer_members.is_empty() => json::encode_some(&rpc.schema, rpc.output, &binding.answer_members, message, out),
             None => json::encode_value(&rpc.schema, &rpc.output_shape, message, out),
         };

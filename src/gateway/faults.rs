@@ -54,9 +54,9 @@ impl Faults {
     }
 
     /// Keeps the faults of a line. The message that is made of it, which is at this place of the stream, goes on to the service, and nothing behind it.
-    pub fn end_at(&self, place: i64, number: Option<u64>, faults: Violations) {
+    pub fn end_at(&self, position: i64, number: Option<u64>, faults: Violations) {
         let _ = self.line.set(Line { number, faults });
-        self.form.end_at(place);
+        self.form.end_at(position);
     }
 
     /// The same of a line that no message can be made of.
@@ -78,7 +78,7 @@ impl Faults {
 
     /// What is told of a request that was answered with this failure: what is wrong with the request comes before what the service, or a layer
     /// before it, made of it.
-    pub fn told(&self, answered: Status, spell: impl Fn(&str) -> String) -> Status {
+    pub fn reported(&self, answered: Status, spell: impl Fn(&str) -> String) -> Status {
         let metadata = || answered.metadata().clone().into_headers();
         match self.failure(Some(&answered), spell) {
             Some(failure) => with_metadata(failure, metadata()),
@@ -129,8 +129,8 @@ mod tests {
         faults
     }
 
-    fn told(found: &Faults, answered: Error) -> String {
-        found.told(answered.into(), str::to_owned).message().to_owned()
+    fn reported(found: &Faults, answered: Error) -> String {
+        found.reported(answered.into(), str::to_owned).message().to_owned()
     }
 
     #[test]
@@ -138,14 +138,14 @@ mod tests {
         let found = Faults::default();
         assert!(found.instead(&HeaderMap::new(), str::to_owned).is_none() && !found.has_faults());
         found.end_at(3, Some(4), faults("line"));
-        assert_eq!(told(&found, Form::refusal()), "line: line 4: is wrong");
+        assert_eq!(reported(&found, Form::refusal()), "line: line 4: is wrong");
         assert!(found.form().ends_at(3) && !found.form().is_spoilt(), "what came before the line is done");
-        assert_eq!(told(&found, Error::unavailable("away")), "away");
+        assert_eq!(reported(&found, Error::unavailable("away")), "away");
         found.keep(&faults("head"));
-        assert_eq!(told(&found, Form::refusal()), "head: is wrong");
+        assert_eq!(reported(&found, Form::refusal()), "head: is wrong");
         assert!(found.has_faults() && found.form().is_spoilt());
         let _ = found.end(Error::new(Code::PayloadTooLarge, "too large"));
-        assert_eq!(told(&found, Form::refusal()), "too large");
+        assert_eq!(reported(&found, Form::refusal()), "too large");
     }
 
     #[test]
@@ -153,6 +153,6 @@ mod tests {
         let found = Faults::default();
         found.keep(&faults("If-Match"));
         assert_eq!(found.end(Error::invalid("body", "invalid_json", "is no JSON")).message(), Form::refusal().message());
-        assert_eq!(told(&found, Error::invalid("other", "invalid", "x")), "The request has 3 faults.");
+        assert_eq!(reported(&found, Error::invalid("other", "invalid", "x")), "The request has 3 faults.");
     }
 }

@@ -109,11 +109,11 @@ fn timeout(headers: &HeaderMap, faults: &mut Violations) -> Option<HeaderValue> 
 }
 
 /// The value of a header that may be given once.
-fn only<'h>(headers: &'h HeaderMap, name: &str, told: &str, faults: &mut Violations) -> Option<&'h HeaderValue> {
+fn only<'h>(headers: &'h HeaderMap, name: &str, reported: &str, faults: &mut Violations) -> Option<&'h HeaderValue> {
     let mut given = headers.get_all(name).iter();
     let first = given.next();
     if given.next().is_some() {
-        faults.add(told, "duplicate", "is given twice");
+        faults.add(reported, "duplicate", "is given twice");
         return None;
     }
     first
@@ -164,17 +164,17 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_told_in_the_form_of_grpc() {
-        let told = |name, value| {
+    fn a_timeout_is_reported_in_the_form_of_grpc() {
+        let reported = |name, value| {
             let (metadata, faults) = to_metadata(&headers(&[(name, value)]));
-            let told = metadata.get("grpc-timeout").map(|timeout| timeout.to_str().unwrap().to_owned());
-            assert_eq!(told.is_none(), faults.count() == 1, "{name}: {value}");
-            told
+            let reported = metadata.get("grpc-timeout").map(|timeout| timeout.to_str().unwrap().to_owned());
+            assert_eq!(reported.is_none(), faults.count() == 1, "{name}: {value}");
+            reported
         };
-        assert_eq!(told("x-request-timeout", "2.5").as_deref(), Some("2500m"));
-        assert_eq!(told("x-request-timeout", "0.0001").as_deref(), Some("1m"));
-        assert_eq!(told("x-request-timeout", "100000").as_deref(), Some("100000S"));
-        assert_eq!(told("grpc-timeout", "3S").as_deref(), Some("3S"));
+        assert_eq!(reported("x-request-timeout", "2.5").as_deref(), Some("2500m"));
+        assert_eq!(reported("x-request-timeout", "0.0001").as_deref(), Some("1m"));
+        assert_eq!(reported("x-request-timeout", "100000").as_deref(), Some("100000S"));
+        assert_eq!(reported("grpc-timeout", "3S").as_deref(), Some("3S"));
         for (name, value) in [
             ("x-request-timeout", "0"),
             ("x-request-timeout", "-1"),
@@ -184,16 +184,16 @@ mod tests {
             ("grpc-timeout", "123456789S"),
             ("grpc-timeout", "S"),
         ] {
-            assert_eq!(told(name, value), None, "{name}: {value}");
+            assert_eq!(reported(name, value), None, "{name}: {value}");
         }
         let faults = |given: &[(&'static str, &'static str)]| to_metadata(&headers(given)).1.count();
         assert_eq!(faults(&[("x-request-timeout", "0"), ("grpc-timeout", "S")]), 2, "one hides no other");
     }
 
     #[test]
-    fn a_location_is_told_as_callers_reach_it() {
-        for (given, told) in [("/v1/x", "/base/v1/x"), ("https://other.example/x", "https://other.example/x")] {
-            assert_eq!(from_metadata(&headers(&[("location", given)]), "/base").0["location"], told);
+    fn a_location_is_reported_as_callers_reach_it() {
+        for (given, reported) in [("/v1/x", "/base/v1/x"), ("https://other.example/x", "https://other.example/x")] {
+            assert_eq!(from_metadata(&headers(&[("location", given)]), "/base").0["location"], reported);
         }
     }
 

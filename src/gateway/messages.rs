@@ -59,13 +59,13 @@ pub fn messages(target: Target, form: Form, content_type: String, reading: Readi
         };
         return stream::once(document).flat_map(|messages| stream::iter(messages.into_iter().flatten())).boxed();
     }
-    let (mut failed, mut place) = (false, 0);
+    let (mut failed, mut position) = (false, 0);
     let messages = reading.lines().then(move |read| {
         let (target, found) = (Arc::clone(&target), found.clone());
-        place += 1;
+        position += 1;
         async move {
             match read {
-                Ok((number, text)) => line(target, found, (place, Some(number)), text).await,
+                Ok((number, text)) => line(target, found, (position, Some(number)), text).await,
                 Err(error) => [Some(Err(found.fail(error))), None],
             }
         }
@@ -103,7 +103,7 @@ fn pieces(target: Target, content_type: String, body: Body) -> impl Stream<Item 
 async fn line(
     target: Arc<Target>,
     found: Faults,
-    (place, number): (i64, Option<u64>),
+    (position, number): (i64, Option<u64>),
     text: Bytes,
 ) -> [Option<Result<DynamicMessage, Status>>; 2] {
     let numbered = Arc::clone(&target);
@@ -117,7 +117,7 @@ async fn line(
     if faults.is_empty() {
         return [Some(Ok(message)), None];
     }
-    found.end_at(place, number, faults);
+    found.end_at(position, number, faults);
     [Some(Ok(message)), Some(Err(refusal()))]
 }
 

@@ -11,44 +11,44 @@ struct Protecting {
     /// What no other header has within its name, so that one which has it means this.
     stems: &'static [&'static str],
     /// What is told of a name that means it.
-    told: &'static str,
+    reported: &'static str,
 }
 
 const PROTECTING: [Protecting; 11] = [
-    Protecting { letters: "idempotencykey", stems: &["idemp", "idemkey"], told: "is not known; did you mean `Idempotency-Key`?" },
-    Protecting { letters: "ifmatch", stems: &["ifmatch"], told: "is not known; did you mean `If-Match`?" },
-    Protecting { letters: "ifnonematch", stems: &["ifnonematch"], told: "is not known; did you mean `If-None-Match`?" },
+    Protecting { letters: "idempotencykey", stems: &["idemp", "idemkey"], reported: "is not known; did you mean `Idempotency-Key`?" },
+    Protecting { letters: "ifmatch", stems: &["ifmatch"], reported: "is not known; did you mean `If-Match`?" },
+    Protecting { letters: "ifnonematch", stems: &["ifnonematch"], reported: "is not known; did you mean `If-None-Match`?" },
     Protecting {
         letters: "ifunmodifiedsince",
         stems: &["ifunmodified"],
-        told: "is not known; `If-Unmodified-Since` cannot be kept, and `If-Match` says at which version the thing must be",
+        reported: "is not known; `If-Unmodified-Since` cannot be kept, and `If-Match` says at which version the thing must be",
     },
-    Protecting { letters: "requesttimeout", stems: &["requesttimeout"], told: "is not known; did you mean `X-Request-Timeout`?" },
-    Protecting { letters: "grpctimeout", stems: &["grpctimeout"], told: "is not known; did you mean `Grpc-Timeout`?" },
+    Protecting { letters: "requesttimeout", stems: &["requesttimeout"], reported: "is not known; did you mean `X-Request-Timeout`?" },
+    Protecting { letters: "grpctimeout", stems: &["grpctimeout"], reported: "is not known; did you mean `Grpc-Timeout`?" },
     Protecting {
         letters: "dryrun",
         stems: &["dryrun"],
-        told: "is not known; a dry run is asked for by `dryRun` in the query or, by gRPC, by `dry_run` in the message",
+        reported: "is not known; a dry run is asked for by `dryRun` in the query or, by gRPC, by `dry_run` in the message",
     },
     Protecting {
         letters: "expectedversion",
         stems: &["expectedversion"],
-        told: "is no header; `expected_version` is a member of the requests that have one, and by REST `If-Match` says the same",
+        reported: "is no header; `expected_version` is a member of the requests that have one, and by REST `If-Match` says the same",
     },
     Protecting {
         letters: "expectedcount",
         stems: &["expectedcount"],
-        told: "is no header; `expected_count` is a member of the requests that have one, by REST in the body",
+        reported: "is no header; `expected_count` is a member of the requests that have one, by REST in the body",
     },
     Protecting {
         letters: "maxobjects",
         stems: &["maxobjects"],
-        told: "is no header; `max_objects` is a member of the requests that have one, by REST in the body",
+        reported: "is no header; `max_objects` is a member of the requests that have one, by REST in the body",
     },
     Protecting {
         letters: "previewtoken",
         stems: &["previewtoken"],
-        told: "is no header; `preview_token` is a member of the requests that have one, by REST in the body or in the query",
+        reported: "is no header; `preview_token` is a member of the requests that have one, by REST in the body or in the query",
     },
 ];
 
@@ -101,10 +101,10 @@ pub fn fault_of(name: &str) -> Option<&'static str> {
         protecting.stems.iter().any(|stem| letters.contains(stem)) || tails().any(|tail| is_nearly(tail, protecting.letters))
     };
     if let Some(protecting) = PROTECTING.iter().find(is_meant) {
-        return Some(protecting.told);
+        return Some(protecting.reported);
     }
     let own: String = words().skip_while(|word| OWNERS.contains(word)).collect();
-    WORDS.iter().find(|(names, _)| names.contains(&own.as_str())).map(|(_, told)| *told)
+    WORDS.iter().find(|(names, _)| names.contains(&own.as_str())).map(|(_, reported)| *reported)
 }
 
 /// Whether one text is the other but for a few slips.
@@ -123,8 +123,8 @@ fn set_of(letters: &str) -> u32 {
 /// What is wrong with headers of these names.
 pub fn faults<'n>(names: impl Iterator<Item = &'n str>) -> Violations {
     let mut faults = Violations::new();
-    for (name, told) in names.filter_map(|name| Some((name, fault_of(name)?))) {
-        faults.add(name, "unknown_header", told);
+    for (name, reported) in names.filter_map(|name| Some((name, fault_of(name)?))) {
+        faults.add(name, "unknown_header", reported);
     }
     faults
 }
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_that_was_probably_meant_to_protect_is_told() {
+    fn a_header_that_was_probably_meant_to_protect_is_reported() {
         for (meant, names) in [
             (
                 "Idempotency-Key",
@@ -194,11 +194,11 @@ mod tests {
             ("tenant", &["tenant", "x-tenant", "offboard-tenant"]),
         ] {
             for name in names {
-                assert!(fault_of(name).is_some_and(|told| told.contains(&format!("`{meant}`"))), "{name}");
+                assert!(fault_of(name).is_some_and(|reported| reported.contains(&format!("`{meant}`"))), "{name}");
             }
         }
-        let told = faults(["accept", "x-dry-run", "if_match"].into_iter());
-        assert_eq!(told.as_slice().iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["x-dry-run", "if_match"]);
+        let reported = faults(["accept", "x-dry-run", "if_match"].into_iter());
+        assert_eq!(reported.as_slice().iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["x-dry-run", "if_match"]);
     }
 
     /// The names of the IANA registry of HTTP fields that have anything in common with ours, and what proxies, meshes, browsers and gRPC libraries add.

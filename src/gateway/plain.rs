@@ -10,7 +10,7 @@ use tonic::Status;
 
 use super::accept::weighted;
 use super::binding::Binding;
-use super::percent::{self, Place};
+use super::percent::{self, UriPart};
 use super::problem::{self, Problem};
 use super::request_id::{self, sane_or_new};
 use super::route::Router;
@@ -68,7 +68,7 @@ impl PlainPaths {
 
     fn have(&self, path: &str) -> bool {
         let Some(path) = path.strip_prefix('/').filter(|_| !self.0.is_empty()) else { return false };
-        let given: Vec<_> = path.split('/').map(|segment| percent::decode(segment, Place::Segment).unwrap_or_default()).collect();
+        let given: Vec<_> = path.split('/').map(|segment| percent::decode(segment, UriPart::Segment).unwrap_or_default()).collect();
         self.0.iter().any(|first| first.len() <= given.len() && first.iter().zip(&given).all(|(one, other)| *one == **other))
     }
 }

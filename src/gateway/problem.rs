@@ -141,8 +141,8 @@ fn headers(status: StatusCode, details: &ErrorDetails) -> HeaderMap {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     let delay = details.retry_info().and_then(|info| info.retry_delay).map(|delay| delay.as_millis().div_ceil(1000).max(1) as u64);
-    let told = || details.error_info().and_then(|info| info.metadata.get("retry_after")?.parse().ok());
-    if let Some(seconds) = delay.or_else(told) {
+    let reported = || details.error_info().and_then(|info| info.metadata.get("retry_after")?.parse().ok());
+    if let Some(seconds) = delay.or_else(reported) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     headers
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_in_the_spelling_of_the_caller() {
+    fn every_fault_is_reported_in_the_spelling_of_the_caller() {
         let fault = |field: &str| Violation { field: field.to_owned(), code: "too_long".into(), description: "must be short".to_owned() };
         let document = problem(&Error::validation([fault("a_b"), fault("c[1]")].into_iter().collect()).into()).document;
         assert_eq!(

@@ -20,8 +20,8 @@ const DATA: u32 = 2;
 /// Puts the body of a request into the message, or into the field of it that is the body.
 pub fn fill(binding: &Binding, message: &mut DynamicMessage, content_type: &str, data: Bytes) {
     let holder = match binding.body {
-        BodyRule::Field(place) => {
-            let field = &binding.rpc.schema.message(binding.rpc.input).fields[place];
+        BodyRule::Field(index) => {
+            let field = &binding.rpc.schema.message(binding.rpc.input).fields[index];
             message.get_field_mut(&field.descriptor).as_message_mut().expect("the field is a message")
         }
         _ => message,
@@ -33,7 +33,7 @@ pub fn fill(binding: &Binding, message: &mut DynamicMessage, content_type: &str,
 /// The media type and the bytes of an answer.
 pub fn read(binding: &Binding, message: &DynamicMessage) -> (HeaderValue, Bytes) {
     let field =
-        binding.response_body.map(|place| message.get_field(&binding.rpc.schema.message(binding.rpc.output).fields[place].descriptor));
+        binding.response_body.map(|index| message.get_field(&binding.rpc.schema.message(binding.rpc.output).fields[index].descriptor));
     let holder = field.as_deref().and_then(Value::as_message).unwrap_or(message);
     let content_type = holder.get_field_by_number(CONTENT_TYPE);
     let content_type = content_type.as_deref().and_then(Value::as_str).filter(|text| !text.is_empty());

@@ -10,7 +10,7 @@ use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
 use super::json::{Cardinality, Decoded, Decoder, Fault, FieldPath, OWN, Shape, from_text, with_readable_numbers};
-use super::percent::{Place, decode};
+use super::percent::{UriPart, decode};
 use super::{mask, plus, raw};
 use crate::error::{Error, Form, Violation, Violations, cut, nearest};
 
@@ -54,9 +54,9 @@ impl Target {
     /// Says which line of the body a message is from.
     pub fn set_line(&self, message: &mut DynamicMessage, number: u64) {
         let rpc = &self.binding.rpc;
-        if let Some(place) = self.binding.line {
+        if let Some(index) = self.binding.line {
             message
-                .set_field(&rpc.schema.message(rpc.input).fields[place].descriptor, Value::I64(i64::try_from(number).unwrap_or(i64::MAX)));
+                .set_field(&rpc.schema.message(rpc.input).fields[index].descriptor, Value::I64(i64::try_from(number).unwrap_or(i64::MAX)));
         }
     }
 
@@ -87,8 +87,8 @@ impl Target {
         let rpc = &self.binding.rpc;
         let schema = &*rpc.schema;
         if body.is_empty() {
-            let BodyRule::Field(place) = self.binding.body else { return Ok(Some(Vec::new())) };
-            let Fault { code, description } = Fault::no_body(schema.message(rpc.input).fields[place].filled);
+            let BodyRule::Field(index) = self.binding.body else { return Ok(Some(Vec::new())) };
+            let Fault { code, description } = Fault::no_body(schema.message(rpc.input).fields[index].filled);
             violations.add("body", code, description);
             return Ok(None);
         }
@@ -112,18 +112,18 @@ impl Target {
             }
             BodyRule::Whole => {
                 let mut decoded = Decoder::new(schema, body, "").message(rpc.input, message);
-                self.form.tell_void(std::mem::take(&mut decoded.void));
+                self.form.report_void(std::mem::take(&mut decoded.void));
                 (self.named(rpc.input, &decoded, body), decoded.violations)
             }
-            BodyRule::Field(place) => {
-                let field = &schema.message(rpc.input).fields[place];
+            BodyRule::Field(index) => {
+                let field = &schema.message(rpc.input).fields[index];
                 root = field.descriptor.name();
                 let decoder = Decoder::new(schema, body, root);
                 match (&field.cardinality, &field.shape) {
                     (Cardinality::Single { .. }, Shape::Message(inner)) => {
                         let holder = message.get_field_mut(&field.descriptor).as_message_mut().expect("the field is a message");
                         let mut decoded = decoder.message(*inner, holder);
-                        self.form.tell_void(std::mem::take(&mut decoded.void));
+                        self.form.report_void(std::mem::take(&mut decoded.void));
                         (self.named(*inner, &decoded, body), decoded.violations)
                     }
                     _ => (Vec::new(), decoder.field(field, message).violations),
@@ -140,10 +140,10 @@ impl Target {
 
     fn read_path(&self, message: &mut DynamicMessage, violations: &mut Violations) {
         let schema = &self.binding.rpc.schema;
-        for ((path, place), text) in self.binding.variables.iter().zip(&self.variables) {
+        for ((path, index), text) in self.binding.variables.iter().zip(&self.variables) {
             let field = schema.field_at(path);
             let name = schema.path_name(path);
-            let Ok(text) = decode(text, *place) else {
+            let Ok(text) = decode(text, *index) else {
                 violations.add(name, "invalid", "must be percent-encoded UTF-8");
                 continue;
             };
@@ -176,14 +176,14 @@ impl Target {
         let query = self.query.as_deref().unwrap_or_default();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, text) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let Ok(name) = decode(name, Place::Query) else {
+            let Ok(name) = decode(name, UriPart::Query) else {
                 violations.add(cut(name), "unknown_parameter", "must be percent-encoded UTF-8");
                 continue;
             };
             let Some(path) = self.parameter(&name) else {
                 let hint = self.meant(&name).map(|meant| format!("; did you mean `{meant}`?"));
                 let hint = hint
-                    .or_else(|| self.place_in_body(&name).map(|place| format!("; it goes into the body as `{place}`")))
+                    .or_else(|| self.place_in_body(&name).map(|index| format!("; it goes into the body as `{index}`")))
                     .unwrap_or_default();
                 let name = cut(&name);
                 let description = format!("`{name}` is no query parameter of this request{hint}");
@@ -191,7 +191,7 @@ impl Target {
                 continue;
             };
             let encoded = text;
-            let Ok(text) = decode(encoded, Place::Query) else {
+            let Ok(text) = decode(encoded, UriPart::Query) else {
                 violations.add(name, "invalid", "must be percent-encoded UTF-8");
                 continue;
             };
@@ -267,8 +267,8 @@ impl Target {
             let field = |path| self.binding.rpc.schema.field_at(&path).name.as_str();
             if let Some(parameter) = self.parameter(name).map(field).or_else(|| self.meant(name)) {
                 // It is not one of the caller's own.
-                let told = fault.description.split("; ").next().unwrap_or_default();
-                fault.description = format!("{told}; `{parameter}` is a query parameter");
+                let reported = fault.description.split("; ").next().unwrap_or_default();
+                fault.description = format!("{reported}; `{parameter}` is a query parameter");
             }
         }
         fault
@@ -295,16 +295,16 @@ impl Target {
     /// Where a body may have what is no parameter, in proto names from the top of the request.
     fn place_in_body(&self, name: &str) -> Option<String> {
         let rpc = &self.binding.rpc;
-        let place = match self.binding.body {
+        let index = match self.binding.body {
             BodyRule::None => return None,
             BodyRule::Whole => {
                 let path = rpc.schema.resolve(rpc.input, name).filter(FieldPath::is_top)?;
                 let is_in_path = self.binding.variables.iter().any(|(variable, _)| *variable == path);
                 return (!is_in_path).then(|| rpc.schema.path_name(&path));
             }
-            BodyRule::Field(place) => place,
+            BodyRule::Field(index) => index,
         };
-        let field = &rpc.schema.message(rpc.input).fields[place];
+        let field = &rpc.schema.message(rpc.input).fields[index];
         let (Cardinality::Single { .. }, Shape::Message(inner)) = (&field.cardinality, &field.shape) else { return None };
         let direct = || rpc.schema.message(*inner).find(name).map(|(_, field)| field.descriptor.name().to_owned());
         let way = direct().or_else(|| rpc.schema.way_down(*inner, name))?;
@@ -326,7 +326,7 @@ impl Target {
     /// A body with faults is of no effect, and is not read again.
     fn named(&self, message: usize, decoded: &Decoded<Vec<usize>>, body: &[u8]) -> Vec<String> {
         let schema = &*self.binding.rpc.schema;
-        let named = decoded.value.iter().map(|place| schema.message(message).fields[*place].descriptor.name().to_owned()).collect();
+        let named = decoded.value.iter().map(|index| schema.message(message).fields[*index].descriptor.name().to_owned()).collect();
         let is_sound = decoded.violations.is_empty();
         if is_sound && self.binding.update_mask.is_some() { mask::inner(schema, message, named, body) } else { named }
     }
@@ -334,7 +334,7 @@ impl Target {
     /// Has the mask name fields as their proto does; where there is none, those that the body has. The faults are those that are left.
     fn read_mask(&self, mut members: Vec<String>, message: &mut DynamicMessage, violations: Violations) -> Violations {
         let rpc = &self.binding.rpc;
-        let mask = self.binding.update_mask.map(|place| &rpc.schema.message(rpc.input).fields[place].descriptor);
+        let mask = self.binding.update_mask.map(|index| &rpc.schema.message(rpc.input).fields[index].descriptor);
         let (Some(mask), Some(masked)) = (mask, self.binding.masked()) else { return violations };
         let given = message.has_field(mask).then(|| message.get_field(mask).into_owned());
         let given = given.as_ref().and_then(Value::as_message).and_then(|mask| mask.get_field_by_number(1));
@@ -368,7 +368,7 @@ impl Target {
         }
         let binding = &self.binding;
         let root = match binding.body {
-            BodyRule::Field(place) => binding.rpc.schema.message(binding.rpc.input).fields[place].descriptor.name(),
+            BodyRule::Field(index) => binding.rpc.schema.message(binding.rpc.input).fields[index].descriptor.name(),
             _ => "",
         };
         let name_of = |path: &str| binding.answered(path.split('.').next().unwrap_or_default()).map(|field| field.name.clone());

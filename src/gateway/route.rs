@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use http::Method;
 use uuid::Uuid;
 
-use super::percent::{self, Place};
+use super::percent::{self, UriPart};
 use super::template::{Segment, Template};
 
 /// Routes, each with what it leads to.
@@ -51,7 +51,7 @@ impl Node {
 
 impl End {
     fn takes(&self, segments: &[&str]) -> bool {
-        self.uuids.iter().all(|place| segments.get(*place).is_some_and(|text| Uuid::try_parse(text).is_ok()))
+        self.uuids.iter().all(|index| segments.get(*index).is_some_and(|text| Uuid::try_parse(text).is_ok()))
     }
 }
 
@@ -169,7 +169,7 @@ impl Search<'_> {
         let Some(first) = segments.get(depth) else {
             return self.end(node, segments).or_else(|| node.rest.as_deref().and_then(|rest| self.end(rest, segments)));
         };
-        let literal = percent::decode(first, Place::Segment).ok().and_then(|text| node.literals.get(text.as_ref()));
+        let literal = percent::decode(first, UriPart::Segment).ok().and_then(|text| node.literals.get(text.as_ref()));
         if let Some(route) = literal.and_then(|child| self.descend(child, segments, depth + 1)) {
             return Some(route);
         }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_are_told() {
+    fn other_methods_are_reported() {
         let router = router(&[("GET", "/t/{id}"), ("DELETE", "/t/{id}"), ("POST", "/t/x")]);
         assert_eq!(find(&router, Method::PUT, "/t/x"), "[OPTIONS, POST]");
         assert_eq!(find(&router, Method::DELETE, "/t/x"), r#"/t/{id} ["x"]"#);

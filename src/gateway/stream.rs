@@ -99,7 +99,7 @@ impl Framing {
 
     fn message(self, exchange: &Exchange, binding: &Binding, message: &DynamicMessage, before: &str) -> Result<Bytes, Status> {
         let fields = &binding.rpc.schema.message(binding.rpc.output).fields;
-        let says_something = binding.response_body.is_none_or(|place| message.has_field(&fields[place].descriptor));
+        let says_something = binding.response_body.is_none_or(|index| message.has_field(&fields[index].descriptor));
         let mut frame = Vec::with_capacity(512);
         if self == Framing::Events
             && let Some(field) = fields.iter().find(|field| field.sse_id && message.has_field(&field.descriptor))

@@ -42,13 +42,13 @@ struct Part {
 
 /// Memory that is held until it is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct MemoryPermit {
     all: OwnedSemaphorePermit,
     share: OwnedSemaphorePermit,
     bytes: usize,
 }
 
-impl Held {
+impl MemoryPermit {
     /// Gives back what is more than this.
     fn shrink(&mut self, bytes: usize) {
         let surplus = (self.bytes / UNIT).saturating_sub(bytes.div_ceil(UNIT));
@@ -58,7 +58,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         telemetry::body_memory(-(self.bytes as i64));
     }
@@ -84,13 +84,13 @@ impl Part {
     }
 
     /// Holds so many bytes, but never more than `most` units: what is larger could never be held, and the limits of bodies keep it near.
-    async fn hold(&self, realm: i32, bytes: usize, most: usize) -> Held {
+    async fn hold(&self, realm: i32, bytes: usize, most: usize) -> MemoryPermit {
         let units = bytes.div_ceil(UNIT).clamp(1, most);
         let count = u32::try_from(units).unwrap_or(u32::MAX);
         let share = acquire(self.share_of(realm), count).await;
         let all = acquire(Arc::clone(&self.free), count).await;
         telemetry::body_memory((units * UNIT) as i64);
-        Held { all, share, bytes: units * UNIT }
+        MemoryPermit { all, share, bytes: units * UNIT }
     }
 }
 
@@ -123,11 +123,11 @@ pub struct Account {
 struct State {
     realm: i32,
     /// What is paid for the message that is being received.
-    received: Vec<Held>,
+    received: Vec<MemoryPermit>,
     /// What has arrived of it.
     received_bytes: usize,
     /// What messages cost that are decoded, the oldest first.
-    decoded: VecDeque<Option<Held>>,
+    decoded: VecDeque<Option<MemoryPermit>>,
     /// What is kept of the last of them.
     kept: usize,
 }
@@ -203,7 +203,7 @@ impl Account {
         tokio::time::timeout_at(begun + self.budget.0.body_time, next).await.map_err(late)
     }
 
-    async fn wait(&self, held: impl Future<Output = Held>) -> Result<Held> {
+    async fn wait(&self, held: impl Future<Output = MemoryPermit>) -> Result<MemoryPermit> {
         tokio::time::timeout(self.budget.0.patience, held).await.map_err(|_| {
             BODY_MEMORY.reached();
             Error::unavailable("Too much is being read and decoded at once; try again in a moment.")
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_finds_no_room_waits_and_is_then_told_to_come_back() {
+    async fn a_caller_who_finds_no_room_waits_and_is_then_asked_to_come_back() {
         let budget = budget(800);
         let first = account(&budget, 1);
         first.decode(300 << 10, 0).await.unwrap();

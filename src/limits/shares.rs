@@ -98,13 +98,13 @@ pub static STEP: Limit = Limit {
 };
 
 /// How large a request may declare to be, in bytes, and be worked on by threads that all calls share.
-pub const ASIDE_BYTES: u64 = 64 << 10;
+pub const COMPUTE_BYTES: u64 = 64 << 10;
 
 /// How large a request may be on a thread that all calls share.
-pub static ASIDE: Limit = Limit {
+pub static COMPUTE: Limit = Limit {
     name: "shared_thread_bytes",
     bounds: "Bytes of a request that is worked on by threads that all calls share, as far as it declares its length",
-    value: Value::Fixed(ASIDE_BYTES, "bytes"),
+    value: Value::Fixed(COMPUTE_BYTES, "bytes"),
     past: "It is worked on beside them, as what takes long is",
 };
 
@@ -121,5 +121,5 @@ pub const ALL: &[&Limit] = &[
     &SLOW_CONNECTIONS,
     &EXPORTS,
     &STEP,
-    &ASIDE,
+    &COMPUTE,
 ];

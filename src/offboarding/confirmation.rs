@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::db::Realm;
 use crate::error::Result;
-use crate::offboarding::removal_queries::Claimed;
+use crate::offboarding::removal_queries::ClaimedRequest;
 
 /// Somebody who must confirm that an entity may go, for instance a service that has to close its accounts first.
 ///
@@ -45,7 +45,7 @@ pub enum Verdict {
 }
 
 /// Asks everybody about everything, and returns the first word against each departure; none where all have confirmed.
-pub(super) async fn ask(everybody: &[Arc<dyn Confirmation>], claimed: &[Claimed]) -> Result<Vec<Option<(&'static str, Verdict)>>> {
+pub(super) async fn ask(everybody: &[Arc<dyn Confirmation>], claimed: &[ClaimedRequest]) -> Result<Vec<Option<(&'static str, Verdict)>>> {
     let departures =
         claimed.iter().map(|claim| Departure { realm: claim.realm.clone(), request_id: claim.id, entity_id: claim.entity_id.clone() });
     let departures: Vec<Departure> = departures.collect();

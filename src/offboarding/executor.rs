@@ -15,7 +15,7 @@ use crate::jobs::{Executor, Lease};
 use crate::offboarding::confirmation::{self, Confirmation, Verdict};
 use crate::offboarding::model::{MAX_ATTEMPTS, backoff};
 use crate::offboarding::queries::TOPIC;
-use crate::offboarding::removal_queries::{self, Claimed, Reason};
+use crate::offboarding::removal_queries::{self, ClaimedRequest, Reason};
 use crate::telemetry;
 
 /// How many requests are claimed, and removed, at once.
@@ -43,7 +43,7 @@ impl OffboardingExecutor {
     }
 
     /// Keeps those that everybody has confirmed; puts the others off, or ends them.
-    async fn confirmed(&self, claimed: Vec<Claimed>) -> Result<Vec<Claimed>> {
+    async fn confirmed(&self, claimed: Vec<ClaimedRequest>) -> Result<Vec<ClaimedRequest>> {
         if self.confirmations.is_empty() {
             return Ok(claimed);
         }
@@ -71,7 +71,7 @@ impl OffboardingExecutor {
         Ok(confirmed)
     }
 
-    async fn wait(&self, claim: Claimed, name: &'static str, delay: Duration) -> Result<()> {
+    async fn wait(&self, claim: ClaimedRequest, name: &'static str, delay: Duration) -> Result<()> {
         let message = format!("Waits for a confirmation by {name}.");
         let waiting = move |connection: &mut diesel::PgConnection| {
             let reason = Reason { code: "waiting_for_confirmation", message: &message, counts: false };
@@ -82,7 +82,7 @@ impl OffboardingExecutor {
     }
 
     /// Removes what can be removed of these and returns the rest.
-    async fn remove(&self, claimed: Vec<Claimed>) -> Result<Vec<Claimed>> {
+    async fn remove(&self, claimed: Vec<ClaimedRequest>) -> Result<Vec<ClaimedRequest>> {
         let batch = claimed.clone();
         let done = self.db.run(move |connection| removal_queries::remove(connection, &batch)).await?;
         let done: HashSet<Uuid> = done.into_iter().collect();
@@ -91,7 +91,7 @@ impl OffboardingExecutor {
     }
 
     /// Finds out why a request was not done, and ends it or puts it off.
-    async fn settle(&self, claim: Claimed) -> Result<()> {
+    async fn settle(&self, claim: ClaimedRequest) -> Result<()> {
         let settled = self.db.run(move |connection| {
             let Some(obstacle) = removal_queries::obstacle(connection, &claim)? else { return Ok("lease_lost") };
             let reason = if !obstacle.leaving {
@@ -116,7 +116,7 @@ impl OffboardingExecutor {
     }
 
     /// Ends or puts off a request that the database refused to do.
-    async fn give_back(&self, claim: Claimed) -> Result<()> {
+    async fn give_back(&self, claim: ClaimedRequest) -> Result<()> {
         self.db
             .run(move |connection| {
                 if claim.attempts >= MAX_ATTEMPTS {
@@ -133,20 +133,20 @@ impl OffboardingExecutor {
 
 #[tonic::async_trait]
 impl Executor for OffboardingExecutor {
-    type Job = Vec<Claimed>;
+    type Job = Vec<ClaimedRequest>;
 
     fn topic(&self) -> &'static str {
         TOPIC
     }
 
-    async fn claim(&self) -> Result<Option<Vec<Claimed>>> {
+    async fn claim(&self) -> Result<Option<Vec<ClaimedRequest>>> {
         let Lease { owner, duration } = self.lease.clone();
         let claimed = self.db.run(move |connection| removal_queries::claim(connection, &owner, duration, BATCH)).await?;
         claimed.iter().for_each(|_| telemetry::job_claimed(TOPIC));
         Ok((!claimed.is_empty()).then_some(claimed))
     }
 
-    async fn execute(&self, claimed: Vec<Claimed>, _stop: &CancellationToken) -> Result<()> {
+    async fn execute(&self, claimed: Vec<ClaimedRequest>, _stop: &CancellationToken) -> Result<()> {
         let span = tracing::info_span!("offboard.offboarding.batch", requests = claimed.len());
         async { self.finish(self.confirmed(claimed).await?).await }.instrument(span).await
     }
@@ -154,7 +154,7 @@ impl Executor for OffboardingExecutor {
 
 impl OffboardingExecutor {
     /// Ends every one of these, or gives it back.
-    async fn finish(&self, claimed: Vec<Claimed>) -> Result<()> {
+    async fn finish(&self, claimed: Vec<ClaimedRequest>) -> Result<()> {
         let mut left = claimed;
         if left.is_empty() {
             return Ok(());
@@ -178,7 +178,7 @@ impl OffboardingExecutor {
     }
 
     /// So that one that cannot be done does not keep the others.
-    async fn each_alone(&self, claimed: Vec<Claimed>) -> Result<()> {
+    async fn each_alone(&self, claimed: Vec<ClaimedRequest>) -> Result<()> {
         for claim in claimed {
             match self.remove(vec![claim.clone()]).await {
                 Ok(rest) if rest.is_empty() => {}

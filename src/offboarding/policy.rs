@@ -94,8 +94,8 @@ impl Change {
         let mut faults = Violations::new();
         let policy = policy.unwrap_or_default();
         let (fields, members) = (spelled_out(&FIELDS), spelled_out(&RequirementsChange::MEMBERS));
-        let told = format!("is none of {fields}, and behind `hard_delete.` and `soft_delete.` of {members}");
-        let mask = Mask::check(mask, given(&policy), is_known, &told, &mut faults);
+        let reported = format!("is none of {fields}, and behind `hard_delete.` and `soft_delete.` of {members}");
+        let mask = Mask::check(mask, given(&policy), is_known, &reported, &mut faults);
         if faults.as_slice().is_empty() && !mask.is_of_any(&FIELDS) && !mask.is_of_any(&OUTPUT_ONLY) {
             faults.add("update_mask", "required", format!("must name at least one of {fields}, or the policy have one"));
         }
@@ -276,8 +276,8 @@ impl Policy {
     }
 
     /// As its event tells it: durations as everywhere in JSON, and nothing of what is not set.
-    pub fn told(&self) -> Json {
-        let mut told = json!({"mail_domains": self.mail_domains});
+    pub fn reported(&self) -> Json {
+        let mut reported = json!({"mail_domains": self.mail_domains});
         let durations = [
             ("default_grace_period", Some(self.default_grace)),
             ("max_grace_period", Some(self.max_grace)),
@@ -287,14 +287,14 @@ impl Policy {
             ("filter_retention", self.filter_retention),
         ];
         for (name, duration) in durations.into_iter().filter_map(|(name, duration)| Some((name, duration?))) {
-            told[name] = convert::std_duration_text(duration).into();
+            reported[name] = convert::std_duration_text(duration).into();
         }
-        for (name, demands) in [("hard_delete", self.hard_delete.told()), ("soft_delete", self.soft_delete.told())] {
+        for (name, demands) in [("hard_delete", self.hard_delete.reported()), ("soft_delete", self.soft_delete.reported())] {
             if let Some(demands) = demands {
-                told[name] = demands;
+                reported[name] = demands;
             }
         }
-        told
+        reported
     }
 }
 
@@ -322,21 +322,21 @@ mod tests {
     }
 
     #[test]
-    fn an_event_tells_what_is_set_as_everywhere_in_json() {
+    fn an_event_reports_what_is_set_as_everywhere_in_json() {
         let policy = Policy {
             tombstone_retention: Some(MIN_RETENTION),
             hard_delete: Requirements { preview_within: Some(Duration::from_millis(1500)), ..Requirements::default() },
             ..Policy::default()
         };
-        let told = json!({
+        let reported = json!({
             "default_grace_period": "0s", "max_grace_period": "7776000s", "min_grace_period": "0s", "tombstone_retention": "86400s", "mail_domains": [],
             "hard_delete": {"preview_within": "1.500s"},
         });
-        assert_eq!(policy.told(), told);
+        assert_eq!(policy.reported(), reported);
     }
 
     #[test]
-    fn every_fault_of_a_change_is_told() {
+    fn every_fault_of_a_change_is_reported() {
         let message = v1::RemovalPolicy { default_grace_period: seconds(-1), request_retention: seconds(5), ..Default::default() };
         let error = change(message, &["default_grace_period", "request_retention", "nonsense"]).unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
@@ -368,8 +368,8 @@ mod tests {
             assert!(change(own, &["mail_domains"]).is_ok());
         }
         let error = change(of("other", v1::Mode::Test), &["mail_domains"]).unwrap_err();
-        let told: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
-        assert_eq!(told, ["policy.tenant is `other`, and the key is of `acme`", "policy.mode is `test`, and the key is of `live`"]);
+        let reported: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
+        assert_eq!(reported, ["policy.tenant is `other`, and the key is of `acme`", "policy.mode is `test`, and the key is of `live`"]);
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub fn put(connection: &mut PgConnection, realm: &Realm, principal: Uuid, policy
         min_grace: policy.min_grace.as_secs_f64(),
         hard_delete: policy.hard_delete.to_json(),
         soft_delete: policy.soft_delete.to_json(),
-        told: policy.told(),
+        reported: policy.reported(),
     };
     statement.execute(connection)?;
     Ok(())
@@ -99,7 +99,7 @@ statement! {
         min_grace: f64 as Double,
         hard_delete: Json as Jsonb,
         soft_delete: Json as Jsonb,
-        told: Json as Jsonb,
+        reported: Json as Jsonb,
     } -> (),
     "WITH changed AS (
         INSERT INTO removal_policy
@@ -121,7 +121,7 @@ statement! {
      )
      INSERT INTO event (realm_id, type, subjects, principal_id, data)
      SELECT {realm}, 'removal_policy.updated', ARRAY[{org}], {principal},
-            {told}
+            {reported}
      FROM changed"
 }
 

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_blocker_is_told() {
+    fn every_blocker_is_reported() {
         assert_eq!(codes(outlook()), (vec![], true));
         let both = Outlook { state: State::Onboarding, hold_reason: Some("audit".to_owned()), ..outlook() };
         assert_eq!(codes(both), (vec!["onboarding".to_owned(), "on_hold".to_owned()], false));

@@ -13,7 +13,7 @@ use crate::db::filtered::Condition;
 use crate::db::schema::offboarding_request as request;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::entity::model::State;
-use crate::filter::{Filter, Kind, Property, Vocabulary};
+use crate::filter::{Filter, Property, PropertyKind, Vocabulary};
 use crate::offboarding::model::{MAX_GRACE, Offboarding, OffboardingState};
 
 /// The topic that wakes the workers.
@@ -60,7 +60,7 @@ impl Ask {
     }
 }
 
-/// Moves an active entity to `offboarding` and makes its request. None if there is no entity that can be offboarded: [`standing`] tells why.
+/// Moves an active entity to `offboarding` and makes its request. None if there is no entity that can be offboarded: [`eligibility`] tells why.
 pub fn request(connection: &mut PgConnection, ask: &Ask) -> Work<Option<Offboarding>> {
     let statement = Request {
         realm: ask.realm.id(),
@@ -135,7 +135,7 @@ statement! {
 
 /// What stands between an entity and its offboarding.
 #[derive(Debug, diesel::Queryable)]
-pub struct Standing {
+pub struct Eligibility {
     /// The state of the entity, unless it is missing.
     pub state: Option<State>,
     /// Whether it is on hold.
@@ -144,7 +144,7 @@ pub struct Standing {
 
 /// Reads the entity's state, and the request that is live for it or, where it is gone, the one that has removed it. A request for another entity
 /// that had the id before is none of these.
-pub fn standing(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -> Work<(Standing, Option<Offboarding>)> {
+pub fn eligibility(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -> Work<(Eligibility, Option<Offboarding>)> {
     // The request first: one that ends in between has then left its entity gone or active, never the other way round. There is one at most: what
     // is live is unique, and whoever adds an entity marks the requests for those before it.
     let counts = [OffboardingState::Pending, OffboardingState::Running, OffboardingState::Succeeded].map(OffboardingState::as_str);
@@ -155,13 +155,13 @@ pub fn standing(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -
         .order(request::created_at.desc())
         .first(connection)
         .optional()?;
-    let standing = ReadStanding { realm: realm.id(), entity: entity_id }.get_result(connection)?;
-    Ok((standing, request))
+    let eligibility = ReadEligibility { realm: realm.id(), entity: entity_id }.get_result(connection)?;
+    Ok((eligibility, request))
 }
 
 statement! {
     /// The state and hold of an entity that may be missing.
-    struct ReadStanding<'a> {
+    struct ReadEligibility<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,
     } -> (Nullable<Text>, Bool),
@@ -241,15 +241,15 @@ pub struct Selection {
 /// What the filter of a list of requests may look at.
 pub static OFFBOARDING: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["id"], Kind::Text, "CAST(offboarding_request.id AS text)"),
-        Property::new(&["uri", "entityId", "entity_id"], Kind::Uri, "offboarding_request.entity_id"),
-        Property::new(&["principalId", "principal_id"], Kind::Text, "CAST(offboarding_request.principal_id AS text)"),
-        Property::new(&["status"], Kind::Text, "offboarding_request.status").one_of(OffboardingState::SPELLINGS),
-        Property::new(&["attempts"], Kind::Number, "offboarding_request.attempts"),
-        Property::new(&["created", "createdTime", "created_at"], Kind::Time, "offboarding_request.created_at"),
-        Property::new(&["executeAfter", "execute_after"], Kind::Time, "offboarding_request.execute_after"),
-        Property::nullable(&["started", "startedTime", "started_at"], Kind::Time, "offboarding_request.started_at"),
-        Property::nullable(&["finished", "finishedTime", "finished_at"], Kind::Time, "offboarding_request.finished_at"),
+        Property::new(&["id"], PropertyKind::Text, "CAST(offboarding_request.id AS text)"),
+        Property::new(&["uri", "entityId", "entity_id"], PropertyKind::Uri, "offboarding_request.entity_id"),
+        Property::new(&["principalId", "principal_id"], PropertyKind::Text, "CAST(offboarding_request.principal_id AS text)"),
+        Property::new(&["status"], PropertyKind::Text, "offboarding_request.status").one_of(OffboardingState::SPELLINGS),
+        Property::new(&["attempts"], PropertyKind::Number, "offboarding_request.attempts"),
+        Property::new(&["created", "createdTime", "created_at"], PropertyKind::Time, "offboarding_request.created_at"),
+        Property::new(&["executeAfter", "execute_after"], PropertyKind::Time, "offboarding_request.execute_after"),
+        Property::nullable(&["started", "startedTime", "started_at"], PropertyKind::Time, "offboarding_request.started_at"),
+        Property::nullable(&["finished", "finishedTime", "finished_at"], PropertyKind::Time, "offboarding_request.finished_at"),
     ],
 };
 

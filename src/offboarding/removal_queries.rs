@@ -12,7 +12,7 @@ use crate::db::{Mode, Realm, Work, statement};
 
 /// A request that this worker has the lease of.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub struct ClaimedRequest {
     /// Whose world.
     pub realm: Realm,
     /// The request.
@@ -26,9 +26,9 @@ pub struct Claimed {
 }
 
 /// Claims requests that are due, also those whose worker was lost.
-pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit: i64) -> Work<Vec<Claimed>> {
+pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit: i64) -> Work<Vec<ClaimedRequest>> {
     let rows: Vec<(i32, String, Mode, Uuid, String, i64, i32)> = Claim { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
-    let claimed = rows.into_iter().map(|(realm_id, org, mode, id, entity_id, token, attempts)| Claimed {
+    let claimed = rows.into_iter().map(|(realm_id, org, mode, id, entity_id, token, attempts)| ClaimedRequest {
         realm: Realm::from_row(realm_id, org, mode),
         id,
         entity_id,
@@ -89,7 +89,7 @@ statement! {
 
 /// Removes the entities of these requests with all that hangs on them, in one statement, and returns the ids of the requests that are done.
 /// The others are as they were: their entity changed in between, must not go, or the lease is lost.
-pub fn remove(connection: &mut PgConnection, claimed: &[Claimed]) -> Work<Vec<Uuid>> {
+pub fn remove(connection: &mut PgConnection, claimed: &[ClaimedRequest]) -> Work<Vec<Uuid>> {
     let statement = Remove {
         realms: claimed.iter().map(|claim| claim.realm.id()).collect(),
         ids: claimed.iter().map(|claim| claim.id).collect(),
@@ -207,7 +207,7 @@ pub struct Obstacle {
 }
 
 /// Reads why a claimed request was not done. None if the lease is lost.
-pub fn obstacle(connection: &mut PgConnection, claim: &Claimed) -> Work<Option<Obstacle>> {
+pub fn obstacle(connection: &mut PgConnection, claim: &ClaimedRequest) -> Work<Option<Obstacle>> {
     Ok(ReadObstacle { realm: claim.realm.id(), id: claim.id, token: claim.token }.get_result(connection).optional()?)
 }
 
@@ -227,7 +227,7 @@ statement! {
 }
 
 /// Ends a claimed request as failed; its entity is active again. False if the lease is lost.
-pub fn fail(connection: &mut PgConnection, claim: &Claimed, code: &str, message: &str) -> Work<bool> {
+pub fn fail(connection: &mut PgConnection, claim: &ClaimedRequest, code: &str, message: &str) -> Work<bool> {
     let failed: Option<(Uuid,)> =
         FailRequest { realm: claim.realm.id(), id: claim.id, token: claim.token, code, message }.get_result(connection).optional()?;
     Ok(failed.is_some())
@@ -279,7 +279,7 @@ pub struct Reason<'a> {
 }
 
 /// Puts a claimed request off, giving its lease back and telling why. False if the lease is lost.
-pub fn put_off(connection: &mut PgConnection, claim: &Claimed, delay: Duration, reason: Reason<'_>) -> Work<bool> {
+pub fn put_off(connection: &mut PgConnection, claim: &ClaimedRequest, delay: Duration, reason: Reason<'_>) -> Work<bool> {
     let statement = PutOff {
         realm: claim.realm.id(),
         id: claim.id,

@@ -59,13 +59,13 @@ pub(super) fn ask(connection: &mut diesel::PgConnection, ask: &Ask) -> Work<Aske
         if ask.grace.is_some_and(|grace| grace < policy.min_grace) {
             return Err(too_short(policy.min_grace).into());
         }
-        let (standing, request) = queries::standing(connection, &ask.realm, &ask.entity_id)?;
-        match (standing.state, request) {
+        let (eligibility, request) = queries::eligibility(connection, &ask.realm, &ask.entity_id)?;
+        match (eligibility.state, request) {
             (Some(State::Offboarding), Some(live)) if live.state.is_live() => return Ok(Asked::Known(live)),
             (None, Some(done)) if done.state == OffboardingState::Succeeded => return Ok(Asked::Known(done)),
             (None, Some(live)) if live.state.is_live() => {}
             (None, _) => return Err(Error::not_found("entity", &ask.entity_id).into()),
-            (Some(state @ State::Active), _) if standing.on_hold => {
+            (Some(state @ State::Active), _) if eligibility.on_hold => {
                 state.transition_on_hold(Action::RequestOffboarding)?;
             }
             (Some(State::Active | State::Offboarding), _) => {}

@@ -24,7 +24,7 @@ struct Watch {
     request_id: Uuid,
     wake_up: WakeUp,
     /// What was told last.
-    told: Offboarding,
+    reported: Offboarding,
     /// What is to be told.
     ahead: VecDeque<Offboarding>,
 }
@@ -32,7 +32,7 @@ struct Watch {
 /// Tells of a request as it is, and of all that becomes of it.
 pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Offboarding) -> BoxStream<'static, Result<Offboarding, Status>> {
     let (db, admission) = (on.db.clone(), on.admission(caller));
-    let watch = Watch { db, admission, request_id: first.id, wake_up, told: first.clone(), ahead: VecDeque::new() };
+    let watch = Watch { db, admission, request_id: first.id, wake_up, reported: first.clone(), ahead: VecDeque::new() };
     let rest = stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         match watch.next().await {
@@ -49,10 +49,10 @@ impl Watch {
     async fn next(&mut self) -> Result<Option<Offboarding>> {
         loop {
             if let Some(next) = self.ahead.pop_front() {
-                self.told = next.clone();
+                self.reported = next.clone();
                 return Ok(Some(next));
             }
-            if !self.told.state.is_live() {
+            if !self.reported.state.is_live() {
                 return Ok(None);
             }
             self.admission.wait(self.wake_up.wait(), Instant::now() + LOOK_EVERY).await?;
@@ -60,21 +60,21 @@ impl Watch {
             let found = self.db.run(move |connection| queries::get(connection, &realm, id)).await?;
             // Gone by the realm's retention.
             let Some(now) = found else { return Ok(None) };
-            self.ahead = between(&self.told, now).into();
+            self.ahead = between(&self.reported, now).into();
         }
     }
 }
 
 /// What lies between what was told and what is: also the start that was over before anybody looked.
-fn between(told: &Offboarding, now: Offboarding) -> Vec<Offboarding> {
+fn between(reported: &Offboarding, now: Offboarding) -> Vec<Offboarding> {
     let mut steps = Vec::new();
     let ran = matches!(now.state, OffboardingState::Succeeded | OffboardingState::Failed);
-    if told.state == OffboardingState::Pending && ran {
+    if reported.state == OffboardingState::Pending && ran {
         let running = OffboardingState::Running;
         let (error_code, error_message) = (None, None);
         steps.push(Offboarding { state: running, finished_at: None, removed: None, error_code, error_message, ..now.clone() });
     }
-    let is_news = told.state != now.state || told.attempts != now.attempts || told.next_attempt_at != now.next_attempt_at;
+    let is_news = reported.state != now.state || reported.attempts != now.attempts || reported.next_attempt_at != now.next_attempt_at;
     if is_news {
         steps.push(now);
     }

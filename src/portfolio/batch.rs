@@ -12,11 +12,11 @@ use crate::proto::v1;
 /// The most entities of one call.
 const MAX_ENTITIES: usize = 1_000;
 /// How many faults of ids are told; more would not fit into the headers that carry them.
-const FAULTS_TOLD: usize = 20;
+const FAULTS_REPORTED: usize = 20;
 
 /// What is done to the membership of each entity of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum MembershipChange {
     /// It becomes a member.
     Attach,
     /// It is a member no more.
@@ -27,7 +27,7 @@ pub enum Act {
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// What is done.
-    pub act: Act,
+    pub change: MembershipChange,
     /// The portfolio.
     pub portfolio_id: String,
     /// The entities, in the order of the request; one may be named more than once.
@@ -38,20 +38,20 @@ pub struct Batch {
 
 impl Batch {
     /// Checks a request.
-    pub fn check(act: Act, portfolio_id: String, entity_ids: Vec<String>, view: i32) -> Result<Batch> {
+    pub fn check(change: MembershipChange, portfolio_id: String, entity_ids: Vec<String>, view: i32) -> Result<Batch> {
         let mut faults = Violations::new();
         let view = View::check(view, &mut faults);
         id::check_id(&portfolio_id, "portfolio_id", &mut faults);
         match entity_ids.len() {
             0 => faults.add("entity_ids", "required", "must have at least one member"),
             1..=MAX_ENTITIES => {
-                let wrong = entity_ids.iter().enumerate().filter(|(_, entity_id)| !id::is_id(entity_id)).take(FAULTS_TOLD);
+                let wrong = entity_ids.iter().enumerate().filter(|(_, entity_id)| !id::is_id(entity_id)).take(FAULTS_REPORTED);
                 wrong.for_each(|(n, entity_id)| id::check_id(entity_id, &format!("entity_ids[{n}]"), &mut faults));
             }
             _ => faults.add("entity_ids", "too_many", "must have at most 1,000 members"),
         }
         faults.check()?;
-        Ok(Batch { act, portfolio_id, entity_ids, view })
+        Ok(Batch { change, portfolio_id, entity_ids, view })
     }
 
     /// The ids, each once.
@@ -74,12 +74,12 @@ impl Batch {
     /// Whether an entity is to change, or why it cannot.
     fn judge_one(&self, entity_id: &str, candidate: Option<&Candidate>) -> Result<bool> {
         let Candidate { state, portfolio_id } = candidate.ok_or_else(|| Error::not_found("entity", entity_id))?;
-        match (self.act, portfolio_id) {
-            (Act::Attach, Some(current)) if *current == self.portfolio_id => Ok(false),
-            (Act::Attach, _) if *state == State::Offboarding => Err(refuse(state.as_str(), Action::Attach, &state.allowed())),
-            (Act::Detach, None) => Ok(false),
-            (Act::Detach, Some(current)) if *current != self.portfolio_id => Err(in_another(entity_id, current)),
-            (Act::Attach | Act::Detach, _) => Ok(true),
+        match (self.change, portfolio_id) {
+            (MembershipChange::Attach, Some(current)) if *current == self.portfolio_id => Ok(false),
+            (MembershipChange::Attach, _) if *state == State::Offboarding => Err(refuse(state.as_str(), Action::Attach, &state.allowed())),
+            (MembershipChange::Detach, None) => Ok(false),
+            (MembershipChange::Detach, Some(current)) if *current != self.portfolio_id => Err(in_another(entity_id, current)),
+            (MembershipChange::Attach | MembershipChange::Detach, _) => Ok(true),
         }
     }
 
@@ -133,8 +133,8 @@ mod tests {
         ])
     }
 
-    fn judged(act: Act, ids: &[&str]) -> Vec<&'static str> {
-        let batch = Batch::check(act, "p".to_owned(), ids.iter().map(ToString::to_string).collect(), 0).unwrap();
+    fn judged(change: MembershipChange, ids: &[&str]) -> Vec<&'static str> {
+        let batch = Batch::check(change, "p".to_owned(), ids.iter().map(ToString::to_string).collect(), 0).unwrap();
         let verdicts = batch.judge(&found()).into_iter().map(|verdict| match verdict {
             Verdict::Changed => "changed",
             Verdict::Unchanged => "unchanged",
@@ -147,21 +147,21 @@ mod tests {
     fn each_item_of_a_batch_is_judged_by_itself() {
         let ids = ["free", "here", "there", "leaving", "going", "none", "free"];
         let attached = ["changed", "unchanged", "changed", "invalid_state_transition", "unchanged", "not_found", "unchanged"];
-        assert_eq!(judged(Act::Attach, &ids), attached);
+        assert_eq!(judged(MembershipChange::Attach, &ids), attached);
         let detached = ["unchanged", "changed", "state_conflict", "state_conflict", "changed", "not_found", "unchanged"];
-        assert_eq!(judged(Act::Detach, &ids), detached);
-        assert_eq!(judged(Act::Detach, &["here", "here"]), ["changed", "unchanged"]);
+        assert_eq!(judged(MembershipChange::Detach, &ids), detached);
+        assert_eq!(judged(MembershipChange::Detach, &["here", "here"]), ["changed", "unchanged"]);
     }
 
     #[test]
     fn a_batch_has_1_to_1000_ids() {
         let fields = |ids: Vec<String>| {
-            let error = Batch::check(Act::Attach, "p".to_owned(), ids, 0).unwrap_err();
+            let error = Batch::check(MembershipChange::Attach, "p".to_owned(), ids, 0).unwrap_err();
             error.violations().iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
         };
         assert_eq!(fields(Vec::new()), ["entity_ids"]);
         assert_eq!(fields(vec!["e".to_owned(); 1001]), ["entity_ids"]);
         assert_eq!(fields(vec!["e".to_owned(), "a b".to_owned(), String::new()]), ["entity_ids[1]", "entity_ids[2]"]);
-        assert!(Batch::check(Act::Attach, "p".to_owned(), vec!["e".to_owned(); 1000], 0).is_ok());
+        assert!(Batch::check(MembershipChange::Attach, "p".to_owned(), vec!["e".to_owned(); 1000], 0).is_ok());
     }
 }

@@ -160,8 +160,8 @@ impl PortfolioUpdate {
         ];
         let given = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned());
         let is_known = |path: &str| UPDATABLE.contains(&path) || BESIDE.contains(&path);
-        let told = format!("is not among {}", spelled_out(&UPDATABLE));
-        let mask = Mask::check(request.update_mask, given, is_known, &told, &mut faults);
+        let reported = format!("is not among {}", spelled_out(&UPDATABLE));
+        let mask = Mask::check(request.update_mask, given, is_known, &reported, &mut faults);
         let mut update = PortfolioUpdate {
             name: None,
             shared_registered_agent_id: None,
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_an_update_is_told() {
+    fn every_fault_of_an_update_is_reported() {
         let fields = |request| {
             let error = PortfolioUpdate::check(request).unwrap_err();
             error.violations().iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_new_portfolio_is_told() {
+    fn every_fault_of_a_new_portfolio_is_reported() {
         let request = v1::CreatePortfolioRequest {
             portfolio_id: "a/b".to_owned(),
             shared_registered_agent_id: Some("x".repeat(129)),

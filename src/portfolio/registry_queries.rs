@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement};
-use crate::filter::{Filter, Kind, Property, Vocabulary};
+use crate::filter::{Filter, Property, PropertyKind, Vocabulary};
 use crate::portfolio::model::{Portfolio, PortfolioUpdate, View};
 use crate::portfolio::queries::{Changed, PortfolioRow, settle};
 use crate::proto::object::Struct;
@@ -18,20 +18,20 @@ const PAGE_MEMBERS: i64 = 20_000;
 /// What the filter of a list of portfolios may look at.
 pub static PORTFOLIO: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["id"], Kind::Text, "f.id"),
-        Property::new(&["name"], Kind::Text, "f.name"),
-        Property::nullable(&["sharedRegisteredAgentId", "shared_registered_agent_id"], Kind::Text, "f.shared_registered_agent_id"),
+        Property::new(&["id"], PropertyKind::Text, "f.id"),
+        Property::new(&["name"], PropertyKind::Text, "f.name"),
+        Property::nullable(&["sharedRegisteredAgentId", "shared_registered_agent_id"], PropertyKind::Text, "f.shared_registered_agent_id"),
         Property::new(
             &["sharedComplianceCalendar", "shared_compliance_calendar"],
-            Kind::Text,
+            PropertyKind::Text,
             "CASE WHEN f.shared_compliance_calendar THEN 'true' ELSE 'false' END",
         )
         .one_of(&["true", "false"]),
-        Property::new(&["entityCount", "entity_count"], Kind::Number, "f.entity_count"),
-        Property::new(&["version"], Kind::Number, "f.version"),
-        Property::new(&["createdTime", "created_at"], Kind::Time, "f.created_at"),
-        Property::new(&["updatedTime", "updated_at"], Kind::Time, "f.updated_at"),
-        Property::new(&["metadata"], Kind::Json, "f.metadata"),
+        Property::new(&["entityCount", "entity_count"], PropertyKind::Number, "f.entity_count"),
+        Property::new(&["version"], PropertyKind::Number, "f.version"),
+        Property::new(&["createdTime", "created_at"], PropertyKind::Time, "f.created_at"),
+        Property::new(&["updatedTime", "updated_at"], PropertyKind::Time, "f.updated_at"),
+        Property::new(&["metadata"], PropertyKind::Json, "f.metadata"),
     ],
 };
 

@@ -150,7 +150,7 @@ impl Service for PortfolioService {
     ) -> Result<Response<v1::BatchAttachEntitiesResponse>, Status> {
         let once = Once::of(&request)?;
         let v1::BatchAttachEntitiesRequest { portfolio_id, entity_ids, view } = request.into_inner();
-        let batch = Batch::check(batch::Act::Attach, portfolio_id, entity_ids, view)?;
+        let batch = Batch::check(batch::MembershipChange::Attach, portfolio_id, entity_ids, view)?;
         let caller = once.caller().clone();
         let attach = move |connection: &mut PgConnection| {
             let (results, portfolio) = change_many(connection, &caller, &batch)?;
@@ -165,7 +165,7 @@ impl Service for PortfolioService {
     ) -> Result<Response<v1::BatchDetachEntitiesResponse>, Status> {
         let once = Once::of(&request)?;
         let v1::BatchDetachEntitiesRequest { portfolio_id, entity_ids, view } = request.into_inner();
-        let batch = Batch::check(batch::Act::Detach, portfolio_id, entity_ids, view)?;
+        let batch = Batch::check(batch::MembershipChange::Detach, portfolio_id, entity_ids, view)?;
         let caller = once.caller().clone();
         let detach = move |connection: &mut PgConnection| {
             let (results, portfolio) = change_many(connection, &caller, &batch)?;
@@ -187,7 +187,7 @@ impl Service for PortfolioService {
         let mut faults = Violations::new();
         id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);
         let (list, seal) = ("PortfolioService/ListPortfolioEntities", self.db.seal().await?);
-        let page: Page<export_queries::Place> = Page::check(seal, &realm, list, &request, (size, &token), ENTITIES, &mut faults);
+        let page: Page<export_queries::MemberPosition> = Page::check(seal, &realm, list, &request, (size, &token), ENTITIES, &mut faults);
         let filter = check_filter(&ENTITY, &request.filter, &mut faults);
         let filter = faults.check_with(filter)?;
         let (after, is_first, limit) = (page.after().cloned().unwrap_or_else(export_queries::start), page.after().is_none(), page.limit());
@@ -199,7 +199,7 @@ impl Service for PortfolioService {
         });
         let (members, warnings) = read.await?;
         let (mut members, more) = members.ok_or_else(|| missing(&request.portfolio_id))?;
-        let next_page_token = page.cut_short(&mut members, more, |(_, place)| place.clone())?;
+        let next_page_token = page.cut_short(&mut members, more, |(_, position)| position.clone())?;
         let entities = members.into_iter().map(|(member, _)| entity::to_proto(member, &realm)).collect();
         Ok(Response::new(v1::ListPortfolioEntitiesResponse { entities, next_page_token, warnings }))
     }
@@ -215,11 +215,17 @@ impl Service for PortfolioService {
 }
 
 /// Makes a change of membership: the portfolio after it, or none if others changed the same things in between.
-type Act = fn(&mut PgConnection, &Change) -> Work<Option<Portfolio>>;
+type MakeChange = fn(&mut PgConnection, &Change) -> Work<Option<Portfolio>>;
 
 impl PortfolioService {
     /// The answer to a change that was made `together` with others, or is made now.
-    async fn change(&self, once: Once, change: Change, together: Option<Changed>, act: Act) -> Result<Response<v1::Portfolio>, Status> {
+    async fn change(
+        &self,
+        once: Once,
+        change: Change,
+        together: Option<Changed>,
+        make: MakeChange,
+    ) -> Result<Response<v1::Portfolio>, Status> {
         if let Some(changed) = together {
             let realm = change.realm.clone();
             let portfolio = match changed {
@@ -229,7 +235,7 @@ impl PortfolioService {
             return Ok(once.seen(Response::new(to_proto(portfolio, &realm))));
         }
         let work = move |connection: &mut PgConnection| {
-            let portfolio = retried(|| act(connection, &change))?;
+            let portfolio = retried(|| make(connection, &change))?;
             Ok(Response::new(to_proto(portfolio, &change.realm)))
         };
         once.run(&self.db, work).await
@@ -262,9 +268,9 @@ fn change_many(connection: &mut PgConnection, caller: &Caller, batch: &Batch) ->
     let changing = batch.entity_ids.iter().zip(&verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Changed));
     let changing: Vec<&str> = changing.map(|(entity_id, _)| entity_id.as_str()).collect();
     if !changing.is_empty() {
-        let change = match batch.act {
-            batch::Act::Attach => batch_queries::attach,
-            batch::Act::Detach => batch_queries::detach,
+        let change = match batch.change {
+            batch::MembershipChange::Attach => batch_queries::attach,
+            batch::MembershipChange::Detach => batch_queries::detach,
         };
         change(connection, realm, caller.principal_id, portfolio, &changing)?;
     }

@@ -78,7 +78,7 @@ fn max_items(field: &FieldDescriptor) -> usize {
 /// Messages that are no requests are not looked into. Of one that is malformed nothing is left.
 pub fn shortened(full_name: &str, message: &[u8]) -> Option<(Option<Vec<u8>>, Violations)> {
     let place = *GUARDS.requests.get(full_name)?;
-    let mut look = Look { listed: 0, kept: None, path: Vec::new(), faults: Violations::new() };
+    let mut look = Scan { listed: 0, kept: None, path: Vec::new(), faults: Violations::new() };
     let is_malformed = look.walk(place, message).is_err();
     if look.faults.is_empty() {
         return None;
@@ -87,7 +87,7 @@ pub fn shortened(full_name: &str, message: &[u8]) -> Option<(Option<Vec<u8>>, Vi
         return Some((None, look.faults));
     }
     // Few have anything too long, so what is left is written only then.
-    let mut again = Look { listed: 0, kept: Some(Vec::new()), path: Vec::new(), faults: Violations::new() };
+    let mut again = Scan { listed: 0, kept: Some(Vec::new()), path: Vec::new(), faults: Violations::new() };
     let left = again.walk(place, message).ok().and(again.kept);
     Some((left, look.faults))
 }
@@ -96,7 +96,7 @@ pub fn shortened(full_name: &str, message: &[u8]) -> Option<(Option<Vec<u8>>, Vi
 struct Malformed;
 
 /// A look through a message.
-struct Look {
+struct Scan {
     /// How many objects were in lists so far.
     listed: usize,
     /// What is left of the message, if that is wanted.
@@ -106,7 +106,7 @@ struct Look {
     faults: Violations,
 }
 
-impl Look {
+impl Scan {
     fn walk(&mut self, place: usize, message: &[u8]) -> Result<(), Malformed> {
         let fields = &GUARDS.messages[place];
         if fields.is_empty() {

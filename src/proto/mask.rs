@@ -15,12 +15,12 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Reads a mask; an empty one is of what is `given`. A path that is not known is a fault, of which `told` is said behind the path.
+    /// Reads a mask; an empty one is of what is `given`. A path that is not known is a fault, of which `reported` is said behind the path.
     pub fn check(
         mask: Option<FieldMask>,
         given: impl IntoIterator<Item = String>,
         is_known: impl Fn(&str) -> bool,
-        told: &str,
+        reported: &str,
         faults: &mut Violations,
     ) -> Mask {
         let paths = mask.map(|mask| mask.paths).unwrap_or_default();
@@ -28,7 +28,7 @@ impl Mask {
             return Mask { paths: given.into_iter().collect(), is_all: false };
         }
         for unknown in paths.iter().filter(|path| *path != ALL && !is_known(path)) {
-            faults.add("update_mask", "unknown_field", format!("`{}` {told}", cut(unknown)));
+            faults.add("update_mask", "unknown_field", format!("`{}` {reported}", cut(unknown)));
         }
         Mask { is_all: paths.iter().any(|path| path == ALL), paths }
     }
@@ -97,7 +97,7 @@ mod tests {
     fn every_path_that_is_not_known_is_a_fault() {
         let mut faults = Violations::new();
         mask(&["nam", "name", "rulesmost"], &mut faults);
-        let told: Vec<_> = faults.as_slice().iter().map(|fault| (fault.code.as_ref(), fault.description.as_str())).collect();
-        assert_eq!(told, [("unknown_field", "`nam` is no field"), ("unknown_field", "`rulesmost` is no field")]);
+        let reported: Vec<_> = faults.as_slice().iter().map(|fault| (fault.code.as_ref(), fault.description.as_str())).collect();
+        assert_eq!(reported, [("unknown_field", "`nam` is no field"), ("unknown_field", "`rulesmost` is no field")]);
     }
 }

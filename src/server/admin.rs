@@ -104,12 +104,12 @@ impl Readiness {
 
     /// Makes the checks again and again, until it is dropped.
     pub async fn keep(self) {
-        let mut told = READY;
+        let mut reported = READY;
         loop {
             self.found.send_replace(Some(self.check().await));
             let reason = self.report().await.reason();
-            telemetry::readiness(reason, (reason != told).then_some(told));
-            told = reason;
+            telemetry::readiness(reason, (reason != reported).then_some(reported));
+            reported = reason;
             tokio::time::sleep(CHECK_EVERY).await;
         }
     }
@@ -242,7 +242,7 @@ pub struct AdminThread {
 
 impl AdminThread {
     /// Serves the port and makes the checks of `readiness`.
-    pub fn spawn(listener: TcpListener, door: impl Answer, readiness: Readiness, options: Options) -> std::io::Result<Self> {
+    pub fn spawn(listener: TcpListener, protocol: impl Answer, readiness: Readiness, options: Options) -> std::io::Result<Self> {
         let listener = listener.into_std()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = CancellationToken::new();
@@ -255,7 +255,7 @@ impl AdminThread {
                 };
                 tokio::select! {
                     // It answers to the very end.
-                    () = listener::serve(listener, door, options, CancellationToken::new()) => {}
+                    () = listener::serve(listener, protocol, options, CancellationToken::new()) => {}
                     () = readiness.keep() => {}
                     () = stopped.cancelled() => {}
                 }
@@ -286,7 +286,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::server::admin_door::AdminDoor;
+    use crate::server::admin_protocol::AdminProtocol;
     use crate::server::listener::Patience;
     use crate::server::ports::{Addresses, Port};
 
@@ -383,7 +383,7 @@ mod tests {
         let options = Options::admin(Patience { head: time, idle: Some(time), idle_without_key: None, unread: time });
         let router = router(readiness.clone(), Pulse::new(), String::new);
         let port = Port::admin(&Addresses { grpc: None, http: None, admin: address }, None);
-        let admin = AdminThread::spawn(listener, AdminDoor::new(router, port, None), readiness, options).expect("a thread");
+        let admin = AdminThread::spawn(listener, AdminProtocol::new(router, port, None), readiness, options).expect("a thread");
         // From here on the only thread of this runtime waits for the answers and runs nothing else.
         for path in ["/livez", "/readyz", "/metrics"] {
             let mut connection = std::net::TcpStream::connect(address).expect("a listener");

@@ -37,8 +37,8 @@ impl Bound {
         let mut others: Vec<(SocketAddr, &str)> = Vec::new();
         for (address, flag) in grpc.into_iter().chain(http).chain([admin]) {
             if let Some((_, other)) = others.iter().find(|(other, _)| is_same(*other, address)) {
-                let told = format!("{address} is the address of {other} too: each listener needs a port of its own");
-                faults.add(flag, "invalid", told);
+                let reported = format!("{address} is the address of {other} too: each listener needs a port of its own");
+                faults.add(flag, "invalid", reported);
             }
             others.push((address, flag));
         }

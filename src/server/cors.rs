@@ -67,11 +67,11 @@ impl Cors {
 
     /// What is added to an answer: who may read it, and that it differs by who asks.
     pub fn headers(&self, request: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-        let mut told = vec![(header::VARY, VARY)];
+        let mut reported = vec![(header::VARY, VARY)];
         if let Some(origin) = self.allowed(request) {
-            told.extend([(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin), (header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS)]);
+            reported.extend([(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin), (header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS)]);
         }
-        told
+        reported
     }
 }
 
@@ -123,9 +123,9 @@ mod tests {
             (StatusCode::NO_CONTENT, &"https://b.example".parse().unwrap())
         );
         assert!(answer.headers()["access-control-allow-headers"].to_str().unwrap().contains("idempotency-key"));
-        let told = cors.headers(&asked(Method::GET, "https://b.example", &[]).headers);
-        assert!(told.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("https://b.example"))), "{told:?}");
-        assert!(told.iter().any(|(_, value)| value.to_str().unwrap().contains("etag")));
+        let reported = cors.headers(&asked(Method::GET, "https://b.example", &[]).headers);
+        assert!(reported.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("https://b.example"))), "{reported:?}");
+        assert!(reported.iter().any(|(_, value)| value.to_str().unwrap().contains("etag")));
     }
 
     #[test]
@@ -139,9 +139,12 @@ mod tests {
         fn asked_for(more: &[(&str, &str)]) -> Parts {
             asked(Method::OPTIONS, "https://b.example", more)
         }
-        let told = allowed("authorization, Matter-Version,x-other");
-        assert!(["authorization", "api-version", "matter-version"].iter().all(|name| told.iter().any(|told| told == name)), "{told:?}");
-        assert!(!told.contains(&"x-other".to_owned()));
+        let reported = allowed("authorization, Matter-Version,x-other");
+        assert!(
+            ["authorization", "api-version", "matter-version"].iter().all(|name| reported.iter().any(|reported| reported == name)),
+            "{reported:?}"
+        );
+        assert!(!reported.contains(&"x-other".to_owned()));
         let known = allowed("").len();
         let many = (0..50).map(|n| format!("x{n}-version")).collect::<Vec<_>>().join(",");
         assert_eq!(allowed(&many).len(), known + MAX_VERSION_HEADERS);
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_origin_is_told_nothing() {
+    fn a_page_of_another_origin_is_reported_nothing() {
         let cors = cors("https://b.example");
         for origin in ["https://b.example:444", "http://b.example", "https://x.b.example", "null"] {
             assert!(cors.preflight(&asked(Method::OPTIONS, origin, PREFLIGHT)).is_none(), "{origin}");
@@ -167,8 +170,8 @@ mod tests {
 
     #[test]
     fn a_star_is_every_origin() {
-        let told = cors("*").headers(&asked(Method::GET, "https://any.example", &[]).headers);
-        assert!(told.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))));
+        let reported = cors("*").headers(&asked(Method::GET, "https://any.example", &[]).headers);
+        assert!(reported.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))));
         assert!(Cors::new(&[]).is_none());
     }
 }

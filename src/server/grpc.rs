@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tower::ServiceExt;
 
-use super::layers::{Asked, Failures, Told, refuse, refused};
+use super::layers::{Asked, CommonHeaders, Failures, refuse, refused};
 use super::listener::{Answer, Arriving, Unreadable};
 use super::ports::{Port, is_grpc};
 use super::stack::Stack;
@@ -27,7 +27,7 @@ pub struct Grpc {
     /// Which listener this is.
     pub port: Port,
     /// Completes what is answered without them.
-    pub told: Told,
+    pub reported: CommonHeaders,
     /// The same, for failures.
     pub failures: Failures,
     /// Where the pages of errors are.
@@ -37,7 +37,7 @@ pub struct Grpc {
 impl Grpc {
     fn problem(&self, asked: &Asked, headers: &HeaderMap, error: Error) -> Response<Bytes> {
         let mut answer = gateway::refusal(error, headers, &self.base);
-        self.told.complete(asked, answer.headers_mut());
+        self.reported.complete(asked, answer.headers_mut());
         answer
     }
 
@@ -64,10 +64,10 @@ impl Answer for Grpc {
         }
         let (parts, body) = request.into_parts();
         if let Err(error) = check_head(&parts) {
-            let (told, asked) = (self.told.clone(), Asked::by(&parts.headers, &parts.extensions));
+            let (reported, asked) = (self.reported.clone(), Asked::by(&parts.headers, &parts.extensions));
             let refused = refused(self.failures.clone(), Request::from_parts(parts, Body::empty()), error.into());
             let complete = move |mut answer: Response<Body>| {
-                told.complete(&asked, answer.headers_mut());
+                reported.complete(&asked, answer.headers_mut());
                 answer
             };
             return refused.map(complete).boxed();

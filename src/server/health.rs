@@ -29,11 +29,11 @@ pub fn readiness(probe: &Probe, drain: &Drain) -> Readiness {
 
 /// Whether the database can be used, with what is to be known of it if it can.
 async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
-    let standing = probe.check().await.map_err(|(trouble, told)| Finding::new(reason(trouble), told))?;
-    match standing.schema {
+    let database = probe.check().await.map_err(|(trouble, reported)| Finding::new(reason(trouble), reported))?;
+    match database.schema {
         SchemaState::Behind(missing) => {
-            let told = format!("the schema lacks {} migrations: run `offboard migrate`", missing.len());
-            return Err(Finding::new("schema_behind", told));
+            let reported = format!("the schema lacks {} migrations: run `offboard migrate`", missing.len());
+            return Err(Finding::new("schema_behind", reported));
         }
         SchemaState::Foreign(_) => {
             return Err(Finding::new("schema_foreign", "the schema has tables of others, and no migration: run `offboard migrate`"));
@@ -41,7 +41,7 @@ async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
         SchemaState::Absent(absent) => return Err(Finding::new("schema_absent", absent.to_string())),
         SchemaState::Current | SchemaState::Ahead(_) => {}
     }
-    Ok(match (standing.standby, standing.read_only, standing.schema) {
+    Ok(match (database.standby, database.read_only, database.schema) {
         (true, ..) => Some(Finding::new("database_standby", "a standby: reads are answered, changes are not")),
         (_, true, _) => Some(Finding::new("database_read_only", "read only: reads are answered, changes are not")),
         (.., SchemaState::Ahead(ahead)) => Some(Finding::new("schema_ahead", ahead.to_string())),

@@ -1,9 +1,9 @@
 //! What stands between the network and the capabilities: listeners, the layers that each call passes, and the end of the process.
 
 pub mod admin;
-mod admin_door;
-pub mod aside;
+mod admin_protocol;
 mod bound;
+pub mod compute;
 mod cors;
 pub mod drain;
 mod framing;

@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
 use super::admin::{AdminThread, Pulse};
-use super::admin_door::AdminDoor;
-use super::aside::Aside;
+use super::admin_protocol::AdminProtocol;
 use super::bound::Bound;
+use super::compute::Compute;
 use super::cors::Cors;
 use super::drain::{Drain, Grace};
 use super::grpc::Grpc;
 use super::health::Health;
-use super::http::HttpDoor;
+use super::http::HttpProtocol;
 use super::layers::RateLimit;
 use super::listener::{self, Connections, Patience};
 use super::ports::{Addresses, Port};
@@ -31,11 +31,11 @@ use crate::config::{Nats, Reflection, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::outage::warn_of;
 use crate::db::probe::Probe;
-use crate::db::{Db, Place, partitions, sweep};
+use crate::db::{Db, ReservedConnection, partitions, sweep};
 use crate::entity::{self, IndexExecutor};
 use crate::error::{Error, Result};
 use crate::events::nats::NatsPublisher;
-use crate::events::{self, Hub, publish};
+use crate::events::{self, Hub, publish_loop};
 use crate::gateway::{self, Gateway};
 use crate::jobs::{self, Executor, Lease, Recall, Traffic};
 use crate::limits::listeners::UNREAD_SECONDS;
@@ -58,7 +58,7 @@ pub struct Running {
     addresses: Addresses,
     drain: Drain,
     grace: Grace,
-    doors: JoinSet<()>,
+    listeners: JoinSet<()>,
     workers: JoinSet<()>,
     keepers: JoinSet<()>,
     admin: AdminThread,
@@ -87,9 +87,9 @@ pub async fn start(
     let drain = Drain::new();
     let topics = Topics::new([KEYS_TOPIC, offboarding::queries::TOPIC, task::TOPIC, entity::index::queries::TOPIC]);
     let stop_listening = CancellationToken::new();
-    let listening = listen::spawn(Place::before(&db), topics.clone(), stop_listening.clone()).map_err(Error::internal)?;
+    let listening = listen::spawn(ReservedConnection::before(&db), topics.clone(), stop_listening.clone()).map_err(Error::internal)?;
 
-    let probe = Probe::spawn(Place::before(&db)).map_err(Error::internal)?;
+    let probe = Probe::spawn(ReservedConnection::before(&db)).map_err(Error::internal)?;
 
     let authenticator = Authenticator::new(db.clone());
     let mut keepers = JoinSet::new();
@@ -108,12 +108,13 @@ pub async fn start(
     keepers.spawn(listener::give_back());
     keepers.spawn(jobs::watch_clock(db.clone(), settings.worker.lease, recalls()));
 
-    let mut doors = JoinSet::new();
+    let mut listeners = JoinSet::new();
     let traffic = Traffic::default();
-    open_doors(settings, (&db, &probe), authenticator, &drain, &traffic, (grpc, http, &addresses), (&mut doors, &mut keepers)).await?;
+    open_listeners(settings, (&db, &probe), authenticator, &drain, &traffic, (grpc, http, &addresses), (&mut listeners, &mut keepers))
+        .await?;
     let mut workers = JoinSet::new();
     if has(Role::Worker) {
-        hire(&settings.worker, &db, instance.clone(), &traffic, &topics, &drain, &mut workers);
+        spawn_workers(&settings.worker, &db, instance.clone(), &traffic, &topics, &drain, &mut workers);
         if let Some(mailer) = mailer {
             let lease = Lease { owner: instance.clone(), duration: settings.worker.lease };
             let mails = MailExecutor::new(db.clone(), mailer, lease, settings.public_url.clone(), settings.mail.mails_per_hour);
@@ -121,18 +122,18 @@ pub async fn start(
         }
     }
     if let Some(publisher) = publisher {
-        let options = publish::Options { owner: instance, lease: settings.worker.lease, poll: settings.worker.poll_interval };
-        workers.spawn(publish::run(db.clone(), publisher, options, drain.workers()));
+        let options = publish_loop::Options { owner: instance, lease: settings.worker.lease, poll: settings.worker.poll_interval };
+        workers.spawn(publish_loop::run(db.clone(), publisher, options, drain.workers()));
     }
     let (readiness, pulse) = (health::readiness(&probe, &drain), Pulse::new());
     keepers.spawn(pulse.clone().beat());
     let router = admin::router(readiness.clone(), pulse, metrics);
     let options = listener::Options::admin(Patience { idle_without_key: None, ..patience(settings) });
     let public_url = settings.public_url.as_deref();
-    let door = AdminDoor::new(router, Port::admin(&addresses, public_url), public_url);
-    let admin = AdminThread::spawn(admin, door, readiness, options).map_err(Error::internal)?;
+    let protocol = AdminProtocol::new(router, Port::admin(&addresses, public_url), public_url);
+    let admin = AdminThread::spawn(admin, protocol, readiness, options).map_err(Error::internal)?;
     let grace = Grace { notice: settings.drain_delay, in_all: settings.drain_timeout };
-    Ok(Running { addresses, drain, grace, doors, workers, keepers, admin, stop_listening, listening })
+    Ok(Running { addresses, drain, grace, listeners, workers, keepers, admin, stop_listening, listening })
 }
 
 /// How each kind of work that is due by the clock is recalled when that has stepped back.
@@ -151,20 +152,20 @@ fn recalls() -> Vec<(&'static str, Recall)> {
 async fn publisher(settings: &Nats, db: &Db) -> Result<Option<NatsPublisher>> {
     let Some(settings) = nats(settings) else { return Ok(None) };
     let publisher = NatsPublisher::new(settings).await?;
-    if let Err(error) = publish::register(db, &publisher).await {
+    if let Err(error) = publish_loop::register(db, &publisher).await {
         warn_of!(error, "the publisher cannot be registered yet");
     }
     Ok(Some(publisher))
 }
 
-async fn open_doors(
+async fn open_listeners(
     settings: &Serve,
     (db, probe): (&Db, &Probe),
     authenticator: Authenticator,
     drain: &Drain,
     traffic: &Traffic,
     (grpc, http, addresses): (Option<TcpListener>, Option<TcpListener>, &Addresses),
-    (doors, keepers): (&mut JoinSet<()>, &mut JoinSet<()>),
+    (listeners, keepers): (&mut JoinSet<()>, &mut JoinSet<()>),
 ) -> Result<()> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
     let calls = RateLimit::new(NonZeroU32::new(settings.rate_limit));
@@ -188,7 +189,7 @@ async fn open_doors(
     keepers.spawn(hub.sequencer().clone().run());
     let sends_mail = settings.mail.smtp_url.is_some();
     let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners(), sends_mail };
-    let (told, failures) = limits.courtesy(&authenticator);
+    let (reported, failures) = limits.courtesy(&authenticator);
     let public_url = settings.public_url.as_deref();
     let layers = layers(&limits, authenticator, &descriptors, drain, traffic.clone());
     if let Some(listener) = http {
@@ -202,9 +203,9 @@ async fn open_doors(
         let routes = services(db, &streams, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
         let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options).map_err(Error::internal)?;
         let web = layers.layer(services(db, &streams, settings.max_body_bytes));
-        let courtesy = (Port::rest(addresses), told.clone(), failures.clone());
-        let door = HttpDoor::new(gateway, web, Cors::new(&settings.cors_origins), courtesy);
-        doors.spawn(listener::serve(listener, door, listening("HTTP", settings), drain.listeners()));
+        let courtesy = (Port::rest(addresses), reported.clone(), failures.clone());
+        let protocol = HttpProtocol::new(gateway, web, Cors::new(&settings.cors_origins), courtesy);
+        listeners.spawn(listener::serve(listener, protocol, listening("HTTP", settings), drain.listeners()));
     }
     if let Some(listener) = grpc {
         let (reporter, service) = tonic_health::server::health_reporter();
@@ -219,14 +220,14 @@ async fn open_doors(
             age: (given(grpc.grpc_max_connection_age), given(grpc.grpc_max_connection_age_grace)),
             ..listening("gRPC", settings)
         };
-        let door = Grpc {
-            stack: Aside::new().stack(layers.layer(routes)),
+        let protocol = Grpc {
+            stack: Compute::new().stack(layers.layer(routes)),
             port: Port::grpc(addresses, public_url),
-            told,
+            reported,
             failures,
             base: public_url.unwrap_or_default().trim_end_matches('/').to_owned(),
         };
-        doors.spawn(listener::serve(listener, door, options, drain.listeners()));
+        listeners.spawn(listener::serve(listener, protocol, options, drain.listeners()));
     }
     Ok(())
 }
@@ -275,7 +276,15 @@ fn listening(name: &'static str, settings: &Serve) -> listener::Options {
     }
 }
 
-fn hire(settings: &Worker, db: &Db, instance: String, traffic: &Traffic, topics: &Topics, drain: &Drain, workers: &mut JoinSet<()>) {
+fn spawn_workers(
+    settings: &Worker,
+    db: &Db,
+    instance: String,
+    traffic: &Traffic,
+    topics: &Topics,
+    drain: &Drain,
+    workers: &mut JoinSet<()>,
+) {
     let lease = Lease { owner: instance, duration: settings.lease };
     let offboarding = OffboardingExecutor::new(db.clone(), lease.clone());
     workers.spawn(jobs::run(offboarding, topics.clone(), settings.poll_interval, drain.workers()));
@@ -305,8 +314,8 @@ impl Running {
     /// Ends the service in an order in which no caller notices: readiness and health turn, listeners close when their calls are done, workers
     /// stop at the end of a chunk. The database is not used any more when this returns. Returns by when all else is to be over.
     pub async fn drain(self) -> Instant {
-        let (mut doors, mut workers, mut keepers) = (self.doors, self.workers, self.keepers);
-        let listeners = async move { while doors.join_next().await.is_some() {} };
+        let (mut listeners, mut workers, mut keepers) = (self.listeners, self.workers, self.keepers);
+        let listeners = async move { while listeners.join_next().await.is_some() {} };
         let working = async move { while workers.join_next().await.is_some() {} };
         let ends = self.drain.run(self.grace, listeners, working).await;
         self.stop_listening.cancel();

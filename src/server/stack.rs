@@ -14,8 +14,8 @@ use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::drain::Drain;
 use super::layers::{
-    AroundLayer, Auth, Authorize, Bodies, Closing, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics, RateLimit,
-    RequestIds, Scopes, Share, Told, Trace, UnknownHeaders, Version,
+    AroundLayer, Auth, Authorize, Bodies, Closing, CommonHeaders, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics,
+    RateLimit, RequestIds, Scopes, Share, Trace, UnknownHeaders, Version,
 };
 use crate::access::{Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;
@@ -128,9 +128,9 @@ fn share(limits: &Limits, methods: Methods) -> Share {
 
 impl Limits {
     /// What completes failures, and what completes every answer.
-    pub fn courtesy(&self, authenticator: &Authenticator) -> (Told, Failures) {
-        let told = Told::new(authenticator.clone(), self.calls.clone());
-        (told, Failures::new(self.message_bytes, self.public_url.as_deref()))
+    pub fn courtesy(&self, authenticator: &Authenticator) -> (CommonHeaders, Failures) {
+        let reported = CommonHeaders::new(authenticator.clone(), self.calls.clone());
+        (reported, Failures::new(self.message_bytes, self.public_url.as_deref()))
     }
 }
 
@@ -144,10 +144,10 @@ pub fn layers(
 ) -> impl Layer<Routes, Service = Stack> + Clone + Send + Sync + 'static {
     let methods = Methods::served();
     let scopes = Scopes::declared(descriptors);
-    let (told, failures) = limits.courtesy(&authenticator);
+    let (reported, failures) = limits.courtesy(&authenticator);
     let layers = ServiceBuilder::new()
         .layer(AroundLayer(RequestIds))
-        .layer(AroundLayer(told))
+        .layer(AroundLayer(reported))
         .layer(AroundLayer(Trace::new(methods.clone())))
         .layer(AroundLayer(failures))
         .layer(AroundLayer(Panics))

@@ -39,7 +39,7 @@ impl Budget {
     }
 
     /// Takes a place, which is given back when it is dropped.
-    pub fn enter(&self, realm: i32, key: Uuid) -> Result<Place, Full> {
+    pub fn enter(&self, realm: i32, key: Uuid) -> Result<Permit, Full> {
         let mut taken = self.taken();
         let (of_realm, of_key) = (held(&taken.realms, &realm), held(&taken.keys, &key));
         let free = taken.total.saturating_sub(taken.held);
@@ -55,7 +55,7 @@ impl Budget {
         taken.held += 1;
         *taken.realms.entry(realm).or_default() += 1;
         *taken.keys.entry(key).or_default() += 1;
-        Ok(Place { budget: self.clone(), realm, key })
+        Ok(Permit { budget: self.clone(), realm, key })
     }
 
     fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -79,13 +79,13 @@ fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, of: &K) {
 
 /// A place that was taken.
 #[derive(Debug)]
-pub struct Place {
+pub struct Permit {
     budget: Budget,
     realm: i32,
     key: Uuid,
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.budget.taken();
         taken.held -= 1;
@@ -103,11 +103,11 @@ mod tests {
     }
 
     /// Takes as many as there are; returns them and why there is no more.
-    fn all(budget: &Budget, realm: i32, key: Uuid) -> (Vec<Place>, Full) {
+    fn all(budget: &Budget, realm: i32, key: Uuid) -> (Vec<Permit>, Full) {
         let mut places = Vec::new();
         loop {
             match budget.enter(realm, key) {
-                Ok(place) => places.push(place),
+                Ok(permit) => places.push(permit),
                 Err(full) => return (places, full),
             }
         }

@@ -12,7 +12,7 @@ mod party;
 mod rules;
 mod turns;
 
-pub use budget::{Budget, Full, Place};
+pub use budget::{Budget, Full, Permit};
 pub use party::{Party, computes_long, current, heavily, inherit, of, of_sync};
 pub use rules::Rules;
 pub use turns::{Hindrance, Refused, Turn, Turns};

@@ -9,7 +9,7 @@ use crate::access::{Answer, Caller, Scope, Subject, shows_nothing};
 use crate::db::{Realm, Work};
 use crate::error::{Error, Result};
 use crate::proto::{convert, v1};
-use crate::task::model::{Kind, Mode, Task, tally, type_of};
+use crate::task::model::{DeleteMode, Task, TaskKind, tally, type_of};
 use crate::task::progress::Rates;
 use crate::task::{mail, queries};
 
@@ -84,8 +84,8 @@ pub fn to_proto(task: Task, realm: &Realm) -> v1::Task {
         findings: findings.into_iter().collect(),
         number_of_mended_findings: mended,
     };
-    let mode = task.parameters["mode"].as_str().and_then(Mode::parse);
-    let undo = mode.filter(|_| task.kind == Kind::Delete).map(|mode| mode.undo().to_owned()).unwrap_or_default();
+    let mode = task.parameters["mode"].as_str().and_then(DeleteMode::parse);
+    let undo = mode.filter(|_| task.kind == TaskKind::Delete).map(|mode| mode.undo().to_owned()).unwrap_or_default();
     let parameters = match task.parameters {
         serde_json::Value::Object(members) => {
             members.into_iter().map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect()

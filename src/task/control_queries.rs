@@ -8,14 +8,14 @@ use uuid::Uuid;
 use crate::access::{Caller, Scope};
 use crate::db::{Realm, Work, listen, statement};
 use crate::error::{Error, Result};
-use crate::task::model::{Mode, TOPIC, cap_exceeded};
+use crate::task::model::{DeleteMode, TOPIC, cap_exceeded};
 use crate::task::state::{TaskAction, TaskState};
-use crate::task::turn_queries::{self, Due};
+use crate::task::turn_queries::{self, ReadySlices};
 
 /// Has a task pause, go on or stop, and returns where it then stands. Where no worker has a slice of it, it pauses or stops at once. None if
 /// there is no such task; `invalid_state_transition` where that cannot be done; `permission_denied` for whoever may not delete for good and would
 /// have that go on. Call it in a transaction.
-pub fn act(connection: &mut PgConnection, caller: &Caller, task: Uuid, action: TaskAction) -> Work<Option<TaskState>> {
+pub fn apply(connection: &mut PgConnection, caller: &Caller, task: Uuid, action: TaskAction) -> Work<Option<TaskState>> {
     let realm = &caller.realm;
     let Some((state, mode)) = lock(connection, realm, task)? else { return Ok(None) };
     let to = state.transition(action)?;
@@ -57,8 +57,8 @@ pub fn set_pace(connection: &mut PgConnection, caller: &Caller, task: Uuid, most
 }
 
 /// Holding a task back takes less than having it go on.
-fn may_go_on(caller: &Caller, mode: Option<Mode>) -> Result<()> {
-    if mode == Some(Mode::Hard) { caller.require(Scope::EntitiesDeleteHard) } else { Ok(()) }
+fn may_go_on(caller: &Caller, mode: Option<DeleteMode>) -> Result<()> {
+    if mode == Some(DeleteMode::Hard) { caller.require(Scope::EntitiesDeleteHard) } else { Ok(()) }
 }
 
 /// Has a task that no worker holds a slice of any more become what it then becomes: paused or stopped if that was asked for, else by `unless_held`,
@@ -93,7 +93,7 @@ pub fn complete(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Wor
         Some(to) if !open => change(connection, realm, task, Move { from: state, to, by: None, error: None }),
         _ => {
             // Where nobody else waits, it goes on at once.
-            let others = turn_queries::is_any_due(connection, realm, task, Due::Any)?;
+            let others = turn_queries::is_any_ready(connection, realm, task, ReadySlices::Any)?;
             settle(connection, realm, task, others.then_some(TaskAction::Wait)).map(drop)
         }
     }
@@ -128,7 +128,7 @@ pub fn fail(connection: &mut PgConnection, realm: &Realm, task: Uuid, code: &str
 }
 
 /// Where the task stands, which stays so until the transaction ends, and how thoroughly it deletes, if it does.
-fn lock(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Option<(TaskState, Option<Mode>)>> {
+fn lock(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Option<(TaskState, Option<DeleteMode>)>> {
     Ok(LockTask { realm: realm.id(), task }.get_result(connection).optional()?)
 }
 

@@ -22,9 +22,9 @@ use crate::task::model::TOPIC;
 use crate::task::pace::{ChunkSize, Reservation};
 use crate::task::plan_queries::{self, Planned};
 use crate::task::slice_queries::{self, Leave};
-use crate::task::step::{Progress, Stride, step};
-use crate::task::turn_queries::{self, Due};
-use crate::task::work::{Claimed, Moved, Step, TaskWork, Undone, Works};
+use crate::task::step::{Progress, StepSize, step};
+use crate::task::turn_queries::{self, ReadySlices};
+use crate::task::work::{ClaimedSlice, Moved, Step, TaskWork, Undone, Works};
 use crate::telemetry;
 
 /// How often a slice that does not move is tried before its task fails.
@@ -115,7 +115,7 @@ impl TaskExecutor {
         TaskExecutor { db, works, lease, pace, hours, learned: Mutex::new(None) }
     }
 
-    async fn walk(&self, claim: &mut Claimed, stop: &CancellationToken) -> Result<()> {
+    async fn walk(&self, claim: &mut ClaimedSlice, stop: &CancellationToken) -> Result<()> {
         let work = self.works.of(claim)?;
         let (mut since, mut glanced) = (Instant::now(), Instant::now());
         let mut is_planned = claim.planned;
@@ -151,7 +151,7 @@ impl TaskExecutor {
                 }
                 Next::Wait(pause) => {
                     // Whoever waits for an allowance is of use elsewhere.
-                    if !pause.is_zero() && self.is_any_due(claim, Due::Any).await? {
+                    if !pause.is_zero() && self.is_any_ready(claim, ReadySlices::Any).await? {
                         return self.leave(claim, Leave::Rest, pause).await;
                     }
                     tokio::select! {
@@ -165,7 +165,7 @@ impl TaskExecutor {
             }
             if !claim.limited && glanced.elapsed() >= GLANCE {
                 glanced = Instant::now();
-                if self.is_any_due(claim, Due::Limited).await? {
+                if self.is_any_ready(claim, ReadySlices::Limited).await? {
                     return self.leave(claim, Leave::Rest, Duration::ZERO).await;
                 }
             }
@@ -182,7 +182,7 @@ impl TaskExecutor {
     }
 
     /// Whether a turn that began at `since` is over, and others wait for it. Otherwise another one begins.
-    async fn has_had_its_turn(&self, claim: &Claimed, since: &mut Instant) -> Result<bool> {
+    async fn has_had_its_turn(&self, claim: &ClaimedSlice, since: &mut Instant) -> Result<bool> {
         if since.elapsed() < self.pace.turn {
             return Ok(false);
         }
@@ -191,7 +191,7 @@ impl TaskExecutor {
     }
 
     /// Plans the task, or does the next step of that.
-    async fn plan(&self, claim: &Claimed, work: &Arc<dyn TaskWork>) -> Result<Planned> {
+    async fn plan(&self, claim: &ClaimedSlice, work: &Arc<dyn TaskWork>) -> Result<Planned> {
         let (claimed, work, lease, target) = (claim.clone(), work.clone(), self.lease.duration, self.pace.chunk_target);
         let planning = self.db.run(move |connection| {
             let planned = connection.transaction(|connection| plan_queries::plan(connection, &claimed, &*work, lease, target));
@@ -202,7 +202,7 @@ impl TaskExecutor {
 
     /// What becomes of this work; none where the task is to pause or to stop and it is not over soon. The statement under way is cancelled then, and the
     /// transaction rolled back, unless it is being committed.
-    async fn unless_halted<T>(&self, claim: &Claimed, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    async fn unless_halted<T>(&self, claim: &ClaimedSlice, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
         let mut work = pin!(work);
         let mut halted = None;
         loop {
@@ -223,7 +223,7 @@ impl TaskExecutor {
     }
 
     /// The next slice of this task that this worker takes up begins as large as this.
-    fn learn(&self, claim: &Claimed, size: ChunkSize) {
+    fn learn(&self, claim: &ClaimedSlice, size: ChunkSize) {
         // One of limited pace tells nothing of others.
         if !claim.limited {
             *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some((claim.task_id, size));
@@ -238,7 +238,7 @@ impl TaskExecutor {
     }
 
     /// Reserves what the next chunk may take up, where the task's pace is limited, and does it.
-    async fn next(&self, claim: &mut Claimed, work: &Arc<dyn TaskWork>, size: ChunkSize, caution: &mut Caution) -> Result<Next> {
+    async fn next(&self, claim: &mut ClaimedSlice, work: &Arc<dyn TaskWork>, size: ChunkSize, caution: &mut Caution) -> Result<Next> {
         let (claimed, worker, lease) = (claim.clone(), work.clone(), self.lease.duration);
         let (full, reach) = (size.get(), size.reach());
         let (wanted, before) = (caution.limit(full), *caution);
@@ -257,9 +257,9 @@ impl TaskExecutor {
                 Reservation::Unlimited => (wanted, false),
             };
             let started = Instant::now();
-            let stride = Stride { limit, reach, reserved, lease, time, lock_wait, patience, full };
+            let size = StepSize { limit, reach, reserved, lease, time, lock_wait, patience, full };
             let mut caution = before;
-            let progress = step(connection, &*worker, &claimed, stride, &mut caution)?;
+            let progress = step(connection, &*worker, &claimed, size, &mut caution)?;
             Ok((Ok(progress), reserved, started.elapsed(), caution))
         };
         let lost = (Ok(Progress::Halt), claim.limited, Duration::ZERO, before);
@@ -293,24 +293,24 @@ impl TaskExecutor {
     }
 
     /// After a chunk that took too long and is undone.
-    async fn again(&self, claim: &Claimed) -> Result<Next> {
+    async fn again(&self, claim: &ClaimedSlice) -> Result<Next> {
         WORKER_STATEMENT.reached();
         let (claim, lease) = (claim.clone(), self.lease.duration);
         let renew = move |connection: &mut PgConnection| slice_queries::renew(connection, &claim, lease).map(|()| Next::Again);
         self.db.run(move |connection| unless_lost(renew(connection), Next::Leave)).await
     }
 
-    async fn others_wait(&self, claim: &Claimed) -> Result<bool> {
+    async fn others_wait(&self, claim: &ClaimedSlice) -> Result<bool> {
         let (claim, works) = (claim.clone(), self.works);
         self.db.run(move |connection| turn_queries::others_wait(connection, works, &claim)).await
     }
 
-    async fn is_any_due(&self, claim: &Claimed, due: Due) -> Result<bool> {
+    async fn is_any_ready(&self, claim: &ClaimedSlice, ready: ReadySlices) -> Result<bool> {
         let claim = claim.clone();
-        self.db.run(move |connection| turn_queries::is_any_due(connection, &claim.realm, claim.task_id, due)).await
+        self.db.run(move |connection| turn_queries::is_any_ready(connection, &claim.realm, claim.task_id, ready)).await
     }
 
-    async fn leave(&self, claim: &Claimed, leave: Leave, delay: Duration) -> Result<()> {
+    async fn leave(&self, claim: &ClaimedSlice, leave: Leave, delay: Duration) -> Result<()> {
         let claimed = claim.clone();
         let released = self.db.run(move |connection| slice_queries::release(connection, &claimed, leave, delay)).await?;
         if !released {
@@ -321,7 +321,7 @@ impl TaskExecutor {
     }
 
     /// After a failure: tries again later, or ends the task when it has not moved for long.
-    async fn give_back(&self, claim: &Claimed, error: &Error) -> Result<()> {
+    async fn give_back(&self, claim: &ClaimedSlice, error: &Error) -> Result<()> {
         warn_of!(error, task = %claim.task_id, slice = claim.slice, attempts = claim.attempts, "slice failed");
         let hopeless = matches!(error.code(), Code::InvalidFilter | Code::CountMismatch | Code::UnknownAttribute);
         if !hopeless && claim.attempts < MAX_ATTEMPTS {
@@ -336,13 +336,13 @@ impl TaskExecutor {
 
 #[tonic::async_trait]
 impl Executor for TaskExecutor {
-    type Job = Claimed;
+    type Job = ClaimedSlice;
 
     fn topic(&self) -> &'static str {
         TOPIC
     }
 
-    async fn claim(&self) -> Result<Option<Claimed>> {
+    async fn claim(&self) -> Result<Option<ClaimedSlice>> {
         if !self.hours.are_now() {
             return Ok(None);
         }
@@ -352,7 +352,7 @@ impl Executor for TaskExecutor {
         Ok(claimed)
     }
 
-    async fn execute(&self, mut claim: Claimed, stop: &CancellationToken) -> Result<()> {
+    async fn execute(&self, mut claim: ClaimedSlice, stop: &CancellationToken) -> Result<()> {
         let (org, mode) = (claim.realm.org().to_owned(), claim.realm.mode());
         let span = tracing::info_span!("offboard.bulk_delete.slice", job_id = %claim.task_id, slice = claim.slice, org, %mode);
         let work = async {

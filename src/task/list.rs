@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use crate::db::text_enum;
 use crate::error::{Result, Violations};
-use crate::filter::{Filter, Kind, Moment, Property, Vocabulary, check_filter};
+use crate::filter::{Filter, Moment, Property, PropertyKind, Vocabulary, check_filter};
 use crate::proto::{convert, v1};
-use crate::task::model::Mode;
+use crate::task::model::DeleteMode;
 use crate::task::state::TaskState;
 
 const DEFAULT_SIZE: i32 = 50;
@@ -46,15 +46,15 @@ text_enum! {
 /// What the filter of a list of tasks may look at.
 pub static TASK: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["id"], Kind::Text, "CAST(b.id AS text)"),
-        Property::new(&["name"], Kind::Text, "b.name"),
-        Property::new(&["status"], Kind::Text, "b.status").one_of(TaskState::SPELLINGS),
-        Property::nullable(&["mode"], Kind::Text, "b.mode").one_of(Mode::SPELLINGS),
-        Property::nullable(&["entityType", "entity_type"], Kind::Text, "b.entity_type"),
-        Property::new(&["createdBy", "created_by"], Kind::Text, "CAST(b.principal_id AS text)"),
-        Property::new(&["createdTime", "created_time"], Kind::Time, "b.created_at"),
-        Property::nullable(&["startTime", "start_time"], Kind::Time, "b.started_at"),
-        Property::nullable(&["endTime", "end_time"], Kind::Time, "b.ended_at"),
+        Property::new(&["id"], PropertyKind::Text, "CAST(b.id AS text)"),
+        Property::new(&["name"], PropertyKind::Text, "b.name"),
+        Property::new(&["status"], PropertyKind::Text, "b.status").one_of(TaskState::SPELLINGS),
+        Property::nullable(&["mode"], PropertyKind::Text, "b.mode").one_of(DeleteMode::SPELLINGS),
+        Property::nullable(&["entityType", "entity_type"], PropertyKind::Text, "b.entity_type"),
+        Property::new(&["createdBy", "created_by"], PropertyKind::Text, "CAST(b.principal_id AS text)"),
+        Property::new(&["createdTime", "created_time"], PropertyKind::Time, "b.created_at"),
+        Property::nullable(&["startTime", "start_time"], PropertyKind::Time, "b.started_at"),
+        Property::nullable(&["endTime", "end_time"], PropertyKind::Time, "b.ended_at"),
     ],
 };
 
@@ -191,10 +191,10 @@ mod tests {
                 Some(Timestamp { seconds: milliseconds.div_euclid(1000), nanos: (milliseconds.rem_euclid(1000) * 1_000_000) as i32 });
             Listing::check(v1::ListTasksRequest { created_since, ..Default::default() })
         };
-        for (meant, told) in [(2024, "a year"), (1_767_225_600, "seconds")] {
+        for (meant, reported) in [(2024, "a year"), (1_767_225_600, "seconds")] {
             let refusal = since(meant).unwrap_err();
             let advice = &refusal.violations()[0].description;
-            assert!(advice.contains(told), "{advice}");
+            assert!(advice.contains(reported), "{advice}");
             assert!(since(advice.split('`').nth(1).unwrap().parse().unwrap()).is_ok(), "{advice}");
         }
         // Nothing that could be written lies so near to 1970, so nothing is advised.
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_list_is_told() {
+    fn every_fault_of_a_list_is_reported() {
         let request = v1::ListTasksRequest {
             max: 1001,
             offset: -1,

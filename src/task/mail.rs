@@ -16,9 +16,9 @@ use crate::db::{Db, Realm};
 use crate::error::{Code, Error, Result, Violations};
 use crate::jobs::{Executor, Lease};
 use crate::limits::mail::MAILS;
-use crate::mail::{Letter, Mailer, Refusal, is_address, one_line};
+use crate::mail::{Mail, Mailer, Refusal, is_address, one_line};
 use crate::proto::v1;
-use crate::task::mail_queries::{self, Claimed, Outcome, Permitted, Unsent};
+use crate::task::mail_queries::{self, ClaimedMail, Outcome, Permitted, Unsent};
 use crate::task::model::{Reason, Task, tally};
 use crate::task::queries;
 
@@ -110,7 +110,7 @@ impl MailExecutor {
     }
 
     /// Lets a mail through to the server, or says why it may not go. The policy may have changed since it was asked for.
-    async fn admit(&self, claim: &Claimed) -> Result<Option<Unsent>> {
+    async fn admit(&self, claim: &ClaimedMail) -> Result<Option<Unsent>> {
         let (claim, at_most) = (claim.clone(), self.per_hour);
         let admit = move |connection: &mut diesel::PgConnection| {
             if !mail_queries::permitted(connection, &claim.realm, claim.key_id)?.has(&claim.recipient) {
@@ -122,7 +122,7 @@ impl MailExecutor {
     }
 
     /// Gives a mail to the server.
-    async fn send(&self, claim: &Claimed, stop: &CancellationToken) -> Result<Outcome> {
+    async fn send(&self, claim: &ClaimedMail, stop: &CancellationToken) -> Result<Outcome> {
         match self.admit(claim).await? {
             Some(Unsent::Limit) => {
                 MAILS.reached();
@@ -131,9 +131,9 @@ impl MailExecutor {
             Some(reason) => return Ok(Outcome::Failed(reason, "the address is no longer allowed".to_owned())),
             None => {}
         }
-        let letter = self.letter(claim).await?;
+        let mail = self.mail(claim).await?;
         let sent = tokio::select! {
-            sent = self.mailer.send(&letter) => sent,
+            sent = self.mailer.send(&mail) => sent,
             () = stop.cancelled() => Err(Refusal::ForNow("the service shut down".to_owned())),
         };
         Ok(match sent {
@@ -144,7 +144,7 @@ impl MailExecutor {
         })
     }
 
-    async fn letter(&self, claim: &Claimed) -> Result<Letter> {
+    async fn mail(&self, claim: &ClaimedMail) -> Result<Mail> {
         let (realm, id) = (claim.realm.clone(), claim.task_id);
         let found = self.db.run(move |connection| {
             let task = queries::get(connection, &realm, id)?;
@@ -158,18 +158,18 @@ impl MailExecutor {
 
 #[tonic::async_trait]
 impl Executor for MailExecutor {
-    type Job = Claimed;
+    type Job = ClaimedMail;
 
     fn topic(&self) -> &'static str {
         TOPIC
     }
 
-    async fn claim(&self) -> Result<Option<Claimed>> {
+    async fn claim(&self) -> Result<Option<ClaimedMail>> {
         let Lease { owner, duration } = self.lease.clone();
         self.db.run(move |connection| mail_queries::claim(connection, &owner, duration)).await
     }
 
-    async fn execute(&self, claim: Claimed, stop: &CancellationToken) -> Result<()> {
+    async fn execute(&self, claim: ClaimedMail, stop: &CancellationToken) -> Result<()> {
         let outcome = self.send(&claim, stop).await?;
         let (org, mode) = (claim.realm.org(), claim.realm.mode());
         match &outcome {
@@ -192,7 +192,7 @@ fn backoff(attempts: i32) -> Duration {
 }
 
 /// The mail that tells of a task's end.
-fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, public_url: Option<&str>) -> Letter {
+fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, public_url: Option<&str>) -> Mail {
     let status = task.state.as_str().replace('_', " ");
     // The name goes on with the type that was asked for.
     let name = one_line(task.name.split(':').next().unwrap_or_default());
@@ -240,7 +240,7 @@ fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, publi
     }
     let _ = write!(text, "\n{}", how_to_see_more(task, realm, public_url));
     let subject = format!("{name}: {status}");
-    Letter { to: to.to_owned(), subject, text, id: task.id.to_string() }
+    Mail { to: to.to_owned(), subject, text, id: task.id.to_string() }
 }
 
 fn how_to_see_more(task: &Task, realm: &Realm, public_url: Option<&str>) -> String {
@@ -283,9 +283,9 @@ mod tests {
 
     #[test]
     fn a_mail_that_was_given_up_always_has_a_reason() {
-        let told = |status: &str, reason: Option<&str>| to_proto(&serde_json::json!({"status": status, "reason": reason})).reason;
-        assert_eq!(told("failed", None).as_deref(), Some("refused"), "as versions before this one write it");
-        assert_eq!(told("failed", Some("limit")).as_deref(), Some("limit"));
-        assert_eq!((told("pending", None), told("sent", None)), (None, None));
+        let reported = |status: &str, reason: Option<&str>| to_proto(&serde_json::json!({"status": status, "reason": reason})).reason;
+        assert_eq!(reported("failed", None).as_deref(), Some("refused"), "as versions before this one write it");
+        assert_eq!(reported("failed", Some("limit")).as_deref(), Some("limit"));
+        assert_eq!((reported("pending", None), reported("sent", None)), (None, None));
     }
 }

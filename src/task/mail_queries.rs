@@ -76,7 +76,7 @@ statement! {
 
 /// A mail that this replica has the lease of.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub struct ClaimedMail {
     /// Whose world.
     pub realm: Realm,
     /// The task.
@@ -92,12 +92,12 @@ pub struct Claimed {
 }
 
 /// Claims the mail that has been due for longest, also one whose worker was lost.
-pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
+pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<ClaimedMail>> {
     type Row = (i32, String, db::Mode, Uuid, String, Uuid, i64, i32);
     let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
     Ok(row.map(|(realm_id, org, mode, task_id, recipient, key_id, token, attempts)| {
         let realm = Realm::from_row(realm_id, org, mode);
-        Claimed { realm, task_id, recipient, key_id, token, attempts }
+        ClaimedMail { realm, task_id, recipient, key_id, token, attempts }
     }))
 }
 
@@ -126,7 +126,7 @@ statement! {
 
 /// Lets a mail through to the server, unless its realm has let through that many others within the last hour. One that was let through stays so.
 /// Call it in a transaction: mails of one realm wait for each other, so that none is counted too late.
-pub fn admit(connection: &mut PgConnection, claim: &Claimed, at_most: i64) -> Work<bool> {
+pub fn admit(connection: &mut PgConnection, claim: &ClaimedMail, at_most: i64) -> Work<bool> {
     LockRealm { realm: claim.realm.id() }.get_result::<(i32,)>(connection)?;
     let admit = Admit { realm: claim.realm.id(), task: claim.task_id, token: claim.token, at_most };
     Ok(admit.execute(connection)? == 1)
@@ -191,7 +191,7 @@ pub enum Outcome {
 }
 
 /// Writes down what became of an attempt. False if the lease is lost: then nothing is written.
-pub fn finish(connection: &mut PgConnection, claim: &Claimed, outcome: &Outcome) -> Work<bool> {
+pub fn finish(connection: &mut PgConnection, claim: &ClaimedMail, outcome: &Outcome) -> Work<bool> {
     let (realm, task, token) = (claim.realm.id(), claim.task_id, claim.token);
     let written = match outcome {
         Outcome::Sent => Sent { realm, task, token }.execute(connection)?,

@@ -21,7 +21,7 @@ pub const BY_TYPE: &str = " By Type: ";
 
 text_enum! {
     /// What a task does.
-    pub enum Kind {
+    pub enum TaskKind {
         /// Deletes entities.
         Delete = "delete",
         /// Looks for what should not be, and mends it.
@@ -29,19 +29,19 @@ text_enum! {
     }
 }
 
-impl Kind {
+impl TaskKind {
     /// The contract's word for it.
     pub fn word(self) -> &'static str {
         match self {
-            Kind::Delete => "DeleteEntitiesTask",
-            Kind::CheckConsistency => "CheckConsistencyTask",
+            TaskKind::Delete => "DeleteEntitiesTask",
+            TaskKind::CheckConsistency => "CheckConsistencyTask",
         }
     }
 }
 
 text_enum! {
     /// How thoroughly to delete.
-    pub enum Mode {
+    pub enum DeleteMode {
         /// Marked as deleted.
         Soft = "soft",
         /// Erased but for a tombstone.
@@ -49,14 +49,14 @@ text_enum! {
     }
 }
 
-impl Mode {
+impl DeleteMode {
     /// What of it can be undone, and what cannot.
     pub fn undo(self) -> &'static str {
         match self {
-            Mode::Soft => {
+            DeleteMode::Soft => {
                 "Nobody sees what is marked as deleted, nor restores it by this API. Its data stays until a hard bulk delete takes it."
             }
-            Mode::Hard => "This cannot be undone: of what is erased only ids, types, versions and times stay, as tombstones.",
+            DeleteMode::Hard => "This cannot be undone: of what is erased only ids, types, versions and times stay, as tombstones.",
         }
     }
 }
@@ -99,7 +99,7 @@ pub struct Task {
     /// Its id.
     pub id: Uuid,
     /// What it does.
-    pub kind: Kind,
+    pub kind: TaskKind,
     /// Where it stands.
     pub state: TaskState,
     /// Its name for people.
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_told_by_kind_and_mends_in_all() {
+    fn counts_are_reported_by_kind_and_repairs_in_all() {
         let (found, mended) = tally(&json!({"orphan_dependent": [5, 3], "portfolio_count": [1, 1]}));
         assert_eq!(found.into_iter().collect::<Vec<_>>(), [("orphan_dependent".to_owned(), 5), ("portfolio_count".to_owned(), 1)]);
         assert_eq!(mended, 4);

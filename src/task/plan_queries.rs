@@ -14,7 +14,7 @@ use crate::limits::database::{WORKER_STATEMENT, WORKER_STATEMENT_SECONDS};
 use crate::task::model::TOPIC;
 use crate::task::planning::Planning;
 use crate::task::slice_queries;
-use crate::task::work::{Claimed, Plan, Step, TaskWork, Undone};
+use crate::task::work::{ClaimedSlice, Plan, Step, TaskWork, Undone};
 
 /// How planning a task went on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Planned {
 
 /// Plans a task, its count and its slices, or does the next step of that: at first all at once, and in steps where there is not the time for that. A step
 /// shall take `target`. Call it in a transaction.
-pub fn plan(connection: &mut PgConnection, claim: &Claimed, work: &dyn TaskWork, lease: Duration, target: Duration) -> Step<Planned> {
+pub fn plan(connection: &mut PgConnection, claim: &ClaimedSlice, work: &dyn TaskWork, lease: Duration, target: Duration) -> Step<Planned> {
     // Held, so that nobody else plans it however long this takes.
     let time = Duration::from_secs(WORKER_STATEMENT_SECONDS);
     let held = slice_queries::hold(connection, claim, lease, lease, time)?;
@@ -84,7 +84,7 @@ statement! {
     "UPDATE bulk_delete SET planning = {planning} WHERE realm_id = {realm} AND id = {task}"
 }
 
-fn set_plan(connection: &mut PgConnection, claim: &Claimed, plan: Plan, lease: Duration) -> Step<()> {
+fn set_plan(connection: &mut PgConnection, claim: &ClaimedSlice, plan: Plan, lease: Duration) -> Step<()> {
     let Plan { selected, slices } = plan;
     let statement = SetPlan {
         realm: claim.realm.id(),

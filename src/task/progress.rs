@@ -69,7 +69,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::task::model::Kind;
+    use crate::task::model::TaskKind;
     use crate::task::state::TaskState;
 
     /// A task that began so many seconds before a moment that is 5 seconds into a sample.
@@ -78,7 +78,7 @@ mod tests {
         let started = now - TimeDelta::seconds(started_before);
         Task {
             id: Uuid::nil(),
-            kind: Kind::Delete,
+            kind: TaskKind::Delete,
             state: TaskState::Processing,
             name: String::new(),
             entity_type: None,

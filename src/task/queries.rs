@@ -121,9 +121,9 @@ pub struct Failure {
 /// What the filter of a list of failures may look at.
 pub static FAILURE: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["uri", "entityId", "entity_id"], filter::Kind::Uri, "f.entity_id"),
-        Property::new(&["reason"], filter::Kind::Text, "f.reason").one_of(Reason::SPELLINGS),
-        Property::new(&["time"], filter::Kind::Time, "f.occurred_at"),
+        Property::new(&["uri", "entityId", "entity_id"], filter::PropertyKind::Uri, "f.entity_id"),
+        Property::new(&["reason"], filter::PropertyKind::Text, "f.reason").one_of(Reason::SPELLINGS),
+        Property::new(&["time"], filter::PropertyKind::Time, "f.occurred_at"),
     ],
 };
 

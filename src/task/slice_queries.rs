@@ -11,14 +11,14 @@ use crate::db::{self, Realm, Work, statement};
 use crate::task::control_queries;
 use crate::task::pace::{self, Reservation};
 use crate::task::state::{TaskAction, TaskState};
-use crate::task::work::{Claimed, Step, Undone};
+use crate::task::work::{ClaimedSlice, Step, Undone};
 
 /// The least time for which a worker may be silent in the middle of a transaction: on a busy machine it may have to wait for its turn.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A slice whose row is locked and whose lease holds.
 #[derive(Clone, Debug, diesel::Queryable)]
-pub struct Held {
+pub struct LockedSlice {
     /// The key that the next chunk begins behind.
     pub cursor: String,
     /// The last key; none is the end.
@@ -32,7 +32,13 @@ pub struct Held {
 }
 
 /// Locks the slice until the transaction ends, of which each statement has so much time and may wait so long for locks; [`Undone::LeaseLost`] if it is another worker's.
-pub fn hold(connection: &mut PgConnection, claim: &Claimed, lease: Duration, lock_wait: Duration, time: Duration) -> Step<Held> {
+pub fn hold(
+    connection: &mut PgConnection,
+    claim: &ClaimedSlice,
+    lease: Duration,
+    lock_wait: Duration,
+    time: Duration,
+) -> Step<LockedSlice> {
     let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
     let patience = lease.max(LEAST_PATIENCE).as_millis().to_string();
     // 0 would be without end.
@@ -40,7 +46,7 @@ pub fn hold(connection: &mut PgConnection, claim: &Claimed, lease: Duration, loc
     type Row = (String, Option<String>, TaskState, Option<i32>, Option<i64>, String);
     let row: Option<Row> = HoldSlice { realm, task, slice, token, patience, lock_wait, time }.get_result(connection).optional()?;
     let (cursor, until, state, max_objects_per_second, cap, _) = row.ok_or(Undone::LeaseLost)?;
-    Ok(Held { cursor, until, state, max_objects_per_second, cap })
+    Ok(LockedSlice { cursor, until, state, max_objects_per_second, cap })
 }
 
 statement! {
@@ -96,7 +102,7 @@ pub struct Advance {
 }
 
 /// Moves the slice behind a chunk, renews its lease and counts, in the transaction of the chunk.
-pub fn advance(connection: &mut PgConnection, claim: &Claimed, lease: Duration, advance: &Advance) -> Step<()> {
+pub fn advance(connection: &mut PgConnection, claim: &ClaimedSlice, lease: Duration, advance: &Advance) -> Step<()> {
     let Advance { cursor, done, processed, failed, excluded, skipped } = advance;
     let statement = MoveSlice {
         realm: claim.realm.id(),
@@ -153,7 +159,7 @@ statement! {
 
 /// Reserves what a task may take up now, of at most `wanted`. All workers of all replicas reserve from the same allowance. The lease is renewed
 /// before: who waits for an allowance holds the slice.
-pub fn reserve(connection: &mut PgConnection, claim: &Claimed, wanted: i64, lease: Duration) -> Step<Reservation> {
+pub fn reserve(connection: &mut PgConnection, claim: &ClaimedSlice, wanted: i64, lease: Duration) -> Step<Reservation> {
     let (realm, task) = (claim.realm.id(), claim.task_id);
     renew(connection, claim, lease)?;
     connection.transaction(|connection| {
@@ -168,7 +174,7 @@ pub fn reserve(connection: &mut PgConnection, claim: &Claimed, wanted: i64, leas
 }
 
 /// Renews the lease of a slice.
-pub fn renew(connection: &mut PgConnection, claim: &Claimed, lease: Duration) -> Step<()> {
+pub fn renew(connection: &mut PgConnection, claim: &ClaimedSlice, lease: Duration) -> Step<()> {
     let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
     let renewed = Renew { realm, task, slice, token, lease: lease.as_secs_f64() }.execute(connection)?;
     if renewed == 0 { Err(Undone::LeaseLost) } else { Ok(()) }
@@ -225,7 +231,7 @@ pub enum Leave {
 
 /// Gives a slice back, to be claimed again after `delay`, and has its task become what it becomes when nobody works on it any more. False if
 /// the lease is lost.
-pub fn release(connection: &mut PgConnection, claim: &Claimed, leave: Leave, delay: Duration) -> Work<bool> {
+pub fn release(connection: &mut PgConnection, claim: &ClaimedSlice, leave: Leave, delay: Duration) -> Work<bool> {
     connection.transaction(|connection| {
         if !give_back(connection, claim, leave, delay)? {
             return Ok(false);
@@ -241,7 +247,7 @@ pub fn release(connection: &mut PgConnection, claim: &Claimed, leave: Leave, del
 }
 
 /// Ends a task that cannot go on; a worker that lost its lease ends nothing.
-pub fn fail(connection: &mut PgConnection, claim: &Claimed, code: &str, message: &str) -> Work<()> {
+pub fn fail(connection: &mut PgConnection, claim: &ClaimedSlice, code: &str, message: &str) -> Work<()> {
     connection.transaction(|connection| {
         // A chunk locks its slice, and the task behind that.
         LockSlices { realm: claim.realm.id(), task: claim.task_id }.execute(connection)?;
@@ -261,7 +267,7 @@ statement! {
     "SELECT s.slice FROM bulk_delete_slice s WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} ORDER BY s.slice FOR UPDATE"
 }
 
-fn give_back(connection: &mut PgConnection, claim: &Claimed, leave: Leave, delay: Duration) -> Work<bool> {
+fn give_back(connection: &mut PgConnection, claim: &ClaimedSlice, leave: Leave, delay: Duration) -> Work<bool> {
     let statement = Release {
         realm: claim.realm.id(),
         task: claim.task_id,

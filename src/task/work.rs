@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::db::{Fail, Realm, Work};
 use crate::error::{Error, Result};
-use crate::task::model::{Kind, Mode, Reason};
+use crate::task::model::{DeleteMode, Reason, TaskKind};
 use crate::task::planning::Planning;
 
 /// Sorts behind every id: ids are of ASCII up to `~`.
@@ -19,18 +19,18 @@ pub const ID_END: &str = "\u{7f}";
 
 /// A kind of work that this version has workers for.
 #[derive(Clone, Copy, Debug)]
-pub struct KindOfWork {
+pub struct WorkKind {
     /// The kind of its tasks.
-    pub kind: Kind,
+    pub kind: TaskKind,
     /// What its slices may walk, where their keys are not those of entities.
     pub parts: &'static [&'static str],
     /// What is done for a slice of it.
-    pub of: fn(&Claimed) -> Result<Arc<dyn TaskWork>>,
+    pub of: fn(&ClaimedSlice) -> Result<Arc<dyn TaskWork>>,
 }
 
 /// Every kind of work that this version has workers for. Tasks of others are left to the workers of a later one.
 #[derive(Clone, Copy, Debug)]
-pub struct Works(pub &'static [KindOfWork]);
+pub struct Works(pub &'static [WorkKind]);
 
 impl Works {
     /// Their kinds.
@@ -44,7 +44,7 @@ impl Works {
     }
 
     /// What is done for a slice, whose kind and part are known.
-    pub fn of(self, claim: &Claimed) -> Result<Arc<dyn TaskWork>> {
+    pub fn of(self, claim: &ClaimedSlice) -> Result<Arc<dyn TaskWork>> {
         let work = self.0.iter().find(|work| work.kind == claim.kind);
         work.map_or_else(|| Err(Error::internal(format!("this version has no worker for `{}`", claim.kind))), |work| (work.of)(claim))
     }
@@ -72,21 +72,21 @@ pub type Step<T> = std::result::Result<T, Undone>;
 pub trait TaskWork: Send + Sync {
     /// Finds out how much there is to do, and cuts it into slices. Called in a transaction, which holds the task's first slice, before anything
     /// else is done. Where a statement of it runs out of time the task is planned in steps.
-    fn plan(&self, connection: &mut PgConnection, claim: &Claimed) -> Work<Plan>;
+    fn plan(&self, connection: &mut PgConnection, claim: &ClaimedSlice) -> Work<Plan>;
 
     /// Where planning in steps begins.
-    fn planning(&self, claim: &Claimed) -> Planning;
+    fn planning(&self, claim: &ClaimedSlice) -> Planning;
 
     /// Does the next step of planning, in a transaction of its own that is like that of [`TaskWork::plan`]; none if there is more to come.
-    fn plan_on(&self, connection: &mut PgConnection, claim: &Claimed, planning: &mut Planning) -> Work<Option<Plan>>;
+    fn plan_on(&self, connection: &mut PgConnection, claim: &ClaimedSlice, planning: &mut Planning) -> Work<Option<Plan>>;
 
     /// Does the next chunk, moves the slice's cursor behind it and counts what it met. Called in a transaction, which holds the slice and has
     /// made sure of its lease. Whatever cannot be done in one statement moves the slice by [`super::slice_queries::advance`].
-    fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Step<Moved>;
+    fn chunk(&self, connection: &mut PgConnection, claim: &ClaimedSlice, span: &Span<'_>) -> Step<Moved>;
 
     /// The key of the object that the next chunk would take up first, whether or not it can be done; none where there is none, or where this
     /// kind of work cannot tell.
-    fn next(&self, _connection: &mut PgConnection, _claim: &Claimed, _span: &Span<'_>) -> Work<Option<String>> {
+    fn next(&self, _connection: &mut PgConnection, _claim: &ClaimedSlice, _span: &Span<'_>) -> Work<Option<String>> {
         Ok(None)
     }
 
@@ -96,7 +96,7 @@ pub trait TaskWork: Send + Sync {
 
 /// A slice that this worker has the lease of, and its task.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub struct ClaimedSlice {
     /// Whose world.
     pub realm: Realm,
     /// The task.
@@ -110,9 +110,9 @@ pub struct Claimed {
     /// What of the task it walks, where its keys are not those of entities.
     pub part: Option<String>,
     /// What the task does.
-    pub kind: Kind,
+    pub kind: TaskKind,
     /// How thoroughly to delete, where it deletes.
-    pub mode: Option<Mode>,
+    pub mode: Option<DeleteMode>,
     /// Whether to mend what a check finds.
     pub fix: bool,
     /// The task's filter.

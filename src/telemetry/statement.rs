@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_is_told_by_its_verb_and_its_first_table() {
+    fn a_statement_is_reported_by_its_verb_and_its_first_table() {
         assert_eq!(summary("SELECT \"entities\".\"id\" FROM \"entities\" WHERE id = $1"), "SELECT entities");
         assert_eq!(summary("INSERT INTO offboard.events (id) VALUES ($1)"), "INSERT offboard.events");
         assert_eq!(summary("update jobs\nset x = 1"), "UPDATE jobs");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_is_a_child_of_the_span_around_it_and_tells_its_error_without_the_message() {
+    fn a_statement_is_a_child_of_the_span_around_it_and_reports_its_error_without_the_message() {
         let capture = Capture::start("trace", LogFormat::Json);
         let mut tracer = StatementTracer::default();
         let sql = diesel::sql_query("DELETE FROM entities");

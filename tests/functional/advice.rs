@@ -31,15 +31,15 @@ async fn faults_have_the_names_of_the_contract_that_the_caller_speaks() {
         ("PATCH", "/v1/removal-policy?update_mask=nonsense", "{}", "update_mask"),
     ] {
         let reply = rest.send(method, path, &[], body).await;
-        let told = faults(&reply);
-        assert_eq!((reply.status, told.len(), told[0].0.as_str()), (400, 1, field), "{method} {path} {body}: {told:?}");
+        let reported = faults(&reply);
+        assert_eq!((reply.status, reported.len(), reported[0].0.as_str()), (400, 1, field), "{method} {path} {body}: {reported:?}");
         let text = reply.text();
         for inner in ["spec", "`uris`", "entity_type", "uri_list", "match_all"] {
             assert!(!text.contains(inner), "{method} {path} {body} tells of `{inner}`: {text}");
         }
     }
     // By gRPC they are those of the messages.
-    let grpc = rest.world.through(Door::Grpc);
+    let grpc = rest.world.through(Protocol::Grpc);
     let refused = grpc.call("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
     assert_eq!(refused.faults[0].field, "update_mask");
     let both = json!({"entity_type": "T", "spec": {"objects": {"entity_type": "T"}}});
@@ -105,8 +105,8 @@ async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
     for Case { method, path, header, body, field, wrong } in cases {
         let send = async |value: &str| {
             let headers: Vec<_> = header.map(|name| (name, value)).into_iter().collect();
-            let told = faults(&rest.send(method, &path(&value.replace(' ', "%20")), &headers, &body(value)).await);
-            told.into_iter().find(|(told, _)| told == field).map(|(_, description)| description)
+            let reported = faults(&rest.send(method, &path(&value.replace(' ', "%20")), &headers, &body(value)).await);
+            reported.into_iter().find(|(reported, _)| reported == field).map(|(_, description)| description)
         };
         let what = format!("{method} {} {field}", path(wrong));
         let description = send(wrong).await.unwrap_or_else(|| panic!("{what}: {wrong} is taken"));
@@ -123,7 +123,7 @@ async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
 
 /// The word for a mask that nobody has sent is the body; whoever has sent one, or its like, is told of it by its own name.
 #[tokio::test]
-async fn a_mask_is_told_by_its_own_name_wherever_the_caller_has_one() {
+async fn a_mask_is_reported_by_its_own_name_wherever_the_caller_has_one() {
     let rest = Rest::start().await;
     rest.world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"})).await.unwrap();
     rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_mask_is_told_by_its_own_name_wherever_the_caller_has_one() {
     assert_eq!((none.status, &none.json()["name"]), (200, &json!("P6")), "`null` is as good as left out: {}", none.text());
     let of_kind = "must be a string, names with commas between them";
     let parameter = "is not known here; `update_mask` is a query parameter";
-    for (path, body, field, told) in [
+    for (path, body, field, reported) in [
         ("/v1/portfolios/p", r#"{"name":"x","update_mask":["name"]}"#, "update_mask", of_kind),
         ("/v1/portfolios/p", r#"{"name":"x","update_mask":5}"#, "update_mask", of_kind),
         (
@@ -158,13 +158,13 @@ async fn a_mask_is_told_by_its_own_name_wherever_the_caller_has_one() {
         ),
     ] {
         let reply = rest.send("PATCH", path, &[], body).await;
-        assert_eq!((reply.status, faults(&reply)), (400, vec![(field.to_owned(), told.to_owned())]), "{path} {body}");
+        assert_eq!((reply.status, faults(&reply)), (400, vec![(field.to_owned(), reported.to_owned())]), "{path} {body}");
         assert!(!reply.text().contains("`body`"), "{path} {body}: {}", reply.text());
     }
 }
 
 #[tokio::test]
-async fn the_paths_of_a_mask_are_told_as_they_were_sent() {
+async fn the_paths_of_a_mask_are_reported_as_they_were_sent() {
     let rest = Rest::start().await;
     rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
     for (path, body, sent) in [
@@ -173,12 +173,12 @@ async fn the_paths_of_a_mask_are_told_as_they_were_sent() {
         ("/v1/removal-policy?update_mask=hardDelete.nope", r#"{"hard_delete":{"max_objects":1}}"#, "hardDelete.nope"),
     ] {
         let reply = rest.send("PATCH", path, &[], body).await;
-        let told = faults(&reply);
-        assert_eq!((reply.status, told.len(), told[0].0.as_str()), (400, 1, "update_mask"), "{path}: {told:?}");
-        assert!(told[0].1.starts_with(&format!("`{sent}` ")), "{path}: {told:?}");
+        let reported = faults(&reply);
+        assert_eq!((reply.status, reported.len(), reported[0].0.as_str()), (400, 1, "update_mask"), "{path}: {reported:?}");
+        assert!(reported[0].1.starts_with(&format!("`{sent}` ")), "{path}: {reported:?}");
         assert!(reply.json()["detail"].as_str().unwrap().starts_with(&format!("update_mask: `{sent}` ")), "{path}: {}", reply.text());
     }
-    let grpc = rest.world.through(Door::Grpc);
+    let grpc = rest.world.through(Protocol::Grpc);
     let of = json!({"entity_id": "e", "entity": {"type": "z"}, "update_mask": "entity.type"});
     let refused = grpc.call("EntityService/UpdateEntity", of).await.unwrap_err();
     assert!(refused.faults[0].description.starts_with("`entity.type` cannot be updated"), "{refused:#?}");
@@ -208,20 +208,20 @@ async fn a_whole_thing_can_be_sent_back_with_a_mask() {
         let changed = rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await;
         assert_eq!((changed.status, &changed.json()[member]), (200, &whole[member]), "{path}: {}", changed.text());
         whole["frobnicate"] = json!(1);
-        let told = faults(&rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await);
-        assert_eq!(told.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["frobnicate"], "{path}");
+        let reported = faults(&rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await);
+        assert_eq!(reported.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["frobnicate"], "{path}");
     }
     // What the mask names is not passed over.
     let named = rest.send("PATCH", "/v1/entities/e?update_mask=type,state", &[], r#"{"type":"z","state":"active","hold":null}"#).await;
-    let told = faults(&named);
-    assert_eq!(told.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["state", "update_mask"], "{told:?}");
+    let reported = faults(&named);
+    assert_eq!(reported.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["state", "update_mask"], "{reported:?}");
 }
 
 #[tokio::test]
 async fn a_hint_does_not_send_the_caller_astray() {
     let rest = Rest::start().await;
     rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
-    for (method, path, body, field, told) in [
+    for (method, path, body, field, reported) in [
         ("PATCH", "/v1/entities/e", r#"{"state":"active"}"#, "state", "cannot be changed here"),
         ("PATCH", "/v1/entities/e", r#"{"portfolio_id":"p"}"#, "portfolio_id", "cannot be changed here"),
         ("PATCH", "/v1/entities/e", r#"{"hold":null}"#, "hold", "cannot be changed here"),
@@ -255,7 +255,7 @@ async fn a_hint_does_not_send_the_caller_astray() {
         let reply = rest.send(method, path, &[], body).await;
         let all = faults(&reply);
         let of_field = all.iter().find(|fault| fault.0 == field).map(|fault| fault.1.as_str());
-        assert_eq!((reply.status, of_field), (400, Some(told)), "{method} {path} {body}: {all:?}");
+        assert_eq!((reply.status, of_field), (400, Some(reported)), "{method} {path} {body}: {all:?}");
     }
     let twice = rest.send("POST", "/api/acme/entities/_delete", &[], r#"{"objects":{"entityType":"T","objects":{}}}"#).await;
     assert_eq!(faults(&twice), [("objects.objects".to_owned(), "is not known here".to_owned())]);

@@ -57,7 +57,7 @@ scenario! {
             ("EntityService/ListEntities", json!({"order_by": long})),
         ] {
             // An update by REST is spelled by its body.
-            if world.door == Door::Rest && request.get("update_mask").is_some() {
+            if world.protocol == Protocol::Rest && request.get("update_mask").is_some() {
                 continue;
             }
             let failure = world.call(method, request).await.unwrap_err();
@@ -90,7 +90,7 @@ scenario! {
 
 #[tokio::test]
 async fn what_has_such_an_id_already_stays_reachable_by_grpc() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     for id in ["e", "p"] {
         world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": "T"}})).await.unwrap();
     }
@@ -120,7 +120,7 @@ async fn no_organisation_is_named_like_a_step_in_a_path() {
 
 #[tokio::test]
 async fn every_answer_of_http_keeps_browsers_from_guessing() {
-    let world = World::start_with(Door::Rest, &["--cors-origins=https://app.example.com"]).await;
+    let world = World::start_with(Protocol::Rest, &["--cors-origins=https://app.example.com"]).await;
     let http_address = world.server.addresses.http;
     let preflight = [("origin", "https://app.example.com"), ("access-control-request-method", "GET")];
     let answers = [
@@ -143,8 +143,8 @@ async fn every_answer_of_http_keeps_browsers_from_guessing() {
 }
 
 #[tokio::test]
-async fn head_tells_the_length_that_get_has() {
-    let world = World::start(Door::Rest).await;
+async fn head_reports_the_length_that_get_has() {
+    let world = World::start(Protocol::Rest).await;
     world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "n"})).await.unwrap();
     for (path, headers) in [
         ("/v1/portfolios/p", &[][..]),
@@ -167,7 +167,7 @@ async fn head_tells_the_length_that_get_has() {
 
 #[tokio::test]
 async fn a_request_line_or_headers_that_are_too_long_are_refused_by_a_document() {
-    let world = World::start_with(Door::Rest, &["--public-url=https://api.example.com"]).await;
+    let world = World::start_with(Protocol::Rest, &["--public-url=https://api.example.com"]).await;
     let address = world.server.addresses.http;
     let uri = |bytes: usize| format!("GET /v1/entities/{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "x".repeat(bytes));
     let header =
@@ -200,7 +200,7 @@ async fn a_request_line_or_headers_that_are_too_long_are_refused_by_a_document()
 
 #[tokio::test]
 async fn a_byte_order_mark_is_named() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let json = [("content-type", "application/json")];
     let utf16: Vec<u8> = "\u{feff}{\"name\":\"n\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (body, named) in [("\u{feff}{\"name\":\"n\"}".as_bytes().to_vec(), "U+FEFF"), (utf16, "UTF-16")] {
@@ -219,8 +219,8 @@ async fn a_byte_order_mark_is_named() {
 }
 
 #[tokio::test]
-async fn a_plus_in_a_query_is_a_blank_and_the_caller_is_told_so() {
-    let world = World::start(Door::Rest).await;
+async fn a_plus_in_a_query_is_a_blank_and_the_caller_is_reported_so() {
+    let world = World::start(Protocol::Rest).await;
     let ask = async |query: &str| send(&world, "GET", query, &[], "").await;
     for (query, code) in [
         ("/v1/entities?filter=gt(attributes.n,+)", "invalid_filter"),
@@ -242,7 +242,7 @@ async fn a_plus_in_a_query_is_a_blank_and_the_caller_is_told_so() {
 
 #[tokio::test]
 async fn grpc_takes_no_times_that_json_could_not_say() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
     let channel: Channel = Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap().connect_lazy();
     fn with_key<T>(world: &World, message: T) -> tonic::Request<T> {
@@ -287,7 +287,7 @@ async fn grpc_takes_no_times_that_json_could_not_say() {
 
 #[tokio::test]
 async fn cells_of_a_table_are_neither_taken_apart_nor_run() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let types = [
         ("a", "x;y"),
         ("b", "x\ty"),

@@ -43,7 +43,7 @@ fn collect(plan: &Value, nodes: &mut Vec<String>) {
 
 #[tokio::test]
 async fn a_filter_that_few_match_reads_as_much_of_many_entities_as_of_few() {
-    let world = World::start_with(Door::Grpc, &["--poll-interval", "0.05"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.05"]).await;
     let candidates =
         "SELECT a.entity_id FROM attribute_index a WHERE a.realm_id = $1 AND a.attribute = 'name' AND a.value = ANY(ARRAY[$2])";
     let list = |key: Key| {

@@ -27,9 +27,9 @@ pub fn given(database: &Database, count: i64, attributes: &str) {
 pub fn assert_exact(database: &Database) {
     let rows = "SELECT realm_id, value, entity_id FROM attribute_index WHERE attribute = 'name'";
     let due = "SELECT realm_id, 't' || lower(attributes ->> 'name'), id FROM entity WHERE attributes ? 'name'";
-    let told = |rows: &str| database.text(&format!("SELECT string_agg(r::text, ' ') FROM ({rows}) r"));
-    assert_eq!(told(&format!("({due}) EXCEPT ({rows})")), None, "missing rows");
-    assert_eq!(told(&format!("({rows}) EXCEPT ({due})")), None, "stale rows");
+    let reported = |rows: &str| database.text(&format!("SELECT string_agg(r::text, ' ') FROM ({rows}) r"));
+    assert_eq!(reported(&format!("({due}) EXCEPT ({rows})")), None, "missing rows");
+    assert_eq!(reported(&format!("({rows}) EXCEPT ({due})")), None, "stale rows");
 }
 
 /// What a filter finds: ids, in one page.
@@ -104,10 +104,10 @@ scenario! {
             let refused = world.call(&format!("AttributeIndexService/{method}"), json!({"attribute": "name"})).await.unwrap_err();
             assert_eq!(refused.code, "not_found", "{method}");
         }
-        let mut told: Vec<String> = events(&world.database).lines().map(str::to_owned).collect();
-        told.sort();
+        let mut reported: Vec<String> = events(&world.database).lines().map(str::to_owned).collect();
+        reported.sort();
         let expected = ["created Address.City", "created name", "deleted name", "ready Address.City", "ready name"];
-        assert_eq!(told, expected.map(|event| format!("attribute_index.{event}")));
+        assert_eq!(reported, expected.map(|event| format!("attribute_index.{event}")));
         indexed(world, "name").await;
     }
 

@@ -24,7 +24,7 @@ async fn run_aside(arguments: &[&str]) -> Ended {
 
 #[tokio::test]
 async fn a_service_behind_tls_is_called_by_its_https_url() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let front = TlsFront::before(world.server.addresses.grpc).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
@@ -45,8 +45,8 @@ async fn a_service_behind_tls_is_called_by_its_https_url() {
     // The system knows nothing of who made the certificate.
     let stranger = run_aside(&["bulk-delete", "list", "--server", &url, "--key", key]).await;
     assert_eq!((stranger.code, stranger.stdout.as_str()), (Some(1), ""), "{stranger:?}");
-    let told = format!("offboard: {url} cannot be reached. (");
-    assert!(stranger.stderr.starts_with(&told) && stranger.stderr.contains("certificate"), "{}", stranger.stderr);
+    let reported = format!("offboard: {url} cannot be reached. (");
+    assert!(stranger.stderr.starts_with(&reported) && stranger.stderr.contains("certificate"), "{}", stranger.stderr);
 }
 
 #[test]

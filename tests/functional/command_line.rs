@@ -57,8 +57,8 @@ fn the_version_is_printed() {
 }
 
 #[test]
-fn wrong_usage_is_told_and_ends_with_2() {
-    for (arguments, told) in [
+fn wrong_usage_is_reported_and_ends_with_2() {
+    for (arguments, reported) in [
         (["servе"].as_slice(), "subcommand"),
         (&["serve", "--grpc-adr=x"], "--grpc-addr"),
         (&["serve", "--grpc-addr=here"], "--grpc-addr"),
@@ -95,13 +95,13 @@ fn wrong_usage_is_told_and_ends_with_2() {
     ] {
         let ended = run(arguments);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}: {ended:?}");
-        assert!(ended.stderr.contains(told), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(reported), "{arguments:?}: {}", ended.stderr);
     }
 }
 
 #[tokio::test]
 async fn a_reader_that_is_gone_changes_no_exit_code() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let database = ["--database-url", world.database.url.as_str()];
     let (server, admin) = (format!("http://{}", world.server.addresses.grpc), world.server.addresses.admin.to_string());
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -156,7 +156,7 @@ async fn a_taken_port_is_one_clear_sentence() {
 
 #[tokio::test]
 async fn the_removal_policy_is_shown_and_changed() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let server = format!("http://{}", world.server.addresses.grpc);
     let policy = |arguments: &[&str]| run(&[&["removal-policy"], arguments, &["--server", &server, "--key", &world.key.secret]].concat());
     let set = policy(&[
@@ -181,9 +181,9 @@ async fn the_removal_policy_is_shown_and_changed() {
     policy(&["set", "--hard-max-objects", "none", "--mail-domain", "none", "--request-retention", "none"]);
     let got = policy(&["get"]);
     assert!(got.stdout.contains("default_grace_period  3600s") && got.stdout.contains("request_retention     -"), "{got:?}");
-    let refused = |arguments: &[&str], told: &str| {
+    let refused = |arguments: &[&str], reported: &str| {
         let refused = policy(&[&["set"], arguments].concat());
-        assert!(refused.code.is_some_and(|code| code > 0) && refused.stderr.contains(told), "{told} is not in {refused:?}");
+        assert!(refused.code.is_some_and(|code| code > 0) && refused.stderr.contains(reported), "{reported} is not in {refused:?}");
     };
     refused(&["--hard-max-objects", "x"], "must be a whole number");
     // What is found here and what the service finds is told of the flags.
@@ -243,8 +243,8 @@ async fn a_command_makes_no_database_and_says_which_one_it_uses() {
     ] {
         let ended = run(&[command, &["--data-dir", path]].concat());
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{command:?}: {ended:?}");
-        for told in [path, "--data-dir", "--database-url", "offboard serve"] {
-            assert!(ended.stderr.contains(told), "{command:?}: {}", ended.stderr);
+        for reported in [path, "--data-dir", "--database-url", "offboard serve"] {
+            assert!(ended.stderr.contains(reported), "{command:?}: {}", ended.stderr);
         }
         assert!(!nowhere.exists(), "{command:?}");
     }

@@ -35,7 +35,7 @@ scenario! {
 #[tokio::test]
 async fn what_wakes_workers_and_watches_is_heard_again_at_once_after_its_connection_ended() {
     // Polls alone would take an hour.
-    let world = World::start_with(Door::Rest, &["--poll-interval=3600"]).await;
+    let world = World::start_with(Protocol::Rest, &["--poll-interval=3600"]).await;
     world.entities(&["a", "b"]).await;
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "a"})).await.unwrap();
     until("the first is gone", || world.database.count("SELECT count(*) FROM entity") == 1).await;
@@ -61,7 +61,7 @@ async fn connections_that_pass_nothing_any_more_are_given_up_while_new_ones_work
     let key = Key::create(&database, "acme", "test", SCOPES);
     let proxy = Proxy::open(&database).await;
     let server = Server::start_on(&proxy.url, &["--db-acquire-timeout=30"], &[]).await;
-    let client = Client::new(&server, &key, Door::Rest);
+    let client = Client::new(&server, &key, Protocol::Rest);
     client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "test"}})).await.unwrap();
     warm(&client).await;
     proxy.leave_hanging();
@@ -75,7 +75,7 @@ async fn connections_that_pass_nothing_any_more_are_given_up_while_new_ones_work
 
 #[tokio::test]
 async fn a_statement_that_takes_its_time_is_left_alone() {
-    let world = World::start_with(Door::Rest, &["--db-lock-timeout=60"]).await;
+    let world = World::start_with(Protocol::Rest, &["--db-lock-timeout=60"]).await;
     world.entities(&["e"]).await;
     let mut held = world.database.connection();
     diesel::connection::SimpleConnection::batch_execute(&mut held, "BEGIN; SELECT FROM entity FOR UPDATE").unwrap();
@@ -96,7 +96,7 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
     let proxy = Proxy::open(&database).await;
     let arguments = ["--db-pool-size=2", "--db-statement-timeout=1", "--db-acquire-timeout=1"];
     let server = Server::start_on(&proxy.url, &arguments, &[]).await;
-    let client = Client::new(&server, &key, Door::Rest);
+    let client = Client::new(&server, &key, Protocol::Rest);
     readiness(&server, 200).await;
     // A connection is open, whatever it answers: the machine may be too busy for it.
     let _ = client.call("EntityService/GetEntity", json!({"entity_id": "e"})).await;
@@ -130,7 +130,7 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
 }
 
 #[tokio::test]
-async fn the_log_tells_of_an_outage_at_its_beginning_and_at_its_end() {
+async fn the_log_reports_of_an_outage_at_its_beginning_and_at_its_end() {
     let database = database().await;
     let proxy = Proxy::open(&database).await;
     let server = Server::start_on(&proxy.url, &["--db-acquire-timeout=1", "--poll-interval=0.1"], &[]).await;

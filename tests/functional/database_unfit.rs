@@ -119,7 +119,7 @@ async fn a_pooler_that_shares_backends_is_refused_and_one_that_does_not_is_fine(
     assert_eq!(offboard(&["migrate", "--database-url", &pooler.url]), "The schema is up to date.\n");
     let server = Server::start_on(&pooler.url, &[], &[]).await;
     readiness(&server, 200).await;
-    let client = Client::new(&server, &key, Door::Rest);
+    let client = Client::new(&server, &key, Protocol::Rest);
     for n in 0..20 {
         client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": format!("e{n}"), "type": "test"}})).await.unwrap();
     }
@@ -172,7 +172,7 @@ async fn a_role_with_rights_on_rows_alone_is_ready_and_cannot_migrate() {
     {
         let server = Server::start_on(&role.url, &[], &[]).await;
         readiness(&server, 200).await;
-        let client = Client::new(&server, &key, Door::Rest);
+        let client = Client::new(&server, &key, Protocol::Rest);
         client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "test"}})).await.unwrap();
         assert_eq!(offboard(&["migrate", "--database-url", &role.url]), "The schema is up to date.\n");
     }
@@ -185,7 +185,7 @@ async fn a_role_with_rights_on_rows_alone_is_ready_and_cannot_migrate() {
 /// A logical copy has the rows, and sequences that are at their beginning.
 #[tokio::test]
 async fn sequences_that_were_not_copied_are_set_by_whoever_may_and_refused_by_others() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     world.entities(&["a", "b", "c"]).await;
     until("the positions are given", || world.database.count("SELECT position FROM event_sequencer") > 0).await;
     let World { database, server, key, .. } = world;
@@ -202,7 +202,7 @@ async fn sequences_that_were_not_copied_are_set_by_whoever_may_and_refused_by_ot
         assert_eq!(offboard(&["migrate", "--database-url", &database.url]), "The schema is up to date.\n");
         let server = Server::start_on(&role.url, &[], &[]).await;
         readiness(&server, 200).await;
-        let client = Client::new(&server, &key, Door::Rest);
+        let client = Client::new(&server, &key, Protocol::Rest);
         let created = format!("behind-{}", behind.join("-"));
         client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": created, "type": "test"}})).await.unwrap();
         let events = client.call("EventService/ListEvents", json!({"subject": created})).await.unwrap();
@@ -249,13 +249,13 @@ async fn an_address_that_leads_nowhere_is_refused_at_once_and_no_outage() {
         (changed(&database.url, &|url| url.set_query(Some("options=-cbogus%3D1"))), "does not take the `options` of `--database-url`"),
         (changed(&over_tcp.url, &|url| url.set_query(Some("sslmode=require"))), "speaks no TLS"),
     ];
-    for (url, told) in &cases {
+    for (url, reported) in &cases {
         for command in [
             &["serve", "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"] as &[&str],
             &["migrate"],
             &["key", "list"],
         ] {
-            assert_refused(&[command, &["--database-url", url]].concat(), told);
+            assert_refused(&[command, &["--database-url", url]].concat(), reported);
         }
     }
     let named = Url::parse(&database.url).unwrap().path()[1..].to_owned();
@@ -264,21 +264,21 @@ async fn an_address_that_leads_nowhere_is_refused_at_once_and_no_outage() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_set_up_is_told_so_by_every_command() {
+async fn a_database_that_is_not_set_up_is_reported_so_by_every_command() {
     let empty = empty_database("").await;
     let database = database().await;
     let role = Role::create(&database);
-    for (url, told) in [(&empty.url, "`offboard migrate` brings it up to date"), (&role.url, "lacks a right that it needs")] {
+    for (url, reported) in [(&empty.url, "`offboard migrate` brings it up to date"), (&role.url, "lacks a right that it needs")] {
         for command in [["key", "list"].as_slice(), &["key", "create", "--org", "acme", "--scope", "admin"], &["events", "history"]] {
-            assert_refused(&[command, &["--database-url", url]].concat(), told);
+            assert_refused(&[command, &["--database-url", url]].concat(), reported);
         }
         let server = Server::start_on(url, &[], &[]).await;
         let key = format!("Bearer sk_test_{}", "x".repeat(43));
         let reply = http(server.addresses.http, "GET", "/v1/portfolios", &[("authorization", &key)], "").await;
         assert_eq!((reply.status, reply.json()["code"].as_str()), (503, Some("unavailable")), "{}", reply.text());
-        assert!(reply.text().contains(told), "{}", reply.text());
+        assert!(reply.text().contains(reported), "{}", reply.text());
         let report = readiness(&server, 503).await;
-        assert!(report.to_string().contains("offboard migrate") || report.to_string().contains(told), "{report}");
+        assert!(report.to_string().contains("offboard migrate") || report.to_string().contains(reported), "{report}");
     }
 }
 
@@ -329,7 +329,7 @@ async fn a_migration_that_has_to_wait_lets_readers_through() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_wrong_changes_no_answer_and_is_told() {
+async fn a_clock_that_is_wrong_changes_no_answer_and_is_reported() {
     let database = database().await;
     let key = Key::create_with(&database, "acme", "test", SCOPES, &["--expires-in-days", "10"]);
     let ended = Key::create_with(&database, "acme", "test", SCOPES, &["--expires-in-days", "10"]);
@@ -340,9 +340,9 @@ async fn a_clock_that_is_wrong_changes_no_answer_and_is_told() {
         let environment = [("LD_PRELOAD", library), ("FAKETIME", shift), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
         let server = Server::start_with(&database, &[], &environment).await;
         readiness(&server, 200).await;
-        let client = Client::new(&server, &key, Door::Rest);
+        let client = Client::new(&server, &key, Protocol::Rest);
         client.call("PortfolioService/ListPortfolios", json!({})).await.unwrap_or_else(|failure| panic!("{shift}: {failure:?}"));
-        let late = Client::new(&server, &ended, Door::Rest).call("PortfolioService/ListPortfolios", json!({})).await;
+        let late = Client::new(&server, &ended, Protocol::Rest).call("PortfolioService/ListPortfolios", json!({})).await;
         assert_eq!(late.unwrap_err().code, "invalid_credentials", "{shift}");
         assert!(server.log().contains("differs from that of the database"), "{shift}");
     }

@@ -99,7 +99,7 @@ impl RestImport {
 
 #[tokio::test]
 async fn an_import_by_grpc_writes_nothing_behind_the_end_of_its_key() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let [busy, silent] = [(); 2].map(|()| Key::create(&world.database, "acme", "test", &["entities:write"]));
     let (mut sending, mut waiting) = (GrpcImport::begin(&world, &busy), GrpcImport::begin(&world, &silent));
     sending.send(0, BATCH).await;
@@ -115,7 +115,7 @@ async fn an_import_by_grpc_writes_nothing_behind_the_end_of_its_key() {
 
 #[tokio::test]
 async fn an_import_by_rest_writes_nothing_behind_the_end_of_its_key() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let [busy, silent] = [(); 2].map(|()| Key::create(&world.database, "acme", "test", &["entities:write"]));
     let (mut sending, mut waiting) = (RestImport::begin(&world, &busy).await, RestImport::begin(&world, &silent).await);
     sending.send(0, BATCH).await;
@@ -126,8 +126,8 @@ async fn an_import_by_rest_writes_nothing_behind_the_end_of_its_key() {
     revoke(&world, &silent);
     sending.send(BATCH, BATCH).await;
     for import in [&mut sending, &mut waiting] {
-        let told = import.read_to("invalid_credentials").await;
-        assert!(!told.contains("\"summary\""), "{told}");
+        let reported = import.read_to("invalid_credentials").await;
+        assert!(!reported.contains("\"summary\""), "{reported}");
     }
     assert_eq!(world.database.count("SELECT count(*) FROM entity"), 2 * BATCH as i64);
 }
@@ -146,7 +146,7 @@ scenario! {
         let slow = json!({"entity_type": "T", "max_objects_per_second": 1});
         let task = world.call("BulkDeleteService/StartBulkDelete", slow).await.unwrap();
         let key = Key::create(&world.database, "acme", "test", SCOPES);
-        let client = Client::new(&world.server, &key, world.door);
+        let client = Client::new(&world.server, &key, world.protocol);
         let mut streams = Vec::new();
         for (method, request) in [
             ("PortfolioService/ExportPortfolio", json!({"portfolio_id": "p"})),
@@ -170,7 +170,7 @@ scenario! {
                     }
                     Some(Ok(_)) => {}
                     Some(Err(failure)) => break Some(failure),
-                    None if is_export && world.door == Door::Rest => break None,
+                    None if is_export && world.protocol == Protocol::Rest => break None,
                     None => panic!("{method} ends as if nothing had happened"),
                 }
             };

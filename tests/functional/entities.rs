@@ -10,9 +10,9 @@ fn type_of(name: &str) -> Value {
 
 /// The path of a fault in a new entity, as the door spells it: by REST the entity is the body itself.
 fn at(world: &World, path: &str) -> String {
-    match world.door {
-        Door::Grpc => format!("entity.{path}"),
-        Door::Rest => path.to_owned(),
+    match world.protocol {
+        Protocol::Grpc => format!("entity.{path}"),
+        Protocol::Rest => path.to_owned(),
     }
 }
 
@@ -45,7 +45,7 @@ scenario! {
             "created_at": created.json["created_at"], "updated_at": created.json["created_at"],
         });
         assert_eq!(created.json, expected);
-        if world.door == Door::Rest {
+        if world.protocol == Protocol::Rest {
             assert_eq!((created.http, created.header("location")), (Some(201), Some("/v1/entities/ent_1")));
         }
         let found = world.call("EntityService/GetEntity", json!({"entity_id": "ent_1"})).await.unwrap();
@@ -72,7 +72,7 @@ scenario! {
         assert_eq!(ids.len(), 2);
     }
 
-    async fn every_fault_is_told_at_once_and_nothing_is_created(world: &World) {
+    async fn every_fault_is_reported_at_once_and_nothing_is_created(world: &World) {
         let entity = json!({
             "entity_id": "a/b", "type": "", "state": "offboarding", "attributes": {"nul": "\u{0}"},
             "components": ["0190a1b2-0000-7000-8000-000000000001", "x"], "crosswalks": [{}, {"\u{0}": 1}], "portfolio_id": "p q",
@@ -146,7 +146,7 @@ scenario! {
         let refused = create("deeper", nested(33)).await.unwrap_err();
         assert_eq!((refused.code.as_str(), fields(&refused)), ("validation_failed", BTreeSet::from([at(world, "attributes")])), "{refused:#?}");
         // The generated client for gRPC makes none that is deeper.
-        let deepest = if world.door == Door::Rest { 120 } else { 33 };
+        let deepest = if world.protocol == Protocol::Rest { 120 } else { 33 };
         for levels in 33..=deepest {
             let refused = create("deeper", nested(levels)).await.unwrap_err();
             let faults: Vec<_> = refused.faults.iter().map(|fault| (fault.field.clone(), fault.code.as_str())).collect();

@@ -84,10 +84,10 @@ scenario! {
         assert_eq!((refused.code.as_str(), &refused.members["position"]), ("invalid_filter", &json!(7)));
     }
 
-    async fn every_fault_of_a_list_is_told_at_once(world: &World) {
+    async fn every_fault_of_a_list_is_reported_at_once(world: &World) {
         let request = json!({"page_size": 1_001, "page_token": "x", "order_by": "version", "filter": "x".repeat(70_000)});
         // By REST such a filter is longer than a URL may be.
-        let request = if world.door == Door::Rest { json!({"page_size": 1_001, "page_token": "x", "order_by": "version"}) } else { request };
+        let request = if world.protocol == Protocol::Rest { json!({"page_size": 1_001, "page_token": "x", "order_by": "version"}) } else { request };
         let refused = world.call("EntityService/ListEntities", request).await.unwrap_err();
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields[..3], ["page_size", "page_token", "order_by"], "{refused:#?}");

@@ -147,8 +147,8 @@ async fn remove(world: &World, way: &str) {
 }
 
 /// All that can be read by any call, as text.
-async fn told(world: &World) -> String {
-    let mut told = String::new();
+async fn reported(world: &World) -> String {
+    let mut reported = String::new();
     let id = canary("id");
     let reads = [
         ("EntityService/ListEntities", json!({})),
@@ -163,12 +163,12 @@ async fn told(world: &World) -> String {
         ("EventService/ListEvents", json!({"page_size": 1000})),
     ];
     for (method, request) in reads {
-        told.push_str(&match world.call(method, request).await {
+        reported.push_str(&match world.call(method, request).await {
             Ok(answer) => answer.json.to_string(),
-            Err(failure) => failure.told().to_string(),
+            Err(failure) => failure.reported().to_string(),
         });
     }
-    told
+    reported
 }
 
 scenario! {
@@ -195,7 +195,7 @@ scenario! {
             }
             let allowed = ["canary-id", "canary-type", "canary-portfolio", "canary-filter", "canary-attribute", ATTACHED];
             let is_allowed = |word: &str| word.starts_with("canary-hung") || allowed.contains(&word.replace('_', "-").as_str());
-            for word in canaries(&told(world).await) {
+            for word in canaries(&reported(world).await) {
                 let written = by_filter && word == canary("value");
                 assert!(written || is_allowed(&word), "{way}: {word} is told");
             }

@@ -52,10 +52,10 @@ fn a_flag_without_a_value_is_refused_by_its_name() {
 }
 
 #[test]
-fn every_value_that_cannot_be_is_told_at_once() {
+fn every_value_that_cannot_be_is_reported_at_once() {
     let no_certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let certificate = format!("--smtp-ca-file={no_certificate}");
-    let told = [
+    let reported = [
         ("--db-queue-limit=0", "must be a whole number from 1 to"),
         ("--max-concurrent-calls=0", "must be a whole number from 1 to"),
         ("--max-body-bytes=0", "must be a whole number from 1024 to"),
@@ -70,14 +70,14 @@ fn every_value_that_cannot_be_is_told_at_once() {
         ("--db-statement-timeout=0.0000001", "must be 0 or a number of seconds from 0.001 to 86400"),
         ("--roles=cook", "possible values: grpc, gateway, worker"),
     ];
-    let arguments: Vec<_> = ["serve"].into_iter().chain(told.iter().map(|(argument, _)| *argument)).collect();
+    let arguments: Vec<_> = ["serve"].into_iter().chain(reported.iter().map(|(argument, _)| *argument)).collect();
     let ended = run(&arguments);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
     let sentences: Vec<_> = ended.stderr.split("error: ").collect();
-    for (argument, why) in told {
+    for (argument, why) in reported {
         let (flag, value) = argument.split_once('=').unwrap();
-        let is_told = |sentence: &&&str| sentence.contains(&format!("{flag} ")) && sentence.contains(value) && sentence.contains(why);
-        assert_eq!(sentences.iter().filter(is_told).count(), 1, "{argument} is not in {}", ended.stderr);
+        let is_reported = |sentence: &&&str| sentence.contains(&format!("{flag} ")) && sentence.contains(value) && sentence.contains(why);
+        assert_eq!(sentences.iter().filter(is_reported).count(), 1, "{argument} is not in {}", ended.stderr);
     }
 }
 
@@ -94,7 +94,7 @@ fn no_limit_is_nothing_unless_its_help_says_what_that_means() {
 }
 
 #[test]
-fn what_is_wrong_with_settings_together_is_told_at_once_and_no_secret() {
+fn what_is_wrong_with_settings_together_is_reported_at_once_and_no_secret() {
     let arguments = [
         "serve",
         "--database-url=hunter2 is no URL",
@@ -109,7 +109,7 @@ fn what_is_wrong_with_settings_together_is_told_at_once_and_no_secret() {
     ];
     let ended = run_with(&arguments, &[("SSL_CERT_FILE", "/nope")]);
     assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(1), "", 1), "{ended:?}");
-    for told in [
+    for reported in [
         "--database-url: is no URL of a Postgres",
         "--nats-url: must be one or more URLs",
         "has no JWT and seed of a NATS user",
@@ -119,18 +119,18 @@ fn what_is_wrong_with_settings_together_is_told_at_once_and_no_secret() {
         "SSL_CERT_FILE: names /nope, which cannot be read: No such file",
         "--body-memory-bytes: must be at least --max-body-bytes, 8388608",
     ] {
-        assert!(ended.stderr.contains(told), "{told} is not in {}", ended.stderr);
+        assert!(ended.stderr.contains(reported), "{reported} is not in {}", ended.stderr);
     }
     assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
 }
 
 #[tokio::test]
-async fn roots_that_cannot_be_read_are_told_where_they_are_needed_and_nowhere_else() {
+async fn roots_that_cannot_be_read_are_reported_where_they_are_needed_and_nowhere_else() {
     let database = database().await;
     let serve =
         ["serve", "--database-url", &database.url, "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"];
     let no_certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    for (variable, value, told) in [
+    for (variable, value, reported) in [
         ("SSL_CERT_FILE", "/nope", "SSL_CERT_FILE: names /nope, which cannot be read"),
         ("SSL_CERT_FILE", no_certificate, "has no certificate in PEM"),
         ("SSL_CERT_DIR", "/nope/certificates", "SSL_CERT_DIR: names /nope/certificates, which cannot be read"),
@@ -141,17 +141,17 @@ async fn roots_that_cannot_be_read_are_told_where_they_are_needed_and_nowhere_el
             &["--smtp-url=smtps://mail", "--mail-from=a@example.com"],
         ] {
             let ended = run_with(&[serve.as_slice(), more].concat(), &[(variable, value)]);
-            assert!(ended.code == Some(1) && ended.stderr.contains(told), "{more:?}: {ended:?}");
+            assert!(ended.code == Some(1) && ended.stderr.contains(reported), "{more:?}: {ended:?}");
         }
         let ended = run_with(&["bulk-delete", "list", "--server=https://127.0.0.1:1", "--key=k"], &[(variable, value)]);
-        assert!(ended.code == Some(1) && ended.stderr.contains(told), "{ended:?}");
+        assert!(ended.code == Some(1) && ended.stderr.contains(reported), "{ended:?}");
         let server = Server::start_with(&database, &["--nats-url=nats://127.0.0.1:1"], &[(variable, value)]).await;
         crate::probes::readiness(&server, 200).await;
     }
 }
 
 #[tokio::test]
-async fn a_new_organisation_is_told_with_those_that_may_have_been_meant() {
+async fn a_new_organisation_is_reported_with_those_that_may_have_been_meant() {
     let database = database().await;
     let create = |org: &str| run(&["key", "create", "--database-url", &database.url, "--org", org, "--scope=admin", "--json"]);
     let first = create("acme");

@@ -58,9 +58,9 @@ scenario! {
             ("x-tenant", "tenant"),
         ] {
             let refused = world.client.call_with("PortfolioService/CreatePortfolio", create.clone(), &[(header, "1")]).await.unwrap_err();
-            let [(field, code, told)] = faults(&refused).try_into().unwrap();
+            let [(field, code, reported)] = faults(&refused).try_into().unwrap();
             assert_eq!((field, code), (header, "unknown_header"));
-            assert!(told.contains(&format!("`{meant}`")), "{header}: {told}");
+            assert!(reported.contains(&format!("`{meant}`")), "{header}: {reported}");
         }
         // It is told with the other faults.
         let wrong = json!({"portfolio_id": "a b", "name": ""});
@@ -81,9 +81,9 @@ scenario! {
     async fn a_condition_in_a_header_is_kept_or_refused(world: &World) {
         world.portfolios(&["p"]).await;
         let answer = world.client.call_with(UPDATE, json!({"portfolio_id": "p", "name": "other"}), &[("if-match", "\"7\"")]).await.unwrap_err();
-        match world.door {
-            Door::Rest => assert_eq!(answer.code, "state_conflict"),
-            Door::Grpc => assert_eq!((faults(&answer)[0].0, faults(&answer)[0].1), ("if-match", "unsupported")),
+        match world.protocol {
+            Protocol::Rest => assert_eq!(answer.code, "state_conflict"),
+            Protocol::Grpc => assert_eq!((faults(&answer)[0].0, faults(&answer)[0].1), ("if-match", "unsupported")),
         }
         assert_eq!(world.database.count("SELECT count(*) FROM portfolio WHERE name = 'other'"), 0);
     }
@@ -130,8 +130,8 @@ scenario! {
 /// The only fault of a request that is refused: its field, its code and what it says.
 async fn fault(rest: &Rest, method: &str, path: &str, body: &str) -> (String, String, String) {
     let faults = rest.faults(method, path, &[], body).await;
-    let [[field, code, told]]: [_; 1] = faults.try_into().unwrap_or_else(|faults| panic!("{method} {path} {body}: {faults:?}"));
-    (field, code, told)
+    let [[field, code, reported]]: [_; 1] = faults.try_into().unwrap_or_else(|faults| panic!("{method} {path} {body}: {faults:?}"));
+    (field, code, reported)
 }
 
 const DELETE: &str = "/api/acme/entities/_delete";
@@ -150,8 +150,8 @@ async fn a_guard_that_is_named_and_has_no_value_is_refused() {
         ("PATCH", "/v1/portfolios/p", r#"{"name":"other","expected_version":null}"#, "expected_version"),
         ("PATCH", "/v1/entities/e", r#"{"type":"other","expectedVersion":null}"#, "expected_version"),
     ] {
-        let (told, code, description) = fault(&rest, method, path, body).await;
-        assert_eq!((told.as_str(), code.as_str()), (field, "required"), "{path} {body}");
+        let (reported, code, description) = fault(&rest, method, path, body).await;
+        assert_eq!((reported.as_str(), code.as_str()), (field, "required"), "{path} {body}");
         assert!(description.contains("guards the request"), "{description}");
     }
     assert_eq!(rest.world.database.count("SELECT count(*) FROM bulk_delete"), 0);
@@ -170,15 +170,15 @@ async fn what_belongs_into_the_query_is_not_passed_over_in_the_body() {
         (r#"{"objects":{"uriList":["e"]},"dryrun":true}"#, "; `dryRun` is a query parameter"),
         (r#"{"objects":{"uriList":["e"]},"mode":"soft"}"#, "; `mode` is a query parameter"),
     ] {
-        let (_, code, told) = fault(&rest, "POST", DELETE, body).await;
+        let (_, code, reported) = fault(&rest, "POST", DELETE, body).await;
         assert_eq!(code, "unknown_field", "{body}");
-        assert!(told.ends_with(hint), "{body}: {told}");
+        assert!(reported.ends_with(hint), "{body}: {reported}");
     }
     assert_eq!(rest.world.database.count("SELECT count(*) FROM bulk_delete"), 0);
 }
 
 #[tokio::test]
-async fn ids_of_path_and_body_must_agree_and_both_are_told() {
+async fn ids_of_path_and_body_must_agree_and_both_are_reported() {
     let rest = Rest::start().await;
     rest.world.portfolios(&["p"]).await;
     rest.world.entities(&["e"]).await;
@@ -191,9 +191,9 @@ async fn ids_of_path_and_body_must_agree_and_both_are_told() {
         ("PUT", "/v1/entities/e/dependents/p/t", r#"{"kind":"x"}"#, "kind"),
         ("POST", "/v1/entities/p:placeHold", r#"{"entity_id":"x","reason":"audit"}"#, "entity_id"),
     ] {
-        let told = fault(&rest, method, path, body).await;
+        let reported = fault(&rest, method, path, body).await;
         let both = "differs between the path, which says `p`, and the body, which says `x`";
-        assert_eq!(told, (field.to_owned(), "conflict".to_owned(), both.to_owned()), "{method} {path}");
+        assert_eq!(reported, (field.to_owned(), "conflict".to_owned(), both.to_owned()), "{method} {path}");
     }
     let same = rest.send("PATCH", "/v1/portfolios/p", &[], r#"{"portfolio_id":"p","name":"other"}"#).await;
     assert_eq!(same.status, 200, "{}", same.text());
@@ -226,11 +226,11 @@ async fn a_mask_that_names_less_than_the_body_changes_no_more_than_it_names() {
 async fn what_may_be_given_is_all_that_is_offered() {
     let rest = Rest::start().await;
     for state in ["offboardin", "gone"] {
-        let (_, code, told) = fault(&rest, "POST", "/v1/entities", &format!(r#"{{"type":"T","state":"{state}"}}"#)).await;
-        assert_eq!((code.as_str(), told.as_str()), ("invalid_value", "must be one of `onboarding`, `active`"));
+        let (_, code, reported) = fault(&rest, "POST", "/v1/entities", &format!(r#"{{"type":"T","state":"{state}"}}"#)).await;
+        assert_eq!((code.as_str(), reported.as_str()), ("invalid_value", "must be one of `onboarding`, `active`"));
     }
-    let (field, _, told) = fault(&rest, "POST", "/v1/entities", r#"{"type":"T","state":"offboarding"}"#).await;
-    assert_eq!((field.as_str(), told.as_str()), ("state", "must be `onboarding` or `active`"));
+    let (field, _, reported) = fault(&rest, "POST", "/v1/entities", r#"{"type":"T","state":"offboarding"}"#).await;
+    assert_eq!((field.as_str(), reported.as_str()), ("state", "must be `onboarding` or `active`"));
 }
 
 #[tokio::test]
@@ -241,8 +241,8 @@ async fn a_parameter_of_one_word_that_is_left_blank_is_not_given() {
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
     }
     // Where something is changed it is no word.
-    let (field, _, told) = fault(&rest, "DELETE", "/api/acme/entities?entityType=T&dryRun=", "").await;
-    assert_eq!((field.as_str(), told.as_str()), ("dryRun", "must be `true` or `false`"));
+    let (field, _, reported) = fault(&rest, "DELETE", "/api/acme/entities?entityType=T&dryRun=", "").await;
+    assert_eq!((field.as_str(), reported.as_str()), ("dryRun", "must be `true` or `false`"));
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn what_no_name_can_have_is_refused_in_every_path() {
         ("PUT", "/api/acme/tasks/a%00b/_pause", "task_id"),
         ("GET", "/v1/attribute-indexes/a%00b", "attribute"),
     ] {
-        let (told, code, _) = fault(&rest, method, path, "").await;
-        assert_eq!((told.to_ascii_lowercase().replace('_', ""), code.as_str()), (field.replace('_', ""), "invalid"), "{path}");
+        let (reported, code, _) = fault(&rest, method, path, "").await;
+        assert_eq!((reported.to_ascii_lowercase().replace('_', ""), code.as_str()), (field.replace('_', ""), "invalid"), "{path}");
     }
 }

@@ -68,8 +68,8 @@ scenario! {
                     assert_eq!(members as i64, count);
                 }
             }
-            let told = transactions(world, event) - before;
-            assert!(told < MEMBERS as i64 / 2, "most are done together: {told}");
+            let reported = transactions(world, event) - before;
+            assert!(reported < MEMBERS as i64 / 2, "most are done together: {reported}");
             let each = format!("SELECT count(DISTINCT data->'entity_ids'->>0) FROM event WHERE type = 'portfolio.{event}'");
             assert_eq!(world.database.count(&each), MEMBERS as i64);
         }

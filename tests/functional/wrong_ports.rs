@@ -30,8 +30,8 @@ async fn over_http2(address: SocketAddr, method: &str, path: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn grpc_at_another_port_is_told_where_grpc_is() {
-    let world = World::start(Door::Rest).await;
+async fn grpc_at_another_port_is_reported_where_grpc_is() {
+    let world = World::start(Protocol::Rest).await;
     let Addresses { grpc, http, admin } = world.server.addresses;
     for (address, name) in [(http, "REST"), (admin, "admin")] {
         let status = called(address).await;
@@ -58,8 +58,8 @@ async fn ends_with_its_headers(address: SocketAddr) -> bool {
 }
 
 #[tokio::test]
-async fn rest_at_the_grpc_port_is_told_where_rest_is() {
-    let world = World::start(Door::Grpc).await;
+async fn rest_at_the_grpc_port_is_reported_where_rest_is() {
+    let world = World::start(Protocol::Grpc).await;
     let Addresses { grpc, http, admin } = world.server.addresses;
     let sentence = format!("This is the gRPC port; REST is on port {}.", http.port());
     let plain = crate::kit::http(grpc, "GET", "/v1/portfolios", &[("x-request-id", "mine")], "").await;
@@ -81,7 +81,7 @@ async fn rest_at_the_grpc_port_is_told_where_rest_is() {
 
 #[tokio::test]
 async fn who_is_reached_by_another_name_says_that() {
-    let world = World::start_with(Door::Grpc, &["--public-url=https://api.example.com/offboard"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--public-url=https://api.example.com/offboard"]).await;
     let reply = crate::kit::http(world.server.addresses.grpc, "GET", "/", &[], "").await;
     assert_eq!(reply.json()["detail"], "This is the gRPC port; REST is at https://api.example.com/offboard.");
     assert!(!reply.text().contains(&world.server.addresses.http.port().to_string()), "{reply:?}");
@@ -89,8 +89,8 @@ async fn who_is_reached_by_another_name_says_that() {
 }
 
 #[tokio::test]
-async fn tls_at_a_port_without_it_is_told_so_and_logged_now_and_then() {
-    let world = World::start(Door::Rest).await;
+async fn tls_at_a_port_without_it_is_reported_so_and_logged_now_and_then() {
+    let world = World::start(Protocol::Rest).await;
     let Addresses { grpc, http, admin } = world.server.addresses;
     // A record of a handshake, which holds a greeting; what it says does not matter.
     let hello = [b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03".as_slice(), &[7; 190]].concat();
@@ -105,7 +105,7 @@ async fn tls_at_a_port_without_it_is_told_so_and_logged_now_and_then() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_explains_a_wrong_port() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let Addresses { grpc, http, admin } = world.server.addresses;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
@@ -126,14 +126,14 @@ async fn the_command_line_explains_a_wrong_port() {
         }
     });
     let right = format!("gRPC is on port {}", grpc.port());
-    for (scheme, address, told) in
+    for (scheme, address, reported) in
         [("http", http, right.as_str()), ("http", admin, &right), ("http", elsewhere, "speaks no gRPC"), ("https", grpc, "speaks no TLS")]
     {
         let server = format!("{scheme}://{address}");
         for command in [["import", path].as_slice(), &["bulk-delete", "list"]] {
             let ended = run(&[command, &["--server", &server, "--key", &world.key.secret]].concat());
             assert_eq!(ended.code, Some(1), "{command:?} {server}: {ended:?}");
-            assert!(ended.stderr.contains(told), "{command:?} {server}: {}", ended.stderr);
+            assert!(ended.stderr.contains(reported), "{command:?} {server}: {}", ended.stderr);
         }
     }
     for address in [http, grpc] {

@@ -11,7 +11,7 @@ use super::{grpc, rest};
 
 /// A way into the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Protocol {
     /// gRPC.
     Grpc,
     /// The REST gateway.
@@ -67,14 +67,14 @@ pub struct Client {
     pub(super) addresses: Addresses,
     pub(super) secret: String,
     pub(super) org: String,
-    door: Door,
+    protocol: Protocol,
     channel: OnceCell<Channel>,
 }
 
 impl Client {
     /// A caller of a server.
-    pub fn new(server: &Server, key: &Key, door: Door) -> Client {
-        Client { addresses: server.addresses, secret: key.secret.clone(), org: key.org.clone(), door, channel: OnceCell::new() }
+    pub fn new(server: &Server, key: &Key, protocol: Protocol) -> Client {
+        Client { addresses: server.addresses, secret: key.secret.clone(), org: key.org.clone(), protocol, channel: OnceCell::new() }
     }
 
     /// The same caller with another secret.
@@ -83,8 +83,8 @@ impl Client {
     }
 
     /// The door.
-    pub fn door(&self) -> Door {
-        self.door
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Calls a method, such as `PortfolioService/DetachEntity`, with a request in the one spelling.
@@ -94,9 +94,9 @@ impl Client {
 
     /// Calls a method with more headers (metadata, by gRPC); names in lower case.
     pub async fn call_with(&self, method: &str, request: Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
-        match self.door {
-            Door::Grpc => grpc::call(self, method, &request, headers).await,
-            Door::Rest => rest::call(self, method, &request, headers).await,
+        match self.protocol {
+            Protocol::Grpc => grpc::call(self, method, &request, headers).await,
+            Protocol::Rest => rest::call(self, method, &request, headers).await,
         }
     }
 
@@ -114,9 +114,9 @@ impl Client {
     /// Imports by requests; by REST, where only their entities are sent, with a query.
     pub async fn import_requests(&self, requests: &[Value], query: &str, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
         let method = "EntityService/ImportEntities";
-        let (mut answers, headers) = match self.door {
-            Door::Grpc => grpc::exchange(self, method, requests, headers).await?,
-            Door::Rest => rest::exchange(self, method, requests, query, headers).await?,
+        let (mut answers, headers) = match self.protocol {
+            Protocol::Grpc => grpc::exchange(self, method, requests, headers).await?,
+            Protocol::Rest => rest::exchange(self, method, requests, query, headers).await?,
         };
         let mut summary =
             answers.pop().and_then(|mut last| last["summary"].as_object_mut().map(std::mem::take)).expect("a summary comes last");
@@ -133,9 +133,9 @@ impl Client {
     /// Calls a method that answers with a stream, to be read while it is open. By REST it is lines of JSON, or server-sent events with the header
     /// `accept: text/event-stream`.
     pub async fn stream(&self, method: &str, request: Value, headers: &[(&str, &str)]) -> Result<MessageStream, Failure> {
-        match self.door {
-            Door::Grpc => grpc::open(self, method, &request, headers).await,
-            Door::Rest => rest::open(self, method, &request, headers).await,
+        match self.protocol {
+            Protocol::Grpc => grpc::open(self, method, &request, headers).await,
+            Protocol::Rest => rest::open(self, method, &request, headers).await,
         }
     }
 
@@ -165,7 +165,7 @@ impl Failure {
     }
 
     /// All that must be the same for two callers who may not learn a difference: everything but headers and request id.
-    pub fn told(&self) -> Value {
+    pub fn reported(&self) -> Value {
         let faults: Vec<_> = self.faults.iter().map(|fault| json!([fault.field, fault.code, fault.description])).collect();
         let grpc = self.grpc.map(|code| format!("{code:?}"));
         json!({"code": self.code, "http": self.http, "grpc": grpc, "message": self.message, "members": self.members, "faults": faults})

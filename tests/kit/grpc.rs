@@ -26,7 +26,7 @@ pub(super) async fn call(client: &Client, rpc: &str, message: &Value, headers: &
     let mut grpc = ready(client, rpc).await;
     match grpc.client_streaming(request, path(&method), DynamicCodec { output: method.output() }).await {
         Ok(response) => {
-            let json = spelling::from_door(&decode(response.get_ref()), &method.output());
+            let json = spelling::from_protocol(&decode(response.get_ref()), &method.output());
             Ok(Answer { json, http: None, headers: headers_of(response.metadata()) })
         }
         Err(status) => Err(failure(&status)),
@@ -54,7 +54,7 @@ pub(super) async fn exchange(
     let (metadata, mut stream, _) = response.map_err(|status| failure(&status))?.into_parts();
     let mut answers = Vec::new();
     while let Some(message) = stream.message().await.map_err(|status| failure(&status))? {
-        answers.push(spelling::from_door(&decode(&message), &method.output()));
+        answers.push(spelling::from_protocol(&decode(&message), &method.output()));
     }
     Ok((answers, headers_of(&metadata)))
 }
@@ -115,7 +115,7 @@ fn headers_of(metadata: &MetadataMap) -> Vec<(String, String)> {
 }
 
 /// What AIP-193 asks for: whatever differs in a message from call to call is among the metadata too, so that no program has to read sentences.
-fn assert_told_to_programs(code: Code, message: &str, metadata: &HashMap<String, String>) {
+fn assert_reported_to_programs(code: Code, message: &str, metadata: &HashMap<String, String>) {
     // Of these the violations, or the position, say it all; or there is nothing that differs.
     let elsewhere =
         [Code::ValidationFailed, Code::InvalidFilter, Code::AuthenticationRequired, Code::InvalidCredentials, Code::Unavailable];
@@ -126,8 +126,8 @@ fn assert_told_to_programs(code: Code, message: &str, metadata: &HashMap<String,
     let quoted = message.split('`').skip(1).step_by(2);
     let numbers = message.split(|character: char| !character.is_ascii_digit()).filter(|digits| !digits.is_empty());
     for differs in quoted.chain(numbers) {
-        let told = metadata.values().any(|value| value.contains(differs));
-        assert!(told, "`{differs}` of {code} is not among the metadata {metadata:?}: {message}");
+        let reported = metadata.values().any(|value| value.contains(differs));
+        assert!(reported, "`{differs}` of {code} is not among the metadata {metadata:?}: {message}");
     }
 }
 
@@ -138,7 +138,7 @@ pub(super) fn failure(status: &Status) -> Failure {
     assert_eq!(info.domain, "offboard", "{status:?}");
     let code = Code::from_reason(&info.reason).unwrap_or_else(|| panic!("no code of the catalogue: {status:?}"));
     assert_eq!(status.code(), code.grpc(), "{status:?}");
-    assert_told_to_programs(code, status.message(), &info.metadata);
+    assert_reported_to_programs(code, status.message(), &info.metadata);
     let mut members = Map::new();
     for (name, kind) in code.members() {
         if let Some(text) = info.metadata.get(*name) {

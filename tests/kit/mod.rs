@@ -36,7 +36,7 @@ pub mod stream;
 mod tls;
 mod world;
 
-pub use client::{Answer, Client, Door, Failure, Fault};
+pub use client::{Answer, Client, Failure, Fault, Protocol};
 pub use clock::SteppingPostgres;
 pub use cluster::{ClusterHome, sql};
 pub use http::{Reply, curl, grpcurl, http};
@@ -61,12 +61,12 @@ macro_rules! scenario {
 
             #[tokio::test]
             async fn grpc() {
-                scenario(&World::start(Door::Grpc).await).await;
+                scenario(&World::start(Protocol::Grpc).await).await;
             }
 
             #[tokio::test]
             async fn rest() {
-                scenario(&World::start(Door::Rest).await).await;
+                scenario(&World::start(Protocol::Rest).await).await;
             }
         }
     )+};

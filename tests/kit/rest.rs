@@ -250,7 +250,7 @@ pub(super) async fn exchange(
         if let Some(problem) = line.get("error") {
             return Err(failure(problem, &reply.headers));
         }
-        answers.push(spelling::from_door(&line, &output));
+        answers.push(spelling::from_protocol(&line, &output));
     }
     Ok((answers, reply.headers.clone()))
 }
@@ -307,7 +307,7 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
             Some(member) => Value::Object(Map::from_iter([(member.to_owned(), reply.json())])),
             None => reply.json(),
         };
-        let json = spelling::from_door(&json, &spelling::method(rpc).output());
+        let json = spelling::from_protocol(&json, &spelling::method(rpc).output());
         return Ok(Answer { json, http: Some(reply.status), headers: reply.headers.clone() });
     }
     assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{}", reply.text());

@@ -1,6 +1,6 @@
 //! Requests of REST as they are sent, for tests of what is wrong with them.
 
-use super::{Door, Reply, World, http};
+use super::{Protocol, Reply, World, http};
 
 /// A world, and its key.
 pub struct Rest {
@@ -12,7 +12,7 @@ pub struct Rest {
 impl Rest {
     /// Starts one.
     pub async fn start() -> Rest {
-        let world = World::start(Door::Rest).await;
+        let world = World::start(Protocol::Rest).await;
         let bearer = format!("Bearer {}", world.key.secret);
         Rest { world, bearer }
     }

@@ -17,7 +17,7 @@ pub fn method(name: &str) -> MethodDescriptor {
 }
 
 /// A message in the one spelling, from the JSON of either door.
-pub fn from_door(value: &Value, message: &MessageDescriptor) -> Value {
+pub fn from_protocol(value: &Value, message: &MessageDescriptor) -> Value {
     let members = value.as_object().unwrap_or_else(|| panic!("{} is an object, not {value}", message.name()));
     for name in members.keys() {
         let known = message.get_field_by_name(name).is_some() || message.get_field_by_json_name(name).is_some();
@@ -59,7 +59,7 @@ fn from_single(value: &Value, kind: &Kind) -> Value {
         Kind::Message(message) => match message.full_name() {
             "google.protobuf.Timestamp" => milliseconds(value),
             name if name.starts_with("google.protobuf.") => from_data(value),
-            _ => from_door(value, message),
+            _ => from_protocol(value, message),
         },
         Kind::Enum(kind) => from_enum(value, kind),
         // The two doors may differ in how they write a whole number.

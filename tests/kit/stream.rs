@@ -46,7 +46,7 @@ impl MessageStream {
     pub async fn next(&mut self) -> Option<Result<Value, Failure>> {
         match &mut self.source {
             Source::Grpc(stream) => match soon(stream.message()).await {
-                Ok(message) => message.map(|message| Ok(spelling::from_door(&grpc::decode(&message), &self.output))),
+                Ok(message) => message.map(|message| Ok(spelling::from_protocol(&grpc::decode(&message), &self.output))),
                 Err(status) => Some(Err(grpc::failure(&status))),
             },
             Source::Rest { answer, .. } => {
@@ -58,7 +58,7 @@ impl MessageStream {
                     Some(problem) => Err(rest::failure(problem, &self.headers)),
                     None => {
                         let value = answer.map(|member| json!({ member: value })).unwrap_or(value);
-                        Ok(spelling::from_door(&value, &self.output))
+                        Ok(spelling::from_protocol(&value, &self.output))
                     }
                 })
             }

@@ -93,7 +93,7 @@ scenario! {
         assert_status(&world.done(START, alike).await, 200);
     }
 
-    async fn every_fault_of_a_start_is_told_at_once(world: &World) {
+    async fn every_fault_of_a_start_is_reported_at_once(world: &World) {
         let request = json!({
             "spec": {"objects": {"exclude_list": ["a b"]}}, "expected_count": -1, "max_objects": -1, "max_objects_per_second": 0,
             "clean_report_within": "0s", "send_mail": "nobody",

@@ -12,8 +12,8 @@ async fn stepping(arguments: &[&str]) -> (SteppingPostgres, World) {
     let database = database_on(clock.postgres.database_url());
     let key = Key::create(&database, "acme", "test", SCOPES);
     let server = Server::start_with(&database, arguments, &[]).await;
-    let client = Client::new(&server, &key, Door::Grpc);
-    (clock, World { client, server, key, door: Door::Grpc, database })
+    let client = Client::new(&server, &key, Protocol::Grpc);
+    (clock, World { client, server, key, protocol: Protocol::Grpc, database })
 }
 
 /// Seconds by which the clock of the database is behind, as one who asks sees it.
@@ -92,7 +92,7 @@ async fn what_waits_does_not_wait_for_the_clock_to_come_back() {
     let kept = id(&world.offboard("kept", "1s").await);
     clock.set(0);
     world.server = Server::start_with(&world.database, &["--poll-interval", "0.05"], &[]).await;
-    world.client = world.through(Door::Grpc);
+    world.client = world.through(Protocol::Grpc);
     for task in [&fresh, &lost] {
         let ended = world.task_ended(task).await;
         assert_eq!(Account::of(&ended), Account { matched: 1, processed: 1, ..Account::default() });

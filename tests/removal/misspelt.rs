@@ -105,8 +105,8 @@ fn filter(n: usize) -> (String, String) {
 
 /// The whole of what is refused: every function, every position, every slip.
 #[tokio::test]
-async fn a_thousand_slips_start_nothing_and_each_is_told_what_was_meant() {
-    let world = World::start(Door::Rest).await;
+async fn a_thousand_slips_start_nothing_and_each_is_reported_what_was_meant() {
+    let world = World::start(Protocol::Rest).await;
     given(&world);
     let known: BTreeSet<_> = CALLS.iter().map(|(name, _)| *name).collect();
     let functions: BTreeSet<_> = offboard::filter::FUNCTIONS.iter().map(|function| function.name).collect();
@@ -236,13 +236,13 @@ scenario! {
 /// What there was no time for at the start is found out before anything is deleted.
 #[tokio::test]
 async fn a_worker_finds_out_what_the_start_had_no_time_for() {
-    let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let mut world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     given(&world);
     let request = json!({"mode": "hard", "allow_unknown_attributes": true, "spec": {"objects": {"filter": "missing(attributes.Registy)"}}});
     let task = world.schedule(request).await;
     world.database.sql("UPDATE bulk_delete SET check_attributes = true");
     world.server = Server::start_with(&world.database, &[], &[]).await;
-    world.client = Client::new(&world.server, &world.key, Door::Grpc);
+    world.client = Client::new(&world.server, &world.key, Protocol::Grpc);
     let ended = world.task_ended(&task).await;
     assert_eq!((ended.get("status"), ended.get("error_code")), (&json!("failed"), &json!("unknown_attribute")));
     assert!(text(ended.get("error_message")).contains("no entity has"), "{:#}", ended.json);

@@ -12,7 +12,7 @@ fn refuse(database: &Database, when: &str, table: &str, ids: &str) {
 }
 
 scenario! {
-    async fn two_of_many_that_a_trigger_refuses_are_named_and_the_rest_is_gone(world: &World) {
+    async fn two_of_many_that_a_trigger_refuses_are_named_and_the_rest_is_removed(world: &World) {
         const COUNT: i64 = 2_502;
         world.given_portfolio("p").await;
         world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 2, portfolio: Some("p") });
@@ -55,7 +55,7 @@ scenario! {
         world.database.assert_sound();
     }
 
-    async fn what_cannot_be_mended_stays_found_and_the_rest_is_mended(world: &World) {
+    async fn a_finding_that_cannot_be_repaired_stays_and_the_rest_is_repaired(world: &World) {
         world.database.sql(&format!(
             "INSERT INTO dependent (realm_id, entity_id, kind, id) SELECT {}, 'ghost-' || n, 'task', '1' FROM generate_series(1, 30) n",
             world.database.realm()
@@ -78,8 +78,8 @@ scenario! {
         let account = world.client.import(&entities).await.unwrap().json;
         assert_eq!([&account["received"], &account["created"], &account["existing"], &account["failed"]], [1_100, 1_098, 0, 2]);
         let failed: Vec<_> = account["results"].as_array().unwrap().iter().filter(|result| result["outcome"] == "failed").collect();
-        let told: Vec<_> = failed.iter().map(|line| (text(&line["entity_id"]), text(&line["error"]["code"]))).collect();
-        assert_eq!(told, ["e0042", "e0613"].map(|id| (id.to_owned(), "refused_by_database".to_owned())));
+        let reported: Vec<_> = failed.iter().map(|line| (text(&line["entity_id"]), text(&line["error"]["code"]))).collect();
+        assert_eq!(reported, ["e0042", "e0613"].map(|id| (id.to_owned(), "refused_by_database".to_owned())));
         assert!(!account.to_string().contains("secret") && world.server.log().contains("no room at /srv/secret"));
         assert_eq!(world.database.count("SELECT entity_count FROM portfolio WHERE id = 'p'"), 1_098);
         world.database.assert_sound();
@@ -89,7 +89,7 @@ scenario! {
 /// A statement that fails whatever it is about counts no entity as failed: it is tried again later.
 #[tokio::test]
 async fn a_statement_that_cannot_be_run_at_all_is_no_fault_of_an_entity() {
-    let world = World::start_with(Door::Grpc, &["--poll-interval", "0.05"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.05"]).await;
     world.database.given_many(Many { prefix: "e", count: 50, dependents: 0, portfolio: None });
     world.database.sql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;

@@ -119,7 +119,7 @@ scenario! {
         assert_eq!(refused.code, "not_found");
     }
 
-    async fn one_that_cannot_be_done_does_not_keep_the_others_and_tells_why(world: &World) {
+    async fn one_that_cannot_be_done_does_not_keep_the_others_and_reports_why(world: &World) {
         // The tombstone of one entity cannot be written, as if a disk had a hole there.
         world.database.sql(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no room at /srv/secret'; END $$;
@@ -173,7 +173,7 @@ impl Confirmation for Archive {
 #[tokio::test]
 async fn an_entity_goes_when_everybody_outside_has_confirmed() {
     static ASKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    let world = World::start_with(Door::Rest, &["--roles=grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Rest, &["--roles=grpc,gateway"]).await;
     let mut requests = Vec::new();
     for entity in ["at-once", "later", "never"] {
         world.given_entity(entity, json!({})).await;

@@ -26,10 +26,10 @@ impl World {
 }
 
 /// Without workers, so that nothing goes between the looks.
-async fn refused_by(door: Door) {
-    let world = World::start_with(door, &["--roles", "grpc,gateway"]).await;
+async fn refused_by(protocol: Protocol) {
+    let world = World::start_with(protocol, &["--roles", "grpc,gateway"]).await;
     world.given_closed().await;
-    for (filter, members, told) in [
+    for (filter, members, reported) in [
         (
             YEAR,
             [json!(["lt(attributes.Closed, '2015')"]), json!(["attributes.Closed"]), json!(["2015-01-01"])],
@@ -58,24 +58,24 @@ async fn refused_by(door: Door) {
             members,
             "{filter}"
         );
-        assert!(refusal.message.contains(told), "{filter}: {}", refusal.message);
+        assert!(refusal.message.contains(reported), "{filter}: {}", refusal.message);
         assert_eq!((refusal.faults.len(), refusal.faults[0].code.as_str()), (1, "suspect_value"));
         // Who only looks, or keeps the data, is warned.
         let looked = world.done(START, request(json!({"dry_run": true}))).await;
-        assert_eq!(suspect(looked.get("preview.warnings")), [told], "{filter}");
+        assert_eq!(suspect(looked.get("preview.warnings")), [reported], "{filter}");
         let soft = world.done(START, request(json!({"mode": "soft"}))).await;
-        assert_eq!(suspect(soft.get("warnings")), [told], "{filter}");
+        assert_eq!(suspect(soft.get("warnings")), [reported], "{filter}");
     }
 }
 
 #[tokio::test]
 async fn by_grpc_a_hard_delete_that_compares_otherwise_than_it_looks_is_refused() {
-    refused_by(Door::Grpc).await;
+    refused_by(Protocol::Grpc).await;
 }
 
 #[tokio::test]
 async fn by_rest_a_hard_delete_that_compares_otherwise_than_it_looks_is_refused() {
-    refused_by(Door::Rest).await;
+    refused_by(Protocol::Rest).await;
 }
 
 scenario! {
@@ -101,8 +101,8 @@ scenario! {
                 let condition = format!("not lt(attributes.{path}, {value})");
                 let objects = json!({"filter": format!("equals(type, sus) and {condition}")});
                 let looked = world.done(START, json!({"mode": "hard", "spec": {"objects": objects}, "dry_run": true})).await;
-                let told = suspect(looked.get("preview.warnings"));
-                assert!(matches!(told.as_slice(), [told] if told.ends_with("and spares nobody")), "{condition}: {told:?}");
+                let reported = suspect(looked.get("preview.warnings"));
+                assert!(matches!(reported.as_slice(), [reported] if reported.ends_with("and spares nobody")), "{condition}: {reported:?}");
                 let refusal = world.refused(START, json!({"mode": "hard", "spec": {"objects": objects}})).await;
                 assert_eq!(refusal.code, "suspect_value", "{condition}");
             }
@@ -123,7 +123,7 @@ scenario! {
     async fn what_can_be_compared_is_not_suspect(world: &World) {
         world.given_closed().await;
         world.given_entity("other", json!({"type": "HCO", "attributes": {"Closed": 2016, "Beds": "many"}})).await;
-        for (objects, told) in [
+        for (objects, reported) in [
             (json!({"filter": "lt(attributes.Closed, 2015)"}), 0),
             (json!({"filter": "lt(attributes.Closed, '2015-01-01') and not range(attributes.Staff, 1, 10)"}), 0),
             (json!({"filter": "gt(attributes.Beds, a)"}), 0),
@@ -132,7 +132,7 @@ scenario! {
             (json!({"filter": "inSameAttributeValue(gt(attributes.Nobody.Has, 5))"}), 0),
         ] {
             let looked = world.done(START, json!({"mode": "hard", "spec": {"objects": objects}, "dry_run": true})).await;
-            assert_eq!(suspect(looked.get("preview.warnings")).len(), told, "{objects}");
+            assert_eq!(suspect(looked.get("preview.warnings")).len(), reported, "{objects}");
         }
         let listed = async |filter: &str| suspect(world.done("EntityService/ListEntities", json!({"filter": filter})).await.get("warnings"));
         assert_eq!(listed("not gt(attributes.Beds, 3)").await.len(), 1, "what is denied");
@@ -151,8 +151,8 @@ scenario! {
         world.database.sql(r#"UPDATE entity SET attributes = '{"Closed": "2014-05-01"}'"#);
         let request = json!({"mode": "hard", "spec": {"objects": {"filter": "lt(attributes.Closed, 2015)"}}});
         let task = world.done(START, request).await;
-        let [told] = suspect(task.get("warnings")).try_into().expect("one warning");
-        assert!(told.starts_with("none of the first ") && told.contains("may hold for none"), "{told}");
+        let [reported] = suspect(task.get("warnings")).try_into().expect("one warning");
+        assert!(reported.starts_with("none of the first ") && reported.contains("may hold for none"), "{reported}");
         assert_eq!(Account::of(&world.task_ended(&id(&task)).await), Account::default());
     }
 }

@@ -8,7 +8,7 @@ use crate::kit::*;
 const COUNT: usize = 50_000;
 
 scenario! {
-    async fn every_entity_of_a_large_bulk_delete_is_told_once(world: &World) {
+    async fn every_entity_of_a_large_bulk_delete_is_sent_once(world: &World) {
         world.database.given_many(Many { prefix: "e", count: COUNT as i64, dependents: 0, portfolio: None });
         // What happened to some of them before, told by one row of many.
         world.database.sql(
@@ -53,7 +53,7 @@ scenario! {
         // Several chunks a second, for half a minute.
         let task = world.schedule(json!({"mode": "hard", "entity_type": "HCP", "max_objects_per_second": 100})).await;
         let key = Key::create(&world.database, "acme", "test", &["entities:read", "events:read"]);
-        let client = Client::new(&world.server, &key, world.door);
+        let client = Client::new(&world.server, &key, world.protocol);
         let watched = [
             ("BulkDeleteService/WatchTask", json!({"task_id": task})),
             ("OffboardingService/WatchOffboardingRequest", json!({"offboarding_request_id": request})),

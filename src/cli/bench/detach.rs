@@ -28,7 +28,7 @@ use crate::proto::v1::{AttachEntityRequest, DetachEntityRequest, PortfolioView};
 pub struct Arguments {
     /// Through which door; --server is where that is
     #[arg(long, default_value = "grpc")]
-    door: Door,
+    protocol: Protocol,
 
     #[command(flatten)]
     server: Server,
@@ -60,7 +60,7 @@ pub struct Arguments {
 
 /// A way into the service.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Door {
+enum Protocol {
     /// gRPC
     Grpc,
     /// The REST gateway
@@ -159,15 +159,15 @@ enum Caller {
 impl Caller {
     fn connect(arguments: &Arguments) -> Result<Caller> {
         let (server, view) = (&arguments.server, arguments.view);
-        Ok(match arguments.door {
-            Door::Grpc => {
+        Ok(match arguments.protocol {
+            Protocol::Grpc => {
                 let client = PortfolioServiceClient::new(server.endpoint()?.connect_lazy());
                 Caller::Grpc { client, bearer: credential(&arguments.key)?, view }
             }
-            Door::Rest if server.is_tls() => {
+            Protocol::Rest if server.is_tls() => {
                 return Err(Error::invalid("--server", "invalid", "must be http://HOST:PORT with --door rest"));
             }
-            Door::Rest => {
+            Protocol::Rest => {
                 let (client, bearer) = (Client::builder(TokioExecutor::new()).build_http(), format!("Bearer {}", arguments.key));
                 Caller::Rest { client, server: server.server.clone(), bearer, view }
             }

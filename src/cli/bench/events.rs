@@ -58,7 +58,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut stream = EventServiceClient::new(watcher).watch_events(request).await.map_err(refused)?.into_inner();
     // The first message tells that it has begun.
     stream.message().await.map_err(refused)?;
-    let (told, mut answered) = (tell(stream), HashMap::new());
+    let (reported, mut answered) = (report(stream), HashMap::new());
     let begun = Instant::now();
     let ends = begun + Duration::from_secs(arguments.seconds.into());
     let gap = (arguments.rate > 0).then(|| Duration::from_secs(1) * arguments.connections / arguments.rate);
@@ -71,7 +71,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         answered.extend(changes?);
     }
     let rate = answered.len() as f64 / begun.elapsed().as_secs_f64();
-    let arrived = wait(told, answered.len()).await;
+    let arrived = wait(reported, answered.len()).await;
     let mut times: Vec<Duration> =
         answered.iter().filter_map(|(id, answer)| Some(arrived.get(id)?.saturating_duration_since(*answer))).collect();
     times.sort();
@@ -91,7 +91,7 @@ fn refused(status: Status) -> Error {
     Error::unavailable(format!("The service refused: {}", status.message()))
 }
 
-type Told = tokio::sync::watch::Receiver<HashMap<String, Instant>>;
+type Arrivals = tokio::sync::watch::Receiver<HashMap<String, Instant>>;
 
 /// Creates entities on one connection, at its pace or one behind the other; tells when each was answered.
 async fn create(
@@ -117,7 +117,7 @@ async fn create(
 }
 
 /// Notes when each event came.
-fn tell(mut stream: Streaming<WatchEventsResponse>) -> Told {
+fn report(mut stream: Streaming<WatchEventsResponse>) -> Arrivals {
     let (sender, receiver) = tokio::sync::watch::channel(HashMap::new());
     tokio::spawn(async move {
         while let Ok(Some(message)) = stream.message().await {
@@ -133,8 +133,8 @@ fn tell(mut stream: Streaming<WatchEventsResponse>) -> Told {
 }
 
 /// Waits until so many events have come, or no longer.
-async fn wait(mut told: Told, count: usize) -> HashMap<String, Instant> {
+async fn wait(mut reported: Arrivals, count: usize) -> HashMap<String, Instant> {
     // What is missing then is told of by the caller.
-    let _ = timeout(PATIENCE, told.wait_for(|arrived| arrived.len() >= count)).await;
-    told.borrow().clone()
+    let _ = timeout(PATIENCE, reported.wait_for(|arrived| arrived.len() >= count)).await;
+    reported.borrow().clone()
 }

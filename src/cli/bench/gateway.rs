@@ -10,7 +10,7 @@ use clap::Args;
 use futures::future::try_join_all;
 use tonic::Code;
 
-use super::doors::{Caller, Door, Meter};
+use super::callers::{Caller, Meter, Protocol};
 use crate::cli::client::plain_url;
 use crate::cli::output::print;
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ pub struct Arguments {
 
 /// What is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
+enum BenchedCall {
     Get,
     Detach,
 }
@@ -64,21 +64,21 @@ struct Turn {
 /// Prints the ratio of the rates, and what a call costs more.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let meters = [Meter::default(), Meter::default()];
-    let open = |door, url: &str, meter: &Meter| {
-        let callers = (0..arguments.connections).map(|_| Caller::connect(door, url.to_owned(), &arguments.key, meter.clone()));
+    let open = |protocol, url: &str, meter: &Meter| {
+        let callers = (0..arguments.connections).map(|_| Caller::connect(protocol, url.to_owned(), &arguments.key, meter.clone()));
         try_join_all(callers.collect::<Vec<_>>())
     };
-    let doors = [open(Door::Grpc, &arguments.grpc, &meters[0]).await?, open(Door::Rest, &arguments.rest, &meters[1]).await?];
+    let protocols = [open(Protocol::Grpc, &arguments.grpc, &meters[0]).await?, open(Protocol::Rest, &arguments.rest, &meters[1]).await?];
     // Its bytes are not counted with those of what is measured.
-    let helpers = open(Door::Grpc, &arguments.grpc, &Meter::default()).await?;
+    let helpers = open(Protocol::Grpc, &arguments.grpc, &Meter::default()).await?;
     for (number, helper) in helpers.iter().enumerate() {
         prepare(helper, number).await?;
     }
-    let bench = Bench { doors, meters, helpers };
-    for (act, name) in [(Act::Get, "get"), (Act::Detach, "detach")] {
-        let many = bench.compare(act, arguments.connections, arguments.rounds, arguments.calls).await?;
-        let one = bench.compare(act, 1, arguments.rounds, arguments.calls * 2).await?;
-        let [grpc, rest] = [0, 1].map(|door| median(many.iter().map(|turns| turns[door].rate)));
+    let bench = Bench { protocols, meters, helpers };
+    for (call, name) in [(BenchedCall::Get, "get"), (BenchedCall::Detach, "detach")] {
+        let many = bench.compare(call, arguments.connections, arguments.rounds, arguments.calls).await?;
+        let one = bench.compare(call, 1, arguments.rounds, arguments.calls * 2).await?;
+        let [grpc, rest] = [0, 1].map(|protocol| median(many.iter().map(|turns| turns[protocol].rate)));
         print(format_args!("{name}: {grpc:.0} a second by gRPC, {rest:.0} by REST, on {} connections", arguments.connections))?;
         print(format_args!("rest_over_grpc_{name}_ratio {:.2}", median(many.iter().map(|[grpc, rest]| rest.rate / grpc.rate))))?;
         print(format_args!("{name}_added_bytes {:.0}", median(one.iter().map(|[grpc, rest]| rest.bytes - grpc.bytes))))?;
@@ -116,51 +116,51 @@ fn refused(status: tonic::Status) -> Error {
 
 /// Both doors with their connections.
 struct Bench {
-    doors: [Vec<Caller>; 2],
+    protocols: [Vec<Caller>; 2],
     meters: [Meter; 2],
     helpers: Vec<Caller>,
 }
 
 impl Bench {
     /// The turns of gRPC and of REST, round by round.
-    async fn compare(&self, act: Act, connections: usize, rounds: usize, calls: usize) -> Result<Vec<[Turn; 2]>> {
+    async fn compare(&self, call: BenchedCall, connections: usize, rounds: usize, calls: usize) -> Result<Vec<[Turn; 2]>> {
         // Connections are made, statements prepared and pages read before anything counts.
-        for door in 0..2 {
-            self.turn(act, door, connections, calls.min(50)).await?;
+        for protocol in 0..2 {
+            self.turn(call, protocol, connections, calls.min(50)).await?;
         }
         let mut compared = Vec::with_capacity(rounds);
         for round in 0..rounds {
             let first = round % 2;
-            let one = self.turn(act, first, connections, calls).await?;
-            let other = self.turn(act, 1 - first, connections, calls).await?;
+            let one = self.turn(call, first, connections, calls).await?;
+            let other = self.turn(call, 1 - first, connections, calls).await?;
             compared.push(if first == 0 { [one, other] } else { [other, one] });
         }
         Ok(compared)
     }
 
-    async fn turn(&self, act: Act, door: usize, connections: usize, calls: usize) -> Result<Turn> {
-        let before = self.meters[door].bytes();
-        let work = (0..connections).map(|number| self.connection(act, door, number, calls));
+    async fn turn(&self, call: BenchedCall, protocol: usize, connections: usize, calls: usize) -> Result<Turn> {
+        let before = self.meters[protocol].bytes();
+        let work = (0..connections).map(|number| self.connection(call, protocol, number, calls));
         let spent = try_join_all(work).await?;
         let all = (connections * calls) as f64;
         let rate = spent.iter().map(|spent| calls as f64 / spent.as_secs_f64()).sum();
         let call = spent.iter().sum::<Duration>().div_f64(all);
-        Ok(Turn { rate, call, bytes: (self.meters[door].bytes() - before) as f64 / all })
+        Ok(Turn { rate, call, bytes: (self.meters[protocol].bytes() - before) as f64 / all })
     }
 
     /// Makes the calls of one connection, and tells how long they took.
-    async fn connection(&self, act: Act, door: usize, number: usize, calls: usize) -> Result<Duration> {
-        let (caller, helper) = (&self.doors[door][number], &self.helpers[number]);
+    async fn connection(&self, call: BenchedCall, protocol: usize, number: usize, calls: usize) -> Result<Duration> {
+        let (caller, helper) = (&self.protocols[protocol][number], &self.helpers[number]);
         let (portfolio, entity) = (portfolio(number), entity(number));
         let mut spent = Duration::ZERO;
         for _ in 0..calls {
             let begun = Instant::now();
-            match act {
-                Act::Get => caller.get(&entity).await.map_err(refused)?,
-                Act::Detach => caller.detach(&portfolio, &entity).await.map_err(refused)?,
+            match call {
+                BenchedCall::Get => caller.get(&entity).await.map_err(refused)?,
+                BenchedCall::Detach => caller.detach(&portfolio, &entity).await.map_err(refused)?,
             }
             spent += begun.elapsed();
-            if act == Act::Detach {
+            if call == BenchedCall::Detach {
                 helper.attach(&portfolio, &entity).await.map_err(refused)?;
             }
         }

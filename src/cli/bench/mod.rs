@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 use crate::error::Result;
 
+mod callers;
 mod detach;
-mod doors;
 mod events;
 mod gateway;
 mod offboard;
@@ -17,11 +17,11 @@ mod pace;
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(subcommand)]
-    act: Act,
+    benchmark: Benchmark,
 }
 
 #[derive(Subcommand, Debug)]
-enum Act {
+enum Benchmark {
     /// Detach members of portfolios and attach them again
     Detach(detach::Arguments),
     /// Watch events come while entities are created
@@ -36,11 +36,11 @@ enum Act {
 
 /// Measures an act and prints the figures.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    match arguments.act {
-        Act::Detach(arguments) => detach::run(arguments).await,
-        Act::Events(arguments) => events::run(arguments).await,
-        Act::Gateway(arguments) => gateway::run(arguments).await,
-        Act::Offboard(arguments) => offboard::run(arguments).await,
-        Act::Pace(arguments) => pace::run(arguments).await,
+    match arguments.benchmark {
+        Benchmark::Detach(arguments) => detach::run(arguments).await,
+        Benchmark::Events(arguments) => events::run(arguments).await,
+        Benchmark::Gateway(arguments) => gateway::run(arguments).await,
+        Benchmark::Offboard(arguments) => offboard::run(arguments).await,
+        Benchmark::Pace(arguments) => pace::run(arguments).await,
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::connect::Connection;
 use super::show::{self, grouped};
-use crate::cli::client::whose;
+use crate::cli::client::realm_of;
 use crate::cli::output::{note, print};
 use crate::cli::refusal::refused;
 use crate::error::Result;
@@ -52,17 +52,17 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let Arguments { connection, history, max, offset, order_by, ascending, json } = arguments;
     let service = connection.open().await?;
     let mut client = service.client.clone();
-    let (whose, tasks) = if history {
+    let (realm, tasks) = if history {
         let request = v1::ListTaskHistoryRequest { max, offset, order_by, ascending, ..Default::default() };
         let answer = client.list_task_history(service.request(request)).await.map_err(refused)?;
-        (whose(answer.metadata()), answer.into_inner().tasks)
+        (realm_of(answer.metadata()), answer.into_inner().tasks)
     } else {
         let request = v1::ListTasksRequest { max, offset, order_by, ascending, ..Default::default() };
         let answer = client.list_tasks(service.request(request)).await.map_err(refused)?;
-        (whose(answer.metadata()), answer.into_inner().tasks)
+        (realm_of(answer.metadata()), answer.into_inner().tasks)
     };
-    if let (true, Some(whose)) = (tasks.is_empty(), whose) {
-        note(format_args!("Nothing found for {whose}, which is whose the key is."));
+    if let (true, Some(realm)) = (tasks.is_empty(), realm) {
+        note(format_args!("Nothing found for {realm}, which is whose the key is."));
     }
     for task in tasks {
         let text = if json { show::task(&task).to_string() } else { line(&task) };

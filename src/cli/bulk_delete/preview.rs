@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::connect::{Connection, Service};
 use super::selection::Selection;
-use super::show::{entities, grouped, mode, preview as to_json, roughly, to_std, whose};
+use super::show::{entities, grouped, mode, preview as to_json, realm_of, roughly, to_std};
 use super::wrong_usage;
 use crate::cli::output::print;
 use crate::cli::refusal::refused;
@@ -68,7 +68,7 @@ pub async fn ask(service: &Service, request: &v1::StartBulkDeleteRequest) -> Res
 pub fn describe(task: &v1::Task, hard: bool) -> String {
     let preview = task.preview.clone().unwrap_or_default();
     let how = if hard { "erased" } else { "marked as deleted" };
-    let mut text = format!("{} of {} selected.\n", entities(preview.matched_count), whose(task));
+    let mut text = format!("{} of {} selected.\n", entities(preview.matched_count), realm_of(task));
     if preview.matched_count == 0 {
         text.push_str("Nothing is selected: a task has nothing to delete.\n");
     }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_preview_tells_how_long_a_task_would_take() {
+    fn a_preview_reports_how_long_a_task_would_take() {
         let line = |seconds, deletable_count| {
             let estimated_duration = Some(prost_types::Duration { seconds, nanos: 5_000_000 });
             let preview = v1::BulkDeletePreview { matched_count: 2, deletable_count, estimated_duration, ..Default::default() };

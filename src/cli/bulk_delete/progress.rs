@@ -75,7 +75,7 @@ impl Display {
     }
 
     /// Tells of something else on standard error.
-    pub fn tell(&self, text: &str) {
+    pub fn report(&self, text: &str) {
         match self {
             Display::Bar(bar) => bar.suspend(|| note(text)),
             Display::Json | Display::Lines { .. } => note(text),
@@ -161,15 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_tells_how_far_how_fast_and_how_long() {
+    fn a_line_reports_how_far_how_fast_and_how_long() {
         assert_eq!(line(&task(v1::TaskStatus::Processing)), "1,000 of 4,000 (25 %) processing, 500/s, 6 seconds left, 2 failed");
     }
 
     #[test]
-    fn the_end_tells_what_became_of_it() {
-        let told = end(&task(v1::TaskStatus::CompletedWithErrors));
+    fn the_end_reports_what_became_of_it() {
+        let reported = end(&task(v1::TaskStatus::CompletedWithErrors));
         assert_eq!(
-            told,
+            reported,
             "completed with errors: 998 entities deleted in 2 seconds, 2 failed; `offboard bulk-delete failures t` lists what failed"
         );
     }

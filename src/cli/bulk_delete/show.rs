@@ -31,7 +31,7 @@ pub fn mode(task: &v1::Task) -> Option<&'static str> {
 }
 
 /// Whose entities a task is about, for people: `acme (live)`.
-pub fn whose(task: &v1::Task) -> String {
+pub fn realm_of(task: &v1::Task) -> String {
     match mode(task) {
         Some(mode) => format!("{} ({mode})", task.tenant),
         None => task.tenant.clone(),
@@ -144,7 +144,7 @@ mod tests {
     fn numbers_and_times_are_for_people() {
         assert_eq!([0, 999, 1000, -1_234_567].map(grouped), ["0", "999", "1,000", "-1,234,567"]);
         assert_eq!((entities(1), entities(2000)), ("1 entity".to_owned(), "2,000 entities".to_owned()));
-        let told = [0, 1, 61, 600, 7300].map(|seconds| about(Duration::from_secs(seconds)));
-        assert_eq!(told, ["less than a second", "1 second", "61 seconds", "10 minutes", "2 hours"]);
+        let reported = [0, 1, 61, 600, 7300].map(|seconds| about(Duration::from_secs(seconds)));
+        assert_eq!(reported, ["less than a second", "1 second", "61 seconds", "10 minutes", "2 hours"]);
     }
 }

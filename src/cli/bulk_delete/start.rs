@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::connect::Connection;
 use super::selection::Selection;
-use super::show::{entities, grouped, task as to_json, whose};
+use super::show::{entities, grouped, realm_of, task as to_json};
 use super::watch::{self, Answered};
 use super::{preview, wrong_usage};
 use crate::cli::output::{note, print};
@@ -65,12 +65,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         if !arguments.json {
             note(preview::describe(&looked, hard));
         }
-        let whose = whose(&looked);
+        let realm = realm_of(&looked);
         let preview = looked.preview.unwrap_or_default();
         if let Some(refusal) = foreseen(&preview, &request) {
             return Err(refusal);
         }
-        if !arguments.yes && !confirmed(preview.deletable_count, &whose, hard)? {
+        if !arguments.yes && !confirmed(preview.deletable_count, &realm, hard)? {
             note("Nothing was started.");
             return Ok(ExitCode::FAILURE);
         }
@@ -95,7 +95,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.json {
-        note(format_args!("Task {} of {} has started.", task.id, self::whose(&task)));
+        note(format_args!("Task {} of {} has started.", task.id, self::realm_of(&task)));
     }
     watch::follow(&arguments.connection, &task.id, arguments.json, Answered::Before).await
 }
@@ -120,15 +120,15 @@ fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteReques
 const TYPED_ABOVE: i64 = 100;
 
 /// Asks whoever sits at the terminal.
-fn confirmed(count: i64, whose: &str, hard: bool) -> Result<bool> {
-    Ok(is_yes(&ask::ask(&question(count, whose, hard))?, count))
+fn confirmed(count: i64, realm: &str, hard: bool) -> Result<bool> {
+    Ok(is_yes(&ask::ask(&question(count, realm, hard))?, count))
 }
 
-fn question(count: i64, whose: &str, hard: bool) -> String {
+fn question(count: i64, realm: &str, hard: bool) -> String {
     let what = if hard { "Erase" } else { "Delete" };
     let for_good = if hard { " for good" } else { "" };
     let how = if count > TYPED_ABOVE { format!("Type their number, {}, to go on:", grouped(count)) } else { "[y/N]".to_owned() };
-    format!("{what} {} of {whose}{for_good}? {how} ", entities(count))
+    format!("{what} {} of {realm}{for_good}? {how} ", entities(count))
 }
 
 /// Whether an answer confirms so many: by a word, or by the number where there are many.
@@ -158,8 +158,8 @@ mod tests {
         let warning = |code: &str| v1::Warning { code: code.to_owned(), message: "no entity has the attribute `Naem`".to_owned() };
         let preview = |code: &str| v1::BulkDeletePreview { warnings: vec![warning(code)], ..Default::default() };
         let hard = v1::StartBulkDeleteRequest { mode: v1::DeleteMode::Hard.into(), ..Default::default() };
-        let told = foreseen(&preview("unknown_attribute"), &hard).unwrap();
-        assert!(told.message().contains("`Naem`") && told.message().contains("--allow-unknown-attributes"), "{told}");
+        let reported = foreseen(&preview("unknown_attribute"), &hard).unwrap();
+        assert!(reported.message().contains("`Naem`") && reported.message().contains("--allow-unknown-attributes"), "{reported}");
         assert!(foreseen(&preview("missing_excludes"), &hard).is_some() && foreseen(&preview("suspect_value"), &hard).is_some());
         assert!(foreseen(&preview("suspect_value"), &v1::StartBulkDeleteRequest::default()).is_none());
         assert!(foreseen(&preview("missing_excludes"), &v1::StartBulkDeleteRequest::default()).is_none());

@@ -62,7 +62,7 @@ pub struct Cast {
     /// Is nearly offboarded.
     pub canceled: String,
     /// Are selected by [`CLOUDS`] and on its exclude list.
-    pub spared: [String; 2],
+    pub excluded: [String; 2],
     /// Is selected by [`CLOUDS`] and a member of a portfolio.
     pub bulk_deleted: String,
     /// Those that [`CLOUDS`] selects.
@@ -137,7 +137,7 @@ impl Cast {
             onboarding,
             offboarded: f,
             canceled: g,
-            spared: [a, b],
+            excluded: [a, b],
             bulk_deleted: c,
             clouds,
             soft,

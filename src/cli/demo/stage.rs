@@ -52,7 +52,7 @@ impl Stage {
     }
 
     /// Tells of something.
-    pub fn tell(self, text: impl Display) {
+    pub fn report(self, text: impl Display) {
         self.line(format_args!("   {text}"));
     }
 
@@ -79,7 +79,7 @@ impl Stage {
         let target = if self.terminal { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::hidden() };
         let style = ProgressStyle::with_template("        [{bar:40}] {pos} of {len}, {msg}").expect("the template is well formed");
         let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style.progress_chars("=> "));
-        Progress { stage: self, bar, told: None }
+        Progress { stage: self, bar, reported: None }
     }
 }
 
@@ -87,7 +87,7 @@ impl Stage {
 pub struct Progress {
     stage: Stage,
     bar: ProgressBar,
-    told: Option<u64>,
+    reported: Option<u64>,
 }
 
 impl Progress {
@@ -96,9 +96,9 @@ impl Progress {
         self.bar.set_message(text.to_owned());
         self.bar.set_position(position);
         let total = self.bar.length().unwrap_or_default();
-        let due = self.told.map_or(0, |told| total.min(told + total.div_ceil(5).max(1)));
-        if !self.stage.terminal && position >= due && self.told != Some(position) {
-            self.told = Some(position);
+        let due = self.reported.map_or(0, |reported| total.min(reported + total.div_ceil(5).max(1)));
+        if !self.stage.terminal && position >= due && self.reported != Some(position) {
+            self.reported = Some(position);
             self.stage.line(format_args!("        {position:>5} of {total}, {text}"));
         }
     }

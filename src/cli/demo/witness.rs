@@ -22,8 +22,8 @@ pub async fn export(caller: &Caller) -> Result<(), Surprise> {
     let [head, members @ .., end] = lines.as_slice() else { return Err(Surprise::new("an export has a beginning and an end")) };
     let ids: Vec<&str> = members.iter().filter_map(|line| line["entity_ids"].as_array()).flatten().filter_map(Value::as_str).collect();
     caller.stage.answer(200, format_args!("{} at version {}, with {}", FUND, head["portfolio"]["version"], head["dependents"]));
-    caller.stage.tell(format_args!("     members: {}", ids.join(", ")));
-    caller.stage.tell(format_args!("     end: {}", end["summary"]));
+    caller.stage.report(format_args!("     members: {}", ids.join(", ")));
+    caller.stage.report(format_args!("     end: {}", end["summary"]));
     same("the members that the summary counts", &end["summary"]["entity_count"], &json!(ids.len()))?;
     same("the version of the export", &end["summary"]["version"], &head["portfolio"]["version"])
 }
@@ -46,7 +46,7 @@ impl Witness {
     }
 
     /// Shows what was seen, which must be these events in this order.
-    pub async fn tells(mut self, caller: &Caller, types: &[&str]) -> Result<(), Surprise> {
+    pub async fn reports(mut self, caller: &Caller, types: &[&str]) -> Result<(), Surprise> {
         for expected in types {
             let event = tokio::time::timeout(PATIENCE, self.next()).await;
             let event = event.map_err(|_| Surprise::new(format!("waited in vain for the event {expected}")))??;

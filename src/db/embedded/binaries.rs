@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_postgres_is_told_with_what_to_install() {
+    async fn no_postgres_is_reported_with_what_to_install() {
         let error = Search::in_folders(vec!["/nonexistent".into()]).find(None).await.unwrap_err();
         assert!(error.message().contains("apt-get install postgresql"), "{error}");
         let machine = tempfile::tempdir().unwrap();

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_account_the_end_is_told() {
+    fn of_a_long_account_the_end_is_reported() {
         assert_eq!(last_lines("1\n2\n\n3\n4\n5\n6\n"), "2; 3; 4; 5; 6");
         assert_eq!(last_lines(""), "");
     }

@@ -59,7 +59,7 @@ pub type LastCall = BoxFuture<'static, Failure>;
 /// Why an import ends without a summary.
 pub enum Failure {
     /// Its stream or its caller has come to an end that they must hear of.
-    Told(Status),
+    Reported(Status),
     /// The process takes no more calls.
     Closing,
 }
@@ -68,7 +68,7 @@ pub enum Failure {
 pub fn last_call(authenticator: Authenticator, caller: Caller, closing: CancellationToken) -> LastCall {
     let last_call = async move {
         tokio::select! {
-            error = authenticator.expelled(caller) => Failure::Told(error.into()),
+            error = authenticator.expelled(caller) => Failure::Reported(error.into()),
             () = closing.cancelled() => {
                 tokio::time::sleep(FAREWELL).await;
                 Failure::Closing
@@ -81,7 +81,7 @@ pub fn last_call(authenticator: Authenticator, caller: Caller, closing: Cancella
 impl Failure {
     /// What the caller is told, with what has become of the import so far.
     fn status(self, summary: &v1::ImportSummary) -> Status {
-        if let Failure::Told(status) = self {
+        if let Failure::Reported(status) = self {
             return status;
         }
         let received = summary.received;
@@ -186,15 +186,15 @@ impl Import {
             Some(results) = self.writing.next() => {
                 self.named.pop_front();
                 match results {
-                    Ok(results) => self.tell(results),
-                    Err(failure) => self.break_off(Failure::Told(failure)),
+                    Ok(results) => self.report(results),
+                    Err(failure) => self.break_off(Failure::Reported(failure)),
                 }
             }
             failure = &mut self.last_call, if self.open => self.break_off(failure),
             line = self.source.next(), if self.open && !due => match line {
                 Ok(Some(line)) => self.take(line),
                 Ok(None) => self.open = false,
-                Err(failure) => self.break_off(Failure::Told(failure)),
+                Err(failure) => self.break_off(Failure::Reported(failure)),
             },
             else => {}
         }
@@ -206,7 +206,7 @@ impl Import {
         }
         self.summary.received += 1;
         if self.source.ends_at(self.summary.received) {
-            return self.break_off(Failure::Told(fault_of(line, self.once.caller()).into()));
+            return self.break_off(Failure::Reported(fault_of(line, self.once.caller()).into()));
         }
         self.batch.push(self.summary.received, line);
     }
@@ -241,7 +241,7 @@ impl Import {
         self.writing.push_back(Box::pin(async move { Ok(once.transaction(&db, write).await?.map(|results| results.unpacked(named))) }));
     }
 
-    fn tell(&mut self, written: Response<Results>) {
+    fn report(&mut self, written: Response<Results>) {
         let (metadata, Results { results }, _) = written.into_parts();
         if let Some(account) = &self.account {
             account.release(results.len());

@@ -10,7 +10,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamp
 
 use crate::db::{Fault, Realm, Work, fault, statement};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
-use crate::entity::index::lease_queries::Claimed;
+use crate::entity::index::lease_queries::ClaimedIndex;
 use crate::entity::index::model::{Declared, Rows};
 use crate::limits::database::WORKER_STATEMENT_SECONDS;
 use crate::proto::object::Struct;
@@ -33,7 +33,7 @@ statement! {
 }
 
 /// How many entities the realm has, the soft-deleted among them; none if there are too many to count. Call it in a transaction.
-pub fn count_entities(connection: &mut PgConnection, claim: &Claimed) -> Work<Option<i64>> {
+pub fn count_entities(connection: &mut PgConnection, claim: &ClaimedIndex) -> Work<Option<i64>> {
     let counted = connection.transaction(|connection| {
         connection.batch_execute(&format!("SET LOCAL statement_timeout = '{WORKER_STATEMENT_SECONDS}s'"))?;
         CountEntities { realm: claim.realm.id() }.get_result::<(i64,)>(connection)
@@ -56,7 +56,7 @@ statement! {
 pub type Holder = (String, Option<Struct>);
 
 /// The entities behind this id, the soft-deleted among them; fewer if they are large.
-pub fn walk(connection: &mut PgConnection, claim: &Claimed, after: &str, limit: i64) -> Work<Read<Holder>> {
+pub fn walk(connection: &mut PgConnection, claim: &ClaimedIndex, after: &str, limit: i64) -> Work<Read<Holder>> {
     let first = claim.declared.path.first().map(String::as_str).unwrap_or_default();
     let statement = Walk { realm: claim.realm.id(), first, after, limit };
     let rows = statement.load_iter::<Holder, PgRowByRowLoadingMode>(connection)?;
@@ -108,7 +108,7 @@ statement! {
 }
 
 /// The last of the next `limit` rows behind this entity, in the order of entities; none if there are no more.
-pub fn span(connection: &mut PgConnection, claim: &Claimed, after: &str, limit: i64) -> Work<Option<String>> {
+pub fn span(connection: &mut PgConnection, claim: &ClaimedIndex, after: &str, limit: i64) -> Work<Option<String>> {
     let (last,): (Option<String>,) = Span { realm: claim.realm.id(), after, limit }.get_result(connection)?;
     Ok(last)
 }
@@ -130,7 +130,7 @@ statement! {
 
 /// Those who have rows, behind `after` and up to `until`, and have gone or were changed since the attribute was declared; fewer if they are
 /// large. Who has gone has no attributes.
-pub fn suspects(connection: &mut PgConnection, claim: &Claimed, since: DateTime<Utc>, after: &str, until: &str) -> Work<Read<Holder>> {
+pub fn suspects(connection: &mut PgConnection, claim: &ClaimedIndex, since: DateTime<Utc>, after: &str, until: &str) -> Work<Read<Holder>> {
     let Declared { attribute, path } = &claim.declared;
     let first = path.first().map(String::as_str).unwrap_or_default();
     let statement = Suspects { realm: claim.realm.id(), attribute, first, since, after, until };
@@ -158,7 +158,7 @@ statement! {
 }
 
 /// The rows of these entities: keys and ids.
-pub fn rows_of(connection: &mut PgConnection, claim: &Claimed, entities: &[&str]) -> Work<BTreeSet<(String, String)>> {
+pub fn rows_of(connection: &mut PgConnection, claim: &ClaimedIndex, entities: &[&str]) -> Work<BTreeSet<(String, String)>> {
     let statement = RowsOf { realm: claim.realm.id(), attribute: &claim.declared.attribute, entities };
     Ok(statement.load(connection)?.into_iter().collect())
 }
@@ -176,7 +176,7 @@ statement! {
 }
 
 /// Removes the next rows of an index behind this place and returns the last; none if there are no more.
-pub fn clear(connection: &mut PgConnection, claim: &Claimed, (value, id): (&str, &str), limit: i64) -> Work<Option<(String, String)>> {
+pub fn clear(connection: &mut PgConnection, claim: &ClaimedIndex, (value, id): (&str, &str), limit: i64) -> Work<Option<(String, String)>> {
     let statement = Clear { realm: claim.realm.id(), attribute: &claim.declared.attribute, value, id, limit };
     Ok(statement.get_result(connection).optional()?)
 }

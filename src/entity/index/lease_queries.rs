@@ -12,7 +12,7 @@ use crate::entity::index::model::{Declared, IndexAction, IndexState, Phase};
 
 /// An index that this worker has the lease of.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub struct ClaimedIndex {
     /// Whose world.
     pub realm: Realm,
     /// The attribute.
@@ -27,10 +27,10 @@ pub struct Claimed {
 
 /// Claims an index that is to be built or removed, also one whose worker was lost. The realm with the fewest at work comes first, and of these the
 /// one that was served least lately.
-pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
+pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<ClaimedIndex>> {
     type Row = (i32, String, Mode, String, Vec<String>, Phase, i64, i32);
     let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
-    Ok(row.map(|(realm_id, org, mode, attribute, path, phase, token, attempts)| Claimed {
+    Ok(row.map(|(realm_id, org, mode, attribute, path, phase, token, attempts)| ClaimedIndex {
         realm: Realm::from_row(realm_id, org, mode),
         declared: Declared { attribute, path },
         phase,
@@ -69,7 +69,7 @@ statement! {
 }
 
 /// Whether an index of another realm is due.
-pub fn others_wait(connection: &mut PgConnection, claim: &Claimed) -> Work<bool> {
+pub fn others_wait(connection: &mut PgConnection, claim: &ClaimedIndex) -> Work<bool> {
     let (wait,): (bool,) = OthersWait { realm: claim.realm.id() }.get_result(connection)?;
     Ok(wait)
 }
@@ -88,7 +88,7 @@ statement! {
 
 /// Where an index stands.
 #[derive(Debug, Queryable)]
-pub struct Standing {
+pub struct IndexProgress {
     /// In its life.
     pub state: IndexState,
     /// Who must be over before the phase is; none if they were not looked up.
@@ -102,7 +102,7 @@ pub struct Standing {
 }
 
 /// Locks the index, so that nobody takes it over before the transaction ends. None if the lease is lost.
-pub fn lock(connection: &mut PgConnection, claim: &Claimed) -> Work<Option<Standing>> {
+pub fn lock(connection: &mut PgConnection, claim: &ClaimedIndex) -> Work<Option<IndexProgress>> {
     let (realm, attribute, token) = (claim.realm.id(), claim.declared.attribute.as_str(), claim.token);
     Ok(LockLeased { realm, attribute, token, phase: claim.phase.as_str() }.get_result(connection).optional()?)
 }
@@ -139,7 +139,7 @@ pub struct Move<'a> {
 }
 
 /// Writes where a locked index stands now, and extends the lease.
-pub fn advance(connection: &mut PgConnection, claim: &Claimed, to: Move<'_>, lease: Duration) -> Work<()> {
+pub fn advance(connection: &mut PgConnection, claim: &ClaimedIndex, to: Move<'_>, lease: Duration) -> Work<()> {
     let statement = Advance {
         realm: claim.realm.id(),
         attribute: &claim.declared.attribute,
@@ -178,7 +178,7 @@ statement! {
 }
 
 /// Ends the work on a locked index: it is ready, or gone.
-pub fn finish(connection: &mut PgConnection, claim: &Claimed, state: IndexState) -> Work<()> {
+pub fn finish(connection: &mut PgConnection, claim: &ClaimedIndex, state: IndexState) -> Work<()> {
     let (realm, attribute) = (claim.realm.id(), claim.declared.attribute.as_str());
     if state == IndexState::Dropping {
         Forget { realm, attribute }.execute(connection)?;
@@ -190,9 +190,9 @@ pub fn finish(connection: &mut PgConnection, claim: &Claimed, state: IndexState)
 }
 
 /// Ends a build that cannot be done; a worker that lost its lease ends nothing. Call it in a transaction.
-pub fn fail(connection: &mut PgConnection, claim: &Claimed, code: &str, message: &str) -> Work<()> {
-    let Some(standing) = lock(connection, claim)? else { return Ok(()) };
-    let to = standing.state.transition(IndexAction::Fail)?;
+pub fn fail(connection: &mut PgConnection, claim: &ClaimedIndex, code: &str, message: &str) -> Work<()> {
+    let Some(progress) = lock(connection, claim)? else { return Ok(()) };
+    let to = progress.state.transition(IndexAction::Fail)?;
     let (realm, attribute) = (claim.realm.id(), claim.declared.attribute.as_str());
     EndBuild { realm, attribute, to: to.as_str(), code: Some(code), message: Some(message) }.execute(connection)?;
     Ok(())
@@ -230,7 +230,7 @@ statement! {
 }
 
 /// Gives an index back, to be claimed again after `delay`. False if the lease is lost.
-pub fn release(connection: &mut PgConnection, claim: &Claimed, delay: Duration, counts: bool) -> Work<bool> {
+pub fn release(connection: &mut PgConnection, claim: &ClaimedIndex, delay: Duration, counts: bool) -> Work<bool> {
     let (realm, attribute) = (claim.realm.id(), claim.declared.attribute.as_str());
     let statement = Release { realm, attribute, token: claim.token, delay: delay.as_secs_f64(), counts };
     Ok(statement.execute(connection)? == 1)

@@ -11,7 +11,7 @@ use crate::access::Caller;
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, listen, statement};
 use crate::entity::index::model::{AttributeIndex, Declared, IndexAction, IndexState, Rows};
-use crate::filter::{self, AttributePath, Filter, Kind, Property, Vocabulary};
+use crate::filter::{self, AttributePath, Filter, Property, PropertyKind, Vocabulary};
 use crate::proto::object::Object;
 
 /// The topic that wakes the worker.
@@ -118,14 +118,14 @@ statement! {
 /// What the filter of a list of indexes may look at.
 pub static ATTRIBUTE_INDEX: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["attribute"], Kind::Text, "d.attribute"),
-        Property::new(&["state"], Kind::Text, "d.state").one_of(IndexState::SPELLINGS),
-        Property::new(&["entitiesDone", "entities_done"], Kind::Number, "d.entities_done"),
-        Property::nullable(&["entitiesTotal", "entities_total"], Kind::Number, "d.entities_total"),
-        Property::new(&["rowsWritten", "rows_written"], Kind::Number, "d.rows_written"),
-        Property::new(&["createdTime", "created_at"], Kind::Time, "d.created_at"),
-        Property::nullable(&["readyTime", "ready_at"], Kind::Time, "d.ready_at"),
-        Property::nullable(&["errorCode", "error_code"], Kind::Text, "d.error_code"),
+        Property::new(&["attribute"], PropertyKind::Text, "d.attribute"),
+        Property::new(&["state"], PropertyKind::Text, "d.state").one_of(IndexState::SPELLINGS),
+        Property::new(&["entitiesDone", "entities_done"], PropertyKind::Number, "d.entities_done"),
+        Property::nullable(&["entitiesTotal", "entities_total"], PropertyKind::Number, "d.entities_total"),
+        Property::new(&["rowsWritten", "rows_written"], PropertyKind::Number, "d.rows_written"),
+        Property::new(&["createdTime", "created_at"], PropertyKind::Time, "d.created_at"),
+        Property::nullable(&["readyTime", "ready_at"], PropertyKind::Time, "d.ready_at"),
+        Property::nullable(&["errorCode", "error_code"], PropertyKind::Text, "d.error_code"),
     ],
 };
 

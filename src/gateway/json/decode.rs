@@ -348,7 +348,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
     }
 
     fn note_void(&mut self, field: &Field) {
-        if field.tell_void {
+        if field.report_void {
             self.void.push(self.path.as_str().to_owned());
         }
     }

@@ -71,7 +71,7 @@ pub struct Field {
     /// Whether it guards the request: who names it does not mean to go without, so neither `null` nor an empty text is as good as none.
     pub guard: bool,
     /// Whether the service is told when it is named and holds nothing.
-    pub tell_void: bool,
+    pub report_void: bool,
     /// Whether an empty list is refused, where one is given: it may be what is left of a longer one.
     pub filled: bool,
     /// How many elements of a list are read.
@@ -256,7 +256,7 @@ impl Schema {
             Style::SnakeCase => descriptor.name().to_owned(),
             Style::CamelCase => descriptor.json_name().to_owned(),
         };
-        let [null_when_empty, epoch_millis, sse_id, body_only, path, guard, tell_void] =
+        let [null_when_empty, epoch_millis, sse_id, body_only, path, guard, report_void] =
             json_field_options(&descriptor, ["null_when_empty", "epoch_millis", "sse_id", "body_only", "path", "guard", "tell_void"]);
         let (cardinality, value) = match descriptor.kind() {
             Kind::Message(entry) if descriptor.is_map() => {
@@ -273,7 +273,7 @@ impl Schema {
         let annotations = Annotations::of(descriptor.parent_pool());
         let filled = matches!(cardinality, Cardinality::List) && annotations.takes_some(&descriptor);
         let max_items = annotations.takes_at_most(&descriptor).unwrap_or_default().max(DEFAULT_MAX_ITEMS);
-        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, body_only, path, guard, tell_void, filled, max_items }
+        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, body_only, path, guard, report_void, filled, max_items }
     }
 
     fn shape(&mut self, field: &FieldDescriptor, epoch_millis: bool) -> Shape {

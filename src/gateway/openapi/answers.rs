@@ -32,7 +32,7 @@ const ALWAYS: [Code; 13] = [
 ];
 
 /// The headers of the answers to all callers who have shown a key.
-const TOLD: [&str; 5] = ["Api-Version", "Offboard-Realm", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+const REPORTED: [&str; 5] = ["Api-Version", "Offboard-Realm", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
 /// The codes that a request may fail with: those that every one may, those that follow from its rule, and those that its comment names.
 pub fn codes(binding: &Binding, named: &[Code], changes: bool) -> Vec<Code> {
@@ -122,8 +122,8 @@ fn content(binding: &Binding, schemas: &mut Schemas<'_>) -> Value {
     let value = match binding.response_body {
         None if !binding.answer_members.is_empty() => {
             let fields = &schema.message(rpc.output).fields;
-            let is_told = |name: &str| binding.answer_members.iter().any(|place| fields[*place].name == name);
-            let mut answer = schemas.object(schema, rpc.output, Direction::Answer, |field| is_told(&field.name));
+            let is_reported = |name: &str| binding.answer_members.iter().any(|place| fields[*place].name == name);
+            let mut answer = schemas.object(schema, rpc.output, Direction::Answer, |field| is_reported(&field.name));
             answer["additionalProperties"] = json!(false);
             // A method that says which members its answer has, has them.
             answer["properties"].as_object_mut().into_iter().flat_map(Map::values_mut).for_each(schemas::never_null);
@@ -186,7 +186,7 @@ fn failure(status: u16, codes: &[Code], is_plain: bool) -> Value {
 }
 
 fn headers(more: &[&str]) -> Value {
-    let names = ["X-Request-Id"].iter().chain(&TOLD).chain(more);
+    let names = ["X-Request-Id"].iter().chain(&REPORTED).chain(more);
     names.map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")}))).collect::<Map<_, _>>().into()
 }
 

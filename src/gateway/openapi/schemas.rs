@@ -208,8 +208,8 @@ fn number(kind: &Kind) -> Value {
 
 fn enumeration(values: &Enum, direction: Direction) -> Value {
     let mut spellings: Vec<&str> = Vec::new();
-    let told = values.values.iter().filter(|value| value.is_taken || direction == Direction::Answer);
-    for spelling in told.filter_map(|value| value.spelling.as_deref()) {
+    let reported = values.values.iter().filter(|value| value.is_taken || direction == Direction::Answer);
+    for spelling in reported.filter_map(|value| value.spelling.as_deref()) {
         if !spellings.contains(&spelling) {
             spellings.push(spelling);
         }

@@ -179,9 +179,9 @@ mod tests {
     #[tokio::test]
     async fn a_page_that_is_known_is_not_sent_again() {
         let page = Page::new(JSON, "{}");
-        let (status, told, _) = page.answer(&HeaderMap::new()).await;
+        let (status, reported, _) = page.answer(&HeaderMap::new()).await;
         assert_eq!(status, 200);
-        let again = HeaderMap::from_iter([(header::IF_NONE_MATCH, told[header::ETAG].clone())]);
+        let again = HeaderMap::from_iter([(header::IF_NONE_MATCH, reported[header::ETAG].clone())]);
         assert_eq!(page.answer(&again).await.0, 304);
         assert_eq!(Page::new(JSON, "[]").answer(&again).await.0, 200);
     }
@@ -190,11 +190,11 @@ mod tests {
     async fn what_is_held_compressed_is_sent_as_the_caller_takes_it() {
         let pages = Pages::new(&Value::Null, "");
         let page = pages.find("/docs/swagger-ui.css", &HeaderMap::new()).unwrap().page;
-        let (_, told, body) = page.answer(&headers(header::ACCEPT_ENCODING, "br, gzip")).await;
-        assert_eq!(told[header::CONTENT_ENCODING], "gzip");
+        let (_, reported, body) = page.answer(&headers(header::ACCEPT_ENCODING, "br, gzip")).await;
+        assert_eq!(reported[header::CONTENT_ENCODING], "gzip");
         let packed = body.collect().await.unwrap().to_bytes();
-        let (_, told, body) = page.answer(&headers(header::ACCEPT_ENCODING, "gzip;q=0")).await;
-        assert!(!told.contains_key(header::CONTENT_ENCODING));
+        let (_, reported, body) = page.answer(&headers(header::ACCEPT_ENCODING, "gzip;q=0")).await;
+        assert!(!reported.contains_key(header::CONTENT_ENCODING));
         let plain = body.collect().await.unwrap().to_bytes();
         assert!(plain.len() > packed.len() && plain.starts_with(b".swagger-ui"));
     }
@@ -206,8 +206,8 @@ mod tests {
             let accepted = headers(header::ACCEPT_ENCODING, accepted);
             let mut sent = Vec::new();
             for _ in 0..2 {
-                let (_, told, body) = page.answer(&accepted).await;
-                assert_eq!(told[header::CONTENT_ENCODING], accepted[header::ACCEPT_ENCODING]);
+                let (_, reported, body) = page.answer(&accepted).await;
+                assert_eq!(reported[header::CONTENT_ENCODING], accepted[header::ACCEPT_ENCODING]);
                 sent.push(body.collect().await.unwrap().to_bytes());
             }
             assert!(sent[0].len() < 1000);

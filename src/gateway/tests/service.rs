@@ -32,11 +32,11 @@ pub fn pool(files: &[&str]) -> DescriptorPool {
 #[derive(Clone)]
 pub struct Sample {
     pool: DescriptorPool,
-    pub seen: Arc<Mutex<Seen>>,
+    pub seen: Arc<Mutex<Received>>,
 }
 
 #[derive(Default)]
-pub struct Seen {
+pub struct Received {
     pub metadata: HeaderMap,
     pub peer: Option<SocketAddr>,
     pub messages: usize,
@@ -54,7 +54,7 @@ impl Service<Request<tonic::body::Body>> for Sample {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-        *self.seen.lock().unwrap() = Seen { metadata: request.headers().clone(), peer, ..Seen::default() };
+        *self.seen.lock().unwrap() = Received { metadata: request.headers().clone(), peer, ..Received::default() };
         if request.headers().get("authorization").is_some_and(|value| value == "Bearer wrong") {
             let status = Status::from(Error::new(Code::InvalidCredentials, "The key is not known."));
             return Box::pin(async move { Ok(status.into_http()) });
@@ -122,7 +122,7 @@ async fn unary(
 async fn upload(
     request: tonic::Request<Streaming<DynamicMessage>>,
     output: MessageDescriptor,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<Received>>,
 ) -> Result<tonic::Response<DynamicMessage>, Status> {
     let mut messages = request.into_inner();
     loop {
@@ -203,9 +203,9 @@ async fn follow(request: tonic::Request<DynamicMessage>, output: MessageDescript
 }
 
 /// A gateway with the sample services behind it.
-pub struct Door {
+pub struct TestGateway {
     pub gateway: Gateway<Sample>,
-    pub seen: Arc<Mutex<Seen>>,
+    pub seen: Arc<Mutex<Received>>,
 }
 
 /// An answer, read to its end.
@@ -215,17 +215,17 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Door {
-    pub fn new() -> Door {
-        Door::of(pool(&["sample.proto"]))
+impl TestGateway {
+    pub fn new() -> TestGateway {
+        TestGateway::of(pool(&["sample.proto"]))
     }
 
     /// A gateway with all services of these descriptors.
-    pub fn of(pool: DescriptorPool) -> Door {
+    pub fn of(pool: DescriptorPool) -> TestGateway {
         let seen = Arc::default();
         let sample = Sample { pool: pool.clone(), seen: Arc::clone(&seen) };
         let options = Options { max_body_bytes: 4096, ..Options::default() };
-        Door { gateway: Gateway::new(pool, sample, options).unwrap(), seen }
+        TestGateway { gateway: Gateway::new(pool, sample, options).unwrap(), seen }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

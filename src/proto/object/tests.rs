@@ -260,8 +260,8 @@ proptest! {
         let object = Struct::from_text(&format!("{{\"a\":{text}}}"));
         prop_assert_eq!(object.json_size(), plain.len() + 6);
         let View::Number(number) = object.view().get("a").unwrap() else { panic!("no number") };
-        let told = number.text();
-        prop_assert_eq!(super::number::plain(&told).unwrap(), plain.as_str());
+        let reported = number.text();
+        prop_assert_eq!(super::number::plain(&reported).unwrap(), plain.as_str());
         prop_assert_eq!(number.nearest(), plain.parse::<f64>().unwrap() + 0.0);
         let again = Struct::decode(object.encode_to_vec().as_slice()).unwrap();
         prop_assert_eq!(&again, &object);

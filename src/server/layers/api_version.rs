@@ -4,7 +4,7 @@ use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
 
 use super::around::{Around, Inner};
-use super::told::API_VERSION as HEADER;
+use super::common_headers::API_VERSION as HEADER;
 use crate::access::{ApiVersion, Caller};
 use crate::error::{Error, Form};
 

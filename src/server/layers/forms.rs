@@ -34,12 +34,12 @@ impl Around for Forms {
             }
         }
         let answer = form.clone().within(async move { inner.call(request).await }).await?;
-        Ok(told(&form.take(), answer))
+        Ok(reported(&form.take(), answer))
     }
 }
 
 /// The answer, or what is told in its place of a request with these faults.
-fn told(faults: &Violations, answer: Response<Body>) -> Response<Body> {
+fn reported(faults: &Violations, answer: Response<Body>) -> Response<Body> {
     let answered = Status::from_header_map(answer.headers()).filter(|status| status.code() != tonic::Code::Ok);
     match together(faults, answered.as_ref(), str::to_owned) {
         Some(error) => refuse(error),
@@ -62,8 +62,8 @@ mod tests {
 
     /// What is answered to a request with a fault in a header by a service that finds one as well, or nothing wrong.
     async fn answered(path: &str, finds: Option<&'static str>) -> (Status, bool) {
-        let (told, called) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::Relaxed);
-        let seen = told.clone();
+        let (reported, called) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::Relaxed);
+        let seen = reported.clone();
         let service = tower::service_fn(move |_: Request<Body>| {
             seen.store(Form::check_current().is_err(), called);
             let answer = finds.map_or_else(ok, |field| refuse(Error::invalid(field, "invalid", "is wrong")));
@@ -75,11 +75,11 @@ mod tests {
         Form::of(request.extensions_mut()).note(&faults);
         let answer = AroundLayer(Forms::new(Methods::served())).layer(service).oneshot(request).await.expect("infallible");
         assert_eq!(code_of(answer.headers()), Some(tonic::Code::InvalidArgument));
-        (Status::from_header_map(answer.headers()).expect("a status"), told.load(called))
+        (Status::from_header_map(answer.headers()).expect("a status"), reported.load(called))
     }
 
     #[tokio::test]
-    async fn faults_of_headers_are_told_with_those_of_the_service_which_does_nothing() {
+    async fn faults_of_headers_are_reported_with_those_of_the_service_which_does_nothing() {
         let (both, held_back) = answered(CALL, Some("entity_id")).await;
         assert_eq!((both.message(), held_back), ("The request has 2 faults.", true));
         assert_eq!(answered(CALL, None).await.0.message(), "Api-Version: is not known");

@@ -108,14 +108,14 @@ mod tests {
         let gates = Gates::default();
         let first = gates.enter(Uuid::nil(), "k").await;
         let other = gates.enter(Uuid::nil(), "other").await;
-        let twin = tokio::spawn({
+        let repeat = tokio::spawn({
             let gates = gates.clone();
             async move { drop(gates.enter(Uuid::nil(), "k").await) }
         });
         tokio::task::yield_now().await;
-        assert!(!twin.is_finished());
+        assert!(!repeat.is_finished());
         drop(first);
-        twin.await.unwrap();
+        repeat.await.unwrap();
         drop(other);
         assert!(gates.open().is_empty());
     }

@@ -91,17 +91,17 @@ mod tests {
     #[tokio::test]
     async fn calls_past_the_limit_are_refused_until_an_answer_has_ended() {
         let layer = AroundLayer(Load::new(1, Traffic::default()));
-        let (one_door, other_door) = (layer.layer(answering(ok)), layer.layer(answering(ok)));
-        let first = call(&one_door, true).await;
+        let (one_protocol, other_protocol) = (layer.layer(answering(ok)), layer.layer(answering(ok)));
+        let first = call(&one_protocol, true).await;
         assert_eq!(code_of(first.headers()), None, "served; its status is in the trailers");
 
-        let refused = call(&other_door, true).await;
+        let refused = call(&other_protocol, true).await;
         let status = Status::from_header_map(refused.headers()).expect("a status");
         assert_eq!(status.code(), Code::Unavailable);
         assert!(status.get_details_retry_info().is_some());
 
         first.into_body().collect().await.expect("a body");
-        assert_eq!(code_of(call(&other_door, true).await.headers()), None);
+        assert_eq!(code_of(call(&other_protocol, true).await.headers()), None);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! The gRPC listener and the gateway use one and the same stack, so that nothing of this exists twice. From the outside in:
 //!
 //! 1. [`request_id`] gives the call an id, that everything below refers to;
-//! 2. [`told`] adds to an answer what every one tells and a refusal of those below may lack;
+//! 2. [`common_headers`] adds the headers that every response has and that a refusal of the layers below may lack;
 //! 3. [`trace`] makes its span, its measurement and its line in the log, and so must see the answer as the caller gets it;
 //! 4. [`status`] completes every failure, whoever it is from, to what the error catalogue promises;
 //! 5. [`panic`] makes a failure of a panic;
@@ -25,6 +25,7 @@ pub mod around;
 pub mod auth;
 pub mod bodies;
 pub mod closing;
+pub mod common_headers;
 pub mod deadline;
 mod ending;
 pub mod forms;
@@ -39,7 +40,6 @@ pub mod share;
 pub mod status;
 #[cfg(test)]
 mod testing;
-pub mod told;
 pub mod trace;
 pub mod unknown_headers;
 
@@ -59,6 +59,7 @@ pub use around::AroundLayer;
 pub use auth::{Auth, Authorize, Scopes};
 pub use bodies::Bodies;
 pub use closing::Closing;
+pub use common_headers::{Asked, CommonHeaders};
 pub use deadline::Deadline;
 pub use forms::Forms;
 pub use idempotency::Idempotency;
@@ -70,7 +71,6 @@ pub use rate_limit::RateLimit;
 pub use request_id::{RequestId, RequestIds};
 pub use share::Share;
 pub use status::Failures;
-pub use told::{Asked, Told};
 pub use trace::Trace;
 pub use unknown_headers::UnknownHeaders;
 

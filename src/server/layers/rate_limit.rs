@@ -41,10 +41,10 @@ impl RateLimit {
     }
 
     /// What a caller is told whose call was refused before it was counted: it counts now, if the key is known. Without one the bucket is full.
-    pub fn tell(&self, key: Option<Uuid>) -> HeaderMap {
+    pub fn report(&self, key: Option<Uuid>) -> HeaderMap {
         let Some((limit, buckets)) = &self.buckets else { return HeaderMap::new() };
         match key.map(|key| buckets.check_key(&key)) {
-            Some(Ok(state)) => told(&state),
+            Some(Ok(state)) => reported(&state),
             Some(Err(_)) => used_up(*limit),
             None => headers(limit.get(), limit.get(), Duration::ZERO),
         }
@@ -67,7 +67,7 @@ impl Around for RateLimit {
         let key = request.extensions().get::<Caller>().map(|caller| caller.key_id);
         let (Some((limit, buckets)), Some(key)) = (self.buckets, key) else { return inner.call(request).await };
         let (headers, mut response) = match buckets.check_key(&key) {
-            Ok(state) => (told(&state), inner.call(request).await?),
+            Ok(state) => (reported(&state), inner.call(request).await?),
             Err(not_until) => {
                 CALL_RATE.reached();
                 let wait = not_until.wait_time_from(DefaultClock::default().now());
@@ -81,7 +81,7 @@ impl Around for RateLimit {
     }
 }
 
-fn told(state: &StateSnapshot) -> HeaderMap {
+fn reported(state: &StateSnapshot) -> HeaderMap {
     let (limit, left) = (state.quota().burst_size().get(), state.remaining_burst_capacity());
     headers(limit, left, state.quota().replenish_interval() * (limit - left))
 }

@@ -23,7 +23,7 @@ use crate::error::{Code, Error};
 use crate::limits::Limit;
 use crate::limits::requests::CALLS;
 use crate::limits::shares::{KEY_CALLS, KEY_STREAMS, REALM_CALLS, REALM_STREAMS, STREAM_SILENCE, STREAMS};
-use crate::shares::{self, Budget, Full, Party, Place};
+use crate::shares::{self, Budget, Full, Party, Permit};
 
 /// How soon one who has its share of calls may come again: calls are short.
 const AFTER_CALLS: Duration = Duration::from_secs(1);
@@ -46,17 +46,17 @@ impl Share {
         Share { methods, calls, streams, silence }
     }
 
-    fn enter(&self, caller: &Caller, streams: bool) -> Result<Place, Error> {
+    fn enter(&self, caller: &Caller, streams: bool) -> Result<Permit, Error> {
         let (budget, thing, retry_after) =
             if streams { (&self.streams, "streams", AFTER_STREAMS) } else { (&self.calls, "calls", AFTER_CALLS) };
         budget.enter(caller.realm.id(), caller.key_id).map_err(|full| {
             limit(full, streams).reached();
-            let whose = match full {
+            let owner = match full {
                 Full::Key => "This key",
                 Full::Realm => "The organisation of this key",
                 Full::All => return Error::unavailable(format!("Too many {thing} at once; try again in a moment.")),
             };
-            let message = format!("{whose} has as many {thing} at once as it may; end some, or try again later.");
+            let message = format!("{owner} has as many {thing} at once as it may; end some, or try again later.");
             Error::new(Code::RateLimitExceeded, message).retry_after(retry_after)
         })
     }
@@ -79,15 +79,15 @@ impl Around for Share {
         let path = request.uri().path();
         let method = self.methods.find(path);
         let (streams, sends_many) = method.map_or((false, false), |method| (method.streaming, method.sends_many));
-        let place = match self.enter(caller, streams) {
-            Ok(place) => place,
+        let permit = match self.enter(caller, streams) {
+            Ok(permit) => permit,
             Err(error) => return Ok(refuse(error)),
         };
         let party = Party { realm: caller.realm.id(), key: caller.key_id, kind: Arc::from(path), streams, heavy: shares::computes_long() };
         let silence = self.silence;
         let request = if sends_many { request.map(|body| Body::new(Awaited { inner: body, silence, waits: None })) } else { request };
         let answer = shares::of(party.clone(), async move { inner.call(request).await }).await?;
-        Ok(answer.map(|inner| Body::new(Shared { inner, party, _place: place })))
+        Ok(answer.map(|inner| Body::new(Shared { inner, party, _permit: permit })))
     }
 }
 
@@ -95,7 +95,7 @@ impl Around for Share {
 struct Shared {
     inner: Body,
     party: Party,
-    _place: Place,
+    _permit: Permit,
 }
 
 impl http_body::Body for Shared {

@@ -120,7 +120,7 @@ impl Completion {
     /// Makes a status of the catalogue of one that is not.
     fn adopt(&self, foreign: &Status) -> Status {
         let code = foreign.code();
-        let told = |otherwise: &str| if foreign.message().is_empty() { otherwise.to_owned() } else { foreign.message().to_owned() };
+        let reported = |otherwise: &str| if foreign.message().is_empty() { otherwise.to_owned() } else { foreign.message().to_owned() };
         match code {
             Code::Internal | Code::Unknown if is_gone(foreign.message()) => {
                 tracing::debug!(reason = foreign.message(), "a caller left before its message had come whole");
@@ -139,12 +139,12 @@ impl Completion {
                 let message = format!("The message is larger than the {} bytes that this service takes.", self.message_limit);
                 Error::new(error::Code::PayloadTooLarge, message).with("limit_bytes", self.message_limit).into()
             }
-            Code::Unavailable => Error::unavailable(told("The service cannot answer for now.")).into(),
+            Code::Unavailable => Error::unavailable(reported("The service cannot answer for now.")).into(),
             // What is said of these is about the request. The code stays, since callers know what the library means by it.
             _ => {
                 let meant = error::Code::from_grpc(code);
                 let otherwise = if code == Code::Unimplemented { "There is no such method." } else { meant.title() };
-                let status = Status::from(Error::new(meant, told(otherwise)));
+                let status = Status::from(Error::new(meant, reported(otherwise)));
                 Status::with_error_details(code, status.message(), status.get_error_details())
             }
         }
@@ -168,10 +168,10 @@ fn shorten(details: &mut ErrorDetails) {
     let fitting = fitting.count();
     if fitting < faults.len() {
         let count = details.error_info().and_then(|info| info.metadata.get(error::FAULT_COUNT)?.parse().ok()).unwrap_or(faults.len());
-        let mut told = faults[..fitting].to_vec();
+        let mut reported = faults[..fitting].to_vec();
         let Violation { field, code, description } = Violation::left_out(count - fitting);
-        told.push(FieldViolation { field, description, reason: code.to_ascii_uppercase(), localized_message: None });
-        details.set_bad_request(told);
+        reported.push(FieldViolation { field, description, reason: code.to_ascii_uppercase(), localized_message: None });
+        details.set_bad_request(reported);
     }
 }
 
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_faults_those_are_told_that_fit() {
+    fn of_very_many_faults_those_that_fit_are_reported() {
         let faults = |count: usize| {
             let fault =
                 |n| FieldViolation { field: format!("requests[{n}].entity.type"), description: "x".repeat(60), ..Default::default() };
@@ -252,10 +252,10 @@ mod tests {
             details.bad_request().expect("faults").field_violations.clone()
         };
         assert_eq!(faults(20).len(), 20);
-        let told = faults(1_000);
-        assert!((40..60).contains(&told.len()), "{}", told.len());
-        let last = told.last().expect("one");
-        assert_eq!((last.reason.as_str(), last.description.contains(&format!("{} more", 1_001 - told.len()))), ("TOO_MANY", true));
+        let reported = faults(1_000);
+        assert!((40..60).contains(&reported.len()), "{}", reported.len());
+        let last = reported.last().expect("one");
+        assert_eq!((last.reason.as_str(), last.description.contains(&format!("{} more", 1_001 - reported.len()))), ("TOO_MANY", true));
     }
 
     #[tokio::test]
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_failure_tells_nothing_of_our_insides() {
+    async fn an_unknown_failure_reports_nothing_of_our_insides() {
         for foreign in [Status::internal("/srv/secret.rs broke"), Status::unknown("/srv/secret.rs"), Status::data_loss("/srv/secret.rs")] {
             let foreign = move || Status::with_details(foreign.code(), foreign.message(), Bytes::new()).into_http();
             let answer = call(answering(foreign), request("/a.B/C")).await;

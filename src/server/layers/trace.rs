@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_is_told_at_debug_and_makes_no_span() {
+    async fn a_probe_is_reported_at_debug_and_makes_no_span() {
         let (_, health) = health().await;
         let probe = async |capture: &Capture| {
             let service = AroundLayer(Trace::new(Methods::served())).layer(health.clone());

@@ -50,7 +50,7 @@ impl Acceptor {
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
                     OPEN_FILES.reached();
-                    if let Some(times) = self.out_of_files.tell() {
+                    if let Some(times) = self.out_of_files.report() {
                         tracing::error!(listener = self.name, %error, times, "cannot accept connections; callers wait");
                     }
                     // What is taken from the reserve becomes the connection.
@@ -66,7 +66,7 @@ impl Acceptor {
     /// Notes that a connection was closed since there were too many: the one from here, or another that gave way to it.
     pub fn full(&mut self, peer: SocketAddr, limit: &Limit, gave_way: bool) {
         limit.reached();
-        if let Some(times) = self.full.tell() {
+        if let Some(times) = self.full.report() {
             let (listener, limit, address) = (self.name, limit.name, peer.ip());
             tracing::warn!(listener, limit, %address, gave_way, times, "closed a connection: there are too many");
         }

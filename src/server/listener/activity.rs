@@ -16,9 +16,9 @@ use crate::limits::listeners::{
 
 /// When to look again, or what has taken too long.
 #[derive(Debug)]
-pub enum Due {
+pub enum NextCheck {
     /// Nothing, for now.
-    Look(Instant),
+    At(Instant),
     /// This limit was reached.
     Over(&'static Limit),
 }
@@ -261,13 +261,13 @@ impl Activity {
     }
 
     /// What takes too long now, or when to look again.
-    pub fn due(&self, patience: &Patience) -> Due {
+    pub fn due(&self, patience: &Patience) -> NextCheck {
         let now = Instant::now();
         let (ends, limit) = self.ends(patience);
         match ends {
-            Some(ends) if ends <= now => Due::Over(limit),
-            Some(ends) => Due::Look(ends.min(now + patience.look())),
-            None => Due::Look(now + patience.look()),
+            Some(ends) if ends <= now => NextCheck::Over(limit),
+            Some(ends) => NextCheck::At(ends.min(now + patience.look())),
+            None => NextCheck::At(now + patience.look()),
         }
     }
 
@@ -314,8 +314,8 @@ mod tests {
         let started = Instant::now();
         loop {
             match activity.due(patience) {
-                Due::Over(limit) => return (limit.name, started.elapsed().as_secs()),
-                Due::Look(at) => tokio::time::sleep_until(at).await,
+                NextCheck::Over(limit) => return (limit.name, started.elapsed().as_secs()),
+                NextCheck::At(at) => tokio::time::sleep_until(at).await,
             }
         }
     }
@@ -346,7 +346,7 @@ mod tests {
         activity.received(b"GET / HTTP/1.1\r\n\r\n");
         activity.begin(false);
         tokio::time::sleep(Duration::from_secs(1000)).await;
-        assert!(matches!(activity.due(&PATIENCE), Due::Look(_)), "a call takes as long as it takes");
+        assert!(matches!(activity.due(&PATIENCE), NextCheck::At(_)), "a call takes as long as it takes");
         activity.end(false);
         assert_eq!(over(&activity).await, ("idle_time", 120));
         activity.received(b"GET");

@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
-use super::activity::{Activity, Due};
+use super::activity::{Activity, NextCheck};
 use super::discard;
 use super::io::Socket;
 use super::patience::Patience;
-use super::places::Seat;
 use super::refusal::{Refuse, Unreadable};
 use super::requests::Requests;
+use super::slots::SlotHandle;
 use crate::limits::listeners::{IDLE_TIME, IDLE_TIME_WITHOUT_KEY};
 use crate::telemetry::Seldom;
 
@@ -35,7 +35,7 @@ pub struct Connection<A> {
     pub stream: TcpStream,
     pub peer: SocketAddr,
     pub activity: Arc<Activity>,
-    pub seat: Seat,
+    pub seat: SlotHandle,
     pub answer: A,
     pub builder: auto::Builder<TokioExecutor>,
     pub patience: Patience,
@@ -90,8 +90,8 @@ impl<A: Answer> Connection<A> {
                     () = activity.none_left(), if goes_away => look.as_mut().reset(Instant::now() + LAST_WORDS),
                     () = look.as_mut() => match activity.due(&self.patience) {
                         _ if goes_away && !activity.is_busy() && !activity.is_unread() => break Ended::Cut,
-                        Due::Look(at) => look.as_mut().reset(at.min(Instant::now() + if goes_away { LAST_WORDS } else { NEVER })),
-                        Due::Over(limit) => {
+                        NextCheck::At(at) => look.as_mut().reset(at.min(Instant::now() + if goes_away { LAST_WORDS } else { NEVER })),
+                        NextCheck::Over(limit) => {
                             limit.reached();
                             tracing::debug!(limit = limit.name, peer = %self.peer, "a connection took too long");
                             let is_idle = [IDLE_TIME.name, IDLE_TIME_WITHOUT_KEY.name].contains(&limit.name);
@@ -132,9 +132,9 @@ impl<A: Answer> Connection<A> {
 fn refuse<A: Answer>(answer: A, peer: SocketAddr, activity: Arc<Activity>, tls: (&'static str, Arc<Mutex<Seldom>>)) -> Refuse {
     Box::new(move |status, is_length, begun| {
         let unreadable = Unreadable { status, is_length, is_tls: activity.is_tls(), begun };
-        let (listener, told) = &tls;
+        let (listener, reported) = &tls;
         if unreadable.is_tls
-            && let Some(times) = told.lock().unwrap_or_else(PoisonError::into_inner).tell()
+            && let Some(times) = reported.lock().unwrap_or_else(PoisonError::into_inner).report()
         {
             tracing::warn!(listener, address = %peer.ip(), times, "a client speaks TLS, and the listener does not");
         }

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_is_told_from_those_behind_it() {
+    fn the_first_line_is_distinguished_from_those_behind_it() {
         let mut heads = Heads::default();
         for (bytes, is_first) in [("GET /", true), ("x HTTP/1.1\r\n", false), ("host: x\r\n", false), ("\r\n", false), ("GET", true)] {
             heads.say_twice(bytes.as_bytes());
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_come_of_a_head_tells_whose_it_is_and_what_its_caller_takes() {
+    fn the_received_part_of_a_head_shows_the_address_and_the_media_types() {
         for size in [1, 7, 1000] {
             let begun = |text: &str| {
                 let mut heads = Heads::default();

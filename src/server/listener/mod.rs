@@ -1,7 +1,7 @@
 //! The one loop that accepts connections, for all three listeners.
 //!
 //! Whoever can reach a port can open connections to it and send nothing, or half of something. So each connection has a time for each of its
-//! stages ([`activity`]), each listener a number of connections, and each address a part of them ([`places`]). A process that may open no more files says so
+//! stages ([`activity`]), each listener a number of connections, and each address a part of them ([`slots`]). A process that may open no more files says so
 //! in its log, and answers probes from a reserve.
 
 mod accept;
@@ -13,10 +13,10 @@ mod io;
 mod memory;
 mod owners;
 mod patience;
-mod places;
 mod refusal;
 mod requests;
 mod resets;
+mod slots;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -39,9 +39,9 @@ use self::activity::Activity;
 pub use self::heads::Begun;
 pub use self::memory::give_back;
 pub use self::patience::Patience;
-use self::places::Places;
 pub use self::refusal::Unreadable;
 pub use self::requests::{Arrival, Arriving};
+use self::slots::Slots;
 use super::tally::Full;
 use crate::limits::Limit;
 use crate::limits::answers::MAX_HEADERS;
@@ -169,7 +169,7 @@ fn connection_window(streams: u32) -> u32 {
 pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options, closing: CancellationToken) {
     let builder = options.builder();
     let Connections { in_all, address, realm } = options.connections;
-    let places = Places::new(in_all, address, realm);
+    let slots = Slots::new(in_all, address, realm);
     let mut connections = JoinSet::new();
     let tls = Arc::new(Mutex::new(Seldom::default()));
     let mut acceptor = Acceptor::new(listener, options.name, options.reserve);
@@ -181,7 +181,7 @@ pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options
         };
         let Accepted { stream, peer } = accepted;
         let activity = Arc::new(Activity::new());
-        let (entered, full) = match places.enter(peer.ip(), &activity) {
+        let (entered, full) = match slots.enter(peer.ip(), &activity) {
             Ok((held, full)) => (Some(held), full),
             Err(full) => (None, Some(full)),
         };

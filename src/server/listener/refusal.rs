@@ -113,9 +113,12 @@ mod tests {
     fn what_the_library_says_is_replaced_once_with_its_status_and_time() {
         let mut refusal = refusal();
         assert!(!refusal.is_made() && refusal.replaces(LIBRARY, &Heads::default()) && refusal.is_made());
-        let told = String::from_utf8(refusal.left().expect("something is sent").to_vec()).expect("text");
-        assert!(told.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\nx-request-id: req_1\r\ndate: Sun, 29 Nov"), "{told}");
-        assert!(told.ends_with("\r\ncontent-length: 3\r\nconnection: close\r\n\r\nwhy"), "{told}");
+        let reported = String::from_utf8(refusal.left().expect("something is sent").to_vec()).expect("text");
+        assert!(
+            reported.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\nx-request-id: req_1\r\ndate: Sun, 29 Nov"),
+            "{reported}"
+        );
+        assert!(reported.ends_with("\r\ncontent-length: 3\r\nconnection: close\r\n\r\nwhy"), "{reported}");
         assert!(refusal.replaces(b"more", &Heads::default()), "nothing comes behind it");
         *refusal.left().expect("all of it") = Bytes::new();
         assert!(refusal.left().is_none() && refusal.replaces(LIBRARY, &Heads::default()) && refusal.left().is_none(), "once");
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_told_from_a_head_that_is_too_large() {
+    fn a_length_is_distinguished_from_a_head_that_is_too_large() {
         for (length, begins) in [("18446744073709551615", "HTTP/1.1 413 "), ("+5", "HTTP/1.1 431 ")] {
             let (mut refusal, mut heads) = (refusal(), Heads::default());
             heads.say_twice(format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n").as_bytes());

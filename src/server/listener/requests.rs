@@ -25,7 +25,7 @@ use tower::BoxError;
 use super::Answer;
 use super::activity::Activity;
 use super::discard;
-use super::places::{Crowded, Seat};
+use super::slots::{Crowded, SlotHandle};
 use crate::error::Left;
 
 /// How long a refusal waits for the rest of its request. A client that reads it earlier may end its request short of the length that it has given,
@@ -36,7 +36,7 @@ const BEFORE_REFUSAL: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Arrival {
     connection: Arc<Activity>,
-    seat: Seat,
+    seat: SlotHandle,
     is_whole: Arc<AtomicBool>,
     /// Whether its caller has shown a valid key.
     has_key: Arc<AtomicBool>,
@@ -131,13 +131,13 @@ pub struct Requests<A> {
     answer: A,
     peer: SocketAddr,
     activity: Arc<Activity>,
-    seat: Seat,
+    seat: SlotHandle,
     closing: CancellationToken,
 }
 
 impl<A: Answer> Requests<A> {
     /// Those of this peer, noted in `activity`.
-    pub fn new(answer: A, peer: SocketAddr, (activity, seat): (Arc<Activity>, Seat), closing: CancellationToken) -> Self {
+    pub fn new(answer: A, peer: SocketAddr, (activity, seat): (Arc<Activity>, SlotHandle), closing: CancellationToken) -> Self {
         Requests { answer, peer, activity, seat, closing }
     }
 }

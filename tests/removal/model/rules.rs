@@ -6,7 +6,7 @@ use super::{Verdict, Work};
 use crate::kit::*;
 
 /// An entity's place: whose world, and which of the ids.
-pub type Place = (usize, usize);
+pub type EntityRef = (usize, usize);
 
 /// What is asked of one place.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ struct Entity {
 /// An offboarding request.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub place: Place,
+    pub place: EntityRef,
     pub status: &'static str,
     attempts: i64,
     error: Option<&'static str>,
@@ -73,11 +73,11 @@ pub struct Asked {
 /// The whole world of one run.
 #[derive(Debug, Default)]
 pub struct Rules {
-    entities: BTreeMap<Place, Entity>,
+    entities: BTreeMap<EntityRef, Entity>,
     pub requests: Vec<Asked>,
     /// The types of the events about each entity, in order.
-    histories: BTreeMap<Place, Vec<&'static str>>,
-    tombstones: BTreeMap<Place, i64>,
+    histories: BTreeMap<EntityRef, Vec<&'static str>>,
+    tombstones: BTreeMap<EntityRef, i64>,
     claims: usize,
 }
 
@@ -128,7 +128,7 @@ impl Asked {
 impl Rules {
     /// What must be left of a place in the end: the entity as its state, hold, version and dependents, the events about it in order, and how many
     /// tombstones.
-    pub fn left(&self, place: Place) -> Value {
+    pub fn left(&self, place: EntityRef) -> Value {
         let entity =
             self.entities.get(&place).map(|entity| format!("{} {} {} {}", entity.state, entity.held, entity.version, entity.tasks));
         let events = self.histories.get(&place).map(|history| history.join(" "));
@@ -136,7 +136,7 @@ impl Rules {
     }
 
     /// What a call about an entity must answer.
-    pub fn call(&mut self, place: Place, call: Call) -> Expected {
+    pub fn call(&mut self, place: EntityRef, call: Call) -> Expected {
         match call {
             Call::Create { onboarding, tasks } => self.create(place, onboarding, tasks),
             Call::Remove => self.ask(place, false, true),
@@ -238,15 +238,15 @@ impl Rules {
         }
     }
 
-    fn restore(&mut self, number: usize, told: &'static str) {
+    fn restore(&mut self, number: usize, reported: &'static str) {
         let place = self.requests[number].place;
         let entity = self.entities.get_mut(&place).expect("an entity stays while its request is live");
         entity.state = "active";
         entity.version += 1;
-        self.histories.entry(place).or_default().push(told);
+        self.histories.entry(place).or_default().push(reported);
     }
 
-    fn create(&mut self, place: Place, onboarding: bool, tasks: i64) -> Expected {
+    fn create(&mut self, place: EntityRef, onboarding: bool, tasks: i64) -> Expected {
         if self.entities.contains_key(&place) {
             return Expected::Refused { code: "already_exists", http: 409, current_state: None };
         }
@@ -258,21 +258,21 @@ impl Rules {
     }
 
     /// A change of an entity: it tells whether there was one, or the state that prevents it.
-    fn change(&mut self, place: Place, told: &'static str, change: impl Fn(&mut Entity) -> Result<bool, &'static str>) -> Expected {
+    fn change(&mut self, place: EntityRef, reported: &'static str, change: impl Fn(&mut Entity) -> Result<bool, &'static str>) -> Expected {
         let Some(entity) = self.entities.get_mut(&place) else { return NOT_FOUND };
         match change(entity) {
             Err(state) => refused_by_state(state),
             Ok(changed) => {
                 entity.version += i64::from(changed);
                 let answer = entity.answer(200);
-                self.histories.entry(place).or_default().extend(changed.then_some(told));
+                self.histories.entry(place).or_default().extend(changed.then_some(reported));
                 answer
             }
         }
     }
 
     /// Removal is asked for, by contract A as a job or by contract D.
-    fn ask(&mut self, place: Place, waits: bool, as_job: bool) -> Expected {
+    fn ask(&mut self, place: EntityRef, waits: bool, as_job: bool) -> Expected {
         let latest = self.requests.iter().rposition(|asked| asked.place == place);
         let known = |rules: &Rules, number: usize| rules.requests[number].answer(number, 200, as_job, About::Known(number, "/id"));
         let Some(entity) = self.entities.get_mut(&place) else {
@@ -294,7 +294,7 @@ impl Rules {
         }
     }
 
-    fn preview(&self, place: Place) -> Expected {
+    fn preview(&self, place: EntityRef) -> Expected {
         let Some(entity) = self.entities.get(&place) else { return NOT_FOUND };
         let mut blockers: Vec<&str> = Vec::new();
         blockers.extend((entity.state == "onboarding").then_some("onboarding"));

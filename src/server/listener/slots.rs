@@ -20,7 +20,7 @@ use crate::server::tally::{self, Full, Tally};
 
 /// The places of a listener. Clones are one and the same.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct Slots {
     tally: Tally,
     holders: Arc<Mutex<Holders>>,
 }
@@ -39,16 +39,16 @@ struct Holder {
     /// Whose key was shown on it last.
     realm: Option<i32>,
     /// Taken for as long as this is there.
-    _place: tally::Place,
+    _slot: tally::Slot,
 }
 
 /// A place that a connection has, until it is dropped or the connection gives way.
 #[derive(Debug)]
-pub struct Held(Seat);
+pub struct ConnectionSlot(SlotHandle);
 
 /// The same as the requests of the connection know it, who do not keep it.
 #[derive(Clone, Debug)]
-pub struct Seat {
+pub struct SlotHandle {
     id: u64,
     /// Its realm, or [`NOBODY`].
     realm: Arc<AtomicI64>,
@@ -62,32 +62,32 @@ const NOBODY: i64 = -1;
 #[derive(Debug)]
 pub struct Crowded;
 
-impl Places {
+impl Slots {
     /// So many, of which each network and each realm may have so many.
     pub fn new(in_all: usize, network: usize, realm: usize) -> Self {
         let holders = Holders { next: 0, by_id: HashMap::new(), owners: Owners::new(in_all, realm) };
-        Places { tally: Tally::new(in_all, network), holders: Arc::new(Mutex::new(holders)) }
+        Slots { tally: Tally::new(in_all, network), holders: Arc::new(Mutex::new(holders)) }
     }
 
     /// A place for a connection from this address, and which limit another one was closed for, if one was. Fails where none gives way.
-    pub fn enter(&self, address: IpAddr, activity: &Arc<Activity>) -> Result<(Held, Option<Full>), Full> {
+    pub fn enter(&self, address: IpAddr, activity: &Arc<Activity>) -> Result<(ConnectionSlot, Option<Full>), Full> {
         let network = network(address);
         let mut holders = lock(&self.holders);
-        let (mut place, mut closed) = (self.tally.enter(Some(address)), None);
-        if let Err(full) = place
+        let (mut slot, mut closed) = (self.tally.enter(Some(address)), None);
+        if let Err(full) = slot
             && holders.make_room(|holder| full == Full::InAll || holder.network == network)
         {
-            (place, closed) = (self.tally.enter(Some(address)), Some(full));
+            (slot, closed) = (self.tally.enter(Some(address)), Some(full));
         }
-        let place = place?;
+        let slot = slot?;
         let id = holders.next;
         holders.next += 1;
-        holders.by_id.insert(id, Holder { network, activity: activity.clone(), realm: None, _place: place });
-        Ok((Held(Seat { id, realm: Arc::new(AtomicI64::new(NOBODY)), holders: self.holders.clone() }), closed))
+        holders.by_id.insert(id, Holder { network, activity: activity.clone(), realm: None, _slot: slot });
+        Ok((ConnectionSlot(SlotHandle { id, realm: Arc::new(AtomicI64::new(NOBODY)), holders: self.holders.clone() }), closed))
     }
 }
 
-impl Seat {
+impl SlotHandle {
     /// Makes the connection one of this realm. Fails where the realm has its share of connections, and none of them gives way.
     pub fn own(&self, realm: i32) -> Result<(), Crowded> {
         if self.realm.load(Relaxed) == i64::from(realm) {
@@ -155,14 +155,14 @@ fn lock(holders: &Mutex<Holders>) -> MutexGuard<'_, Holders> {
     holders.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Held {
+impl ConnectionSlot {
     /// What requests know of it.
-    pub fn seat(&self) -> Seat {
+    pub fn seat(&self) -> SlotHandle {
         self.0.clone()
     }
 }
 
-impl Drop for Held {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         lock(&self.0.holders).remove(self.0.id);
     }
@@ -178,7 +178,7 @@ mod tests {
 
     struct Connection {
         activity: Arc<Activity>,
-        held: Held,
+        held: ConnectionSlot,
     }
 
     impl Connection {
@@ -191,13 +191,13 @@ mod tests {
         [10, 0, 0, host].into()
     }
 
-    fn enter(places: &Places, address: IpAddr) -> Result<(Connection, Option<Full>), Full> {
+    fn enter(slots: &Slots, address: IpAddr) -> Result<(Connection, Option<Full>), Full> {
         let activity = Arc::new(Activity::new());
-        places.enter(address, &activity).map(|(held, closed)| (Connection { activity, held }, closed))
+        slots.enter(address, &activity).map(|(held, closed)| (Connection { activity, held }, closed))
     }
 
-    fn entered(places: &Places, address: IpAddr) -> Connection {
-        enter(places, address).map(|(connection, _)| connection).expect("a place")
+    fn entered(slots: &Slots, address: IpAddr) -> Connection {
+        enter(slots, address).map(|(connection, _)| connection).expect("a place")
     }
 
     async fn pass() {
@@ -206,51 +206,51 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_idle_without_a_key_for_the_longest_gives_way_first() {
-        let places = Places::new(4, 4, 4);
-        let with_key = entered(&places, host(1));
+        let slots = Slots::new(4, 4, 4);
+        let with_key = entered(&slots, host(1));
         with_key.activity.prove();
-        let busy = entered(&places, host(2));
+        let busy = entered(&slots, host(2));
         busy.activity.begin(false);
-        let (first, second) = (entered(&places, host(3)), entered(&places, host(4)));
+        let (first, second) = (entered(&slots, host(3)), entered(&slots, host(4)));
         pass().await;
         first.activity.begin(false);
         first.activity.end(false);
         let mut kept = Vec::new();
         for expected in [&second, &first] {
             pass().await;
-            let (connection, closed) = enter(&places, host(5)).expect("one gives way");
+            let (connection, closed) = enter(&slots, host(5)).expect("one gives way");
             connection.activity.prove();
             assert_eq!((expected.is_cut(), closed), (true, Some(Full::InAll)));
             kept.push(connection);
         }
         assert!(!busy.is_cut() && !with_key.is_cut());
-        kept.push(entered(&places, host(5)));
+        kept.push(entered(&slots, host(5)));
         assert!(busy.is_cut(), "no call with a key is on it");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_a_key_keeps_a_connection_while_it_calls_and_for_a_while() {
-        let places = Places::new(2, 2, 2);
-        let (busy, idle) = (entered(&places, host(1)), entered(&places, host(1)));
+        let slots = Slots::new(2, 2, 2);
+        let (busy, idle) = (entered(&slots, host(1)), entered(&slots, host(1)));
         for connection in [&busy, &idle] {
             connection.activity.begin(true);
             connection.activity.prove();
         }
         idle.activity.end(true);
-        assert!(matches!(enter(&places, host(2)), Err(Full::InAll)));
+        assert!(matches!(enter(&slots, host(2)), Err(Full::InAll)));
         for _ in 0..10 {
             pass().await;
         }
-        let next = entered(&places, host(2));
+        let next = entered(&slots, host(2));
         assert!(idle.is_cut() && !busy.is_cut());
         next.activity.prove();
-        assert!(matches!(enter(&places, host(2)), Err(Full::InAll)));
+        assert!(matches!(enter(&slots, host(2)), Err(Full::InAll)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_key_that_was_shown_counts_until_one_is_refused_on_the_connection() {
-        let places = Places::new(2, 2, 2);
-        let (shared, revoked) = (entered(&places, host(1)), entered(&places, host(1)));
+        let slots = Slots::new(2, 2, 2);
+        let (shared, revoked) = (entered(&slots, host(1)), entered(&slots, host(1)));
         for connection in [&shared, &revoked] {
             connection.activity.begin(true);
             connection.activity.prove();
@@ -261,24 +261,24 @@ mod tests {
             connection.activity.disprove();
             connection.activity.end(false);
         }
-        let next = entered(&places, host(2));
+        let next = entered(&slots, host(2));
         assert!(revoked.is_cut() && !shared.is_cut(), "a call with a key goes on beside it");
         next.activity.begin(true);
         next.activity.prove();
-        assert!(matches!(enter(&places, host(2)), Err(Full::InAll)));
+        assert!(matches!(enter(&slots, host(2)), Err(Full::InAll)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_address_that_has_its_part_gives_way_to_itself() {
-        let places = Places::new(3, 2, 3);
-        let other = entered(&places, host(1));
+        let slots = Slots::new(3, 2, 3);
+        let other = entered(&slots, host(1));
         pass().await;
-        let (first, second) = (entered(&places, host(2)), entered(&places, host(2)));
-        let (third, closed) = enter(&places, host(2)).expect("one gives way");
+        let (first, second) = (entered(&slots, host(2)), entered(&slots, host(2)));
+        let (third, closed) = enter(&slots, host(2)).expect("one gives way");
         assert_eq!(closed, Some(Full::Each));
         assert!(first.is_cut() && !second.is_cut() && !other.is_cut());
         drop((first, second));
-        entered(&places, host(2));
+        entered(&slots, host(2));
         assert!(!third.is_cut(), "who was closed has left no place twice");
     }
 
@@ -293,10 +293,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_realm_that_has_its_share_loses_one_of_its_own_or_is_refused() {
-        let places = Places::new(8, 8, 4);
+        let slots = Slots::new(8, 8, 4);
         let mut own = Vec::new();
         let refused = loop {
-            let connection = entered(&places, host(1));
+            let connection = entered(&slots, host(1));
             connection.activity.begin(false);
             if !shows(&connection, 1) {
                 break connection;
@@ -304,7 +304,7 @@ mod tests {
             own.push(connection);
         };
         assert_eq!(own.len(), 4, "half");
-        let other = entered(&places, host(2));
+        let other = entered(&slots, host(2));
         assert!(shows(&other, 2), "others have what is left");
         own[1].activity.end(true);
         assert!(!shows(&refused, 1), "it has called only now");
@@ -318,17 +318,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_of_the_realm_that_called_last_and_of_nobody_once_a_key_is_refused() {
-        let places = Places::new(4, 4, 2);
-        let (first, second, third) = (entered(&places, host(1)), entered(&places, host(1)), entered(&places, host(1)));
+        let slots = Slots::new(4, 4, 2);
+        let (first, second, third) = (entered(&slots, host(1)), entered(&slots, host(1)), entered(&slots, host(1)));
         assert!(shows(&first, 1) && shows(&second, 1) && !shows(&third, 1));
         assert!(shows(&second, 2), "a proxy sends it the call of another realm");
-        assert_eq!(lock(&places.holders).by_id[&second.held.seat().id].realm, Some(2));
+        assert_eq!(lock(&slots.holders).by_id[&second.held.seat().id].realm, Some(2));
         drop(second);
         assert!(shows(&third, 1), "it has one less");
         first.held.seat().disown();
         assert!(shows(&first, 1), "it counted no longer");
         drop((first, third));
-        let holders = lock(&places.holders);
+        let holders = lock(&slots.holders);
         assert!(holders.by_id.is_empty() && holders.owners.may_enter(1));
     }
 }

@@ -33,7 +33,7 @@ use crate::proto::v1::{
 
 /// A way into the service.
 #[derive(Clone, Copy, Debug)]
-pub enum Door {
+pub enum Protocol {
     /// gRPC.
     Grpc,
     /// The REST gateway.
@@ -111,10 +111,10 @@ struct Portfolio {
 
 impl Caller {
     /// Connects.
-    pub async fn connect(door: Door, server: String, key: &str, meter: Meter) -> Result<Caller> {
+    pub async fn connect(protocol: Protocol, server: String, key: &str, meter: Meter) -> Result<Caller> {
         let connector = Connector(meter);
-        Ok(match door {
-            Door::Grpc => {
+        Ok(match protocol {
+            Protocol::Grpc => {
                 let endpoint = Endpoint::from_shared(server).map_err(Error::internal)?;
                 let channel = endpoint.connect_with_connector(connector).await;
                 let channel = channel.map_err(|error| Error::unavailable("The service cannot be reached.").caused_by(error))?;
@@ -125,7 +125,7 @@ impl Caller {
                     bearer,
                 }
             }
-            Door::Rest => {
+            Protocol::Rest => {
                 Caller::Rest { client: Client::builder(TokioExecutor::new()).build(connector), server, bearer: format!("Bearer {key}") }
             }
         })

@@ -24,7 +24,7 @@ use tower::{BoxError, ServiceExt};
 use uuid::Uuid;
 
 use super::stack::Stack;
-use crate::limits::shares::{ASIDE, ASIDE_BYTES, STEP, STEP_MICROSECONDS};
+use crate::limits::shares::{COMPUTE, COMPUTE_BYTES, STEP, STEP_MICROSECONDS};
 use crate::shares::{self, Party, Rules, Turn, Turns};
 
 /// A step that takes the processor longer is to be done aside.
@@ -44,18 +44,18 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Where steps are done aside. Clones are one and the same.
 #[derive(Clone, Debug)]
-pub struct Aside(Arc<Inner>);
+pub struct Compute(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     turns: Turns,
     hashes: RandomState,
-    known: Mutex<HashMap<Work, Known>>,
+    known: Mutex<HashMap<Work, CallDuration>>,
 }
 
 /// What is known of the calls of a caller of a kind.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct CallDuration {
     count: u32,
     learned: Instant,
 }
@@ -67,32 +67,32 @@ struct Work {
     kind: u64,
 }
 
-impl Aside {
+impl Compute {
     /// One step at once for each processor but one, and half of them for one caller.
     pub fn new() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let turns = Turns::new(Rules::of_long_work((processors - 1).max(1), usize::MAX));
-        Aside(Arc::new(Inner { turns, hashes: RandomState::new(), known: Mutex::default() }))
+        Compute(Arc::new(Inner { turns, hashes: RandomState::new(), known: Mutex::default() }))
     }
 
     /// Has what a service does for a request done aside where it takes long.
     pub fn stack(&self, stack: Stack) -> Stack {
-        let aside = self.clone();
+        let compute = self.clone();
         Stack::new(tower::service_fn(move |request: Request<tonic::body::Body>| {
-            let guard = aside.guard(&request);
+            let guard = compute.guard(&request);
             let answer = stack.clone().oneshot(request);
             async move {
                 let (answer, guard) = Steps { guard: Some(guard), inner: Box::pin(answer) }.await;
                 let answer: Result<Response<tonic::body::Body>, BoxError> = answer;
-                answer.map(|answer| answer.map(|inner| tonic::body::Body::new(AsideBody { guard, inner })))
+                answer.map(|answer| answer.map(|inner| tonic::body::Body::new(ComputeBody { guard, inner })))
             }
         }))
     }
 
     /// The same for work that makes one answer of one request.
-    pub async fn answer<B>(guard: Guard, work: impl Future<Output = Response<B>> + Send) -> Response<AsideBody<B>> {
+    pub async fn answer<B>(guard: Guard, work: impl Future<Output = Response<B>> + Send) -> Response<ComputeBody<B>> {
         let (answer, guard) = Steps { guard: Some(guard), inner: Box::pin(work) }.await;
-        answer.map(|inner| AsideBody { guard, inner })
+        answer.map(|inner| ComputeBody { guard, inner })
     }
 
     /// Watches over what is done for a request.
@@ -114,10 +114,10 @@ impl Aside {
         let count = self.known().get(&work).filter(|known| known.learned.elapsed() < REMEMBER).map_or(0, |known| known.count);
         let large = is_large(headers);
         if large {
-            ASIDE.reached();
+            COMPUTE.reached();
         }
         let takes_long = large || count >= COUNT;
-        Guard { aside: self.clone(), work, takes_long, is_known: count > 0, was_long: false, short_steps: 0, turn: None }
+        Guard { compute: self.clone(), work, takes_long, is_known: count > 0, was_long: false, short_steps: 0, turn: None }
     }
 
     /// Counts a step that took so long. Tells whether the next ones are to be done aside.
@@ -131,8 +131,8 @@ impl Aside {
             return times >= COUNT;
         }
         let learned = Instant::now();
-        let known = known.entry(work).or_insert(Known { count: 0, learned });
-        *known = Known { count: (known.count + times.min(COUNT_AT_MOST)).min(COUNT_AT_MOST), learned };
+        let known = known.entry(work).or_insert(CallDuration { count: 0, learned });
+        *known = CallDuration { count: (known.count + times.min(COUNT_AT_MOST)).min(COUNT_AT_MOST), learned };
         known.count >= COUNT
     }
 
@@ -147,12 +147,12 @@ impl Aside {
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Work, Known>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Work, CallDuration>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Default for Aside {
+impl Default for Compute {
     fn default() -> Self {
         Self::new()
     }
@@ -164,12 +164,12 @@ fn credential(headers: &HeaderMap) -> &[u8] {
 
 fn is_large(headers: &HeaderMap) -> bool {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    length.is_some_and(|length| length > ASIDE_BYTES)
+    length.is_some_and(|length| length > COMPUTE_BYTES)
 }
 
 /// Watches over the steps of a call.
 pub struct Guard {
-    aside: Aside,
+    compute: Compute,
     work: Work,
     takes_long: bool,
     /// Whether something was known of such calls when it began.
@@ -184,24 +184,24 @@ pub struct Guard {
 impl Guard {
     /// Does a step: here if it is not known to take long, and otherwise aside, when it is its turn.
     fn step<T>(&mut self, context: &mut Context<'_>, step: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-        if !self.takes_long || !can_step_aside() {
+        if !self.takes_long || !can_leave_runtime() {
             let (done, took) = measured(|| step(context));
             if took > LONG {
                 STEP.reached();
                 self.was_long = true;
-                self.takes_long = self.aside.learn(self.work, took);
+                self.takes_long = self.compute.learn(self.work, took);
                 self.short_steps = 0;
             }
             return done;
         }
-        let turn = self.turn.get_or_insert_with(|| turn(self.aside.clone(), self.work));
+        let turn = self.turn.get_or_insert_with(|| turn(self.compute.clone(), self.work));
         let turn = ready!(turn.as_mut().poll(context));
         self.turn = None;
         let (done, took) = tokio::task::block_in_place(|| measured(|| step(context)));
         drop(turn);
         if took > LONG {
             self.was_long = true;
-            self.aside.learn(self.work, took);
+            self.compute.learn(self.work, took);
             self.short_steps = 0;
         } else {
             self.short_steps += 1;
@@ -214,19 +214,19 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if self.is_known && !self.was_long {
-            self.aside.unlearn(self.work);
+            self.compute.unlearn(self.work);
         }
     }
 }
 
-fn turn(aside: Aside, work: Work) -> BoxFuture<'static, Option<Turn>> {
+fn turn(compute: Compute, work: Work) -> BoxFuture<'static, Option<Turn>> {
     let key = Uuid::from_u64_pair(work.caller, 0);
     let party = Party { realm: work.caller as i32, key, kind: Arc::default(), streams: false, heavy: false };
-    async move { aside.0.turns.acquire(Some(party), PATIENCE, |_| {}).await.ok() }.boxed()
+    async move { compute.0.turns.acquire(Some(party), PATIENCE, |_| {}).await.ok() }.boxed()
 }
 
 /// Whether this thread can leave its other tasks to another one.
-fn can_step_aside() -> bool {
+fn can_leave_runtime() -> bool {
     Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
@@ -277,12 +277,12 @@ impl<F: Future> Future for Steps<F> {
 }
 
 /// The body of an answer, of which each piece is made step by step.
-pub struct AsideBody<B> {
+pub struct ComputeBody<B> {
     guard: Guard,
     inner: B,
 }
 
-impl<B: Body + Unpin> Body for AsideBody<B> {
+impl<B: Body + Unpin> Body for ComputeBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -332,21 +332,21 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn while_a_large_request_is_worked_on_the_only_thread_does_other_work() {
-        let guard = Aside::new().guard(&request("k", "/v1/entities", 1 << 20));
+        let guard = Compute::new().guard(&request("k", "/v1/entities", 1 << 20));
         let answer = tokio::spawn(async move {
-            let answer = Aside::answer(guard, async { Response::new(Full::new(Bytes::from(waits_for_another_task().to_string()))) });
+            let answer = Compute::answer(guard, async { Response::new(Full::new(Bytes::from(waits_for_another_task().to_string()))) });
             answer.await.into_body().collect().await
         });
         assert_eq!(answer.await.unwrap().unwrap().to_bytes(), "true");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn an_answer_that_once_took_long_is_made_aside_the_next_time() {
-        let aside = Aside::new();
+    async fn a_response_that_once_took_long_is_computed_off_the_runtime_the_next_time() {
+        let compute = Compute::new();
         let made = |work: fn() -> bool| {
-            let guard = aside.guard(&request("k", "/v1/entities/e", 0));
+            let guard = compute.guard(&request("k", "/v1/entities/e", 0));
             let frames = futures::stream::once(async move { Ok::<_, Infallible>(Frame::data(Bytes::from(work().to_string()))) });
-            let answer = Aside::answer(guard, std::future::ready(Response::new(StreamBody::new(Box::pin(frames)))));
+            let answer = Compute::answer(guard, std::future::ready(Response::new(StreamBody::new(Box::pin(frames)))));
             tokio::spawn(async { answer.await.into_body().collect().await.map(|body| body.to_bytes()) })
         };
         let first = made(|| {
@@ -355,7 +355,7 @@ mod tests {
         });
         assert_eq!(first.await.unwrap().unwrap(), "true");
         assert_eq!(made(waits_for_another_task).await.unwrap().unwrap(), "true");
-        let takes_long = |key, path| aside.guard(&request(key, path, 0)).takes_long;
+        let takes_long = |key, path| compute.guard(&request(key, path, 0)).takes_long;
         assert!(takes_long("k", "/v1/entities/another"));
         assert!(!takes_long("other", "/v1/entities/e") && !takes_long("k", "/v1/portfolios/p") && !takes_long("k", "/v1/entities"));
     }
@@ -369,20 +369,20 @@ mod tests {
 
     #[test]
     fn a_step_that_was_hardly_too_long_changes_nothing_and_calls_that_are_short_again_are_as_any_other() {
-        let aside = Aside::new();
-        let guard = || aside.guard(&request("k", "/v1/entities/e", 0));
+        let compute = Compute::new();
+        let guard = || compute.guard(&request("k", "/v1/entities/e", 0));
         let work = guard().work;
-        assert!(!aside.learn(work, LONG * 3 / 2) && !guard().takes_long);
-        assert!(aside.learn(work, LONG * 100) && guard().takes_long);
+        assert!(!compute.learn(work, LONG * 3 / 2) && !guard().takes_long);
+        assert!(compute.learn(work, LONG * 100) && guard().takes_long);
         let calls = (0..).take_while(|_| guard().takes_long).count();
         assert!(calls < COUNT_AT_MOST as usize, "{calls}");
         while guard().is_known {}
-        assert!(aside.known().is_empty());
+        assert!(compute.known().is_empty());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_call_whose_steps_are_short_again_is_done_as_any_other() {
-        let mut guard = Aside::new().guard(&request("k", "/v1/events:watch", 1 << 20));
+        let mut guard = Compute::new().guard(&request("k", "/v1/events:watch", 1 << 20));
         let steps = tokio::spawn(async move {
             for step in 0..SHORT_STEPS {
                 assert!(guard.takes_long, "{step}");

@@ -6,9 +6,9 @@ use tonic::{Request, Response, Status};
 use crate::access::{Caller, Once, Scope};
 use crate::db::{Work, id};
 use crate::entity::change_queries::{self as queries, Locked};
+use crate::entity::entity_update::EntityUpdate;
 use crate::entity::model::{Action, Entity};
 use crate::entity::service::{EntityService, to_proto};
-use crate::entity::update::EntityUpdate;
 use crate::error::{Error, Result, Violations};
 use crate::proto::v1;
 

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use crate::access::{Caller, Once, Subject, erasure_queries};
 use crate::db::{Page, Realm, Work, id};
 use crate::entity::change_queries::lock_state;
-use crate::entity::dependent::{Act, Dependent, DependentKey, too_many};
+use crate::entity::dependent::{Dependent, DependentChange, DependentKey, too_many};
 use crate::entity::dependent_queries::{self as queries, Spot};
 use crate::entity::fields::{check_kind, object};
 use crate::entity::model::Action;
@@ -28,25 +28,27 @@ impl EntityService {
         let caller = once.caller().clone();
         let put = move |connection: &mut PgConnection| {
             lock(connection, &caller.realm, &key.entity_id, || Error::not_found("entity", &key.entity_id))?;
-            let act = match queries::spot(connection, &caller.realm, &key)? {
+            let change = match queries::spot(connection, &caller.realm, &key)? {
                 Spot { is_full: true, .. } => return Err(too_many(&key.entity_id).into()),
                 Spot { data: Some(there), created_at: Some(created_at), updated_at: Some(updated_at), .. } if there == data => {
                     let (kind, id) = (key.kind.clone(), key.id.clone());
                     let unchanged = Dependent { kind, id, data: there, created_at, updated_at };
                     return Ok(Response::new(to_proto(unchanged, &key.entity_id)));
                 }
-                Spot { data: Some(_), .. } => Act::Replaced,
+                Spot { data: Some(_), .. } => DependentChange::Replaced,
                 Spot { data: None, .. } => {
                     // One that is there already stays reachable, whatever its id.
                     let mut faults = Violations::new();
                     id::check_new_id(&key.id, "dependent_id", &mut faults);
                     faults.check()?;
-                    Act::Created
+                    DependentChange::Created
                 }
             };
-            let put = to_proto(queries::put(connection, &caller, &key, &data, act)?, &key.entity_id);
-            Ok(match act {
-                Act::Created => answer::created(put, &format!("/v1/entities/{}/dependents/{}/{}", key.entity_id, key.kind, key.id)),
+            let put = to_proto(queries::put(connection, &caller, &key, &data, change)?, &key.entity_id);
+            Ok(match change {
+                DependentChange::Created => {
+                    answer::created(put, &format!("/v1/entities/{}/dependents/{}/{}", key.entity_id, key.kind, key.id))
+                }
                 _ => Response::new(put),
             })
         };

@@ -15,7 +15,7 @@ fn unmet(refusal: &Failure) -> Vec<String> {
 }
 
 scenario! {
-    async fn ids_that_spare_nobody_are_told_and_keep_a_hard_delete_from_starting(world: &World) {
+    async fn ids_that_exclude_nothing_are_reported_and_prevent_a_hard_delete(world: &World) {
         given(world);
         world.database.sql("UPDATE entity SET deleted_at = now(), deleted_by = gen_random_uuid() WHERE id = 'e-000012'");
         let typos: Vec<_> = (0..150).map(|n| format!("typo-{n:03}")).collect();
@@ -52,7 +52,7 @@ scenario! {
         assert_eq!(world.refused("BulkDeleteService/ListTaskExcludes", json!({"task_id": "nothing"})).await.code, "not_found");
     }
 
-    async fn uris_of_no_entity_are_told(world: &World) {
+    async fn uris_of_no_entity_are_reported(world: &World) {
         given(world);
         let request = json!({"mode": "hard", "uris": ["e-000001", "nobody-2", "entities/nobody-1"]});
         let looked = world.done(START, json!({"mode": "hard", "uris": request["uris"], "dry_run": true})).await;
@@ -75,7 +75,7 @@ scenario! {
         assert_eq!(soft.get("lists"), &Value::Null);
     }
 
-    async fn all_that_a_realm_demands_is_told_at_once(world: &World) {
+    async fn all_requirements_of_a_realm_are_reported_at_once(world: &World) {
         given(world);
         let demands = json!({"expected_count": true, "max_objects": 5, "preview_within": "600s", "clean_report_within": "3600s"});
         let policy = world.decide(json!({"hard_delete": demands})).await.unwrap();

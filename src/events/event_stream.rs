@@ -44,11 +44,11 @@ pub struct Watch {
     /// How far was read.
     pub cursor: Cursor,
     /// What was read and not told yet.
-    pub told: Told,
+    pub reported: Unsent,
 }
 
 /// What was read and not told yet, and when something was told last.
-pub struct Told {
+pub struct Unsent {
     rows: VecDeque<Arc<Row>>,
     /// How many subjects of the first of the rows were told.
     subjects: usize,
@@ -59,39 +59,39 @@ pub struct Told {
     last_word: Instant,
 }
 
-impl Default for Told {
+impl Default for Unsent {
     fn default() -> Self {
-        Told { rows: VecDeque::new(), subjects: 0, caught_up: false, abreast: false, greeted: false, last_word: Instant::now() }
+        Unsent { rows: VecDeque::new(), subjects: 0, caught_up: false, abreast: false, greeted: false, last_word: Instant::now() }
     }
 }
 
 impl Watch {
     /// What is to be told next, once there is something. A failure is the last word.
     pub async fn next(&mut self) -> Result<News> {
-        if !self.told.greeted {
-            self.told.greeted = true;
+        if !self.reported.greeted {
+            self.reported.greeted = true;
             return Ok(News::Nothing(self.cursor.clone()));
         }
         loop {
             self.admission.check().await?;
-            if !self.told.rows.is_empty() {
+            if !self.reported.rows.is_empty() {
                 let _turn = self.hub.turn().await;
                 if let Some(event) = self.unfolded() {
-                    self.told.last_word = Instant::now();
+                    self.reported.last_word = Instant::now();
                     return Ok(News::Event(Box::new(event)));
                 }
             }
-            let silent_since = self.told.last_word;
+            let silent_since = self.reported.last_word;
             if silent_since.elapsed() >= SIGN_OF_LIFE {
-                self.told.last_word = Instant::now();
+                self.reported.last_word = Instant::now();
                 // Read on first, so that the cursor of those to whom nothing happens moves on too.
                 self.read().await?;
-                if self.told.rows.is_empty() {
+                if self.reported.rows.is_empty() {
                     return Ok(News::Nothing(self.cursor.clone()));
                 }
-            } else if self.told.caught_up {
+            } else if self.reported.caught_up {
                 let woken = self.admission.wait(self.wake_up.wait(), silent_since + SIGN_OF_LIFE).await?;
-                self.told.caught_up = !woken;
+                self.reported.caught_up = !woken;
             } else {
                 self.read().await?;
             }
@@ -101,34 +101,34 @@ impl Watch {
     /// The next event of what was read. One at a time, for a row may be of thousands.
     fn unfolded(&mut self) -> Option<Event> {
         loop {
-            let row = self.told.rows.front()?;
-            let start = self.told.subjects.max(row.delivered);
+            let row = self.reported.rows.front()?;
+            let start = self.reported.subjects.max(row.delivered);
             let place = (start..row.subjects.len()).find(|place| self.scope.has(&row.subjects[*place]));
             if let Some(event) = place.and_then(|place| row.event(place)) {
-                self.told.subjects = place.unwrap_or_default() + 1;
+                self.reported.subjects = place.unwrap_or_default() + 1;
                 return Some(event);
             }
-            self.told.rows.pop_front();
-            self.told.subjects = 0;
+            self.reported.rows.pop_front();
+            self.reported.subjects = 0;
         }
     }
 
     /// Reads on: what was read for all who watch the realm, and otherwise the database.
     async fn read(&mut self) -> Result<()> {
         if let Some((rows, cursor)) = self.hub.shared(&self.admission.caller().realm, &self.cursor) {
-            self.told.rows.extend(rows.into_iter().filter(|row| self.scope.wants(row)));
-            (self.told.caught_up, self.told.abreast) = (true, true);
+            self.reported.rows.extend(rows.into_iter().filter(|row| self.scope.wants(row)));
+            (self.reported.caught_up, self.reported.abreast) = (true, true);
             self.cursor = cursor;
             return Ok(());
         }
-        if self.told.abreast {
+        if self.reported.abreast {
             SHARED.reached();
-            self.told.abreast = false;
+            self.reported.abreast = false;
         }
         let (scope, cursor) = (self.scope.clone(), self.cursor.clone());
         let batch = self.db.run(move |connection| queries::read(connection, &scope, &cursor, BATCH)).await?;
-        self.told.rows.extend(batch.rows.into_iter().map(Arc::new));
-        self.told.caught_up = batch.caught_up;
+        self.reported.rows.extend(batch.rows.into_iter().map(Arc::new));
+        self.reported.caught_up = batch.caught_up;
         self.cursor = batch.cursor;
         Ok(())
     }

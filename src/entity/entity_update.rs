@@ -132,11 +132,11 @@ impl Attributes {
 
 /// What is to be changed: what the mask names or, where there is none, what is there. By REST `null` is named and is not there.
 fn mask(mask: Option<prost_types::FieldMask>, message: &v1::EntityUpdate, faults: &mut Violations) -> Mask {
-    const TOLD: &str = "cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, each as a whole";
+    const REPORTED: &str = "cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, each as a whole";
     let there = [!message.r#type.is_empty(), message.attributes.is_some(), !message.components.is_empty(), !message.crosswalks.is_empty()];
     let given = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned());
     let is_known = |path: &str| UPDATABLE.contains(&path) || STEERING.contains(&path);
-    let mask = Mask::check(mask, given, is_known, TOLD, faults);
+    let mask = Mask::check(mask, given, is_known, REPORTED, faults);
     if faults.as_slice().iter().all(|fault| fault.field != "update_mask") && !mask.is_of_any(&UPDATABLE) {
         faults.add("entity", "required", "must have at least one of `type`, `attributes`, `components` and `crosswalks`");
     }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_an_update_is_told() {
+    fn every_fault_of_an_update_is_reported() {
         let message = v1::EntityUpdate {
             components: vec!["x".to_owned()],
             expected_version: Some(0),

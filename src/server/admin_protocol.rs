@@ -19,17 +19,17 @@ use crate::gateway::{self, request_id};
 
 /// What answers at the admin listener.
 #[derive(Clone)]
-pub struct AdminDoor {
+pub struct AdminProtocol {
     router: Router,
     port: Port,
     /// Where the pages of errors are.
     base: String,
 }
 
-impl AdminDoor {
+impl AdminProtocol {
     /// These routes, at this port; the service is known as `public_url`.
     pub fn new(router: Router, port: Port, public_url: Option<&str>) -> Self {
-        AdminDoor { router, port, base: public_url.unwrap_or_default().trim_end_matches('/').to_owned() }
+        AdminProtocol { router, port, base: public_url.unwrap_or_default().trim_end_matches('/').to_owned() }
     }
 
     fn problem(&self, headers: &HeaderMap, error: Error) -> Response<Body> {
@@ -60,7 +60,7 @@ impl AdminDoor {
     }
 }
 
-impl Answer for AdminDoor {
+impl Answer for AdminProtocol {
     type Body = Body;
 
     fn answer(&self, mut request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send + 'static {

@@ -18,14 +18,14 @@ const GRACE: Duration = Duration::from_millis(crate::limits::database::ABANDONED
 
 /// A piece of work on the database, as those see it who wait for it.
 #[derive(Default)]
-pub(super) struct Errand {
+pub(super) struct Abandonable {
     abandoned: AtomicBool,
-    place: Mutex<Place>,
+    stage: Mutex<Stage>,
 }
 
 /// Where a piece of work is.
 #[derive(Default)]
-enum Place {
+enum Stage {
     /// On no connection.
     #[default]
     Between,
@@ -35,9 +35,9 @@ enum Place {
     Over,
 }
 
-impl Errand {
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+impl Abandonable {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails if nobody waits for the work any more.
@@ -50,40 +50,40 @@ impl Errand {
 
     /// The work is done on this connection from now on.
     pub(super) fn begin(&self, vitals: &Arc<Vitals>) {
-        *self.place() = Place::At(vitals.clone());
+        *self.stage() = Stage::At(vitals.clone());
     }
 
     /// It is not any more; nothing that others do on the connection is cancelled from now on. Waits for a cancellation that is under way.
     pub(super) fn leave(&self) {
-        *self.place() = Place::Between;
+        *self.stage() = Stage::Between;
     }
 
     /// Cancels the statement under way. Returns whether there is more work to come.
     fn cancel(&self) -> bool {
-        let place = self.place();
-        if let Place::At(vitals) = &*place {
+        let stage = self.stage();
+        if let Stage::At(vitals) = &*stage {
             vitals.cancel();
         }
-        !matches!(&*place, Place::Over)
+        !matches!(&*stage, Stage::Over)
     }
 }
 
 /// The one who does the work. Dropping it ends the errand.
-pub(super) struct Doing(pub(super) Arc<Errand>);
+pub(super) struct Doing(pub(super) Arc<Abandonable>);
 
 impl Drop for Doing {
     fn drop(&mut self) {
-        *self.0.place() = Place::Over;
+        *self.0.stage() = Stage::Over;
     }
 }
 
 /// The one who waits for the work. Dropping it before the work is over abandons that.
-pub(super) struct Waiting(Option<Arc<Errand>>);
+pub(super) struct Waiting(Option<Arc<Abandonable>>);
 
 impl Waiting {
     /// Waits for this.
-    pub(super) fn new(errand: Arc<Errand>) -> Self {
-        Waiting(Some(errand))
+    pub(super) fn new(abandonable: Arc<Abandonable>) -> Self {
+        Waiting(Some(abandonable))
     }
 
     /// The work is over.
@@ -94,21 +94,21 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let Some(errand) = self.0.take() else { return };
-        errand.abandoned.store(true, Ordering::Release);
+        let Some(abandonable) = self.0.take() else { return };
+        abandonable.abandoned.store(true, Ordering::Release);
         // Without a runtime the process ends.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(cancel(Arc::downgrade(&errand)));
+            runtime.spawn(cancel(Arc::downgrade(&abandonable)));
         }
     }
 }
 
 /// Cancels what is under way until the work is over.
-async fn cancel(errand: Weak<Errand>) {
+async fn cancel(abandonable: Weak<Abandonable>) {
     loop {
         tokio::time::sleep(GRACE).await;
-        let Some(errand) = errand.upgrade() else { return };
-        match tokio::task::spawn_blocking(move || errand.cancel()).await {
+        let Some(abandonable) = abandonable.upgrade() else { return };
+        match tokio::task::spawn_blocking(move || abandonable.cancel()).await {
             Ok(true) => {}
             _ => return,
         }
@@ -120,22 +120,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_whose_caller_has_gone_is_not_begun_again() {
-        let errand = Arc::new(Errand::default());
-        let waiting = Waiting::new(errand.clone());
-        assert!(errand.check().is_ok());
+    async fn work_whose_caller_has_left_is_not_begun_again() {
+        let abandonable = Arc::new(Abandonable::default());
+        let waiting = Waiting::new(abandonable.clone());
+        assert!(abandonable.check().is_ok());
         drop(waiting);
-        assert_eq!(errand.check().unwrap_err().code(), Code::DeadlineExceeded);
+        assert_eq!(abandonable.check().unwrap_err().code(), Code::DeadlineExceeded);
     }
 
     #[tokio::test]
     async fn work_that_is_over_was_not_abandoned() {
-        let errand = Arc::new(Errand::default());
-        let (waiting, doing) = (Waiting::new(errand.clone()), Doing(errand.clone()));
-        assert!(errand.cancel(), "there is more to come");
+        let abandonable = Arc::new(Abandonable::default());
+        let (waiting, doing) = (Waiting::new(abandonable.clone()), Doing(abandonable.clone()));
+        assert!(abandonable.cancel(), "there is more to come");
         drop(doing);
-        assert!(!errand.cancel());
+        assert!(!abandonable.cancel());
         waiting.done();
-        assert!(errand.check().is_ok());
+        assert!(abandonable.check().is_ok());
     }
 }

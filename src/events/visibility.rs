@@ -20,15 +20,15 @@ const PLAIN: &[&str] = &[
 
 /// What a key may read besides events.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight {
+pub struct Visibility {
     entities: bool,
     portfolios: bool,
 }
 
-impl Sight {
+impl Visibility {
     /// That of a caller.
-    pub fn of(caller: &Caller) -> Sight {
-        Sight { entities: caller.may(Scope::EntitiesRead), portfolios: caller.may(Scope::PortfoliosRead) }
+    pub fn of(caller: &Caller) -> Visibility {
+        Visibility { entities: caller.may(Scope::EntitiesRead), portfolios: caller.may(Scope::PortfoliosRead) }
     }
 
     /// The event as the caller may see it. Filters are tried on this, so that nobody finds out by trying.

@@ -9,7 +9,7 @@ struct Rest {
 
 impl Rest {
     async fn start(arguments: &[&str]) -> Rest {
-        let world = World::start_with(Door::Rest, arguments).await;
+        let world = World::start_with(Protocol::Rest, arguments).await;
         let bearer = format!("Bearer {}", world.key.secret);
         Rest { world, bearer }
     }
@@ -54,7 +54,7 @@ async fn a_problem_document_has_every_member() {
 }
 
 #[tokio::test]
-async fn what_has_no_route_is_told_from_what_has_no_such_method() {
+async fn what_has_no_route_is_reported_from_what_has_no_such_method() {
     let rest = Rest::start(&[]).await;
     for path in ["/", "/nothing", "/v1/entitie", "/v1/entities/a/b", "/v1/entities/", "//v1/entities", "/v1/entities:export", "/metrics"] {
         let reply = rest.send("GET", path, &[], "").await;
@@ -102,7 +102,7 @@ async fn what_has_no_route_is_told_from_what_has_no_such_method() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_is_told_where() {
+async fn a_body_that_is_no_json_is_reported_where() {
     let rest = Rest::start(&[]).await;
     let reply = rest.post("/v1/portfolios", "{\"name\": \"a\",\n  \"metadata\": {]}").await;
     assert_eq!(code(&reply), (400, "validation_failed".to_owned()));
@@ -121,7 +121,7 @@ async fn a_body_that_is_no_json_is_told_where() {
 }
 
 #[tokio::test]
-async fn every_fault_of_path_query_and_body_is_told_at_once_in_the_spelling_of_the_contract() {
+async fn every_fault_of_path_query_and_body_is_reported_at_once_in_the_spelling_of_the_contract() {
     let rest = Rest::start(&[]).await;
     let reply = rest.post("/v1/portfolios?dryRun=true&nmae=x", r#"{"portfolioId":"a","sharedComplianceCalendar":"yes","Name":"x"}"#).await;
     let expected = [
@@ -131,11 +131,11 @@ async fn every_fault_of_path_query_and_body_is_told_at_once_in_the_spelling_of_t
         ("dryRun", "unknown_parameter"),
         ("nmae", "unknown_parameter"),
     ];
-    let mut told = faults(&reply);
+    let mut reported = faults(&reply);
     let mut expected: Vec<_> = expected.iter().map(|(field, code)| ((*field).to_owned(), (*code).to_owned())).collect();
-    told.sort_unstable();
+    reported.sort_unstable();
     expected.sort_unstable();
-    assert_eq!(told, expected, "{}", reply.text());
+    assert_eq!(reported, expected, "{}", reply.text());
 
     let camel = rest.post("/api/acme/entities/_delete", r#"{"objects":{"uriList":["a b"],"excludeList":["c d"],"filter":"x"}}"#).await;
     let fields: Vec<_> = faults(&camel).into_iter().map(|(field, _)| field).collect();
@@ -175,7 +175,7 @@ async fn a_body_of_another_kind_or_size_is_refused() {
 }
 
 #[tokio::test]
-async fn head_is_get_without_the_body_and_options_tells_the_methods() {
+async fn head_is_get_without_the_body_and_options_reports_the_methods() {
     let rest = Rest::start(&[]).await;
     rest.world.portfolios(&["p"]).await;
     let (head, get) = (rest.send("HEAD", "/v1/portfolios/p", &[], "").await, rest.send("GET", "/v1/portfolios/p", &[], "").await);
@@ -212,16 +212,16 @@ async fn every_answer_has_a_request_id_and_a_sane_one_is_kept() {
             }
             let reply = http(rest.world.server.addresses.http, method, path, &headers, body).await;
             assert_eq!(reply.status, status, "{method} {path}: {}", reply.text());
-            let told = reply.header("x-request-id").unwrap().to_owned();
+            let reported = reply.header("x-request-id").unwrap().to_owned();
             if status >= 400 {
-                assert_eq!(reply.json()["request_id"], told, "{method} {path}");
+                assert_eq!(reply.json()["request_id"], reported, "{method} {path}");
             }
-            told
+            reported
         };
         assert_eq!(send("my-id.1~2_3").await, "my-id.1~2_3", "{method} {path}");
         for odd in ["two words", "a/b", "<script>", long.as_str(), ""] {
-            let told = send(odd).await;
-            assert!(told.starts_with("req_") && told.len() == 36, "{method} {path}: {told}");
+            let reported = send(odd).await;
+            assert!(reported.starts_with("req_") && reported.len() == 36, "{method} {path}: {reported}");
         }
     }
 }
@@ -248,7 +248,7 @@ async fn nobody_can_forge_what_is_said_between_the_layers() {
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     let answer = rest
         .world
-        .through(Door::Grpc)
+        .through(Protocol::Grpc)
         .call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}), &[("x-http-code", "204")])
         .await;
     assert_eq!(answer.unwrap().header("x-http-code"), None);
@@ -280,13 +280,13 @@ scenario! {
             (line["message"] == "call ended" && line["request_id"] == "traced").then_some(line)
         };
         until("the call is in the log", || world.server.log().lines().any(|text| line(text).is_some())).await;
-        let told = world.server.log().lines().find_map(line).unwrap();
+        let reported = world.server.log().lines().find_map(line).unwrap();
         let expected = (json!("offboard.v1.EntityService/GetEntity"), json!("NOT_FOUND"), json!(trace));
-        assert_eq!((told["method"].clone(), told["status"].clone(), told["trace_id"].clone()), expected);
+        assert_eq!((reported["method"].clone(), reported["status"].clone(), reported["trace_id"].clone()), expected);
     }
 
     async fn a_message_that_is_too_large_is_refused_with_the_limit(world: &World) {
-        let small = World::start_with(world.door, &["--max-body-bytes=5000"]).await;
+        let small = World::start_with(world.protocol, &["--max-body-bytes=5000"]).await;
         let entity = |size: usize| json!({"entity": {"type": "T", "attributes": {"a": "x".repeat(size)}}});
         let refused = small.call("EntityService/CreateEntity", entity(6000)).await.unwrap_err();
         assert_eq!((refused.code.as_str(), &refused.members["limit_bytes"]), ("payload_too_large", &json!(5000)));
@@ -314,12 +314,12 @@ async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_co
     ] {
         let reply = rest.post(path, body).await;
         assert_eq!(code(&reply), (400, "validation_failed".to_owned()), "{path} {body}");
-        let told = first_description(&reply);
-        assert!(told.ends_with(&format!("; did you mean `{meant}`?")), "{path} {body}: {told}");
+        let reported = first_description(&reply);
+        assert!(reported.ends_with(&format!("; did you mean `{meant}`?")), "{path} {body}: {reported}");
     }
     let far = rest.post("/v1/portfolios", r#"{"name":"x","frobnicate":true}"#).await;
     assert_eq!(first_description(&far), "is not known here; what is your own goes into `metadata`");
-    for (path, body, told) in [
+    for (path, body, reported) in [
         ("/v1/entities", r#"{"type":"T","LastName":"x"}"#, "is not known here; what is your own goes into `attributes`"),
         ("/api/acme/entities/_delete", r#"{"filter":"exists(uri)","objects":{}}"#, "is not known here; did you mean `objects.filter`?"),
         (
@@ -335,19 +335,21 @@ async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_co
         ),
     ] {
         let reply = rest.post(path, body).await;
-        assert_eq!((reply.status, first_description(&reply).as_str()), (400, told), "{path} {body}");
+        assert_eq!((reply.status, first_description(&reply).as_str()), (400, reported), "{path} {body}");
     }
     let many = format!("{{{}}}", (0..50_000).map(|n| format!("\"nmae{n}\":1")).collect::<Vec<_>>().join(","));
     assert_eq!(rest.post("/v1/portfolios", many).await.status, 400);
 }
 
 #[tokio::test]
-async fn durations_are_read_as_people_write_them_and_told_in_one_form() {
+async fn durations_are_read_as_people_write_them_and_reported_in_one_form() {
     let rest = Rest::start(&[]).await;
     let json = [("content-type", "application/json")];
-    for (given, told) in [("1h", "3600s"), ("30m", "1800s"), ("P1D", "86400s"), ("PT1H30M", "5400s"), ("1.5s", "1.500s"), ("90s", "90s")] {
+    for (given, reported) in
+        [("1h", "3600s"), ("30m", "1800s"), ("P1D", "86400s"), ("PT1H30M", "5400s"), ("1.5s", "1.500s"), ("90s", "90s")]
+    {
         let reply = rest.send("PATCH", "/v1/removal-policy", &json, format!(r#"{{"default_grace_period":"{given}"}}"#)).await;
-        assert_eq!((reply.status, &reply.json()["default_grace_period"]), (200, &json!(told)), "{given}: {}", reply.text());
+        assert_eq!((reply.status, &reply.json()["default_grace_period"]), (200, &json!(reported)), "{given}: {}", reply.text());
     }
     for wrong in ["1 hour", "P1M", "1y", "3600", "30m1h"] {
         let reply = rest.send("PATCH", "/v1/removal-policy", &json, format!(r#"{{"default_grace_period":"{wrong}"}}"#)).await;

@@ -22,7 +22,7 @@ const RATE_LIMIT: &str = "x-ratelimit-limit";
 
 /// Completes answers. Clones are one and the same.
 #[derive(Clone)]
-pub struct Told {
+pub struct CommonHeaders {
     authenticator: Authenticator,
     calls: RateLimit,
 }
@@ -48,10 +48,10 @@ impl Asked {
     }
 }
 
-impl Told {
+impl CommonHeaders {
     /// By the keys that `authenticator` remembers, and what they have left of `calls`.
     pub fn new(authenticator: Authenticator, calls: RateLimit) -> Self {
-        Told { authenticator, calls }
+        CommonHeaders { authenticator, calls }
     }
 
     /// Adds what an answer lacks. A call with a key that is remembered counts, if it has not yet; who has none is told of a key that has not
@@ -71,7 +71,7 @@ impl Told {
             answer.extend(HeaderValue::try_from(version.to_string()).ok().map(|version| (API_VERSION, version)));
         }
         if !has_limit {
-            answer.extend(self.calls.tell(caller.map(|caller| caller.key_id)));
+            answer.extend(self.calls.report(caller.map(|caller| caller.key_id)));
         }
     }
 }
@@ -82,7 +82,7 @@ fn spoken(named: Option<&HeaderValue>, caller: Option<&Caller>) -> ApiVersion {
     named.or(caller.map(|caller| caller.api_version)).unwrap_or_else(ApiVersion::latest)
 }
 
-impl Around for Told {
+impl Around for CommonHeaders {
     async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         let asked = Asked::by(request.headers(), request.extensions());
         let mut answer = inner.call(request).await?;

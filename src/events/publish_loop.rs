@@ -18,7 +18,7 @@ use crate::events::Sequencer;
 use crate::events::cursor::Cursor;
 use crate::events::model::{Batch, Event, Row};
 use crate::events::publisher::{Failure, Message, Publisher, runs};
-use crate::events::publisher_queries::{self, Claimed, Owed, Progress};
+use crate::events::publisher_queries::{self, ClaimedPublisher, Owed, Progress};
 use crate::events::queries::{self, Scope};
 use crate::proto::object::View;
 use crate::telemetry::{self, PublisherLag};
@@ -81,8 +81,8 @@ pub async fn run(db: Db, publisher: impl Publisher, options: Options, stop: Canc
                 failures = tenure.failures;
                 tenure.release().await;
             }
-            Ok(None) => match db.run(move |connection| publisher_queries::standing(connection, name)).await {
-                Ok(standing) => set(&lag, standing.map_or_else(Behind::default, Behind::from)),
+            Ok(None) => match db.run(move |connection| publisher_queries::backlog(connection, name)).await {
+                Ok(backlog) => set(&lag, backlog.map_or_else(Behind::default, Behind::from)),
                 Err(error) => warn_of!(error, publisher = name, "cannot see how far the publisher is"),
             },
             Err(error) => warn_of!(error, publisher = name, "cannot see whether to publish"),
@@ -140,10 +140,10 @@ impl<P: Publisher> Tenure<P> {
         (db, sequencer): (Db, Sequencer),
         (publisher, lag): (Arc<P>, Arc<Mutex<Behind>>),
         options: &Options,
-        claimed: Claimed,
+        claimed: ClaimedPublisher,
         asked: Instant,
     ) -> Self {
-        let Claimed { token, cursor, owes } = claimed;
+        let ClaimedPublisher { token, cursor, owes } = claimed;
         let (ends, renew) = (asked + options.lease, asked + options.lease / 3);
         Tenure { db, sequencer, publisher, lag, lease: options.lease, ends, renew, token, cursor, owes, failures: 0, counted: None }
     }
@@ -252,7 +252,7 @@ impl<P: Publisher> Tenure<P> {
             }
         }
         if let Some(last) = batch.rows.last() {
-            self.sequencer.told(last);
+            self.sequencer.reported(last);
         }
         // It may be farther than behind the last row.
         self.cursor = batch.cursor.clone();

@@ -15,7 +15,7 @@ fn channel(server: &Server) -> Channel {
 
 #[tokio::test]
 async fn grpcurl_lists_describes_and_calls() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let address = world.server.addresses.grpc.to_string();
     let listed = grpcurl(&[&address, "list"]).unwrap();
     for service in ["EntityService", "PortfolioService", "RemovalService", "OffboardingService", "BulkDeleteService"] {
@@ -45,7 +45,7 @@ async fn reflection_is_spoken_in_the_old_version_as_well() {
     use v1alpha::server_reflection_request::MessageRequest;
     use v1alpha::server_reflection_response::MessageResponse;
 
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel(&world.server));
     let ask = v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(MessageRequest::ListServices(String::new())) };
     let mut answers = client.server_reflection_info(tokio_stream::iter([ask])).await.unwrap().into_inner();
@@ -57,7 +57,7 @@ async fn reflection_is_spoken_in_the_old_version_as_well() {
 
 #[tokio::test]
 async fn a_method_that_is_not_there_is_unimplemented_in_the_words_of_the_catalogue() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     for path in ["/offboard.v1.PortfolioService/BurnPortfolio", "/offboard.v1.NoService/Get", "/x"] {
         let mut grpc = tonic::client::Grpc::new(channel(&world.server));
         grpc.ready().await.unwrap();
@@ -73,7 +73,7 @@ async fn a_method_that_is_not_there_is_unimplemented_in_the_words_of_the_catalog
 
 #[tokio::test]
 async fn messages_may_be_compressed_both_ways() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let name = "x".repeat(256);
     world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": name})).await.unwrap();
     for (encoding, word) in [(CompressionEncoding::Gzip, "gzip"), (CompressionEncoding::Zstd, "zstd")] {
@@ -88,7 +88,7 @@ async fn messages_may_be_compressed_both_ways() {
 
 #[tokio::test]
 async fn a_message_that_cannot_be_read_is_the_callers_fault() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     // A string that says it is longer than the message.
     let frame = [0, 0, 0, 0, 2, 0x0a, 0x7f];
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).http2_only(true).build_http();
@@ -105,13 +105,13 @@ async fn a_message_that_cannot_be_read_is_the_callers_fault() {
 }
 
 #[tokio::test]
-async fn a_process_opens_only_the_doors_of_its_roles() {
+async fn a_process_opens_only_the_listeners_of_its_roles() {
     let database = database().await;
     let server = run(&["serve", "--database-url", &database.url, "--roles=", "--admin-addr=127.0.0.1:0"]);
     assert_eq!(server.code, Some(2), "no role is wrong usage: {server:?}");
     let key = Key::create(&database, "acme", "test", SCOPES);
     let server = Server::start_with(&database, &["--roles=grpc,gateway"], &[]).await;
-    let client = Client::new(&server, &key, Door::Rest);
+    let client = Client::new(&server, &key, Protocol::Rest);
     client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
     let job = client.call("RemovalService/RemoveEntity", json!({"entity_id": "e"})).await.unwrap();
     assert_eq!(job.json["status"], "pending");
