@@ -51,7 +51,7 @@ struct Inner {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A failure with a message for the caller: a whole sentence, that tells nothing of causes.
+    /// A failure with a message for the caller: a whole sentence, which reveals no causes.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Error(Box::new(Inner {
             code,
@@ -74,7 +74,7 @@ impl Error {
         Error::new(Code::Unavailable, message).retry_after(Duration::from_secs(1))
     }
 
-    /// There is no such thing, or none that the caller may see. `kind` is what it is called in the API: `entity`, `portfolio`, ...
+    /// The resource does not exist, or the caller may not see it. `kind` is its name in the API: `entity`, `portfolio`, ...
     pub fn not_found(kind: &'static str, id: &str) -> Self {
         let id = cut(id);
         let mut error = Error::new(Code::NotFound, format!("No {} with id `{id}` is visible to this token.", kind.replace('_', " ")))
@@ -123,7 +123,7 @@ impl Error {
         self
     }
 
-    /// Adds a list of values to the metadata, as many of them as fit, each of which is [`cut`] where it is long; nothing where there are none.
+    /// Adds a list of values to the metadata, as many as fit, each [`cut`] if it is long; adds nothing for an empty list.
     pub fn with_list<T: ToString>(self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
         let mut values = values.into_iter().peekable();
         if values.peek().is_some() { self.with_choices(name, values) } else { self }
@@ -155,7 +155,7 @@ impl Error {
         self
     }
 
-    /// The same for another caller, without its cause: that is told once.
+    /// The same failure for another caller, without its cause: that is logged once.
     pub fn without_cause(&self) -> Self {
         let Inner { code, message, metadata, violations, resource, retry_after, source: _ } = &*self.0;
         Error(Box::new(Inner {

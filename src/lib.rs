@@ -1,6 +1,6 @@
 //! `offboard` takes entities out of a multi-tenant portfolio safely: it detaches, offboards and bulk-deletes them over gRPC and REST.
 //!
-//! Each module is one room of the house; `docs/architecture.md` tells what lives where and who may call whom, and a test holds the code to it.
+//! Each module is one room; `docs/architecture.md` says what is where and which room may call which, and a test checks the code against it.
 
 pub mod access;
 pub mod bulk_delete;

@@ -1,4 +1,4 @@
-//! Letters by SMTP: what one holds, and how it is given to a server.
+//! Mails by SMTP: their content, and how they are sent to a server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest address (RFC 5321, section 4.5.3.1.3, without the angle brackets).
 const MAX_ADDRESS: usize = 254;
 
-/// Where letters are given to, and whom they are from.
+/// The server that sends mails, and their sender.
 #[derive(Clone, Debug)]
 pub struct MailSettings {
     /// `smtp://` (plain), `smtp://…?tls=required` (STARTTLS) or `smtps://` (TLS from the start), with credentials where the server wants any.
@@ -28,7 +28,7 @@ pub struct MailSettings {
     pub ca_file: Option<PathBuf>,
 }
 
-/// A letter of plain text to one person.
+/// A mail of plain text to one person.
 #[derive(Clone, Debug)]
 pub struct Mail {
     /// The address.
@@ -37,11 +37,11 @@ pub struct Mail {
     pub subject: String,
     /// The text.
     pub text: String,
-    /// What no other letter has. One that is sent twice has it twice, so that receivers can tell.
+    /// The message id. A mail that is sent twice has the same one, so that receivers can recognise it.
     pub id: String,
 }
 
-/// Why a letter was not taken. The text is the server's, or of the way to it; credentials are in none.
+/// Why a mail was refused. The text is from the server or the connection; it contains no credentials.
 #[derive(Debug)]
 pub enum Refusal {
     /// It may be taken later.
@@ -50,7 +50,7 @@ pub enum Refusal {
     ForGood(String),
 }
 
-/// Gives letters to a server. Each goes over a connection of its own.
+/// Sends mails to a server. Each uses a connection of its own.
 #[derive(Clone, Debug)]
 pub struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
@@ -70,7 +70,7 @@ impl Mailer {
         Ok(Mailer { transport, from })
     }
 
-    /// Gives a letter to the server.
+    /// Sends a mail to the server.
     pub async fn send(&self, mail: &Mail) -> Result<(), Refusal> {
         let message = self.message(mail)?;
         match tokio::time::timeout(TIMEOUT * 2, self.transport.send(message)).await {
@@ -82,7 +82,7 @@ impl Mailer {
     }
 
     fn message(&self, mail: &Mail) -> Result<Message, Refusal> {
-        let unfit = |error: &dyn std::fmt::Display| Refusal::ForGood(format!("the letter cannot be written: {error}"));
+        let unfit = |error: &dyn std::fmt::Display| Refusal::ForGood(format!("the mail cannot be written: {error}"));
         let to: Address = mail.to.parse().map_err(|error| unfit(&error))?;
         let builder: MessageBuilder = Message::builder()
             .from(self.from.clone())
@@ -121,7 +121,7 @@ fn transport(settings: &MailSettings) -> Result<AsyncSmtpTransport<Tokio1Executo
 
 const FORMS: &str = "must be `smtp://HOST:PORT`, `smtp://USER:PASSWORD@HOST:PORT?tls=required` or `smtps://USER:PASSWORD@HOST:PORT`";
 
-/// Whether mail can be addressed so.
+/// Returns whether mail can be sent to this address.
 pub fn is_address(text: &str) -> bool {
     text.len() <= MAX_ADDRESS && text.parse::<Address>().is_ok()
 }
@@ -131,7 +131,7 @@ pub fn one_line(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
-/// Tells robots not to answer (RFC 3834).
+/// Asks robots not to answer (RFC 3834).
 fn automatic() -> lettre::message::header::HeaderValue {
     use lettre::message::header::{HeaderName, HeaderValue};
     HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned())
@@ -163,7 +163,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether the server complains of who we are rather than of the letter: 530, 534, 535, 538. That is mended by whoever runs the service.
+/// Returns whether the server refuses the sender rather than the mail: 530, 534, 535, 538. The operator must fix that.
 fn is_about_us(error: &lettre::transport::smtp::Error) -> bool {
     error.status().is_some_and(|status| status.to_string().starts_with("53"))
 }

@@ -74,7 +74,7 @@ impl Drop for Running {
     }
 }
 
-/// Whether any process has the folder in its command line, as a postmaster has.
+/// Returns whether any process has the folder in its command line, as a postmaster has.
 fn is_in_use(folder: &Path) -> bool {
     let folder = folder.to_str().unwrap();
     let processes = fs::read_dir("/proc").unwrap().flatten();

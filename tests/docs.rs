@@ -48,7 +48,7 @@ fn the_document_of_the_api_is_what_the_service_answers() {
 #[test]
 fn the_page_of_errors_is_the_catalogue() {
     let mut page = String::from(
-        "# Errors\n\nEvery failure has one of these codes, whichever door the call came through. The page is made of `src/error/code.rs`.\n\n\
+        "# Errors\n\nEvery failure has one of these codes, by gRPC and by REST. The page is made of `src/error/code.rs`.\n\n\
          By REST a failure is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), `application/problem+json`) with `type`, `title`, `status`, \
          `code`, `detail`, `doc_url`, `request_id`, `errors` and the members that the code lists below. By gRPC it is a status with \
          [`google.rpc`](https://google.aip.dev/193) details: `ErrorInfo` with the domain `offboard`, the code in upper case as its `reason` and the same members, \
@@ -138,7 +138,7 @@ fn the_page_of_limits_is_the_list_of_the_code() {
                     let argument = argument.unwrap_or_else(|| panic!("`--{flag}`, which sets `{}`, is no setting", limit.name));
                     let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_str().unwrap()).collect();
                     let default = if default.is_empty() {
-                        // One that follows from another setting is told by the help.
+                        // One that follows from another setting is reported by the help.
                         let help = help(argument);
                         let reported = help.split_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
                         reported.unwrap_or_else(|| panic!("the help of `--{flag}` does not tell its default")).to_owned()
@@ -320,7 +320,7 @@ fn the_page_of_the_states_of_a_task_is_its_state_machine() {
     let ways_out: String = TaskState::ALL.iter().filter(|state| state.is_ended()).map(|state| format!("    {state} --> [*]\n")).collect();
     let page = format!(
         "# The states of a task\n\nThe page is made of the state machine in `src/task/state.rs` and of the migrations. On the wire a status is spelled in capitals: \
-         `PROCESSING`. `docs/bulk-delete.md` tells how tasks are worked on.\n\n{}\n\
+         `PROCESSING`. `docs/bulk-delete.md` explains how tasks are worked on.\n\n{}\n\
          What a task moves to and the event that tells of it are one transaction.\n\n\
          ## What can be done\n\nA dash means that it is not possible: `invalid_state_transition`, with the `allowed_transitions` of the state. What is asked for twice \
          is done once. A task that no worker has a slice of has nothing to end first: it pauses and stops at once, also before it was ever taken up. A task that \
@@ -493,7 +493,7 @@ fn the_index_of_decisions_has_every_record() {
     check("docs/adr/README.md", &page);
 }
 
-/// The pages of what has many members tell all of them.
+/// The pages of what has many members report all of them.
 #[test]
 fn the_guides_of_removals_name_every_member() {
     let pool = DescriptorPool::decode(offboard::proto::DESCRIPTOR_SET).unwrap();

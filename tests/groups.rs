@@ -40,7 +40,7 @@ const PANIC: &str = "panic";
 
 const SLEEP: Call = Call { first: "SELECT 1 AS n FROM pg_sleep(50)", beside: "" };
 
-/// A pool, and calls of it of which the first was held up until the others were there.
+/// A pool, and calls of it of which the first was delayed until the others were there.
 async fn piled_up(database: &Database, beside: &'static str, others: usize) -> Vec<offboard::error::Result<Option<usize>>> {
     let db = Db::new(Options { pool_size: 2, ..Options::new(&database.url) });
     let group = Group::<Call>::new(&db);

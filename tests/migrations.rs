@@ -27,8 +27,8 @@ use regex::Regex;
 const SMALL: &[&str] =
     &["api_key", "bulk_delete_turn", "event_history", "event_sequencer", "publisher", "realm", "removal_policy", "service_secret"];
 
-/// What migrations do that landed before this rule, by their numbers. They are left so because no version was released before them: the tables that
-/// they change had no rows anywhere that must not be held up, and a migration that databases have already is not edited.
+/// What migrations do that landed before this rule, by their numbers. They are left so because no version was released before them: the
+/// tables that they change had no rows anywhere that must not be delayed, and a migration that databases have already is not edited.
 const EARLIER: &[(&str, &[&str])] = &[
     (
         "00000000000005",
@@ -173,7 +173,7 @@ impl Catalogue {
         }
     }
 
-    /// Whether what is done to a table is felt: it was there, and may be large.
+    /// Returns whether what is done to a table is felt: it was there, and may be large.
     fn minds(&self, table: &str) -> bool {
         self.files.contains_key(table) && !SMALL.contains(&table)
     }
@@ -205,7 +205,7 @@ fn faults(connection: &mut PgConnection, migration: &Migration) -> BTreeSet<Stri
         faults.insert(format!("checks the constraint {constraint} on every row of {table}"));
     }
     for (table, column) in after.not_null.difference(&before.not_null).filter(|(table, _)| minds(table)) {
-        // A valid constraint spares Postgres the look.
+        // A valid constraint excludes Postgres the look.
         let proved = before.says.contains(&(table.clone(), format!("CHECK (({column} IS NOT NULL))")));
         if !proved && before.columns.contains(&(table.clone(), column.clone())) {
             faults.insert(format!("looks for NULL in {column} of every row of {table}"));

@@ -1,4 +1,4 @@
-//! What is kept of the answer to a call that changes something, what it shows, and to whom.
+//! The recorded response to a call that changes something, the subjects that it shows, and who may read it.
 
 use diesel::pg::PgConnection;
 use prost::Message;
@@ -11,10 +11,10 @@ use crate::db::{Realm, Work};
 use crate::error::{Code, Error, Result};
 use crate::limits::kept::{WHOLE, WHOLE_ANSWER};
 
-/// The metadata that tells that an answer is the first one over again.
+/// The metadata that reports that an answer is the first one over again.
 pub const REPLAYED: &str = "idempotent-replayed";
 
-/// What an answer shows: whoever removes it takes the answers out that show it.
+/// A subject that a response shows: its removal erases the responses that show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// An entity, by its id.
@@ -27,14 +27,14 @@ pub enum Subject {
 
 /// An answer to a call that changes something. Each says what it shows, so that it goes with that, and what of it only some may see.
 pub trait Answer: Message + Default + 'static {
-    /// The things whose content it shows. Ids alone are no content: they outlive what they name.
+    /// The things whose content it shows. Ids alone are not content: they outlive what they name.
     fn shows(&self) -> Vec<Subject>;
 
     /// Takes out what the caller's key may not read: a call that changes a thing shows no more of it than a call that reads it. Answers of status
     /// 201 that show [what the caller has said](Answer::CREATED_IS_SAID) are left as they are.
     fn withhold(&mut self, caller: &Caller);
 
-    /// Whether an answer of status 201 shows what the caller has said, and nothing that was there before.
+    /// True if an answer of status 201 shows what the caller has said, and nothing that was there before.
     const CREATED_IS_SAID: bool = true;
 
     /// The answer made again of what is there now; none if it cannot be. Only for answers that may be large.
@@ -42,7 +42,7 @@ pub trait Answer: Message + Default + 'static {
         Ok(None)
     }
 
-    /// Whether [`Answer::again`] can make it.
+    /// True if [`Answer::again`] can make it.
     const CAN_BE_READ_AGAIN: bool = false;
 }
 
@@ -132,7 +132,7 @@ impl Record {
         Record { code, text, details, metadata: pairs(status.metadata()), ..Record::default() }
     }
 
-    /// What takes the place of an answer when something that it shows is removed.
+    /// The form of a response after something that it shows was removed.
     pub(super) fn erased() -> Vec<u8> {
         let error = Error::new(Code::AnswerGone, "The call took effect; what its answer showed was removed since, and the answer with it.");
         Record::of_status(&Status::from(error)).encode_to_vec()

@@ -17,7 +17,7 @@ use crate::db::listen::WakeUps;
 use crate::db::{Db, Work, clock};
 use crate::error::{Code, Error, Result};
 
-/// A key is looked up again after this time even if nobody tells of its end.
+/// A key is looked up again after this time even if nobody reports its end.
 const REMEMBER: Duration = Duration::from_secs(5);
 const REMEMBER_AT_MOST: usize = 10_000;
 /// How often the key of a call that lasts is looked at again.
@@ -32,7 +32,7 @@ struct KeyCache {
     keys: HashMap<[u8; 32], (Instant, Arc<Key>)>,
     /// Keys by their ids, and when they were last found good.
     good: HashMap<Uuid, Instant>,
-    /// What was found before is looked up again.
+    /// Keys found before this are looked up again.
     forgotten: Option<Instant>,
 }
 
@@ -70,9 +70,9 @@ pub fn check(connection: &mut PgConnection, caller: &Caller) -> Work<()> {
 
 /// Authenticates callers by their keys. Cheap to clone.
 ///
-/// A key that was found is remembered for a few seconds, so that a busy caller costs no query a call; a revocation is told to every replica
-/// by `NOTIFY` and has them all looked up again. Keys that open nothing are not remembered, so guesses cannot fill the memory, and have few
-/// connections of the pool to be looked up by ([`Lookups`]). A key that was known is looked up again beside them.
+/// A key that was found is remembered for a few seconds, so that a busy caller costs no query a call; a revocation is announced to every
+/// replica by `NOTIFY` and makes all keys be looked up again. Invalid keys are not remembered, so guesses cannot fill the memory, and their
+/// lookups have few connections of the pool ([`Lookups`]). A remembered key is looked up again beside them.
 #[derive(Clone)]
 pub struct Authenticator {
     db: Db,
@@ -117,7 +117,7 @@ impl Authenticator {
         self.lookups.find(sha256, is_known, || self.look_up(sha256)).await?.ok_or_else(invalid_credentials)
     }
 
-    /// What the database has for a secret; remembered, if it is a key.
+    /// The database's entry for a secret; remembered, if it is a key.
     async fn look_up(&self, sha256: [u8; 32]) -> Result<Option<Arc<Key>>> {
         let found = Instant::now();
         let key = self.db.run(move |connection| queries::find_key(connection, &sha256)).await?.map(Arc::new);
@@ -136,8 +136,8 @@ impl Authenticator {
         Ok(key)
     }
 
-    /// Whether a caller who was admitted earlier still would be: fails once the key has expired or was revoked. For calls that last, of which all of
-    /// one key share what one of them has found.
+    /// Returns whether a caller who was admitted earlier still would be: fails once the key has expired or was revoked. For calls that
+    /// last, of which all of one key share what one of them has found.
     pub async fn check(&self, caller: &Caller) -> Result<()> {
         let (caller, key, found) = (caller.clone(), caller.key_id, Instant::now());
         if self.known().is_good(key) {
@@ -148,7 +148,8 @@ impl Authenticator {
         Ok(())
     }
 
-    /// Returns once a caller who was admitted earlier would not be any more, with what to tell them. A database that is away expels nobody.
+    /// Returns once a caller who was admitted earlier would not be any more, with what to report them. A database that is unreachable
+    /// expels nobody.
     pub async fn expelled(self, caller: Caller) -> Error {
         loop {
             tokio::time::sleep(CHECK_KEY).await;
@@ -186,7 +187,7 @@ impl Authenticator {
     }
 }
 
-/// Tells the span of the call whose key was presented, also if it is refused: the lines of the log carry it.
+/// Reports the span of the call whose key was presented, also if it is refused: the lines of the log carry it.
 fn note(key: &Key) {
     let span = tracing::Span::current();
     span.record("key_id", tracing::field::display(key.id));

@@ -50,12 +50,12 @@ impl Once {
         Once { caller: self.caller.clone(), record }
     }
 
-    /// Whether the call has an idempotency key.
+    /// Returns whether the call has an idempotency key.
     pub fn has_key(&self) -> bool {
         self.record.is_some()
     }
 
-    /// Who calls.
+    /// The caller.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -137,8 +137,8 @@ fn answer<A: Answer>(
     Err(Error::unavailable("Others are at work on the same thing; try again.").into())
 }
 
-/// Refusals that say nothing of what the call met, but of how it was said, of who said it or of the moment. They leave the key free, wherever they
-/// come to light: the caller mends the request, or the key, and sends it again.
+/// Refusals that depend on the form of the call, on the caller or on the moment, and not on the data. They leave the key free, wherever
+/// they come to light: the caller fixes the request, or the key, and sends it again.
 const NO_ANSWER: [Code; 11] = [
     Code::ValidationFailed,
     Code::InvalidFilter,
@@ -153,7 +153,7 @@ const NO_ANSWER: [Code; 11] = [
     Code::IdempotencyKeyReused,
 ];
 
-/// What the service refused for what it found is an answer too; it is kept without the effects of the attempt. A failure of ours is not.
+/// A refusal that depends on the data is a response too; it is recorded without the effects of the attempt. A failure of ours is not.
 fn is_answer(error: &Error) -> bool {
     error.code().http() < 500 && !NO_ANSWER.contains(&error.code())
 }
@@ -170,7 +170,7 @@ fn keep<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &Reco
     })
 }
 
-/// What there is of a call that was sent before.
+/// The record of a call that was sent before.
 enum Recorded<A> {
     /// Nothing: the record is ours to write.
     Nothing,

@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::limits::listeners::{CALLS_BEFORE_AUTHENTICATION, CALLS_BEFORE_AUTHENTICATION_AT_MOST, KEY_LOOKUPS, KEY_LOOKUPS_AT_MOST};
 
 type Hash = [u8; 32];
-/// What a lookup finds: nothing, where there is no such key, and why it failed, where the database is away for all who wait.
+/// The result of a lookup: nothing, if there is no such key, and the failure, if the database is unreachable for all that wait.
 type Found = Arc<OnceCell<Result<Option<Arc<Key>>, String>>>;
 
 /// Looks keys up: each once for all calls that wait for it, and few at a time that were not known before, in the order in which they came.
@@ -40,8 +40,8 @@ impl Lookups {
         }))
     }
 
-    /// The key of this hash by `look_up`, or by another call's that is under way. While the database is away one lookup fails for all who wait for it:
-    /// one after the other they would wait ever longer.
+    /// The key of this hash by `look_up`, or by another call's that is under way. While the database is unreachable one lookup fails for
+    /// all who wait for it: one after the other they would wait ever longer.
     pub async fn find<F>(&self, hash: Hash, is_known: bool, look_up: impl FnOnce() -> F) -> Result<Option<Arc<Key>>>
     where
         F: Future<Output = Result<Option<Arc<Key>>>>,
@@ -90,7 +90,7 @@ fn busy() -> Error {
     Error::unavailable("Too many callers are being authenticated at once; try again in a moment.")
 }
 
-/// A call that waits for a lookup. The last one takes the lookup away.
+/// A call that waits for a lookup. The last one removes the lookup.
 struct Open<'a> {
     lookups: &'a Lookups,
     hash: Hash,
@@ -102,7 +102,7 @@ impl Open<'_> {
     where
         F: Future<Output = Result<Option<Arc<Key>>>>,
     {
-        // Who has looked has the cause as well, for the log.
+        // The call that looked it up has the cause as well, for the log.
         let mut own = None;
         let look_up = async || match look_up().await {
             Err(error) if error.code() == Code::Unavailable => {

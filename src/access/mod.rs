@@ -1,4 +1,4 @@
-//! Who may do what, and how often: realms, API keys, scopes and idempotency keys.
+//! Permissions and quotas: realms, API keys, scopes and idempotency keys.
 
 mod answer;
 mod api_version;

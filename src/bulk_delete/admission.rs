@@ -1,4 +1,4 @@
-//! Whether a task may start: all that is looked at in the transaction that starts it, and what a dry run warns of.
+//! Decides whether a task may start, in the transaction that starts it, and returns the warnings of a dry run.
 
 use std::time::Duration;
 
@@ -28,22 +28,22 @@ use crate::task::model::{DeleteMode, full_type};
 /// How long a call looks for the attributes of a filter. A worker finds out about what is left, before anything is deleted.
 const PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.0);
 
-/// What became known of a task that may start.
+/// The facts about a task that may start.
 #[derive(Debug, Default)]
 pub struct Admission {
     /// Its number, if it was needed: what was counted is what the task will mean.
     pub ordinal: Option<i64>,
     /// How many entities it may take up while it runs, whatever comes to be selected meanwhile.
     pub cap: Option<i64>,
-    /// What its lists of ids came to.
+    /// The accounts of its lists of ids.
     pub lists: Lists,
     /// The attributes of its filter of which nobody knows yet whether they are there.
     pub unchecked: Vec<String>,
-    /// What is probably not as it was meant, though the task may start.
+    /// The warnings: probable mistakes, though the task may start.
     pub warnings: Vec<v1::Warning>,
 }
 
-/// Holds the task to its guards and to what the realm demands. `may_read` tells whether the caller may see what entities have.
+/// Holds the task to its guards and to what the realm demands. `may_read` reports whether the caller may see what entities have.
 pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may_read: bool) -> Work<Admission> {
     let guards = &task.guards;
     let shown = shown_before(realm, task, seal)?;
@@ -78,7 +78,7 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
         matched = Some(match &shown {
             Some(shown) => {
                 let now = preview_queries::shown(connection, realm, task, Bound::Ordinal(drawn))?;
-                // Told below, with what else is wanted.
+                // Reported below, with what else is wanted.
                 (now.matched, shown.hold(&now))
             }
             None => (preview_queries::count(connection, realm, task, drawn)?, Ok(())),
@@ -101,7 +101,7 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
     Ok(Admission { ordinal, cap, lists, unchecked, warnings })
 }
 
-/// What is probably not as it was meant in a request that is only looked at, and selects so many; and what its lists came to.
+/// The warnings of a dry run that selects so many, and the accounts of its lists.
 pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, matched: i64) -> Work<(Vec<v1::Warning>, Lists)> {
     let seen = attributes(connection, realm, task)?;
     let values = unknown_values(connection, realm, task, &seen.unknown)?;
@@ -132,7 +132,7 @@ pub fn ask_for_a_report(connection: &mut PgConnection, realm: &Realm, task: &New
     }
 }
 
-/// What the realm demands and does not find, whatever the request says.
+/// The unmet requirements of the realm, whatever the request says.
 fn demands(connection: &mut PgConnection, realm: &Realm, required: &Requirements, matched: Option<i64>) -> Work<Unmet> {
     let mut unmet = Unmet::default();
     if let (Some(most), Some(matched)) = (required.max_objects, matched) {
@@ -158,7 +158,7 @@ fn attributes(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> W
     selector.look_for_attributes(connection, realm, Some(PATIENCE))
 }
 
-/// What the type and the filter name that nothing has, but for values of these attributes.
+/// The names in the type and the filter that nothing has, except values of these attributes.
 fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, unknown: &[Unknown]) -> Work<Vec<v1::Warning>> {
     let Target::Matching { filter, entity_type } = &task.target else { return Ok(Vec::new()) };
     let of_type = entity_type.as_ref().and_then(|given| NamedValue::of_type(&[given.clone(), full_type(given)]));
@@ -168,7 +168,7 @@ fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, 
     Ok(unknown.iter().map(UnknownValue::warning).collect())
 }
 
-/// What the filter compares otherwise than it looks.
+/// The values that the filter compares otherwise than they look.
 fn suspects(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Vec<Suspect>> {
     let Target::Matching { filter: Some((_, filter)), entity_type } = &task.target else { return Ok(Vec::new()) };
     let types = entity_type.as_ref().map(|given| [given.clone(), full_type(given)]);

@@ -11,7 +11,7 @@ use crate::entity::requirements::Requirements;
 use crate::limits::requests::LISTED_IDS;
 use crate::task::model::DeleteMode;
 
-/// What the realm demands of a task of this mode.
+/// The requirements of the realm for a task of this mode.
 pub fn requirements(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode) -> Work<Requirements> {
     let found: Option<(Json,)> = ReadRequirements { realm: realm.id(), mode: mode.as_str() }.get_result(connection).optional()?;
     Ok(found.map(|(stored,)| Requirements::from_json(&stored)).unwrap_or_default())

@@ -24,13 +24,13 @@ impl Bound {
     }
 }
 
-/// What a chunk looks at.
+/// The rows of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
-    /// What comes next by key.
+    /// The next rows by key.
     First,
-    /// What others had changed meanwhile.
+    /// Rows that others had changed meanwhile.
     Retry,
-    /// What comes next by key, of which nothing can be deleted: it is counted as failed.
+    /// The next row by key, which cannot be deleted: it is counted as failed.
     RefusedRow,
 }

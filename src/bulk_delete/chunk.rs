@@ -1,4 +1,4 @@
-//! The chunk: select, check, delete, count, tell and move on, in one statement and one transaction.
+//! The chunk: select, check, delete, count, report and move on, in one statement and one transaction.
 
 use std::sync::{Arc, OnceLock};
 
@@ -31,7 +31,7 @@ pub const BULK_DELETES: WorkKind = WorkKind { kind: TaskKind::Delete, parts: &[]
 /// The statements of one slice's chunks.
 pub struct Chunks {
     walking: Statements,
-    /// The same by indexes, if they can tell; none before the first chunk has asked.
+    /// The same by indexes, if they can report; none before the first chunk has asked.
     narrowed: OnceLock<Option<Statements>>,
 }
 
@@ -123,7 +123,7 @@ impl TaskWork for Chunks {
         let is_known = named.0.attributes().iter().all(|attribute| search.known.contains(&attribute.canonical));
         match last {
             Some(last) if !is_known => search.after = last,
-            // Where there is no such entity, nothing is unknown.
+            // If there is no such entity, nothing is unknown.
             _ if is_known || !search.met => planning.search = None,
             _ => return Err(unknown_attribute().into()),
         }
@@ -198,7 +198,7 @@ struct Chunk<'a> {
     claim: &'a ClaimedSlice,
     text: &'a str,
     span: &'a Span<'a>,
-    /// Whether the slice ends where the span does.
+    /// True if the slice ends where the span does.
     is_end: bool,
     lease: f64,
     missed: &'a [String],
@@ -300,7 +300,7 @@ mod forms {
     use crate::bulk_delete::forms::{claim, selectors};
     use crate::db::checked::{Form, forms};
 
-    /// What `form` makes of a chunk of each of the texts that `texts` has for a selector.
+    /// Applies `form` to a chunk of each of the texts that `texts` has for a selector.
     fn each(texts: fn(&Selector) -> Vec<(String, String)>, form: fn(String, Chunk<'_>) -> Form) -> Vec<Form> {
         let claim = claim();
         let span = Span {

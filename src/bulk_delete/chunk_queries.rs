@@ -1,6 +1,6 @@
 //! The parts of the statement of a chunk, of which [`Selector::chunk_text`](super::selector::Selector::chunk_text) takes those that it needs.
 
-/// What is to be deleted. Whoever deletes it waits for those who have it locked.
+/// The rows to delete. The statement waits for rows that others have locked.
 pub const DOOMED: &str = "doomed AS (
         SELECT p.id, p.place, p.version, p.portfolio_id FROM picked p WHERE NOT p.spared AND p.obstacle IS NULL
      )";
@@ -30,7 +30,7 @@ pub const UNLOCKED_PARTS: &str = "free_part AS (
         FOR UPDATE SKIP LOCKED
      )";
 
-/// What is to be deleted without what others have locked, be it the entity or its portfolio. The last parenthesis is open.
+/// The rows to delete without those that others have locked, be it the entity or its portfolio. The last parenthesis is open.
 pub const DOOMED_OF_UNLOCKED: &str = "doomed AS (
         SELECT f.id, f.place, f.version, f.portfolio_id
         FROM free f
@@ -105,7 +105,7 @@ pub const ONWARD: &str = "moved AS (
         SET matched = k.matched + excluded.matched, processed = k.processed + excluded.processed
      )";
 
-/// Counts what was missed before: deleted now, failed now, or skipped because it has gone or is not selected any more.
+/// Counts the rows that were missed before: deleted now, failed now, or skipped because they were removed or are not selected any more.
 pub const AGAIN: &str = "moved AS (
         UPDATE bulk_delete_slice s
         SET matched = s.matched + cardinality({missed}::text[]) - t.missed, processed = s.processed + t.gone, failed = s.failed + t.failed,

@@ -1,4 +1,4 @@
-//! The list of the ids that a task was told to spare.
+//! The list of the ids that a task excludes.
 
 use tonic::{Request, Response, Status};
 

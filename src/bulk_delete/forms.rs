@@ -1,4 +1,4 @@
-//! What tasks can select, for the test of all SQL.
+//! The selections that tasks can have, for the test of all SQL.
 
 use chrono::Utc;
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! What the lists of ids come to that a task is started with. Pure.
+//! The accounts of the lists of ids that a task is started with. Pure.
 
 use serde_json::{Value as Json, json};
 
@@ -16,14 +16,14 @@ pub struct Ids {
     pub first: Vec<String>,
 }
 
-/// What the lists of a request came to.
+/// The accounts of the lists of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
-    /// What of the exclude list is of no entity.
+    /// The excluded ids that are of no entity.
     pub excluded: Ids,
-    /// What of the list of URIs is of no entity.
+    /// The listed URIs that are of no entity.
     pub listed: Ids,
-    /// What of the exclude list is of an entity that is not selected anyway.
+    /// The excluded ids of entities that are not selected anyway.
     pub unselected: Ids,
 }
 
@@ -33,7 +33,7 @@ impl Lists {
         if mode == DeleteMode::Soft || allowed || self.excluded.count == 0 {
             return Ok(());
         }
-        let message = format!("Nothing was started: {}", self.excluded.sentence("the exclude list", ", which spare nobody"));
+        let message = format!("Nothing was started: {}", self.excluded.sentence("the exclude list", ", which exclude nothing"));
         Err(Error::new(Code::MissingExcludes, message)
             .with("missing_count", self.excluded.count)
             .with_list("missing", &self.excluded.first))
@@ -44,11 +44,11 @@ impl Lists {
         let warning = |missing: &Ids, code: &str, list: &str, so: &str| {
             (missing.count > 0).then(|| v1::Warning { code: code.to_owned(), message: missing.sentence(list, so) })
         };
-        let excluded = warning(&self.excluded, Code::MissingExcludes.name(), "the exclude list", ", which spare nobody");
+        let excluded = warning(&self.excluded, Code::MissingExcludes.name(), "the exclude list", ", which exclude nothing");
         excluded.into_iter().chain(warning(&self.listed, "missing_uris", "the list of URIs", ""))
     }
 
-    /// As it is stored with a task that excludes these; none if there is nothing to tell.
+    /// As it is stored with a task that excludes these; none if there is nothing to report.
     pub fn to_json(&self, excluded: &[String]) -> Option<Json> {
         if excluded.is_empty() && self.listed.count == 0 {
             return None;

@@ -19,8 +19,8 @@ const SLICES: usize = 4;
 /// About how many keys are looked at to find where to cut. Those of a page were made about the same time, so it takes many.
 const SAMPLE: f64 = 40_000.0;
 
-/// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes tell that few may
-/// be selected.
+/// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes report that few
+/// may be selected.
 pub fn plan_of(connection: &mut PgConnection, claim: &ClaimedSlice, selector: &Selector) -> Work<Plan> {
     let narrowed = selector.narrowed(connection, &claim.realm)?;
     let selector = narrowed.as_ref().unwrap_or(selector);

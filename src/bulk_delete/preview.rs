@@ -1,4 +1,4 @@
-//! What a look at a task that was not started tells. Pure.
+//! The response of a dry run. Pure.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,22 +14,22 @@ const DELETING_OVER_LOOKING: u32 = 20;
 /// The longest that a task is believed to take: a hundred years.
 const FOR_EVER: f64 = 3_155_760_000.0;
 
-/// What is told beside what a task would do.
+/// The parts of a preview besides its counts.
 #[derive(Debug, Default)]
 pub struct Beside {
     /// How many entities a second recent tasks have deleted.
     pub rate: Option<f64>,
     /// How long the look took.
     pub took: Duration,
-    /// What is probably not as it was meant.
+    /// The warnings: probable mistakes.
     pub warnings: Vec<v1::Warning>,
-    /// What the lists of ids came to.
+    /// The accounts of the lists of ids.
     pub lists: Lists,
-    /// That this was seen; empty where nobody asks for it.
+    /// The token of this preview; empty if nobody asks for it.
     pub token: String,
 }
 
-/// The answer of a dry run: a task that is none, with its preview.
+/// The response of a dry run: an empty task with its preview.
 pub fn to_proto(look: SelectionPreview, realm: &Realm, task: &NewTask, beside: Beside) -> v1::Task {
     let Beside { rate, took, warnings, lists, token } = beside;
     let failing_by_reason: HashMap<String, i64> = look

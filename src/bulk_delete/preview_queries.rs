@@ -20,7 +20,7 @@ use crate::task::model::DeleteMode;
 /// How many ids a preview shows.
 pub const SAMPLE: i64 = 100;
 
-/// What a task would do, at one moment.
+/// The effect of a task, at one moment.
 #[derive(Clone, Debug, diesel::Queryable)]
 pub struct SelectionPreview {
     /// How many entities are selected.
@@ -52,7 +52,8 @@ pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ordin
     Ok(matched)
 }
 
-/// Which of the ids that are spared are of an entity that the task sees and does not select. Call it in a transaction. By key, each of them.
+/// Which of the ids that are excluded are of an entity that the task sees and does not select. Call it in a transaction. By key, each of
+/// them.
 pub fn unselected(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Ids> {
     let listed = task.listed();
     let excluded: Vec<String> =
@@ -61,14 +62,14 @@ pub fn unselected(connection: &mut PgConnection, realm: &Realm, task: &NewTask) 
         return Ok(Ids::default());
     }
     let task = NewTask { excluded, ..task.clone() };
-    // By key, whatever indexes tell of others.
+    // By key, whichever indexes name others.
     let selection = Selection::plain(realm, &task, Bound::None);
     let (count, first): (i64, Vec<String>) =
         Over::<(BigInt, Array<Text>)>::new(&selection, selection.unselected_text()).get_result(connection)?;
     Ok(Ids { count, first })
 }
 
-/// What a task selects that may take up what is within this bound, in short. Call it in a transaction.
+/// The selection of a task within this bound, in short. Call it in a transaction.
 pub fn shown(connection: &mut PgConnection, realm: &Realm, task: &NewTask, bound: Bound) -> Work<Shown> {
     let selection = Selection::new(connection, realm, task, bound)?;
     let text = selection.shown_text();
@@ -76,17 +77,17 @@ pub fn shown(connection: &mut PgConnection, realm: &Realm, task: &NewTask, bound
     Ok(Shown { matched, digest, at: clock::now() })
 }
 
-/// What a task that is not there yet selects.
+/// The selection of a task that does not exist yet.
 struct Selection<'a> {
     realm: &'a Realm,
     task: &'a NewTask,
     selector: Selector,
-    /// Empty where it is no list.
+    /// Empty where it is not a list.
     ids: &'a [String],
 }
 
 impl<'a> Selection<'a> {
-    /// By indexes, where they tell that there are few.
+    /// By indexes, where they report that there are few.
     fn new(connection: &mut PgConnection, realm: &'a Realm, task: &'a NewTask, bound: Bound) -> Work<Self> {
         let plain = Selection::plain(realm, task, bound);
         let narrowed = plain.selector.narrowed(connection, realm)?;
@@ -106,7 +107,7 @@ impl<'a> Selection<'a> {
         !self.ids.is_empty()
     }
 
-    /// The rows: those of a list also where there is no such entity. What is there now is what a task would be asked for.
+    /// The rows: those of a list also if there is no such entity. The snapshot of now is that of the task.
     fn from(&self) -> String {
         if self.is_listed() {
             let live = if self.task.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
@@ -209,14 +210,15 @@ impl<R> Query for Over<'_, R> {
 
 impl<R> RunQueryDsl<PgConnection> for Over<'_, R> {}
 
-/// How many entities a second recent tasks of this mode have deleted: those of the realm, or else those of any. None if there were none of a
-/// size that tells something.
+/// How many entities a second recent tasks of this mode have deleted: those of the realm, or else those of any. None if there were none of
+/// a size that reports something.
 pub fn measured_rate(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode) -> Work<Option<f64>> {
     let (own, any): (Option<f64>, Option<f64>) = Rates { realm: realm.id(), mode: mode.as_str() }.get_result(connection)?;
     Ok(own.or(any))
 }
 
-/// The rate at work of the latest tasks that one condition picks, but for those of limited pace. Small tasks tell more of what comes before the first chunk than of chunks.
+/// The rate at work of the latest tasks that one condition picks, but for those of limited pace. Small tasks report more of what comes
+/// before the first chunk than of chunks.
 macro_rules! rate {
     ($of:literal) => {
         concat!(
@@ -241,7 +243,7 @@ macro_rules! rate {
 }
 
 statement! {
-    /// What tasks have deleted in a second.
+    /// How many entities tasks have deleted in a second.
     pub struct Rates<'a> {
         realm: i32 as Integer,
         mode: &'a str as Text,

@@ -1,4 +1,4 @@
-//! What a task selects, and the texts of the statements that need to know.
+//! The selection of a task, and the texts of the statements that depend on it.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use crate::filter::{Filter, Predicate};
 use crate::task::model::{DeleteMode, full_type};
 use crate::task::work::Locked;
 
-/// This many candidates, as far as indexes can tell, are taken one by one; where there are more the keys are walked. So few are never cut into
-/// slices.
+/// This many candidates, as far as indexes can report, are taken one by one; where there are more the keys are walked. So few are never cut
+/// into slices.
 const FEW: i64 = 50_000;
 
-/// What keeps a row `r` from being deleted, if anything does; the `END` is left out.
+/// The reason why a row `r` cannot be deleted, if there is one; the `END` is left out.
 macro_rules! obstacle {
     () => {
         "CASE WHEN r.spared THEN NULL
@@ -31,7 +31,7 @@ macro_rules! obstacle {
                     WHEN r.held THEN 'on_hold'"
     };
 }
-/// What keeps a row `r` from being deleted, if anything does.
+/// The reason why a row `r` cannot be deleted, if there is one.
 pub(super) const OBSTACLE: &str = concat!(obstacle!(), " END");
 /// The same for a row that cannot be deleted in any case, for the reason that is a parameter.
 const REFUSED: &str = concat!(obstacle!(), " ELSE {refused} END");
@@ -43,7 +43,7 @@ pub struct Selector {
     listed: bool,
     filter: Option<Filter>,
     predicate: Option<Predicate>,
-    /// Who may match the filter, where indexes tell that there are few.
+    /// The rows that may match the filter, if indexes show that there are few.
     candidates: Option<Candidates>,
     /// As given and in full; an entity is of the type if it is of either.
     entity_types: Option<Vec<String>>,
@@ -57,7 +57,7 @@ impl Selector {
         Selector { mode, listed, filter: filter.cloned(), predicate: filter.map(Filter::predicate), candidates: None, entity_types, bound }
     }
 
-    /// The same by indexes, if they can tell that there are few candidates. Call it in the transaction of the statement that uses it.
+    /// The same by indexes, if they can report that there are few candidates. Call it in the transaction of the statement that uses it.
     pub fn narrowed(&self, connection: &mut PgConnection, realm: &Realm) -> Work<Option<Selector>> {
         let candidates = lookup_queries::choose(connection, realm, self.filter.as_ref(), FEW)?;
         Ok(candidates.map(|candidates| Selector { candidates: Some(candidates), ..self.clone() }))
@@ -69,12 +69,13 @@ impl Selector {
         Selector { candidates: Some(candidates), ..self }
     }
 
-    /// Whether the indexes are in use that it goes by. If not, the selector that it was made of selects the same. See [`Selector::narrowed`].
+    /// Returns whether the indexes are in use that it goes by. If not, the selector that it was made of selects the same. See
+    /// [`Selector::narrowed`].
     pub fn is_usable(&self, connection: &mut PgConnection, realm: &Realm) -> Work<bool> {
         self.candidates.as_ref().map_or(Ok(true), |candidates| candidates.are_ready(connection, realm))
     }
 
-    /// What is read to find the rows: all entities, or the candidates for which `bounds` hold.
+    /// The rows that are read: all entities, or the candidates for which `bounds` are true.
     pub(super) fn source(&self, bounds: &str) -> String {
         match self.candidates {
             None => "entity e".to_owned(),
@@ -85,8 +86,8 @@ impl Selector {
         }
     }
 
-    /// The filter, and the entities that may have its attributes. What was soft-deleted counts as well: its names are names, though a soft run is not
-    /// told them as meant.
+    /// The filter, and the entities that may have its attributes. What was soft-deleted counts as well: its names are names, though a soft
+    /// run is not reported them as meant.
     pub fn named(&self) -> Option<(&Filter, Among<'_>)> {
         let among = Among { types: self.entity_types.as_deref(), live: false, live_names: self.mode == DeleteMode::Soft };
         self.filter.as_ref().map(|filter| (filter, among))
@@ -100,7 +101,7 @@ impl Selector {
         )
     }
 
-    /// Whether it goes along the keys of all entities, of which few may be selected.
+    /// Returns whether it goes along the keys of all entities, of which few may be selected.
     pub fn walks(&self) -> bool {
         !self.listed && self.candidates.is_none()
     }
@@ -134,7 +135,7 @@ impl Selector {
         format!("SELECT count(*) FROM {} WHERE e.realm_id = {{realm}}{}", self.source(""), self.condition())
     }
 
-    /// Counts what is selected among the next entities by key, tells how many were looked at, and the last of them.
+    /// Counts what is selected among the next entities by key, reports how many were looked at, and the last of them.
     pub fn count_on_text(&self) -> String {
         format!(
             "SELECT count(*) FILTER (WHERE true{}), count(*), max(e.id)
@@ -154,8 +155,8 @@ impl Selector {
         )
     }
 
-    /// The ids that come last in each of `slices` about equal parts of what is selected but the last, told from whole pages of so many percent
-    /// of the table.
+    /// The last ids of `slices` about equal parts of the selection, without the last part, estimated from whole pages of so many percent of
+    /// the table.
     pub fn sampled_cuts_text(&self, slices: usize, percent: f64) -> String {
         let condition = self.condition();
         let shares: Vec<String> = (1..slices).map(|n| format!("{n}::float8 / {slices}")).collect();
@@ -174,7 +175,7 @@ impl Selector {
             ("as_of", ..) if let Bound::Moment(moment) = &self.bound => out.push_bind_param::<Timestamptz, _>(moment),
             ("predicate", Some(predicate), _) => predicate.walk_ast(out.reborrow()),
             ("candidates", ..) if let Some(candidates) = &self.candidates => {
-                // There is no end of them, and each is worth a plan of its own.
+                // Filters are unlimited in number, and each is worth a plan of its own.
                 out.unsafe_to_cache_prepared();
                 candidates.walk_ast(out.reborrow())
             }
@@ -202,7 +203,7 @@ impl Selector {
                     self.source(" WHERE x.entity_id > {cursor} AND x.entity_id <= {until}")
                 )
             }
-            // Without the list's own rows: what has gone since is skipped.
+            // Without the list's own rows: those removed since are skipped.
             (_, true) => format!(
                 "FROM entity e
         WHERE e.realm_id = {{realm}} AND e.id = ANY({{missed}}){condition}"

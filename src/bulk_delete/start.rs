@@ -16,7 +16,7 @@ use crate::task::answers::{check_tenant, get};
 use crate::task::model::DeleteMode;
 use crate::task::{mail, mail_queries};
 
-/// Starts a task, or answers what it would do. `sends_mail` tells whether there is a mail server.
+/// Starts a task, or answers what it would do. `sends_mail` reports whether there is a mail server.
 pub async fn start(db: &Db, sends_mail: bool, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::Task>, Status> {
     let once = Once::of(&request)?;
     let caller = once.caller().clone();
@@ -64,7 +64,7 @@ fn in_filter(fail: Fail) -> Fail {
     }
 }
 
-/// Tells what the task would do, or why it would not start.
+/// Reports what the task would do, or why it would not start.
 fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal) -> Work<Response<v1::Task>> {
     let started = Instant::now();
     let look = preview_queries::look(connection, realm, task)?;

@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Command, Error};
 
 use crate::config::{is_blank, without_blank_variables};
 
-/// What stands behind the sentences of a refusal.
+/// The metadata that completes the sentences of a refusal.
 const HELP: &str = "\n\nFor more information, try '--help'.";
 
 /// Reads the command line of this process.

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use super::output::note;
 use crate::error::{Error, Result};
 
-/// Wrong usage, as the parser of arguments tells it.
+/// Wrong usage, in the form of the argument parser.
 pub const USAGE: u8 = 2;
 
-/// Whether somebody sits there who can answer.
+/// Returns whether somebody can answer at the terminal.
 pub fn can_ask() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
@@ -22,12 +22,12 @@ pub fn ask(question: &str) -> Result<String> {
     Ok(line.trim().to_owned())
 }
 
-/// Whether an answer is a yes.
+/// Returns whether an answer is a yes.
 pub fn is_yes(answer: &str) -> bool {
     matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
-/// What is said to a script that has not said `--yes`; `does` is what that flag does, such as `revokes the key`.
+/// Reports to a script that `--yes` is needed; `does` is the effect of that flag, such as `revokes the key`.
 pub fn unasked(does: &str) -> ExitCode {
     note(format_args!("offboard: nobody can be asked here; --yes {does} without asking"));
     USAGE.into()

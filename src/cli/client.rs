@@ -37,7 +37,7 @@ impl Server {
         Server { server: format!("http://{address}"), server_ca_file: None }
     }
 
-    /// Whether it is reached by TLS.
+    /// True if the connection uses TLS.
     pub fn is_tls(&self) -> bool {
         has_scheme(&self.server, &["https"])
     }
@@ -47,7 +47,7 @@ impl Server {
         self.endpoint()?.connect().await.map_err(|error| self.unreachable(error))
     }
 
-    /// What to connect to. An https URL has TLS, and another has none.
+    /// The endpoint. An https URL uses TLS, an http URL does not.
     pub fn endpoint(&self) -> Result<Endpoint> {
         let endpoint = Endpoint::from_shared(self.server.clone()).map_err(|error| self.unreachable(error))?.connect_timeout(PATIENCE);
         if !self.is_tls() {
@@ -82,14 +82,14 @@ impl Server {
     }
 }
 
-/// What is said of a call that was answered in no words of gRPC: by another port of the service, older than this one, or by something else.
+/// Explains a response that is not gRPC: it comes from another port of the service, from an older version, or from another server.
 const NO_GRPC: &str = "What answers there speaks no gRPC. `--server` takes the port of gRPC, 50051 unless it was set otherwise.";
 
 /// The same where the connection ended, as it does when the service is stopped too.
 const CLOSED: &str = "The connection was closed without an answer: the service has stopped, or what answers there speaks no gRPC. `--server` takes the port of gRPC, 50051 unless it was \
                       set otherwise.";
 
-/// What to tell of a call that failed: what the service says, or that it is none.
+/// The message for a failed call: that of the service, or that the response is not from one.
 pub fn reported(status: &Status) -> String {
     let is_foreign = |words: &str| {
         let signs = ["h2 protocol error", "http2 error", "invalid compression flag", "grpc-status header missing", "invalid content type"];
@@ -103,7 +103,7 @@ pub fn reported(status: &Status) -> String {
         return CLOSED.to_owned();
     }
     let message = if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() };
-    // What the caller cannot mend somebody looks up, by its id.
+    // The id by which an operator finds a failure that the caller cannot fix.
     let is_faulty = matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable | Code::DeadlineExceeded);
     match id_of(status).filter(|_| is_faulty) {
         Some(id) => format!("{message} Its request id is {id}."),
@@ -117,7 +117,7 @@ fn id_of(status: &Status) -> Option<String> {
     reported.or_else(|| Some(status.metadata().get(request_id::HEADER)?.to_str().ok()?.to_owned()))
 }
 
-/// Whose key it is that the service has answered to: `acme (live)`.
+/// The realm of the key, from the response: `acme (live)`.
 pub fn realm_of(metadata: &MetadataMap) -> Option<String> {
     let (org, mode) = realm(metadata)?;
     Some(format!("{org} ({mode})"))
@@ -133,7 +133,7 @@ fn causes<'e>(error: &'e (dyn std::error::Error + 'static)) -> impl Iterator<Ite
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string)
 }
 
-/// What a caller shows with each call.
+/// The credential that a caller sends with each call.
 pub fn credential(secret: &str) -> Result<MetadataValue<Ascii>> {
     format!("Bearer {secret}").parse().map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))
 }

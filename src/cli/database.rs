@@ -75,7 +75,7 @@ impl Opened {
         self
     }
 
-    /// Whether it is the embedded one.
+    /// True if it is the embedded one.
     pub fn is_embedded(&self) -> bool {
         self.embedded.is_some()
     }
@@ -98,7 +98,7 @@ impl Opened {
         done.await.map_err(Error::internal)?
     }
 
-    /// Brings the schema up to date and returns the versions applied; beside the tables of others only if it is told so.
+    /// Brings the schema up to date and returns the versions applied; it shares a schema with tables of others only if asked to.
     pub async fn migrate(&self, into_existing: bool) -> Result<Vec<String>> {
         self.with_connection(move |connection| migrations::migrate(connection, into_existing)).await
     }

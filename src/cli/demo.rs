@@ -1,4 +1,4 @@
-//! `offboard demo`: every act, done by a client of a real service on real data, and checked.
+//! `offboard demo`: every operation, done by a client of a real service on real data, and checked.
 
 mod acts;
 mod bulk;
@@ -52,7 +52,7 @@ pub struct Arguments {
     serve: bool,
 }
 
-/// What was not as it should be.
+/// A result that differs from the expected one.
 #[derive(Debug)]
 struct Surprise(String);
 
@@ -68,13 +68,13 @@ impl From<Error> for Surprise {
     }
 }
 
-/// Holds what came to what was due.
+/// Compares a result with the expected one.
 fn same<T: PartialEq + Debug>(what: &str, found: &T, due: &T) -> Result<(), Surprise> {
     if found == due { Ok(()) } else { Err(Surprise(format!("{what}: {found:?}, where {due:?} was due"))) }
 }
 
-/// Shows every act; with `--serve`, stays up for others to try. The exit code is 0 when all was as it should be, 130 when a signal came
-/// before that, else 1.
+/// Shows every operation; with `--serve`, stays up for others to try. The exit code is 0 when all results were as expected, 130 when a
+/// signal came before that, else 1.
 pub async fn run(arguments: Arguments, instance: String, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Result<ExitCode> {
     let mut signals = Signals::install().map_err(Error::internal)?;
     let (folder, temporary) = match &arguments.data_dir {
@@ -168,7 +168,7 @@ fn settings(folder: &Path, on_default_ports: bool) -> Serve {
     settings
 }
 
-/// Imports, and does every act; or, given where to say that it serves, shows how to call the service and leaves it to others for ever.
+/// Imports, and does every operation; or, with an address to announce, shows how to call the service and serves until it is stopped.
 async fn play(
     stage: Stage,
     database: &Opened,
@@ -226,11 +226,11 @@ async fn remove(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let stage = caller.stage;
     stage.act(3, "Export a portfolio before anything leaves it");
     witness::export(caller).await?;
-    stage.act(4, "Detach: only the link goes");
+    stage.act(4, "Detach: only the link is removed");
     acts::detach(caller, cast).await?;
     stage.act(5, "Refused: in another portfolio, and still onboarding");
     acts::refusals(caller, cast).await?;
-    stage.act(6, "Offboard: one entity goes, with all that hangs on it");
+    stage.act(6, "Offboard: one entity is removed, with all that hangs on it");
     acts::offboard(caller, cast).await?;
     stage.act(7, "Change one's mind within the grace period");
     acts::cancel(caller, cast).await?;

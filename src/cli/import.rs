@@ -62,7 +62,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// What became of the lines.
+/// The results of the lines.
 #[derive(Default)]
 pub struct Account {
     /// How many that were sent.
@@ -71,11 +71,12 @@ pub struct Account {
     pub failures: Vec<v1::ImportResult>,
     /// Those that could not be sent.
     pub bad: BadLines,
-    /// Whose entities they are: the organisation and its mode.
+    /// The realm of the entities: the organisation and its mode.
     pub realm: Option<(String, String)>,
 }
 
-/// What is wrong with the flags together, which would be passed over: those of one way in, given with the other. Variables are of no account.
+/// Returns the faults of the flags in combination: flags of one way to import, given with the other, which would be ignored. Variables do
+/// not count.
 pub fn misuse(matches: &ArgMatches) -> Option<String> {
     let offline = matches.get_flag("offline");
     let flags: &[&str] = if offline { &["server", "server_ca_file", "key"] } else { &["database_url", "data_dir"] };
@@ -96,10 +97,10 @@ pub struct BadLines {
     first: Vec<(i64, String)>,
 }
 
-/// How many lines of each kind are told.
+/// How many lines of each kind are printed.
 const LINES_SHOWN: usize = 100;
 
-/// Sends the lines of a file to the service and tells what became of them.
+/// Sends the lines of a file to the service and prints the results.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let input: Box<dyn AsyncBufRead + Send + Unpin> = if arguments.file.as_os_str() == "-" {
         Box::new(BufReader::new(tokio::io::stdin()))
@@ -172,7 +173,7 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
         };
         super::key::report_new_org(&database, org).await?;
         let (key_id, secret) = super::key::issue(&database, new).await?;
-        let address = running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC door is open"))?;
+        let address = running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC listener is open"))?;
         let sent = send(&Server::here(address), secret.reveal(), input).await;
         running.drain().await;
         database.with_connection(move |connection| Ok(crate::access::queries::revoke_key(connection, key_id)?)).await?;
@@ -206,7 +207,7 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
     Ok(account)
 }
 
-/// What reads a line: what reads it at the REST door.
+/// Reads a line as the gateway does.
 fn bodies() -> Result<Bodies> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
     let bodies = Bodies::of(&descriptors, "offboard.v1.EntityService.ImportEntities").map_err(Error::internal)?;
@@ -264,7 +265,7 @@ async fn read(mut input: impl AsyncBufRead + Unpin, bodies: Bodies, sender: mpsc
         match read_line(&bodies, &line, number) {
             Ok(message) => {
                 if sender.send(message).await.is_err() {
-                    // The service has ended the stream; its answer tells why.
+                    // The service has ended the stream; its status says why.
                     return Ok(bad);
                 }
             }

@@ -51,7 +51,7 @@ struct Create {
     #[arg(long, value_enum, default_value = "test")]
     mode: World,
 
-    /// What the key may do; repeat it, or separate by commas
+    /// Scope of the key; repeat it, or separate by commas
     #[arg(long = "scope", required = true, value_delimiter = ',')]
     scopes: Vec<String>,
 
@@ -104,7 +104,7 @@ enum World {
     Live,
 }
 
-/// What is wrong with the scopes of `key create`, all of them at once.
+/// Returns all faults of the scopes of `key create`.
 pub fn misuse(matches: &ArgMatches) -> Option<String> {
     let scopes = matches.subcommand_matches("create")?.get_many::<String>("scopes")?;
     let unknown: Vec<_> = scopes.filter(|scope| Scope::parse(scope).is_none()).map(|scope| format!("`{scope}`")).collect();
@@ -245,7 +245,7 @@ async fn show(database: &Opened, list: List) -> Result<ExitCode> {
 }
 
 async fn revoke(database: &Opened, Revoke { id, yes }: Revoke) -> Result<ExitCode> {
-    let none = || Error::new(Code::NotFound, format!("There is no key {id} that is not revoked already."));
+    let none = || Error::new(Code::NotFound, format!("There is no key {id}, or it is revoked already."));
     let keys = database.with_connection(|connection| Ok(queries::list_keys(connection, None)?)).await?;
     let key = keys.into_iter().find(|key| key.id == id && key.revoked_at.is_none()).ok_or_else(none)?;
     if !yes && !ask::is_yes(&ask::ask(&question(&key))?) {

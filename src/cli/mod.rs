@@ -70,7 +70,7 @@ enum Command {
 }
 
 impl Command {
-    /// Which log lines the command writes unless it is told otherwise.
+    /// The filter of log lines, unless the command sets another one.
     fn default_log(&self) -> &'static str {
         match self {
             Command::Serve(_) => "info",
@@ -79,7 +79,7 @@ impl Command {
     }
 }
 
-/// What the command line takes, for whoever describes it.
+/// The definition of the command line, for its documentation.
 pub fn command() -> clap::Command {
     Cli::command()
 }
@@ -107,7 +107,7 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// What is wrong with the arguments of a command though each is right, if anything.
+/// Returns the fault of arguments that are right each but not together, if there is one.
 type Misuse = fn(&ArgMatches) -> Option<String>;
 
 /// Reads the command line of this process. Ends it where that is wrong.
@@ -196,7 +196,8 @@ fn instance_name() -> String {
     format!("{}-{}", if host.trim().is_empty() { "offboard" } else { host.trim() }, &id[20..])
 }
 
-/// Reads a value that is there: a variable of the shell that is not set leaves an empty one, which would select more, spare less or take something back.
+/// Reads a value that must not be empty: an unset variable of the shell leaves an empty one, which would select more, exclude less or
+/// withdraw something.
 fn not_blank(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("must not be blank".to_owned()) } else { Ok(text.to_owned()) }
 }

@@ -1,4 +1,4 @@
-//! What commands print. Whoever reads may leave early, as `head` does; that ends no command in the middle of its work.
+//! The output of commands. Its reader may leave early, as `head` does; that ends no command in the middle of its work.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stdout};

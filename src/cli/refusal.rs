@@ -1,4 +1,4 @@
-//! What the service refused, in the words of the command line.
+//! Refusals of the service, in the words of the command line.
 
 use tonic::Status;
 use tonic_types::{FieldViolation, StatusExt};
@@ -39,7 +39,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("task_id", "TASK"),
 ];
 
-/// What the service refused.
+/// A refusal of the service.
 pub fn refused(status: Status) -> Error {
     let details = status.get_error_details();
     let faults = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
@@ -58,7 +58,7 @@ fn violation(fault: &FieldViolation) -> Violation {
     Violation { field: flag(&fault.field), code: "invalid".into(), description: fault.description.clone() }
 }
 
-/// What was found here, before anything was sent, with a body that is this field of its request.
+/// A fault found before anything was sent, with a body that is this field of the request.
 pub fn refused_here(error: Error, body: &str) -> Error {
     if error.violations().is_empty() {
         return error;

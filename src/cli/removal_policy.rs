@@ -18,7 +18,7 @@ use crate::proto::convert::duration_text;
 use crate::proto::v1::removal_service_client::RemovalServiceClient;
 use crate::proto::{DESCRIPTOR_SET, v1};
 
-/// What takes a value back.
+/// The word that takes a value back.
 const NONE: &str = "none";
 
 /// Arguments of `removal-policy`.
@@ -102,7 +102,7 @@ struct Values {
     #[arg(long = "mail-domain", value_name = "DOMAIN", value_parser = not_blank)]
     mail_domains: Vec<String>,
 
-    /// Whether a hard bulk delete must give `expected_count`
+    /// Require `expected_count` of hard bulk deletes
     #[arg(long, value_name = "BOOL")]
     hard_expected_count: Option<bool>,
 
@@ -118,7 +118,7 @@ struct Values {
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     hard_clean_report_within: Option<String>,
 
-    /// Whether a soft bulk delete must give `expected_count`
+    /// Require `expected_count` of soft bulk deletes
     #[arg(long, value_name = "BOOL")]
     soft_expected_count: Option<bool>,
 
@@ -170,7 +170,7 @@ impl Values {
         ]))
     }
 
-    /// Whether something is to be removed once it has had its time.
+    /// Returns whether the policy removes data after a retention.
     fn sets_a_retention(&self) -> bool {
         let retentions = [&self.tombstone_retention, &self.request_retention, &self.filter_retention];
         retentions.into_iter().flatten().any(|retention| retention != NONE)
@@ -188,11 +188,11 @@ fn count(text: &str) -> Result<Value, String> {
     text.parse::<u32>().map(Value::from).map_err(|_| format!("must be a whole number from 0, or `{NONE}`"))
 }
 
-/// What is wrong with the flags together.
+/// Returns the faults of the flags in combination.
 pub fn misuse(matches: &ArgMatches) -> Option<String> {
     let mut domains = matches.subcommand_matches("set")?.get_many::<String>("mail_domains")?;
     let is_mixed = domains.len() > 1 && domains.any(|domain| domain == NONE);
-    is_mixed.then(|| format!("--mail-domain {NONE} takes all domains back, so it stands alone"))
+    is_mixed.then(|| format!("--mail-domain {NONE} removes all domains, so it cannot be combined with others"))
 }
 
 /// Shows the policy, or changes it and shows what it is then.
@@ -227,7 +227,7 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
     if asks {
         let (_, realm) = get(&server, &key).await?;
         let question = format!(
-            "Set the retention of {realm}? What has had its time is removed, also of what is there now. This cannot be undone. [y/N] "
+            "Set the retention of {realm}? Data past its retention is removed, including data that exists now. This cannot be undone. [y/N] "
         );
         if !ask::is_yes(&ask::ask(&question)?) {
             note("Nothing was changed.");

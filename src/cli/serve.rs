@@ -57,7 +57,8 @@ pub async fn run(
     }
 }
 
-/// Sees to the schema. A given database that is away, or is behind, is no reason not to start: readiness tells of it. One that is of others is.
+/// Prepares the schema. A given database that is unreachable or whose schema is old does not prevent the start: readiness reports it. A
+/// schema of others does.
 async fn prepare(database: &Opened, settings: &Serve) -> Result<()> {
     if settings.migrate || database.is_embedded() {
         for version in database.migrate(settings.into_existing).await? {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::parse::{seconds, some_seconds, whole};
 
-/// What connections may do, and callers without a key.
+/// The limits of connections, and of callers without a key.
 #[derive(Args, Clone, Debug)]
 pub struct Listeners {
     /// Connections at once at the gRPC listener, and as many at the HTTP listener; for further ones those are closed on which nobody has shown a key
@@ -37,7 +37,7 @@ pub struct Listeners {
     #[arg(long, env = "OFFBOARD_IDLE_TIMEOUT_WITHOUT_KEY", default_value = "20", value_parser = seconds, value_name = "SECONDS")]
     pub idle_timeout_without_key: Duration,
 
-    /// Who may ask by gRPC reflection what services there are
+    /// Callers that may use gRPC reflection
     #[arg(long, env = "OFFBOARD_REFLECTION", value_enum, default_value = "open")]
     pub reflection: Reflection,
 
@@ -46,7 +46,7 @@ pub struct Listeners {
     pub max_reflection_streams: u32,
 }
 
-/// Who may use reflection.
+/// Callers that may use reflection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Reflection {
     /// Everybody

@@ -25,7 +25,7 @@ use parse::{
     whole,
 };
 
-/// Which database, and where the embedded one lives.
+/// The database: a URL, or the folder of the embedded one.
 #[derive(Args, Clone, Debug)]
 pub struct Database {
     /// Postgres to use, as a libpq URL. Without it the embedded Postgres of the data folder is used
@@ -44,7 +44,7 @@ pub struct Pool {
     #[arg(long, env = "OFFBOARD_DB_POOL_SIZE", default_value_t = 10, value_parser = whole(2..=1000_u32))]
     pub db_pool_size: u32,
 
-    /// Calls that may wait for a connection; further ones are turned away
+    /// Calls that may wait for a connection; further ones are refused
     #[arg(long, env = "OFFBOARD_DB_QUEUE_LIMIT", default_value_t = 1000, value_parser = whole(1..=MANY))]
     pub db_queue_limit: usize,
 
@@ -52,16 +52,16 @@ pub struct Pool {
     #[arg(long, env = "OFFBOARD_DB_ACQUIRE_TIMEOUT", default_value = "5", value_parser = some_seconds, value_name = "SECONDS")]
     pub db_acquire_timeout: Duration,
 
-    /// Seconds that a statement may run; 0 is no limit
+    /// Seconds that a statement may run; 0 is not a limit
     #[arg(long, env = "OFFBOARD_DB_STATEMENT_TIMEOUT", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
     pub db_statement_timeout: Duration,
 
-    /// Seconds that a statement may wait for a lock; 0 is no limit
+    /// Seconds that a statement may wait for a lock; 0 is not a limit
     #[arg(long, env = "OFFBOARD_DB_LOCK_TIMEOUT", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
     pub db_lock_timeout: Duration,
 }
 
-/// What a process logs and exports.
+/// The logs and the telemetry of a process.
 #[derive(Args, Clone, Debug)]
 pub struct Logging {
     /// Which log lines are written: `info`, `debug`, `info,offboard::jobs=debug`, ... [default: info for serve, else warn]
@@ -86,7 +86,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// What a process does.
+/// The work of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Role {
     /// Answers gRPC
@@ -128,11 +128,12 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_parser = address, value_name = "ADDR")]
     pub admin_addr: SocketAddr,
 
-    /// What this process does
+    /// The work of this process
     #[arg(long, env = "OFFBOARD_ROLES", value_enum, value_delimiter = ',', default_value = "grpc,gateway,worker")]
     pub roles: Vec<Role>,
 
-    /// Where the service is reached from outside, such as https://api.example.com/offboard: the start of the links in problem documents, in `google.rpc.Help` and in mails. Its path stands before every path that REST tells: `Location`, `Link`, `links.next`
+    /// The public URL of the service, such as https://api.example.com/offboard: the start of the links in problem documents, in
+    /// `google.rpc.Help` and in mails. Its path is prepended to every path in REST responses: `Location`, `Link`, `links.next`
     #[arg(long, env = "OFFBOARD_PUBLIC_URL", value_parser = public_url, value_name = "URL")]
     pub public_url: Option<String>,
 
@@ -144,15 +145,15 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_MAX_BODY_BYTES", default_value_t = 4 << 20, value_parser = whole(1024..=1_usize << 30), value_name = "BYTES")]
     pub max_body_bytes: usize,
 
-    /// What bodies may cost.
+    /// The memory and the times of bodies.
     #[command(flatten)]
     pub bodies: Bodies,
 
-    /// Calls at once; further ones are turned away
+    /// Calls at once; further ones are refused
     #[arg(long, env = "OFFBOARD_MAX_CONCURRENT_CALLS", default_value_t = 1024, value_parser = whole(1..=MANY))]
     pub max_concurrent_calls: usize,
 
-    /// Calls that a key may make a second at each replica, and at once; 0 is no limit
+    /// Calls that a key may make a second at each replica, and at once; 0 is not a limit
     #[arg(long, env = "OFFBOARD_RATE_LIMIT", default_value_t = 5000, value_name = "CALLS")]
     pub rate_limit: u32,
 
@@ -160,7 +161,7 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_REQUEST_TIMEOUT", default_value = "60", value_parser = some_seconds, value_name = "SECONDS")]
     pub request_timeout: Duration,
 
-    /// Seconds between the first signal to end and the closing of the listeners, for load balancers to notice; 0 is none
+    /// Seconds between the first signal to end and the closing of the listeners, for load balancers to notice; 0 closes them at once
     #[arg(long, env = "OFFBOARD_DRAIN_DELAY", default_value = "0", value_parser = seconds, value_name = "SECONDS")]
     pub drain_delay: Duration,
 
@@ -168,7 +169,7 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_DRAIN_TIMEOUT", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
     pub drain_timeout: Duration,
 
-    /// What one realm and one key may have.
+    /// The shares of one realm and one key.
     #[command(flatten)]
     pub shares: Shares,
 
@@ -192,7 +193,7 @@ pub struct Serve {
     #[command(flatten)]
     pub mail: Mail,
 
-    /// What is kept of calls.
+    /// How much of calls is kept.
     #[command(flatten)]
     pub kept: Kept,
 }
@@ -285,7 +286,7 @@ pub struct Mail {
     #[arg(long, env = "OFFBOARD_MAILS_PER_HOUR", default_value_t = 60, value_parser = whole(1..=1_000_000_i64), value_name = "MAILS")]
     pub mails_per_hour: i64,
 
-    /// Whom mails are from, such as `Offboard <offboard@example.com>`
+    /// Sender of mails, such as `Offboard <offboard@example.com>`
     #[arg(long, env = "OFFBOARD_MAIL_FROM", requires = "smtp_url", value_name = "ADDRESS")]
     pub mail_from: Option<String>,
 }
@@ -313,7 +314,7 @@ pub struct Nats {
     #[arg(long, env = "OFFBOARD_NATS_STREAM", default_value = "OFFBOARD", value_parser = stream_name, value_name = "NAME")]
     pub nats_stream: String,
 
-    /// Whether to make the stream where it is missing; one that is there is left as it is
+    /// True if to make the stream where it is missing; an existing one is left as it is
     #[arg(long, env = "OFFBOARD_NATS_CREATE_STREAM", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub nats_create_stream: bool,
 }

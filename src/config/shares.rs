@@ -1,4 +1,4 @@
-//! What one realm and one key may have of what all use together.
+//! The shares that one realm and one key have of what all use together.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::parse::{MANY, some_seconds, whole};
 /// The settings of shares.
 #[derive(Args, Clone, Debug)]
 pub struct Shares {
-    /// Calls of one realm at once, streams aside [default: half of --max-concurrent-calls]
+    /// Calls of one realm at once, without streams [default: half of --max-concurrent-calls]
     #[arg(long, env = "OFFBOARD_REALM_CONCURRENT_CALLS", value_parser = whole(1..=MANY), value_name = "CALLS")]
     pub realm_concurrent_calls: Option<usize>,
 
-    /// Calls of one key at once, streams aside [default: three quarters of what its realm may have]
+    /// Calls of one key at once, without streams [default: three quarters of the share of its realm]
     #[arg(long, env = "OFFBOARD_KEY_CONCURRENT_CALLS", value_parser = whole(1..=MANY), value_name = "CALLS")]
     pub key_concurrent_calls: Option<usize>,
 

@@ -62,9 +62,9 @@ statement! {
 
 /// Deletes those of these dependents that hang on no entity, and returns their keys.
 ///
-/// They are locked first. Whoever writes a dependent of an entity has the entity's row committed before or with it; so if the latest version of
-/// a locked dependent is of an entity, the deletion, which sees all that was committed before the lock was had, sees the entity and spares it.
-/// An entity that is created later under the same id never had what is deleted.
+/// They are locked first. Whoever writes a dependent of an entity has the entity's row committed before or with it; so if the latest
+/// version of a locked dependent is of an entity, the deletion, which sees all that was committed before the lock was had, sees the entity
+/// and excludes it. An entity that is created later under the same id never had what is deleted.
 pub fn repair(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
     let places = || keys.iter().map(|key| place(key));
     let entities: Vec<&str> = places().map(|(entity, ..)| entity).collect();
@@ -92,7 +92,7 @@ statement! {
 }
 
 statement! {
-    /// Takes those away that hang on no entity. Nobody saw them, so nobody is told.
+    /// Removes dependents of no entity. Nobody saw them, so there is no event.
     struct DeleteOrphans<'a> {
         realm: i32 as Integer,
         entities: &'a [&'a str] as Array<Text>,

@@ -26,8 +26,8 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Wo
 
 /// The text of a look at entities, those of a condition on `entity e`.
 ///
-/// What was removed is left alone if it is on hold, if it was changed since, for then somebody uses it, and if no event tells of the removal, for
-/// then nobody would learn of it.
+/// A removed entity is left alone if it is on hold, if it was changed since, for then somebody uses it, and if no event records the
+/// removal, for then nobody would learn of it.
 macro_rules! entities {
     ($of:literal, $more:literal) => {
         look!(concat!("WITH page AS MATERIALIZED (
@@ -92,8 +92,8 @@ statement! {
         LIMIT {limit}", "count(*) = {limit}")
 }
 
-/// Makes those of these entities active again that are on their way out without a live request, and takes what is left of those away that were
-/// removed. Tells which of them should not be as they are, and whether that was mended.
+/// Makes those of these entities active again that are in `offboarding` without an open request, and removes the rest of those that were
+/// removed. Returns which of them are inconsistent, and whether that was repaired.
 ///
 /// They are locked first: whoever makes a request for one changes its row, and whoever hangs something on one locks it.
 pub fn repair(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<(String, bool)>> {
@@ -162,7 +162,7 @@ statement! {
 }
 
 statement! {
-    /// What is left of entities that were removed, taken away without another event, and the tombstone if there is none; returns the portfolios
+    /// The rest of entities that were removed, deleted without another event, and the tombstone if there is none; returns the portfolios
     /// that they were in.
     struct RemoveRemains<'a> {
         realm: i32 as Integer,

@@ -1,4 +1,4 @@
-//! The SQL of removals that are not told of, and of events that tell of removals that were none.
+//! The SQL of removals that are not reported, and of events that report removals that were none.
 //!
 //! A removal and its event are one transaction, and so have the same moment: that finds the one for the other.
 
@@ -15,11 +15,11 @@ use crate::db::{Realm, Work, statement};
 use crate::error::{Error, Result};
 use crate::task::work::Span;
 
-/// About how many removals one look at events takes up, unless an event alone tells of more.
+/// About how many removals one look at events takes up, unless an event alone reports more.
 const REMOVALS: i64 = 5_000;
 
-/// The text of CTEs that tell which of the removals that are `due` no event tells of: those are `missing`, by `entity_id`, `removed_at` and
-/// `job_id`. Each event is unfolded once; EXCEPT hashes or sorts.
+/// The text of CTEs that find which of the removals in `due` have no event: those are `missing`, by `entity_id`, `removed_at` and `job_id`.
+/// Each event is unfolded once; EXCEPT hashes or sorts.
 macro_rules! untold {
     () => {
         "bounds AS (SELECT min(d.entity_id) AS first, max(d.entity_id) AS last FROM due d),
@@ -100,7 +100,7 @@ statement! {
      )"))
 }
 
-/// Looks at the next events that tell of removals.
+/// Looks at the next events that report removals.
 pub fn look_at_events(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (at, seq) = event_place(span.cursor)?;
     let statement = LookAtEvents { realm: realm.id(), at, seq, limit: span.limit, removals: REMOVALS };
@@ -114,12 +114,12 @@ fn event_place(key: &str) -> Result<(DateTime<Utc>, i64)> {
     }
     let place =
         key.split_once('/').and_then(|(micros, seq)| Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, seq.parse().ok()?)));
-    place.ok_or_else(|| Error::internal(format!("`{key}` is no place among events")))
+    place.ok_or_else(|| Error::internal(format!("`{key}` is not a position among events")))
 }
 
 statement! {
-    /// The next events that tell of removals, as many as have so many subjects together, and those of the subjects that left no trace although
-    /// it must be there: a tombstone, or what is soft-deleted, which a later hard run may have made a tombstone.
+    /// The next events that report removals, as many as have so many subjects together, and those of the subjects that left no trace
+    /// although it must be there: a tombstone, or what is soft-deleted, which a later hard run may have made a tombstone.
     pub struct LookAtEvents {
         realm: i32 as Integer,
         at: DateTime<Utc> as Timestamptz,

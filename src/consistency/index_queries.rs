@@ -1,7 +1,7 @@
 //! The SQL of indexes over attributes that do not say what the entities say.
 //!
-//! Only indexes in use are held to the entities: one that is being built or removed has rows that are not true, or lacks some, by its nature. What
-//! is declared, the attributes and the rows are read in one snapshot.
+//! Only indexes in use are compared with the entities: one that is being built or dropped has surplus rows, or lacks some, by its nature.
+//! The declarations, the attributes and the rows are read in one snapshot.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::proto::object::{Object, Struct};
 use crate::task::work::Span;
 
-/// How many entities are read at once to be mended.
+/// How many entities are read at once to be repaired.
 const AT_ONCE: usize = 100;
 
 /// An entity with what is indexed of it: its id, the paths by attribute, its attributes as far as paths begin with them, and pairs of attribute and
@@ -53,7 +53,7 @@ macro_rules! indexed {
 /// A row of an index: the attribute and the key of a value.
 type Key = (String, String);
 
-/// What the indexes lack of an entity, and what they have that is not true.
+/// The missing index rows of an entity, and the surplus ones.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Difference {
     missing: BTreeSet<Key>,
@@ -105,7 +105,7 @@ pub fn look_at_entities(connection: &mut PgConnection, realm: &Realm, span: &Spa
 }
 
 statement! {
-    /// Whether there is anything to hold to the entities.
+    /// True if there is anything to compare with the entities.
     struct InUse { realm: i32 as Integer } -> (Bool,),
     "SELECT EXISTS (SELECT FROM attribute_declaration d WHERE d.realm_id = {realm} AND d.state = 'ready')"
 }
@@ -171,7 +171,7 @@ statement! {
 }
 
 statement! {
-    /// Takes rows away that are not true.
+    /// Deletes surplus rows.
     struct RemoveSurplus<'a> {
         realm: i32 as Integer,
         attributes: Vec<&'a str> as Array<Text>,
@@ -227,8 +227,8 @@ fn row_place(key: &str) -> Result<(String, String, String)> {
 }
 
 statement! {
-    /// The next rows by key, and those of them that are of no index, or of an index in use and of no entity. The rows of entities that are there are
-    /// held to them entity by entity.
+    /// The next rows by key, and those of them that are of no index, or of an index in use and of no entity. The rows of existing entities
+    /// are compared with them entity by entity.
     pub struct LookAtRows<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,
@@ -296,7 +296,7 @@ statement! {
 }
 
 statement! {
-    /// Takes away what is of no index or of no entity. Nobody saw it, so nobody is told.
+    /// Removes rows of no index or of no entity. Nobody saw them, so there is no event.
     struct DeleteRows<'a> {
         realm: i32 as Integer,
         attributes: &'a [&'a str] as Array<Text>,

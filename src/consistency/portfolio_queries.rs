@@ -60,9 +60,9 @@ statement! {
 
 /// Sets right what these portfolios count, each by one step of its version, and returns their ids.
 ///
-/// What is wrong with a count stays the same however many members come and go, since each of them changes count and members alike. So the
-/// members are counted in one snapshot while others go on, and the difference is added to the count as it is when its row is locked, for no
-/// longer than that takes. Only another mend changes the difference, hence the lock that mends of a portfolio have among themselves.
+/// The faults of a count stays the same however many members come and go, since each of them changes count and members alike. So the
+/// members are counted in one snapshot while others continue, and the difference is added to the count as it is when its row is locked, for no
+/// longer than that takes. Only another repair changes the difference, hence the lock that repairs of a portfolio have among themselves.
 pub fn repair(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
     LockRepairs { realm: realm.id(), keys }.execute(connection)?;
     let mended: Vec<(String,)> = RepairCounts { realm: realm.id(), task, keys }.load(connection)?;
@@ -70,7 +70,7 @@ pub fn repair(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[
 }
 
 statement! {
-    /// Has mends of the same portfolio come one after another. Those who change its members do not notice.
+    /// Has repairs of the same portfolio come one after another. Those who change its members do not notice.
     struct LockRepairs<'a> {
         realm: i32 as Integer,
         keys: &'a [&'a str] as Array<Text>,

@@ -19,8 +19,8 @@ pub type LookRow = (BigInt, Nullable<Text>, Bool, Array<Text>, Array<Text>, Arra
 /// Their values.
 pub type LookValues = (i64, Option<String>, bool, Vec<String>, Vec<FindingKind>, Vec<String>, Vec<String>, Vec<bool>);
 
-/// The text of a look: CTEs of which `walked` has one row with `met`, `cursor` and `more`, and `suspects` a row with `key`, `kind`, `subject`,
-/// `detail` and `repairable` for each thing that should not be.
+/// The text of a check: CTEs of which `walked` has one row with `met`, `cursor` and `more`, and `suspects` a row with `key`, `kind`,
+/// `subject`, `detail` and `mendable` for each contradiction.
 macro_rules! look {
     ($ctes:expr) => {
         concat!(
@@ -98,15 +98,15 @@ statement! {
      FROM task t, (SELECT pg_notify({channel}, {topic})) woken"
 }
 
-/// Whether a check of consistency that began within this time has left nothing that should not be, and none that was at work since has left
-/// something. What was stopped or could not go on tells nothing.
+/// Returns whether a check of consistency that began within this time has left nothing that should not be, and none that was at work since
+/// has left something. What was stopped or could not go on reports nothing.
 pub fn has_clean_report(connection: &mut PgConnection, realm: &Realm, within: std::time::Duration) -> Work<bool> {
     let (is_there,): (bool,) = CleanReport { realm: realm.id(), within: within.as_secs_f64() }.get_result(connection)?;
     Ok(is_there)
 }
 
 statement! {
-    /// A check whose every finding was mended, and no later one with a finding that was not.
+    /// A check whose every finding was repaired, and no later one with a finding that was not.
     struct CleanReport {
         realm: i32 as Integer,
         within: f64 as Double,
@@ -197,12 +197,12 @@ statement! {
     "SELECT set_config('lock_timeout', {patience}, true)"
 }
 
-/// Something that should not be, and whether that was mended.
+/// Something that should not be, and whether that was repaired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// What it is.
+    /// The kind.
     pub suspect: Suspect,
-    /// Whether it was mended.
+    /// True if it was repaired.
     pub mended: bool,
 }
 
@@ -269,7 +269,7 @@ statement! {
      SET found = k.found + excluded.found, mended = k.mended + excluded.mended, kept = k.kept + excluded.kept"
 }
 
-/// What the filter of a list of findings may look at.
+/// The properties for the filter of a list of findings.
 pub static FINDING: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["kind"], filter::PropertyKind::Text, "f.kind").one_of(FindingKind::SPELLINGS),
@@ -280,7 +280,7 @@ pub static FINDING: Vocabulary = Vocabulary {
     ],
 };
 
-/// The findings of a task behind this one for which the filter holds, in the order of slices. None if there is no such task.
+/// The findings of a task after this one that match the filter, in the order of slices. None if there is no such task.
 pub fn findings(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -297,7 +297,7 @@ pub fn findings(
 }
 
 statement! {
-    /// Whether there is such a task.
+    /// True if there is such a task.
     struct FindTask {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,

@@ -14,7 +14,7 @@ use crate::task::{mail, mail_queries};
 
 const FINDINGS: PageSize = PageSize { default: 100, max: 1_000 };
 
-/// `CheckConsistency`. `sends_mail` tells whether there is a mail server.
+/// `CheckConsistency`. `sends_mail` reports whether there is a mail server.
 pub async fn start(db: &Db, sends_mail: bool, request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
     let once = Once::of(&request)?;
     let caller = once.caller().clone();

@@ -1,4 +1,4 @@
-//! The work of a check: a look at the next rows, mends of what should not be, and the account of both.
+//! The work of a check: a look at the next rows, repairs of what should not be, and the account of both.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl Check {
         }
     }
 
-    /// Mends what has these keys, and tells by key whether it was mended. What is not told of has come right.
+    /// Repairs the findings with these keys, and returns by key whether each was repaired. A key that is not returned is consistent by now.
     fn repair(self, connection: &mut PgConnection, claim: &ClaimedSlice, keys: &[&str]) -> Work<HashMap<String, bool>> {
         let mended = match self.part {
             Part::Dependents => dependent_queries::repair(connection, &claim.realm, keys)?,
@@ -60,13 +60,13 @@ impl Check {
             Part::Requests => offboarding_queries::repair_requests(connection, &claim.realm, claim.task_id, keys)?,
             Part::IndexRows => index_queries::repair_rows(connection, &claim.realm, keys)?,
             Part::IndexedEntities => index_queries::repair_entities(connection, &claim.realm, claim.task_id, keys)?,
-            // What was told cannot be untold, and what was not told is not told late: see `docs/consistency.md`.
+            // An event that was sent cannot be withdrawn, and a missing one is not sent late: see `docs/consistency.md`.
             Part::Tombstones | Part::RemovalEvents => Vec::new(),
         };
         Ok(mended.into_iter().map(|key| (key, true)).collect())
     }
 
-    /// Mends all of these at once. If others hold some of it for too long, the chunk is done again with [`Check::repair_each`].
+    /// Repairs all of these at once. If others have locked some of them for too long, the chunk is done again with [`Check::repair_each`].
     fn repair_all(self, connection: &mut PgConnection, claim: &ClaimedSlice, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
         let keys: Vec<&str> = suspects.iter().filter(|suspect| suspect.repairable).map(|suspect| suspect.key.as_str()).collect();
         let mended = if keys.is_empty() { HashMap::new() } else { self.repair(connection, claim, &keys)? };
@@ -77,7 +77,7 @@ impl Check {
         Ok(found.collect())
     }
 
-    /// Mends these one by one. What others hold is left as it is, and costs itself alone.
+    /// Repairs these one by one. Rows that others have locked are left as they are, and cost only themselves.
     fn repair_each(self, connection: &mut PgConnection, claim: &ClaimedSlice, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
         queries::hurry(connection, |connection| {
             let mut found = Vec::new();
@@ -117,7 +117,7 @@ impl TaskWork for Check {
 
     fn chunk(&self, connection: &mut PgConnection, claim: &ClaimedSlice, span: &Span<'_>) -> Step<Moved> {
         let CheckedRows { met, cursor, more, suspects } = self.look(connection, claim, span)?;
-        // What the database refuses to have mended stays as it is, and is found.
+        // A row that the database refuses to change stays as it is, and is a finding.
         let found = match (claim.fix && span.refused.is_none(), span.locked) {
             (false, _) => suspects.into_iter().map(|suspect| Found { suspect, mended: false }).collect(),
             (true, Locked::Await) => self.repair_all(connection, claim, suspects)?,

@@ -1,8 +1,8 @@
 //! Work that nobody waits for any more: its statement is cancelled, as one whose time is up is ended.
 //!
-//! Whoever waits for work may go away: a caller hangs up, a call's time is up, a worker is told to leave off. The work itself is on a thread that waits
-//! in libpq. Where its caller went, the server is asked over a connection of its own to cancel what is under way, and asked again until the work is
-//! over, since between two statements there is nothing to cancel. A transaction is rolled back then; what was committed stays.
+//! A call may stop waiting for its work: its caller hangs up, its time is up, a worker shuts down. The work itself is on a thread that
+//! waits in libpq. Then the server is asked over another connection to cancel the present statement, and asked again until the work is
+//! over, since between two statements there is nothing to cancel. A transaction is rolled back; what was committed stays.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -43,7 +43,7 @@ impl Abandonable {
     /// Fails if nobody waits for the work any more.
     pub(super) fn check(&self) -> Result<()> {
         if self.abandoned.load(Ordering::Acquire) {
-            return Err(Error::new(Code::DeadlineExceeded, "The caller has gone."));
+            return Err(Error::new(Code::DeadlineExceeded, "The caller has left."));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use crate::error::{Code, Error};
 use crate::limits::database::{LOCK_TIME, STATEMENT_TIME};
 
-/// What a failed statement asks of its caller.
+/// The consequence of a failed statement for its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Lost a race that the database resolved by giving up: the same work may simply be done again.
@@ -14,7 +14,7 @@ pub enum Fault {
     Timeout,
     /// A row stayed locked for longer than the lock timeout.
     Locked,
-    /// The connection is gone or could not be had.
+    /// The connection was lost or could not be opened.
     Away,
     /// The database takes no changes: it follows another one, or its operator has said so.
     ReadOnly,
@@ -24,17 +24,17 @@ pub enum Fault {
     Expression,
     /// Cannot store a text as it is.
     Text,
-    /// A key is there already; the constraint's name where the database told it.
+    /// The key exists already; the constraint's name where the database reports it.
     Duplicate,
     /// The role may not do this.
     Denied,
-    /// There is no such table or column: the schema is that of another version.
+    /// There is no such table or column: the schema is of another version.
     Missing,
     /// Everything else.
     Other,
 }
 
-/// The SQLSTATE of a failure; `None` of one that the server has not told, such as a connection that broke.
+/// The SQLSTATE of a failure; `None` of one that the server has not reported, such as a connection that broke.
 ///
 /// diesel keeps it to itself. Our `pq-sys` hands it on where diesel asks libpq for the column, which makes this the only use of the column.
 pub fn sqlstate(error: &Diesel) -> Option<&str> {
@@ -81,8 +81,8 @@ fn by_number(sqlstate: &str) -> Fault {
     }
 }
 
-/// Whether the database refuses what a statement would do to its rows, by a trigger or a constraint or because they are damaged: it does so
-/// again, however often that is tried. The statement itself may be at fault as well.
+/// Returns whether the database refuses what a statement would do to its rows, by a trigger or a constraint or because they are damaged: it
+/// does so again, however often that is tried. The statement itself may be at fault as well.
 pub fn is_refusal(error: &Diesel) -> bool {
     // A file that cannot be read is of many rows.
     let is_of_files = sqlstate(error).is_some_and(|number| number.starts_with("58"));

@@ -1,6 +1,7 @@
 //! Statements that a condition of the caller's is put into: the filter of a list.
 //!
-//! There is no end of filters, and a connection would keep a prepared statement of each, so what has one is prepared for one execution.
+//! Filters are unlimited in number, and a connection would keep a prepared statement of each, so a statement with one is prepared for one
+//! execution.
 
 use diesel::QueryResult;
 use diesel::expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping, is_aggregate};

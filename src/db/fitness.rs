@@ -1,4 +1,4 @@
-//! Whether a database can be used at all: its encoding, and what stands in between.
+//! Checks whether a database can be used at all: its encoding, and a pooler in between.
 //!
 //! A session of ours is more than its transactions: it has settings, prepared statements and a lock now and then. A pooler that gives each
 //! transaction another backend breaks all three, some without a word. So it is found out before anything is done.
@@ -16,7 +16,7 @@ use crate::error::Result;
 /// left, or the first another one at its next transaction, unless others happen to call at the same moment.
 const SESSIONS: usize = 4;
 
-/// What is said of a pooler that shares backends.
+/// The message about a pooler that shares backends.
 const SHARED: &str = "The database is reached through a pooler that shares backends between sessions (transaction or statement mode); \
                       use its session mode, or connect to Postgres itself.";
 
@@ -35,7 +35,7 @@ pub fn check(options: &Options) -> Result<(), Refused> {
 
 /// The same from a first connection, which is given back. Opens up to five more, and none where no pooler is in between.
 pub(super) fn check_from(options: &Options, first: Session) -> Result<Session, Refused> {
-    // A pooler makes up what it tells of the backend at the start, before there is one.
+    // A pooler makes up what it reports the backend at the start, before there is one.
     if first.reported == first.backend { Ok(first) } else { check_pooler(options, first) }
 }
 

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Applies what is missing and returns the versions applied. Replicas may start together: one migrates, the others wait and find it done.
 ///
-/// A statement that has to wait for a lock holds up everyone who comes after it, readers included. So each waits for a moment only; then the
+/// A statement that has to wait for a lock delays everyone who comes after it, readers included. So each waits for a moment only; then the
 /// migration is rolled back, lets the others through, and is tried again.
 ///
 /// A schema that holds tables of others is left alone, unless it is to be shared with them.
@@ -82,13 +82,13 @@ fn patiently(what: &str, last: &LastFault, mut attempt: impl FnMut() -> Applied)
             return Err(refused(what, fault, error));
         }
         MIGRATION_LOCK.reached();
-        tracing::warn!(migration = what, "others hold what the migration needs; it is tried again");
+        tracing::warn!(migration = what, "other sessions have locks that the migration needs; it is tried again");
         std::thread::sleep(pause);
         pause = (pause * 2).min(AGAIN_AFTER.1);
     }
 }
 
-/// What the last statement that failed on a connection failed of; the errors of migrations keep it to themselves.
+/// The last failure of a statement on a connection; the errors of migrations do not pass it on.
 struct LastFault(Arc<Mutex<Option<Fault>>>);
 
 impl LastFault {
@@ -111,7 +111,7 @@ impl LastFault {
     }
 }
 
-/// What the person who migrates is told.
+/// The message to the person who migrates.
 fn refused(what: &str, fault: Option<Fault>, error: Box<dyn std::error::Error + Send + Sync>) -> Error {
     let reported = match fault {
         Some(Fault::Denied) => {
@@ -120,7 +120,7 @@ fn refused(what: &str, fault: Option<Fault>, error: Box<dyn std::error::Error + 
         }
         Some(Fault::ReadOnly) => "The database takes no changes: it is a standby, or set to be read only.".to_owned(),
         Some(Fault::Locked | Fault::Conflict) => {
-            format!("Migration {what} was not let through by others who use the database for {} minutes.", PATIENCE.as_secs() / 60)
+            format!("Migration {what} waited {} minutes for the locks of other sessions and was given up.", PATIENCE.as_secs() / 60)
         }
         Some(Fault::Exhausted) => "The database has no room: its disk or its memory is full.".to_owned(),
         Some(Fault::Away) => "The connection to the database was lost.".to_owned(),
@@ -159,7 +159,7 @@ impl fmt::Display for Ahead {
         let version = env!("CARGO_PKG_VERSION");
         write!(
             f,
-            "the schema is newer than this offboard {version}: its last migration is {schema}, and the last that is known here is {known}"
+            "the schema is newer than this offboard {version}: its last migration is {schema}, and the last that this version knows is {known}"
         )
     }
 }
@@ -171,9 +171,9 @@ pub struct Absent {
 }
 
 impl Absent {
-    /// What the person is told who would use it.
+    /// The message to the person who would use it.
     pub fn refusal(&self) -> Error {
-        Error::new(Code::ValidationFailed, format!("{self}: make it by `CREATE SCHEMA`, or mend the `search_path` of the URL."))
+        Error::new(Code::ValidationFailed, format!("{self}: make it by `CREATE SCHEMA`, or fix the `search_path` of the URL."))
     }
 }
 
@@ -183,21 +183,21 @@ impl fmt::Display for Absent {
     }
 }
 
-/// What is of others.
+/// The objects of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Others {
     /// The schema that it is in.
     schema: String,
     /// The first tables, views and sequences.
     tables: Vec<String>,
-    /// Whether another application has noted migrations where we would note ours.
+    /// True if another application has noted migrations where we would note ours.
     migrates: bool,
-    /// Whether some of those have the numbers of ours.
+    /// True if some of those have the numbers of ours.
     collides: bool,
 }
 
 impl Others {
-    /// What the person is told who would make ours beside them.
+    /// The message to the person who would make our tables beside them.
     pub fn refusal(&self) -> Error {
         const SHOWN: usize = 3;
         let Others { schema, tables, migrates, collides } = self;

@@ -1,5 +1,5 @@
-//! One outage of the database is told of as one: the log has a line at its beginning, one a minute while it lasts, and one at its end. What fails
-//! meanwhile for want of the database is noted for who debugs.
+//! One outage of the database is reported as one: the log has a line at its beginning, one a minute while it lasts, and one at its end.
+//! Failures that it causes meanwhile are logged at debug.
 
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error};
 
-/// The least time between two lines that tell of an outage.
+/// The least time between two lines that report an outage.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
-/// Who opens connections to the database, each by itself: as long as one of them cannot, the outage lasts.
+/// Those that open connections to the database, each by itself: as long as one of them cannot, the outage lasts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Opener {
     /// The pool.
     Pool,
-    /// What looks at the database for probes.
+    /// The probe of the database.
     Probe,
-    /// What listens for wake-ups.
+    /// The listener for wake-ups.
     Listener,
 }
 
@@ -26,18 +26,18 @@ static OUTAGE: Mutex<Outage> = Mutex::new(Outage { failing: [false; 3], since: N
 
 #[derive(Debug)]
 struct Outage {
-    /// Who failed last, by [`Opener`].
+    /// The last that failed, by [`Opener`].
     failing: [bool; 3],
     since: Option<Instant>,
-    /// When the log told of one last.
+    /// When the log reported one last.
     reported: Option<Instant>,
-    /// Whether it told of this one.
+    /// True if it reported this one.
     is_reported: bool,
     failures: u64,
 }
 
 impl Outage {
-    /// One fails. Returns how often that has happened in this outage, if it is to be told now.
+    /// One fails. Returns how often that has happened in this outage, if it is to be reported now.
     fn failed(&mut self, opener: Opener, now: Instant) -> Option<u64> {
         self.failing[opener as usize] = true;
         self.failures += 1;
@@ -49,7 +49,7 @@ impl Outage {
         Some(self.failures)
     }
 
-    /// One does not fail. Returns for how long the outage lasted, and how often one failed, if it is over and was told of.
+    /// One does not fail. Returns for how long the outage lasted, and how often one failed, if it is over and was reported.
     fn succeeded(&mut self, opener: Opener, now: Instant) -> Option<(Duration, u64)> {
         self.failing[opener as usize] = false;
         if self.failing.contains(&true) {
@@ -78,12 +78,12 @@ pub(super) fn succeeded(opener: Opener) {
     }
 }
 
-/// Whether there is an outage.
+/// Returns whether there is an outage.
 pub(super) fn lasts() -> bool {
     outage().since.is_some()
 }
 
-/// Whether a failure is that of an outage, of which the log tells by itself.
+/// Returns whether a failure is that of an outage, of which the log reports by itself.
 pub fn covers(error: &Error) -> bool {
     error.code() == Code::Unavailable && lasts()
 }

@@ -76,7 +76,7 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         self.after.as_ref()
     }
 
-    /// How many rows to read: one more than the page holds tells whether there is another.
+    /// How many rows to read: one more than the page holds reports whether there is another.
     pub fn limit(&self) -> i64 {
         self.size as i64 + 1
     }
@@ -96,7 +96,7 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         self.cut_short(rows, false, place)
     }
 
-    /// The same for rows of which reading may have ended before the limit: `more` tells whether there are others behind them.
+    /// The same for rows of which reading may have ended before the limit: `more` reports whether there are others behind them.
     pub fn cut_short<T>(&self, rows: &mut Vec<T>, more: bool, place: impl FnOnce(&T) -> C) -> Result<String> {
         let more = more || rows.len() > self.size;
         rows.truncate(self.size);
@@ -107,7 +107,7 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
     }
 }
 
-/// What a token of a list is bound to.
+/// The context that a token of a list is bound to.
 pub fn binding(realm: &Realm, list: &'static str, request: &impl Message) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(realm.id().to_be_bytes());

@@ -1,8 +1,8 @@
 //! Connections: when one is tested, when one is dropped, and how many calls may wait for one.
 //!
-//! A connection is used again only if nothing is known against it. Before each use its socket is looked at, which shows a connection that the
-//! server has ended without a round trip; one that was idle for a while, or that was opened before another was lost, is tested by a statement.
-//! After its first failure of the kind that tells of its end it is dropped.
+//! A connection is used again only if nothing is known against it. Before each use its socket is looked at, which shows a connection that
+//! the server has ended without a round trip; one that was idle for a while, or that was opened before another was lost, is tested by a
+//! statement. After its first failure of the kind that reports its end it is dropped.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -70,8 +70,8 @@ impl Pooled {
         Ok(())
     }
 
-    /// Whether it can be used again, as far as can be known before it is. A round trip each time would cost up to a fifth of the throughput, so
-    /// only what is doubtful makes one.
+    /// Returns whether it can be used again, as far as can be known before it is. A round trip each time would cost up to a fifth of the
+    /// throughput, so only what is doubtful makes one.
     fn is_usable(&mut self, losses: u64) -> bool {
         let doubtful = match self.session.vitals.look() {
             SocketState::Closed => return false,
@@ -88,7 +88,7 @@ impl Pooled {
         usable && self.session.vitals.ended().is_none()
     }
 
-    /// Whether it may be kept for the next call.
+    /// Returns whether it may be kept for the next call.
     fn is_whole(&mut self) -> bool {
         type Manager = <PgConnection as Connection>::TransactionManager;
         let idle = matches!(Manager::transaction_manager_status_mut(&mut self.session.connection).transaction_depth(), Ok(None));
@@ -105,7 +105,7 @@ struct Inner {
     idle: Mutex<Vec<Pooled>>,
     /// One has come back.
     returned: Condvar,
-    /// Who comes before the pool.
+    /// Connections that come before the pool.
     reserve: Reserve,
     used: AtomicU32,
     /// How many connections were lost. One that was opened before the last of them is tested before its next use.
@@ -140,7 +140,7 @@ impl Db {
         &self.0.options
     }
 
-    /// Who comes before the pool where the server lets few in.
+    /// Connections that come before the pool where the server accepts few.
     pub(super) fn reserve(&self) -> &Reserve {
         &self.0.reserve
     }
@@ -156,7 +156,7 @@ impl Db {
         }
     }
 
-    /// Whether there is no connection, neither in use nor idle.
+    /// Returns whether there is no connection, neither in use nor idle.
     pub(super) fn has_no_connection(&self) -> bool {
         self.0.used.load(Ordering::Relaxed) == 0 && self.0.idle().is_empty()
     }
@@ -173,13 +173,13 @@ impl Db {
     }
 
     /// Does `work` on a connection, off the runtime's threads. Work that lost a race against another transaction, or its connection before it can
-    /// have changed anything, is done again, so it must leave nothing behind but what its transaction holds.
+    /// have changed anything, is done again, so it must leave nothing behind but the changes of its transaction.
     ///
     /// Calls wait in async code, not in blocked threads: a permit for each connection is taken first, which [realms](crate::shares) share. Past
     /// the queue limit, or when none is free in time, the call fails with `unavailable`.
     ///
-    /// Where the caller has a [deadline], no statement may run past it; where it goes away, which drops what this returns, the statement under way is
-    /// cancelled. Where the [form](Form) of its request has faults, nothing is done.
+    /// If the caller has a [deadline], no statement may run past it; if the caller leaves, which drops the future that this returns, the
+    /// present statement is cancelled. If the [form](Form) of its request has faults, nothing is done.
     pub async fn run<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -233,7 +233,7 @@ impl Db {
         self.run(move |connection| connection.transaction(|connection| work(connection))).await
     }
 
-    /// What tokens are sealed with, read once in a process: also for who is to be told that a token is none.
+    /// The seal of tokens, read once in a process: also for callers who are to learn that a token is invalid.
     pub async fn seal(&self) -> Result<Seal> {
         self.0.seal.get_or_try_init(|| self.run_in_any_case(seal::read)).await.cloned()
     }
@@ -260,8 +260,8 @@ impl Inner {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that can be used: an idle one, or a new one. While the database is away, or lets no more of us in, that is tried again for as
-    /// long as a call may wait, so that a restart costs nobody an error and calls share what connections there are.
+    /// A connection that can be used: an idle one, or a new one. While the database is unreachable, or lets no more of us in, that is tried
+    /// again for as long as a call may wait, so that a restart costs nobody an error and calls share what connections there are.
     fn take(&self, deadline: Option<Instant>, abandonable: &Abandonable) -> Result<Pooled> {
         let mut until = Instant::now() + self.options.acquire_timeout;
         if let Some(deadline) = deadline {
@@ -293,7 +293,7 @@ impl Inner {
                 },
             };
             if Instant::now() + pause >= until || matches!(refused, Some(Refused::Unfit(_))) {
-                // Whatever it is, callers are told the same.
+                // Whatever it is, callers get the same message.
                 let error = Error::unavailable("The database cannot be reached.");
                 return Err(match refused {
                     Some(refused) => error.caused_by(refused),
@@ -301,7 +301,7 @@ impl Inner {
                 });
             }
             let idle = self.idle();
-            // Whether one has come back or not, the next round finds out.
+            // The next round finds out whether one has come back.
             drop(self.returned.wait_timeout_while(idle, pause, |idle| idle.is_empty()));
         }
     }
@@ -339,8 +339,8 @@ impl Inner {
         another_may_do
     }
 
-    /// A connection of this age was told that the database takes no changes. It may lead to a server that was replaced, and so may the idle ones:
-    /// they are closed, since a test would find nothing. Where that was done a moment ago, the database is so.
+    /// A connection of this age was reported that the database takes no changes. It may lead to a server that was replaced, and so may the
+    /// idle ones: they are closed, since a test would find nothing. Where that was done a moment ago, the database is so.
     fn turned_read_only(&self, age: Duration) -> bool {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         match *swept {
@@ -380,7 +380,7 @@ fn run_blocking<T>(
         let in_use = InUse::enter(&inner.used);
         let allowance = deadline::allowance(deadline, inner.options.statement_timeout).map_err(Failed::before_it_began)?;
         let allowed = pooled.allow(allowance);
-        // What was said to the session before leaves nothing.
+        // The earlier settings of the session leave nothing behind.
         pooled.session.vitals.begin();
         abandonable.begin(&pooled.session.vitals);
         // Work that panics leaves its connection in no known state, and takes it along.
@@ -397,7 +397,7 @@ fn run_blocking<T>(
         abandonable.check().map_err(|error| Failed { error, left_nothing })?;
         let lost_a_race = matches!(&fail, Fail::Database(error) if fault(error) == Fault::Conflict);
         if attempt >= ATTEMPTS || !(lost_a_race || another_may_do && left_nothing) {
-            // What the server has refused is undone.
+            // A setting that the server refused is undone.
             let is_refused = matches!(&fail, Fail::Database(diesel::result::Error::DatabaseError(..))) && !has_ended;
             return Err(Failed { left_nothing: left_nothing || is_refused, error: fail.into() });
         }

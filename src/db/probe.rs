@@ -1,5 +1,5 @@
-//! What readiness and health are told of the database: a look every second, on a connection and a thread of its own, so that neither a pool that is
-//! used up nor a runtime that is busy makes a replica look dead.
+//! Checks the database for readiness and health: every second, on a connection and a thread of its own, so that neither a pool that is used
+//! up nor a runtime that is busy makes a replica look dead.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const GLANCE: Duration = Duration::from_millis(50);
 /// How long a statement of a look may take.
 const LOOK_TIME: Duration = Duration::from_secs(2);
-/// A look that is older tells nothing of now.
+/// A look that is older reports nothing of now.
 const FRESH: Duration = Duration::from_secs(4);
 
-/// What is said where the session of the probes is the last that is let in.
+/// The message if the session of the probes is the last one that the server accepts.
 const NO_ROOM: &str = "The database lets no session of calls in: as many are open as the role, the database or the server may have.";
 
 /// How the database stands to this replica.
@@ -84,7 +84,7 @@ impl Probe {
     /// look alone.
     pub async fn check(&self) -> Result<DatabaseState, Troubled> {
         let mut latest = self.latest.clone();
-        let gone = |_| (Trouble::Failing, "is not looked at any more".to_owned());
+        let gone = |_| (Trouble::Failing, "is not checked any more".to_owned());
         let look = latest.wait_for(Option::is_some).await.map_err(gone)?.clone();
         match look {
             Some(ProbeResult { at, found }) if at.elapsed() < FRESH => found,

@@ -23,7 +23,7 @@ struct Retry {
 }
 
 impl Reconnecting {
-    /// Lets one try now, or tells how long to wait before one asks again.
+    /// Lets one try now, or reports how long to wait before one asks again.
     pub fn try_now(&self) -> Result<(), Duration> {
         let retry = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Retry { at, pause }) = retry else { return Ok(()) };

@@ -15,7 +15,7 @@ use crate::db::pool::Db;
 use crate::db::session::{self, Refused, Session};
 use crate::db::vitals::Vitals;
 
-/// For how long the pool opens none after a connection was last told to be wanted: where that cannot be opened, the pool may fare better.
+/// For how long the pool opens none after a connection was last requested: if that cannot be opened, the pool may have more success.
 const GOES_FIRST: Duration = Duration::from_secs(2);
 /// How soon to try again after the pool has given one up, and how often.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -34,7 +34,7 @@ struct State {
     owed: usize,
 }
 
-/// What is known of one of these connections.
+/// The facts about one of these connections.
 #[derive(Debug, Default)]
 struct ReservedState {
     /// Until when the pool opens none for its sake.
@@ -44,7 +44,7 @@ struct ReservedState {
 }
 
 impl ReservedState {
-    /// Whether the pool is to open none for its sake. Where many connections end at once, the pool finds out first: so it looks.
+    /// Returns whether the pool is to open none for its sake. Where many connections end at once, the pool finds out first: so it looks.
     fn goes_first(&mut self, now: Instant) -> bool {
         if self.vitals.upgrade().is_some_and(|vitals| vitals.has_ended()) {
             *self = ReservedState { wanted: Some(now + GOES_FIRST), vitals: Weak::new() };
@@ -58,13 +58,13 @@ impl Reserve {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the pool is to open none now.
+    /// Returns whether the pool is to open none now.
     pub(super) fn goes_first(&self) -> bool {
         let now = Instant::now();
         self.state().connections.iter_mut().any(|connection| connection.goes_first(now))
     }
 
-    /// Whether a connection that comes back to the pool is to be closed instead.
+    /// Returns whether a connection that comes back to the pool is to be closed instead.
     pub(super) fn take_owed(&self) -> bool {
         let mut state = self.state();
         let is_owed = state.owed > 0;
@@ -127,7 +127,7 @@ impl ReservedConnection {
                     return Ok(session);
                 }
                 Err(Refused::Away(error)) => {
-                    // Who refuses does so at once.
+                    // A server that refuses does so at once.
                     let refusal = if asked.elapsed() > AT_ONCE { None } else { session::refusal(options) };
                     let refusal = refusal.unwrap_or(Refused::Away(error));
                     if !matches!(refusal, Refused::Crowded) {
@@ -153,7 +153,8 @@ impl ReservedConnection {
         Err(Refused::Crowded)
     }
 
-    /// Whether the pool has no connection and the server has no room for one: asked by opening one, where nobody who comes first is at it.
+    /// Returns whether the pool has no connection and the server has no room for one: asked by opening one, where nobody who comes first is
+    /// at it.
     pub(super) fn shuts_out_the_pool(&self, options: &Options) -> bool {
         let lacks = || self.db.has_no_connection() && !self.db.reserve().goes_first();
         lacks() && session::open(options).is_err() && matches!(session::refusal(options), Some(Refused::Crowded)) && lacks()

@@ -1,4 +1,4 @@
-//! What is asked about the schema before anything of it is used. Reads, and does nothing else.
+//! Queries about the schema before it is used. They only read.
 
 use diesel::sql_types::{Bool, Nullable, Text};
 

@@ -27,7 +27,7 @@ pub(super) struct Session {
     pub(super) connection: PgConnection,
     /// Its state, as others see it.
     pub(super) vitals: Arc<Vitals>,
-    /// The backend's process id as it was told at the start of the connection: another one than the backend itself says if a pooler stands in
+    /// The backend's process id from the start of the connection: it differs from the one that the backend itself reports if a pooler is in
     /// between.
     pub(super) reported: i32,
     /// The backend's process id as it says itself.
@@ -63,7 +63,7 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl From<Refused> for Error {
-    /// For the person at the terminal and for the log; a caller of the service is told nothing but that the database is away.
+    /// For the person at the terminal and for the log; a caller of the service is reported nothing but that the database is unreachable.
     fn from(refused: Refused) -> Error {
         match refused {
             Refused::Unfit(sentence) => Error::new(Code::Unavailable, sentence),
@@ -128,7 +128,7 @@ const REFUSED_ADDRESS: [&str; 7] = [
     "missing ",
 ];
 
-/// What libpq says of a server that it does not take for what the address asks, and what that means.
+/// The messages of libpq about a server that does not match the address, and what they mean.
 const REFUSED_SERVERS: [(&str, &str); 5] = [
     ("server does not support SSL, but SSL was required", "The server speaks no TLS, and the `sslmode` of `--database-url` asks for it."),
     (
@@ -143,8 +143,9 @@ const REFUSED_SERVERS: [(&str, &str); 5] = [
     ),
 ];
 
-/// A failure to connect: also by what the address says, or by what it asks of the server. libpq finds that out by itself, in words that are its own in
-/// any language, and repeats what it does not understand, of which [`address_fault`](super::address_fault) has seen that it is no password.
+/// A failure to connect: also by what the address says, or by what it asks of the server. libpq finds that out by itself, in words that are
+/// its own in any language, and repeats what it does not understand, of which [`address_fault`](super::address_fault) has seen that it is
+/// not a password.
 fn unusable(error: ConnectionError) -> Refused {
     let ConnectionError::BadConnection(message) = &error else { return Refused::Away(error) };
     if REFUSED_ADDRESS.iter().any(|beginning| message.starts_with(beginning)) {
@@ -156,15 +157,15 @@ fn unusable(error: ConnectionError) -> Refused {
     }
 }
 
-/// Why the server lets nobody in by this address, if it answers and does not; asked once more, since the number of an error at the start of a
-/// connection is told to nobody who has not asked for it before.
+/// Why the server accepts no session at this address, if it answers; asked once more, since the number of an error at the start of a
+/// connection is given only to those who asked for it before.
 pub(super) fn denied(options: &Options) -> Option<&'static str> {
     sentence_of(&refused_by(options)?)
 }
 
 fn sentence_of(number: &[u8; 5]) -> Option<&'static str> {
     match number {
-        b"3D000" => Some("The database that `--database-url` names does not exist: create it, or mend the URL."),
+        b"3D000" => Some("The database that `--database-url` names does not exist: create it, or fix the URL."),
         b"28P01" => Some("The server refuses the role or the password of `--database-url`."),
         b"28000" => Some(
             "The server does not let the role of `--database-url` in: it does not exist or may not log in, or `pg_hba.conf` has no line for it.",
@@ -191,7 +192,7 @@ fn refused_by(options: &Options) -> Option<[u8; 5]> {
     pq_sys::refused_by(&address, connect_timeout(options))
 }
 
-/// What a session of ours is set to. A session that may only read is left so: operators keep writers out that way.
+/// The settings of our sessions. A session that may only read is left so: operators keep writers out that way.
 fn settings(options: &Options) -> String {
     let mut text = format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET idle_session_timeout = 0; \
@@ -215,7 +216,7 @@ fn settings(options: &Options) -> String {
     text
 }
 
-/// What the database says of itself.
+/// The facts that the database reports about itself.
 #[derive(QueryableByName)]
 pub(super) struct Facts {
     #[diesel(sql_type = Integer)]
@@ -224,10 +225,10 @@ pub(super) struct Facts {
     encoding: String,
     #[diesel(sql_type = Timestamptz)]
     clock: DateTime<Utc>,
-    /// Whether it follows another one.
+    /// True if it follows another one.
     #[diesel(sql_type = Bool)]
     pub(super) standby: bool,
-    /// Whether it takes no changes.
+    /// True if it takes no changes.
     #[diesel(sql_type = Bool)]
     pub(super) read_only: bool,
 }

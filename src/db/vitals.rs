@@ -1,4 +1,4 @@
-//! What is known of a connection from outside: whether a statement is under way on it and since when, what the work at hand has left in the
+//! The facts about a connection from outside: whether a statement is under way on it and since when, what the work at hand has left in the
 //! database, and whether it may be used again.
 
 use std::fmt;
@@ -24,7 +24,7 @@ const MARGIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_sec
 const ASK_AFTER: Duration = Duration::from_secs(2);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(crate::limits::database::SILENCE_SECONDS);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Tells of connections that are given up: where one is, all often are.
+/// Counts connections that are given up: where one is, often all are.
 static GIVEN_UP: LazyLock<Mutex<Seldom>> = LazyLock::new(Mutex::default);
 
 /// The state of one connection, shared by who uses it and by the watchdog.
@@ -34,7 +34,7 @@ pub(super) struct Vitals {
     /// The process id of the backend; 0 until it is known.
     backend: AtomicI32,
     opened: Instant,
-    /// What ends its statements from outside.
+    /// The handle that ends its statements from outside.
     cancel: Mutex<Option<Cancel>>,
     life: Mutex<Life>,
 }
@@ -45,7 +45,7 @@ struct Life {
     statement: u64,
     running: Option<Running>,
     ended: Option<Fault>,
-    /// Whether a statement was cancelled since this was last asked.
+    /// True if a statement was cancelled since this was last asked.
     cancelled: bool,
     trace: Trace,
 }
@@ -60,7 +60,7 @@ struct Running {
     doubts: u32,
 }
 
-/// What the work at hand may have left in the database.
+/// Effects that the present work may have left in the database.
 #[derive(Default)]
 struct Trace {
     /// Within a transaction.
@@ -71,7 +71,7 @@ struct Trace {
     lasting: bool,
 }
 
-/// What a look at the socket shows of a connection that is not in use.
+/// The state of the socket of a connection that is not in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SocketState {
     /// Nothing has come.
@@ -133,11 +133,11 @@ impl Vitals {
         self.life().running = None;
     }
 
-    /// Whether the work at hand can have left nothing in the database, so that it may be done again.
+    /// Returns whether the work at hand can have left nothing in the database, so that it may be done again.
     ///
-    /// That is certain of a transaction whose `COMMIT` was not sent, since a server that loses its client rolls back, and of a statement that
-    /// only reads. It is not of a statement on its own that writes, nor of a `COMMIT`: either may have been carried out when the connection
-    /// broke.
+    /// That is certain of a transaction whose `COMMIT` was not sent, since a server that loses its client rolls back, and of a statement
+    /// that only reads. It is not of a statement on its own that writes, nor of a `COMMIT`: either may have been carried out when the
+    /// connection broke.
     pub(super) fn left_nothing(&self) -> bool {
         !self.life().trace.lasting
     }
@@ -158,8 +158,8 @@ impl Vitals {
         }
     }
 
-    /// Whether its peer has ended it, as far as the socket shows: by closing it, or by an error that nobody has read yet, which is its last word
-    /// where nothing was asked. Within TLS only the former shows.
+    /// Returns whether its peer has ended it, as far as the socket shows: by closing it, or by an error that nobody has read yet, which is
+    /// its last word where nothing was asked. Within TLS only the former shows.
     pub(super) fn has_ended(&self) -> bool {
         let mut first = [0];
         let is_idle = self.life().running.is_none();
@@ -171,7 +171,7 @@ impl Vitals {
         }
     }
 
-    /// Ends the connection from outside: whoever waits in libpq for its peer is told at once that it is gone.
+    /// Ends the connection from outside: a thread that waits in libpq for its peer fails at once.
     pub(super) fn give_up(&self, why: &str) {
         {
             let mut life = self.life();
@@ -208,12 +208,12 @@ impl Vitals {
         tracing::debug!(backend = self.backend(), asked, "a statement is cancelled that nobody waits for");
     }
 
-    /// Whether a statement was cancelled since this was last asked.
+    /// Returns whether a statement was cancelled since this was last asked.
     pub(super) fn take_cancelled(&self) -> bool {
         std::mem::take(&mut self.life().cancelled)
     }
 
-    /// Whether the statement under way should long have been ended by the database.
+    /// Returns whether the statement under way should long have been ended by the database.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         let life = self.life();
         let margin = life.allowance.clamp(MARGIN.0, MARGIN.1);
@@ -237,8 +237,8 @@ impl Vitals {
         })
     }
 
-    /// What another connection was told of the backend: whether it is at work. A backend that is not, twice, has answered what we still wait for:
-    /// then this returns true, and the connection is to be given up.
+    /// The state of the backend, as another connection reported it. A backend that was not at work, twice, has answered what we still wait
+    /// for: then this returns true, and the connection is to be given up.
     pub(super) fn reported(&self, statement: u64, at_work: bool) -> bool {
         // The answer is here, and waits for its thread to have its turn.
         let answered = self.look() == SocketState::Words;

@@ -1,4 +1,4 @@
-//! What answers of changing calls show of entities and what hangs on them.
+//! The entities and dependents that responses of changing calls show.
 
 use std::collections::HashMap;
 

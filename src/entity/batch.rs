@@ -35,7 +35,7 @@ impl EntityService {
     }
 }
 
-/// Checks every member. The faults of all of them are told.
+/// Checks every member. The faults of all of them are reported.
 fn check(requests: Vec<v1::CreateEntityRequest>) -> Result<Vec<NewEntity>> {
     let mut faults = Violations::new();
     if requests.is_empty() {

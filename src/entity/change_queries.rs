@@ -23,7 +23,7 @@ pub struct Locked {
     pub entity: Entity,
     /// Its references to other systems, a JSON array.
     pub crosswalks: Objects,
-    /// Whether its hold, if it has one, was placed with the scope `admin`.
+    /// True if its hold, if it has one, was placed with the scope `admin`.
     pub hold_by_admin: bool,
 }
 
@@ -57,7 +57,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Writes the step into the entity as it was read, and tells when it was made.
+    /// Writes the step into the entity as it was read, and reports when it was made.
     pub fn apply(self, entity: &mut Entity) -> DateTime<Utc> {
         (entity.version, entity.updated_at) = (self.version, self.at);
         self.at
@@ -147,7 +147,7 @@ pub fn place_hold(connection: &mut PgConnection, caller: &Caller, id: &str, reas
 }
 
 statement! {
-    /// The hold and the event, which does not tell the reason: it would outlive the entity.
+    /// The hold and the event, which does not report the reason: it would outlive the entity.
     struct PlaceHold<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,
@@ -169,7 +169,7 @@ statement! {
      SELECT c.version, c.updated_at FROM changed c"
 }
 
-/// Takes the hold of a locked entity away.
+/// Removes the hold of a locked entity.
 pub fn release_hold(connection: &mut PgConnection, caller: &Caller, id: &str) -> Work<Step> {
     Ok(ReleaseHold { realm: caller.realm.id(), principal: caller.principal_id, id }.get_result(connection)?)
 }

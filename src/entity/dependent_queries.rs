@@ -41,7 +41,7 @@ statement! {
      WHERE d.realm_id = {realm} AND d.entity_id = {entity} AND d.kind = {kind} AND d.id = {id}"
 }
 
-/// What the filter of a list of dependents may look at.
+/// The properties for the filter of a list of dependents.
 pub static DEPENDENT: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["kind"], PropertyKind::Text, "d.kind"),
@@ -52,8 +52,8 @@ pub static DEPENDENT: Vocabulary = Vocabulary {
     ],
 };
 
-/// What hangs on an entity behind this kind and id and satisfies the filter, in their order. None if the entity is missing or deleted. It may end before its limit:
-/// see [`PAGE_BYTES`].
+/// The dependents of an entity after this kind and id that match the filter, in their order. None if the entity is missing or deleted. It
+/// may end before its limit: see [`PAGE_BYTES`].
 pub fn list(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -67,7 +67,7 @@ pub fn list(
     let statement = statement.filtered(filter.map(Filter::predicate));
     let rows = statement.load_iter::<Dependent, PgRowByRowLoadingMode>(connection)?;
     let page = bounded::read(rows, PAGE_BYTES, |dependent: &Dependent| FIXED_BYTES + dependent.data.weight())?;
-    // The entity last: of one that goes meanwhile nothing is told.
+    // The entity last: of one that goes meanwhile nothing is reported.
     let (is_there,) = IsVisible { realm: realm.id(), entity }.get_result(connection)?;
     Ok(Some(page).filter(|_| is_there))
 }
@@ -93,7 +93,7 @@ statement! {
 crate::db::checked::filtered!(ListDependents, crate::filter::conditions::conditions(&DEPENDENT));
 
 statement! {
-    /// Whether an entity is there.
+    /// True if an entity is there.
     struct IsVisible<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,
@@ -101,7 +101,7 @@ statement! {
     "SELECT EXISTS (SELECT FROM entity e WHERE e.realm_id = {realm} AND e.id = {entity} AND e.deleted_at IS NULL)"
 }
 
-/// What is where a dependent is to be put.
+/// The row where a dependent is to be put.
 #[derive(Debug, Queryable)]
 pub struct Spot {
     /// The data that is there.
@@ -110,7 +110,7 @@ pub struct Spot {
     pub created_at: Option<DateTime<Utc>>,
     /// When what is there was last changed.
     pub updated_at: Option<DateTime<Utc>>,
-    /// Whether nothing is there, and as much hangs on the entity as may.
+    /// True if nothing is there, and as much hangs on the entity as may.
     pub is_full: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What an update makes of an entity. Pure.
+//! The effect of an update on an entity. Pure.
 
 use uuid::Uuid;
 
@@ -10,9 +10,9 @@ use crate::proto::mask::Mask;
 use crate::proto::object::{Objects, Struct};
 use crate::proto::v1;
 
-/// What can be changed, as the mask names it.
+/// The members that can be changed, as the mask names them.
 const UPDATABLE: [&str; 4] = ["type", "attributes", "components", "crosswalks"];
-/// What says how to change it. It counts in and out of the mask: by REST the mask is all members of the body.
+/// The members that say how to change it. They count in and out of the mask: by REST the mask is all members of the body.
 const STEERING: [&str; 2] = ["expected_version", "replace_attributes"];
 
 /// A valid update: what is to be changed, and to what.
@@ -25,7 +25,7 @@ pub struct EntityUpdate {
     expected_version: Option<i64>,
 }
 
-/// What becomes of attributes.
+/// The change of attributes.
 #[derive(Clone, Debug)]
 enum Attributes {
     /// This is merged into them.
@@ -34,7 +34,7 @@ enum Attributes {
     Replace(Struct),
 }
 
-/// What an update changes in an entity: those parts that are not as they were.
+/// The parts of an entity that an update changes: those that differ from what they were.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     /// The new type.
@@ -69,7 +69,7 @@ impl Changes {
 }
 
 impl EntityUpdate {
-    /// Checks a request, and tells the entity's id and what to make of it. Every fault is told.
+    /// Checks a request, and reports the entity's id and what to make of it. Every fault is reported.
     pub fn check(request: v1::UpdateEntityRequest) -> Result<(String, EntityUpdate)> {
         let mut faults = Violations::new();
         id::check_id(&request.entity_id, "entity_id", &mut faults);
@@ -80,7 +80,7 @@ impl EntityUpdate {
             faults.add("entity.expected_version", "out_of_range", "must be at least 1");
         }
         if message.replace_attributes && !given("attributes") {
-            faults.add("entity.replace_attributes", "invalid", "needs `attributes` to put in their place");
+            faults.add("entity.replace_attributes", "invalid", "needs `attributes` to replace them with");
         }
         if given("type") {
             check_type(&message.r#type, "entity.type", &mut faults);
@@ -102,13 +102,13 @@ impl EntityUpdate {
         Ok((request.entity_id, EntityUpdate { type_, attributes, components, crosswalks, expected_version }))
     }
 
-    /// What changes in an entity that has these crosswalks, or `state_conflict` if it is at another version than was expected.
+    /// The changes of an entity that has these crosswalks, or `state_conflict` if it is at another version than was expected.
     pub fn changes(&self, entity: &Entity, crosswalks: &Objects) -> Result<Changes> {
         if let Some(expected) = self.expected_version.filter(|expected| *expected != entity.version) {
             return Err(another_version(entity, expected));
         }
         let attributes = self.attributes.as_ref().map(|change| change.apply_to(&entity.attributes)).filter(|new| *new != entity.attributes);
-        // The merged is no deeper than the deeper of the two, but it may be larger.
+        // The merged is not a deeper than the deeper of the two, but it may be larger.
         if attributes.as_ref().is_some_and(|attributes| attributes.json_size() > MAX_OBJECT_BYTES) {
             return Err(Error::invalid("entity.attributes", "too_long", "must be at most 1 MiB of JSON, also once they are merged"));
         }
@@ -130,7 +130,7 @@ impl Attributes {
     }
 }
 
-/// What is to be changed: what the mask names or, where there is none, what is there. By REST `null` is named and is not there.
+/// The members to change: those of the mask or, without one, those that are set. By REST `null` is named and not set.
 fn mask(mask: Option<prost_types::FieldMask>, message: &v1::EntityUpdate, faults: &mut Violations) -> Mask {
     const REPORTED: &str = "cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, each as a whole";
     let there = [!message.r#type.is_empty(), message.attributes.is_some(), !message.components.is_empty(), !message.crosswalks.is_empty()];

@@ -1,4 +1,4 @@
-//! What makes the parts of an entity valid. Pure.
+//! The rules for the parts of an entity. Pure.
 
 use serde_json::Value as Json;
 use uuid::Uuid;

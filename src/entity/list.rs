@@ -10,7 +10,7 @@ pub use crate::filter::invalid_filter;
 /// Sorts behind every id and every kind: they are of ASCII up to `~`.
 pub const BEHIND_ALL: &str = "\u{7f}";
 
-/// What a list of entities is ordered by.
+/// The orders of a list of entities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// Their ids.

@@ -20,7 +20,7 @@ use crate::proto::v1;
 /// About how many bytes an entity has besides its attributes and components.
 const FIXED_BYTES: usize = 512;
 
-/// What a page of entities is read by.
+/// The arguments of a page of entities.
 #[derive(Debug)]
 pub struct Listing {
     order: Order,
@@ -30,7 +30,7 @@ pub struct Listing {
     limit: i64,
 }
 
-/// A page of a filter that fewer may match than this, as far as indexes can tell, is found by them. Where more may, going through the
+/// A page of a filter that fewer may match than this, as far as indexes can report, is found by them. Where more may, going through the
 /// entities in order meets some soon enough: of ten million, one in a thousand.
 const FEW: i64 = 10_000;
 
@@ -57,7 +57,7 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> 
     Ok(bounded::read(rows, PAGE_BYTES, bytes)?)
 }
 
-/// What a page warns of: see [`unknown_queries::warnings`].
+/// The warnings of a page: see [`unknown_queries::warnings`].
 pub fn warnings(connection: &mut PgConnection, realm: &Realm, listing: &Listing, page: &Read<Entity>) -> Work<Vec<v1::Warning>> {
     unknown_queries::warnings(connection, realm, listing.filter.as_ref(), (listing.after.is_none(), page.rows.is_empty()))
 }
@@ -124,7 +124,7 @@ impl QueryFragment<Pg> for ListEntities<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         let Listing { predicate, after, limit, .. } = self.listing;
         if predicate.is_some() {
-            // There is no end of filters, and a connection would keep a prepared statement of each.
+            // Filters are unlimited in number, and a connection would keep a prepared statement of each.
             out.unsafe_to_cache_prepared();
         }
         for segment in segments(&self.text) {

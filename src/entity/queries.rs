@@ -48,18 +48,18 @@ pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Optio
     Ok(found)
 }
 
-/// What became of each entity that was to be created, by its place in the batch.
+/// The outcome of each entity that was to be created, by its place in the batch.
 #[derive(Debug, Default)]
 pub struct Inserted {
-    /// Whose id was taken.
+    /// Those whose id was taken.
     pub existing: HashSet<usize>,
-    /// Whose id was taken by an entity that was soft-deleted; these are among the existing.
+    /// Those whose id was taken by a soft-deleted entity; these are among the existing.
     pub soft_deleted: HashSet<usize>,
-    /// Whose id was taken by an entity that is not the same; these are among the existing.
+    /// Those whose id was taken by a different entity; these are among the existing.
     pub different: HashSet<usize>,
-    /// Whose portfolio is missing or invisible.
+    /// Those whose portfolio is missing or invisible.
     pub no_portfolio: HashSet<usize>,
-    /// What the database refuses to store, which [`insert_each`] alone can tell.
+    /// Those that the database refuses to store; only [`insert_each`] reports them.
     pub refused: HashSet<usize>,
     /// When the others were created.
     pub created_at: Option<DateTime<Utc>>,
@@ -105,7 +105,7 @@ pub fn insert_each(connection: &mut PgConnection, realm: &Realm, principal_id: U
 /// Creates entities with their dependents and memberships, and the rows of their indexed attributes; call it in a transaction. An entity that
 /// cannot be created changes nothing and the others are created. Of two with one id the first counts.
 ///
-/// Portfolios are looked for without a lock, and locked once the entities are there. If one has gone in between, all is done again.
+/// Portfolios are read without a lock, and locked once the entities are there. If one was removed in between, all is done again.
 pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, batch: &[NewEntity]) -> Work<Inserted> {
     let mut outcome = Inserted::default();
     let portfolios = portfolios_of(connection, realm, batch)?;
@@ -129,7 +129,7 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
     let mut declared = None;
     for (id, created_at, joined, indexed) in rows.statement(realm, principal_id).load::<InsertedRow>(connection)? {
         if !joined {
-            let gone = "a portfolio has gone before its members were in".to_owned();
+            let gone = "a portfolio was removed before its members were in".to_owned();
             return Err(diesel::result::Error::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(gone)).into());
         }
         outcome.created_at = Some(created_at);

@@ -11,17 +11,17 @@ use crate::proto::{convert, v1};
 const MAX_PREVIEW_AGE: Duration = Duration::from_secs(24 * 3600);
 /// The oldest report that may be let pass: older tasks are not kept.
 pub const MAX_REPORT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// What a report may be of, in words.
+/// The possible subjects of a report, in words.
 pub const REPORT_AGE: &str = "must be above 0s and at most 2592000s (30 days)";
 
-/// What a bulk delete of one kind must show to be started.
+/// The requirements for one kind of bulk delete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requirements {
     /// How many entities are expected.
     pub expected_count: bool,
     /// No more than so many entities.
     pub max_objects: Option<i64>,
-    /// A preview that is no older.
+    /// A preview that is not an older.
     pub preview_within: Option<Duration>,
     /// A clean check of consistency that began no longer ago.
     pub clean_report_within: Option<Duration>,
@@ -46,7 +46,7 @@ impl Requirements {
         }
     }
 
-    /// As events tell it: the demands that there are, durations as everywhere in JSON; none if nothing is demanded.
+    /// In the form of events: the requirements that are set, durations as everywhere in JSON; none if nothing is required.
     pub fn reported(&self) -> Option<Json> {
         let mut members = serde_json::Map::new();
         if self.expected_count {

@@ -24,7 +24,7 @@ pub struct Suspect {
     pub path: String,
     /// How what was probably meant is written, if that is known.
     pub meant: Option<String>,
-    /// What is wrong, as a sentence without its stop.
+    /// The fault, as a sentence without its stop.
     pub sentence: String,
     /// How it is known.
     pub evidence: Evidence,
@@ -49,8 +49,8 @@ impl Suspect {
     pub fn by_entities(comparison: &Comparison, evidence: Evidence) -> Suspect {
         let Comparison { condition, path, with, denied, .. } = comparison;
         let (nobody, never) = match evidence {
-            Evidence::Some(count) => (format!("none of the first {count} entities"), "may hold for none"),
-            _ => ("no entity".to_owned(), "holds for none"),
+            Evidence::Some(count) => (format!("none of the first {count} entities"), "may be true for none"),
+            _ => ("no entity".to_owned(), "is true for none"),
         };
         let kind = match with {
             With::Numbers(_) => "number",
@@ -59,8 +59,8 @@ impl Suspect {
         };
         let so = match (denied, evidence) {
             (false, _) => "",
-            (true, Evidence::Some(_)) => ", and may spare nobody",
-            (true, _) => ", and spares nobody",
+            (true, Evidence::Some(_)) => ", and may exclude nothing",
+            (true, _) => ", and excludes nothing",
         };
         let meant = match with {
             With::Numbers(date) => date.clone(),
@@ -76,7 +76,7 @@ impl Suspect {
         v1::Warning { code: Code::SuspectValue.name().to_owned(), message: self.sentence.clone() }
     }
 
-    /// Whether it is beyond doubt that it is compared so.
+    /// Returns whether it is beyond doubt that it is compared so.
     pub fn is_sure(&self) -> bool {
         !matches!(self.evidence, Evidence::Some(_))
     }
@@ -110,11 +110,11 @@ mod tests {
         );
         assert_eq!(
             reported("not gt(attributes.Staff, '2015-01-01')", Evidence::Entities),
-            "no entity has a date at `attributes.Staff`, so `gt(attributes.Staff, '2015-01-01')` holds for none, and spares nobody"
+            "no entity has a date at `attributes.Staff`, so `gt(attributes.Staff, '2015-01-01')` holds for none, and excludes nothing"
         );
         assert_eq!(
             reported("not gt(attributes.Staff, 5)", Evidence::Some(14_600)),
-            "none of the first 14600 entities has a number at `attributes.Staff`, so `gt(attributes.Staff, '5')` may hold for none, and may spare nobody"
+            "none of the first 14600 entities has a number at `attributes.Staff`, so `gt(attributes.Staff, '5')` may be true for none, and may exclude nothing"
         );
     }
 

@@ -8,8 +8,8 @@ use crate::entity::unknown_value_queries::{MOST_VALUES, along_the_keys};
 use crate::entity::walk_queries::Among;
 use crate::filter::{Comparison, Filter};
 
-/// Tells which of the filter's comparisons, as far as they are `wanted`, these entities have values at the path for, and none that can be compared. As far
-/// as the look goes: where some were not looked at the evidence says so.
+/// Reports which of the filter's comparisons, as far as they are `wanted`, these entities have values at the path for, and none that can be
+/// compared. As far as the look goes: where some were not looked at the evidence says so.
 pub fn look(
     connection: &mut PgConnection,
     realm: &Realm,

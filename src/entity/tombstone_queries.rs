@@ -12,7 +12,7 @@ use crate::entity::list::BEHIND_ALL;
 use crate::filter::{Filter, Property, PropertyKind, Vocabulary};
 
 text_enum! {
-    /// What kind of job removed an entity.
+    /// The kind of job that removed an entity.
     pub enum JobKind {
         /// An offboarding of this one entity.
         Offboarding = "offboarding",
@@ -21,14 +21,14 @@ text_enum! {
     }
 }
 
-/// What a hard removal leaves of an entity.
+/// The record that a hard removal leaves of an entity.
 #[derive(Clone, Debug, Queryable)]
 pub struct Tombstone {
     /// The id that the entity had.
     pub entity_id: String,
-    /// Tells it from others that had the id before or after.
+    /// Distinguishes it from others that had the id before or after.
     pub incarnation: Uuid,
-    /// What it was.
+    /// Its type.
     pub type_: String,
     /// Its last version.
     pub version: i64,
@@ -38,15 +38,15 @@ pub struct Tombstone {
     pub updated_at: DateTime<Utc>,
     /// When it was removed.
     pub removed_at: DateTime<Utc>,
-    /// Who asked for it.
+    /// The principal who asked for it.
     pub removed_by: Uuid,
-    /// What kind of job removed it.
+    /// The kind of job that removed it.
     pub job_kind: JobKind,
     /// Which one.
     pub job_id: Uuid,
 }
 
-/// What the filter of a list of tombstones may look at.
+/// The properties for the filter of a list of tombstones.
 pub static TOMBSTONE: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["uri", "entityId", "entity_id"], PropertyKind::Uri, "t.entity_id"),

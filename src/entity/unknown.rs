@@ -11,7 +11,7 @@ use crate::proto::v1;
 
 /// How long a list looks for the attributes of its filter.
 pub const LIST_PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.1);
-/// How many names are told that may have been meant.
+/// How many names are reported that may have been meant.
 const REPORTED: usize = 3;
 /// How deep names are looked for.
 const DEEPEST: usize = 8;
@@ -25,7 +25,7 @@ pub struct Unknown {
     pub nearest: Vec<String>,
 }
 
-/// What a look for the attributes of a filter came to.
+/// The result of the search for the attributes of a filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttributeCheck {
     /// No entity has these.
@@ -64,7 +64,7 @@ impl Names {
         }
     }
 
-    /// What may have been meant by an attribute: what is spelt much like it, and what has the same name elsewhere.
+    /// The attributes that a misspelt one may mean: those with a similar name, and those with the same name elsewhere.
     pub fn nearest(&self, unknown: &AttributePath) -> Vec<String> {
         let spelt: Vec<String> =
             self.0.iter().filter_map(|names| AttributePath::of_names(names.clone())).map(|path| path.canonical).collect();
@@ -90,7 +90,7 @@ impl Unknown {
         Unknown { nearest: Vec::new(), ..self }
     }
 
-    /// What is wrong, as a sentence without its stop.
+    /// The fault, as a sentence without its stop.
     pub fn sentence(&self) -> String {
         let meant: Vec<_> = self.nearest.iter().map(|name| format!("`{name}`")).collect();
         let hint = if meant.is_empty() { String::new() } else { format!("; did you mean {}?", meant.join(" or ")) };
@@ -98,7 +98,7 @@ impl Unknown {
     }
 }
 
-/// Those of the values that are not of an attribute that no entity has: of that its name is told, and its values say no more.
+/// Those of the values that are not of an attribute that no entity has: of that its name is reported, and its values say no more.
 pub fn values_of_known(mut named: Vec<NamedValue>, unknown: &[Unknown]) -> Vec<NamedValue> {
     let is_of = |value: &NamedValue, unknown: &Unknown| value.path.strip_prefix("attributes.") == Some(unknown.attribute.as_str());
     named.retain(|value| !unknown.iter().any(|unknown| is_of(value, unknown)));

@@ -21,11 +21,11 @@ use crate::proto::v1;
 
 /// How many entities are looked at first: nearly every attribute that there is at all is found here.
 const FIRST: i64 = 200;
-/// The largest of those that tell the names that may have been meant, in bytes.
+/// The largest of those that report the names that may have been meant, in bytes.
 const LARGEST_NAMING: i32 = 16 << 10;
 
-/// Tells which attributes of the filter none of these entities has. Goes along the keys until each attribute was met, so that it reads little
-/// where nothing is misspelt; and no longer than `patience`, if there is any. Where there is no such entity, nothing is unknown.
+/// Returns the attributes of the filter that none of these entities has. Walks the keys until each attribute was found, so that it reads
+/// little if nothing is misspelt; and no longer than `patience`, if that is given. If there is no such entity, nothing is unknown.
 pub fn look(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -49,7 +49,7 @@ pub fn look(
         let (Some(last), true) = (last, read == limit) else { break };
         after = last;
         if limit == FIRST && !open.is_empty() {
-            // An index tells at once of an attribute that few have.
+            // An index reports at once of an attribute that few have.
             let indexed = lookup_queries::with_values(connection, realm, &open)?;
             open.retain(|attribute| !indexed.contains(&attribute.canonical));
         }
@@ -77,8 +77,8 @@ pub fn look(
     Ok(AttributeCheck { unknown: unknown.collect(), ..AttributeCheck::default() })
 }
 
-/// Looks at the next entities only, for attributes of the filter that are not among `known`: tells which were met there, whether an entity was met
-/// that counts, and the last key unless there are no more.
+/// Reads only the next entities, for attributes of the filter that are not among `known`: returns those found there, whether an entity was
+/// found that counts, and the last key unless there are no more.
 pub fn look_on(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -98,9 +98,9 @@ pub fn look_on(
     Ok((seen.collect(), met, last.filter(|_| read == limit)))
 }
 
-/// What a list warns of that begins with this page: names and values of its filter that no live entity has, and what it
-/// compares otherwise than it looks, as far as a short look tells. A page
-/// that is not empty says enough of the values that are asked for, and those that are denied are looked for alone.
+/// The warnings of a list that begins with this page: names and values of its filter that no live entity has, and values that it compares
+/// otherwise than they look, as far as a short search finds out. A page that is not empty shows that the values asked for exist, so only
+/// negated ones are searched for.
 pub fn warnings(
     connection: &mut PgConnection,
     realm: &Realm,

@@ -3,7 +3,7 @@
 use crate::error::nearest_of;
 use crate::proto::v1;
 
-/// How many values are told that may have been meant.
+/// How many values are reported that may have been meant.
 const REPORTED: usize = 3;
 /// The code of its warning.
 const CODE: &str = "unknown_value";
@@ -17,7 +17,7 @@ pub struct UnknownValue {
     pub value: String,
     /// The condition that names it, if it asks for more than this value.
     pub condition: Option<String>,
-    /// Whether the filter denies it, so as to spare who has it.
+    /// True if the filter denies it, so as to exclude who has it.
     pub denied: bool,
     /// The values that may have been meant, the likeliest first.
     pub nearest: Vec<String>,
@@ -48,7 +48,7 @@ impl UnknownValue {
         UnknownValue { nearest: reported, ..self }
     }
 
-    /// What is wrong, as a sentence without its stop.
+    /// The fault, as a sentence without its stop.
     pub fn sentence(&self) -> String {
         let UnknownValue { path, value, .. } = self;
         let nobody = self.looked_at.map_or_else(|| "no entity".to_owned(), |count| format!("none of the first {count} entities"));
@@ -61,8 +61,8 @@ impl UnknownValue {
         };
         let so = match (self.denied, self.looked_at) {
             (false, _) => "",
-            (true, None) => ", so it spares nobody",
-            (true, Some(_)) => ", so it may spare nobody",
+            (true, None) => ", so it excludes nothing",
+            (true, Some(_)) => ", so it may exclude nothing",
         };
         let meant: Vec<_> = self.nearest.iter().map(|value| format!("`{value}`")).collect();
         let hint = if meant.is_empty() { String::new() } else { format!("; did you mean {}?", meant.join(" or ")) };
@@ -89,15 +89,15 @@ mod tests {
         let reported = |value: UnknownValue| value.with_nearest(types).sentence();
         assert_eq!(
             reported(unknown("type", "compny", true)),
-            "no entity has the type `compny`, so it spares nobody; did you mean `company`?"
+            "no entity has the type `compny`, so it excludes nothing; did you mean `company`?"
         );
         assert_eq!(
             reported(unknown("type", "HCP", false)),
             "no entity has the type `HCP`; did you mean `configuration/entityTypes/HCP` or `configuration/entityTypes/HCO`?"
         );
-        assert_eq!(unknown("portfolio", "p", true).sentence(), "there is no portfolio `p`, so it spares nobody");
+        assert_eq!(unknown("portfolio", "p", true).sentence(), "there is no portfolio `p`, so it excludes nothing");
         let some = UnknownValue { looked_at: Some(14_600), ..unknown("type", "compny", true) };
-        assert_eq!(some.sentence(), "none of the first 14600 entities has the type `compny`, so it may spare nobody");
-        assert_eq!(unknown("attributes.A", "x", true).sentence(), "no entity has `x` at `attributes.A`, so it spares nobody");
+        assert_eq!(some.sentence(), "none of the first 14600 entities has the type `compny`, so it may exclude nothing");
+        assert_eq!(unknown("attributes.A", "x", true).sentence(), "no entity has `x` at `attributes.A`, so it excludes nothing");
     }
 }

@@ -14,17 +14,18 @@ use crate::entity::walk_queries::{Among, Entities, Went, batch};
 use crate::filter::{NamedValue, Predicate, fold};
 use crate::limits::requests::{VALUE_LOOK, VALUE_LOOK_ENTITIES};
 
-/// How many entities are looked at first, and how many times more in each stride behind that.
+/// How many entities are read first, and how many times more in each further batch.
 const FIRST: i64 = 200;
 const GROWTH: i64 = 8;
-/// For how long at most another stride begins.
+/// For how long at most another batch begins.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How many types and values of attributes are looked for.
 pub(super) const MOST_VALUES: usize = 64;
-/// How many portfolios tell what may have been meant.
+/// How many portfolios report what may have been meant.
 const PORTFOLIOS: i64 = 1_000;
 
-/// Tells which of these values nothing has. What was soft-deleted counts unless only what is live does. Where there is no entity, nothing is unknown.
+/// Returns which of these values nothing has. Soft-deleted entities count unless only live ones do. If there is no entity, nothing is
+/// unknown.
 pub fn look(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>, live: bool) -> Work<Vec<UnknownValue>> {
     if named.is_empty() {
         return Ok(Vec::new());
@@ -51,7 +52,7 @@ fn spellings(named: &[NamedValue]) -> Vec<String> {
     named.iter().flat_map(|value| [value.value.clone(), value.value.to_lowercase(), value.value.to_uppercase()]).collect()
 }
 
-/// Those of the values that are none of these, case ignored.
+/// Those of the values that are not among these, case ignored.
 fn without(named: Vec<NamedValue>, known: &[(String,)]) -> Vec<NamedValue> {
     let known: std::collections::HashSet<String> = known.iter().map(|(known,)| fold(known)).collect();
     named.into_iter().filter(|value| !known.contains(&fold(&value.value))).collect()
@@ -109,12 +110,12 @@ statement! {
 pub(super) struct Looked {
     /// How many entities were looked at.
     pub at: i64,
-    /// Whether those are all that there are.
+    /// True if those are all that there are.
     pub ended: bool,
 }
 
-/// Goes along the keys in strides, as long as anything is open. `tried` are the conditions of what is open, and with what holds for one of the entities
-/// `stays` tells whether it stays open.
+/// Walks the keys in batches, as long as anything is open. `tried` are the conditions of the open values, and with the results for one of
+/// the entities `stays` returns whether a value stays open.
 pub(super) fn along_the_keys<T>(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -168,7 +169,8 @@ fn unknown_along_the_keys(connection: &mut PgConnection, realm: &Realm, mut name
         let is_type = value.path == "type";
         let value = reported(value, (!ended).then_some(looked_at));
         let value = if is_type { value.with_nearest(met.iter().map(|(name,)| name.as_str())) } else { value };
-        // What was not met on a part of the way may be behind it. Another spelling that was met makes it likely that this one is wrong.
+        // A value that was not found on a part of the way may come later. Another spelling that was found makes it likely that this one is
+        // wrong.
         if ended || !value.nearest.is_empty() {
             unknown.push(value);
         }
@@ -176,7 +178,7 @@ fn unknown_along_the_keys(connection: &mut PgConnection, realm: &Realm, mut name
     Ok(unknown)
 }
 
-/// Those of the values that an index knows nothing of, and those that no index can tell about.
+/// Those of the values that an index knows nothing of, and those that no index can report about.
 fn by_index(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>) -> Work<(Vec<NamedValue>, Vec<NamedValue>)> {
     if named.iter().all(|value| value.lookups.is_empty()) {
         return Ok((Vec::new(), named));
@@ -198,7 +200,7 @@ fn is_any(connection: &mut PgConnection, realm: &Realm, live: bool) -> Work<bool
 }
 
 statement! {
-    /// Whether there is an entity that counts, as far as this look goes.
+    /// True if there is an entity that counts, as far as this look goes.
     struct AnyEntity {
         realm: i32 as Integer,
         live: bool as Bool,

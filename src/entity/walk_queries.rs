@@ -1,4 +1,4 @@
-//! The SQL of going along the keys of entities, some at a time, to see what of a filter holds for any of them.
+//! The SQL of walking the keys of entities, a batch at a time, to find which parts of a filter any of them matches.
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
@@ -15,18 +15,18 @@ pub struct Among<'a> {
     pub types: Option<&'a [String]>,
     /// Not those that were soft-deleted.
     pub live: bool,
-    /// Those that were soft-deleted count, but do not tell names that may have been meant.
+    /// Those that were soft-deleted count, but do not report names that may have been meant.
     pub live_names: bool,
 }
 
 /// The next entities of a realm by key, each with whether it counts.
 #[derive(Clone, Copy)]
 pub(super) struct Entities<'a> {
-    /// Whose.
+    /// The realm.
     pub realm: &'a Realm,
     /// Which count.
     pub among: Among<'a>,
-    /// What holds for those that count.
+    /// The condition of those that count.
     pub condition: Option<&'a Predicate>,
     /// The key before the first; the empty one is before all.
     pub after: &'a str,
@@ -34,19 +34,19 @@ pub(super) struct Entities<'a> {
     pub limit: i64,
 }
 
-/// What a stride along the keys came to.
+/// The result of a batch along the keys.
 pub(super) struct Went {
     /// How many entities were read.
     pub read: i64,
     /// The key of the last.
     pub last: Option<String>,
-    /// Whether one of them counts.
+    /// True if one of them counts.
     pub met: bool,
-    /// For each presence, whether it holds for one that counts.
+    /// For each presence, whether an entity that counts matches it.
     pub has: Vec<bool>,
 }
 
-/// Goes along some keys, and tells for each presence whether it holds for one of the entities there.
+/// Walks some keys, and returns for each presence whether one of the entities there matches it.
 pub(super) fn batch(connection: &mut PgConnection, entities: Entities<'_>, presences: &[Predicate]) -> Work<Went> {
     let (read, last, met, has) = WalkBatch { entities, presences }.get_result(connection)?;
     Ok(Went { read, last, met, has })
@@ -76,7 +76,7 @@ impl Entities<'_> {
     }
 }
 
-/// How many entities were read, the last of them, whether any of them counts, and for each presence whether it holds for one of those.
+/// How many entities were read, the last of them, whether any of them counts, and for each presence whether one of those matches it.
 struct WalkBatch<'a> {
     entities: Entities<'a>,
     presences: &'a [Predicate],
@@ -113,7 +113,7 @@ pub(super) mod forms {
     use crate::db::checked::{Form, forms, realm};
     use crate::filter::{AttributePath, Filter};
 
-    /// What `form` makes of every kind of entities.
+    /// Applies `form` to every kind of entities.
     pub(in crate::entity) fn each(form: fn(&str, Entities<'_>) -> Vec<Form>) -> Vec<Form> {
         let (realm, types) = (realm(), ["T".to_owned()]);
         let condition = Filter::parse("equals(type, T)").expect("a filter").type_condition();

@@ -1,4 +1,4 @@
-//! What those need who watch, and what ends a watch before its time.
+//! The dependencies of watches, and the reasons that end a watch early.
 
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -8,7 +8,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::events::Hub;
 
-/// What every watch needs.
+/// The dependencies of every watch.
 #[derive(Clone)]
 pub struct Watching {
     /// The database.
@@ -28,7 +28,7 @@ impl Watching {
     }
 }
 
-/// What a caller may watch by: a key that is good, and a process that takes calls.
+/// The conditions of a watch: a valid key, and a process that takes calls.
 pub struct Admission {
     authenticator: Authenticator,
     closing: CancellationToken,
@@ -38,7 +38,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Who is admitted.
+    /// The caller who is admitted.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -56,7 +56,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Waits for news, though not for longer than `until`, and checks. Tells whether there was any.
+    /// Waits for news, though not for longer than `until`, and checks. Reports whether there was any.
     pub async fn wait(&mut self, news: impl Future<Output = ()>, until: Instant) -> Result<bool> {
         let is_news = tokio::select! {
             () = news => true,

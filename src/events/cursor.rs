@@ -20,7 +20,7 @@ pub struct Cursor {
     history: Uuid,
     #[serde(rename = "p")]
     position: i64,
-    /// How many subjects of the row at the position were delivered; none tells that all were.
+    /// How many subjects of the row at the position were delivered; none reports that all were.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     part: Option<u32>,
     /// The first bits of the id of the row at the position; none where that is not known.
@@ -44,12 +44,12 @@ impl Cursor {
         self.history
     }
 
-    /// Whether it stands within a row.
+    /// Returns whether it stands within a row.
     pub fn is_partial(&self) -> bool {
         self.part.is_some()
     }
 
-    /// Whether nothing was delivered yet.
+    /// Returns whether nothing was delivered yet.
     pub fn is_beginning(&self) -> bool {
         self.history.is_nil()
     }
@@ -113,13 +113,13 @@ impl Line {
     pub fn behind(&self, position: i64, id: Option<Uuid>) -> Cursor {
         let history = self.histories.iter().rev().find(|history| history.begins <= position).or(self.histories.first());
         match history {
-            // Nothing was given a position yet, or what was is gone.
+            // No event has a position yet, or the positions were dropped.
             None => Cursor::beginning(),
             Some(history) => Cursor { history: history.id, position, part: None, print: print(id) },
         }
     }
 
-    /// Whether a cursor is one of this line. `there` is the id of the row at its position, if that is kept.
+    /// Returns whether a cursor is one of this line. `there` is the id of the row at its position, if that is kept.
     pub fn check(&self, cursor: &Cursor, there: Option<Uuid>) -> Result<(), Lost> {
         if cursor.is_beginning() {
             return Ok(());
@@ -151,7 +151,7 @@ impl From<Lost> for Error {
                 Error::invalid("cursor", "expired", "is older than the events that are kept; start from the beginning of what is")
             }
             Lost::OutOfRange { parted_at } => {
-                let message = "The database was restored or has failed over, and lacks events that this cursor stands behind.";
+                let message = "The database was restored or has failed over, and lacks events before this cursor.";
                 let error = Error::new(Code::OutOfRange, message);
                 match parted_at {
                     Some(position) => error.with("parted_at", position),
@@ -208,10 +208,10 @@ mod tests {
             let expected = if position <= 4 { Ok(()) } else { Err(Lost::OutOfRange { parted_at: Some(4) }) };
             assert_eq!(after.check(&cursor, row(position)), expected, "{position}");
         }
-        // Before the new history is known, the end of what is there tells.
+        // Before the new history is known, the end of what is there reports.
         let unaware = line(&[(A, 1)], 4);
         assert_eq!(unaware.check(&before.behind(5, row(5)), None), Err(Lost::OutOfRange { parted_at: Some(4) }));
-        // What a lost line had begun is unknown.
+        // The histories that a lost database had begun are unknown.
         let lost = line(&[(A, 1), (C, 3)], 9).behind(4, row(4));
         assert_eq!(after.check(&lost, row(4)), Err(Lost::OutOfRange { parted_at: None }));
     }

@@ -1,4 +1,4 @@
-//! One caller's stream of events: reads, tells, waits.
+//! One caller's stream of events: reads, reports, waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const BATCH: i64 = 500;
 /// After this time without a word there is a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
-/// What is told next.
+/// The next message.
 #[derive(Debug)]
 pub enum News {
     /// Something happened.
@@ -37,23 +37,23 @@ pub struct Watch {
     pub hub: Hub,
     /// The caller's admission.
     pub admission: Admission,
-    /// What the caller wants to hear of.
+    /// The events that the caller wants.
     pub scope: Scope,
-    /// Tells when there may be something new.
+    /// Reports when there may be something new.
     pub wake_up: WakeUp,
     /// How far was read.
     pub cursor: Cursor,
-    /// What was read and not told yet.
+    /// Events that were read and not sent yet.
     pub reported: Unsent,
 }
 
-/// What was read and not told yet, and when something was told last.
+/// Events that were read and not sent yet, and when the last message was sent.
 pub struct Unsent {
     rows: VecDeque<Arc<Row>>,
-    /// How many subjects of the first of the rows were told.
+    /// How many subjects of the first of the rows were reported.
     subjects: usize,
     caught_up: bool,
-    /// Whether this caller has once been told all that there was.
+    /// True if this caller has once been reported all that there was.
     abreast: bool,
     greeted: bool,
     last_word: Instant,
@@ -66,7 +66,7 @@ impl Default for Unsent {
 }
 
 impl Watch {
-    /// What is to be told next, once there is something. A failure is the last word.
+    /// The next message, once there is one. A failure is the last.
     pub async fn next(&mut self) -> Result<News> {
         if !self.reported.greeted {
             self.reported.greeted = true;

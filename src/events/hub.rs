@@ -19,9 +19,9 @@ use crate::events::model::{Batch, Row};
 use crate::events::queries::{self, Scope};
 use crate::limits::events::SHARED_PER_REALM;
 
-/// How often it looks. An event is told within about this time of its commit.
+/// How often it looks. An event is reported within about this time of its commit.
 const EVERY: Duration = Duration::from_millis(50);
-/// The wait after a failure, such as a database that is away.
+/// The wait after a failure, such as a database that is unreachable.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// About how many events are read at once.
 const READ: i64 = 1_000;
@@ -51,7 +51,7 @@ struct Watched {
     /// Behind this cursor no row of the realm is missing from `rows`; none until the first look.
     from: Option<Cursor>,
     rows: VecDeque<Arc<Row>>,
-    /// How many events the rows tell of.
+    /// How many events the rows report.
     events: usize,
 }
 
@@ -77,14 +77,14 @@ impl Hub {
         Hub(Arc::new(Inner { sequencer: Sequencer::new(db.clone()), db, turns, state, wanted }))
     }
 
-    /// A turn at telling a watcher of an event. One event may wake a thousand watchers, and all of them at once would stand in the way of every call
-    /// that comes then: so as many have a turn as there are processors, and calls come in between.
+    /// A turn at reporting a watcher of an event. One event may wake a thousand watchers, and all of them at once would stand in the way of
+    /// every call that comes then: so as many have a turn as there are processors, and calls come in between.
     pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.
         self.0.turns.clone().acquire_owned().await.ok()
     }
 
-    /// What gives events their positions in this process.
+    /// Gives events their positions in this process.
     pub fn sequencer(&self) -> &Sequencer {
         &self.0.sequencer
     }
@@ -167,7 +167,7 @@ impl Hub {
         }
     }
 
-    /// Whether nobody waits; forgets those who went.
+    /// Returns whether nobody waits; forgets those who went.
     fn is_idle(&self) -> bool {
         let mut state = self.state();
         state.realms.retain(|_, watched| watched.news.receiver_count() > 0);

@@ -1,4 +1,5 @@
-//! What a page of events is made of: read rows are unfolded, tried on a filter and made into messages, away from the threads that serve calls.
+//! The work of a page of events: read rows are unfolded, matched against a filter and made into messages, away from the threads that serve
+//! calls.
 //!
 //! A filter may be of hundreds of conditions. So a call evaluates for a few milliseconds at a time, in turn with others that filter, and only for so
 //! long in all: then its page is short, and the next one goes on.
@@ -22,7 +23,7 @@ use crate::proto::{convert, v1};
 /// For how long a call evaluates before another has its turn.
 const SLICE: Duration = Duration::from_millis(4);
 
-/// Whose turn it is to evaluate a filter. Cheap to clone.
+/// Turns at evaluating filters. Cheap to clone.
 #[derive(Clone)]
 pub struct Turns(Arc<Semaphore>);
 
@@ -46,7 +47,7 @@ pub async fn parse(text: String, faults: &mut Violations) -> Result<Option<Filte
     filter
 }
 
-/// What a list wants of the events that it reads.
+/// The events that a list asks for.
 pub struct Wanted {
     /// Of which subject.
     pub scope: Scope,
@@ -54,7 +55,7 @@ pub struct Wanted {
     pub filter: Option<Filter>,
     /// How much of an event the caller sees.
     pub visibility: Visibility,
-    /// What cursors are sealed with.
+    /// The seal of cursors.
     pub seal: Seal,
     /// The caller's realm.
     pub realm: Realm,
@@ -65,7 +66,7 @@ pub struct Picking {
     wanted: Arc<Wanted>,
     turns: Turns,
     left: Duration,
-    /// What was found.
+    /// The events that were found.
     pub events: Vec<v1::Event>,
     /// How many are to be found.
     size: usize,
@@ -79,7 +80,7 @@ struct Work {
     found: Vec<v1::Event>,
     /// Behind the last event that was looked at.
     reached: Option<Cursor>,
-    /// Whether an event is wanted that the page has no room for, or everything was looked at.
+    /// True if an event is wanted that the page has no room for, or everything was looked at.
     over: Option<Over>,
 }
 
@@ -95,7 +96,7 @@ impl Picking {
         Picking { wanted: Arc::new(wanted), turns, left: Duration::from_millis(FILTER_MILLIS), events: Vec::new(), size }
     }
 
-    /// Whether there is a filter, so that few of the events that are read may be wanted.
+    /// Returns whether there is a filter, so that few of the events that are read may be wanted.
     pub fn filters(&self) -> bool {
         self.wanted.filter.is_some()
     }
@@ -145,7 +146,7 @@ impl Picking {
 }
 
 impl Work {
-    /// Goes on until there is no more, the page is full, or the slice ends; at least one event is looked at.
+    /// Continues until there are no more, the page is full, or the slice ends; at least one event is read.
     fn run(mut self, wanted: &Wanted, room: usize, until: Instant) -> Result<Work> {
         loop {
             let Some(row) = self.rows.get(self.row) else {

@@ -1,5 +1,5 @@
-//! What happened. Every state change writes its event in its own transaction; the statements that do so are beside the change. Here they are
-//! read.
+//! The record of every state change. A change writes its event in its own transaction; the statements that do so are beside the change.
+//! This room reads them.
 
 mod admission;
 pub mod catalogue;

@@ -30,7 +30,7 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(2 * 60);
 /// For how long a stream that we make keeps messages: as long as events are kept here.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// What a token of a subject may hold as it is: no separator, no wildcard, no space, and nothing that is not ASCII.
+/// The characters that a token of a subject may have as it is: no separator, no wildcard, no space, and only ASCII.
 const TOKEN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
 /// Where to publish, and how.
@@ -46,7 +46,7 @@ pub struct NatsSettings {
     pub subject_prefix: String,
     /// The stream that takes the messages.
     pub stream: String,
-    /// Whether to make the stream where it is missing.
+    /// True if to make the stream where it is missing.
     pub create_stream: bool,
 }
 
@@ -67,7 +67,7 @@ impl NatsSettings {
         if let Some(file) = &self.credentials_file {
             let read = std::fs::read_to_string(file).and_then(|text| ConnectOptions::with_credentials(&text).map(drop));
             if read.is_err() {
-                // What is wrong with it may be the seed.
+                // The faults of it may be the seed.
                 faults.add("--nats-credentials-file", "invalid", format!("{} has no JWT and seed of a NATS user", file.display()));
             }
         }
@@ -76,8 +76,8 @@ impl NatsSettings {
 }
 
 impl NatsPublisher {
-    /// A publisher with these settings. Connects in the background and as often as need be, so a server that is away is no failure; a URL or a
-    /// file that cannot be read is.
+    /// A publisher with these settings. Connects in the background and as often as need be, so a server that is unreachable is not a
+    /// failure; a URL or a file that cannot be read is.
     pub async fn new(settings: NatsSettings) -> Result<Self> {
         let (servers, user) = servers(&settings.url)?;
         let (is_connected, connected) = watch::channel(false);
@@ -105,7 +105,7 @@ impl NatsPublisher {
         Ok(NatsPublisher { context, subject_prefix, stream, create_stream, connected, stream_is_there: AtomicBool::new(false) })
     }
 
-    /// Makes the stream unless it is there, or is none of our business. A stream that is there stays as it is.
+    /// Makes the stream unless it exists, or is not ours to make. An existing stream stays as it is.
     async fn see_to_stream(&self) -> Result<(), Failure> {
         if !self.create_stream || self.stream_is_there.load(Ordering::Relaxed) {
             return Ok(());

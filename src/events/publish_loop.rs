@@ -43,7 +43,7 @@ const RETRY_AT_MOST: Duration = Duration::from_secs(30);
 pub struct Options {
     /// Names this process among the replicas.
     pub owner: String,
-    /// For how long a lease holds before another replica may take over.
+    /// For how long a lease is valid before another replica may take over.
     pub lease: Duration,
     /// How often a replica that does not publish looks whether it may.
     pub poll: Duration,
@@ -148,7 +148,7 @@ impl<P: Publisher> Tenure<P> {
         Tenure { db, sequencer, publisher, lag, lease: options.lease, ends, renew, token, cursor, owes, failures: 0, counted: None }
     }
 
-    /// Publishes until `stop`, until the lease is lost, or until others may try; tells how long to wait then.
+    /// Publishes until `stop`, until the lease is lost, or until others may try; reports how long to wait then.
     async fn work(&mut self, stop: &CancellationToken) -> Result<Duration> {
         while !stop.is_cancelled() {
             let before = self.failures;
@@ -172,7 +172,7 @@ impl<P: Publisher> Tenure<P> {
         Ok(Duration::ZERO)
     }
 
-    /// What comes next, if there is anything.
+    /// The next batch, if there is one.
     async fn next(&mut self) -> Result<Option<Batch>> {
         let (db, sequencer, cursor) = (self.db.clone(), self.sequencer.clone(), self.cursor.clone());
         let read = async move {
@@ -225,7 +225,7 @@ impl<P: Publisher> Tenure<P> {
         behind.events = behind.events.saturating_sub(sent as u64);
     }
 
-    /// Publishes a batch up to its end or to the first failure, and tells how long to wait then.
+    /// Publishes a batch up to its end or to the first failure, and reports how long to wait then.
     async fn deliver(&mut self, batch: Batch, stop: &CancellationToken) -> Result<Option<Duration>> {
         if let Some(first) = batch.rows.first() {
             self.cursor = first.start();
@@ -259,7 +259,7 @@ impl<P: Publisher> Tenure<P> {
         Ok(None)
     }
 
-    /// Sends messages; tells how many of them were acknowledged, and why not all.
+    /// Sends messages; reports how many of them were acknowledged, and why not all.
     async fn send(&mut self, messages: &[Message]) -> Result<(usize, Option<Failure>)> {
         let publisher = self.publisher.clone();
         let mut sent = 0;
@@ -273,7 +273,7 @@ impl<P: Publisher> Tenure<P> {
         Ok((sent, None))
     }
 
-    /// Records what could not be delivered, and tells how long to wait.
+    /// Records what could not be delivered, and reports how long to wait.
     async fn failed(&mut self, failure: Failure, rows: &[Row]) -> Result<Duration> {
         let (name, token, code) = (self.publisher.name(), self.token, failure.code);
         telemetry::publish_failed(name, code);
@@ -324,7 +324,7 @@ impl<P: Publisher> Tenure<P> {
             let progress = Progress { cursor: self.cursor.clone(), delivered: Vec::new(), part: None };
             match tokio::time::timeout_at(self.ends, self.write(progress)).await {
                 Ok(Ok(())) => {}
-                // A database that is away for a moment is no reason to stop before the lease ends.
+                // A database that is unreachable for a moment is no reason to stop before the lease ends.
                 Ok(Err(error)) if !is_lease_lost(&error) && Instant::now() < self.ends => self.renew = Instant::now() + self.lease / 10,
                 Ok(Err(error)) => return Err(error),
                 Err(_) => return Err(lease_lost(self.publisher.name())),
@@ -346,7 +346,7 @@ fn left(row: &Row, cursor: &Cursor) -> usize {
     cursor.left(row.position(), row.subjects.len())
 }
 
-/// What of a row is owed to its bulk delete, if it tells of one and stands behind the cursor.
+/// The part of a row that is owed to its bulk delete, if it records one and comes after the cursor.
 fn owed(row: &Row, cursor: &Cursor) -> Option<Owed> {
     let left = left(row, cursor);
     let of_chunk = row.data.view().get("bulk_delete_id").and_then(View::as_str);
@@ -363,7 +363,7 @@ fn backoff(before: u32, chance: f64) -> Duration {
     whole.mul_f64(0.5 + chance / 2.0)
 }
 
-/// The message by which a lost lease is told from other failures.
+/// The message by which a lost lease is distinguished from other failures.
 const LEASE_LOST: &str = "The lease was lost to another replica.";
 
 fn lease_lost(name: &'static str) -> Error {

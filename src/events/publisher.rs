@@ -1,4 +1,4 @@
-//! What a publisher is, and what it is given to publish.
+//! A publisher and its messages.
 
 use std::collections::HashSet;
 
@@ -19,14 +19,14 @@ pub trait Publisher: Send + Sync + 'static {
     /// Names the publisher's place in the database, and its metrics.
     fn name(&self) -> &'static str;
 
-    /// Publishes messages and tells how many of them, from the first on, were acknowledged. What was sent behind the first failure may have
-    /// arrived too, and comes again.
+    /// Publishes messages and returns how many of them, from the first on, were acknowledged. Messages after the first failure may have
+    /// arrived too, and are sent again.
     ///
     /// No two of the messages are of the same subject, so they may be on their way side by side. May be dropped at any await.
     async fn publish(&self, messages: &[Message]) -> Published;
 }
 
-/// What became of messages.
+/// The outcome of messages.
 #[derive(Debug)]
 pub struct Published {
     /// How many, from the first on, were acknowledged.

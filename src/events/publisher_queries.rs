@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::events::cursor::Cursor;
 use crate::events::queries;
 
-/// How many rows are looked at, at most, to tell how far a publisher is behind.
+/// How many rows are looked at, at most, to report how far a publisher is behind.
 pub const LAG_ROWS: i64 = 100_000;
 
 /// A publisher that this replica has the lease of.
@@ -24,7 +24,7 @@ pub struct ClaimedPublisher {
     pub token: i64,
     /// How far the publisher is.
     pub cursor: Cursor,
-    /// Whether failures are on record.
+    /// True if failures are on record.
     pub owes: bool,
 }
 
@@ -36,7 +36,7 @@ pub fn register(connection: &mut PgConnection, name: &str) -> Work<()> {
 }
 
 statement! {
-    /// What the version before goes by: an old replica may take over while replicas are replaced.
+    /// The position that the version before reads: an old replica may take over while replicas are replaced.
     struct ReadSnapshot {} -> (Jsonb,),
     "SELECT jsonb_build_object('seen', jsonb_build_array(pg_current_snapshot()::text, extract(epoch FROM now())::int8))"
 }
@@ -82,7 +82,7 @@ fn place_of(connection: &mut PgConnection, name: &str, place: Option<Json>) -> W
             tracing::warn!(
                 publisher = name,
                 parted_at,
-                "the publisher's place is none of this database; it goes on from where the lines part"
+                "the publisher's position is not of this database; it continues where the histories part"
             );
             match parted_at {
                 Some(position) => queries::behind(connection, position),
@@ -133,7 +133,7 @@ statement! {
     "SELECT place FROM publisher WHERE name = {name}"
 }
 
-/// What to write down of a publisher's progress.
+/// The progress of a publisher.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// Everything before it was acknowledged.
@@ -184,7 +184,7 @@ statement! {
      SELECT true FROM saved"
 }
 
-/// A row of the outbox that tells of a bulk delete and could not be delivered.
+/// A row of the outbox that reports a bulk delete and could not be delivered.
 #[derive(Clone, Debug)]
 pub struct Owed {
     /// The task's realm.
@@ -213,7 +213,7 @@ pub fn record(connection: &mut PgConnection, name: &str, token: i64, code: &str,
 }
 
 statement! {
-    /// What is owed, once for each row, however often it was tried.
+    /// The events that are owed, once for each row, however often they were tried.
     struct Record<'a> {
         name: &'a str as Text,
         token: i64 as BigInt,
@@ -266,7 +266,7 @@ statement! {
      WHERE name = {name} AND lease_token = {token}"
 }
 
-/// Has publishers be due now that are due later than so long from now, as after a step of the clock.
+/// Makes publishers ready that are scheduled later than so long from now, as after a step of the clock.
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.as_secs_f64() }.execute(connection)?)
 }

@@ -1,7 +1,7 @@
 //! The SQL of reading events. Writing them is beside each change.
 //!
-//! Readers go along positions, which is a range of an index: what is new costs what it is. Every statement also tells on which line the database
-//! is, and which row stands at the cursor, so that nothing is read that the cursor is not good for.
+//! Readers go along positions, which is a range of an index: what is new costs what it is. Every statement also reports on which line the
+//! database is, and which row stands at the cursor, so that nothing is read that the cursor is not good for.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
@@ -18,7 +18,7 @@ use crate::proto::object::Struct;
 /// How many rows a read that filters looks at, at most.
 const SCANNED_AT_MOST: i64 = 2000;
 
-/// Whose events.
+/// The realm of the events.
 #[derive(Clone, Debug, Default)]
 enum Realms {
     #[default]
@@ -27,7 +27,7 @@ enum Realms {
     Some(Vec<i32>),
 }
 
-/// Whose events, and which of them.
+/// The realm and the types of events.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     realms: Realms,
@@ -61,17 +61,17 @@ impl Scope {
         Scope { subject, ..self }
     }
 
-    /// Whether events of this subject are meant.
+    /// Returns whether events of this subject are meant.
     pub fn has(&self, subject: &str) -> bool {
         self.subject.as_deref().is_none_or(|wanted| wanted == subject)
     }
 
-    /// Whether events of this type are meant.
+    /// Returns whether events of this type are meant.
     pub fn has_type(&self, event_type: &str) -> bool {
         self.types.is_empty() || self.types.iter().any(|wanted| wanted == event_type)
     }
 
-    /// Whether events of this row are meant; that it is of one of the realms is known.
+    /// Returns whether events of this row are meant; that it is of one of the realms is known.
     pub fn wants(&self, row: &Row) -> bool {
         self.has_type(&row.event_type) && self.subject.as_deref().is_none_or(|wanted| row.subjects.iter().any(|subject| subject == wanted))
     }
@@ -104,7 +104,7 @@ pub fn line(connection: &mut PgConnection) -> Work<Line> {
     Ok(present(connection, 0)?.line)
 }
 
-/// What every statement tells of the database: its line, the row at the cursor, and the last row.
+/// The parameters that every statement sends to the database: its history, the row at the cursor, and the last row.
 struct Present {
     line: Line,
     there: Option<Uuid>,
@@ -165,7 +165,7 @@ pub fn read(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, limit
         let (present, _) = first.get_or_insert_with(|| (to_present(present), edge));
         rows.extend(row.map(|row| to_row(row, cursor, &present.line)));
     }
-    // The statement has a row at least, unless the sequencer's own is gone.
+    // The statement returns at least one row, unless the sequencer's own row is missing.
     let Some((Present { line, there, last }, (edge, edge_id, scanned, matched))) = first else {
         return Err(Fail::Answer(Error::internal("the row of `event_sequencer` is missing")));
     };

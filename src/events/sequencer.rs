@@ -1,7 +1,7 @@
 //! Gives committed events their positions.
 //!
-//! Any replica does, whenever it wants to know what is new, if it gets the advisory lock: there is no leader, and nothing to take over. Those who
-//! wait for events ask often; while nobody does, a slow round keeps the backlog small.
+//! Any replica does, whenever it wants to read new events, if it gets the advisory lock: there is no leader, and nothing to take over.
+//! Readers that wait for events ask often; while there are none, a slow round keeps the backlog small.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
@@ -32,7 +32,7 @@ pub struct Sequencer(Arc<Inner>);
 
 struct Inner {
     db: Db,
-    /// Whose turn it is.
+    /// The turn to run a pass.
     turn: Mutex<()>,
     /// How many passes have begun.
     begun: AtomicU64,
@@ -41,17 +41,17 @@ struct Inner {
     seen: SyncMutex<ProcessState>,
 }
 
-/// What this process has seen.
+/// The state of the sequencer in this process.
 #[derive(Debug, Default)]
 struct ProcessState {
     rights: Option<Rights>,
     /// When it was last looked at the line.
     looked: Option<Instant>,
-    /// The last row that was told.
+    /// The last row that was reported.
     reported: Option<SentRow>,
 }
 
-/// What became of one pass.
+/// The outcome of one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
     /// Every row that was visible has a position.
@@ -124,7 +124,7 @@ impl Sequencer {
                 seen.rights = Some(rights);
                 match line {
                     Some(HistoryCheck::Begun(reason)) => {
-                        // What was told is of the line before.
+                        // The rows sent so far are of the history before.
                         seen.reported = None;
                         tracing::info!(reason = reason.as_str(), "a history of events begins");
                     }
@@ -177,7 +177,7 @@ pub fn catch_up(connection: &mut diesel::PgConnection) -> Work<()> {
     Ok(())
 }
 
-/// Begins a history at the next position, whatever the database says of itself, and tells which that is.
+/// Begins a history at the next position, whatever the database says of itself, and reports which that is.
 pub fn begin_history(connection: &mut diesel::PgConnection) -> Work<i64> {
     let rights = queries::rights(connection)?;
     let marks = queries::marks(connection, rights)?;

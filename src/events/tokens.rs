@@ -16,7 +16,7 @@ pub const LIST: &str = "EventService/ListEvents";
 struct Token {
     #[serde(flatten)]
     cursor: Cursor,
-    /// What the list was asked for, but for the size of its pages: a token goes on with that list alone.
+    /// The arguments of the list, except the size of its pages: a token continues that list alone.
     #[serde(rename = "l")]
     list: u64,
 }
@@ -56,7 +56,7 @@ pub fn open_cursor(seal: &Seal, realm: &Realm, text: &str) -> Option<Cursor> {
     seal.open(&bound_to(realm), text)
 }
 
-/// What cursors are bound to: the realm, and nothing that would keep a caller from going on with other arguments.
+/// The context that cursors are bound to: the realm, and nothing that would keep a caller from continuing with other arguments.
 fn bound_to(realm: &Realm) -> Vec<u8> {
     binding(realm, "EventService/cursor", &())
 }

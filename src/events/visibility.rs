@@ -18,7 +18,7 @@ const PLAIN: &[&str] = &[
     "error_code",
 ];
 
-/// What a key may read besides events.
+/// The data that a key may read besides events.
 #[derive(Clone, Copy, Debug)]
 pub struct Visibility {
     entities: bool,

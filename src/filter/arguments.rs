@@ -1,4 +1,4 @@
-//! What stands between the parentheses of a function: whether it is of a kind that the function takes.
+//! Checks the arguments in the parentheses of a function: whether each is of a kind that the function takes.
 
 use std::cmp::Ordering;
 
@@ -67,7 +67,7 @@ fn check_kind(function: &Function, position: usize, path: &Path) -> Result<(), P
     let message = match (test.is_presence(), path.counted) {
         (true, true) => format!("a count is always there; `gt({}, 0)` asks whether it counts something", shorten(&path.to_string())),
         (true, false) => format!("`{path}` is always there"),
-        _ => format!("{} looks at texts, and `{path}` is a {}", function.name, if is_number { "number" } else { "time" }),
+        _ => format!("{} takes texts, and `{path}` is a {}", function.name, if is_number { "number" } else { "time" }),
     };
     Err(ParseError::new(position, message).expecting(expected))
 }
@@ -117,10 +117,10 @@ fn check_text(function: &Function, position: usize, text: &str) -> Result<(), Pa
             fault(format!("{} needs at least one character; `exists(path)` asks for any value", function.name))
         }
         Values::Words if words(text).next().is_none() => {
-            fault(format!("{} needs at least one word; this has nothing but what stands between words", function.name))
+            fault(format!("{} needs at least one word; this has only separators", function.name))
         }
         Values::Wildcards => match Wildcards::parse(text) {
-            None => Err(ParseError::new(position, "a backslash in a text with wildcards stands before `*`, `?` or another one")
+            None => Err(ParseError::new(position, "a backslash in a text with wildcards must be followed by `*`, `?` or another one")
                 .expecting(["`\\\\*`", "`\\\\?`", "`\\\\\\\\`"])),
             Some(wildcards) if wildcards.is_everywhere() => {
                 fault(format!("{} needs at least one character besides `*`; `exists(path)` asks for any value", function.name))
@@ -168,7 +168,7 @@ fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
         (_, Scale::Text) => low.folded > high.folded,
     };
     if is_empty {
-        return Err(ParseError::new(position, "nothing lies in this range: its second end comes before its first"));
+        return Err(ParseError::new(position, "this range is empty: its second end comes before its first"));
     }
     Ok(())
 }
@@ -180,7 +180,7 @@ const USUAL_IDS: [&str; 6] = ["01a20223-122a-737b-bdc4-d069f65a2b80", "pypi.azur
 fn refuse_every_uri(start: usize, call: Call) -> Result<Call, ParseError> {
     let is_of_uris = call.path.property.kind == PropertyKind::Uri && !call.function.test.is_presence();
     if is_of_uris && USUAL_IDS.iter().all(|id| uri_passes(&call, id)) {
-        let message = "this holds for the uris of all usual ids, and every uri begins with `entities/`; \
+        let message = "this matches the URIs of all usual ids, since every URI begins with `entities/`; \
                        write `entities/` before the beginning of an id";
         return Err(ParseError::new(start, message).expecting(["`startsWith(uri, 'entities/…')`"]));
     }
@@ -234,13 +234,13 @@ pub(super) fn same_value(start: usize, inner: Node) -> Result<Node, ParseError> 
         common = Some(common.take().map_or_else(|| (path.property, parents.to_vec()), shared));
     });
     if nested {
-        return Err(fault("inSameAttributeValue cannot stand within another"));
+        return Err(fault("inSameAttributeValue cannot contain another one"));
     }
     match common {
         Some((property, names)) if property.kind == PropertyKind::Json && !names.is_empty() => {
             Ok(Node::SameValue { property, names, inner: Box::new(inner) })
         }
-        _ => Err(fault("the conditions have no nested attribute in common, of which they could look at one value")),
+        _ => Err(fault("the conditions have no nested attribute in common, so there is no one value for them to match")),
     }
 }
 

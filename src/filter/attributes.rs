@@ -1,5 +1,5 @@
-//! Which attributes of entities a filter names, and whether an entity has them at all. A name that no entity has is misspelt, as a rule, and a
-//! condition that denies something then holds for every entity.
+//! The attributes of entities that a filter names, and whether any entity has them. A name that no entity has is misspelt, as a rule, and a
+//! negated condition on it is true for every entity.
 
 use super::Filter;
 use super::candidates::AttributePath;
@@ -49,7 +49,7 @@ impl AttributePath {
         (!names.is_empty()).then(|| AttributePath::of(&Path { property, names, counted: false }))
     }
 
-    /// Whether an entity has anything there, be it empty: a condition on the column `attributes` of `e`.
+    /// Returns whether an entity has anything there, be it empty: a condition on the column `attributes` of `e`.
     pub fn presence(&self) -> Predicate {
         let mut sql = Builder::default();
         let root = attributes().map_or("'{}'::jsonb", |property| property.sql);

@@ -1,5 +1,5 @@
-//! What an index over the values of an attribute can say of a filter: a condition that every match meets. Whether an entity is a match is
-//! then decided on its own row.
+//! Index lookups of a filter: conditions on the values of an attribute that every match meets. Whether an entity is a match is then decided
+//! on its own row.
 //!
 //! A value is indexed as a key, a text that sorts byte by byte: `t` and the folded text, cut after 256 characters, for a text or a boolean,
 //! and `n` and 16 hexadecimal digits for a number, which are those of the nearest double: what is nearest to two numbers is in their order or the same. A filter's values have at most 256 characters, so what is cut makes no difference to
@@ -79,7 +79,7 @@ pub fn keys(attributes: Object<'_>, names: &[String], at_most: usize) -> BTreeSe
     if are_many { BTreeSet::from([MANY.to_owned()]) } else { keys }
 }
 
-/// Whether a key stands for all values of an entity.
+/// Returns whether a key stands for all values of an entity.
 pub fn is_many(key: &str) -> bool {
     key == MANY
 }
@@ -93,7 +93,7 @@ fn key(value: View<'_>) -> Option<String> {
     }
 }
 
-/// Of any values. It lies before those of numbers and of texts, and is told from them by its first character.
+/// Of any values. It comes before those of numbers and of texts, and its first character distinguishes it.
 const MANY: &str = "m";
 const TEXT: &str = "t";
 const NUMBER: &str = "n";
@@ -159,7 +159,7 @@ fn necessary(node: &Node, is_indexed: &dyn Fn(&str) -> bool) -> Vec<Vec<Lookup>>
     match node {
         Node::Call(call) => lookups(call, is_indexed).into_iter().collect(),
         Node::And(members) => members.iter().flat_map(|member| necessary(member, is_indexed)).collect(),
-        // What holds within one value holds of some value.
+        // A condition that one value meets is met by some value.
         Node::SameValue { inner, .. } => necessary(inner, is_indexed),
         Node::Or(members) => {
             let first = |member| necessary(member, is_indexed).into_iter().next();
@@ -182,7 +182,7 @@ fn lookups(call: &Call, is_indexed: &dyn Fn(&str) -> bool) -> Option<Vec<Lookup>
         Test::Equals | Test::EqualsCaseSensitive => vec![Keys::OneOf(equal_keys(&call.values))],
         Test::StartsWith => call.values.iter().flat_map(starting_keys).collect(),
         test if test.is_order() => keys_within(Bounds::of(test, &call.values)),
-        // What asks for no value, or for something that is not a place in the order of values.
+        // The condition asks for no value, or for something without a position in the order of values.
         _ => return None,
     };
     match keys.first_mut() {
@@ -233,7 +233,7 @@ fn keys_within(bounds: Bounds<'_>) -> Vec<Keys> {
 fn dates_between(low: Option<DateTime<Utc>>, high: Option<DateTime<Utc>>) -> Keys {
     let day =
         |moment: DateTime<Utc>, days: i64| moment.checked_add_signed(TimeDelta::days(days)).map(|day| day.format("%Y-%m-%d").to_string());
-    // Years of other than four digits are no dates, and would be out of order.
+    // Years of other than four digits are not dates, and would be out of order.
     let day = |moment: Option<DateTime<Utc>>, days: i64| moment.and_then(|moment| day(moment, days)).filter(|day| day.len() == 10);
     let from = day(low, -1).unwrap_or_else(|| "0".to_owned());
     let below = day(high, 2).unwrap_or_else(|| ":".to_owned());
@@ -245,7 +245,7 @@ fn all_numbers() -> Keys {
 }
 
 impl Keys {
-    /// Whether a key is one of them.
+    /// Returns whether a key is one of them.
     pub fn contains(&self, key: &str) -> bool {
         match self {
             Keys::OneOf(keys) => keys.iter().any(|one| one == key),

@@ -1,5 +1,5 @@
-//! What functions of order compare with: numbers, dates or texts. Where no record has such a value at the path the function holds for none, and its
-//! denial for all, which is seldom meant: `lt(attributes.Closed, 2015)` where the attribute holds dates.
+//! The operands of functions of order: numbers, dates or texts. Where no record has such a value at the path the function is true for none,
+//! and its negation for all, which is seldom meant: `lt(attributes.Closed, 2015)` if the attribute contains dates.
 
 use super::Filter;
 use super::candidates::AttributePath;
@@ -16,17 +16,17 @@ pub struct Comparison {
     pub condition: String,
     /// The path of the attribute.
     pub path: String,
-    /// What it is compared with.
+    /// Its operand.
     pub with: With,
-    /// Whether the filter holds for what does not meet it.
+    /// True if the filter matches those that do not meet it.
     pub denied: bool,
-    /// Whether an entity has a value at the path that can be compared with these, as a condition on `e`.
+    /// True if an entity has a value at the path that can be compared with these, as a condition on `e`.
     pub comparable: Predicate,
-    /// Whether it has anything there, be it empty.
+    /// True if it has anything there, be it empty.
     pub present: Predicate,
 }
 
-/// What values are compared with.
+/// The operand of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum With {
     /// Numbers. One that looks like a year is written so as a date.
@@ -65,7 +65,7 @@ impl Comparison {
             let function = FUNCTIONS.iter().find(|function| function.test == test)?;
             Some(Node::Call(Call { function, path: call.path.clone(), values, pattern: None }))
         };
-        // What can be compared lies on one side of any value.
+        // Comparable values are all on one side of any value.
         let sides = [Test::Less, Test::GreaterOrEqual].map(|test| tried(test, vec![value.clone()]));
         Some(Comparison {
             condition: call.to_string(),

@@ -84,13 +84,13 @@ impl Filter {
         parser::parse(vocabulary, text, parser::Strictness::Lenient).map(|root| Filter { root })
     }
 
-    /// Reads a filter that chooses which entities will be destroyed. Refuses what people misread: AND and OR side by side without parentheses,
-    /// and what holds for every `uri` because it holds for `entities/`, with which all of them begin.
+    /// Reads a filter that chooses which entities will be destroyed. Refuses what people misread: AND and OR side by side without
+    /// parentheses, and a prefix that every `uri` has, since all of them begin with `entities/`.
     pub fn parse_strict(text: &str) -> Result<Self, ParseError> {
         parser::parse(&ENTITY, text, parser::Strictness::Strict).map(|root| Filter { root })
     }
 
-    /// Whether the record satisfies the filter. It must have the properties of the filter's vocabulary.
+    /// Returns whether the record satisfies the filter. It must have the properties of the filter's vocabulary.
     pub fn matches(&self, record: &dyn Record) -> bool {
         evaluate::matches(&self.root, record)
     }

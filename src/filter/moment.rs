@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc};
 
-/// What a time that a caller wrote stands for: the moments from `start` on, before `end`. A day is all of its moments (in UTC), a millisecond
-/// all of its microseconds, and what is written to the microsecond is that one alone.
+/// The meaning of a time that a caller wrote: the moments from `start` on, before `end`. A day is all of its moments (in UTC), a
+/// millisecond all of its microseconds, and a time written to the microsecond is that one alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The first moment.
@@ -40,7 +40,7 @@ impl Moment {
         Some(Moment { start, end: start + TimeDelta::milliseconds(1) })
     }
 
-    /// What was probably meant by a number that counts no milliseconds: a year, seconds, or a fraction of a millisecond.
+    /// Recognises numbers that are not milliseconds: a year, seconds, or a fraction of a millisecond.
     pub fn meant_by(number: i64) -> Option<Meant> {
         let (unit, start) = match number {
             1000..=9999 => {
@@ -54,13 +54,13 @@ impl Moment {
         start.filter(|start| (1..=9999).contains(&start.year())).map(|start| Meant { unit, start })
     }
 
-    /// Whether a moment lies in it.
+    /// Returns whether a moment lies in it.
     pub fn contains(&self, moment: DateTime<Utc>) -> bool {
         (self.start..self.end).contains(&moment)
     }
 }
 
-/// What a number was probably meant as that counts no milliseconds.
+/// The probable meaning of a number that is not milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meant {
     unit: &'static str,

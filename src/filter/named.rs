@@ -1,5 +1,5 @@
-//! Which values a filter names that records may have or not. One that nothing has is misspelt, as a rule, and a condition that denies it then spares
-//! nobody.
+//! Which values a filter names that records may have or not. One that nothing has is misspelt, as a rule, and a condition that denies it
+//! then excludes nobody.
 
 use super::candidates::{AttributePath, Lookup};
 use super::function::{FUNCTIONS, Test};
@@ -18,18 +18,17 @@ pub struct NamedValue {
     pub value: String,
     /// The condition that names it, if it asks for more than this value.
     pub condition: Option<String>,
-    /// Whether the filter holds for what does not have it: it is there to spare who has it.
+    /// True if the filter matches those that do not have it: it is there to exclude those that do.
     pub denied: bool,
-    /// Whether an entity has it, as a condition on `e`.
+    /// True if an entity has it, as a condition on `e`.
     pub holds: Predicate,
-    /// The keys by which an index over the attribute finds it; none where it is no value of one attribute.
+    /// The keys by which an index over the attribute finds it; none where it is not a value of one attribute.
     pub lookups: Vec<Lookup>,
 }
 
 impl Filter {
-    /// The values that it names, each once: those of types and portfolios wherever they stand, and those of URIs, attributes and all functions but those
-    /// of order where they are denied.
-    /// States are not among them: one that there is not is no filter.
+    /// The values that it names, each once: those of types and portfolios wherever they stand, and those of URIs, attributes and all
+    /// functions but those of order where they are denied. States are not among them: one that does not exist is not a filter.
     pub fn named_values(&self) -> Vec<NamedValue> {
         let mut named: Vec<NamedValue> = Vec::new();
         visit(self.root(), false, &mut |call, denied| {
@@ -73,7 +72,7 @@ impl NamedValue {
         }
     }
 
-    /// A type that is meant by any of these spellings, of which the first is told.
+    /// A type that is meant by any of these spellings, of which the first is reported.
     pub fn of_type(spellings: &[String]) -> Option<NamedValue> {
         let property = ENTITY.named("type")?;
         let function = FUNCTIONS.iter().find(|function| function.test == Test::EqualsCaseSensitive)?;

@@ -11,7 +11,7 @@ use super::vocabulary::{PropertyKind, Vocabulary};
 use super::{MAX_DEPTH, MAX_EXPRESSIONS, MAX_NODES};
 use crate::error::nearest;
 
-/// Whether what people misread is refused.
+/// True if what people misread is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strictness {
     Lenient,
@@ -180,7 +180,7 @@ impl Parser {
     fn path(&mut self) -> Result<Path, ParseError> {
         let start = self.cursor.position();
         if self.cursor.at_quote() {
-            return Err(ParseError::new(start, "a path stands here, and without quotes").expecting(self.vocabulary.spellings()));
+            return Err(ParseError::new(start, "a path is written here, without quotes").expecting(self.vocabulary.spellings()));
         }
         let name = self.cursor.word_to_point();
         if name.is_empty() {

@@ -74,8 +74,9 @@ impl QueryId for Predicate {
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-/// A value that the statement has at hand where it is written, as a row by the name of `s` and the number: `j` is the value that the names lead
-/// to through objects alone, `x` its text, `l` its text with the case of ASCII taken away, and `r` what the names reach where arrays may be met.
+/// A value that is available where the condition is written, as a row by the name of `s` and the number: `j` is the value that the names
+/// lead to through objects alone, `x` its text, `l` its text with ASCII letters in lower case, and `r` the values that the names reach
+/// through arrays.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub root: &'static str,
@@ -84,12 +85,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Whether it is what these names lead to.
+    /// Returns whether it is what these names lead to.
     pub fn is(&self, root: &str, names: &[String]) -> bool {
         self.root == root && self.names == names
     }
 
-    /// Whether more than one name leads to it.
+    /// Returns whether more than one name leads to it.
     pub fn is_below_another(&self) -> bool {
         self.names.len() > 1
     }
@@ -103,7 +104,7 @@ pub(super) struct Builder {
     pub shared: Vec<Shared>,
     /// How many values were shared so far.
     pub aliases: usize,
-    /// Whether the texts that are written now are in lower case already.
+    /// True if the texts that are written now are in lower case already.
     pub lowered: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What many conditions look at is taken out of a row once.
+//! A value that many conditions read is extracted from a row once.
 //!
 //! A condition on an attribute unpacks the whole object and copies the value out of it, and what it copied stays until the row is done with. A
 //! filter with a hundred conditions on a text of a megabyte took half a gigabyte of the database's memory so, and most of its time.
@@ -13,7 +13,7 @@ use super::vocabulary::PropertyKind;
 /// From so many conditions on. For fewer, a subquery for each row costs more than it saves.
 const MANY: usize = 4;
 
-/// What conditions want of a value.
+/// The form of a value that conditions read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Use {
     conditions: usize,
@@ -65,7 +65,7 @@ pub(super) fn write_sharing(
     sql.sql("))");
 }
 
-/// What several members look at, and many conditions in all. What only one of them does is shared within it.
+/// Values that several members read, with many conditions in all. Values of one member alone are shared within it.
 fn used_often<'a>(sql: &Builder, uses: &[Uses<'a>]) -> Uses<'a> {
     let mut all = Uses::new();
     let mut members: BTreeMap<_, usize> = BTreeMap::new();

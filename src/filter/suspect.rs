@@ -1,5 +1,5 @@
-//! Values of functions of order that look like a number or a date and are written as neither. They are compared as texts then, which is seldom
-//! meant: `lt(attributes.Closed, '2015/01/01')` holds for every number that begins with 1.
+//! Operands of functions of order that look like a number or a date and are written as neither. They are compared as texts then, which is
+//! seldom meant: `lt(attributes.Closed, '2015/01/01')` is true for every number that begins with 1.
 
 use super::Filter;
 use super::named::visit;
@@ -15,18 +15,18 @@ pub struct SuspectValue {
     pub path: String,
     /// The value.
     pub value: String,
-    /// What was probably meant.
+    /// The probable meaning.
     pub meant: Meant,
 }
 
-/// What a value looks like.
+/// The apparent kind of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meant {
     /// A number, which would be written so.
     Number(String),
     /// A date, or a time that is counted from one.
     Date,
-    /// What programs write where they have no number.
+    /// Texts that programs write instead of a number.
     NoNumber,
     /// One end of a range, of which the other is of another kind.
     OtherEnd,
@@ -54,7 +54,7 @@ impl Filter {
     }
 }
 
-/// What a text looks like that reads neither as a number nor as a date.
+/// The apparent kind of a text that reads neither as a number nor as a date.
 fn meant_by(text: &str) -> Option<Meant> {
     let text = plain_marks(text);
     let (text, lower) = (text.trim(), text.trim().to_lowercase());
@@ -63,14 +63,14 @@ fn meant_by(text: &str) -> Option<Meant> {
     number_meant(text).map(Meant::Number).or_else(other)
 }
 
-/// What programs write where they have no number.
+/// Texts that programs write instead of a number.
 const NO_NUMBER: [&str; 5] = ["nan", "inf", "infinity", "null", "undefined"];
-/// What stands beside amounts of money.
+/// Marks of amounts of money.
 const CURRENCIES: [&str; 20] = [
     "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "INR", "JPY", "KRW", "MXN", "NOK", "PLN", "SEK", "SGD", "USD",
     "ZAR",
 ];
-/// What stands behind a number for its zeros, with how many those are.
+/// Suffixes that stand for zeros, with how many those are.
 const ZEROS: [(&str, u8); 5] = [("k", 3), ("mio", 6), ("mn", 6), ("m", 6), ("bn", 9)];
 
 /// The text without a currency beside it.
@@ -89,7 +89,7 @@ fn without_zeros(text: &str) -> (&str, u8) {
     ZEROS.iter().find_map(shortened).unwrap_or((text, 0))
 }
 
-/// The number that is written here with a sign, a currency, zeros in front, a letter for those behind, or marks between its digits.
+/// The number that is written here with a sign, a currency, leading zeros, a suffix for trailing ones, or marks between its digits.
 fn number_meant(text: &str) -> Option<String> {
     let (text, zeros) = without_zeros(without_currency(text));
     let bare = text.trim_matches(|c: char| matches!(c, '$' | '€' | '£' | '¥' | '%') || c.is_whitespace());
@@ -123,7 +123,7 @@ const MONTHS: [&str; 12] =
 const BESIDE: [&str; 8] = ["st", "nd", "rd", "th", "of", "am", "pm", "utc"];
 const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
-/// Whether this, in lower case, is how people and programs write dates elsewhere.
+/// Returns whether this, in lower case, is how people and programs write dates elsewhere.
 fn is_like_a_date(text: &str) -> bool {
     let after = RELATIVE.iter().find_map(|word| text.strip_prefix(word));
     after.is_some_and(|after| after.is_empty() || after.starts_with(['-', '+', '/', '(']))
@@ -134,7 +134,7 @@ fn is_like_a_date(text: &str) -> bool {
         || is_time_span(text)
 }
 
-/// Whether it is a week of ISO 8601, or a day of one: `2015-w01-1`.
+/// Returns whether it is a week of ISO 8601, or a day of one: `2015-w01-1`.
 fn is_week(text: &str) -> bool {
     let all_digits = |part: &str, count: usize| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
     text.split_once("-w").is_some_and(|(year, week)| {
@@ -143,7 +143,7 @@ fn is_week(text: &str) -> bool {
     })
 }
 
-/// Whether it is a duration of ISO 8601: `p1y2m`, `-pt12h`.
+/// Returns whether it is a duration of ISO 8601: `p1y2m`, `-pt12h`.
 fn is_duration(text: &str) -> bool {
     let Some(rest) = text.trim_start_matches(['-', '+']).strip_prefix('p') else { return false };
     let (days, time) = rest.split_once('t').unwrap_or((rest, ""));
@@ -161,7 +161,7 @@ fn is_duration(text: &str) -> bool {
 const UNITS: [&str; 7] = ["second", "minute", "hour", "day", "week", "month", "year"];
 const SHORT_UNITS: [&str; 6] = ["s", "h", "d", "w", "m", "y"];
 
-/// Whether it is a number and a unit of time: `-30d`, `7 days ago`.
+/// Returns whether it is a number and a unit of time: `-30d`, `7 days ago`.
 fn is_time_span(text: &str) -> bool {
     let unsigned = text.trim_start_matches(['-', '+']);
     let unit = unsigned.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -171,7 +171,7 @@ fn is_time_span(text: &str) -> bool {
     unit.len() < unsigned.len() && is_unit
 }
 
-/// Whether it is the name of a month, and numbers: `Jan 1, 2015`.
+/// Returns whether it is the name of a month, and numbers: `Jan 1, 2015`.
 fn has_a_month(text: &str) -> bool {
     let is_short = |word: &str, name: &&str| word.len() >= 3 && name.starts_with(word);
     let mut words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
@@ -180,7 +180,7 @@ fn has_a_month(text: &str) -> bool {
     text.contains(|c: char| c.is_ascii_digit()) && text.split(|c: char| !c.is_alphabetic()).any(is_month) && words.all(is_known)
 }
 
-/// Whether it begins with numbers that make a day or a month: `2015/01/01`, `1.2.2015`, `2015-01`.
+/// Returns whether it begins with numbers that make a day or a month: `2015/01/01`, `1.2.2015`, `2015-01`.
 fn is_numeric_date(text: &str) -> bool {
     let day = text.split(|c: char| c == 't' || c.is_whitespace()).next().unwrap_or_default();
     ['-', '/', '.'].into_iter().any(|mark| {
@@ -198,7 +198,7 @@ fn is_numeric_date(text: &str) -> bool {
     })
 }
 
-/// Whether two of these numbers of two digits are a day and a month, beside a year in short, in one of the orders that are in use.
+/// Returns whether two of these numbers of two digits are a day and a month, beside a year in short, in one of the orders that are in use.
 fn is_short_date(first: &str, second: &str, third: &str) -> bool {
     let is_within = |part: &str, most: u8| {
         part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse().is_ok_and(|number: u8| (1..=most).contains(&number))

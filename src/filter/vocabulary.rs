@@ -1,6 +1,7 @@
-//! What the filters of a list may look at. A new property is a row here or in the table of its list; the language stays as it is.
+//! The properties that the filters of a list may read. A new property is a row here or in the table of its list; the language stays as it
+//! is.
 
-/// What a property is, and so which functions it takes and how its values are compared.
+/// The kind of a property, which decides which functions it takes and how its values are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PropertyKind {
     /// A text.
@@ -20,13 +21,13 @@ pub enum PropertyKind {
 pub struct Property {
     /// How callers may spell it. The first spelling is the canonical one.
     pub names: &'static [&'static str],
-    /// What it is.
+    /// Its kind.
     pub kind: PropertyKind,
     /// The SQL expression of its value, such as `e.type`; of one type of values: `text` for texts and URIs, `int8`, `timestamptz`, `jsonb`.
     pub sql: &'static str,
-    /// Whether the value may be NULL. What is NULL is missing, and satisfies no other function.
+    /// True if the value may be NULL. What is NULL is missing, and satisfies no other function.
     pub nullable: bool,
-    /// Every value that it may have, of a text with a fixed set of them; empty where there is no such set.
+    /// Every possible value of a text with a fixed set of them; empty if there is no such set.
     pub values: &'static [&'static str],
 }
 
@@ -60,7 +61,7 @@ impl Property {
 /// The properties that the filters of one list know.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Vocabulary {
-    /// All of them, in the order in which errors and pages tell them.
+    /// All of them, in the order in which errors and pages report them.
     pub properties: &'static [Property],
 }
 
@@ -70,7 +71,7 @@ impl Vocabulary {
         self.properties.iter().find(|property| property.names.contains(&name))
     }
 
-    /// Every spelling, as `expected` of an error tells it: with a member where one may stand.
+    /// Every spelling, as `expected` of an error lists it: with a member where one is allowed.
     pub(super) fn spellings(&self) -> Vec<String> {
         let spelling = |property: &Property| match property.kind {
             PropertyKind::Json => format!("`{}.NAME`", property.name()),

@@ -8,7 +8,7 @@ enum Part {
     Run,
 }
 
-/// What `contains` looks for in a text.
+/// The words that `contains` searches for in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wildcards(Vec<Part>);
 
@@ -28,12 +28,12 @@ impl Wildcards {
         Some(Wildcards(parts))
     }
 
-    /// Whether every text has it, also the empty one.
+    /// Returns whether every text has it, also the empty one.
     pub fn is_everywhere(&self) -> bool {
         self.0.iter().all(|part| *part == Part::Run)
     }
 
-    /// Whether it lies somewhere in a text.
+    /// Returns whether it lies somewhere in a text.
     pub fn is_in(&self, text: &str) -> bool {
         let parts: Vec<Part> = [Part::Run].into_iter().chain(self.0.iter().copied()).chain([Part::Run]).collect();
         let text: Vec<char> = text.chars().collect();

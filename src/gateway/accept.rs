@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::HeaderName;
 
-/// What a header such as `Accept` lists, in lower case and without parameters, with the weight of each: from 0, never, to 1000.
+/// The values of a header such as `Accept`, in lower case and without parameters, with the weight of each: from 0, never, to 1000.
 pub fn weighted(headers: &HeaderMap, name: HeaderName) -> Vec<(String, u16)> {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let items = values.flat_map(|value| value.split(',')).map(|item| {

@@ -28,7 +28,7 @@ use super::{MatchedRoute, head, headers, pages, plus, raw, request_id};
 use crate::error::{Code, Error};
 
 impl Exchange {
-    /// Answers a request, and tells which rule it was answered by.
+    /// Answers a request, and reports which rule it was answered by.
     pub async fn answer<S>(mut self, stack: S, request: Request<Body>) -> Response<Body>
     where
         S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
@@ -107,7 +107,7 @@ impl Exchange {
         found.keep(&faults);
         metadata.insert(request_id::HEADER, self.request_id_header());
         if binding.rpc.client_streaming {
-            // What is wrong with the head of a stream is told before anything of it is read.
+            // The faults of the head of a stream are reported before anything of it is read.
             found.keep(&target.faults());
         }
 
@@ -124,7 +124,7 @@ impl Exchange {
         let refused = |status: Status| self.problem(&found.reported(status, spell));
         let answer = called.map_err(refused)?;
         if binding.rpc.server_streaming {
-            // What is wrong with a message of a stream is told behind the answers to those before it.
+            // The faults of a message of a stream are reported after the answers to those before it.
             if found.has_faults()
                 && let Some(refusal) = found.instead(&answer.metadata, spell)
             {
@@ -188,8 +188,8 @@ impl Exchange {
         }
     }
 
-    /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream, is
-    /// told as it was found.
+    /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream,
+    /// is reported as it was found.
     fn stream(&self, answer: Answer, framing: Framing, found: Faults) -> Response<Body> {
         let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
         let binding = self.binding.clone();

@@ -21,14 +21,14 @@ pub enum BuildError {
     /// The descriptors cannot be put into the form that the gateway works with.
     #[error("the descriptors cannot be read: {0}")]
     Descriptors(String),
-    /// A path is no path template.
+    /// A path is not a path template.
     #[error("{rpc}: the path `{path}` cannot be read: {fault}")]
     Template {
         /// The RPC, as `package.Service.Method`.
         rpc: String,
         /// The path.
         path: String,
-        /// What is wrong with it.
+        /// The faults of it.
         fault: String,
     },
     /// A rule does not fit the messages of its RPC.
@@ -36,7 +36,7 @@ pub enum BuildError {
     Rule {
         /// The RPC, as `package.Service.Method`.
         rpc: String,
-        /// What is wrong with it.
+        /// The faults of it.
         fault: String,
     },
     /// Two RPCs have the same route.
@@ -70,9 +70,9 @@ pub struct Rpc {
     pub input_shape: Shape,
     /// The JSON form of the response message.
     pub output_shape: Shape,
-    /// Whether the client sends a stream.
+    /// True if the client sends a stream.
     pub client_streaming: bool,
-    /// Whether the server sends a stream.
+    /// True if the server sends a stream.
     pub server_streaming: bool,
 }
 
@@ -87,33 +87,33 @@ pub struct Binding {
     pub path: String,
     /// The fields that the variables of the path are read into, in the order of the path.
     pub variables: Vec<(FieldPath, UriPart)>,
-    /// What the body of the request is.
+    /// The rule for the body of the request.
     pub body: BodyRule,
-    /// The field of the response message that is the body of the answer, by its place; the whole message if there is none.
+    /// The index of the field of the response message that is the body of the response; none if that is the whole message.
     pub response_body: Option<usize>,
-    /// For a `PATCH` whose request message has an `update_mask`: the field, by its place. A mask that is not given is made of the members of
-    /// the body, so that a service can tell `null` from absent.
+    /// For a `PATCH` whose request message has an `update_mask`: the index of the field. A mask that is not given is made of the members of
+    /// the body, so that a service can distinguish `null` from absent.
     pub update_mask: Option<usize>,
     /// The field of each message of a stream that says which line of the body it is from, by its place.
     pub line: Option<usize>,
-    /// Whether the body of the request is a `google.api.HttpBody`: bytes of any kind.
+    /// True if the body of the request is a `google.api.HttpBody`: bytes of any kind.
     pub takes_bytes: bool,
-    /// Whether the body of the answer is a `google.api.HttpBody`.
+    /// True if the body of the answer is a `google.api.HttpBody`.
     pub gives_bytes: bool,
     /// The field of the request message that says at which version the resource must be.
     pub expected_version: Option<FieldPath>,
-    /// The only members of the answer, by their places in the response message; none if all are told.
+    /// The only members of the answer, by their places in the response message; none if all are reported.
     pub answer_members: Vec<usize>,
-    /// What all paths of the contract begin with, if it knows no problem documents.
+    /// The beginning of all paths of the contract, if it has no problem documents.
     pub plain_errors: Option<String>,
     /// The field of the response message, or of the field of it that is the answer, that says which version the resource is at.
     pub version: Option<FieldPath>,
 }
 
-/// What the body of a request is.
+/// The rule for the body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyRule {
-    /// There is none.
+    /// A request has no body.
     None,
     /// The request message.
     Whole,
@@ -134,13 +134,14 @@ impl Rpc {
 }
 
 impl Binding {
-    /// Whether a field of the request message, by its place, is given by a body alone, be it by that of another rule.
+    /// Returns whether a field of the request message, by its place, is given by a body alone, be it by that of another rule.
     pub fn is_of_a_body(&self, index: usize) -> bool {
         self.body == BodyRule::Field(index) || self.rpc.schema.message(self.rpc.input).fields[index].body_only
     }
 
-    /// Whether a query parameter without a value, such as `status=`, is as good as none: forms and templates write it for what is left open. Only
-    /// where it can do no harm, which is where nothing is changed, and where the value is one word of several, `true` and `false` among them.
+    /// Returns whether a query parameter without a value, such as `status=`, is as good as none: forms and templates write it for what is
+    /// left open. Only where it can do no harm, which is where nothing is changed, and where the value is one word of several, `true` and
+    /// `false` among them.
     pub fn may_be_blank(&self, field: &Field) -> bool {
         self.method == Method::GET
             && matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Enum(_) | Shape::Bool))
@@ -174,12 +175,13 @@ impl Binding {
         many.flat_map(|resource| schema.message(resource).find(name)).map(|(_, field)| field).next()
     }
 
-    /// Whether this path of a fault is that of the update mask.
+    /// Returns whether this path of a fault is that of the update mask.
     pub fn is_update_mask(&self, path: &str) -> bool {
         self.update_mask.is_some_and(|index| self.rpc.schema.message(self.rpc.input).fields[index].descriptor.name() == path)
     }
 
-    /// Spells a name in the description of the fault at this path. What is wrong with a mask tells of its paths, which are no paths of the request.
+    /// Spells a name in the description of the fault at this path. What is wrong with a mask reports its paths, which are not paths of the
+    /// request.
     pub fn spell_in(&self, fault: &str, name: &str) -> String {
         match self.masked().filter(|_| self.is_update_mask(fault)) {
             Some(masked) => self.rpc.schema.spell(masked, name),
@@ -209,8 +211,8 @@ impl Binding {
     }
 }
 
-/// Makes the routes of every RPC that has a rule, in every service that declares a spelling. `free` says which fields of bytes are free-form
-/// values; answers tell paths below `base_path`.
+/// Makes the routes of every RPC that has a rule, in every service that declares a spelling. `free` says which fields of bytes are
+/// free-form values; answers report paths below `base_path`.
 pub fn routes(pool: &DescriptorPool, free: &FreeForm, base_path: &str) -> Result<Router<Arc<Binding>>, BuildError> {
     let mut router = Router::default();
     let annotations = Annotations::of(pool);
@@ -268,9 +270,9 @@ fn path_of(method: &MethodDescriptor) -> PathAndQuery {
     path.parse().expect("names of protobuf are fit for a path")
 }
 
-/// What the contract of an RPC allows an answer to tell.
+/// The part of a response that the contract of an RPC allows.
 struct AllowedResponse {
-    /// The only members, by their proto names; any if there are none.
+    /// The only members, by their proto names; any if the list is empty.
     members: Vec<String>,
     plain_errors: Option<String>,
 }
@@ -284,7 +286,7 @@ fn add_rule(
 ) -> Result<(), BuildError> {
     let fault = |fault: String| BuildError::Rule { rpc: rpc.name.clone(), fault };
     let (method, path) = pattern(rule).ok_or_else(|| fault("the rule has no path".to_owned()))?;
-    let method: Method = method.parse().map_err(|_| fault(format!("`{method}` is no HTTP method")))?;
+    let method: Method = method.parse().map_err(|_| fault(format!("`{method}` is not an HTTP method")))?;
     if matches!(method, Method::HEAD | Method::OPTIONS) {
         return Err(fault(format!("{method} is answered for every route and cannot have one of its own")));
     }
@@ -292,7 +294,7 @@ fn add_rule(
     let variables = template.variables.iter().map(|variable| {
         let index = if variable.multi { UriPart::Segments } else { UriPart::Segment };
         let found = rpc.schema.resolve(rpc.input, &variable.field).filter(|path| is_simple(&rpc.schema, path));
-        found.map(|path| (path, index)).ok_or_else(|| fault(format!("`{}` is no field that a path can give", variable.field)))
+        found.map(|path| (path, index)).ok_or_else(|| fault(format!("`{}` is not a field that a path can set", variable.field)))
     });
     let variables = variables.collect::<Result<Vec<_>, _>>()?;
     let is_uuid = |path| annotations.is_uuid(&rpc.schema.field_at(path).descriptor);
@@ -302,7 +304,7 @@ fn add_rule(
     let takes_colon = last.is_none_or(|(_, (path, _))| annotations.takes_colon(&rpc.schema.field_at(path).descriptor));
     let top_level = |schema_index: usize, name: &str| {
         let found = rpc.schema.message(schema_index).find(name).map(|(index, _)| index);
-        found.ok_or_else(|| fault(format!("`{name}` is no field that a body can be")))
+        found.ok_or_else(|| fault(format!("`{name}` is not a field that a body can be")))
     };
     let body = match text(rule, "body").as_str() {
         "" => BodyRule::None,
@@ -318,7 +320,7 @@ fn add_rule(
     };
     let member = |name: &String| {
         let found = rpc.schema.message(rpc.output).find(name).filter(|_| response_body.is_none() && !rpc.server_streaming);
-        found.map(|(index, _)| index).ok_or_else(|| fault(format!("`{name}` is no member of the answer")))
+        found.map(|(index, _)| index).ok_or_else(|| fault(format!("`{name}` is not a member of the response")))
     };
     let answer_members = reported.members.iter().map(member).collect::<Result<Vec<_>, _>>()?;
     let mask = rpc.schema.message(rpc.input).find("update_mask").filter(|(_, field)| matches!(field.shape, Shape::FieldMask(_)));
@@ -406,7 +408,7 @@ fn text(rule: &DynamicMessage, field: &str) -> String {
     rule.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Whether a field holds one value that can be read from text.
+/// Returns whether a field holds one value that can be read from text.
 fn is_simple(schema: &Schema, path: &FieldPath) -> bool {
     let field = schema.field_at(path);
     matches!(field.cardinality, Cardinality::Single { .. }) && !field.shape.is_document()

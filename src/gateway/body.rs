@@ -68,13 +68,13 @@ const STEP: usize = 16 << 10;
 pub struct Reading {
     /// The body.
     pub body: Body,
-    /// Who pays for what is read.
+    /// The account that pays for the bytes that are read.
     pub account: Account,
     /// How large the body, or a line of it, may be.
     pub limit: usize,
     /// How large it says to be, or may well become.
     pub likely: usize,
-    /// What has come of it.
+    /// The part that has arrived.
     wire: Wire,
     /// How much of it was read in one step.
     step: usize,
@@ -138,7 +138,7 @@ impl Reading {
 
     fn over() -> Error {
         EMPTY_BYTES.reached();
-        Error::invalid("body", "empty", "holds too little for how long it is as it is compressed: it has very many empty parts")
+        Error::invalid("body", "empty", "expands too little for its compressed length: it has very many empty parts")
     }
 
     /// The next data of a body; its trailers are of no interest. A body that has begun must go on.
@@ -155,7 +155,7 @@ impl Reading {
                 self.wire.made(data.len());
                 self.step += data.len();
                 if self.step > STEP {
-                    // What is compressed is all there at once. It gives way to other calls, and to whoever ends this one.
+                    // Compressed bytes are all there at once. The reader yields to other calls, and lets the caller end this one.
                     self.step = 0;
                     tokio::task::yield_now().await;
                 }
@@ -223,7 +223,7 @@ impl Lines {
         }
         match self.reading.next(self.begun).await? {
             Some(data) => {
-                // What ends with this is dealt with before more is read.
+                // The messages that end with these bytes are processed before more is read.
                 let unfinished = data.iter().rev().take_while(|byte| **byte != b'\n').count();
                 self.buffer.extend_from_slice(&data);
                 self.reading.account.receive(unfinished, self.reading.likely).await?;

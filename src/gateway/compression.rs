@@ -38,7 +38,7 @@ const CODINGS: [(&str, Option<Coding>); 4] =
     [("zstd", Some(Coding::Zstd)), ("gzip", Some(Coding::Gzip)), ("x-gzip", Some(Coding::Gzip)), ("identity", None)];
 
 impl Coding {
-    /// What the caller would have the answer compressed by: what it gives the most weight, and zstd where it does not care.
+    /// The compression of the response: the one to which the caller gives the most weight, and zstd if the caller has no preference.
     pub fn accepted(headers: &HeaderMap) -> Option<Coding> {
         let mut listed = weighted(headers, header::ACCEPT_ENCODING);
         if listed.is_empty() {
@@ -49,7 +49,7 @@ impl Coding {
         preferred(&listed, &CODINGS).copied().flatten()
     }
 
-    /// What the body of a request is compressed by. Fails where that is another coding, or more than one.
+    /// The compression of a request's body. Fails if it is an unsupported one, or more than one.
     pub fn given(headers: &HeaderMap) -> Result<Option<Coding>, ()> {
         let Some(given) = headers.get(header::CONTENT_ENCODING) else { return Ok(None) };
         let given = given.to_str().map_err(|_| ())?.trim().to_ascii_lowercase();
@@ -73,7 +73,7 @@ struct Mislabelled {
     source: io::Error,
 }
 
-/// What a body says to be compressed by, if this is how it came out that it is not.
+/// The compression that a body declares, if reading it showed that to be wrong.
 pub fn mislabelled(error: &(dyn StdError + 'static)) -> Option<Coding> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -87,7 +87,7 @@ pub fn mislabelled(error: &(dyn StdError + 'static)) -> Option<Coding> {
 
 /// How much more has come of a compressed body than was made of it. Clones are one and the same.
 ///
-/// What is compressed may hold nothing however long it is: empty parts one after the other, each of which is work.
+/// A compressed body may be empty however long it is: empty parts one after the other, each of which is work.
 #[derive(Clone, Debug, Default)]
 pub struct Wire(Arc<AtomicUsize>);
 
@@ -97,7 +97,7 @@ impl Wire {
         self.0.store(self.0.load(Relaxed).saturating_sub(bytes + bytes / 32), Relaxed);
     }
 
-    /// Whether more has come than may.
+    /// Returns whether more has come than may.
     pub fn is_over(&self) -> bool {
         self.0.load(Relaxed) > EMPTY_BYTES_AT_MOST
     }
@@ -130,7 +130,7 @@ pub fn decompressed(body: Body, coding: Option<Coding>, wire: Wire) -> Body {
     }
 }
 
-/// What a decoder reads. Its own failures are told from those of the body that it decodes.
+/// The source of a decoder. Its own failures are distinguished from those of the body that it decodes.
 fn read_as(coding: Coding, decoder: impl AsyncRead + Send + 'static) -> Body {
     let is_of_body = |error: &io::Error| error.get_ref().is_some_and(|cause| cause.is::<axum::Error>());
     Body::from_stream(ReaderStream::new(decoder).map_err(move |source| match is_of_body(&source) {

@@ -18,7 +18,7 @@ use crate::error::Error;
 
 /// The media type of a first page, with what a reader must know to read it.
 const FIRST: &str = "text/csv; charset=utf-8; header=present";
-/// That of the pages behind it.
+/// The token of the next page.
 const LATER: &str = "text/csv; charset=utf-8; header=absent";
 
 const NEXT_PAGE_TOKEN: &str = "next_page_token";
@@ -33,9 +33,9 @@ pub struct Table {
     row: usize,
     /// Where the request went, as callers know it.
     path: String,
-    /// The arguments of the request without its page token, and how the contract spells that. None if there are no other pages.
+    /// The arguments of the request without its page token, and the name of that in the contract. None if there are no other pages.
     paging: Option<(Vec<String>, String)>,
-    /// Whether it is the first page, which names the columns.
+    /// True if it is the first page, which names the columns.
     is_first: bool,
 }
 
@@ -50,7 +50,7 @@ pub struct Page {
 }
 
 impl Table {
-    /// The table that a request asks for; none if it asks for no table, or if its answer is none.
+    /// The table that a request asks for; none if it asks for no table, or its response is not one.
     pub fn asked_for(request: &request::Parts, binding: &Binding, base_path: &str) -> Option<Table> {
         if !prefers_csv(&request.headers) {
             return None;
@@ -93,7 +93,7 @@ fn header_value(text: String) -> Result<HeaderValue, Error> {
     HeaderValue::try_from(text).map_err(Error::internal)
 }
 
-/// Whether the answers of a route can be written as tables.
+/// Returns whether the answers of a route can be written as tables.
 pub fn is_table(binding: &Binding) -> bool {
     rows(binding).is_some()
 }
@@ -115,7 +115,7 @@ fn rows(binding: &Binding) -> Option<(usize, usize)> {
     found
 }
 
-/// Whether every field of a message type holds one value.
+/// Returns whether every field of a message type holds one value.
 fn is_flat(schema: &Schema, message: usize) -> bool {
     let single = |field: &Field| {
         let is_value = !matches!(field.shape, Shape::Message(_) | Shape::Struct | Shape::Value | Shape::ListValue);
@@ -124,7 +124,7 @@ fn is_flat(schema: &Schema, message: usize) -> bool {
     schema.message(message).fields.iter().all(single)
 }
 
-/// Whether an argument of a query is the page token, which has this name.
+/// Returns whether an argument of a query is the page token, which has this name.
 fn is_token(argument: &str, name: &str) -> bool {
     let given = argument.split('=').next().unwrap_or_default();
     percent::decode(given, UriPart::Query).is_ok_and(|given| given == name || given == PAGE_TOKEN)
@@ -135,12 +135,12 @@ fn others(query: &str, name: &str) -> Vec<String> {
     query.split('&').filter(|argument| !argument.is_empty() && !is_token(argument, name)).map(str::to_owned).collect()
 }
 
-/// Whether a query asks for a page behind the first.
+/// Returns whether a query asks for a page behind the first.
 fn continues(query: &str, name: &str) -> bool {
     query.split('&').any(|argument| is_token(argument, name) && argument.split_once('=').is_some_and(|(_, token)| !token.is_empty()))
 }
 
-/// Whether CSV is asked for, and more so than JSON (RFC 9110, section 12.5.1).
+/// Returns whether CSV is asked for, and more so than JSON (RFC 9110, section 12.5.1).
 fn prefers_csv(headers: &HeaderMap) -> bool {
     let accepted: Vec<&str> =
         headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
@@ -185,7 +185,8 @@ fn is_not_shown(character: char) -> bool {
     character.is_whitespace() || character.is_control() || zero_width
 }
 
-/// Whether a cell would be taken apart, or lose its blanks, without quotes. Semicolons and tabs part cells where a comma parts decimals.
+/// Returns whether a cell would be taken apart, or lose its blanks, without quotes. Semicolons and tabs part cells where a comma parts
+/// decimals.
 fn needs_quotes(cell: &str) -> bool {
     cell.contains(['"', ',', ';', '\t', '\r', '\n']) || cell.starts_with(is_not_shown) || cell.ends_with(is_not_shown)
 }

@@ -16,17 +16,17 @@ use super::problem::{Problem, Spelling};
 use super::{Shared, body, headers, json, plus, request_id};
 use crate::error::{Code, Error};
 
-/// What one request is answered with: the settings, and the id and rule of the request as far as they are known.
+/// The context of a response: the settings, and the id and the rule of the request if they are known.
 #[derive(Clone)]
 pub struct Exchange {
     pub shared: Arc<Shared>,
     pub request_id: String,
-    /// What refusals look like.
+    /// The form of refusals.
     pub refusals: Refusals,
     pub binding: Option<Arc<Binding>>,
     /// The query parameters in whose values a `+` stands.
     pub with_plus: Arc<[String]>,
-    /// Whether the update mask is made of what the body names.
+    /// True if the update mask is made of what the body names.
     pub mask_is_made: Arc<AtomicBool>,
 }
 
@@ -87,7 +87,8 @@ impl Exchange {
         response
     }
 
-    /// Tells what media types the route takes: `Accept-Post` (W3C Linked Data Platform), `Accept-Patch` (RFC 5789), or `Accept` (RFC 9110).
+    /// Reports what media types the route takes: `Accept-Post` (W3C Linked Data Platform), `Accept-Patch` (RFC 5789), or `Accept` (RFC
+    /// 9110).
     pub fn wrong_media_type(&self, method: &Method, error: Error) -> Response<Body> {
         let mut response = self.refuse(error);
         let is_stream = self.binding.as_ref().is_some_and(|binding| binding.rpc.client_streaming);
@@ -102,7 +103,7 @@ impl Exchange {
         response
     }
 
-    /// Tells what a body may be compressed by (RFC 9110, section 15.5.16).
+    /// Reports what a body may be compressed by (RFC 9110, section 15.5.16).
     pub fn wrong_coding(&self, error: Error) -> Response<Body> {
         let mut response = self.refuse(error);
         response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("zstd, gzip"));

@@ -1,4 +1,4 @@
-//! What is wrong with a request: what is found here while it is read, and what its service finds in what could be read.
+//! The faults of a request: those found here while it is read, and those that its service finds in the readable part.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -8,7 +8,7 @@ use tonic::metadata::MetadataMap;
 
 use crate::error::{Code, Error, Form, Left, Violations, together};
 
-/// What is found wrong with a request. Clones are one and the same.
+/// The faults found in a request. Clones are one and the same.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     form: Form,
@@ -26,7 +26,7 @@ struct Line {
 }
 
 impl Faults {
-    /// What is said of it to those who do the work.
+    /// The form in which the service learns of the faults.
     pub fn form(&self) -> Form {
         self.form.clone()
     }
@@ -39,12 +39,12 @@ impl Faults {
         }
     }
 
-    /// Whether there are such.
+    /// Returns whether there are such.
     pub fn has_faults(&self) -> bool {
         !self.faults.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Keeps why there is no message, and says as much as its service need know.
+    /// Keeps why there is no message, and passes on as much as its service needs.
     pub fn end(&self, error: Error) -> Status {
         if error.code() == Code::ValidationFailed {
             self.keep(&error.into_violations());
@@ -76,8 +76,8 @@ impl Faults {
         if has_left { Left::status() } else { status }
     }
 
-    /// What is told of a request that was answered with this failure: what is wrong with the request comes before what the service, or a layer
-    /// before it, made of it.
+    /// Returns the failure to send for a request that was answered with this one: faults of the request come before the failure of the
+    /// service, or of a layer before it.
     pub fn reported(&self, answered: Status, spell: impl Fn(&str) -> String) -> Status {
         let metadata = || answered.metadata().clone().into_headers();
         match self.failure(Some(&answered), spell) {

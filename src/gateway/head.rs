@@ -26,8 +26,7 @@ pub fn check(request: &Parts) -> Result<()> {
 
 /// The refusal of a request whose path and query are too long.
 pub fn uri_too_long() -> Error {
-    let message =
-        format!("The path and the query are longer than {MAX_URI_BYTES} bytes together. A long filter fits where it stands in a body.");
+    let message = format!("The path and the query are longer than {MAX_URI_BYTES} bytes together. Send a long filter in a body.");
     Error::new(Code::UriTooLong, message).with("limit_bytes", MAX_URI_BYTES)
 }
 

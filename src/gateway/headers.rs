@@ -42,7 +42,7 @@ const KEPT_BACK: [&str; 10] = [
     HTTP_CODE,
 ];
 
-/// What `X-Request-Timeout` must be.
+/// The rule for `X-Request-Timeout`.
 pub const SECONDS: &str = "must be a number of seconds above 0, such as `2.5`";
 
 /// The metadata of a call, and what is wrong with the headers.
@@ -84,7 +84,7 @@ pub fn from_metadata(metadata: &HeaderMap, base_path: &str) -> (HeaderMap, Optio
 /// The same of an answer of many messages.
 pub fn of_stream(metadata: &HeaderMap, base_path: &str) -> (HeaderMap, StatusCode) {
     let (mut headers, status) = from_metadata(metadata, base_path);
-    // What reverse proxies understand, nginx and those like it: pass on each message as it comes.
+    // A header that reverse proxies understand, nginx and those like it: pass on each message as it comes.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     (headers, status.unwrap_or(StatusCode::OK))
 }

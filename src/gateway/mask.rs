@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use super::json::{Cardinality, Field, Schema, Shape};
 
-/// A path that a caller has given, in proto names. What comes behind them may be the name of a member of a free-form object, and is kept. A path that
-/// leads to no field is kept as it was sent: so it is told.
+/// A path from the caller, in proto names. The parts behind it may be the name of a member of a free-form object, and are kept. A path that
+/// leads to no field is kept as it was sent, and so reported.
 pub fn in_proto_names(schema: &Schema, message: usize, path: &str) -> String {
     let mut inside = Some(message);
     let mut names = Vec::new();

@@ -121,7 +121,7 @@ async fn line(
     [Some(Ok(message)), Some(Err(refusal()))]
 }
 
-/// What a service gets in place of a message; the faults are told by whoever has found them.
+/// The message that a service gets instead of an unreadable one; the faults are reported by those who found them.
 fn refusal() -> Status {
     crate::error::Form::refusal().into()
 }

@@ -74,14 +74,14 @@ use crate::limits::memory::BodyMemory;
 /// The settings of a gateway.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the service is reached from outside, such as `https://api.example.com/offboard`: what the links in problem documents begin with, and
-    /// whose path stands before every other path that an answer tells. Without it links are relative, as RFC 9457 allows.
+    /// Where the service is reached from outside, such as `https://api.example.com/offboard`: what the links in problem documents begin
+    /// with, and whose path stands before every other path that an answer reports. Without it links are relative, as RFC 9457 allows.
     pub public_url: Option<String>,
     /// How large the body of a request may be and, where the body is a stream, how large a line of it, in bytes.
     pub max_body_bytes: usize,
     /// The memory for bodies.
     pub bodies: BodyMemory,
-    /// The versions of the API that the header `Api-Version` may name, for the published document; any, if there are none.
+    /// The versions of the API that the header `Api-Version` may name, for the published document; any, if the list is empty.
     pub api_versions: Vec<String>,
 }
 
@@ -97,14 +97,14 @@ impl Default for Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MatchedRoute(pub String);
 
-/// The REST door of a gRPC stack: a tower service that answers every request, also those that have no route.
+/// The REST listener of a gRPC stack: a tower service that answers every request, also those that have no route.
 #[derive(Clone, Debug)]
 pub struct Gateway<S> {
     shared: Arc<Shared>,
     stack: S,
 }
 
-/// What all requests have in common.
+/// The shared context of all requests.
 #[derive(Debug)]
 struct Shared {
     router: Router<Arc<Binding>>,
@@ -120,8 +120,8 @@ struct Shared {
 }
 
 impl<S> Gateway<S> {
-    /// Makes the routes of all rules in the descriptors. Fails where a rule cannot be obeyed: a path that is no template, a field that is not
-    /// there, a route that two RPCs claim.
+    /// Makes the routes of all rules in the descriptors. Fails where a rule cannot be obeyed: a path that is not a template, a field that
+    /// is not there, a route that two RPCs claim.
     pub fn new(descriptors: DescriptorPool, stack: S, options: Options) -> Result<Self, BuildError> {
         let (descriptors, free) = opaque::opaque(&descriptors)?;
         let base = options.public_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
@@ -199,7 +199,7 @@ fn without_body(mut answer: Response<Body>) -> Response<Body> {
     answer.map(|_| Body::empty())
 }
 
-/// What a panic said, for the log.
+/// The message of a panic, for the log.
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panic: {}", message.unwrap_or("without a message"))

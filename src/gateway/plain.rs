@@ -16,7 +16,7 @@ use super::request_id::{self, sane_or_new};
 use super::route::Router;
 use crate::error::Error;
 
-/// What refusals of a request look like.
+/// The form of refusals of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refusals {
     /// Problem documents.
@@ -77,7 +77,7 @@ fn segments(path: &str) -> Vec<String> {
     path.trim_matches('/').split('/').map(str::to_owned).collect()
 }
 
-/// What is left of a problem document. The field that a fault is in stands in its message too.
+/// The rest of a problem document. The field that a fault is in stands in its message too.
 fn plain(mut document: Map<String, Value>) -> Value {
     let mut errors = document.remove("errors").unwrap_or_default();
     for error in errors.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {

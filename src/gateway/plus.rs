@@ -1,15 +1,15 @@
-//! The `+` of a query, which is a blank (HTML's form encoding), told to those who may have meant a plus sign.
+//! The `+` of a query, which is a space (HTML's form encoding), explained to those who may have meant a plus sign.
 
 use serde_json::{Map, Value};
 
 use super::percent::{UriPart, decode};
 use crate::error::Code;
 
-/// What is told beside a fault of a value that had one.
+/// The hint beside a fault of a value that had a `+`.
 pub const HINT: &str = "in a query `+` is a blank; write `%2B` for a plus sign";
 
-/// Whether a value, still percent-encoded, can be meant in two ways: whoever writes blanks as `+` does not write them as `%20` as well, so the
-/// `+` beside a `%20` may be a plus sign that was not encoded.
+/// Returns whether a value, still percent-encoded, can be meant in two ways: whoever writes blanks as `+` does not write them as `%20` as
+/// well, so the `+` beside a `%20` may be a plus sign that was not encoded.
 pub fn is_ambiguous(encoded: &str) -> bool {
     encoded.contains('+') && encoded.contains("%20")
 }

@@ -10,7 +10,7 @@ use crate::error::{Code, DOMAIN, MemberKind};
 /// The media type of problem documents.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// What is told of an `internal` failure: nothing.
+/// An `internal` failure reveals nothing.
 const INTERNAL: &str = "Something unexpected happened; the request id finds it in the service's log.";
 
 /// How the names of a request are spelled for its caller.
@@ -31,7 +31,7 @@ impl<F: Fn(&str) -> String> Spelling for F {
     }
 }
 
-/// A failure as HTTP tells it.
+/// A failure in the form of HTTP.
 #[derive(Debug)]
 pub struct Problem {
     /// The HTTP status.
@@ -49,7 +49,7 @@ impl Problem {
         let details = status.get_error_details();
         let own = details.error_info().filter(|info| info.domain == DOMAIN).and_then(|info| Code::from_reason(&info.reason));
         let code = own.unwrap_or_else(|| Code::from_grpc(status.code()));
-        let http = StatusCode::from_u16(code.http()).expect("the catalogue holds HTTP statuses");
+        let http = StatusCode::from_u16(code.http()).expect("the catalogue contains HTTP statuses");
         let detail = detail(code, status, &details, spelling);
         let request_id = details.request_info().map(|info| info.request_id.as_str()).filter(|id| !id.is_empty()).unwrap_or(request_id);
 
@@ -104,7 +104,7 @@ fn members(code: Code, details: &ErrorDetails) -> Map<String, Value> {
     given.collect()
 }
 
-/// Every fault of the request; where there is none, the failure itself, for callers who look only here.
+/// Every fault of the request; if there is none, the failure itself, for callers who read only this.
 fn errors(code: Code, detail: &str, details: &ErrorDetails, spelling: &impl Spelling) -> Value {
     let violations = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
     if violations.is_empty() {

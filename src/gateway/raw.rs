@@ -10,7 +10,7 @@ use tonic::Status;
 use super::binding::{Binding, BodyRule};
 use super::exchange::Exchange;
 
-/// What bytes are of which nobody said what they are.
+/// The media type of bytes that nobody has declared.
 const BYTES: &str = "application/octet-stream";
 
 /// The numbers of the fields of an `HttpBody`.
@@ -47,8 +47,8 @@ pub fn declared(given: Option<&HeaderValue>) -> String {
     given.and_then(|value| value.to_str().ok()).unwrap_or(BYTES).to_owned()
 }
 
-/// The bytes of a stream of answers, behind those of the first, which decided what they are. A failure breaks the connection off: there is no
-/// other way left to tell of it.
+/// The bytes of a stream of responses, after those of the first, which decided its form. A failure breaks the connection off: there is no
+/// other way left to report it.
 pub fn rest(exchange: Exchange, first: Bytes, messages: impl Stream<Item = Result<DynamicMessage, Status>> + Send + 'static) -> Body {
     let rest = messages.map(move |message| match (message, &exchange.binding) {
         (Ok(message), Some(binding)) => Ok(read(binding, &message).1),

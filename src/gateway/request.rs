@@ -1,4 +1,5 @@
-//! The request message, from the three places that it comes from: the path, the query and the body. The faults of all three are told at once.
+//! The request message, from the three places that it comes from: the path, the query and the body. The faults of all three are reported at
+//! once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::percent::{UriPart, decode};
 use super::{mask, plus, raw};
 use crate::error::{Error, Form, Violation, Violations, cut, nearest};
 
-/// What a request says outside of its body.
+/// The parts of a request outside of its body.
 #[derive(Debug)]
 pub struct Target {
     /// The rule that it is read by.
@@ -25,15 +26,15 @@ pub struct Target {
     pub query: Option<String>,
     /// The version that its resource must be at, by `If-Match`.
     pub expected_version: Option<i64>,
-    /// Whether its update mask is made of what its body names.
+    /// True if its update mask is made of what its body names.
     pub mask_is_made: Arc<AtomicBool>,
-    /// What its service is told besides its message.
+    /// The metadata that its service gets besides its message.
     pub form: Form,
 }
 
 impl Target {
-    /// Makes the request message with a body; an empty one is none, and refused where there must be one. Where there are faults, the message is what could be read; fails
-    /// where nothing of the body could be.
+    /// Makes the request message with a body; an empty body is none, and refused where one is required. If there are faults, the message is
+    /// the readable part; fails if nothing of the body was readable.
     pub fn message(&self, body: &[u8]) -> Result<(DynamicMessage, Violations), Error> {
         let mut message = DynamicMessage::new(self.binding.rpc.input().clone());
         let mut violations = Violations::new();
@@ -44,7 +45,7 @@ impl Target {
         Ok((message, violations))
     }
 
-    /// What is wrong with a request before its body is read.
+    /// The faults of a request before its body is read.
     pub fn faults(&self) -> Violations {
         let mut violations = Violations::new();
         self.read_target(&mut DynamicMessage::new(self.binding.rpc.input().clone()), &mut violations);
@@ -77,7 +78,7 @@ impl Target {
         self.read_version(message, violations);
     }
 
-    /// Reads the body, and tells the members that it had, by their proto names; none if it is not what a body must be at all.
+    /// Reads the body, and reports the members that it had, by their proto names; none if it is not what a body must be at all.
     fn read_body(&self, body: &[u8], message: &mut DynamicMessage, violations: &mut Violations) -> Result<Option<Vec<String>>, Error> {
         if let Some(fault) = byte_order_mark(body) {
             violations.add("body", "invalid_json", fault);
@@ -186,7 +187,7 @@ impl Target {
                     .or_else(|| self.place_in_body(&name).map(|index| format!("; it goes into the body as `{index}`")))
                     .unwrap_or_default();
                 let name = cut(&name);
-                let description = format!("`{name}` is no query parameter of this request{hint}");
+                let description = format!("unknown query parameter `{name}`{hint}");
                 violations.add(name, "unknown_parameter", description);
                 continue;
             };
@@ -285,14 +286,14 @@ impl Target {
         }
     }
 
-    /// The parameter that was probably meant by a name that is none, in the spelling of the service.
+    /// The parameter that a misspelt name probably means, in the spelling of the service.
     fn meant(&self, name: &str) -> Option<&str> {
         let rpc = &self.binding.rpc;
         let names = rpc.schema.message(rpc.input).fields.iter().map(|field| field.name.as_str());
         nearest(name, names.filter(|known| self.parameter(known).is_some()))
     }
 
-    /// Where a body may have what is no parameter, in proto names from the top of the request.
+    /// Where a body may have what is not a parameter, in proto names from the top of the request.
     fn place_in_body(&self, name: &str) -> Option<String> {
         let rpc = &self.binding.rpc;
         let index = match self.binding.body {
@@ -322,8 +323,8 @@ impl Target {
         (!is_in_body && !is_in_path && has_text_form).then_some(path)
     }
 
-    /// What a body names of its message: these members, and for a mask also what it names of messages within them.
-    /// A body with faults is of no effect, and is not read again.
+    /// The members that a body names, and for a mask also those of messages within them. A body with faults has no effect, and is not read
+    /// again.
     fn named(&self, message: usize, decoded: &Decoded<Vec<usize>>, body: &[u8]) -> Vec<String> {
         let schema = &*self.binding.rpc.schema;
         let named = decoded.value.iter().map(|index| schema.message(message).fields[*index].descriptor.name().to_owned()).collect();
@@ -331,7 +332,7 @@ impl Target {
         if is_sound && self.binding.update_mask.is_some() { mask::inner(schema, message, named, body) } else { named }
     }
 
-    /// Has the mask name fields as their proto does; where there is none, those that the body has. The faults are those that are left.
+    /// Makes the mask name fields as their proto does; without a mask, it is the members of the body. Returns the remaining faults.
     fn read_mask(&self, mut members: Vec<String>, message: &mut DynamicMessage, violations: Violations) -> Violations {
         let rpc = &self.binding.rpc;
         let mask = self.binding.update_mask.map(|index| &rpc.schema.message(rpc.input).fields[index].descriptor);
@@ -362,7 +363,7 @@ impl Target {
     /// The faults but for those of members that the resource has as it is answered, and that the mask does not name: callers read a resource, change a
     /// member and send the whole.
     fn without_unnamed(&self, paths: &[String], violations: Violations) -> Violations {
-        // Those that are not told may be others.
+        // Those that are not reported may be others.
         if paths.is_empty() || violations.left_out() > 0 {
             return violations;
         }
@@ -386,7 +387,7 @@ fn within<'p>(root: &str, path: &'p str) -> &'p str {
     path.strip_prefix(root).map(|path| path.trim_start_matches('.')).unwrap_or_default()
 }
 
-/// What is wrong with a body that begins with a byte order mark. No editor shows it, so its sender has to be told.
+/// The faults of a body that begins with a byte order mark. No editor shows it, so its sender has to be reported.
 fn byte_order_mark(body: &[u8]) -> Option<&'static str> {
     match body {
         [0xef, 0xbb, 0xbf, ..] => Some("must be JSON without a byte order mark: it begins with U+FEFF (RFC 8259, section 8.1)"),

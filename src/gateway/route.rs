@@ -19,7 +19,7 @@ pub struct Router<T> {
 #[derive(Debug)]
 struct Route<T> {
     template: Template,
-    /// Whether the last segment of its paths can have a colon in it that begins no verb.
+    /// True if the last segment of its paths can have a colon in it that begins no verb.
     takes_colon: bool,
     target: T,
 }
@@ -55,12 +55,12 @@ impl End {
     }
 }
 
-/// What a router finds.
+/// The result of a router.
 #[derive(Debug)]
 pub enum Found<'r, 'p, T> {
     /// A route, and the text of each of its variables, still percent-encoded, in the order of the template.
     Route {
-        /// What the route leads to.
+        /// The target of the route.
         target: &'r T,
         /// The text of its variables.
         variables: Vec<Cow<'p, str>>,
@@ -101,7 +101,7 @@ impl<T> Router<T> {
         Ok(())
     }
 
-    /// What the routes lead to, in the order in which they were added.
+    /// The targets of the routes, in the order in which they were added.
     pub fn targets(&self) -> impl Iterator<Item = &T> {
         self.routes.iter().map(|route| &route.target)
     }
@@ -131,7 +131,7 @@ impl<T> Router<T> {
             }
             segments[last] = whole;
             search.verb = None;
-            // As text it is of no use to another method: whoever writes it means a verb, and there is none.
+            // As text it matches no other method: a caller who writes it means a verb, and there is none.
             return match search.descend(&self.root, &segments, 0) {
                 Some(route) if self.routes[route].takes_colon => self.found(route, &segments),
                 _ => Found::Nothing,

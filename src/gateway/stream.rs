@@ -21,7 +21,7 @@ use crate::error::Error;
 const JSON: &str = "application/json";
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// How the messages of a stream are told apart.
+/// The framing of the messages of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// One a line. A failure is a last line `{"error": problem}`.
@@ -33,7 +33,7 @@ pub enum Framing {
     Array,
 }
 
-/// What callers may ask for by `Accept`.
+/// The media types that callers may ask for by `Accept`.
 const OFFERS: [(&str, Framing); 5] = [
     (JSON_LINES, Framing::Lines),
     ("application/jsonl", Framing::Lines),
@@ -57,10 +57,10 @@ impl Framing {
         }
     }
 
-    /// The body that tells the messages as they come. It ends with the first failure.
+    /// The body that reports the messages as they come. It ends with the first failure.
     ///
     /// Where the rule of the route has a `response_body`, a message without it is a sign of life: an empty line, or an event without data,
-    /// which tells a client nothing but its id; of an array it is white space.
+    /// which gives a client nothing but its id; in an array it is white space.
     pub fn frame(self, exchange: Exchange, messages: impl Stream<Item = Result<DynamicMessage, Status>> + Send + 'static) -> Body {
         // A panic behind the stream ends it as any other failure does.
         let messages = AssertUnwindSafe(messages).catch_unwind().map(|message| match message {
@@ -133,6 +133,6 @@ impl Framing {
 struct State {
     exchange: Exchange,
     messages: BoxStream<'static, Result<DynamicMessage, Status>>,
-    /// Whether a message was told.
+    /// True if a message was reported.
     begun: bool,
 }

@@ -1,8 +1,8 @@
 //! Conditional requests (RFC 9110, section 13) over the versions that resources have.
 //!
-//! The answer that has a resource with a `version` says `ETag: "N"`. `If-Match: "N"` is the `expected_version` of a request that has one; that it
-//! is at another version the service says, by `state_conflict` as the contracts have it. `If-None-Match` spares a reader what it has already.
-//! Where a condition cannot be kept the request is refused: a caller who says what must hold does not want it done regardless.
+//! The answer that has a resource with a `version` says `ETag: "N"`. `If-Match: "N"` is the `expected_version` of a request that has one;
+//! that it is at another version the service says, by `state_conflict` as the contracts have it. `If-None-Match` excludes a reader what it
+//! has already. Where a condition cannot be kept the request is refused: a caller who says what must hold does not want it done regardless.
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use prost_reflect::DynamicMessage;
@@ -10,7 +10,7 @@ use prost_reflect::DynamicMessage;
 use super::binding::Binding;
 use crate::error::Violations;
 
-/// What a request demands of the version of its resource.
+/// The condition of a request on the version of its resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
     /// The version that it must be at.
@@ -23,7 +23,7 @@ pub struct Conditions {
 pub const UNKEPT: [&str; 6] = ["if-unmodified-since", "if-modified-since", "if-range", "content-range", "if", "if-schedule-tag-match"];
 
 impl Conditions {
-    /// Reads the conditions of a request, and tells what is wrong with them.
+    /// Reads the conditions of a request, and reports what is wrong with them.
     pub fn of(method: &Method, headers: &HeaderMap, binding: &Binding) -> (Conditions, Violations) {
         let mut faults = Violations::new();
         let expected = match expected(headers, binding) {
@@ -49,7 +49,7 @@ impl Conditions {
         (Conditions { expected, known }, faults)
     }
 
-    /// Whether the caller has what this tag names, compared as RFC 9110 has it for reading: a weak tag is as good as a strong one.
+    /// Returns whether the caller has what this tag names, compared as RFC 9110 has it for reading: a weak tag is as good as a strong one.
     pub fn has(&self, tag: &HeaderValue) -> bool {
         let tag = tag.to_str().unwrap_or_default();
         self.known.iter().any(|known| known == "*" || known.trim_start_matches("W/") == tag.trim_start_matches("W/"))
@@ -59,7 +59,7 @@ impl Conditions {
 /// The version that `If-Match` asks for, or what is wrong with it.
 fn expected(headers: &HeaderMap, binding: &Binding) -> Result<Option<i64>, (&'static str, &'static str)> {
     match listed(headers, header::IF_MATCH).as_slice() {
-        // Who sends one without a tag means some version, and not any.
+        // A caller who sends one without a tag means some version, and not any.
         [] if headers.contains_key(header::IF_MATCH) && binding.expected_version.is_some() => Err(("invalid", WANTED)),
         [] => Ok(None),
         _ if binding.expected_version.is_none() => Err(("unsupported", "cannot be kept here: this request expects no version")),
@@ -80,7 +80,7 @@ pub fn tag(binding: &Binding, message: &DynamicMessage) -> Option<HeaderValue> {
 fn version(tag: &str) -> Option<i64> {
     let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
     let version: i64 = digits.parse().ok()?;
-    // Any other spelling of a number is none of our tags.
+    // Any other spelling of a number is not one of our tags.
     (version > 0 && version.to_string() == digits).then_some(version)
 }
 

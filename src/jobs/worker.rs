@@ -8,7 +8,7 @@ use crate::db::listen::Topics;
 use crate::db::outage::warn_of;
 use crate::error::Result;
 
-/// The wait after a failure of the loop itself, such as a database that is away.
+/// The wait after a failure of the loop itself, such as a database that is unreachable.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// How soon to look again after work. Who asks for work while other work waits wakes nobody; its request may have been committed after the
@@ -30,13 +30,13 @@ pub struct Lease {
 /// lost its lease changes nothing.
 #[tonic::async_trait]
 pub trait Executor: Send + Sync + 'static {
-    /// What one claim yields.
+    /// The work of one claim.
     type Job: Send;
 
     /// The topic that wakes the loop; also the name in logs and metrics.
     fn topic(&self) -> &'static str;
 
-    /// Claims what is due; none if there is nothing.
+    /// Claims ready work; none if there is nothing.
     async fn claim(&self) -> Result<Option<Self::Job>>;
 
     /// Does what was claimed. When `stop` is cancelled it ends at the next safe point and gives back what is left. A failure that is returned

@@ -1,4 +1,4 @@
-//! How much an address may be told within a minute that shows no key: a small question may have a large answer.
+//! How much an address may be reported within a minute that shows no key: a small question may have a large answer.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -10,9 +10,9 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use super::Limit;
 use crate::error::{Code, Error};
 
-/// Of how many networks it is remembered what they were told, before those are forgotten that have asked for nothing lately.
+/// How many networks have a remembered allowance, before those are forgotten that have asked for nothing lately.
 const REMEMBER: usize = 4096;
-/// How soon one who was told as much as it may can come again.
+/// The time until an address with a used-up allowance can come again.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// So many bytes a minute for each network. Clones count together.
@@ -28,7 +28,7 @@ impl Allowance {
         Allowance { limit, reported: Arc::new(DefaultKeyedRateLimiter::keyed(Quota::per_minute(bytes))) }
     }
 
-    /// Takes so many bytes of what this address may be told. Fails with what it is told instead where there are not as many.
+    /// Takes so many bytes of the allowance of this address. Fails with the refusal to send where not as many are left.
     pub fn report(&self, address: IpAddr, bytes: u64) -> Result<(), Error> {
         let Some(bytes) = NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX)) else { return Ok(()) };
         if self.reported.len() > REMEMBER {
@@ -38,12 +38,12 @@ impl Allowance {
             return Ok(());
         }
         self.limit.reached();
-        let message = "This address was told as much without a key as it may be within a minute.";
+        let message = "This address has received as much without a key as it may within a minute.";
         Err(Error::new(Code::RateLimitExceeded, message).retry_after(AGAIN))
     }
 }
 
-/// What is one caller: an IPv4 address, or the first half of an IPv6 address, of which one host has as many as it likes.
+/// One caller by address: an IPv4 address, or the first half of an IPv6 address, of which one host has as many as it likes.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

@@ -62,7 +62,7 @@ pub static COMPARED_NAME: Limit = Limit {
     name: "compared_header_name",
     bounds: "The name of a header that is compared with those that protect a change, such as `Idempotency-Key`",
     value: Value::Fixed(MAX_COMPARED_NAME as u64, "characters"),
-    past: "It is taken for another header, and not looked at",
+    past: "It is taken for another header, and ignored",
 };
 
 /// How many headers whose names end in `-version` a page of another origin may be allowed to send.

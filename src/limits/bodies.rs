@@ -83,7 +83,7 @@ pub static NUMBER_DIGITS: Limit = Limit {
 /// How many bytes of a compressed body may become nothing.
 pub const EMPTY_BYTES_AT_MOST: usize = 512 << 10;
 
-/// What becomes nothing of a compressed body.
+/// Bytes of a compressed body that expand to nothing.
 pub static EMPTY_BYTES: Limit = Limit {
     name: "empty_bytes",
     bounds: "Bytes by which what has come of a compressed body by REST exceeds what became of it",
@@ -134,31 +134,31 @@ pub const ALL: &[&Limit] = &[
     &MESSAGE_LISTED,
 ];
 
-/// What so many compressed bytes may well become, as is paid for before they are decompressed: objects are seldom packed better. What becomes
-/// more pays as it grows.
+/// The usual size of so many compressed bytes, which is paid for before they are decompressed: objects are seldom packed better. A body
+/// that becomes larger pays as it grows.
 pub fn unpacked(bytes: usize) -> usize {
     bytes.saturating_mul(32)
 }
 
-/// What decoding a message of this size may cost, in bytes: its copies as a message and as JSON, and the elements of its lists, of which the
-/// smallest have two bytes on the wire.
+/// The memory for decoding a message of this size, in bytes: its copies as a message and as JSON, and the elements of its lists, of which
+/// the smallest have two bytes on the wire.
 pub fn cost_of_message(bytes: usize) -> usize {
     8 * bytes + 75 * bytes.min(2 * MAX_LISTED_MESSAGES)
 }
 
-/// What decoding this JSON may cost, in bytes: a value of two characters is eleven bytes as a message, of which there are three copies for a
-/// moment, and an object that is not free-form is a map.
+/// The memory for decoding this JSON, in bytes: a value of two characters is eleven bytes as a message, of which there are three copies for
+/// a moment, and an object that is not free-form is a map.
 pub fn cost_of_json(text: &[u8]) -> usize {
     let count = |wanted: u8| text.iter().filter(|byte| **byte == wanted).count();
     4 * text.len() + 32 * count(b',') + 1024 * count(b'{').min(MAX_LISTED_MESSAGES)
 }
 
-/// What is kept of a message of this size that waits to be dealt with.
+/// The memory of a message of this size that waits to be processed.
 pub fn kept_of_message(bytes: usize) -> usize {
     2 * bytes + 256
 }
 
-/// What is kept of a message that was read from this JSON.
+/// The memory of a message that was read from this JSON.
 pub fn kept_of_json(text: &[u8]) -> usize {
     2 * text.len() + 12 * text.iter().filter(|byte| **byte == b',').count() + 256
 }

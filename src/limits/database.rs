@@ -4,7 +4,7 @@ use super::{Limit, Value};
 
 /// How much longer than its session allows the database may keep silent, in seconds.
 pub const SILENCE_SECONDS: u64 = 5;
-/// How long a statement goes on whose caller has gone, in milliseconds.
+/// How long a statement runs on after its caller has left, in milliseconds.
 pub const ABANDONED_MILLIS: u64 = 100;
 /// How long a statement of a worker may run that can be done in smaller parts, in seconds.
 pub const WORKER_STATEMENT_SECONDS: u64 = 5;
@@ -30,7 +30,7 @@ pub static QUEUE: Limit = Limit {
 /// How long a call waits for a connection.
 pub static QUEUE_TIME: Limit = Limit {
     name: "database_queue_time",
-    bounds: "Time that a call waits for a connection, twelve times as long within a stream; and that a database which is away is tried",
+    bounds: "Time that a call waits for a connection, twelve times as long within a stream; and that an unreachable database is tried",
     value: Value::Setting("db-acquire-timeout"),
     past: "`unavailable` (503)",
 };
@@ -70,10 +70,10 @@ pub static LOCK_TIME: Limit = Limit {
     past: "`unavailable` (503)",
 };
 
-/// How long a statement goes on whose caller has gone.
+/// How long a statement runs on after its caller has left.
 pub static ABANDONED: Limit = Limit {
     name: "database_abandoned_time",
-    bounds: "Time that a statement goes on after its caller has hung up, or its call has had its time",
+    bounds: "Time that a statement runs on after its caller has hung up, or the time of its call is over",
     value: Value::Fixed(ABANDONED_MILLIS, "milliseconds"),
     past: "The statement is cancelled and its transaction rolled back; what was committed stays",
 };
@@ -91,7 +91,7 @@ pub static MIGRATION_LOCK: Limit = Limit {
     name: "migration_lock_time",
     bounds: "Time that a statement of a migration waits for a lock, and all others behind it",
     value: Value::Fixed(MIGRATION_LOCK_MILLIS, "milliseconds"),
-    past: "The migration lets go, and is tried again after a pause",
+    past: "The migration gives up its locks, and is tried again after a pause",
 };
 
 /// All of them.

@@ -14,7 +14,7 @@ pub static FILTER_TIME: Limit = Limit {
     name: "event_filter_time",
     bounds: "Time in which one list of events evaluates its filter",
     value: Value::Fixed(FILTER_MILLIS, "milliseconds"),
-    past: "A page that is short or empty, with `caught_up` false; the next page goes on",
+    past: "A page that is short or empty, with `caught_up` false; the next page continues",
 };
 
 /// How many calls evaluate filters at once.
@@ -28,7 +28,7 @@ pub static FILTERS: Limit = Limit {
 /// How many events are kept for those who watch one realm.
 pub static SHARED: Limit = Limit {
     name: "shared_events",
-    bounds: "Events of one realm that are kept in memory for all who watch it, at one replica",
+    bounds: "Events of one realm that one replica keeps in memory for all its watches",
     value: Value::Fixed(SHARED_PER_REALM as u64, "events"),
     past: "A watcher that is farther behind reads from the database by itself",
 };

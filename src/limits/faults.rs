@@ -2,15 +2,15 @@
 
 use super::{Limit, Value};
 
-/// How many characters of the place of a fault are told.
+/// How many characters of the place of a fault are reported.
 pub const MAX_FIELD_CHARACTERS: usize = 256;
-/// How many characters of the description of a fault are told.
+/// How many characters of the description of a fault are reported.
 pub const MAX_DESCRIPTION_CHARACTERS: usize = 1024;
 /// How many bytes a list among the members of a failure has.
 pub const MAX_LIST_BYTES: usize = 4096;
-/// How many faults are told.
+/// How many faults are reported.
 pub const MAX_FAULTS: usize = 1000;
-/// How many bytes the faults take that are told, as a problem document has them.
+/// How many bytes the faults take that are reported, as a problem document has them.
 pub const MAX_FAULT_BYTES: usize = 320 << 10;
 
 /// The place of a fault.
@@ -32,7 +32,7 @@ pub static FAULT_DESCRIPTION: Limit = Limit {
 /// The number of faults.
 pub static FAULTS: Limit = Limit {
     name: "faults",
-    bounds: "Faults of a request that an answer tells",
+    bounds: "Faults of a request that a response reports",
     value: Value::Fixed(MAX_FAULTS as u64, "faults"),
     past: "A last entry with the code `too_many` says how many more there were",
 };

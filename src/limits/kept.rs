@@ -10,7 +10,7 @@ pub static IDEMPOTENCY_RECORDS: Limit = Limit {
     name: "idempotency_records",
     bounds: "Idempotency records of a realm: calls with an `Idempotency-Key` in 24 hours, and batches of such imports",
     value: Value::Setting("idempotency-records"),
-    past: "`rate_limit_exceeded` (429) with `Retry-After`, for calls with a new key; nothing is done. Records that there are go on answering",
+    past: "`rate_limit_exceeded` (429) with `Retry-After`, for calls with a new key; nothing is done. Existing records still answer",
 };
 
 /// How large the answers in the records of a realm are.

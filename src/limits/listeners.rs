@@ -9,7 +9,7 @@ pub static CONNECTIONS: Limit = Limit {
     name: "connections",
     bounds: "Connections at once at the gRPC listener, and as many at the HTTP listener; fewer where the process may open fewer files",
     value: Value::Setting("max-connections"),
-    past: "the connection gives way on which nobody has shown a valid key and that is idle the longest, or the next one like it; else one on which nobody has called for 5 seconds; where there is none, the new one is closed at once",
+    past: "the connection that never showed a valid key and has been idle the longest is closed; else one without a call for 5 seconds; else the new one",
 };
 
 /// For how many seconds a caller with a key may do nothing before its connection gives way to others.
@@ -26,9 +26,9 @@ pub static CONNECTIONS_PER_ADDRESS: Limit = Limit {
 /// Connections of a realm at once.
 pub static CONNECTIONS_PER_REALM: Limit = Limit {
     name: "connections_per_realm",
-    bounds: "Connections at once of one realm, the one whose key was shown on them last, at each listener; fewer when others have some too, so that places are left",
+    bounds: "Connections at once of one realm, the one whose key was shown on them last, at each listener; fewer when others have some too, so that some stay free",
     value: Value::Setting("max-connections-per-realm"),
-    past: "one of the same realm gives way on which nobody has called for 5 seconds; where there is none, the call is refused with `rate_limit_exceeded` (429) and `Retry-After`, and its connection is as one without a key",
+    past: "one of the same realm without a call for 5 seconds is closed; where there is none, the call is refused with `rate_limit_exceeded` (429) and `Retry-After`, and its connection is as one without a key",
 };
 
 /// How many connections of the admin listener there may be.
@@ -63,10 +63,10 @@ pub static STREAMS: Limit = Limit {
     past: "clients wait before they begin the next call; one that does not gets `REFUSED_STREAM`",
 };
 
-/// What a caller may send ahead on one HTTP/2 stream, in bytes: what the protocol itself begins with.
+/// How many bytes a caller may send ahead on one HTTP/2 stream: the initial window of the protocol.
 pub const STREAM_WINDOW_BYTES: u32 = 65_535;
 
-/// What a caller may send ahead.
+/// How many bytes a caller may send ahead.
 pub static STREAM_WINDOW: Limit = Limit {
     name: "stream_window",
     bounds: "Bytes that a caller may send on an HTTP/2 stream before the service has read them",
@@ -77,7 +77,7 @@ pub static STREAM_WINDOW: Limit = Limit {
 /// How many bytes of an answer are buffered for a stream.
 pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// What is buffered of an answer.
+/// The buffer of a response.
 pub static SEND_BUFFER: Limit = Limit {
     name: "send_buffer",
     bounds: "Bytes of an answer that are ready for an HTTP/2 stream whose caller does not read",
@@ -93,11 +93,12 @@ pub static HEAD_BYTES: Limit = Limit {
     name: "head_bytes",
     bounds: "Bytes of the request line and the headers of a request",
     value: Value::Fixed(HEAD_BYTES_AT_MOST as u64, "bytes"),
-    past: "`headers_too_large` (431) or `uri_too_long` (414), and the connection is closed; over HTTP/2 `header_list` holds in its place",
+    past: "`headers_too_large` (431) or `uri_too_long` (414), and the connection is closed; over HTTP/2 `header_list` is the limit instead",
 };
 
-/// How large the headers of an HTTP/2 request may be, each with 32 bytes more than it has (RFC 9113, section 6.5.2): above what is taken, so that what is
-/// too large is refused with a reason. Memory that nobody with a key has asked for is measured by it, so it is no larger.
+/// How large the headers of an HTTP/2 request may be, each with 32 bytes more than it has (RFC 9113, section 6.5.2): more than the limit of
+/// the service, so that larger ones are refused with a reason. Memory that nobody with a key has asked for is measured by it, so it is no
+/// larger.
 pub const HEADER_LIST_BYTES_AT_MOST: u32 = 96 * 1024;
 
 /// The headers of an HTTP/2 request.
@@ -138,7 +139,7 @@ pub const EMPTY_FRAMES_AT_MOST: u32 = 100;
 /// Empty frames.
 pub static EMPTY_FRAMES: Limit = Limit {
     name: "empty_frames",
-    bounds: "Frames of bodies that hold nothing and are not the last, on one HTTP/2 connection",
+    bounds: "Empty frames of bodies that are not the last, on one HTTP/2 connection",
     value: Value::Fixed(EMPTY_FRAMES_AT_MOST as u64, "frames"),
     past: "the connection is closed with `ENHANCE_YOUR_CALM`, by the library, which does not count it",
 };
@@ -194,10 +195,10 @@ pub const DISCARDED_BYTES_AT_MOST: usize = 64 << 20;
 /// For how many seconds.
 pub const DISCARDED_SECONDS: u64 = 30;
 
-/// What is thrown away of the body of a refused request.
+/// The discarded part of the body of a refused request.
 pub static DISCARDED_BYTES: Limit = Limit {
     name: "discarded_bytes",
-    bounds: "Bytes of a request of HTTP/1.1, or of REST over HTTP/2, that are read and thrown away once it has its answer, for at most 30 seconds (over HTTP/2 the answer of a refusal is held back for 2 of them at most), so that a client \
+    bounds: "Bytes of a request of HTTP/1.1, or of REST over HTTP/2, that are read and thrown away once it has its answer, for at most 30 seconds (over HTTP/2 the response of a refusal is delayed for 2 of them at most), so that a client \
              that is still sending finds the answer",
     value: Value::Fixed(DISCARDED_BYTES_AT_MOST as u64, "bytes"),
     past: "the connection, or the stream, is closed, and the answer may be lost",
@@ -222,13 +223,13 @@ pub static REFLECTION_TIME: Limit = Limit {
     past: "`deadline_exceeded`",
 };
 
-/// How many bytes reflection may tell an address within a minute.
+/// How many bytes reflection may report an address within a minute.
 pub const REFLECTION_BYTES_AT_MOST: NonZeroU32 = NonZeroU32::new(16 << 20).expect("it is not zero");
 
-/// What reflection tells.
+/// The allowance of reflection.
 pub static REFLECTION_BYTES: Limit = Limit {
     name: "reflection_bytes",
-    bounds: "Bytes that reflection tells one address within a minute; all that it has to tell is a quarter of a mebibyte",
+    bounds: "Bytes that reflection sends to one address within a minute; all that it can send is a quarter of a mebibyte",
     value: Value::Fixed(REFLECTION_BYTES_AT_MOST.get() as u64, "bytes"),
     past: "the stream ends with `rate_limit_exceeded`",
 };
@@ -253,7 +254,7 @@ pub const HEALTH_FAREWELL_MILLIS: u64 = 100;
 /// The end of watches of health.
 pub static HEALTH_FAREWELL: Limit = Limit {
     name: "health_farewell",
-    bounds: "Time that a watch of gRPC health stays once the listeners close, to tell that nothing serves any more",
+    bounds: "Time that a watch of gRPC health stays once the listeners close, to report that nothing is served any more",
     value: Value::Fixed(HEALTH_FAREWELL_MILLIS, "milliseconds"),
     past: "the watch ends with `unavailable`",
 };
@@ -296,9 +297,9 @@ pub const KEY_LOOKUPS_AT_MOST: usize = 256;
 /// Keys that are looked up.
 pub static KEY_LOOKUPS: Limit = Limit {
     name: "key_lookups",
-    bounds: "Keys, not seen at this replica lately, that wait to be looked up; at most a quarter of the pool looks them up at once",
+    bounds: "Keys, not used at this replica lately, that wait to be looked up; at most a quarter of the pool looks them up at once",
     value: Value::Fixed(KEY_LOOKUPS_AT_MOST as u64, "keys"),
-    past: "`unavailable`; callers with keys that are known are not concerned",
+    past: "`unavailable`; callers whose keys are in the cache are not affected",
 };
 
 /// How many calls may wait for a key to be looked up.
@@ -307,9 +308,9 @@ pub const CALLS_BEFORE_AUTHENTICATION_AT_MOST: usize = 1024;
 /// Calls whose key is being looked up.
 pub static CALLS_BEFORE_AUTHENTICATION: Limit = Limit {
     name: "calls_before_authentication",
-    bounds: "Calls that wait for a key to be looked up that was not seen at this replica lately",
+    bounds: "Calls that wait for the lookup of a key that was not used at this replica lately",
     value: Value::Fixed(CALLS_BEFORE_AUTHENTICATION_AT_MOST as u64, "calls"),
-    past: "`unavailable`; callers with keys that are known are not concerned",
+    past: "`unavailable`; callers whose keys are in the cache are not affected",
 };
 
 /// All of them.

@@ -16,7 +16,7 @@ use super::bodies::{BODY_MEMORY, BODY_TIME, FREE_BODY_BYTES};
 use crate::error::{Code, Error, Result};
 use crate::telemetry;
 
-/// What permits of the semaphores stand for, in bytes: a semaphore counts no further than `u32` in one step.
+/// The bytes of one permit of the semaphores: a semaphore counts no further than `u32` in one step.
 const UNIT: usize = 1024;
 
 /// Memory for bodies. Clones share it.
@@ -112,7 +112,7 @@ impl BodyMemory {
     }
 }
 
-/// What one call holds of the memory. Clones share it; what is held goes back with the last of them, if not before.
+/// The memory of one call. Clones share it; it is given back with the last of them, if not before.
 #[derive(Clone, Debug)]
 pub struct Account {
     budget: BodyMemory,
@@ -122,18 +122,18 @@ pub struct Account {
 #[derive(Debug, Default)]
 struct State {
     realm: i32,
-    /// What is paid for the message that is being received.
+    /// The paid size of the message that is being received.
     received: Vec<MemoryPermit>,
-    /// What has arrived of it.
+    /// The received part of it.
     received_bytes: usize,
-    /// What messages cost that are decoded, the oldest first.
+    /// The costs of decoded messages, the oldest first.
     decoded: VecDeque<Option<MemoryPermit>>,
-    /// What is kept of the last of them.
+    /// The kept size of the last of them.
     kept: usize,
 }
 
 impl Account {
-    /// Whose call it is: what it holds counts for this realm.
+    /// The realm of the call, to which its memory counts.
     pub fn charge_to(&self, realm: i32) {
         self.lock().realm = realm;
     }
@@ -277,7 +277,7 @@ mod tests {
             }
         });
         futures::future::join_all(bodies).await;
-        // What grows beyond what a realm may hold pays for that, and no more.
+        // A body that grows beyond the share of a realm pays for that, and no more.
         let endless = account(&budget, 1);
         for _ in 0..300 {
             endless.receive(1 << 10, 0).await.unwrap();

@@ -21,11 +21,11 @@ pub mod shares;
 pub struct Limit {
     /// Its name, in snake case: the value of `offboard.limit.name` in `offboard.limit.reached`.
     pub name: &'static str,
-    /// What it bounds, as the start of a sentence without a full stop: `Calls at once with a key, at one replica`.
+    /// The measured quantity, as the start of a sentence without a full stop: `Calls at once with a key, at one replica`.
     pub bounds: &'static str,
     /// Where its value comes from.
     pub value: Value,
-    /// What a caller sees past it, or what is done with what is too much.
+    /// The response when the limit is reached, or the treatment of the surplus.
     pub past: &'static str,
 }
 

@@ -29,7 +29,7 @@ pub static MESSAGE_BYTES: Limit = Limit {
 /// How long a call may take.
 pub static CALL_TIME: Limit = Limit {
     name: "call_time",
-    bounds: "Time of a call that is no stream",
+    bounds: "Time of a unary call",
     value: Value::Setting("request-timeout"),
     past: "`deadline_exceeded` (504)",
 };
@@ -51,7 +51,7 @@ pub const MAX_ORGANISATIONS: usize = 10_000;
 /// Organisations that are looked through.
 pub static ORGANISATIONS: Limit = Limit {
     name: "organisations_compared",
-    bounds: "Organisations that `offboard key create` and `import --offline` look through for names much like that of a new one",
+    bounds: "Organisations that `offboard key create` and `import --offline` search for names similar to that of a new one",
     value: Value::Fixed(MAX_ORGANISATIONS as u64, "organisations"),
     past: "Further ones are not named",
 };
@@ -64,7 +64,7 @@ pub static INDEXED_VALUES: Limit = Limit {
     name: "indexed_values",
     bounds: "Different values of an attribute that one entity has rows for in an attribute index",
     value: Value::Fixed(MAX_INDEXED_VALUES as u64, "values"),
-    past: "It has one row, by which every filter looks at it; answers are the same",
+    past: "It has one row, by which every filter finds it; responses are the same",
 };
 
 /// How long a start of a task looks for the attributes of its filter, in milliseconds, and a list.
@@ -73,14 +73,14 @@ pub const ATTRIBUTE_LOOK_MILLIS: (u64, u64) = (5_000, 50);
 /// The look for the attributes of a filter.
 pub static ATTRIBUTE_LOOK: Limit = Limit {
     name: "attribute_look",
-    bounds: "Time for which the start of a bulk delete looks whether entities have the attributes of its filter; a list looks for 50 milliseconds",
+    bounds: "Time for which the start of a bulk delete searches for entities with the attributes of its filter; a list searches for 50 milliseconds",
     value: Value::Fixed(ATTRIBUTE_LOOK_MILLIS.0, "milliseconds"),
     past: "The worker finds out before anything is deleted; a dry run has the warning `unchecked_attribute`, and a list has no warning",
 };
 
 /// How many entities are looked through at once for the attributes of a filter, and for names that may have been meant.
 pub const ATTRIBUTE_WALK: i64 = 50_000;
-/// How many entities, each with other names than the others, tell the names that may have been meant.
+/// How many entities, each with other names than the others, report the names that may have been meant.
 pub const SUGGESTING_ENTITIES: i64 = 200;
 /// How many names are kept of what those have.
 pub const SUGGESTED_NAMES: usize = 5_000;
@@ -88,12 +88,12 @@ pub const SUGGESTED_NAMES: usize = 5_000;
 /// Entities that are looked through for names.
 pub static ATTRIBUTE_NAMES_WALK: Limit = Limit {
     name: "attribute_names_walk",
-    bounds: "Entities, from the first that the filter is about, that are looked through for attributes which may have been meant by one that no entity has",
+    bounds: "Entities, from the first that the filter is about, that are searched for attributes with names similar to one that no entity has",
     value: Value::Fixed(ATTRIBUTE_WALK as u64, "entities"),
     past: "What entities behind them have is not suggested",
 };
 
-/// Entities that tell names.
+/// Entities that report names.
 pub static ATTRIBUTE_NAMES_ENTITIES: Limit = Limit {
     name: "attribute_names_entities",
     bounds: "Entities among those, each with other names at its top than the others and of at most 16 KiB, whose attributes are read for it",
@@ -115,7 +115,7 @@ pub const LISTED_IDS: i64 = 100;
 /// Ids of lists that are shown.
 pub static IDS_SHOWN: Limit = Limit {
     name: "ids_shown",
-    bounds: "Ids of each list of a bulk delete that its task, its preview and its refusal show: those that are spared, and those of no entity",
+    bounds: "Ids of each list of a bulk delete that its task, its preview and its refusal show: those that are excluded, and those of no entity",
     value: Value::Fixed(LISTED_IDS as u64, "ids"),
     past: "The first in their order are shown; a count tells how many there are",
 };
@@ -137,9 +137,9 @@ pub const VALUE_LOOK_ENTITIES: u64 = 14_600;
 /// The look for the values that a filter names.
 pub static VALUE_LOOK: Limit = Limit {
     name: "value_look",
-    bounds: "Entities that are looked at to find out whether any has a type or the value of an attribute that a filter names, where no index tells",
+    bounds: "Entities that are read to find whether any has a type or the value of an attribute that a filter names, where no index has it",
     value: Value::Fixed(VALUE_LOOK_ENTITIES, "entities"),
-    past: "There is no warning `unknown_value`, but of a type that is spelt much like one that was met",
+    past: "There is no warning `unknown_value`, except for a type with a name similar to one that was found",
 };
 
 /// All of them.

@@ -5,7 +5,7 @@ use super::{Limit, Value};
 /// Calls of a realm at once.
 pub static REALM_CALLS: Limit = Limit {
     name: "realm_calls",
-    bounds: "Calls of one realm at once at one replica, streams aside; fewer when others call too, so that places are left",
+    bounds: "Calls of one realm at once at one replica, without streams; fewer when others call too, so that some stay free",
     value: Value::Setting("realm-concurrent-calls"),
     past: "`rate_limit_exceeded` (429) with `Retry-After`, at once",
 };
@@ -13,7 +13,7 @@ pub static REALM_CALLS: Limit = Limit {
 /// Calls of a key at once.
 pub static KEY_CALLS: Limit = Limit {
     name: "key_calls",
-    bounds: "Calls of one key at once at one replica, streams aside",
+    bounds: "Calls of one key at once at one replica, without streams",
     value: Value::Setting("key-concurrent-calls"),
     past: "`rate_limit_exceeded` (429) with `Retry-After`, at once",
 };
@@ -29,7 +29,7 @@ pub static STREAMS: Limit = Limit {
 /// Streams of a realm at once.
 pub static REALM_STREAMS: Limit = Limit {
     name: "realm_streams",
-    bounds: "Streams of one realm at once at one replica; fewer when others have streams too, so that places are left",
+    bounds: "Streams of one realm at once at one replica; fewer when others have streams too, so that some stay free",
     value: Value::Setting("realm-concurrent-streams"),
     past: "`rate_limit_exceeded` (429) with `Retry-After`, at once",
 };
@@ -86,10 +86,10 @@ pub static EXPORTS: Limit = Limit {
     past: "The call waits, and is answered `unavailable` (503) when it has waited for `--db-acquire-timeout`",
 };
 
-/// What a step of a call may take of the processor, in microseconds, before the next ones are done aside.
+/// How long a step of a call may use the processor, in microseconds, before the next ones run off the runtime.
 pub const STEP_MICROSECONDS: u64 = 1_000;
 
-/// What a step of a call may take of the processor.
+/// How long a step of a call may use the processor.
 pub static STEP: Limit = Limit {
     name: "step_time",
     bounds: "Processor time of one step of a call on a thread that all calls share",

@@ -11,11 +11,12 @@ use crate::offboarding::removal_queries::ClaimedRequest;
 
 /// Somebody who must confirm that an entity may go, for instance a service that has to close its accounts first.
 ///
-/// A request is `Running` while it waits, for as long as that takes; the lease is given back meanwhile, so any replica may ask again. An answer
-/// may be lost and is then asked for once more, so asking must be harmless when it is repeated: the id of the request tells repeats apart.
+/// A request is `Running` while it waits, for as long as that takes; the lease is given back meanwhile, so any replica may ask again. A
+/// response may be lost and is then asked for once more, so asking must be harmless when it is repeated: the id of the request
+/// distinguishes repeats.
 #[tonic::async_trait]
 pub trait Confirmation: Send + Sync + 'static {
-    /// Who it is; told to those who look at a request that waits.
+    /// Its name; shown to those who read a request that waits.
     fn name(&self) -> &'static str;
 
     /// The answer for each departure, in their order. A failure counts as an attempt that came to nothing, for all of them.
@@ -25,7 +26,7 @@ pub trait Confirmation: Send + Sync + 'static {
 /// An entity that is about to go.
 #[derive(Clone, Debug)]
 pub struct Departure {
-    /// Whose world.
+    /// The realm.
     pub realm: Realm,
     /// The request, which stays the same however often it is asked about.
     pub request_id: Uuid,
@@ -33,14 +34,14 @@ pub struct Departure {
     pub entity_id: String,
 }
 
-/// What somebody says to a departure.
+/// The answer of somebody outside to a removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The entity may go.
     Confirmed,
     /// Not yet; ask again after this time. It counts as no attempt.
     Later(Duration),
-    /// It must not go; the sentence tells people why.
+    /// It must not go; the sentence reports people why.
     Refused(String),
 }
 

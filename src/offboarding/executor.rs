@@ -23,7 +23,7 @@ const BATCH: i64 = 100;
 /// How often the removal of entities that others keep changing is tried before it is put off.
 const ROUNDS: usize = 3;
 
-/// Takes up due requests and removes their entities, many in one transaction.
+/// Takes up ready requests and removes their entities, many in one transaction.
 pub struct OffboardingExecutor {
     db: Db,
     lease: Lease,

@@ -1,4 +1,4 @@
-//! What an offboarding request is and how it moves. Pure.
+//! An offboarding request and its states. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ text_enum! {
         Pending = "pending",
         /// A worker has it.
         Running = "running",
-        /// The entity is gone.
+        /// The entity is removed.
         Succeeded = "succeeded",
         /// The entity could not be removed and is active again.
         Failed = "failed",
@@ -34,7 +34,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// What is done to a request.
+    /// The change of a request.
     pub enum OffboardingAction {
         /// A worker takes it up.
         Start = "start",
@@ -63,7 +63,7 @@ impl OffboardingState {
         })
     }
 
-    /// What can be done in this state.
+    /// The actions that are possible in this state.
     pub fn allowed(self) -> Vec<OffboardingAction> {
         OffboardingAction::ALL.iter().copied().filter(|action| self.after(*action).is_some()).collect()
     }
@@ -79,7 +79,7 @@ impl OffboardingState {
         }
     }
 
-    /// Whether the request still has something before it.
+    /// Returns whether the request still has something before it.
     pub fn is_live(self) -> bool {
         !self.allowed().is_empty()
     }
@@ -118,7 +118,7 @@ pub struct Offboarding {
     pub id: Uuid,
     /// The entity.
     pub entity_id: String,
-    /// Who asked.
+    /// The caller.
     pub principal_id: Uuid,
     /// Where it stands.
     #[diesel(column_name = status)]

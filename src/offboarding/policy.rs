@@ -1,4 +1,4 @@
-//! What a realm has decided on removals. Pure.
+//! The removal policy of a realm. Pure.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -51,9 +51,9 @@ pub struct Policy {
     pub filter_retention: Option<Duration>,
     /// The domains that mails about tasks may go to, in lower case.
     pub mail_domains: Vec<String>,
-    /// What a hard bulk delete must show.
+    /// The requirements for a hard bulk delete.
     pub hard_delete: Requirements,
-    /// What a soft bulk delete must show.
+    /// The requirements for a soft bulk delete.
     pub soft_delete: Requirements,
 }
 
@@ -88,13 +88,13 @@ pub struct Change {
 }
 
 impl Change {
-    /// Reads a change of the policy of this realm; every fault is told. A policy that says to be of another realm is not taken for this one, whatever
-    /// the mask names: it was read with another key.
+    /// Reads a change of the policy of this realm; every fault is reported. A policy that says to be of another realm is not taken for this
+    /// one, whatever the mask names: it was read with another key.
     pub fn check(policy: Option<v1::RemovalPolicy>, mask: Option<prost_types::FieldMask>, realm: &Realm) -> Result<Change> {
         let mut faults = Violations::new();
         let policy = policy.unwrap_or_default();
         let (fields, members) = (spelled_out(&FIELDS), spelled_out(&RequirementsChange::MEMBERS));
-        let reported = format!("is none of {fields}, and behind `hard_delete.` and `soft_delete.` of {members}");
+        let reported = format!("is not one of {fields}, nor after `hard_delete.` and `soft_delete.` one of {members}");
         let mask = Mask::check(mask, given(&policy), is_known, &reported, &mut faults);
         if faults.as_slice().is_empty() && !mask.is_of_any(&FIELDS) && !mask.is_of_any(&OUTPUT_ONLY) {
             faults.add("update_mask", "required", format!("must name at least one of {fields}, or the policy have one"));
@@ -114,7 +114,7 @@ impl Change {
                 "request_retention" => change.request_retention = Some(retention(policy.request_retention, &at, &mut faults)),
                 "filter_retention" => change.filter_retention = Some(retention(policy.filter_retention, &at, &mut faults)),
                 "mail_domains" => change.mail_domains = Some(domains(&policy.mail_domains, &at, &mut faults)),
-                // What is demanded is read below, by its members.
+                // The requirements are read below, member by member.
                 _ => {}
             }
         }
@@ -165,7 +165,7 @@ impl Change {
     }
 }
 
-/// Whether a mask may have this path: that of a field, of a demand or of what a caller sends back as it was read.
+/// Returns whether a mask may have this path: that of a field, of a demand or of what a caller sends back as it was read.
 fn is_known(path: &str) -> bool {
     let is_demand = |name| part_of(path, name).is_some_and(|part| part.is_none_or(|part| RequirementsChange::MEMBERS.contains(&part)));
     FIELDS.contains(&path) || OUTPUT_ONLY.contains(&path) || is_demand("hard_delete") || is_demand("soft_delete")
@@ -237,7 +237,7 @@ fn domains(given: &[String], field: &str, faults: &mut Violations) -> Vec<String
     domains.into_iter().collect()
 }
 
-/// Whether this is the name of a domain (RFC 1123, section 2.1); one in another script is written as DNS has it (`xn--…`).
+/// Returns whether this is the name of a domain (RFC 1123, section 2.1); one in another script is written as DNS has it (`xn--…`).
 fn is_domain(text: &str) -> bool {
     let is_label = |label: &str| {
         let characters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -275,7 +275,7 @@ impl Policy {
         }
     }
 
-    /// As its event tells it: durations as everywhere in JSON, and nothing of what is not set.
+    /// In the form of its event: durations as everywhere in JSON, and no unset members.
     pub fn reported(&self) -> Json {
         let mut reported = json!({"mail_domains": self.mail_domains});
         let durations = [

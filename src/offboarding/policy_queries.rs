@@ -63,7 +63,7 @@ statement! {
     "SELECT id FROM realm WHERE id = {realm} FOR NO KEY UPDATE"
 }
 
-/// Stores the policy and tells of it.
+/// Stores the policy and returns it.
 pub fn put(connection: &mut PgConnection, realm: &Realm, principal: Uuid, policy: &Policy) -> Work<()> {
     let statement = PutPolicy {
         realm: realm.id(),
@@ -125,7 +125,7 @@ statement! {
      FROM changed"
 }
 
-/// Removes some of the tombstones that have had their time, whichever realm they are of, and tells how many.
+/// Removes some of the tombstones that have had their time, whichever realm they are of, and reports how many.
 pub fn sweep_tombstones(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepTombstones { at_most }.execute(connection)?)
 }
@@ -152,7 +152,7 @@ statement! {
      WHERE t.realm_id = o.realm_id AND t.entity_id = o.entity_id AND t.incarnation = o.incarnation"
 }
 
-/// Removes some of the requests that ended long ago, whichever realm they are of, and tells how many.
+/// Removes some of the requests that ended long ago, whichever realm they are of, and reports how many.
 pub fn sweep_requests(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepRequests { at_most }.execute(connection)?)
 }
@@ -179,7 +179,7 @@ statement! {
      WHERE r.realm_id = o.realm_id AND r.id = o.id"
 }
 
-/// Blanks some of the filters that have had their time, whichever realm their tasks are of, and tells how many.
+/// Blanks some of the filters that have had their time, whichever realm their tasks are of, and reports how many.
 pub fn sweep_filters(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepFilters { at_most }.execute(connection)?)
 }

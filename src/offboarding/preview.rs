@@ -1,4 +1,4 @@
-//! What a removal would take, and what stands in its way. Pure.
+//! The effect of a removal, and what blocks it. Pure.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn blockers(entity_id: &str, outlook: &Outlook) -> Vec<v1::RemovalBlocker> {
     blockers
 }
 
-/// Whether the filter of a task selects the entity; a task without one does.
+/// Returns whether the filter of a task selects the entity; a task without one does.
 fn takes(task: &Json, entity_id: &str, outlook: &Outlook) -> bool {
     let record = EntityRecord {
         id: entity_id,

@@ -17,7 +17,7 @@ const TASKS: i64 = 100;
 /// An entity with all that a removal of it has to do with.
 #[derive(Debug, diesel::Queryable)]
 pub struct Outlook {
-    /// What the entity is.
+    /// The entity.
     pub type_: String,
     /// Where it stands.
     pub state: State,
@@ -51,7 +51,7 @@ pub fn outlook(connection: &mut PgConnection, realm: &Realm, entity_id: &str) ->
 }
 
 statement! {
-    /// One look at everything, so that what it tells was true at one moment.
+    /// One look at everything, so that what it reports was true at one moment.
     struct ReadOutlook<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,

@@ -38,12 +38,12 @@ type OffboardingRow = (
     Nullable<Timestamptz>,
 );
 
-/// Who asks for what.
+/// The caller and the request.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// Whose world.
+    /// The realm.
     pub realm: Realm,
-    /// Who asks.
+    /// The caller.
     pub principal_id: Uuid,
     /// With which key.
     pub key_id: Uuid,
@@ -54,13 +54,14 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// What a caller asks for.
+    /// The request of a caller.
     pub fn of(caller: &Caller, entity_id: String, grace: Option<Duration>) -> Self {
         Ask { realm: caller.realm.clone(), principal_id: caller.principal_id, key_id: caller.key_id, entity_id, grace }
     }
 }
 
-/// Moves an active entity to `offboarding` and makes its request. None if there is no entity that can be offboarded: [`eligibility`] tells why.
+/// Moves an active entity to `offboarding` and makes its request. None if there is no entity that can be offboarded: [`eligibility`]
+/// returns why.
 pub fn request(connection: &mut PgConnection, ask: &Ask) -> Work<Option<Offboarding>> {
     let statement = Request {
         realm: ask.realm.id(),
@@ -133,20 +134,20 @@ statement! {
      ) woken ON true"
 }
 
-/// What stands between an entity and its offboarding.
+/// Whether an entity can be offboarded.
 #[derive(Debug, diesel::Queryable)]
 pub struct Eligibility {
     /// The state of the entity, unless it is missing.
     pub state: Option<State>,
-    /// Whether it is on hold.
+    /// True if it is on hold.
     pub on_hold: bool,
 }
 
-/// Reads the entity's state, and the request that is live for it or, where it is gone, the one that has removed it. A request for another entity
-/// that had the id before is none of these.
+/// Reads the entity's state, and the request that is open for it or, if it is removed, the one that has removed it. A request for another
+/// entity that had the id before does not count.
 pub fn eligibility(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -> Work<(Eligibility, Option<Offboarding>)> {
-    // The request first: one that ends in between has then left its entity gone or active, never the other way round. There is one at most: what
-    // is live is unique, and whoever adds an entity marks the requests for those before it.
+    // The request first: one that ends in between has then left its entity removed or active, never the other way round. There is one at
+    // most: the open one is unique, and adding an entity marks the requests for those that had the id before.
     let counts = [OffboardingState::Pending, OffboardingState::Running, OffboardingState::Succeeded].map(OffboardingState::as_str);
     let request = request::table
         .filter(request::realm_id.eq(realm.id()).and(request::entity_id.eq(entity_id)))
@@ -238,7 +239,7 @@ pub struct Selection {
     pub filter: Option<Filter>,
 }
 
-/// What the filter of a list of requests may look at.
+/// The properties for the filter of a list of requests.
 pub static OFFBOARDING: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["id"], PropertyKind::Text, "CAST(offboarding_request.id AS text)"),

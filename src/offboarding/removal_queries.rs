@@ -13,7 +13,7 @@ use crate::db::{Mode, Realm, Work, statement};
 /// A request that this worker has the lease of.
 #[derive(Clone, Debug)]
 pub struct ClaimedRequest {
-    /// Whose world.
+    /// The realm.
     pub realm: Realm,
     /// The request.
     pub id: Uuid,
@@ -25,7 +25,7 @@ pub struct ClaimedRequest {
     pub attempts: i32,
 }
 
-/// Claims requests that are due, also those whose worker was lost.
+/// Claims requests that are ready, also those whose worker was lost.
 pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit: i64) -> Work<Vec<ClaimedRequest>> {
     let rows: Vec<(i32, String, Mode, Uuid, String, i64, i32)> = Claim { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
     let claimed = rows.into_iter().map(|(realm_id, org, mode, id, entity_id, token, attempts)| ClaimedRequest {
@@ -39,7 +39,7 @@ pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit:
 }
 
 statement! {
-    /// Leases on what is due, whichever realm it is of.
+    /// Leases on ready requests of any realm.
     pub struct Claim<'a> {
         owner: &'a str as Text,
         lease: f64 as Double,
@@ -64,17 +64,18 @@ statement! {
 /// The longest wait for another try.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// Has requests be due now that are due later than so long from now. See [`crate::jobs::watch_clock`]. A grace period is over when the clock says
-/// so, and not before; where none was asked for the request is due at once, whatever the clock says. A confirmation may have asked for any wait.
+/// Makes requests ready that are scheduled later than so long from now. See [`crate::jobs::watch_clock`]. A grace period is over when the
+/// clock says so, and not before; a request without one is ready at once, whatever the clock says. A confirmation may have asked for any
+/// wait.
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.max(LONGEST_WAIT).as_secs_f64(), at_once: AT_ONCE }.execute(connection)?)
 }
 
-/// What is due at once is due no later than so many seconds from now: the clock was read by another transaction.
+/// A request without a grace period is scheduled no later than so many seconds from now: the clock was read by another transaction.
 const AT_ONCE: f64 = 1.0;
 
 statement! {
-    /// What was put off, or leased by who is lost, before the clock stepped back, and what was asked for then.
+    /// Requests that were postponed, or leased by a lost worker, before the clock stepped back, and those made then.
     struct Recall {
         bound: f64 as Double,
         at_once: f64 as Double,
@@ -200,9 +201,9 @@ statement! {
 /// Why a claimed request was not done.
 #[derive(Debug, diesel::Queryable)]
 pub struct Obstacle {
-    /// Whether the entity is still there, the same incarnation and on its way out.
+    /// True if the entity is still there, the same incarnation and on its way out.
     pub leaving: bool,
-    /// Whether it is on hold.
+    /// True if it is on hold.
     pub on_hold: bool,
 }
 
@@ -274,11 +275,11 @@ pub struct Reason<'a> {
     pub code: &'a str,
     /// A sentence for people.
     pub message: &'a str,
-    /// Whether the claim counts as an attempt.
+    /// True if the claim counts as an attempt.
     pub counts: bool,
 }
 
-/// Puts a claimed request off, giving its lease back and telling why. False if the lease is lost.
+/// Puts a claimed request off, giving its lease back and reporting why. False if the lease is lost.
 pub fn put_off(connection: &mut PgConnection, claim: &ClaimedRequest, delay: Duration, reason: Reason<'_>) -> Work<bool> {
     let statement = PutOff {
         realm: claim.realm.id(),

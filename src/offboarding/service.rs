@@ -38,11 +38,11 @@ impl OffboardingService {
     }
 }
 
-/// What became of the asking.
+/// The outcome of the asking.
 pub(super) enum Asked {
     /// A request was made.
     New(Offboarding),
-    /// There was one already: live, or done with the entity gone.
+    /// There was one already: open, or done with the entity removed.
     Known(Offboarding),
 }
 
@@ -177,7 +177,7 @@ impl Service for OffboardingService {
     }
 }
 
-/// What a list is asked to show. `faults` are those of the request so far.
+/// The arguments of a list. `faults` are those of the request so far.
 pub(super) fn check_selection((status, entity_id, filter): (i32, &str, &str), mut faults: Violations) -> Result<Selection> {
     let state = match v1::OffboardingStatus::try_from(status) {
         Ok(status) => OffboardingState::ALL.iter().copied().find(|state| v1::OffboardingStatus::from(*state) == status),
@@ -209,7 +209,7 @@ fn link(of: &Selection, filter: &str, page_size: i32, token: &str) -> String {
     path
 }
 
-/// This contract knows no request for an entity that is gone.
+/// This contract has no request for an entity that is removed.
 fn still_there(asked: Asked, ask: &Ask) -> Work<Asked> {
     match asked {
         Asked::Known(done) if !done.state.is_live() => Err(Error::not_found("entity", &ask.entity_id).into()),
@@ -221,7 +221,7 @@ fn no_request(id: &str) -> Error {
     Error::not_found("offboarding_request", id)
 }
 
-/// An id that is no UUID is the id of nothing.
+/// An id that is not a UUID is the id of nothing.
 fn parse_id(id: &str) -> Result<Uuid> {
     Uuid::try_parse(id).map_err(|_| no_request(id))
 }

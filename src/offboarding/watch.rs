@@ -23,13 +23,13 @@ struct Watch {
     admission: Admission,
     request_id: Uuid,
     wake_up: WakeUp,
-    /// What was told last.
+    /// The last message.
     reported: Offboarding,
-    /// What is to be told.
+    /// The messages to send.
     ahead: VecDeque<Offboarding>,
 }
 
-/// Tells of a request as it is, and of all that becomes of it.
+/// Sends a request as it is, and each of its changes.
 pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Offboarding) -> BoxStream<'static, Result<Offboarding, Status>> {
     let (db, admission) = (on.db.clone(), on.admission(caller));
     let watch = Watch { db, admission, request_id: first.id, wake_up, reported: first.clone(), ahead: VecDeque::new() };
@@ -45,7 +45,7 @@ pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Offboarding)
 }
 
 impl Watch {
-    /// What is told next; none behind the end.
+    /// The next message; none after the end.
     async fn next(&mut self) -> Result<Option<Offboarding>> {
         loop {
             if let Some(next) = self.ahead.pop_front() {
@@ -58,14 +58,14 @@ impl Watch {
             self.admission.wait(self.wake_up.wait(), Instant::now() + LOOK_EVERY).await?;
             let (realm, id) = (self.admission.caller().realm.clone(), self.request_id);
             let found = self.db.run(move |connection| queries::get(connection, &realm, id)).await?;
-            // Gone by the realm's retention.
+            // Swept by the realm's retention.
             let Some(now) = found else { return Ok(None) };
             self.ahead = between(&self.reported, now).into();
         }
     }
 }
 
-/// What lies between what was told and what is: also the start that was over before anybody looked.
+/// The states between the last message and the present one: also a start that was over before anybody read it.
 fn between(reported: &Offboarding, now: Offboarding) -> Vec<Offboarding> {
     let mut steps = Vec::new();
     let ran = matches!(now.state, OffboardingState::Succeeded | OffboardingState::Failed);

@@ -11,10 +11,10 @@ use crate::proto::v1;
 
 /// The most entities of one call.
 const MAX_ENTITIES: usize = 1_000;
-/// How many faults of ids are told; more would not fit into the headers that carry them.
+/// How many faults of ids are reported; more would not fit into the headers that carry them.
 const FAULTS_REPORTED: usize = 20;
 
-/// What is done to the membership of each entity of a batch.
+/// The change of the membership of each entity of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MembershipChange {
     /// It becomes a member.
@@ -26,7 +26,7 @@ pub enum MembershipChange {
 /// A valid batch.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// What is done.
+    /// The change.
     pub change: MembershipChange,
     /// The portfolio.
     pub portfolio_id: String,
@@ -60,7 +60,7 @@ impl Batch {
         self.entity_ids.iter().map(String::as_str).filter(|entity_id| seen.insert(*entity_id)).collect()
     }
 
-    /// What becomes of each item, given the entities that were found.
+    /// The result of each item, given the entities that were found.
     pub fn judge(&self, found: &HashMap<String, Candidate>) -> Vec<Verdict> {
         let mut seen = HashSet::new();
         let verdicts = self.entity_ids.iter().map(|entity_id| match self.judge_one(entity_id, found.get(entity_id)) {
@@ -71,7 +71,7 @@ impl Batch {
         verdicts.collect()
     }
 
-    /// Whether an entity is to change, or why it cannot.
+    /// Returns whether an entity is to change, or why it cannot.
     fn judge_one(&self, entity_id: &str, candidate: Option<&Candidate>) -> Result<bool> {
         let Candidate { state, portfolio_id } = candidate.ok_or_else(|| Error::not_found("entity", entity_id))?;
         match (self.change, portfolio_id) {
@@ -83,13 +83,13 @@ impl Batch {
         }
     }
 
-    /// The items as the caller is told.
+    /// The items for the caller.
     pub fn results(&self, verdicts: Vec<Verdict>) -> Vec<v1::MembershipResult> {
         self.entity_ids.iter().zip(verdicts).map(|(entity_id, verdict)| verdict.into_result(entity_id.clone())).collect()
     }
 }
 
-/// What becomes of one item.
+/// The result of one item.
 #[derive(Debug)]
 pub enum Verdict {
     /// It is attached, or detached.

@@ -41,15 +41,16 @@ statement! {
      FOR NO KEY UPDATE"
 }
 
-/// Makes these entities members of a portfolio, in this order. They are locked and none is a member yet. Changes nothing if there is no such
-/// portfolio.
+/// Makes these entities members of a portfolio, in this order. They are locked and none is a member yet. Changes nothing if there is no
+/// such portfolio.
 pub fn attach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entities: &[&str]) -> Work<()> {
     AttachMany { realm: realm.id(), principal, portfolio, entities }.execute(connection)?;
     Ok(())
 }
 
 statement! {
-    /// Sets the links, takes the entities off the portfolios they were in, steps each portfolio's version once and tells of each.
+    /// Sets the links, takes the entities off the portfolios they were in, raises each portfolio's version once and records an event of
+    /// each.
     pub struct AttachMany<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,
@@ -112,7 +113,7 @@ pub fn detach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, por
 }
 
 statement! {
-    /// Clears the links, steps the portfolio's version once and tells of it.
+    /// Clears the links, raises the portfolio's version once and records the event.
     pub struct DetachMany<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,

@@ -27,7 +27,7 @@ const PAGE_BYTES: usize = 2 << 20;
 /// Members, each with its place, and whether reading ended before the limit because they are large.
 pub type Members = (Vec<(Entity, MemberPosition)>, bool);
 
-/// The members behind this place for which the filter holds. None if there is no such portfolio.
+/// The members after this position that match the filter. None if there is no such portfolio.
 pub fn members(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -80,7 +80,7 @@ fn exists(connection: &mut PgConnection, realm: &Realm, portfolio: &str) -> Work
 }
 
 statement! {
-    /// Whether there is such a portfolio.
+    /// True if there is such a portfolio.
     struct PortfolioExists<'a> {
         realm: i32 as Integer,
         portfolio: &'a str as Text,

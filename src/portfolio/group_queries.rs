@@ -112,7 +112,7 @@ macro_rules! ready {
     };
 }
 
-/// What follows once the links are changed: the steps of the portfolios, an event of each call, and the answers.
+/// The rest of the statement once the links are changed: the new versions of the portfolios, an event of each call, and the results.
 macro_rules! changed {
     ($event:literal, $members:literal) => {
         concat!(
@@ -152,7 +152,7 @@ macro_rules! changed {
 }
 
 statement! {
-    /// Clears links, steps versions and tells of each.
+    /// Clears links, raises versions and records an event of each.
     struct DetachEach<'a> {
         realms: Vec<i32> as Array<Integer>,
         principals: Vec<Uuid> as Array<SqlUuid>,
@@ -175,7 +175,7 @@ statement! {
 }
 
 statement! {
-    /// Sets links, steps versions and tells of each.
+    /// Sets links, raises versions and records an event of each.
     struct AttachEach<'a> {
         realms: Vec<i32> as Array<Integer>,
         principals: Vec<Uuid> as Array<SqlUuid>,

@@ -1,4 +1,4 @@
-//! What a portfolio is and what makes a new one valid. Pure.
+//! A portfolio and the rules for a new one. Pure.
 
 use chrono::{DateTime, Utc};
 use diesel::deserialize::FromSql;
@@ -26,7 +26,7 @@ pub struct Portfolio {
     pub name: String,
     /// The registered agent that its members share.
     pub shared_registered_agent_id: Option<String>,
-    /// Whether they share a compliance calendar.
+    /// True if they share a compliance calendar.
     pub shared_compliance_calendar: bool,
     /// The caller's own data, a JSON object.
     pub metadata: Struct,
@@ -99,14 +99,14 @@ pub struct NewPortfolio {
     pub name: String,
     /// The registered agent that its members share.
     pub shared_registered_agent_id: Option<String>,
-    /// Whether they share a compliance calendar.
+    /// True if they share a compliance calendar.
     pub shared_compliance_calendar: bool,
     /// The caller's own data, a JSON object.
     pub metadata: Struct,
 }
 
 impl NewPortfolio {
-    /// Checks a request and fills in what the caller left to us. Every fault is told.
+    /// Checks a request and fills in what the caller left to us. Every fault is reported.
     pub fn check(request: v1::CreatePortfolioRequest) -> Result<NewPortfolio> {
         let mut faults = Violations::new();
         let id = if request.portfolio_id.is_empty() { id::new_id().to_string() } else { request.portfolio_id };
@@ -125,14 +125,14 @@ impl NewPortfolio {
     }
 }
 
-/// A valid change of what a portfolio says of itself. What is none stays as it is.
+/// A valid change of a portfolio's own fields. Unset ones stay as they are.
 #[derive(Clone, Debug)]
 pub struct PortfolioUpdate {
     /// Its new name.
     pub name: Option<String>,
     /// The registered agent that its members share from now on, or that they share none.
     pub shared_registered_agent_id: Option<Option<String>>,
-    /// Whether they share a compliance calendar from now on.
+    /// True if they share a compliance calendar from now on.
     pub shared_compliance_calendar: Option<bool>,
     /// The caller's own data as a whole, a JSON object.
     pub metadata: Option<Struct>,
@@ -142,13 +142,13 @@ pub struct PortfolioUpdate {
     pub view: View,
 }
 
-/// What an update may change.
+/// The members that an update may change.
 const UPDATABLE: [&str; 4] = ["name", "shared_registered_agent_id", "shared_compliance_calendar", "metadata"];
-/// What stands in the body of a `PATCH` besides, and is no field to change.
+/// The members of the body of a `PATCH` that are not fields to change.
 const BESIDE: [&str; 3] = ["portfolio_id", "expected_version", "view"];
 
 impl PortfolioUpdate {
-    /// Checks a request whose mask says what to change; without one, what is given is changed. Every fault is told.
+    /// Checks a request whose mask says what to change; without one, what is given is changed. Every fault is reported.
     pub fn check(request: v1::UpdatePortfolioRequest) -> Result<PortfolioUpdate> {
         let mut faults = Violations::new();
         id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);
@@ -235,7 +235,7 @@ fn check_text(text: &str, field: &str, max: usize, faults: &mut Violations) {
         faults.add(field, "too_long", format!("must be at most {max} characters"));
     }
     if text.contains('\0') {
-        faults.add(field, "invalid", "must not hold the character U+0000");
+        faults.add(field, "invalid", "must not contain the character U+0000");
     }
 }
 

@@ -12,10 +12,10 @@ use crate::portfolio::model::{Portfolio, PortfolioUpdate, View};
 use crate::portfolio::queries::{Changed, PortfolioRow, settle};
 use crate::proto::object::Struct;
 
-/// How many members the portfolios of a page show together, the last of them aside.
+/// How many members the portfolios of a page show together, without the last of them.
 const PAGE_MEMBERS: i64 = 20_000;
 
-/// What the filter of a list of portfolios may look at.
+/// The properties for the filter of a list of portfolios.
 pub static PORTFOLIO: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["id"], PropertyKind::Text, "f.id"),
@@ -81,7 +81,7 @@ statement! {
 #[cfg(test)]
 crate::db::checked::filtered!(ListPortfolios, crate::filter::conditions::conditions(&PORTFOLIO));
 
-/// Changes what a portfolio says of itself. None if there is none, or none at the version that is expected.
+/// Changes a portfolio's own fields. None if there is none, or none at the expected version.
 pub fn update(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -106,8 +106,8 @@ pub fn update(
 }
 
 statement! {
-    /// What is given takes the place of what was; the version steps, and the event tells which fields have changed. Where none has, nothing is
-    /// written.
+    /// The given values replace the old ones; the version is raised, and the event records which fields have changed. If none has, nothing
+    /// is written.
     pub struct UpdatePortfolio<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,

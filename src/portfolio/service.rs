@@ -251,7 +251,7 @@ fn check_change(caller: &Caller, portfolio: String, entity: String, view: i32) -
     Ok(Change { realm: caller.realm.clone(), principal: caller.principal_id, portfolio, entity, view })
 }
 
-/// Tries until there is an answer: there is none when others changed the same things between a change and the look at why it was not done.
+/// Tries until there is a result: there is none if others changed the same rows between a change and the query for why it was not made.
 fn retried<T>(mut attempt: impl FnMut() -> Work<Option<T>>) -> Work<T> {
     for _ in 0..TRIES {
         if let Some(answer) = attempt()? {

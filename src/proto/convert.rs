@@ -17,7 +17,7 @@ pub fn timestamp(moment: DateTime<Utc>) -> Timestamp {
 const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 const NANOS_PER_SECOND: i32 = 1_000_000_000;
 
-/// A moment from a message, or `out_of_range` where it is none that the type can say: gRPC hands on any numbers, of which JSON would refuse some.
+/// A moment from a message, or `out_of_range` if the type cannot express it: gRPC passes on any numbers, of which JSON would refuse some.
 pub fn check_moment(message: Timestamp, field: &str, faults: &mut Violations) -> Option<DateTime<Utc>> {
     let nanos = u32::try_from(message.nanos).ok().filter(|_| message.nanos < NANOS_PER_SECOND);
     let moment = nanos.filter(|_| TIMESTAMP_SECONDS.contains(&message.seconds));

@@ -74,8 +74,8 @@ fn max_items(field: &FieldDescriptor) -> usize {
     declared().unwrap_or_default().max(DEFAULT_MAX_ITEMS)
 }
 
-/// What is wrong with the lists of a message of this type, and the message without what they have too much of; nothing where no list is too long.
-/// Messages that are no requests are not looked into. Of one that is malformed nothing is left.
+/// The faults of the lists of a message of this type, and the message without the surplus of its lists; nothing if no list is too long.
+/// Messages that are not requests are not scanned. Nothing is left of a malformed one.
 pub fn shortened(full_name: &str, message: &[u8]) -> Option<(Option<Vec<u8>>, Violations)> {
     let place = *GUARDS.requests.get(full_name)?;
     let mut look = Scan { listed: 0, kept: None, path: Vec::new(), faults: Violations::new() };
@@ -99,7 +99,7 @@ struct Malformed;
 struct Scan {
     /// How many objects were in lists so far.
     listed: usize,
-    /// What is left of the message, if that is wanted.
+    /// The rest of the message, if that is wanted.
     kept: Option<Vec<u8>>,
     /// Where it is.
     path: Vec<String>,

@@ -33,29 +33,29 @@ impl Mask {
         Mask { is_all: paths.iter().any(|path| path == ALL), paths }
     }
 
-    /// Whether it is of all fields, so that what is given replaces what was there.
+    /// Returns whether it is of all fields, so that what is given replaces what was there.
     pub fn is_all(&self) -> bool {
         self.is_all
     }
 
-    /// Whether it is of this field as a whole.
+    /// Returns whether it is of this field as a whole.
     pub fn names(&self, field: &str) -> bool {
         self.is_all || self.paths.iter().any(|path| path == field)
     }
 
-    /// What it names of the message in this field: each the name of a field of that, or none where it is the whole.
+    /// The fields of the message in this field that it names; none for the whole message.
     pub fn within<'m>(&'m self, field: &'m str) -> impl Iterator<Item = Option<&'m str>> {
         let whole = self.is_all.then_some(None);
         whole.into_iter().chain(self.paths.iter().filter_map(move |path| part_of(path, field)))
     }
 
-    /// Whether it is of any of these fields, or of a part of one.
+    /// Returns whether it is of any of these fields, or of a part of one.
     pub fn is_of_any(&self, fields: &[&str]) -> bool {
         self.is_all || self.paths.iter().any(|path| fields.iter().any(|field| part_of(path, field).is_some()))
     }
 }
 
-/// What a path names of the message in a field: a field of that, or none where it is the whole; none at all if it is of another field.
+/// The field of the message in a field that a path names: none if it is the whole; nothing at all if the path is of another field.
 pub fn part_of<'p>(path: &'p str, field: &str) -> Option<Option<&'p str>> {
     match path.strip_prefix(field)? {
         "" => Some(None),

@@ -1,4 +1,4 @@
-//! What `build.rs` makes of `proto/`.
+//! The types that `build.rs` makes of `proto/`.
 
 /// Encoded `google.protobuf.FileDescriptorSet` of every file under `proto/`, with comments and custom options.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/offboard.descriptor.bin"));

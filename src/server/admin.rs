@@ -24,16 +24,17 @@ use tokio_util::sync::CancellationToken;
 use super::listener::{self, Answer, Options};
 use crate::telemetry;
 
-/// How long a check may take. Probes give up after a second or more of their own, and a database that hangs is as bad as one that is away.
+/// How long a check may take. Probes give up after a second or more of their own, and a database that hangs is as bad as an unreachable
+/// one.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two rounds of checks.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How often the threads of calls show that they run.
 const BEAT: Duration = Duration::from_secs(1);
-/// After this time without a sign of them the process is not alive: no load explains it, and a restart mends it.
+/// After this time without a sign of them the process is not alive: no load explains it, and a restart repairs it.
 const STANDSTILL: Duration = Duration::from_secs(60);
 
-/// What must be right for this replica to be sent calls.
+/// The conditions under which calls may be routed to this replica.
 #[derive(Clone, Default)]
 pub struct Readiness {
     instant: Vec<InstantCheck>,
@@ -53,7 +54,7 @@ struct Check {
     run: Arc<dyn Fn() -> BoxFuture<'static, Result<Option<Finding>, Finding>> + Send + Sync>,
 }
 
-/// Why a check fails, or what is to be known of it though it does not. Answered to whoever asks, so it tells nothing of causes.
+/// Why a check fails, or what is to be known of it though it does not. Answered to whoever asks, so it reports nothing of causes.
 #[derive(Clone, Debug)]
 pub struct Finding {
     reason: &'static str,
@@ -67,7 +68,7 @@ impl Finding {
     }
 }
 
-/// What is so of a replica that is ready.
+/// A notice about a replica that is ready.
 const READY: &str = "ready";
 
 impl Readiness {
@@ -125,7 +126,7 @@ impl Readiness {
         join_all(checks).await
     }
 
-    /// What was found last, and what is so at this instant. Waits only for the first round of checks.
+    /// The last findings, with the present state of the drain. Waits only for the first round of checks.
     async fn report(&self) -> Report {
         let mut found = self.found.subscribe();
         let found = found.wait_for(Option::is_some).await.map(|found| found.clone().unwrap_or_default());
@@ -213,7 +214,7 @@ impl IntoResponse for Report {
 
 /// The routes of the port:
 ///
-/// - `/livez`: 200 for as long as the threads of calls run at all; tells nothing of the database, since a restart would not mend that.
+/// - `/livez`: 200 for as long as the threads of calls run at all; reports nothing of the database, since a restart would not repair that.
 /// - `/readyz`: 200 or 503, with the outcome of every check as JSON.
 /// - `/metrics`: what `metrics` gives, as Prometheus text.
 pub fn router(readiness: Readiness, pulse: Pulse, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {

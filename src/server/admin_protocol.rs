@@ -17,7 +17,7 @@ use super::ports::{Port, is_grpc};
 use crate::error::{Code, Error};
 use crate::gateway::{self, request_id};
 
-/// What answers at the admin listener.
+/// The protocol of the admin listener.
 #[derive(Clone)]
 pub struct AdminProtocol {
     router: Router,

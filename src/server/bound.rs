@@ -45,7 +45,7 @@ impl Bound {
     }
 }
 
-/// Whether two listeners cannot have these two addresses. Port 0 is any that is free.
+/// Returns whether two listeners cannot have these two addresses. Port 0 is any that is free.
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     let (ip, other_ip) = (one.ip(), other.ip());
     one.port() == other.port() && one.port() != 0 && (ip == other_ip || ip.is_unspecified() || other_ip.is_unspecified())

@@ -1,9 +1,10 @@
 //! Does work that takes the processor long beside the threads of the runtime, a bounded amount of it at a time and in a fair order among callers.
 //!
-//! What a call computes depends on what its caller sends and has stored: a body of megabytes that is read, a page of large entities that is written
-//! and compressed, a filter with hundreds of conditions. On a thread of the runtime every millisecond of it is one that all other calls of that
-//! thread wait. It cannot be told from outside when a call will compute for long, so each step of it is measured, and remembered by who called
-//! what: while such calls do take long, they do their steps aside. A request that declares to be large does so from the beginning.
+//! The computation of a call depends on what its caller sends and has stored: a body of megabytes that is read, a page of large entities
+//! that is written and compressed, a filter with hundreds of conditions. On a thread of the runtime, all other calls of that thread wait
+//! for it. Nobody can know beforehand whether a call will compute for long, so each of its steps is measured, and remembered by caller and
+//! method: while such calls take long, they run their steps off the runtime. A request that declares a large body does so from the
+//! beginning.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -27,14 +28,14 @@ use super::stack::Stack;
 use crate::limits::shares::{COMPUTE, COMPUTE_BYTES, STEP, STEP_MICROSECONDS};
 use crate::shares::{self, Party, Rules, Turn, Turns};
 
-/// A step that takes the processor longer is to be done aside.
+/// A step that takes the processor longer is to run off the runtime.
 const LONG: Duration = Duration::from_micros(STEP_MICROSECONDS);
 /// After so many steps that took no longer a call does the next ones on the runtime's threads again.
 const SHORT_STEPS: u32 = 16;
 /// A long step counts by how many times it was too long, up to this; a call without one takes one off.
 const COUNT_AT_MOST: u32 = 16;
-/// From this count on the calls of a caller of a kind do their steps aside. So one step that was much too long suffices, and few that were hardly so
-/// do not.
+/// From this count on the calls of a caller of a kind run their steps off the runtime. So one step that was much too long suffices, and a
+/// few that were hardly so do not.
 const COUNT: u32 = 4;
 /// For how long the count is remembered.
 const REMEMBER: Duration = Duration::from_secs(600);
@@ -42,7 +43,7 @@ const REMEMBER_AT_MOST: usize = 10_000;
 /// The longest that a step waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Where steps are done aside. Clones are one and the same.
+/// Runs steps off the runtime. Clones are one and the same.
 #[derive(Clone, Debug)]
 pub struct Compute(Arc<Inner>);
 
@@ -53,14 +54,14 @@ struct Inner {
     known: Mutex<HashMap<Work, CallDuration>>,
 }
 
-/// What is known of the calls of a caller of a kind.
+/// The facts about the calls of a caller of a kind.
 #[derive(Clone, Copy, Debug)]
 struct CallDuration {
     count: u32,
     learned: Instant,
 }
 
-/// Who called what, in short.
+/// A caller and a kind of call, as hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Work {
     caller: u64,
@@ -75,7 +76,7 @@ impl Compute {
         Compute(Arc::new(Inner { turns, hashes: RandomState::new(), known: Mutex::default() }))
     }
 
-    /// Has what a service does for a request done aside where it takes long.
+    /// Runs the service of a request, with its long steps off the runtime.
     pub fn stack(&self, stack: Stack) -> Stack {
         let compute = self.clone();
         Stack::new(tower::service_fn(move |request: Request<tonic::body::Body>| {
@@ -106,7 +107,7 @@ impl Compute {
         let caller = hash(&|hasher| hasher.write(credential(headers)));
         let kind = hash(&|hasher| {
             hasher.write(request.method().as_str().as_bytes());
-            // The beginning of a path and its length tell methods of an API apart, and the ids in it do not.
+            // The beginning of a path and its length distinguish the methods of an API, and the ids in it do not.
             path.split('/').take(3).for_each(|segment| hasher.write(segment.as_bytes()));
             hasher.write_usize(path.matches('/').count());
         });
@@ -120,7 +121,7 @@ impl Compute {
         Guard { compute: self.clone(), work, takes_long, is_known: count > 0, was_long: false, short_steps: 0, turn: None }
     }
 
-    /// Counts a step that took so long. Tells whether the next ones are to be done aside.
+    /// Counts a step that took so long. Returns whether the next ones are to run off the runtime.
     fn learn(&self, work: Work, took: Duration) -> bool {
         let times = u32::try_from(took.as_micros() / LONG.as_micros()).unwrap_or(COUNT_AT_MOST);
         let mut known = self.known();
@@ -172,17 +173,17 @@ pub struct Guard {
     compute: Compute,
     work: Work,
     takes_long: bool,
-    /// Whether something was known of such calls when it began.
+    /// True if something was known of such calls when it began.
     is_known: bool,
-    /// Whether a step of it took long.
+    /// True if a step of it took long.
     was_long: bool,
-    /// How many steps of those that were done aside did not take long, since the last that did.
+    /// How many steps off the runtime did not take long, since the last that did.
     short_steps: u32,
     turn: Option<BoxFuture<'static, Option<Turn>>>,
 }
 
 impl Guard {
-    /// Does a step: here if it is not known to take long, and otherwise aside, when it is its turn.
+    /// Runs a step: here if it is not expected to take long, and otherwise off the runtime, when it is its turn.
     fn step<T>(&mut self, context: &mut Context<'_>, step: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
         if !self.takes_long || !can_leave_runtime() {
             let (done, took) = measured(|| step(context));
@@ -225,7 +226,7 @@ fn turn(compute: Compute, work: Work) -> BoxFuture<'static, Option<Turn>> {
     async move { compute.0.turns.acquire(Some(party), PATIENCE, |_| {}).await.ok() }.boxed()
 }
 
-/// Whether this thread can leave its other tasks to another one.
+/// Returns whether this thread can leave its other tasks to another one.
 fn can_leave_runtime() -> bool {
     Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
@@ -238,8 +239,8 @@ thread_local! {
 /// For how long a reading of the thread's processor time serves: to read it is a system call, and there are several steps in a call.
 const READING_SERVES: Duration = Duration::from_micros(STEP_MICROSECONDS / 4);
 
-/// Does something and tells for how long it kept the processor busy, if that may have been [`LONG`]: how long it took by the clock on the wall says
-/// more of what else there was to do. It may be told too long by as much as a reading serves.
+/// Runs the work and returns for how long it kept the processor busy, if that may have been [`LONG`]: the time on the wall clock would say
+/// more about the other work of the machine. The result may be too long by one reading of the clock.
 fn measured<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let processor = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
     let begun = Instant::now();
@@ -322,7 +323,7 @@ mod tests {
         receiver.recv_timeout(Duration::from_secs(20)).is_ok()
     }
 
-    fn compute() {
+    fn spend_time() {
         let now = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).expect("a clock");
         let begun = now();
         while now() - begun < LONG * (COUNT + 1) {
@@ -350,7 +351,7 @@ mod tests {
             tokio::spawn(async { answer.await.into_body().collect().await.map(|body| body.to_bytes()) })
         };
         let first = made(|| {
-            compute();
+            spend_time();
             true
         });
         assert_eq!(first.await.unwrap().unwrap(), "true");
@@ -364,7 +365,7 @@ mod tests {
     fn a_step_that_waits_is_not_long_and_one_that_computes_is() {
         let wait = || std::thread::park_timeout(LONG * 4);
         assert!(measured(wait).1 < LONG && measured(wait).1 < LONG);
-        assert!(measured(compute).1 > LONG * COUNT);
+        assert!(measured(spend_time).1 > LONG * COUNT);
     }
 
     #[test]

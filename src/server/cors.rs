@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 use crate::limits::answers::{MAX_VERSION_HEADERS, VERSION_HEADERS};
 
-/// What a page may send besides what every page may.
+/// Request headers that a page may send besides those that every page may.
 const REQUEST_HEADERS: &str = "accept, accept-language, api-version, apikey, authorization, baggage, content-encoding, content-type, grpc-timeout, idempotency-key, if-match, \
      if-none-match, last-event-id, traceparent, tracestate, x-grpc-web, x-request-id, x-request-timeout, x-user-agent";
 /// How the names of headers end by which clients of the contracts say which version they speak, such as `Matter-Version`. Those that we do not
@@ -15,7 +15,7 @@ const REQUEST_HEADERS: &str = "accept, accept-language, api-version, apikey, aut
 const VERSION: &str = "-version";
 /// How long the names of those may be.
 const MAX_NAME: usize = 64;
-/// What a page may read besides what every page may.
+/// Response headers that a page may read besides those that every page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
     "accept, accept-encoding, accept-patch, accept-post, allow, api-version, content-disposition, content-encoding, date, etag, \
      grpc-encoding, grpc-message, grpc-status, grpc-status-details-bin, idempotent-replayed, link, location, retry-after, vary, \
@@ -25,7 +25,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, PATCH,
 /// Seconds that a browser may remember what is allowed; none remembers it for longer.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// Who may call from a browser.
+/// The origins whose pages may call from a browser.
 #[derive(Clone, Debug)]
 pub struct Cors {
     /// Origins such as `https://app.example.com`; `*` is all of them.
@@ -33,12 +33,12 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Pages of these origins may call; nobody is told anything where there are none.
+    /// Pages of these origins may call; without any, no response has headers for other origins.
     pub fn new(origins: &[String]) -> Option<Cors> {
         (!origins.is_empty()).then(|| Cors { origins: origins.to_vec() })
     }
 
-    /// The origin that is to be told that it may call, if the request is from one that may.
+    /// The origin that is to be reported that it may call, if the request is from one that may.
     fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let origin = headers.get(header::ORIGIN)?;
         if self.origins.iter().any(|allowed| allowed == "*") {
@@ -65,7 +65,7 @@ impl Cors {
         Some(response)
     }
 
-    /// What is added to an answer: who may read it, and that it differs by who asks.
+    /// Headers that a response gets: the origin that may read it, and that it differs by origin.
     pub fn headers(&self, request: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
         let mut reported = vec![(header::VARY, VARY)];
         if let Some(origin) = self.allowed(request) {

@@ -36,13 +36,13 @@ pub struct Grace {
     pub in_all: Duration,
 }
 
-/// What each step has at least, also where no time was left or given: who is idle ends at once, and not at no time at all.
+/// The least time of each step, also if no time was left or given: idle connections then end at once, instead of at no time.
 const LEAST: Duration = Duration::from_millis(250);
 
 /// The parts of the time that calls leave to others, and of which workers leave a half to what is done at the very end.
 const LEFT_BY_CALLS: u32 = 5;
 
-/// How long before they are cut off calls are ended, so that their callers are told. Where there is little time, a quarter of it.
+/// Calls are ended so long before they would be cut off, so that their callers get an error. Where there is little time, a quarter of it.
 const LAST_WORDS: Duration = Duration::from_millis(LAST_WORDS_MILLIS);
 
 /// Where everyone learns how far the process is. Clones are one and the same.
@@ -76,7 +76,7 @@ impl Drain {
         *self.phase.borrow()
     }
 
-    /// Tells of every change of the phase.
+    /// Notifies of every change of the phase.
     pub fn watch(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
@@ -138,7 +138,7 @@ impl Drain {
             tracing::warn!("calls that did not end in time are ended");
             self.calls.cancel();
             if timeout_at(cut, listeners).await.is_err() {
-                tracing::info!("connections are closed whose callers have not read the end of their last answer");
+                tracing::info!("connections are closed although their callers have not read the end of the last response");
             }
         }
         self.advance(Phase::StoppingWorkers);
@@ -166,13 +166,13 @@ impl Signals {
     /// Waits for the signal that asks for an orderly end. To be followed by [`Drain::run`].
     pub async fn first_signal(&mut self) {
         let name = self.next().await;
-        tracing::info!(signal = name, "told to end; a second signal ends at once");
+        tracing::info!(signal = name, "shutting down; a second signal ends the process at once");
     }
 
     /// Waits, after [`Signals::first_signal`], for the one that asks to end at once.
     pub async fn second_signal(&mut self) {
         let name = self.next().await;
-        tracing::warn!(signal = name, "told to end at once");
+        tracing::warn!(signal = name, "ending at once");
     }
 
     async fn next(&mut self) -> &'static str {

@@ -19,7 +19,7 @@ use super::stack::Stack;
 use crate::error::Error;
 use crate::gateway::{self, check_head};
 
-/// What answers by gRPC, and tells those who speak anything else where they are.
+/// Answers by gRPC, and sends clients of any other protocol the address of the right listener.
 #[derive(Clone)]
 pub struct Grpc {
     /// The services.

@@ -1,4 +1,4 @@
-//! Whether this replica can do its work: told to probes by readiness, and to gRPC callers by the health of each service.
+//! Reports whether this replica can do its work: to probes by readiness, and to gRPC callers by the health of each service.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub fn readiness(probe: &Probe, drain: &Drain) -> Readiness {
         .with_note("database", move || check_database(probe.clone()))
 }
 
-/// Whether the database can be used, with what is to be known of it if it can.
+/// Returns whether the database can be used, with what is to be known of it if it can.
 async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
     let database = probe.check().await.map_err(|(trouble, reported)| Finding::new(reason(trouble), reported))?;
     match database.schema {
@@ -67,7 +67,7 @@ pub struct Health {
 
 impl Health {
     /// Makes every service known. None serves before the database was looked at; the overall health, that of the empty name, follows the
-    /// drain alone: a restart mends no database.
+    /// drain alone: a restart repairs no database.
     pub async fn register(reporter: HealthReporter, descriptors: &DescriptorPool) -> Self {
         let services = descriptors.services().map(|service| service.full_name().to_owned()).collect();
         let health = Health { reporter, services };

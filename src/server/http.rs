@@ -1,4 +1,4 @@
-//! The HTTP door: REST, and gRPC-Web for those who speak gRPC from a browser.
+//! The HTTP listener: REST, and gRPC-Web for those who speak gRPC from a browser.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::gateway::{Gateway, MatchedRoute, check_head};
 use crate::telemetry;
 
-/// What answers over HTTP.
+/// The protocol of the HTTP listener.
 #[derive(Clone)]
 pub struct HttpProtocol {
     gateway: Gateway<Stack>,
@@ -58,7 +58,7 @@ impl HttpProtocol {
         answer
     }
 
-    /// Answers, and tells a page of another origin what it may see of it.
+    /// Answers, and adds the headers that let a page of another origin read the response.
     async fn answer_page(self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         if let Err(error) = framing::check(&parts) {
@@ -106,7 +106,7 @@ impl HttpProtocol {
         answer
     }
 
-    // Neither is async itself: the compiler cannot tell there that the error of the stack may be one.
+    // Neither is async itself: the compiler cannot prove there that the error of the stack can be one.
     fn web(self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         let guard = self.compute.guard(&request);
         let answer = self.web.oneshot(request).map(|answer| answer.unwrap_or_else(|error| refuse(Error::internal(error))));

@@ -1,4 +1,4 @@
-//! What stands between the network and the capabilities: listeners, the layers that each call passes, and the end of the process.
+//! The listeners, the layers that each call passes, and the end of the process: everything between the network and the capabilities.
 
 pub mod admin;
 mod admin_protocol;

@@ -47,7 +47,7 @@ use crate::task::{self, Hours, MailExecutor, Pace, TaskExecutor};
 /// How long the thread that listens for wake-ups may take to end.
 const LISTENING_GRACE: Duration = Duration::from_secs(2);
 
-/// How many files are left for all that is no connection of a caller: the admin listener and its reserve, brokers, mails, logs.
+/// How many files are left for all that is not a connection of a caller: the admin listener and its reserve, brokers, mails, logs.
 const OTHER_FILES: u64 = 400;
 
 /// How many times larger than its JSON a message can be: `1,` in an array of a `Struct` becomes a value of 11 bytes.
@@ -66,7 +66,7 @@ pub struct Running {
     listening: std::thread::JoinHandle<()>,
 }
 
-/// Starts the doors and workers of `settings` on this database, at the addresses that were taken for them.
+/// Starts the listeners and workers of `settings` on this database, at the addresses that were taken for them.
 pub async fn start(
     settings: &Serve,
     bound: Bound,
@@ -136,7 +136,7 @@ pub async fn start(
     Ok(Running { addresses, drain, grace, listeners, workers, keepers, admin, stop_listening, listening })
 }
 
-/// How each kind of work that is due by the clock is recalled when that has stepped back.
+/// How each kind of work with a due time is recalled after the clock has stepped back.
 fn recalls() -> Vec<(&'static str, Recall)> {
     vec![
         ("bulk deletes", task::slice_queries::recall),
@@ -147,8 +147,8 @@ fn recalls() -> Vec<(&'static str, Recall)> {
     ]
 }
 
-/// The publisher, if there is to be one. Its place is made before any door opens, so that whatever is done through them is published; where
-/// the database is away nothing can be done.
+/// The publisher, if there is to be one. Its place is made before any listener opens, so that whatever is done through them is published;
+/// where the database is unreachable nothing can be done.
 async fn publisher(settings: &Nats, db: &Db) -> Result<Option<NatsPublisher>> {
     let Some(settings) = nats(settings) else { return Ok(None) };
     let publisher = NatsPublisher::new(settings).await?;
@@ -247,7 +247,8 @@ fn patience(settings: &Serve) -> Patience {
     }
 }
 
-/// What the listeners for callers have in common. Where the process may open few files, their connections leave some for everything else.
+/// The settings that all listeners for callers share. Where the process may open few files, their connections leave some for everything
+/// else.
 fn listening(name: &'static str, settings: &Serve) -> listener::Options {
     let listeners = &settings.listeners;
     let others = OTHER_FILES + 2 * u64::from(settings.pool.db_pool_size);

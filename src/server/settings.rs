@@ -33,7 +33,7 @@ pub fn check(settings: &Serve) -> Result<()> {
     faults.check()
 }
 
-/// Whether a server of mails or of events is checked by the root certificates of the system.
+/// Returns whether a server of mails or of events is checked by the root certificates of the system.
 fn uses_system_roots(settings: &Serve) -> bool {
     let by_tls = |url: &Option<String>, marks: &[&str]| url.as_deref().is_some_and(|url| marks.iter().any(|mark| url.contains(mark)));
     let mails = settings.mail.smtp_ca_file.is_none() && by_tls(&settings.mail.smtp_url, &["smtps://", "tls=required"]);
@@ -41,7 +41,7 @@ fn uses_system_roots(settings: &Serve) -> bool {
     settings.roles.contains(&Role::Worker) && (mails || events)
 }
 
-/// What gives mails to the server, if there is one.
+/// Sends mails to the server, if one is set.
 pub(super) fn mailer(settings: &Mail) -> Result<Option<Mailer>> {
     let Some(url) = settings.smtp_url.clone() else { return Ok(None) };
     let from = settings.mail_from.clone().unwrap_or_default();

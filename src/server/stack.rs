@@ -1,4 +1,4 @@
-//! The services and the one stack of layers in front of them, for both doors.
+//! The services and the one stack of layers in front of them, for both protocols.
 
 use std::time::Duration;
 
@@ -51,21 +51,21 @@ pub struct Limits {
     pub calls: RateLimit,
     /// The most calls with a key at once.
     pub concurrent_calls: usize,
-    /// What one realm and one key may have of them, and of streams.
+    /// The shares that one realm and one key have of calls and streams.
     pub shares: Shares,
     /// The most streams of reflection at once.
     pub reflection_streams: usize,
-    /// Whether reflection is for those who have a key.
+    /// True if reflection is for those who have a key.
     pub reflection_needs_key: bool,
     /// The longest a call may take.
     pub request_timeout: Duration,
     /// How much is kept of the calls of a realm.
     pub kept: Quota,
-    /// Where callers reach the REST door, for links to what a failure means.
+    /// Where callers reach the REST listener, for links to what a failure means.
     pub public_url: Option<String>,
 }
 
-/// What services need besides the database: the streams that do not end by themselves, most of it.
+/// The dependencies of services besides the database: most serve the streams that do not end by themselves.
 #[derive(Clone)]
 pub struct Streams {
     /// Wakes them.
@@ -74,7 +74,7 @@ pub struct Streams {
     pub authenticator: Authenticator,
     /// Cancelled when the process takes no more calls.
     pub closing: CancellationToken,
-    /// Whether there is a mail server.
+    /// True if there is a mail server.
     pub sends_mail: bool,
 }
 
@@ -127,14 +127,14 @@ fn share(limits: &Limits, methods: Methods) -> Share {
 }
 
 impl Limits {
-    /// What completes failures, and what completes every answer.
+    /// The layers that complete failures and responses.
     pub fn courtesy(&self, authenticator: &Authenticator) -> (CommonHeaders, Failures) {
         let reported = CommonHeaders::new(authenticator.clone(), self.calls.clone());
         (reported, Failures::new(self.message_bytes, self.public_url.as_deref()))
     }
 }
 
-/// What every call passes, from the outside in; `layers` says why in this order.
+/// The stack that every call passes, from the outside in; `layers` explains the order.
 pub fn layers(
     limits: &Limits,
     authenticator: Authenticator,

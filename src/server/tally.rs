@@ -23,7 +23,7 @@ struct Taken {
     by: HashMap<IpAddr, usize>,
 }
 
-/// Why there is no place.
+/// Why there is no free slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// All are taken.

@@ -21,7 +21,7 @@ struct Taken {
     keys: HashMap<Uuid, usize>,
 }
 
-/// Why there is no place.
+/// Why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// All are taken.
@@ -67,7 +67,7 @@ fn held<K: std::hash::Hash + Eq>(counts: &HashMap<K, usize>, of: &K) -> usize {
     counts.get(of).copied().unwrap_or_default()
 }
 
-/// Takes one from a count, and the count away with the last.
+/// Takes one from a count, and removes the count with its last one.
 fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, of: &K) {
     if let Some(count) = counts.get_mut(of) {
         *count -= 1;
@@ -102,7 +102,7 @@ mod tests {
         Uuid::from_u128(number)
     }
 
-    /// Takes as many as there are; returns them and why there is no more.
+    /// Takes as many as there are; returns them and why there are no more.
     fn all(budget: &Budget, realm: i32, key: Uuid) -> (Vec<Permit>, Full) {
         let mut places = Vec::new();
         loop {

@@ -4,8 +4,8 @@
 //! for, such as connections of the pool: who finds their share taken waits, while others go by. In both a realm may use what lies idle, though
 //! never all of it: the less is free, the less one realm may have, so that there is something left for the next who comes.
 //!
-//! Who wants a share is known by the [`Party`] of the work at hand, which the layer behind authentication sets. What has none is the service's
-//! own work: workers, sweeps, wake-ups.
+//! The user of a share is the [`Party`] of the present work, which the layer behind authentication sets. Work without a party is the
+//! service's own: workers, sweeps, wake-ups.
 
 mod budget;
 mod party;
@@ -17,7 +17,7 @@ pub use party::{Party, computes_long, current, heavily, inherit, of, of_sync};
 pub use rules::Rules;
 pub use turns::{Hindrance, Refused, Turn, Turns};
 
-/// Whether one who holds so many may take one more of those that are `free`, where one alone may have `part` of `total`.
+/// Returns whether one who holds so many may take one more of those that are `free`, where one alone may have `part` of `total`.
 ///
 /// With `n` who want all they can get, each ends up with as much as is left free times the ratio of `part` to the rest: for a half of all that is
 /// a half for one, a third each for two, a quarter each for three. This is how switches share a buffer among queues: Choudhury and Hahne,
@@ -33,7 +33,7 @@ pub fn leaves_enough(held: usize, free: usize, part: usize, total: usize) -> boo
 mod tests {
     use super::leaves_enough;
 
-    /// What each of so many has when all take as much as they may, the first as much as it can get before the next comes.
+    /// The share of each of so many when all take as much as they may, the first as much as it can get before the next comes.
     fn shares(takers: usize, part: usize, total: usize) -> Vec<usize> {
         let mut held = vec![0; takers];
         let mut free = total;

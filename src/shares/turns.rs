@@ -45,7 +45,7 @@ impl Turns {
         self.state().waiting()
     }
 
-    /// Takes a turn for a party, or for the service itself, within this time. If there is none at once, `waits` is told why.
+    /// Takes a turn for a party, or for the service itself, within this time. If there is none at once, `waits` gets the reason.
     pub async fn acquire(&self, party: Option<Party>, patience: Duration, waits: impl FnOnce(Hindrance)) -> Result<Turn, Refused> {
         let (sender, receiver) = oneshot::channel();
         let entry = self.state().enter(party, sender, Instant::now())?;
@@ -87,7 +87,7 @@ impl Turns {
     }
 }
 
-/// A place in the queue, given up also when its caller goes away.
+/// An entry in the queue, which is also removed when its caller leaves.
 struct Waiting<'a> {
     turns: &'a Turns,
     ticket: u64,
@@ -107,7 +107,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The work begins now. How long after it was given its turn tells how crowded the processors are.
+    /// The work begins now. How long after it was given its turn reports how crowded the processors are.
     pub fn begin(&mut self) {
         if let Some(grant) = &mut self.grant {
             grant.begin(Instant::now());

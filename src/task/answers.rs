@@ -21,7 +21,7 @@ impl Answer for v1::Task {
         Vec::new()
     }
 
-    /// What others ask for is read with the scope that reads tasks.
+    /// Reading the tasks of other callers takes the scope that reads tasks.
     fn withhold(&mut self, caller: &Caller) {
         if caller.may(Scope::EntitiesRead) || self.created_by == caller.principal_id.to_string() {
             return;
@@ -51,7 +51,7 @@ pub fn no_task(id: &str) -> Error {
     Error::not_found("task", id)
 }
 
-/// An id that is no UUID is the id of nothing.
+/// An id that is not a UUID is the id of nothing.
 pub fn parse_id(id: &str) -> Result<Uuid> {
     Uuid::try_parse(id).map_err(|_| no_task(id))
 }
@@ -121,7 +121,7 @@ pub fn to_proto(task: Task, realm: &Realm) -> v1::Task {
     }
 }
 
-/// What the lists came to that a task was asked for with, as it is stored.
+/// The accounts of the lists of the task's request, as they are stored.
 pub fn lists_to_proto(stored: &Json) -> v1::TaskLists {
     let count = |name: &str| stored[name].as_i64().unwrap_or_default();
     let ids = |name: &str| stored[name].as_array().into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned)).collect();

@@ -12,9 +12,9 @@ use crate::task::model::{DeleteMode, TOPIC, cap_exceeded};
 use crate::task::state::{TaskAction, TaskState};
 use crate::task::turn_queries::{self, ReadySlices};
 
-/// Has a task pause, go on or stop, and returns where it then stands. Where no worker has a slice of it, it pauses or stops at once. None if
-/// there is no such task; `invalid_state_transition` where that cannot be done; `permission_denied` for whoever may not delete for good and would
-/// have that go on. Call it in a transaction.
+/// Pauses, resumes or stops a task, and returns its state after that. If no worker has a slice of it, it pauses or stops at once. None if
+/// there is no such task; `invalid_state_transition` if its state does not allow it; `permission_denied` for a caller who may not delete
+/// for good and would resume such a delete. Call it in a transaction.
 pub fn apply(connection: &mut PgConnection, caller: &Caller, task: Uuid, action: TaskAction) -> Work<Option<TaskState>> {
     let realm = &caller.realm;
     let Some((state, mode)) = lock(connection, realm, task)? else { return Ok(None) };
@@ -32,7 +32,7 @@ pub fn apply(connection: &mut PgConnection, caller: &Caller, task: Uuid, action:
     settle(connection, realm, task, None).map(Some)
 }
 
-/// Whether workers are to go on with a task: not if it is to pause or to stop, or is over.
+/// Returns whether workers are to go on with a task: not if it is to pause or to stop, or is over.
 pub fn is_at_work(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<bool> {
     let state: Option<(TaskState,)> = ReadState { realm: realm.id(), task }.get_result(connection).optional()?;
     Ok(state.is_some_and(|(state,)| state.is_at_work()))
@@ -47,7 +47,7 @@ statement! {
     "SELECT b.status FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}"
 }
 
-/// Changes how fast a task may go. None if there is no such task; `invalid_state_transition` if it is over. Call it in a transaction.
+/// Changes the pace of a task. None if there is no such task; `invalid_state_transition` if it has ended. Call it in a transaction.
 pub fn set_pace(connection: &mut PgConnection, caller: &Caller, task: Uuid, most: Option<i32>) -> Work<Option<()>> {
     let Some((state, mode)) = lock(connection, &caller.realm, task)? else { return Ok(None) };
     state.transition(TaskAction::Update)?;
@@ -65,7 +65,7 @@ fn may_go_on(caller: &Caller, mode: Option<DeleteMode>) -> Result<()> {
 /// if it was at work. Returns where it stands. Call it in a transaction; of two that give back the last two slices at once, the later one to lock
 /// the task sees both.
 pub fn settle(connection: &mut PgConnection, realm: &Realm, task: Uuid, unless_held: Option<TaskAction>) -> Work<TaskState> {
-    let (state, _) = lock(connection, realm, task)?.ok_or_else(|| Error::internal("a task has gone that was at work"))?;
+    let (state, _) = lock(connection, realm, task)?.ok_or_else(|| Error::internal("a task was removed while it was at work"))?;
     let action = match state {
         TaskState::Pausing => TaskAction::Paused,
         TaskState::Canceling => TaskAction::Stopped,
@@ -109,7 +109,7 @@ pub fn hold_to_cap(connection: &mut PgConnection, realm: &Realm, task: Uuid, cap
 }
 
 statement! {
-    /// How many objects a task has met that were there.
+    /// How many objects a task has read that existed.
     struct TakenUp {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -154,8 +154,8 @@ fn survey(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Surv
 }
 
 statement! {
-    /// Whether slices are open, whether workers hold any of those, and how many objects failed or were found and not mended. A lease that ran out
-    /// holds until the slice is freed of it.
+    /// True if slices are open, whether workers hold any of those, and how many objects failed or were found and not repaired. A lease that
+    /// ran out holds until the slice is freed of it.
     struct SurveySlices {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -193,7 +193,7 @@ fn change(connection: &mut PgConnection, realm: &Realm, task: Uuid, step: Move<'
 }
 
 statement! {
-    /// A task in another state, and the event that tells of it. It is at work while workers may hold slices of it.
+    /// A task in another state, with its event. It is at work while workers may have slices of it.
     struct Change<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -232,7 +232,7 @@ statement! {
 }
 
 statement! {
-    /// Another pace, and the event that tells of it.
+    /// Another pace, with its event.
     struct SetPace {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,

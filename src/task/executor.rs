@@ -88,7 +88,7 @@ pub struct TaskExecutor {
     learned: Mutex<Option<(Uuid, ChunkSize)>>,
 }
 
-/// What a worker does next.
+/// The next move of a worker.
 enum Next {
     /// The next chunk.
     Chunk(Moved, Duration),
@@ -100,7 +100,7 @@ enum Next {
     Leave,
 }
 
-/// What a step of work came to, or `otherwise` where the slice is another worker's. Who then leaves it finds so.
+/// The result of a step of work, or `otherwise` if the slice belongs to another worker. The worker that then leaves it finds that out.
 fn unless_lost<T>(step: Step<T>, otherwise: T) -> Work<T> {
     match step {
         Ok(done) => Ok(done),
@@ -181,7 +181,7 @@ impl TaskExecutor {
         }
     }
 
-    /// Whether a turn that began at `since` is over, and others wait for it. Otherwise another one begins.
+    /// Returns whether a turn that began at `since` is over, and others wait for it. Otherwise another one begins.
     async fn has_had_its_turn(&self, claim: &ClaimedSlice, since: &mut Instant) -> Result<bool> {
         if since.elapsed() < self.pace.turn {
             return Ok(false);
@@ -200,8 +200,8 @@ impl TaskExecutor {
         Ok(self.unless_halted(claim, planning).await?.unwrap_or(Planned::Halt))
     }
 
-    /// What becomes of this work; none where the task is to pause or to stop and it is not over soon. The statement under way is cancelled then, and the
-    /// transaction rolled back, unless it is being committed.
+    /// The result of this work; none if the task is to pause or to stop and the work is not over soon. The present statement is cancelled
+    /// then, and the transaction rolled back, unless it is being committed.
     async fn unless_halted<T>(&self, claim: &ClaimedSlice, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
         let mut work = pin!(work);
         let mut halted = None;
@@ -216,7 +216,7 @@ impl TaskExecutor {
             match is_at_work.await {
                 Ok(false) if halted.get_or_insert_with(Instant::now).elapsed() >= LAST => return Ok(None),
                 Ok(false) => {}
-                // Who cannot find out goes on.
+                // If that cannot be found out, the work continues.
                 Ok(true) | Err(_) => halted = None,
             }
         }
@@ -224,7 +224,7 @@ impl TaskExecutor {
 
     /// The next slice of this task that this worker takes up begins as large as this.
     fn learn(&self, claim: &ClaimedSlice, size: ChunkSize) {
-        // One of limited pace tells nothing of others.
+        // One of limited pace reports nothing of others.
         if !claim.limited {
             *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some((claim.task_id, size));
         }
@@ -244,7 +244,7 @@ impl TaskExecutor {
         let (wanted, before) = (caution.limit(full), *caution);
         let patience = self.pace.lock_patience;
         let lock_wait = (self.pace.chunk_target * LOCK_WAIT).min(patience);
-        // Who waits for a lock is told so, and not that its time is up.
+        // A timeout while waiting for a lock is reported as that, and not as the end of the worker's time.
         let time = size.time().max(lock_wait * 2);
         let chunk = move |connection: &mut PgConnection| {
             let reservation = match claimed.limited {
@@ -329,7 +329,7 @@ impl TaskExecutor {
             return self.leave(claim, Leave::Failure, delay).await;
         }
         let (claim, code) = (claim.clone(), error.code().name());
-        let message = if hopeless { error.message() } else { "The task could not go on; the service's log tells why." }.to_owned();
+        let message = if hopeless { error.message() } else { "The task could not continue; the service's log says why." }.to_owned();
         self.db.run(move |connection| slice_queries::fail(connection, &claim, code, &message)).await
     }
 }
@@ -365,14 +365,14 @@ impl Executor for TaskExecutor {
     }
 }
 
-/// Frees what the dead have held, every so often, until it is dropped: so that a task whose workers are gone pauses and stops, and tells that it
-/// waits to be taken up again. Any number of processes may do so side by side.
+/// Frees the slices of dead workers, every so often, until it is dropped: so that a task without workers pauses and stops, and shows that
+/// it waits to be taken up again. Any number of processes may do so side by side.
 pub async fn rescue(db: Db, every: Duration) {
     loop {
         match db.run(|connection| connection.transaction(slice_queries::rescue)).await {
             Ok(0) => {}
-            Ok(tasks) => tracing::info!(tasks, "slices were freed whose workers were lost"),
-            Err(error) => warn_of!(error, "cannot look for lost workers"),
+            Ok(tasks) => tracing::info!(tasks, "slices of lost workers were freed"),
+            Err(error) => warn_of!(error, "cannot search for lost workers"),
         }
         tokio::time::sleep(every.max(LEAST_PAUSE)).await;
     }

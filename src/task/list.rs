@@ -24,7 +24,7 @@ pub enum Which {
 }
 
 text_enum! {
-    /// What a list is ordered by, in the words of the contract.
+    /// The orders of a list, in the words of the contract.
     pub enum Order {
         /// When it was asked for.
         CreatedTime = "createdTime",
@@ -43,7 +43,7 @@ text_enum! {
     }
 }
 
-/// What the filter of a list of tasks may look at.
+/// The properties for the filter of a list of tasks.
 pub static TASK: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["id"], PropertyKind::Text, "CAST(b.id AS text)"),
@@ -69,13 +69,13 @@ pub struct Listing {
     pub order: Order,
     /// From the least to the greatest.
     pub ascending: bool,
-    /// Who started them.
+    /// The caller who started them.
     pub created_by: Option<Uuid>,
     /// They were asked for then or later.
     pub since: Option<DateTime<Utc>>,
     /// They were asked for before.
     pub before: Option<DateTime<Utc>>,
-    /// What holds for them.
+    /// The condition that they match.
     pub filter: Option<Filter>,
 }
 

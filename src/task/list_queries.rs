@@ -55,7 +55,7 @@ macro_rules! ended {
     };
 }
 
-/// What callers may narrow a list by.
+/// The properties by which callers may narrow a list.
 macro_rules! narrowed {
     ($which:expr) => {
         concat!(
@@ -146,8 +146,8 @@ counts! {
 /// How many old tasks are looked at in one go.
 const OLD_TASKS: i64 = 100;
 
-/// Removes some of what is left of tasks that ended more than 30 days ago, whichever realm they are of, and tells how many rows: failures first,
-/// and each task with the rest when it has none any more.
+/// Removes some of what is left of tasks that ended more than 30 days ago, whichever realm they are of, and reports how many rows: failures
+/// first, and each task with the rest when it has none any more.
 pub fn sweep(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     connection.transaction(|connection| {
         let old: Vec<(i32, Uuid)> = OldTasks { at_most: OLD_TASKS.min(at_most) }.load(connection)?;

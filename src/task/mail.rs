@@ -1,4 +1,4 @@
-//! The mail that tells of a task's end: to whom it goes, what it says, and the worker that sends it.
+//! The mail that reports a task's end: to whom it goes, what it says, and the worker that sends it.
 //!
 //! It goes to nobody but the owner of the key that asks for it, and to whom the realm allows; it holds no text that a caller chose, neither a filter
 //! nor a type nor an id; and a realm sends so many within an hour. Else it would carry anyone's words to anyone.
@@ -67,7 +67,7 @@ const NOT_ALLOWED: &str =
     "must be `true`, the address that is registered with this key, or one of a domain in `mail_domains` of the removal policy";
 
 impl Permitted {
-    /// Whether mail may go to this address. Upper and lower case are as one.
+    /// Returns whether mail may go to this address. Upper and lower case are as one.
     fn has(&self, address: &str) -> bool {
         let domain = address.rsplit_once('@').map(|(_, domain)| domain.to_ascii_lowercase());
         self.registered.as_ref().is_some_and(|registered| registered.eq_ignore_ascii_case(address))
@@ -75,7 +75,7 @@ impl Permitted {
     }
 }
 
-/// What became of a mail, from the `status` and the `reason` of a task's account.
+/// The outcome of a mail, from the `status` and the `reason` of a task's account.
 pub fn to_proto(mail: &serde_json::Value) -> v1::TaskMail {
     let text = |name| mail.get(name).and_then(serde_json::Value::as_str);
     let status = match text("status") {
@@ -83,7 +83,7 @@ pub fn to_proto(mail: &serde_json::Value) -> v1::TaskMail {
         Some("failed") => v1::TaskMailStatus::Failed,
         _ => v1::TaskMailStatus::Pending,
     };
-    // A version before this one tells no reason where it gives up.
+    // A version before this one reports no reason where it gives up.
     let otherwise = (status == v1::TaskMailStatus::Failed).then_some(Unsent::Refused);
     let reason = text("reason").and_then(Unsent::parse).or(otherwise);
     v1::TaskMail {
@@ -93,7 +93,7 @@ pub fn to_proto(mail: &serde_json::Value) -> v1::TaskMail {
     }
 }
 
-/// What one needs to send the mails of tasks.
+/// The dependencies of the worker that sends the mails of tasks.
 pub struct MailExecutor {
     db: Db,
     mailer: Mailer,
@@ -103,7 +103,7 @@ pub struct MailExecutor {
 }
 
 impl MailExecutor {
-    /// A worker on this database. `public_url` is where callers reach the REST door, `per_hour` how many mails a realm may send.
+    /// A worker on this database. `public_url` is where callers reach the REST listener, `per_hour` how many mails a realm may send.
     pub fn new(db: Db, mailer: Mailer, lease: Lease, public_url: Option<String>, per_hour: i64) -> Self {
         let lease = Lease { duration: lease.duration.max(LEASE_AT_LEAST), ..lease };
         MailExecutor { db, mailer, lease, public_url, per_hour }
@@ -191,7 +191,7 @@ fn backoff(attempts: i32) -> Duration {
     Duration::from_secs(1 << doublings).min(MAX_DELAY)
 }
 
-/// The mail that tells of a task's end.
+/// The mail that reports a task's end.
 fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, public_url: Option<&str>) -> Mail {
     let status = task.state.as_str().replace('_', " ");
     // The name goes on with the type that was asked for.
@@ -233,7 +233,7 @@ fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, publi
     }
     let (findings, mended) = tally(&task.findings);
     if !findings.is_empty() {
-        let _ = writeln!(text, "\nWhat should not be ({mended} mended):\n");
+        let _ = writeln!(text, "\nFindings ({mended} repaired):\n");
         for (kind, found) in &findings {
             let _ = writeln!(text, "  {kind}: {found}");
         }

@@ -1,4 +1,4 @@
-//! The SQL of the mail that tells of a task's end.
+//! The SQL of the mail that reports a task's end.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub fn ask(connection: &mut PgConnection, realm: &Realm, task_id: Uuid, recipien
 }
 
 statement! {
-    /// A mail that is due when its task has ended.
+    /// A mail that is to be sent when its task has ended.
     struct Ask<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -77,7 +77,7 @@ statement! {
 /// A mail that this replica has the lease of.
 #[derive(Clone, Debug)]
 pub struct ClaimedMail {
-    /// Whose world.
+    /// The realm.
     pub realm: Realm,
     /// The task.
     pub task_id: Uuid,
@@ -91,7 +91,7 @@ pub struct ClaimedMail {
     pub attempts: i32,
 }
 
-/// Claims the mail that has been due for longest, also one whose worker was lost.
+/// Claims the mail that has been ready for longest, also one whose worker was lost.
 pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<ClaimedMail>> {
     type Row = (i32, String, db::Mode, Uuid, String, Uuid, i64, i32);
     let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
@@ -179,7 +179,7 @@ impl Unsent {
     }
 }
 
-/// What became of an attempt. The texts are for the operator.
+/// The outcome of an attempt. The texts are for the operator.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The server has taken it.
@@ -242,13 +242,13 @@ statement! {
      WHERE realm_id = {realm} AND bulk_delete_id = {task} AND lease_token = {token} AND status = 'pending'"
 }
 
-/// Has mails be due now that are due later than so long from now. See [`crate::jobs::watch_clock`].
+/// Makes mails ready that are scheduled later than so long from now. See [`crate::jobs::watch_clock`].
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.max(LONGEST_WAIT).as_secs_f64() }.execute(connection)?)
 }
 
 statement! {
-    /// What was put off before the clock stepped back.
+    /// Mails that were postponed before the clock stepped back.
     struct Recall {
         bound: f64 as Double,
     } -> (),

@@ -41,14 +41,14 @@ pub struct Planning {
 pub struct Search {
     /// The last key that was looked at.
     pub after: String,
-    /// Whether an entity was met that counts.
+    /// True if an entity was found that counts.
     pub met: bool,
-    /// The attributes that were met.
+    /// The attributes that were found.
     pub known: Vec<String>,
 }
 
 impl Planning {
-    /// Nothing is planned; `searches` tells whether the attributes of the filter are to be looked for first.
+    /// Nothing is planned; `searches` reports whether the attributes of the filter are to be looked for first.
     pub fn new(searches: bool) -> Self {
         let search = searches.then(Search::default);
         Planning {

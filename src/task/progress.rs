@@ -10,10 +10,10 @@ const SAMPLE: i64 = 10;
 const LATELY: i64 = 2;
 const HOUR: f64 = 3600.0;
 
-/// What a task's rates come to.
+/// The rates of a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
-    /// Objects met a second, over the last 20 to 30 seconds of its being at work; 0 when it is not.
+    /// Objects read a second, over the last 20 to 30 seconds at work; 0 when it is not at work.
     pub now: f64,
     /// Objects processed a second of the last hour: of as much of it as lies between the task's start and its end.
     pub last_hour: f64,

@@ -47,7 +47,7 @@ pub async fn count(db: &Db, which: Which, request: Request<v1::CountTasksRequest
     db.run(move |connection| list_queries::count(connection, &realm, which, &listing)).await
 }
 
-/// Tells of a task until it is over.
+/// Sends a task as it changes, until it has ended.
 pub async fn watch(
     watching: &Watching,
     request: Request<v1::WatchTaskRequest>,

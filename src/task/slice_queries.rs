@@ -16,7 +16,7 @@ use crate::task::work::{ClaimedSlice, Step, Undone};
 /// The least time for which a worker may be silent in the middle of a transaction: on a busy machine it may have to wait for its turn.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A slice whose row is locked and whose lease holds.
+/// A slice whose row is locked and whose lease is valid.
 #[derive(Clone, Debug, diesel::Queryable)]
 pub struct LockedSlice {
     /// The key that the next chunk begins behind.
@@ -50,9 +50,10 @@ pub fn hold(
 }
 
 statement! {
-    /// The slice, locked, where the lease holds. The settings last until the transaction ends, and save a round trip here: rows are read by key,
-    /// whatever the planner believes of their number, where a hash join would read whole tables for every chunk; a worker takes one core of the
-    /// database and leaves the others to those who call; a statement has a time of its own; and a worker that falls asleep in between does not hold the slice for long.
+    /// The slice, locked, where the lease is valid. The settings last until the transaction ends, and save a round trip here: rows are read
+    /// by key, whatever the planner believes of their number, where a hash join would read whole tables for every chunk; a worker takes one
+    /// core of the database and leaves the others to those who call; a statement has a time of its own; and a worker that falls asleep in
+    /// between does not hold the slice for long.
     pub struct HoldSlice {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -89,15 +90,15 @@ statement! {
 pub struct Advance {
     /// The last key that it looked at; none if there was none.
     pub cursor: Option<String>,
-    /// Whether nothing is left behind it.
+    /// True if nothing is left behind it.
     pub done: bool,
-    /// How many objects it processed. Those that it met are the sum of this and the next three.
+    /// How many objects it processed. The number of matched ones is the sum of this and the next three.
     pub processed: i64,
     /// How many it could not process.
     pub failed: i64,
-    /// How many it spared.
+    /// How many it excluded.
     pub excluded: i64,
-    /// How many had changed or gone.
+    /// How many had changed or were removed.
     pub skipped: i64,
 }
 
@@ -296,8 +297,8 @@ statement! {
      WHERE realm_id = {realm} AND bulk_delete_id = {task} AND slice = {slice} AND lease_token = {token}"
 }
 
-/// Frees the slices whose workers were lost, and has their tasks become what they become when nobody works on them any more. Tells how many
-/// there were. Call it in a transaction.
+/// Frees the slices whose workers were lost, and has their tasks become what they become when nobody works on them any more. Reports how
+/// many there were. Call it in a transaction.
 pub fn rescue(connection: &mut PgConnection) -> Work<usize> {
     let lost: Vec<(i32, String, db::Mode, Uuid)> = Rescue {}.load(connection)?;
     for (realm_id, org, world, task_id) in &lost {
@@ -332,7 +333,7 @@ statement! {
      ORDER BY f.realm_id, f.bulk_delete_id"
 }
 
-/// Has slices be due now that are due later than so long from now. See [`crate::jobs::watch_clock`].
+/// Makes slices ready that are scheduled later than so long from now. See [`crate::jobs::watch_clock`].
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.as_secs_f64() }.execute(connection)?)
 }

@@ -1,4 +1,5 @@
-//! One step of a worker along a slice: a chunk of any kind of work, in a transaction that holds the slice and knows that its lease holds.
+//! One step of a worker along a slice: a chunk of any kind of work, in a transaction that holds the slice and knows that its lease is
+//! valid.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::task::model::Reason;
 use crate::task::work::{ClaimedSlice, ID_END, Locked, Moved, Span, Step, TaskWork, Undone};
 use crate::task::{control_queries, slice_queries};
 
-/// The log tells of so many objects that the database refuses, and then of ever fewer.
+/// The log reports so many objects that the database refuses, and then of ever fewer.
 const LOGGED: u64 = 100;
 
 /// How a step ended.
@@ -33,7 +34,7 @@ pub struct StepSize {
     pub limit: i64,
     /// It looks at about so many, if that is limited.
     pub reach: Option<i64>,
-    /// Whether that many were reserved, where a task may go only so fast.
+    /// True if that many were reserved, where a task may go only so fast.
     pub reserved: bool,
     /// For how long the slice is to be held from now on.
     pub lease: Duration,
@@ -80,10 +81,10 @@ pub fn step(
     }
 }
 
-/// Why an object is counted as failed at which a chunk failed so; none if it is no fault of any object's.
+/// Why an object is counted as failed at which a chunk failed so; none if it is not a fault of any object's.
 fn refusal(error: &diesel::result::Error, locked: Locked) -> Option<Reason> {
     match fault(error) {
-        // A lock that is no row's: where those are locked they were passed.
+        // A lock that is not a row's: where those are locked they were passed.
         Fault::Locked if locked == Locked::Pass => Some(Reason::Locked),
         _ => is_refusal(error).then_some(Reason::Refused),
     }
@@ -124,7 +125,7 @@ fn attempt(
     Ok(Progress::Moved(moved))
 }
 
-/// Takes up the next object alone; one that the database refuses to have changed is counted as failed, and the log tells of it.
+/// Takes up the next object alone; one that the database refuses to change is counted as failed, and logged.
 fn one(connection: &mut PgConnection, work: &dyn TaskWork, claim: &ClaimedSlice, span: &Span<'_>, caution: &mut Caution) -> Step<Moved> {
     let next = work.next(connection, claim, span)?;
     let span = Span { limit: 1, only: next.as_deref(), ..*span };

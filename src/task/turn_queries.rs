@@ -13,8 +13,8 @@ use crate::task::model::{DeleteMode, TaskKind};
 use crate::task::state::TaskState;
 use crate::task::work::{ClaimedSlice, Works};
 
-/// Claims a slice that is open and due, also one whose worker was lost, of a kind that this version knows. The realm with the fewest slices at work comes first, and of these the one
-/// that was served least lately; so it is with the tasks of a realm.
+/// Claims a slice that is open and ready, also one whose worker was lost, of a kind that this version knows. The realm with the fewest
+/// slices at work comes first, and of these the one that was served least recently; so it is with the tasks of a realm.
 pub fn claim(connection: &mut PgConnection, works: Works, owner: &str, lease: Duration) -> Work<Option<ClaimedSlice>> {
     let (startable, kinds, parts) = (TaskState::startable(), works.kinds(), works.parts());
     let claim = Claim { owner, lease: lease.as_secs_f64(), startable, kinds, parts };
@@ -130,8 +130,8 @@ statement! {
      JOIN realm r ON r.id = l.realm_id"
 }
 
-/// Whether a slice is due that has more of a claim to this worker than the one it has: of a realm with fewer slices at work, or of another task
-/// of the realm with fewer.
+/// Returns whether a slice is ready that comes before the one that this worker has: of a realm with fewer slices at work, or of another
+/// task of the realm with fewer.
 pub fn others_wait(connection: &mut PgConnection, works: Works, claim: &ClaimedSlice) -> Work<bool> {
     let (startable, kinds, parts) = (TaskState::startable(), works.kinds(), works.parts());
     let statement = OthersWait { realm: claim.realm.id(), task: claim.task_id, startable, kinds, parts };
@@ -140,7 +140,7 @@ pub fn others_wait(connection: &mut PgConnection, works: Works, claim: &ClaimedS
 }
 
 statement! {
-    /// Whether others have more of a claim to the worker of a slice of this task.
+    /// True if others have more of a claim to the worker of a slice of this task.
     pub struct OthersWait {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -169,7 +169,7 @@ statement! {
      )"
 }
 
-/// Which slices of other tasks count as due.
+/// Which slices of other tasks count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadySlices {
     /// All.
@@ -178,7 +178,7 @@ pub enum ReadySlices {
     Limited,
 }
 
-/// Whether a slice of another task, of any realm, could be taken up.
+/// Returns whether a slice of another task, of any realm, could be taken up.
 pub fn is_any_ready(connection: &mut PgConnection, realm: &Realm, task: Uuid, ready: ReadySlices) -> Work<bool> {
     let statement = OthersReady { realm: realm.id(), task, any: ready == ReadySlices::Any, startable: TaskState::startable() };
     let (is_any,): (bool,) = statement.get_result(connection)?;
@@ -186,7 +186,7 @@ pub fn is_any_ready(connection: &mut PgConnection, realm: &Realm, task: Uuid, re
 }
 
 statement! {
-    /// Whether others wait for a worker.
+    /// True if others wait for a worker.
     pub struct OthersReady {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,

@@ -13,7 +13,7 @@ use crate::events::{Admission, WakeUp, Watching};
 use crate::task::model::Task;
 use crate::task::queries;
 
-/// How often a task is told of while its status stays.
+/// How often a task is reported while its status stays.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How soon it is looked at again, however much happens in the realm.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
@@ -22,12 +22,12 @@ struct Watch {
     db: Db,
     admission: Admission,
     wake_up: WakeUp,
-    /// What was told last, and when.
+    /// The last message, and when it was sent.
     reported: Task,
     reported_at: Instant,
 }
 
-/// Tells of a task as it is, and whenever it has moved, until it is over.
+/// Sends a task as it is, and whenever it has moved, until it has ended.
 pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Task) -> BoxStream<'static, Result<Task, Status>> {
     let watch = Watch { db: on.db.clone(), admission: on.admission(caller), wake_up, reported: first.clone(), reported_at: Instant::now() };
     let rest = stream::unfold(Some(watch), |watch| async move {
@@ -42,7 +42,7 @@ pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Task) -> Box
 }
 
 impl Watch {
-    /// What is told next; none behind the end.
+    /// The next message; none after the end.
     async fn next(&mut self) -> Result<Option<Task>> {
         let mut looked_at = self.reported_at;
         while !self.reported.state.is_ended() {
@@ -67,7 +67,7 @@ impl Watch {
     }
 }
 
-/// Whether there is anything to tell but the passing of time.
+/// Returns whether there is anything to report but the passing of time.
 fn has_moved(reported: &Task, now: &Task) -> bool {
     let account = |task: &Task| {
         let counts = [task.matched, task.processed, task.failed, task.excluded, task.skipped, task.unpublished];

@@ -6,8 +6,8 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, Filter};
 
-/// A layer with a filter, where there is no other layer. `tracing_subscriber`'s own pairs of both can stand beside others, and pay for that each time
-/// that a span is entered or left.
+/// A layer with a filter, for use without other layers. `tracing_subscriber`'s own pairs of both can be combined with others, and pay for
+/// that each time that a span is entered or left.
 pub(super) struct Alone<F, L> {
     filter: F,
     layer: L,

@@ -48,7 +48,7 @@ impl Metrics {
         };
         Metrics {
             rpc_call: seconds("rpc.server.call.duration", "Duration of gRPC calls, to the last byte of the answer", CALL_SECONDS),
-            http_request: seconds("http.server.request.duration", "Duration of HTTP requests at the REST door", CALL_SECONDS),
+            http_request: seconds("http.server.request.duration", "Duration of HTTP requests at the REST listener", CALL_SECONDS),
             pool_wait: seconds("db.client.connection.wait_time", "Time to get a database connection from the pool", STEP_SECONDS),
             statement: seconds("db.client.operation.duration", "Duration of SQL statements", STEP_SECONDS),
             jobs_claimed: count("offboard.jobs.claimed", "{job}", "Jobs that this replica took on"),
@@ -56,13 +56,13 @@ impl Metrics {
             leases_lost: count("offboard.jobs.leases_lost", "{lease}", "Jobs that another replica took over from this one"),
             entities_deleted: count("offboard.entities.deleted", "{entity}", "Entities deleted, by mode"),
             chunk_duration: seconds("offboard.chunk.duration", "Duration of one chunk of a job, with its commit", STEP_SECONDS),
-            chunk_objects: count("offboard.chunk.objects", "{object}", "Objects that chunks of jobs went through"),
+            chunk_objects: count("offboard.chunk.objects", "{object}", "Objects that chunks of jobs processed"),
             events_published: count("offboard.publisher.events", "{event}", "Events that were published and acknowledged, by publisher"),
             publish_failures: count("offboard.publisher.failures", "{attempt}", "Attempts to publish that failed, by publisher and error"),
             body_memory: meter
                 .i64_up_down_counter("offboard.body.memory")
                 .with_unit("By")
-                .with_description("Memory that bodies hold while they are received and decoded")
+                .with_description("Memory of bodies while they are received and decoded")
                 .build(),
             limits_reached: count("offboard.limit.reached", "{time}", "How often a limit of `docs/limits.md` was reached, by its name"),
             readiness: meter
@@ -89,8 +89,8 @@ pub fn rpc_call(method: &str, status: &'static str, duration: Duration) {
     METRICS.rpc_call.record(duration.as_secs_f64(), &attributes);
 }
 
-/// A request at the REST door has ended. `route` is the template, such as `/v1/entities/{id}`, never the path itself, and empty when no route
-/// matched.
+/// A request at the REST listener has ended. `route` is the template, such as `/v1/entities/{id}`, never the path itself, and empty when no
+/// route matched.
 pub fn http_request(method: &http::Method, route: &str, status: u16, duration: Duration) {
     // A caller may invent methods, and each would become a time series of its own.
     let method = match method.as_str() {
@@ -126,7 +126,7 @@ pub fn statement(operation: &str, error: Option<&str>, duration: Duration) {
     METRICS.statement.record(duration.as_secs_f64(), &attributes);
 }
 
-/// What the connections of a pool are doing.
+/// The connections of a pool, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolState {
     /// Connections in use.

@@ -1,12 +1,12 @@
 //! Traces, metrics and logs, and the W3C trace context in and out.
 //!
-//! Spans and events are made with the `tracing` macros anywhere in the crate; metrics with the free functions of this module, so that no other
-//! room needs an OpenTelemetry type. [`init`] decides where all of it goes: log lines to standard error, spans and metrics to an OTLP collector
-//! if there is one, metrics to [`Telemetry::prometheus_text`] always. Without a collector there are no spans of OpenTelemetry; a line of the log then has
-//! the trace id that its caller sent.
+//! Spans and events are made with the `tracing` macros anywhere in the crate; metrics with the free functions of this module, so that no
+//! other room needs an OpenTelemetry type. [`init`] decides where all of it goes: log lines to standard error, spans and metrics to an OTLP
+//! collector if there is one, metrics to [`Telemetry::prometheus_text`] always. Without a collector there are no spans of OpenTelemetry; a
+//! line of the log then has the trace id that its caller sent.
 //!
-//! Nothing here ever sees a secret: headers are read for the trace context alone, and a statement is told by its verb and its table, without
-//! its text and values.
+//! Nothing here ever sees a secret: headers are read for the trace context alone, and a statement is reported by its verb and its table,
+//! without its text and values.
 
 mod alone;
 mod logs;
@@ -51,10 +51,10 @@ const NAME: &str = "offboard";
 
 /// How long one export to the collector, and the last flush, may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What the last flush has where no time is left.
+/// The time of the last flush if no time is left.
 const LEAST_FLUSH: Duration = Duration::from_millis(100);
 
-/// What telemetry is to do.
+/// The settings of telemetry.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which log lines are written, in the syntax of `tracing_subscriber`'s `EnvFilter`: `info`, `info,offboard::jobs=debug`, ...
@@ -64,7 +64,7 @@ pub struct Options {
     pub log_format: LogFormat,
     /// Where to send spans and metrics by OTLP over gRPC, such as `http://localhost:4317`. `None`: nowhere.
     pub otlp_endpoint: Option<String>,
-    /// Tells this replica from the others; becomes `service.instance.id`.
+    /// Distinguishes this replica from the others; becomes `service.instance.id`.
     pub service_instance: String,
 }
 
@@ -76,15 +76,15 @@ pub enum InitError {
     Filter {
         /// As it was given.
         filter: String,
-        /// What is wrong with it.
+        /// The faults of it.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// The OTLP exporter cannot be made, for instance because the endpoint is no address.
+    /// The OTLP exporter cannot be made, for instance because the endpoint is not an address.
     #[error("spans and metrics cannot be exported to `{endpoint}`")]
     Exporter {
         /// As it was given.
         endpoint: String,
-        /// What is wrong with it.
+        /// The faults of it.
         source: opentelemetry_otlp::ExporterBuildError,
     },
     /// The Prometheus exporter cannot be made.
@@ -159,8 +159,8 @@ impl Telemetry {
         move || prometheus_text(&registry)
     }
 
-    /// Sends what was not sent yet and ends the exporters; gives up at an instant, and after a few seconds in any case, since a collector that is
-    /// away must not hold up the end of the process.
+    /// Sends the rest and ends the exporters; gives up at an instant, and after a few seconds in any case, since an unreachable collector
+    /// must not delay the end of the process.
     pub async fn shutdown(self, ends: Instant) {
         let time = ends.saturating_duration_since(Instant::now()).clamp(LEAST_FLUSH, EXPORT_TIMEOUT);
         let (traces, meters) = (self.traces, self.meters);
@@ -200,11 +200,11 @@ where
     Ok(Registry::default().with(traces).with(log.with_filter(log_filter(options)?)).into())
 }
 
-/// What reaches the log.
+/// The lines that reach the log.
 fn log_filter<S: Subscriber>(options: &Options) -> Result<impl Filter<S> + Send + Sync + 'static, InitError> {
     let failed = |source| InitError::Filter { filter: options.log_filter.clone(), source };
     let filter = EnvFilter::builder().parse(&options.log_filter).map_err(failed)?;
-    // What names no span is told by the cheaper of the two: it need not know which spans one is in.
+    // A filter without spans uses the cheaper of the two: it need not know the present spans.
     let plain = options.log_filter.parse::<Targets>().ok().filter(|_| !options.log_filter.trim().is_empty());
     let events: Box<dyn Filter<S> + Send + Sync> = match plain {
         Some(plain) if !options.log_filter.contains(['[', '{']) => Box::new(plain),
@@ -214,7 +214,7 @@ fn log_filter<S: Subscriber>(options: &Options) -> Result<impl Filter<S> + Send 
     let spans = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with(NAME) && logs::has_carried(metadata.fields()));
     // At `trace` the client of NATS logs what it says to the server, and that begins with its password.
     let silent = filter_fn(|metadata| !(metadata.target().starts_with("async_nats") && *metadata.level() == Level::TRACE));
-    // OpenTelemetry tells at `info` that it was started, which is nothing to know, least of all before a refusal to start.
+    // OpenTelemetry reports at `info` that it was started, which is nothing to know, least of all before a refusal to start.
     let quiet = !options.log_filter.contains("opentelemetry");
     let quiet = filter_fn(move |metadata| !(quiet && metadata.target().starts_with("opentelemetry") && *metadata.level() > Level::WARN));
     Ok(is_event.and(events).and(silent).and(quiet).or(spans.with_max_level_hint(LevelFilter::TRACE)))

@@ -1,11 +1,11 @@
-//! What happens again and again is in the log now and then, with how often it has happened.
+//! Logs a frequent event now and then, with how often it has happened.
 
 use std::time::{Duration, Instant};
 
-/// How often the log tells of one and the same thing.
+/// How often the log reports one and the same thing.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// Lets something be told now and then.
+/// Lets something be reported now and then.
 #[derive(Debug, Default)]
 pub struct Seldom {
     reported: Option<Instant>,
@@ -13,7 +13,7 @@ pub struct Seldom {
 }
 
 impl Seldom {
-    /// How often it has happened since it was told last, if it is to be told now.
+    /// How often it has happened since it was last logged, if it is to be logged now.
     pub fn report(&mut self) -> Option<u64> {
         self.times += 1;
         if self.reported.is_some_and(|reported| reported.elapsed() < REPORT_EVERY) {

@@ -9,15 +9,15 @@ use tracing::field::Empty;
 
 /// How much of a statement is looked at; the first table of all but the strangest comes earlier.
 const HEAD_BYTES: usize = 2048;
-/// How much of it where nobody collects spans, and the verb alone is told.
+/// How much of it where nobody collects spans, and the verb alone is reported.
 const VERB_BYTES: usize = 256;
-/// What diesel writes between the text of a query and its values.
+/// The text that diesel writes between a query and its values.
 const BEFORE_BINDS: &str = " -- binds: ";
 
 /// Makes a span of every statement that a connection runs, a child of the span that is current in the thread which runs it.
 ///
-/// The span tells the verb and the first table of a statement (`SELECT entities`) and what kind of error it met, but neither its text, which
-/// can be long, nor any value. For all connections of the process:
+/// The span has the verb and the first table of a statement (`SELECT entities`) and the kind of its error, but neither its text, which can
+/// be long, nor any value. For all connections of the process:
 ///
 /// ```
 /// # use offboard::telemetry::StatementTracer;

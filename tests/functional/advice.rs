@@ -121,7 +121,7 @@ async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
     }
 }
 
-/// The word for a mask that nobody has sent is the body; whoever has sent one, or its like, is told of it by its own name.
+/// A caller who has sent no mask knows it as the body; one who has sent a mask, or its like, knows it by its own name.
 #[tokio::test]
 async fn a_mask_is_reported_by_its_own_name_wherever_the_caller_has_one() {
     let rest = Rest::start().await;
@@ -234,7 +234,7 @@ async fn a_hint_does_not_send_the_caller_astray() {
             "version",
             "cannot be changed here; the version that it must be at goes into `expected_version`",
         ),
-        ("PATCH", "/v1/entities/e", r#"{"LastName":"x"}"#, "LastName", "is not known here; what is your own goes into `attributes`"),
+        ("PATCH", "/v1/entities/e", r#"{"LastName":"x"}"#, "LastName", "is not known here; your own data goes into `attributes`"),
         ("POST", "/v1/entities", r#"{"type":"T","hold":null}"#, "hold", "cannot be given here"),
         ("POST", "/v1/portfolios", r#"{"name":"x","entity_count":1}"#, "entity_count", "cannot be given here"),
         (
@@ -242,14 +242,14 @@ async fn a_hint_does_not_send_the_caller_astray() {
             "/v1/entities",
             r#"{"type":"t","dependents":[{"kind":"task","dependent_id":"x"}]}"#,
             "dependents[0].dependent_id",
-            "is not known here; what is your own goes into `dependents[0].data`",
+            "is not known here; your own data goes into `dependents[0].data`",
         ),
         (
             "POST",
             "/v1/entities",
             r#"{"type":"t","dependents":[{"kind":"task","type":"x"}]}"#,
             "dependents[0].type",
-            "is not known here; what is your own goes into `dependents[0].data`",
+            "is not known here; your own data goes into `dependents[0].data`",
         ),
     ] {
         let reply = rest.send(method, path, &[], body).await;

@@ -28,7 +28,7 @@ fn read(database: &Database, text: &str, generic: bool) -> (i64, i64, Vec<String
     let explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE hot (1, 'tfew', 101)";
     let plan: Plan = sql_query(explain).get_result(&mut connection).unwrap();
     let top = &plan.plan[0]["Plan"];
-    // Postgres 18 tells rows with decimals.
+    // Postgres 18 reports rows with decimals.
     let number = |name: &str| top[name].as_f64().unwrap() as i64;
     let mut nodes = Vec::new();
     collect(top, &mut nodes);

@@ -20,8 +20,8 @@ async fn is_ready(world: &World) {
     world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "name"}), |index| index["state"] == "ready").await;
 }
 
-/// A transaction that holds the row which the build will write for an entity, so that the build stops between its read and its write. The build
-/// is told not to wait for this one transaction before it begins.
+/// A transaction that holds the row which the build will write for an entity, so that the build stops between its read and its write. The
+/// build is reported not to wait for this one transaction before it begins.
 async fn stop_build_at(world: &World, entity: &str, value: &str) -> PgConnection {
     let mut holder = world.database.connection();
     let row = format!("SELECT id, 'name', '{value}', '{entity}' FROM realm WHERE org = 'acme' AND mode = 'test'");
@@ -156,7 +156,7 @@ async fn an_index_that_is_built_while_many_write_is_exact() {
         .await;
         assert_exact(&world.database);
         world.call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"})).await.unwrap();
-        until("it is gone", || world.database.count("SELECT count(*) FROM attribute_declaration") == 0).await;
+        until("it was removed", || world.database.count("SELECT count(*) FROM attribute_declaration") == 0).await;
         assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 0);
     }
     indexed(&world, "name").await;

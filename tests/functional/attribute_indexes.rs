@@ -97,7 +97,7 @@ scenario! {
 
         let dropped = world.call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"})).await.unwrap();
         assert_eq!((dropped.get("state"), dropped.http.unwrap_or(202)), (&json!("dropping"), 202));
-        until("it is gone", || world.database.count("SELECT count(*) FROM attribute_declaration") == 1).await;
+        until("it was removed", || world.database.count("SELECT count(*) FROM attribute_declaration") == 1).await;
         assert_eq!(world.database.count("SELECT count(*) FROM attribute_index WHERE attribute = 'name'"), 0);
         assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 30, "the other index stays");
         for method in ["GetAttributeIndex", "DeleteAttributeIndex"] {
@@ -248,7 +248,7 @@ scenario! {
         let again = world.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "name"})).await.unwrap_err();
         assert_eq!(again.code, "already_exists");
         diesel::connection::SimpleConnection::batch_execute(&mut reader, "COMMIT").unwrap();
-        until("it is gone", || world.database.count("SELECT count(*) FROM attribute_declaration") == 0).await;
+        until("it was removed", || world.database.count("SELECT count(*) FROM attribute_declaration") == 0).await;
         assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 0);
     }
 }

@@ -100,7 +100,7 @@ async fn grpc_web_is_spoken_at_the_http_door() {
     assert!(missing.header("grpc-status-details-bin").is_some() && missing.header("x-request-id").is_some());
 }
 
-/// What is wrong with a body is the caller's doing, in whichever of the layers it comes to light.
+/// The faults of a body are the caller's doing, in whichever of the layers they come to light.
 #[tokio::test]
 async fn a_body_of_grpc_web_that_cannot_be_read_is_the_callers_fault() {
     let world = World::start(Protocol::Rest).await;

@@ -89,7 +89,7 @@ fn wrong_usage_is_reported_and_ends_with_2() {
         (&["removal-policy", "set", "--key=k"], "--default-grace-period"),
         (
             &["removal-policy", "set", "--key=k", "--mail-domain=none", "--mail-domain=a.com"],
-            "--mail-domain none takes all domains back, so it stands alone",
+            "--mail-domain none removes all domains, so it cannot be combined with others",
         ),
         (&["removal-policy", "set", "--key=k", "--tombstone-retention=P1D"], "--yes sets the retention without asking"),
     ] {
@@ -186,7 +186,7 @@ async fn the_removal_policy_is_shown_and_changed() {
         assert!(refused.code.is_some_and(|code| code > 0) && refused.stderr.contains(reported), "{reported} is not in {refused:?}");
     };
     refused(&["--hard-max-objects", "x"], "must be a whole number");
-    // What is found here and what the service finds is told of the flags.
+    // The faults that are found here and those that the service finds are reported by flag.
     refused(&["--default-grace-period", "1y"], "offboard: --default-grace-period: must be a number of seconds");
     refused(&["--hard-preview-within", "1y"], "offboard: --hard-preview-within: must be a number of seconds");
     refused(&["--min-grace-period", "2h"], "offboard: --min-grace-period: the default must not be shorter than the minimum");

@@ -144,7 +144,7 @@ async fn the_log_reports_of_an_outage_at_its_beginning_and_at_its_end() {
     until("its end is told", || server.log().contains("the database is ready again")).await;
     let log = server.log();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
-    // Who was at work as it began tells of that, once.
+    // Who was at work as it began reports that, once.
     let began = warnings.iter().position(|line| line.contains("the database is not ready")).expect("its beginning is told");
     assert!(began <= 5 && warnings[..began].iter().all(|line| line.contains("worker failed")), "{warnings:#?}");
     assert_eq!(warnings.len() - began, 2, "{warnings:#?}");

@@ -103,7 +103,7 @@ async fn a_pool_that_is_used_up_makes_no_replica_look_dead() {
 async fn a_filter_that_the_database_cannot_use_is_named_like_any_other() {
     let world = World::start(Protocol::Rest).await;
     world.entities(&["e"]).await;
-    // Whoever looks at attributes is told that an expression cannot be used.
+    // Whoever looks at attributes is reported that an expression cannot be used.
     world.database.sql(
         "ALTER TABLE entity RENAME TO entity_row;
          CREATE FUNCTION unusable(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN

@@ -15,8 +15,8 @@ use crate::kit::*;
 const RUNNING: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'offboard' AND state <> 'idle' AND query LIKE '%portfolio%'";
 
-/// Calls a method with one id for its message and a deadline of so many milliseconds, and tells the code of the failure. The clock of no client
-/// has a part in it.
+/// Calls a method with one id for its message and a deadline of so many milliseconds, and reports the code of the failure. The clock of no
+/// client has a part in it.
 async fn fail(world: &World, path: &str, method: &str, id: &str, millis: u32) -> String {
     let bearer = format!("Bearer {}", world.key.secret);
     if world.protocol == Protocol::Rest {
@@ -65,7 +65,7 @@ scenario! {
     }
 }
 
-/// Reads the frames of a silent HTTP/2 connection until the server closes it, and tells their types.
+/// Reads the frames of a silent HTTP/2 connection until the server closes it, and reports their types.
 async fn frames_of_a_silent_client(address: SocketAddr) -> Vec<u8> {
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
     connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00").await.unwrap();

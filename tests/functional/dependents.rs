@@ -20,7 +20,7 @@ async fn version(world: &World) -> i64 {
     world.call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap().get("version").as_i64().unwrap()
 }
 
-/// What the events tell of dependents, oldest first: `act kind id version`.
+/// What the events report dependents, oldest first: `act kind id version`.
 fn reported(database: &Database) -> Vec<String> {
     let query = "SELECT string_agg(concat_ws(' ', data #>> '{dependent,act}', data #>> '{dependent,kind}', data #>> '{dependent,id}', data ->> 'version'), ',' ORDER BY seq)
          FROM event WHERE type = 'entity.updated' AND subjects = ARRAY['e']";

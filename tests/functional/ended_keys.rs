@@ -107,7 +107,7 @@ async fn an_import_by_grpc_writes_nothing_behind_the_end_of_its_key() {
     revoke(&world, &busy);
     revoke(&world, &silent);
     sending.send(BATCH, BATCH).await;
-    // What was written is told of first; of the one who sends nothing more too.
+    // What was written is reported first; of the one who sends nothing more too.
     assert_eq!(sending.end(BATCH).await, "invalid_credentials");
     assert_eq!(waiting.end(BATCH).await, "invalid_credentials");
     assert_eq!(world.database.count("SELECT count(*) FROM entity"), 2 * BATCH as i64);

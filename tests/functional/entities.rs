@@ -8,7 +8,7 @@ fn type_of(name: &str) -> Value {
     json!(format!("configuration/entityTypes/{name}"))
 }
 
-/// The path of a fault in a new entity, as the door spells it: by REST the entity is the body itself.
+/// The path of a fault in a new entity, as the listener spells it: by REST the entity is the body itself.
 fn at(world: &World, path: &str) -> String {
     match world.protocol {
         Protocol::Grpc => format!("entity.{path}"),
@@ -20,7 +20,7 @@ fn fields(failure: &Failure) -> BTreeSet<String> {
     failure.faults.iter().map(|fault| fault.field.clone()).collect()
 }
 
-/// What the event table tells, oldest first: `type subjects`, a line each.
+/// What the event table reports, oldest first: `type subjects`, a line each.
 pub fn events(database: &Database) -> String {
     let query = "SELECT string_agg(type || ' ' || array_to_string(subjects, ','), E'\\n' ORDER BY seq) FROM event";
     database.text(query).unwrap_or_default()
@@ -161,7 +161,7 @@ scenario! {
         let refused_fields = async |entity: Value| {
             fields(&world.call("EntityService/CreateEntity", json!({ "entity": entity })).await.unwrap_err())
         };
-        // An object is not read beyond its limit, which by REST is a fault of the form and told before those that the service finds.
+        // An object is not read beyond its limit, which by REST is a fault of the form and reported before those that the service finds.
         let large = json!({"type": "t", "attributes": {"a": "x".repeat(1 << 20)}});
         assert_eq!(refused_fields(large).await, BTreeSet::from([at(world, "attributes")]));
         let many = json!({

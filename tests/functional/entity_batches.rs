@@ -1,4 +1,4 @@
-//! Batches: all of it is done, or nothing, and every reason is told at once.
+//! Batches: all of it is done, or nothing, and every reason is reported at once.
 
 use std::collections::BTreeSet;
 

@@ -6,7 +6,7 @@ use crate::kit::*;
 
 const COMPONENT: &str = "0190a1b2-0000-7000-8000-000000000001";
 
-/// The path of a fault in an update, as the door spells it: by REST the update is the body itself.
+/// The path of a fault in an update, as the listener spells it: by REST the update is the body itself.
 fn at(world: &World, path: &str) -> String {
     match world.protocol {
         Protocol::Grpc => format!("entity.{path}"),

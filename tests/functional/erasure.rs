@@ -20,7 +20,7 @@ const MAY_REMAIN: &[(&str, &str)] = &[
     ("bulk_delete", "canary-id"),
     // A slice keeps the ids between which it worked.
     ("bulk_delete_slice", "canary-id"),
-    // And what hung on it, where an event tells of its change.
+    // And what hung on it, where an event reports its change.
     ("event", "canary-hung"),
     // So does its type.
     ("tombstone", "canary-type"),
@@ -43,7 +43,7 @@ const MAY_REMAIN: &[(&str, &str)] = &[
     ("offboarding_request", ATTACHED),
 ];
 
-/// Each place where a canary may be left: the tables, and what callers are told.
+/// Each place where a canary may be left: the tables, and the responses.
 fn found_in_tables(world: &World) -> Vec<(String, String)> {
     let tables = world
         .database
@@ -201,7 +201,7 @@ scenario! {
             }
         }
         for word in canaries(&world.server.log()) {
-            // The ids that callers give their requests are how the log is read; a path of REST is no part of it.
+            // The ids that callers give their requests are how the log is read; a path of REST is not a part of it.
             assert!(word.starts_with("canary-request"), "{word} is in the log");
         }
         assert_eq!(canaries(&probe(&world.server, "/metrics").await.text()), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! What events tell is what the page of events says that they tell.
+//! What events report is what the page of events says that they report.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -54,7 +54,7 @@ fn blocks(database: &Database, text: &str, parameters: &[(&str, &str, String)], 
     let plan: Plan =
         sql_query(format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE hot ({values})")).get_result(&mut connection).unwrap();
     let top = &plan.plan[0]["Plan"];
-    // Postgres 18 tells rows with decimals.
+    // Postgres 18 reports rows with decimals.
     let number = |name: &str| top[name].as_f64().unwrap() as i64;
     (number("Shared Hit Blocks") + number("Shared Read Blocks"), number("Actual Rows"))
 }

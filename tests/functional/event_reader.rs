@@ -184,7 +184,7 @@ async fn every_event_is_read_once_and_in_order_in_any_interleaving() {
                     writer.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
                     *open = true;
                 }
-                // Entities are the writer's own, so that their order is that of the writes; one row tells of many now and then.
+                // Entities are the writer's own, so that their order is that of the writes; one row reports many now and then.
                 (true, 0 | 1) => {
                     let count = if random.random_range(0..5) == 0 { 7 } else { 1 };
                     report(writer, &(0..count).map(|n| format!("e{at}.{step}.{n}")).collect::<Vec<_>>());

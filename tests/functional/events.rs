@@ -198,7 +198,7 @@ async fn events_that_are_older_than_they_are_kept_are_dropped() {
     drop(server);
 }
 
-/// Whether 29 days ago was in this week.
+/// Returns whether 29 days ago was in this week.
 fn is_in(database: &Database, week: &str) -> bool {
     database.count(&format!("SELECT (now() - interval '29 days' < (to_date('{week}', 'YYYYMMDD') + 7)::timestamp AT TIME ZONE 'UTC')::int"))
         == 1

@@ -1,9 +1,9 @@
-//! Every fault of a request is told at once: those of its form, which the gateway finds, those of its filter, and those that a service finds. Nothing
-//! is done of such a request.
+//! Every fault of a request is reported at once: those of its form, which the gateway finds, those of its filter, and those that a service
+//! finds. Nothing is done of such a request.
 
 use crate::kit::*;
 
-/// The faults of a request that is refused, as `field code`.
+/// The faults of a refused request, as `field code`.
 async fn faults(rest: &Rest, method: &str, path: &str, body: &str) -> Vec<String> {
     faults_with(rest, method, path, &[], body).await
 }
@@ -286,7 +286,7 @@ async fn every_fault_of_headers_query_and_body_is_reported_together() {
     let twice = &[("api-version", "2026-11-01"), ("api-version", "2026-11-01"), ("idempotency-key", "a"), ("idempotency-key", "a")];
     let reported = faults_with(&rest, "POST", "/v1/portfolios?x=1", twice, "{}").await;
     assert_eq!(reported[..2], ["Api-Version duplicate", "Idempotency-Key duplicate"], "{reported:?}");
-    // The head of a stream is told before its lines are read.
+    // The head of a stream is reported before its lines are read.
     let reported = faults_with(
         &rest,
         "POST",
@@ -296,7 +296,7 @@ async fn every_fault_of_headers_query_and_body_is_reported_together() {
     )
     .await;
     assert_eq!(reported, ["X-Request-Timeout invalid", "zz unknown_parameter"]);
-    // What cannot be told with the rest comes first.
+    // What cannot be reported with the rest comes first.
     for (method, path, headers, body, status) in [
         ("POST", "/v1/nothing", &[("api-version", "1")][..], "", 404),
         ("PUT", "/v1/portfolios", &[("api-version", "1")], "", 405),

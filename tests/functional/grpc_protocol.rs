@@ -1,4 +1,4 @@
-//! The gRPC door, as tools and libraries meet it.
+//! The gRPC listener, as tools and libraries meet it.
 
 use offboard::proto::v1::GetPortfolioRequest;
 use offboard::proto::v1::portfolio_service_client::PortfolioServiceClient;

@@ -1,4 +1,4 @@
-//! Imports: by either door and from the command line, with an account of every line.
+//! Imports: by either protocol and from the command line, with an account of every line.
 
 use std::path::Path;
 

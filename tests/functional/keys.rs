@@ -1,4 +1,4 @@
-//! Keys: what opens a door, what does not, and what becomes of secrets.
+//! Keys: what opens a listener, what does not, and what becomes of secrets.
 
 use crate::kit::*;
 

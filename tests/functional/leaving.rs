@@ -1,4 +1,4 @@
-//! Callers who leave before all of their request has come: that is nobody's fault, and is told as such.
+//! Callers who leave before all of their request has come: that is nobody's fault, and is reported as such.
 
 use std::net::SocketAddr;
 

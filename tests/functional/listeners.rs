@@ -74,7 +74,7 @@ async fn a_call_that_takes_long_keeps_its_connection() {
     let world = World::start_with(Protocol::Rest, IMPATIENT).await;
     for protocol in [Protocol::Rest, Protocol::Grpc] {
         let mut watch = world.through(protocol).stream("EventService/WatchEvents", json!({}), &[]).await.unwrap();
-        // For longer than anything may take that is no call.
+        // For longer than anything may take that is not a call.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         world.entities(&[if protocol == Protocol::Rest { "a" } else { "b" }]).await;
         while watch.message().await["event"].is_null() {}

@@ -1,4 +1,4 @@
-//! The functional suite: the real binary on a real Postgres, through both doors.
+//! The functional suite: the real binary on a real Postgres, through both protocols.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 

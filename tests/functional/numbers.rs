@@ -9,7 +9,7 @@ use prost_reflect::{DynamicMessage, ReflectMessage, Value as Field};
 
 use crate::kit::*;
 
-/// What no double holds, as it is sent and as it is told.
+/// Numbers that no double represents exactly, as they are sent and as they are returned.
 const SENT: &str = r#"{"big":9007199254740993,"dec":1234567890.123456789,"deep":[{"n":-123456789012345678901234567890}],"scale":[1.10,1.50e1,-0.0],"vast":1e400}"#;
 const REPORTED: &str = r#"{"big":9007199254740993,"dec":1234567890.123456789,"deep":[{"n":-123456789012345678901234567890}],"scale":[1.10,15.0,0.0],"vast":1e400}"#;
 

@@ -1,4 +1,4 @@
-//! Where the service is reached below a path of a proxy, every path that it tells is one that its callers can follow.
+//! Where the service is reached below a path of a proxy, every path that it reports is one that its callers can follow.
 
 use crate::kit::*;
 

@@ -1,4 +1,4 @@
-//! The loop behind publishers, on one that does as it is told.
+//! The loop behind publishers, on one that does as the test says.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -82,7 +82,7 @@ fn assert_complete(database: &Database, arrived: &[Stored], prefix: &str) {
     assert!(order == right, "the events of a subject came out of order");
 }
 
-/// Makes active entities without telling anybody.
+/// Makes active entities without reporting anybody.
 fn given_entities(database: &Database, count: usize) {
     database.sql(&format!(
         "INSERT INTO entity (realm_id, id, incarnation, type, state)

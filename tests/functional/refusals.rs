@@ -1,4 +1,4 @@
-//! Refusals, whoever makes them: a service, a layer, a door, or the HTTP library before there is a request. All tell the same.
+//! Refusals, whoever makes them: a service, a layer, a listener, or the HTTP library before there is a request. All report the same.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use crate::kit::*;
 use crate::raw::*;
 
-/// What every answer of the REST port tells.
+/// What every answer of the REST port reports.
 const ALWAYS: &[&str] =
     &["api-version", "date", "x-content-type-options", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id"];
-/// What an answer may tell besides, because of what it refuses.
+/// What an answer may report besides, because of what it refuses.
 const SOMETIMES: &[&str] = &[
     "accept-encoding",
     "accept-post",

@@ -1,4 +1,4 @@
-//! The REST door: what it answers where there is nothing to do, and what is on every answer.
+//! The REST listener: what it answers where there is nothing to do, and what is on every answer.
 
 use crate::kit::*;
 
@@ -318,9 +318,9 @@ async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_co
         assert!(reported.ends_with(&format!("; did you mean `{meant}`?")), "{path} {body}: {reported}");
     }
     let far = rest.post("/v1/portfolios", r#"{"name":"x","frobnicate":true}"#).await;
-    assert_eq!(first_description(&far), "is not known here; what is your own goes into `metadata`");
+    assert_eq!(first_description(&far), "is not known here; your own data goes into `metadata`");
     for (path, body, reported) in [
-        ("/v1/entities", r#"{"type":"T","LastName":"x"}"#, "is not known here; what is your own goes into `attributes`"),
+        ("/v1/entities", r#"{"type":"T","LastName":"x"}"#, "is not known here; your own data goes into `attributes`"),
         ("/api/acme/entities/_delete", r#"{"filter":"exists(uri)","objects":{}}"#, "is not known here; did you mean `objects.filter`?"),
         (
             "/api/acme/entities/_delete",

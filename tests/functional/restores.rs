@@ -1,5 +1,6 @@
-//! Events when the database becomes another one: a dump, a point-in-time restore, a promotion, a copy. Nothing is hidden, nothing is told twice as
-//! new, nothing is passed over, whoever reads: lists, streams by gRPC and as server-sent events, NATS, and cursors that were kept.
+//! Events when the database becomes another one: a dump, a point-in-time restore, a promotion, a copy. Nothing is hidden, nothing is
+//! reported twice as new, nothing is passed over, whoever reads: lists, streams by gRPC and as server-sent events, NATS, and cursors that
+//! were kept.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,7 @@ pub struct Story {
     key: Key,
 }
 
-/// What was told of a part of the story.
+/// What was reported a part of the story.
 pub struct Chapter {
     /// The events, each with its cursor.
     pub events: Vec<Value>,
@@ -47,7 +48,7 @@ impl Story {
         Client::new(&self.server, &self.key, protocol)
     }
 
-    /// Creates entities one by one, as soon as the service can, and returns what a list tells behind the token.
+    /// Creates entities one by one, as soon as the service can, and returns what a list reports behind the token.
     pub async fn chapter(&self, name: &str, count: usize, token: &Value) -> Chapter {
         let client = self.client(Protocol::Grpc);
         for n in 0..count {
@@ -83,7 +84,7 @@ impl Story {
         patiently(async || client.stream("EventService/WatchEvents", request.clone(), accept).await).await.map(Watching)
     }
 
-    /// Goes on behind a cursor in every way there is, and is told these.
+    /// Goes on behind a cursor in every way there is, and is reported these.
     pub async fn goes_on(&self, cursor: &Value, expected: &[String]) {
         for protocol in [Protocol::Grpc, Protocol::Rest] {
             let mut watching = self.watch(protocol, cursor).await.unwrap_or_else(|failure| panic!("{protocol:?}: {failure:#?}"));
@@ -137,7 +138,7 @@ impl Story {
         offboard(&["key", "create", "--database-url", &url, "--org", "newcomer", "--scope", "admin"]);
     }
 
-    /// The reasons of the histories, as the command tells them.
+    /// The reasons of the histories, as the command reports them.
     pub fn histories(&self, database: &str) -> Vec<String> {
         let printed = offboard(&["events", "--database-url", &self.home.url(database), "history", "--json"]);
         printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["reason"].as_str().unwrap().to_owned()).collect()
@@ -166,8 +167,9 @@ pub fn names(chapter: &str, from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| format!("entity.created {chapter}{n}")).collect()
 }
 
-/// Tells a story in three chapters: one that both databases have, one that the old one alone has, and one on the new one. `keep` copies the
-/// database behind the first, `change` puts the copy in its place, and says which database it is and whether the service is to be started anew.
+/// Reports a story in three chapters: one that both databases have, one that the old one alone has, and one on the new one. `keep` copies
+/// the database behind the first, `change` puts the copy in its place, and says which database it is and whether the service is to be
+/// started anew.
 pub async fn nothing_is_hidden_sent_twice_or_passed_over(
     keep: impl FnOnce(&mut ClusterHome),
     change: impl FnOnce(&mut ClusterHome) -> (&'static str, bool),
@@ -175,7 +177,7 @@ pub async fn nothing_is_hidden_sent_twice_or_passed_over(
     let mut story = Story::begin().await;
     let common = story.chapter("a", 5, &json!("")).await;
     assert_eq!(reported(&common.events), names("a", 0, 5));
-    // Those who watch, and so remember what they were told.
+    // Open watches, which remember what they received.
     let mut open = [
         story.watch(Protocol::Grpc, &common.events[4]["cursor"]).await.unwrap(),
         story.watch(Protocol::Rest, &common.events[4]["cursor"]).await.unwrap(),
@@ -212,7 +214,7 @@ pub async fn nothing_is_hidden_sent_twice_or_passed_over(
         story.goes_on(&common.events[n]["cursor"], &[names("a", n + 1, 5), names("c", 0, 6)].concat()).await;
     }
     assert_eq!(reported(&story.list(&json!("")).await.unwrap().events), [names("a", 0, 5), names("c", 0, 6)].concat());
-    // A stream that was open is told, or has lost the database and is told when it comes again; it is never told what is new. A database that is
+    // A stream that was open ends, or has lost the database and ends when that comes back; it never sends new events. A database that is
     // being filled from a dump has tables before it has keys.
     for watching in open.iter_mut().filter(|_| !restart) {
         let code = watching.end().await.code;

@@ -86,7 +86,7 @@ async fn a_schema_that_a_newer_binary_has_made_is_used_and_reported() {
     let known = database.text("SELECT max(version) FROM __diesel_schema_migrations").unwrap();
     database.sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('00000000000999')");
     let sentence = format!(
-        "the schema is newer than this offboard {}: its last migration is 00000000000999, and the last that is known here is {known}",
+        "the schema is newer than this offboard {}: its last migration is 00000000000999, and the last that this version knows is {known}",
         env!("CARGO_PKG_VERSION")
     );
     let server = Server::start(&database).await;

@@ -1,5 +1,5 @@
-//! A scope allows the same by every way: what a key may not read it does not see in the answers of what it may change, nor in events, previews and
-//! answers that are told again; and what it may not change it does not change by another call.
+//! A scope allows the same by every way: what a key may not read it does not see in the answers of what it may change, nor in events,
+//! previews and answers that are reported again; and what it may not change it does not change by another call.
 
 use crate::kit::*;
 

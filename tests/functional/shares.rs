@@ -52,7 +52,7 @@ async fn rows_that_are_locked_in_one_realm_take_no_connection_of_another() {
             let missing = other.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
             assert_eq!(missing.code, "not_found", "another realm is served: {missing:?}");
         }
-        // Until those of the realm that found no connection in time are told so.
+        // Until the calls of the realm that found no connection in time are refused for that.
         let mut reported = futures::stream::FuturesUnordered::from_iter(patches);
         let first = reported.next().await.unwrap().unwrap().unwrap_err();
         assert_eq!((first.code.as_str(), first.http.unwrap_or(503)), ("unavailable", 503));

@@ -186,7 +186,7 @@ async fn every_stream_ends_with_a_word() {
             }
         };
         assert_eq!((status.code(), last), (tonic::Code::Unavailable, Some(ServingStatus::NotServing)), "{status:?}");
-        // A reader that is too slow is told when its time is over, and not before.
+        // A reader that is too slow gets an error when its time is over, and not before.
         logged(&world.server, "calls that did not end in time").await;
         let failure = loop {
             match export.next().await {
@@ -222,14 +222,14 @@ async fn readiness_turns_before_anything_closes_and_a_second_signal_ends_at_once
     world.through(Protocol::Grpc).call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
     world.server.signal(Signal::SIGINT);
     assert_eq!(world.server.ended().await.code(), Some(1));
-    assert!(world.server.log().contains("told to end at once"));
+    assert!(world.server.log().contains("ending at once"));
 }
 
 #[tokio::test]
 async fn an_idle_server_ends_well_by_either_signal() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut world = World::start(Protocol::Rest).await;
-        // A connection that is open and asks nothing holds nobody up.
+        // A connection that is open and asks nothing delays nobody.
         let _idle = TcpStream::connect(world.server.addresses.http).await.unwrap();
         world.server.signal(signal);
         assert_eq!(world.server.ended().await.code(), Some(0), "{signal}");

@@ -62,7 +62,7 @@ scenario! {
             assert_eq!((field, code), (header, "unknown_header"));
             assert!(reported.contains(&format!("`{meant}`")), "{header}: {reported}");
         }
-        // It is told with the other faults.
+        // It is reported with the other faults.
         let wrong = json!({"portfolio_id": "a b", "name": ""});
         let refused = world.client.call_with("PortfolioService/CreatePortfolio", wrong, &[("ifmatch", "1")]).await.unwrap_err();
         assert_eq!(faults(&refused).len(), 3, "{refused:#?}");
@@ -155,7 +155,7 @@ async fn a_guard_that_is_named_and_has_no_value_is_refused() {
         assert!(description.contains("guards the request"), "{description}");
     }
     assert_eq!(rest.world.database.count("SELECT count(*) FROM bulk_delete"), 0);
-    // What is no guard is as good as left out.
+    // What is not a guard is as good as left out.
     let open = r#"{"objects":{"entityType":"Nothing","excludeList":null},"allowMissingExcludes":null}"#;
     assert_eq!(rest.send("POST", DELETE, &[], open).await.status, 200);
 }
@@ -199,7 +199,7 @@ async fn ids_of_path_and_body_must_agree_and_both_are_reported() {
     assert_eq!(same.status, 200, "{}", same.text());
 }
 
-/// A mask that names less than the body has is no fault, since clients send whole things: what it does not name is not taken.
+/// A mask that names less than the body has is not a fault, since clients send whole things: what it does not name is not taken.
 #[tokio::test]
 async fn a_mask_that_names_less_than_the_body_changes_no_more_than_it_names() {
     let rest = Rest::start().await;
@@ -240,7 +240,7 @@ async fn a_parameter_of_one_word_that_is_left_blank_is_not_given() {
         let reply = rest.send("GET", path, &[], "").await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
     }
-    // Where something is changed it is no word.
+    // Where something is changed it is not a word.
     let (field, _, reported) = fault(&rest, "DELETE", "/api/acme/entities?entityType=T&dryRun=", "").await;
     assert_eq!((field.as_str(), reported.as_str()), ("dryRun", "must be `true` or `false`"));
 }

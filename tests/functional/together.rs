@@ -22,12 +22,12 @@ fn change(n: usize, view: &str) -> Value {
     json!({"portfolio_id": "p", "entity_id": format!("e{n}"), "view": view})
 }
 
-/// How many transactions have told of this.
+/// How many transactions have reported this.
 fn transactions(world: &World, event: &str) -> i64 {
     world.database.count(&format!("SELECT count(DISTINCT xid) FROM event WHERE type = 'portfolio.{event}'"))
 }
 
-/// Makes calls that find the first of them held up.
+/// Makes calls that find the first of them delayed.
 async fn piled_up<T>(world: &World, calls: impl Future<Output = T>) -> T {
     let mut held = world.database.connection();
     held.batch_execute("BEGIN; LOCK TABLE entity IN EXCLUSIVE MODE").unwrap();

@@ -1,4 +1,4 @@
-//! Streams of events: what is told, in which order, where a caller goes on, and how a stream ends.
+//! Streams of events: what is reported, in which order, where a caller goes on, and how a stream ends.
 
 use diesel::connection::SimpleConnection;
 use nix::sys::signal::Signal;
@@ -91,7 +91,7 @@ scenario! {
             format!("bulk_delete.ended {id}"),
         ]);
         assert_eq!(events[3]["data"]["status"], "completed");
-        // What is told is what a list has.
+        // What is reported is what a list has.
         assert_eq!(reported(&world.all_events(json!({}), 100).await)[10..], reported(&events));
     }
 

@@ -1,4 +1,4 @@
-//! Clients at the wrong port: each is answered in its own words, and told where it would be right.
+//! Clients at the wrong port: each is answered in its own words, and reported where it would be right.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -46,7 +46,7 @@ async fn grpc_at_another_port_is_reported_where_grpc_is() {
     }
 }
 
-/// Whether the answer of a call whose request goes on is over with its headers.
+/// Returns whether the answer of a call whose request goes on is over with its headers.
 async fn ends_with_its_headers(address: SocketAddr) -> bool {
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).http2_only(true).build_http();
     let frame = http_body::Frame::data(bytes::Bytes::from_static(&[0; 5]));

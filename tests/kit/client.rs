@@ -1,4 +1,4 @@
-//! A caller of the service, through one of its two doors.
+//! A caller of the service, through one of its two listeners.
 
 use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value, json};
@@ -82,7 +82,7 @@ impl Client {
         Client { secret: secret.to_owned(), ..self.clone() }
     }
 
-    /// The door.
+    /// The listener.
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
@@ -125,7 +125,7 @@ impl Client {
         Ok(Answer { json: Value::Object(summary), http: None, headers })
     }
 
-    /// Sends a message as it is, through the gRPC door.
+    /// Sends a message as it is, through the gRPC listener.
     pub async fn send(&self, method: &str, message: DynamicMessage) -> Result<DynamicMessage, tonic::Status> {
         grpc::send(self, method, message).await
     }

@@ -1,4 +1,4 @@
-//! The gRPC door: any method by its descriptor, in JSON.
+//! The gRPC listener: any method by its descriptor, in JSON.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use super::client::{Answer, Client, Failure, Fault};
 use super::spelling;
 use super::stream::MessageStream;
 
-/// Calls a method through the gRPC door.
+/// Calls a method through the gRPC listener.
 pub(super) async fn call(client: &Client, rpc: &str, message: &Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
     let method = spelling::method(rpc);
     let request = with_metadata(client, tokio_stream::iter([encode(message, method.input())]), headers);
@@ -131,7 +131,7 @@ fn assert_reported_to_programs(code: Code, message: &str, metadata: &HashMap<Str
     }
 }
 
-/// A status as the problem document would tell it.
+/// A status in the form of the problem document.
 pub(super) fn failure(status: &Status) -> Failure {
     let details = status.get_error_details();
     let info = details.error_info().unwrap_or_else(|| panic!("the status has no ErrorInfo: {status:?}"));

@@ -1,4 +1,4 @@
-//! What functional tests stand on: a database of their own, the real binary, keys, and a client that speaks through either door.
+//! What functional tests stand on: a database of their own, the real binary, keys, and a client that speaks through either protocol.
 //!
 //! A scenario is written once, in the words of the protos (members in snake case, enum values in lower snake case without prefix, times in
 //! milliseconds since the Unix epoch), and runs through gRPC and through REST:
@@ -50,7 +50,7 @@ pub use stream::MessageStream;
 pub use tls::TlsFront;
 pub use world::{World, until};
 
-/// Runs the body of a test once through each door: as the tests `NAME::grpc` and `NAME::rest`.
+/// Runs the body of a test once through each listener: as the tests `NAME::grpc` and `NAME::rest`.
 macro_rules! scenario {
     ($($(#[$attribute:meta])* async fn $name:ident($world:ident: &World) $body:block)+) => {$(
         $(#[$attribute])*

@@ -1,4 +1,4 @@
-//! The REST door: which request each method is, as the four contracts say, written by hand and apart from the gateway's rules.
+//! The REST listener: which request each method is, as the four contracts say, written by hand and apart from the gateway's rules.
 
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
@@ -43,7 +43,7 @@ pub struct Route {
     pub body: Body,
     /// How the contract's callers show their key.
     pub credential: Credential,
-    /// Whether the contract spells members in camel case.
+    /// True if the contract spells members in camel case.
     pub camel_case: bool,
     /// The member of the answer that is its body; all of it, if there is none.
     pub answer: Option<&'static str>,
@@ -218,7 +218,7 @@ fn encode(text: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
-/// Calls a method through the REST door.
+/// Calls a method through the REST listener.
 pub(super) async fn call(client: &Client, rpc: &str, request: &Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
     let prepared = prepare(rpc, request, &client.org);
     let body = prepared.body.as_ref().map(Value::to_string);
@@ -316,7 +316,7 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
     Err(failure(&problem, &reply.headers))
 }
 
-/// What a problem document tells, of an answer with these headers.
+/// What a problem document reports, of an answer with these headers.
 pub(super) fn failure(problem: &Value, headers: &[(String, String)]) -> Failure {
     let word = |name: &str| problem[name].as_str().unwrap_or_else(|| panic!("the problem has no `{name}`: {problem}")).to_owned();
     let request_id = headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, value)| value.clone());

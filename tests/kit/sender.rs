@@ -23,7 +23,7 @@ impl Rest {
         http(self.world.server.addresses.http, method, path, &[&own, headers].concat(), body.to_owned()).await
     }
 
-    /// The faults of a request that is refused, each its field, its code and what it says.
+    /// The faults of a refused request, each its field, its code and its description.
     pub async fn faults(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<[String; 3]> {
         let reply = self.send(method, path, headers, body).await;
         let document = reply.json();

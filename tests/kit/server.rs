@@ -134,7 +134,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Reads the line of the JSON log that tells that the server is ready; `None` for any other line.
+    /// Reads the line of the JSON log that reports that the server is ready; `None` for any other line.
     pub fn of_ready_line(line: &str) -> Option<Addresses> {
         let line: Value = serde_json::from_str(line).ok()?;
         let fields = line.get("fields").unwrap_or(&line);

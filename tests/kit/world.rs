@@ -15,7 +15,7 @@ pub struct World {
     pub server: Server,
     /// The key of the client.
     pub key: Key,
-    /// The door of the client.
+    /// The listener of the client.
     pub protocol: Protocol,
     /// The database.
     pub database: Database,
@@ -41,12 +41,12 @@ impl World {
         self.client.call(method, request).await
     }
 
-    /// A client through the same door with another key.
+    /// A client through the same listener with another key.
     pub fn client(&self, org: &str, mode: &str, scopes: &[&str]) -> Client {
         Client::new(&self.server, &Key::create(&self.database, org, mode, scopes), self.protocol)
     }
 
-    /// A client with the same key through another door.
+    /// A client with the same key through another listener.
     pub fn through(&self, protocol: Protocol) -> Client {
         Client::new(&self.server, &self.key, protocol)
     }

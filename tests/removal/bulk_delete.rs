@@ -1,4 +1,4 @@
-//! Many entities by filter, type or list, soft or hard: what goes, what stays, and what is told of it.
+//! Many entities by filter, type or list, soft or hard: which are removed, which stay, and what the task reports.
 
 use crate::given::{Account, assert_status, id};
 use crate::kit::*;

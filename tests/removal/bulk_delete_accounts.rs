@@ -206,7 +206,8 @@ async fn whoever_wants_a_row_of_a_chunk_does_not_wait_for_what_the_chunk_waits_f
     world.database.assert_sound();
 }
 
-/// An entity whose very incarnation was removed before, as when a table was restored and another was not, is removed again and holds nothing up.
+/// An entity whose very incarnation was removed before, as when a table was restored and another was not, is removed again and delays
+/// nothing.
 #[tokio::test]
 async fn what_has_a_tombstone_already_goes_all_the_same() {
     let world = World::start(Protocol::Rest).await;

@@ -216,7 +216,7 @@ async fn a_reader_that_is_gone_changes_no_exit_code() {
     assert_eq!((unread(&["resume", &task]), unread(&["pause", &task]), unread(&["stop", &task])), (Some(0), Some(0), Some(0)));
 }
 
-/// The JSON of a task is that of the REST door.
+/// The JSON of a task is that of the REST listener.
 #[tokio::test]
 async fn a_task_is_printed_as_the_rest_door_shows_it() {
     let world = given().await;
@@ -249,7 +249,7 @@ async fn whoever_leaves_does_not_stop_the_task() {
     let ended = tokio::task::spawn_blocking(move || watching.wait_with_output()).await.unwrap().unwrap();
     assert_eq!(ended.status.code(), Some(130));
     let reported = String::from_utf8(ended.stderr).unwrap();
-    assert!(reported.contains("The task goes on.") && reported.contains(&format!("offboard bulk-delete watch {task}")), "{reported}");
+    assert!(reported.contains("The task is resumed.") && reported.contains(&format!("offboard bulk-delete watch {task}")), "{reported}");
     assert_eq!(world.database.rows("bulk_delete WHERE status = 'paused'"), 1);
 }
 
@@ -281,7 +281,7 @@ fn a_first_connection_that_fails_ends_the_watching() {
     assert_eq!(attempts.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
 
-/// A service that restarts is found again, and one line tells of it.
+/// A service that restarts is found again, and one line says so.
 #[tokio::test]
 async fn a_connection_that_is_lost_is_tried_again() {
     let mut world = given().await;

@@ -142,7 +142,7 @@ scenario! {
         }
     }
 
-    /// It changes nothing, so it is no answer to be kept.
+    /// It changes nothing, so it is not an answer to be kept.
     async fn a_dry_run_takes_no_idempotency_key(world: &World) {
         given(world);
         let key = [("idempotency-key", "start-once")];

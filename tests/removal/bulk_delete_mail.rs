@@ -1,4 +1,4 @@
-//! A mail tells whoever asked for it that a task is over. It is sent at least once, and what becomes of it changes nothing of the task.
+//! A mail informs the caller that a task has ended. It is sent at least once, and its failure changes nothing of the task.
 
 use crate::given::{Account, id};
 use crate::kit::*;
@@ -26,7 +26,7 @@ async fn allow(world: &World, domains: &[&str]) {
     world.done("RemovalService/UpdateRemovalPolicy", policy).await;
 }
 
-/// What became of the mail of a task, once it is neither waiting nor on its way.
+/// The outcome of the mail of a task, once it is neither waiting nor on its way.
 async fn mail_ended(world: &World, task: &str) -> Value {
     let ended = world.call_until("BulkDeleteService/GetTask", json!({"task_id": task}), |task| task["mail"]["status"] != "pending").await;
     ended.get("mail").clone()
@@ -264,7 +264,7 @@ async fn without_a_mail_server_nobody_may_ask_for_mail() {
     assert_eq!(run(&["serve", "--smtp-url", "smtp://mail"]).code, Some(2), "a sender is needed");
 }
 
-/// A mail server that is away holds nothing up: the mail waits for it, also over a restart of the service.
+/// A mail server that is unreachable delays nothing: the mail waits for it, also over a restart of the service.
 #[tokio::test]
 async fn a_mail_waits_for_its_server() {
     let mut sink = SmtpSink::not_started();

@@ -1,4 +1,4 @@
-//! A look at what a bulk delete would do tells exactly that, and changes nothing.
+//! A look at what a bulk delete would do reports exactly that, and changes nothing.
 
 use diesel::connection::SimpleConnection;
 
@@ -107,7 +107,7 @@ scenario! {
         }
     }
 
-    /// Tasks that ended tell how fast the next will be: the realm's own first.
+    /// Tasks that ended report how fast the next will be: the realm's own first.
     async fn the_time_that_it_takes_is_distinguished_from_what_others_took(world: &World) {
         world.database.given_many(Many { prefix: "e", count: 40, dependents: 0, portfolio: None });
         world.client("umbrella", "test", SCOPES);
@@ -145,7 +145,7 @@ scenario! {
     }
 }
 
-/// A preview is bounded as every statement is: it ends, and tells so.
+/// A preview is bounded as every statement is: it ends, and reports so.
 #[tokio::test]
 async fn a_preview_that_takes_too_long_is_ended() {
     let world = World::start_with(Protocol::Rest, &["--db-statement-timeout", "0.3"]).await;

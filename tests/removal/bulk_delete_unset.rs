@@ -105,7 +105,7 @@ async fn a_selector_that_is_nothing_does_not_widen_a_hard_delete() {
             }
         }
     }
-    // Alone it is told once, and with whatever else is wrong.
+    // Alone it is reported once, and with whatever else is wrong.
     let alone = post(&world, "/_delete?mode=hard", r#"{"objects":{"filter":null}}"#, false).await;
     assert_eq!(reported(&alone), (400, "objects.filter: required".to_owned()));
     let more = post(&world, "/_delete?mode=hard&maxObjects=-1", r#"{"objects":{"filter":null,"entityType":"HCP"}}"#, false).await;

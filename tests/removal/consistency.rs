@@ -1,4 +1,4 @@
-//! What a check of consistency finds, what it mends, and what it only tells of.
+//! What a check of consistency finds, what it repairs, and what it only reports.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ impl World {
         task
     }
 
-    /// Each finding of a check as `KIND SUBJECT`, and whether it was mended; read in pages of 1,000.
+    /// Each finding of a check as `KIND SUBJECT`, and whether it was repaired; read in pages of 1,000.
     pub async fn findings(&self, task: &Answer) -> BTreeMap<String, bool> {
         let (mut found, mut token) = (BTreeMap::new(), String::new());
         loop {
@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    /// A check that mends has nothing to mend and tells of nothing.
+    /// A check that repairs has nothing to repair and reports nothing.
     pub async fn assert_clean(&self) {
         let task = self.check(json!({})).await;
         assert_eq!(self.findings(&task).await, BTreeMap::new());
@@ -41,7 +41,7 @@ impl World {
     }
 }
 
-/// What a check has found, by kind, and how much of it was mended.
+/// What a check has found, by kind, and how much of it was repaired.
 pub fn reported(task: &Answer) -> (Value, i64) {
     let mended = task.get("current_state.number_of_mended_findings").as_i64().unwrap();
     (task.get("current_state.findings").clone(), mended)

@@ -1,4 +1,4 @@
-//! Indexes over attributes that do not say what the entities say: found, told of, and set right.
+//! Indexes over attributes that do not say what the entities say: found, reported, and set right.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Checks of consistency while others are at work: no false finding, no mend that is wrong, no row that is lost on the way.
+//! Checks of consistency while others are at work: no false finding, no repair that is wrong, no row that is lost on the way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,7 +45,7 @@ async fn busy(client: Client, number: usize, stop: &AtomicBool) -> usize {
     rounds
 }
 
-/// The realm is healthy at every moment, so a check finds nothing, whether it would mend or not.
+/// The realm is healthy at every moment, so a check finds nothing, whether it would repair or not.
 #[tokio::test]
 async fn a_busy_realm_has_no_findings() {
     let arguments = ["--bulk-workers", "3", "--poll-interval", "0.05", "--bulk-chunk-size", "500"];
@@ -107,7 +107,7 @@ async fn a_count_is_set_right_while_members_come_and_go() {
                 }
             }
         }));
-        // Two at once mend once.
+        // Two at once repair once.
         let (_, one, other) = tokio::join!(moves, world.check(json!({})), world.check(json!({})));
         assert_eq!(reported(&one).1 + reported(&other).1, 1, "{:#} {:#}", one.json, other.json);
         let members = database.count("SELECT count(*) FROM entity WHERE portfolio_id = 'p'");
@@ -118,7 +118,7 @@ async fn a_count_is_set_right_while_members_come_and_go() {
     }
 }
 
-/// What comes right while a mend waits for it is no finding, and is left as it is.
+/// What comes right while a repair waits for it is not a finding, and is left as it is.
 #[tokio::test]
 async fn a_contradiction_that_ends_before_its_repair_is_not_a_finding() {
     let world = World::start(Protocol::Rest).await;
@@ -151,7 +151,7 @@ async fn a_contradiction_that_ends_before_its_repair_is_not_a_finding() {
     world.assert_clean().await;
 }
 
-/// What others do not let go of costs itself, and not what else is to be mended.
+/// What others do not let go of costs itself, and not what else is to be repaired.
 #[tokio::test]
 async fn a_finding_that_stays_locked_is_reported_and_repaired_another_time() {
     let world = World::start_with(Protocol::Rest, &["--db-lock-timeout", "0.3"]).await;
@@ -175,7 +175,7 @@ async fn a_finding_that_stays_locked_is_reported_and_repaired_another_time() {
     world.assert_clean().await;
 }
 
-/// Each row is looked at once, each finding counted and mended once, however often workers die.
+/// Each row is looked at once, each finding counted and repaired once, however often workers die.
 #[tokio::test]
 async fn a_check_survives_the_death_of_its_workers() {
     const COUNT: i64 = 6_000;

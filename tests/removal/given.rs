@@ -1,4 +1,4 @@
-//! What the scenarios of removal are told in: entities that are there, calls that must succeed, and what must hold whatever happened.
+//! What the scenarios of removal are reported in: entities that are there, calls that must succeed, and what must hold whatever happened.
 
 use std::fmt::Write as _;
 
@@ -82,7 +82,7 @@ impl World {
         failures.iter().map(|failure| format!("{}: {}", text(&failure["entity_id"]), text(&failure["reason"]))).collect()
     }
 
-    /// Whether the caller sees the entity.
+    /// Returns whether the caller sees the entity.
     pub async fn sees(&self, entity: &str) -> bool {
         match self.call("EntityService/GetEntity", json!({"entity_id": entity})).await {
             Ok(_) => true,

@@ -208,7 +208,7 @@ async fn entities_that_are_added_again_while_they_are_removed_do_not_deadlock() 
     }
     assert_counted(&world, &["p0", "p1", "p2"]).await;
     assert_eq!(world.database.rows("entity WHERE version = 1 AND portfolio_id IS NOT NULL"), 3);
-    // A session tells of its deadlocks when it ends, if not before.
+    // A session reports its deadlocks when it ends, if not before.
     world.server.terminate().await;
     let sessions = "pg_stat_activity WHERE datname = current_database() AND application_name = 'offboard'";
     until("its sessions have ended", || world.database.rows(sessions) == 0).await;

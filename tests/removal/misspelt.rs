@@ -146,7 +146,7 @@ scenario! {
             assert_eq!((refusal.faults.len(), places), (2, BTreeSet::from(["objects.filter"])));
         }
         assert_eq!(world.database.rows("bulk_delete"), 0);
-        // A dry run tells what a task would do, and warns.
+        // A dry run reports what a task would do, and warns.
         let looked = world.done(START, json!({"mode": "hard", "spec": filter, "dry_run": true})).await;
         assert_eq!(looked.get("preview.matched_count"), 12);
         let warned: Vec<_> = looked.get("preview.warnings").as_array().unwrap().iter().map(|warning| text(&warning["message"])).collect();

@@ -1,4 +1,5 @@
-//! Values that a filter names and nothing has: a condition that denies one spares nobody. They are told, and states that there are not are refused.
+//! Values in a filter that no entity has: a negated condition on one excludes nothing. They are reported, and states that do not exist are
+//! refused.
 
 use crate::given::{Account, Many, id, text};
 use crate::kit::*;
@@ -47,25 +48,31 @@ async fn reported_by(protocol: Protocol) {
     let world = World::start_with(protocol, &["--roles", "grpc,gateway"]).await;
     world.given_registry().await;
     for (filter, reported) in [
-        ("exists(uri) and not equals(type, compny)", Some("no entity has the type `compny`, so it spares nobody; did you mean `company`?")),
-        ("not in(type, 'company, persn')", Some("no entity has the type `persn`, so it spares nobody; did you mean `person`?")),
+        (
+            "exists(uri) and not equals(type, compny)",
+            Some("no entity has the type `compny`, so it excludes nothing; did you mean `company`?"),
+        ),
+        ("not in(type, 'company, persn')", Some("no entity has the type `persn`, so it excludes nothing; did you mean `person`?")),
         (
             "not (equals(attributes.registry, npm) or equals(portfolioId, fund-j))",
-            Some("there is no portfolio `fund-j`, so it spares nobody; did you mean `fund-i`?"),
+            Some("there is no portfolio `fund-j`, so it excludes nothing; did you mean `fund-i`?"),
         ),
-        ("not equals(attributes.registry, 'pypii')", Some("no entity has `pypii` at `attributes.registry`, so it spares nobody")),
+        ("not equals(attributes.registry, 'pypii')", Some("no entity has `pypii` at `attributes.registry`, so it excludes nothing")),
         (
             "not inSameAttributeValue(equals(attributes.Tags.Name, x))",
-            Some("no entity has `x` at `attributes.Tags.Name`, so it spares nobody"),
+            Some("no entity has `x` at `attributes.Tags.Name`, so it excludes nothing"),
         ),
-        ("not listEquals(uri, entities/a, nobody)", Some("there is no entity `nobody`, so it spares nobody")),
+        ("not listEquals(uri, entities/a, nobody)", Some("there is no entity `nobody`, so it excludes nothing")),
         (
             "not startsWith(attributes.registry, pypii)",
-            Some("no entity meets `startsWith(attributes.registry, 'pypii')`, so it spares nobody"),
+            Some("no entity meets `startsWith(attributes.registry, 'pypii')`, so it excludes nothing"),
         ),
-        ("not contains(type, 'compny')", Some("no entity meets `contains(type, 'compny')`, so it spares nobody; did you mean `company`?")),
-        ("not startsWith(uri, 'entities/x')", Some("no entity meets `startsWith(uri, 'entities/x')`, so it spares nobody")),
-        ("not regexp(portfolio, 'fond-.')", Some("no entity meets `regexp(portfolio, 'fond-.')`, so it spares nobody")),
+        (
+            "not contains(type, 'compny')",
+            Some("no entity meets `contains(type, 'compny')`, so it excludes nothing; did you mean `company`?"),
+        ),
+        ("not startsWith(uri, 'entities/x')", Some("no entity meets `startsWith(uri, 'entities/x')`, so it excludes nothing")),
+        ("not regexp(portfolio, 'fond-.')", Some("no entity meets `regexp(portfolio, 'fond-.')`, so it excludes nothing")),
         (
             "gt(attributes.registry, '1,000')",
             Some("`1,000` is compared with `attributes.registry` as a text; a number is written as `1000`"),
@@ -79,7 +86,7 @@ async fn reported_by(protocol: Protocol) {
         (
             "not gte(attributes.registry, 1000)",
             Some(
-                "no entity has a number at `attributes.registry`, so `gte(attributes.registry, '1000')` holds for none, and spares nobody",
+                "no entity has a number at `attributes.registry`, so `gte(attributes.registry, '1000')` holds for none, and excludes nothing",
             ),
         ),
         ("equals(type, compny)", Some("no entity has the type `compny`; did you mean `company`?")),
@@ -139,11 +146,11 @@ scenario! {
         assert!(look("not equals(attributes.n, nobody)").await.is_empty(), "not all was looked at");
         let [reported] = look("not equals(type, HCPP)").await.try_into().expect("one warning");
         // How far a look goes is a matter of how fast it goes.
-        assert!(reported.starts_with("none of the first ") && reported.ends_with(" entities has the type `HCPP`, so it may spare nobody; did you mean `HCP`?"), "{reported}");
+        assert!(reported.starts_with("none of the first ") && reported.ends_with(" entities has the type `HCPP`, so it may exclude nothing; did you mean `HCP`?"), "{reported}");
         assert!(look("not equals(type, elsewhere)").await.is_empty());
         world.done("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "n"})).await;
         world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "n"}), |index| index["state"] == "ready").await;
-        assert_eq!(look("not in(attributes.n, 15000, 15001, x)").await, ["no entity has `15001` at `attributes.n`, so it spares nobody", "no entity has `x` at `attributes.n`, so it spares nobody"]);
+        assert_eq!(look("not in(attributes.n, 15000, 15001, x)").await, ["no entity has `15001` at `attributes.n`, so it excludes nothing", "no entity has `x` at `attributes.n`, so it excludes nothing"]);
     }
 
     async fn a_state_that_there_is_not_is_refused_wherever_a_filter_is_read(world: &World) {
@@ -202,7 +209,7 @@ scenario! {
             let looked = world.done(START, json!({"spec": spec, "dry_run": true})).await;
             let preview = (looked.get("preview.unselected_excluded_count"), looked.get("preview.unselected_excluded"));
             assert_eq!(preview, (&count, &unselected), "{spec}");
-            // What is told is no fault, and keeps nothing from starting.
+            // What is reported is not a fault, and keeps nothing from starting.
             let task = world.done(START, json!({"mode": "hard", "spec": spec, "max_objects_per_second": 1})).await;
             assert_eq!((task.get("lists.unselected_excluded_count"), task.get("lists.unselected_excluded")), (&count, &unselected), "{spec}");
             world.done("BulkDeleteService/StopTask", json!({"task_id": id(&task)})).await;

@@ -30,7 +30,7 @@ const CALLERS: [usize; 3] = [0, 0, 1];
 /// What one of them does.
 #[derive(Clone, Debug)]
 enum Operation {
-    /// A caller, through one of the doors, with an entity of its realm.
+    /// A caller, through one of the listeners, with an entity of its realm.
     Call { caller: usize, protocol: usize, entity: usize, call: Call },
     /// The same with a request, be it of its realm or not.
     CallRequest { caller: usize, protocol: usize, request: prop::sample::Index, call: RequestCall },

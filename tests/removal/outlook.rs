@@ -51,7 +51,7 @@ scenario! {
         assert_eq!((preview.get("components"), preview.get("portfolio_id")), (&json!([component]), &json!("p")));
         assert_eq!(world.database.rows("event"), reported);
         assert_eq!(world.state("e").await, "active");
-        // What the preview told is what goes.
+        // What the preview reported is what goes.
         let job = world.job_ended(&id(&world.remove("e").await), "succeeded").await;
         assert_eq!(job.get("removed"), preview.get("dependents"));
         assert_eq!(world.refused("RemovalService/PreviewRemoval", json!({"entity_id": "e"})).await.code, "not_found");

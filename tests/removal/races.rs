@@ -59,7 +59,7 @@ async fn of_a_cancel_and_a_start_exactly_one_wins() {
     assert!((1..raced).contains(&won), "one side always wins: that is no race");
     let database = &world.database;
     until("all requests have ended", || database.rows("offboarding_request WHERE status IN ('pending', 'running')") == 0).await;
-    // Whoever was told that the cancel won has the entity as it was; all others are gone.
+    // If the cancel succeeded, the entity is as it was; all others are removed.
     let canceled = canceled.join(", ");
     let kept = format!(
         "offboarding_request r JOIN entity e ON e.id = r.entity_id

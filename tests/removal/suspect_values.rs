@@ -1,4 +1,5 @@
-//! Values of a filter that are not compared as they look: they are told wherever a filter is read, and keep a hard delete from starting.
+//! Values of a filter that are compared otherwise than they look: they are reported wherever a filter is read, and prevent the start of a
+//! hard delete.
 
 use crate::given::{Account, Many, id, text};
 use crate::kit::*;
@@ -33,7 +34,7 @@ async fn refused_by(protocol: Protocol) {
         (
             YEAR,
             [json!(["lt(attributes.Closed, '2015')"]), json!(["attributes.Closed"]), json!(["2015-01-01"])],
-            "no entity has a number at `attributes.Closed`, so `lt(attributes.Closed, '2015')` holds for none, and spares nobody; a date is written as `2015-01-01`",
+            "no entity has a number at `attributes.Closed`, so `lt(attributes.Closed, '2015')` holds for none, and excludes nothing; a date is written as `2015-01-01`",
         ),
         (
             "gt(attributes.Staff, '2015-01-01')",
@@ -91,7 +92,7 @@ scenario! {
         assert_eq!(world.refused(START, both).await.code, "validation_failed");
     }
 
-    /// Nothing that can be compared with a number, a date or a text: what denies it would spare nobody.
+    /// Nothing that can be compared with a number, a date or a text: what denies it would exclude nobody.
     async fn what_is_there_and_empty_can_be_compared_with_nothing(world: &World) {
         for (name, empty) in [("a", json!(null)), ("b", json!([])), ("c", json!({})), ("d", json!([null]))] {
             world.given_entity(name, json!({"type": "sus", "attributes": {"Nul": empty, "Nest": {"Nul": empty}, "Deep": [{"Nul": empty}]}})).await;
@@ -138,7 +139,7 @@ scenario! {
         assert_eq!(listed("not gt(attributes.Beds, 3)").await.len(), 1, "what is denied");
         assert_eq!(listed("gt(attributes.Beds, 3)").await.len(), 1, "an empty page");
         assert!(listed("gt(attributes.Beds, 3) or exists(uri)").await.is_empty());
-        // Whoever may not read entities is not told what they have, but for what the filter itself shows.
+        // Whoever may not read entities is not reported what they have, but for what the filter itself shows.
         let blind = world.client("acme", "test", &["entities:delete", "entities:delete_hard"]);
         let soft = |filter: &str| json!({"spec": {"objects": {"filter": filter}}, "max_objects_per_second": 1});
         assert!(suspect(blind.call(START, soft("gt(attributes.Beds, 3)")).await.unwrap().get("warnings")).is_empty());
@@ -152,7 +153,7 @@ scenario! {
         let request = json!({"mode": "hard", "spec": {"objects": {"filter": "lt(attributes.Closed, 2015)"}}});
         let task = world.done(START, request).await;
         let [reported] = suspect(task.get("warnings")).try_into().expect("one warning");
-        assert!(reported.starts_with("none of the first ") && reported.contains("may hold for none"), "{reported}");
+        assert!(reported.starts_with("none of the first ") && reported.contains("may be true for none"), "{reported}");
         assert_eq!(Account::of(&world.task_ended(&id(&task)).await), Account::default());
     }
 }

@@ -1,4 +1,4 @@
-//! What is done to a task while it runs: it is paused, resumed, stopped, made slower or faster, and watched.
+//! The change of a task while it runs: it is paused, resumed, stopped, made slower or faster, and watched.
 
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
@@ -19,10 +19,10 @@ const TEN_BY_TEN: [&str; 10] =
     ["--bulk-chunk-size", "10", "--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--lease", "1", "--poll-interval", "0.05"];
 /// A server that does no work.
 const IDLE: [&str; 4] = ["--roles", "grpc,gateway", "--poll-interval", "0.05"];
-/// As many as are done when the chunk in which a worker was held up is done.
+/// As many as are done when the chunk in which a worker was delayed is done.
 const WITH_THE_CHUNK: i64 = 60;
 
-/// A task over a hundred entities, whose worker is held up in the middle of the sixth chunk until `other` lets go.
+/// A task over a hundred entities, whose worker is delayed in the middle of the sixth chunk until `other` lets go.
 struct Midst {
     world: World,
     task: String,
@@ -335,7 +335,7 @@ async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
         assert_eq!((slow.get("status"), slow.get("current_state.max_objects_per_second")), (&json!("processing"), &json!(40)));
         let slower = world.done(UPDATE, json!({"task_id": task, "max_objects_per_second": 4})).await;
         assert_eq!(slower.get("current_state.max_objects_per_second"), 4);
-        // The same pace again is no change.
+        // The same pace again is not a change.
         world.done(UPDATE, json!({"task_id": task, "max_objects_per_second": 4})).await;
         let before = chunks();
         until("it goes on slower", || chunks() > before + 1).await;
@@ -351,7 +351,7 @@ async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
     }
 }
 
-/// What a watcher is told until the stream ends: each status once, and the last account.
+/// The messages of a watch until it ends: each status once, and the last account.
 async fn reported_to_the_end(stream: &mut MessageStream) -> (Vec<String>, Value) {
     let (mut statuses, mut last) = (Vec::new(), json!(null));
     while let Some(message) = stream.next().await {

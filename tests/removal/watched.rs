@@ -10,7 +10,7 @@ const COUNT: usize = 50_000;
 scenario! {
     async fn every_entity_of_a_large_bulk_delete_is_sent_once(world: &World) {
         world.database.given_many(Many { prefix: "e", count: COUNT as i64, dependents: 0, portfolio: None });
-        // What happened to some of them before, told by one row of many.
+        // What happened to some of them before, reported by one row of many.
         world.database.sql(
             "INSERT INTO event (realm_id, type, subjects, principal_id)
              SELECT realm_id, 'entity.created', array_agg(id ORDER BY id), gen_random_uuid() FROM entity WHERE id LIKE '%50' GROUP BY realm_id",

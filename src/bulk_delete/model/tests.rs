@@ -1,4 +1,4 @@
-//! What a request for a bulk delete may ask, and what is refused.
+//! Requests for a bulk delete, and which of them are refused.
 
 use super::*;
 use crate::error::Code;

@@ -1,4 +1,4 @@
-//! Callers of either door, one connection each, whose bytes are counted.
+//! Callers by gRPC or by REST, one connection each, whose bytes are counted.
 
 use std::io;
 use std::pin::Pin;
@@ -63,7 +63,7 @@ pub enum Caller {
         entities: EntityServiceClient<Channel>,
         /// The services.
         portfolios: PortfolioServiceClient<Channel>,
-        /// What it shows.
+        /// How much of the portfolio is shown.
         bearer: MetadataValue<Ascii>,
     },
     /// By REST.
@@ -72,15 +72,15 @@ pub enum Caller {
         client: Client<Connector, Full<Bytes>>,
         /// Where the service is.
         server: String,
-        /// What it shows.
+        /// How much of the portfolio is shown.
         bearer: String,
     },
 }
 
-/// What a caller by gRPC calls with.
+/// The client and the credential of a caller by gRPC.
 type Clients<'c> = (EntityServiceClient<Channel>, PortfolioServiceClient<Channel>, &'c MetadataValue<Ascii>);
 
-/// What an entity's JSON has for its users.
+/// The members of an entity's JSON that its users read.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "what a user would read is read")]
 struct Entity {
@@ -95,7 +95,7 @@ struct Entity {
     updated_at: String,
 }
 
-/// What a portfolio's JSON has for its users.
+/// The members of a portfolio's JSON that its users read.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "what a user would read is read")]
 struct Portfolio {

@@ -26,7 +26,7 @@ use crate::proto::v1::{AttachEntityRequest, DetachEntityRequest, PortfolioView};
 /// Arguments of `bench detach`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Through which door; --server is where that is
+    /// The protocol to call by; --server is its address
     #[arg(long, default_value = "grpc")]
     protocol: Protocol,
 

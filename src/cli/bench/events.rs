@@ -1,4 +1,5 @@
-//! `offboard bench events`: how soon a stream tells a change after its answer, and how many changes a second there are meanwhile.
+//! `offboard bench events`: how soon after the response of a change a stream sends its event, and how many changes a second there are
+//! meanwhile.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -56,7 +57,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut request = Request::new(WatchEventsRequest { types: vec!["entity.created".to_owned()], ..Default::default() });
     request.metadata_mut().insert("authorization", bearer.clone());
     let mut stream = EventServiceClient::new(watcher).watch_events(request).await.map_err(refused)?.into_inner();
-    // The first message tells that it has begun.
+    // The first message shows that the stream has begun.
     stream.message().await.map_err(refused)?;
     let (reported, mut answered) = (report(stream), HashMap::new());
     let begun = Instant::now();
@@ -93,7 +94,7 @@ fn refused(status: Status) -> Error {
 
 type Arrivals = tokio::sync::watch::Receiver<HashMap<String, Instant>>;
 
-/// Creates entities on one connection, at its pace or one behind the other; tells when each was answered.
+/// Creates entities on one connection, at its pace or one after the other; returns when each was answered.
 async fn create(
     channel: Channel,
     bearer: MetadataValue<Ascii>,
@@ -134,7 +135,7 @@ fn report(mut stream: Streaming<WatchEventsResponse>) -> Arrivals {
 
 /// Waits until so many events have come, or no longer.
 async fn wait(mut reported: Arrivals, count: usize) -> HashMap<String, Instant> {
-    // What is missing then is told of by the caller.
+    // The caller reports what is missing then.
     let _ = timeout(PATIENCE, reported.wait_for(|arrived| arrived.len() >= count)).await;
     reported.borrow().clone()
 }

@@ -1,7 +1,7 @@
 //! `offboard bench gateway`: what REST costs over gRPC.
 //!
-//! Both doors answer the same calls on as many connections of the same client machine. They take turns, and begin in turn, so that what else
-//! happens on the machine meets both alike. An attach that has to come between two detaches is not timed, and goes by gRPC for both.
+//! gRPC and REST answer the same calls on as many connections of the same client machine. They take turns, and begin in turn, so that other
+//! work on the machine affects both alike. An attach that has to come between two detaches is not timed, and is sent by gRPC for both.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -30,11 +30,11 @@ pub struct Arguments {
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
     key: String,
 
-    /// How many connections each door has
+    /// How many connections each protocol has
     #[arg(long, default_value_t = 32, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     connections: usize,
 
-    /// How often each door has its turn
+    /// How often each protocol has its turn
     #[arg(long, default_value_t = 9, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=999))]
     rounds: usize,
 
@@ -43,21 +43,21 @@ pub struct Arguments {
     calls: usize,
 }
 
-/// What is called.
+/// The RPC that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BenchedCall {
     Get,
     Detach,
 }
 
-/// What a turn told.
+/// The figures of one turn.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     /// Calls a second, all connections together.
     rate: f64,
     /// How long a call took, on average.
     call: Duration,
-    /// What went over the network for a call, both ways, in bytes.
+    /// The bytes over the network for a call, both ways.
     bytes: f64,
 }
 
@@ -114,7 +114,7 @@ fn refused(status: tonic::Status) -> Error {
     Error::unavailable(format!("The service refused: {}", status.message()))
 }
 
-/// Both doors with their connections.
+/// Both protocols with their connections.
 struct Bench {
     protocols: [Vec<Caller>; 2],
     meters: [Meter; 2],
@@ -148,7 +148,7 @@ impl Bench {
         Ok(Turn { rate, call, bytes: (self.meters[protocol].bytes() - before) as f64 / all })
     }
 
-    /// Makes the calls of one connection, and tells how long they took.
+    /// Makes the calls of one connection, and returns how long they took.
     async fn connection(&self, call: BenchedCall, protocol: usize, number: usize, calls: usize) -> Result<Duration> {
         let (caller, helper) = (&self.protocols[protocol][number], &self.helpers[number]);
         let (portfolio, entity) = (portfolio(number), entity(number));

@@ -34,7 +34,7 @@ enum Benchmark {
     Pace(pace::Arguments),
 }
 
-/// Measures an act and prints the figures.
+/// Measures an operation and prints the figures.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.benchmark {
         Benchmark::Detach(arguments) => detach::run(arguments).await,

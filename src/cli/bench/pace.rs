@@ -31,9 +31,9 @@ pub struct Arguments {
     rate: u32,
 }
 
-/// Detaches the members that standard input names, `PORTFOLIO MEMBER` a line, and prints how many it were and the 50th and 99th percentile of
-/// their times in milliseconds. A time runs from the moment at which the call is due, so that a service that stands still is not spared the
-/// calls that it keeps from being made.
+/// Detaches the members that standard input names, `PORTFOLIO MEMBER` a line, and prints their number and the 50th and 99th percentile of
+/// their times in milliseconds. A time runs from the moment at which the call should start, so that a service that stalls also pays for the
+/// calls that it delays.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let members = members()?;
     let (channel, bearer) = (arguments.server.connect().await?, credential(&arguments.key)?);

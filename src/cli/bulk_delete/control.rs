@@ -20,7 +20,7 @@ pub struct Arguments {
     task: String,
 }
 
-/// What is done to a task.
+/// A change of the course of a task.
 #[derive(Clone, Copy, Debug)]
 pub enum TaskAction {
     /// It pauses.
@@ -42,7 +42,7 @@ pub async fn run(arguments: Arguments, action: TaskAction) -> Result<ExitCode> {
     }
     print(match action {
         TaskAction::Pause => "The task pauses at the end of the chunk in hand.",
-        TaskAction::Resume => "The task goes on.",
+        TaskAction::Resume => "The task is resumed.",
         TaskAction::Stop => "The task stops at the end of the chunk in hand.",
     })?;
     Ok(ExitCode::SUCCESS)

@@ -34,7 +34,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..), value_name = "COUNT")]
     offset: i32,
 
-    /// What to order by: createdTime, startTime, endTime, updatedTime, name, status or createdBy
+    /// The order: createdTime, startTime, endTime, updatedTime, name, status or createdBy
     #[arg(long, default_value = "createdTime", value_name = "MEMBER")]
     order_by: String,
 
@@ -144,7 +144,7 @@ pub struct ExcludesArguments {
     json: bool,
 }
 
-/// Lists all that a task was told to spare, page by page.
+/// Lists everything that a task excludes, page by page.
 pub async fn excludes(arguments: ExcludesArguments) -> Result<ExitCode> {
     let service = arguments.connection.open().await?;
     let mut request = v1::ListTaskExcludesRequest { task_id: arguments.task, page_size: PAGE, ..Default::default() };

@@ -47,7 +47,7 @@ enum Action {
     List(list::Arguments),
     /// List what a task could not delete, each with its reason
     Failures(list::FailuresArguments),
-    /// List what a task was told to spare
+    /// List what a task excludes
     Excludes(list::ExcludesArguments),
 }
 
@@ -57,7 +57,7 @@ const WITH_ERRORS: u8 = 3;
 const CANCELED: u8 = 4;
 /// The task ended by an error of its own.
 const FAILED: u8 = 5;
-/// Ctrl-C, as shells tell it.
+/// The exit code of shells for Ctrl-C.
 const DETACHED: u8 = 130;
 
 /// Does what the command line asks for.
@@ -75,7 +75,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
 }
 
-/// Tells what is wrong with a command line that the parser of arguments let through.
+/// Reports the faults of a command line that the argument parser let through.
 fn wrong_usage(fault: &str) -> ExitCode {
     note(format_args!("offboard: {fault}"));
     USAGE.into()

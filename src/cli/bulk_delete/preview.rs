@@ -64,7 +64,7 @@ pub async fn ask(service: &Service, request: &v1::StartBulkDeleteRequest) -> Res
     Ok(answer)
 }
 
-/// What a task would do, for people; the last line is not ended.
+/// The preview of a task as text for people; the last line is not ended.
 pub fn describe(task: &v1::Task, hard: bool) -> String {
     let preview = task.preview.clone().unwrap_or_default();
     let how = if hard { "erased" } else { "marked as deleted" };

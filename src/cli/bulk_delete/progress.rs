@@ -21,13 +21,13 @@ pub enum Display {
     Bar(ProgressBar),
     /// Lines on standard output: when the status changes, and now and then.
     Lines {
-        /// What the last line said of the status, and when.
+        /// The status that the last line showed, and when it was written.
         last: Option<(i32, Instant)>,
     },
 }
 
 impl Display {
-    /// What suits where the output goes.
+    /// Chooses the form that suits the output: a bar on a terminal, lines elsewhere.
     pub fn new(json: bool) -> Display {
         if json {
             return Display::Json;
@@ -74,7 +74,7 @@ impl Display {
         Ok(())
     }
 
-    /// Tells of something else on standard error.
+    /// Prints a message on standard error.
     pub fn report(&self, text: &str) {
         match self {
             Display::Bar(bar) => bar.suspend(|| note(text)),

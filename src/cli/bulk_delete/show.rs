@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::proto::v1;
 
-/// A task as the REST door shows it.
+/// A task in the JSON of REST.
 pub fn task(task: &v1::Task) -> Value {
     let progress = task.current_state.as_ref().map(progress);
     json!({
@@ -30,7 +30,7 @@ pub fn mode(task: &v1::Task) -> Option<&'static str> {
     }
 }
 
-/// Whose entities a task is about, for people: `acme (live)`.
+/// The realm of a task, for people: `acme (live)`.
 pub fn realm_of(task: &v1::Task) -> String {
     match mode(task) {
         Some(mode) => format!("{} ({mode})", task.tenant),
@@ -67,7 +67,7 @@ fn progress(progress: &v1::TaskProgress) -> Value {
     })
 }
 
-/// A preview as the REST door shows it.
+/// A preview in the JSON of REST.
 pub fn preview(preview: &v1::BulkDeletePreview) -> Value {
     json!({
         "matchedCount": preview.matched_count, "deletableCount": preview.deletable_count, "failingCount": preview.failing_count,
@@ -83,7 +83,7 @@ fn warning(warning: &v1::Warning) -> Value {
     json!({"code": warning.code, "message": warning.message})
 }
 
-/// A failure as the REST door shows it.
+/// A failure in the JSON of REST.
 pub fn failure(failure: &v1::TaskFailure) -> Value {
     json!({"entityId": failure.entity_id, "reason": failure.reason, "message": failure.message, "time": millis(failure.time)})
 }
@@ -101,7 +101,7 @@ fn seconds(duration: Option<prost_types::Duration>) -> Option<String> {
     Some(format!("{}s", to_std(duration?).as_secs_f64()))
 }
 
-/// A duration of a message; one below zero is none at all.
+/// A duration of a message; none if it is negative.
 pub fn to_std(duration: prost_types::Duration) -> Duration {
     Duration::try_from(duration).unwrap_or_default()
 }

@@ -74,7 +74,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
             note("Nothing was started.");
             return Ok(ExitCode::FAILURE);
         }
-        // What is deleted is what was shown.
+        // The deletion has the selection of the preview.
         request.expected_count = Some(preview.matched_count);
         if request.preview_token.is_empty() {
             request.preview_token = preview.token;
@@ -100,7 +100,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     watch::follow(&arguments.connection, &task.id, arguments.json, Answered::Before).await
 }
 
-/// What a start would be refused for, as the preview warns: nobody is asked to confirm it.
+/// The refusals that the preview predicts: nobody is asked to confirm a start that would fail.
 fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteRequest) -> Option<Error> {
     let is_hard = request.mode() == v1::DeleteMode::Hard;
     let refusals = [
@@ -127,11 +127,11 @@ fn confirmed(count: i64, realm: &str, hard: bool) -> Result<bool> {
 fn question(count: i64, realm: &str, hard: bool) -> String {
     let what = if hard { "Erase" } else { "Delete" };
     let for_good = if hard { " for good" } else { "" };
-    let how = if count > TYPED_ABOVE { format!("Type their number, {}, to go on:", grouped(count)) } else { "[y/N]".to_owned() };
+    let how = if count > TYPED_ABOVE { format!("Type their number, {}, to continue:", grouped(count)) } else { "[y/N]".to_owned() };
     format!("{what} {} of {realm}{for_good}? {how} ", entities(count))
 }
 
-/// Whether an answer confirms so many: by a word, or by the number where there are many.
+/// Returns whether an answer confirms so many: by a word, or by the number where there are many.
 fn is_yes(answer: &str, count: i64) -> bool {
     if count > TYPED_ABOVE {
         return answer.replace([',', ' ', '_'], "") == count.to_string();

@@ -1,4 +1,4 @@
-//! The acts on single entities: import, attach, detach, refusals, offboard, cancel.
+//! The operations on single entities: import, attach, detach, refusals, offboard, cancel.
 
 use std::io::Cursor;
 use std::time::Instant;
@@ -84,7 +84,7 @@ async fn detach_once(caller: &Caller, entity_id: &str) -> Result<v1::Portfolio, 
     Ok(portfolio)
 }
 
-/// Has two acts refused: detaching from a portfolio that the entity is not in, and removing one that is still onboarding.
+/// Shows two refused operations: detaching from a portfolio that the entity is not in, and removing one that is still onboarding.
 pub async fn refusals(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let path = format!("/v1/portfolios/{FUND}/entities/{}", cast.elsewhere);
     let problem = caller.refused(Method::DELETE, &path, None, 409, "state_conflict").await?;

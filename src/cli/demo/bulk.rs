@@ -1,4 +1,4 @@
-//! The acts on many entities, and the account at the end.
+//! The operations on many entities, and the account at the end.
 
 use std::collections::BTreeSet;
 
@@ -119,7 +119,7 @@ async fn failures(caller: &Caller, task_id: &str, due: &BTreeSet<String>) -> Res
     same("the entities that could not be deleted", &ids, due)
 }
 
-/// Asks for every entity of the file, and holds what is there to what the acts have removed.
+/// Gets every entity of the file, and checks that exactly those that were removed are missing.
 pub async fn balance(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     caller.stage.call("gRPC", format_args!("EntityService/GetEntity, for each of the {} ids", count(cast.all.len())));
     let there: BTreeSet<String> = stream::iter(cast.all.clone())
@@ -152,11 +152,15 @@ pub async fn balance(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     );
     same("the entities that are there", &there.len(), &(cast.all.len() - 1 - erased.len() - marked.len()))?;
     if let Some(id) = there.symmetric_difference(&due).next() {
-        return Err(Surprise::new(format!("{id} is there and should be gone, or the other way round")));
+        return Err(Surprise::new(format!("{id} exists and should not, or the other way round")));
     }
     for (fund, members) in [(FUND, cast.excluded.to_vec()), (OTHER_FUND, vec![cast.elsewhere.clone()])] {
         let portfolio = portfolio(caller, fund).await?;
-        caller.stage.report(format_args!("{fund} is at version {} and holds {}.", portfolio.version, portfolio.entity_ids.join(" and ")));
+        caller.stage.report(format_args!(
+            "{fund} is at version {} and contains {}.",
+            portfolio.version,
+            portfolio.entity_ids.join(" and ")
+        ));
         same("the members of the portfolio", &portfolio.entity_ids, &members)?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A caller of the service: what any client does through either door, with the same key, and shown on the stage.
+//! A client of the service by gRPC and by REST, with one key, whose calls are shown on the stage.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// A client with a key.
 pub struct Caller {
-    /// What it does is shown here.
+    /// The stage on which its calls are shown.
     pub stage: Stage,
     /// Its organisation.
     pub org: String,
@@ -42,10 +42,10 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Connects to both doors of a service.
+    /// Connects to both listeners of a service.
     pub async fn connect(stage: Stage, addresses: Addresses, org: &str, secret: &str) -> Result<Caller, Surprise> {
-        let grpc_addr = addresses.grpc.ok_or_else(|| Surprise::new("the service has no gRPC door"))?;
-        let http_addr = addresses.http.ok_or_else(|| Surprise::new("the service has no REST door"))?;
+        let grpc_addr = addresses.grpc.ok_or_else(|| Surprise::new("the service has no gRPC listener"))?;
+        let http_addr = addresses.http.ok_or_else(|| Surprise::new("the service has no REST listener"))?;
         let channel = Server::here(grpc_addr).connect().await?;
         let credential = credential(secret)?;
         let (org, secret) = (org.to_owned(), secret.to_owned());

@@ -1,4 +1,4 @@
-//! What the demo prints: numbered acts, the calls in them and what came back. Colours and a moving bar only on a terminal.
+//! The output of the demo: numbered acts, the calls in them and their responses. Colours and a moving bar only on a terminal.
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -42,21 +42,21 @@ impl Stage {
 
     /// Prints a line as it is.
     pub fn line(self, text: impl Display) {
-        // Whoever reads may have gone; the demo still cleans up after itself.
+        // The reader may have left; the demo still cleans up after itself.
         let _ = print(text);
     }
 
-    /// Begins an act.
+    /// Begins an act of the demo.
     pub fn act(self, number: usize, title: &str) {
         self.line(format_args!("\n{}", self.ink(Ink::Bold, format_args!("{number}. {title}"))));
     }
 
-    /// Tells of something.
+    /// Prints a line.
     pub fn report(self, text: impl Display) {
         self.line(format_args!("   {text}"));
     }
 
-    /// Shows a call: the door and what goes through it.
+    /// Shows a call: its protocol and its request.
     pub fn call(self, door: &str, request: impl Display) {
         self.line(format_args!("   {} {request}", self.ink(Ink::Cyan, format_args!("{door:4} >"))));
     }

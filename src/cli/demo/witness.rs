@@ -11,7 +11,7 @@ use super::cast::FUND;
 use super::{Surprise, same};
 use crate::proto::v1;
 
-/// How long an event may take to be told.
+/// How long an event may take to be sent.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Exports a portfolio as a caller would who wants to know what is about to leave.

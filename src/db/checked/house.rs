@@ -1,4 +1,4 @@
-//! What the sources have, so that no statement goes by unchecked.
+//! Reads the sources, so that no statement remains unchecked.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +35,7 @@ fn code(text: &str) -> String {
     text[..end].lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// What an expression captures, file by file.
+/// The captures of an expression, file by file.
 pub(super) fn captured(sources: &BTreeMap<String, String>, expression: &str) -> Vec<(String, String)> {
     let expression = Regex::new(expression).expect("an expression");
     let found = |(file, code): (&String, &String)| {

@@ -30,7 +30,7 @@ pub(crate) struct Declared {
 }
 
 impl Declared {
-    /// Whether its text has a place for a condition of the caller's.
+    /// Returns whether its text has a place for a condition of the caller's.
     pub fn is_filtered(&self) -> bool {
         self.text.contains("{filter}") && self.parameters.iter().all(|(name, _)| *name != "filter")
     }
@@ -90,7 +90,7 @@ macro_rules! raw {
 }
 pub(crate) use raw;
 
-/// What is asked of the server: a text with the types of its parameters, and the columns that the code expects.
+/// A statement as it is sent to the server: its text, the types of its parameters, and the columns that the code expects.
 #[derive(Debug)]
 pub(crate) struct Form {
     /// Which statement, in which form.

@@ -20,10 +20,10 @@ use crate::error::Error;
 /// The database user and the database.
 const NAME: &str = "offboard";
 
-/// What a folder in which a cluster is being made is called, before a random name.
+/// The prefix of the name of a folder in which a cluster is being made; a random name follows.
 const UNFINISHED: &str = "postgres.new-";
 
-/// Above this size in bytes, the log is put aside at the next start.
+/// Above this size in bytes, the log is renamed at the next start.
 const LOG_LIMIT: u64 = 16 << 20;
 
 /// How long a cluster may be on its way up or down: crash recovery replays at most what a checkpoint interval has written.
@@ -35,14 +35,14 @@ const SILENCE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long processes of a killed postmaster may live on: until they notice, at the end of their statement at the latest.
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is written behind the settings that `initdb` chooses. An operator may change them; the rest is given at each start.
+/// Settings written after those of `initdb`. An operator may change them; the rest is given at each start.
 const SETTINGS: &str = "
 # Settings of the embedded cluster.
 max_connections = 100
 fsync = on
 synchronous_commit = on
 full_page_writes = on
-# A checkpoint in the middle of a large delete holds up every commit.
+# A checkpoint in the middle of a large delete delays every commit.
 max_wal_size = 8GB
 password_encryption = scram-sha-256
 unix_socket_permissions = 0700
@@ -78,11 +78,11 @@ impl Cluster {
     async fn open(home: Home, search: &Search) -> Result<Cluster, Error> {
         let version_file = home.pgdata().join("PG_VERSION");
         let version = fs::read_to_string(&version_file)
-            .map_err(|cause| failure(format!("`{}` is no Postgres cluster that can be read", home.pgdata().display()), cause))?;
+            .map_err(|cause| failure(format!("`{}` is not a readable Postgres cluster", home.pgdata().display()), cause))?;
         let major = version
             .trim()
             .parse()
-            .map_err(|_| failure(format!("`{}` holds no version", version_file.display()), format!("{:?}", version.trim())))?;
+            .map_err(|_| failure(format!("`{}` contains no version", version_file.display()), format!("{:?}", version.trim())))?;
         let binaries = search.find(Some(major)).await?;
         let password = fs::read_to_string(home.password_file())
             .map_err(|cause| failure(format!("The password file `{}` cannot be read", home.password_file().display()), cause))?;
@@ -121,7 +121,7 @@ impl Cluster {
             .map_err(|cause| failure(format!("`{}` cannot be made", self.home.pgdata().display()), cause))
     }
 
-    /// Whether these binaries know a setting, written `NAME=VALUE`.
+    /// Returns whether these binaries know a setting, written `NAME=VALUE`.
     async fn takes(&self, pgdata: &Path, setting: &str) -> bool {
         let name = setting.split('=').next().unwrap_or(setting);
         let mut asked = self.command("postgres");
@@ -154,7 +154,7 @@ impl Cluster {
         format!("postgresql://{NAME}:{}@{}:5432/{NAME}", self.password, percent_encode(socket_dir))
     }
 
-    /// Has the postmaster run and take connections, whatever state it is in now, and returns the folder of its socket. `alone` tells that
+    /// Has the postmaster run and take connections, whatever state it is in now, and returns the folder of its socket. `alone` reports that
     /// no other process uses the cluster, so that a postmaster that does not answer may be replaced. Only for the holder of the gate.
     pub(super) async fn bring_up(&self, alone: bool) -> Result<PathBuf, Error> {
         let postmaster = self.postmaster();
@@ -196,7 +196,7 @@ impl Cluster {
         }
     }
 
-    /// Starts a postmaster, and tells how long the log was before. The process outlives this one if it must.
+    /// Starts a postmaster, and reports how long the log was before. The process outlives this one if it must.
     fn spawn(&self, socket_dir: &Path) -> Result<(Child, u64), Error> {
         let path = self.home.log_file();
         let problem = |cause| failure(format!("The log `{}` cannot be written", path.display()), cause);

@@ -46,7 +46,7 @@ const ONSET: Duration = Duration::from_secs(1);
 /// How often a cluster in use is looked at, and the longest pause between attempts to bring it up again.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// A use of the cluster of a data folder. As long as one lives, in any process, the cluster runs.
+/// A use of the cluster of a data folder. As long as one exists, in any process, the cluster runs.
 #[derive(Debug)]
 pub struct EmbeddedPostgres {
     cluster: Cluster,
@@ -79,7 +79,7 @@ impl EmbeddedPostgres {
             }
             tokio::time::sleep(ONSET / 20).await;
         }
-        // Who makes one holds it until it is made.
+        // The process that makes the cluster has this lock until it is made.
         drop(Lock::exclusive(&gate, GATE_PATIENCE).await?);
         if !home::has_cluster(data_dir) {
             return Ok(None);
@@ -114,7 +114,7 @@ impl EmbeddedPostgres {
         &self.database_url
     }
 
-    /// Whether no other process of ours used the cluster when this one came: it was started here, or found running without a user.
+    /// Returns whether no other process of ours used the cluster when this one came: it was started here, or found running without a user.
     pub fn is_owner(&self) -> bool {
         self.alone
     }
@@ -161,7 +161,7 @@ impl EmbeddedPostgres {
         Ok(())
     }
 
-    /// Gives the use back and tells whether it was the last. The gate must be held, so that nobody joins in between.
+    /// Gives the use back and reports whether it was the last. The gate must be held, so that nobody joins in between.
     fn was_last(&mut self) -> bool {
         self.users.take().is_some_and(|users| {
             drop(users);
@@ -195,7 +195,7 @@ impl Drop for EmbeddedPostgres {
     }
 }
 
-/// A failure of the embedded Postgres, told with its cause: it is read by the person who started the program, never by a caller.
+/// A failure of the embedded Postgres, reported with its cause: it is read by the person who started the program, never by a caller.
 fn failure(what: impl std::fmt::Display, cause: impl std::fmt::Display) -> Error {
     Error::new(Code::Unavailable, format!("{what}: {cause}"))
 }

@@ -41,10 +41,10 @@ const FAREWELL: Duration = Duration::from_millis(100);
 /// The answers of an import.
 pub type Answers = BoxStream<'static, Result<v1::ImportEntitiesResponse, Status>>;
 
-/// Imports a stream. What fails before anything was written fails as a whole: a bad request is told by its status, and has changed nothing. From
-/// then on the answer has begun, be there a result to tell or not, and a failure is its end.
-/// Once there is a last call nothing more is written; what was is told of before the stream fails.
-/// An answer whose first batch is one over again says so: it begins before anything is known of the others.
+/// Imports a stream. What fails before anything was written fails as a whole: a bad request is reported by its status, and has changed
+/// nothing. From then on the answer has begun, be there a result to report or not, and a failure is its end. Once there is a last call
+/// nothing more is written; what was is reported before the stream fails. An answer whose first batch is one over again says so: it begins
+/// before anything is known of the others.
 pub async fn run(db: Db, last_call: LastCall, once: Once, account: Option<Account>, source: Source) -> Result<Response<Answers>, Status> {
     let mut import = Import::new(db, last_call, once, account, source);
     let metadata = import.begin().await?;
@@ -79,14 +79,14 @@ pub fn last_call(authenticator: Authenticator, caller: Caller, closing: Cancella
 }
 
 impl Failure {
-    /// What the caller is told, with what has become of the import so far.
+    /// The status for the caller, with the results of the import so far.
     fn status(self, summary: &v1::ImportSummary) -> Status {
         if let Failure::Reported(status) = self {
             return status;
         }
         let received = summary.received;
         let message = format!(
-            "This replica is shutting down. What became of the first {received} entities of the import stands, and nothing was done with those behind them; \
+            "This replica is shutting down. The first {received} entities of the import were processed, and nothing was done with those after them; \
              send them, or all again, and another replica will answer."
         );
         let error = Error::unavailable(message).with("received", received).with("created", summary.created);
@@ -100,20 +100,20 @@ type Writing = Pin<Box<dyn Future<Output = Result<Response<Results>, Status>> + 
 struct Import {
     db: Db,
     once: Once,
-    /// What the lines cost that are received and not written.
+    /// The memory of the lines that are received and not written.
     account: Option<Account>,
     source: Source,
-    /// Whether the source may have more.
+    /// True if the source may have more.
     open: bool,
     last_call: LastCall,
     batch: Batch,
     writing: FuturesOrdered<Writing>,
-    /// What the batches that are written name, the oldest first.
+    /// The ids that the batches being written name, the oldest first.
     named: VecDeque<HashSet<String>>,
     failures_only: bool,
     summary: v1::ImportSummary,
     ready: VecDeque<v1::ImportResult>,
-    /// What was said of the first batch, once it is written. It may have changed nothing; under an idempotency key it is known all the same.
+    /// The result of the first batch, once it is written. It may have changed nothing; with an idempotency key it is recorded all the same.
     first: Option<MetadataMap>,
     /// Why it broke off.
     failure: Option<Failure>,
@@ -141,7 +141,7 @@ impl Import {
         }
     }
 
-    /// Goes on until a batch is written, and tells what there is to say of that. Fails where it breaks off before.
+    /// Goes on until a batch is written, and reports what there is to say of that. Fails where it breaks off before.
     async fn begin(&mut self) -> Result<MetadataMap, Status> {
         while self.first.is_none() && !self.is_over() {
             self.step().await;
@@ -211,7 +211,8 @@ impl Import {
         self.batch.push(self.summary.received, line);
     }
 
-    /// What is received and not being written is given up; what is being written is still told of. The first failure is the one that counts.
+    /// Lines that are received and not being written are given up; those being written are still reported. The first failure is the one
+    /// that counts.
     fn break_off(&mut self, failure: Failure) {
         self.open = false;
         self.summary.received -= self.batch.lines.len() as i64;

@@ -21,7 +21,7 @@ pub enum Progress {
     More(Phase),
     /// Somebody has to come to an end first.
     Waits,
-    /// The index is ready, or gone.
+    /// The index is ready, or dropped.
     Done,
     /// The index is another worker's, or is not wanted any more.
     Lost,

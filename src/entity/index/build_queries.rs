@@ -23,7 +23,7 @@ pub fn running(connection: &mut PgConnection) -> Work<Vec<String>> {
 }
 
 statement! {
-    /// What runs now. The vacuums of the database's own change nothing that is seen.
+    /// The transactions that run now. The vacuums of the database change nothing that is visible.
     struct Running {} -> (Array<Text>,),
     "SELECT ARRAY(SELECT l.virtualtransaction
                   FROM pg_locks l
@@ -40,7 +40,7 @@ pub fn count_entities(connection: &mut PgConnection, claim: &ClaimedIndex) -> Wo
     });
     match counted {
         Ok((count,)) => Ok(Some(count)),
-        // It tells people how far the build is, and is worth no more than that.
+        // It reports people how far the build is, and is worth no more than that.
         Err(error) if fault(&error) == Fault::Timeout => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -82,7 +82,7 @@ statement! {
      LIMIT {limit}"
 }
 
-/// Writes the rows of entities that were walked, and tells how many were not there.
+/// Writes the rows of entities that were walked, and reports how many were not there.
 pub fn add(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_>) -> Work<i64> {
     if rows.is_empty() {
         return Ok(0);
@@ -107,7 +107,7 @@ statement! {
      ON CONFLICT (realm_id, attribute, value, entity_id) DO NOTHING"
 }
 
-/// The last of the next `limit` rows behind this entity, in the order of entities; none if there are no more.
+/// The last of the next `limit` rows after this entity, in the order of entities; none if there are no more.
 pub fn span(connection: &mut PgConnection, claim: &ClaimedIndex, after: &str, limit: i64) -> Work<Option<String>> {
     let (last,): (Option<String>,) = Span { realm: claim.realm.id(), after, limit }.get_result(connection)?;
     Ok(last)
@@ -128,8 +128,8 @@ statement! {
            LIMIT {limit}) x"
 }
 
-/// Those who have rows, behind `after` and up to `until`, and have gone or were changed since the attribute was declared; fewer if they are
-/// large. Who has gone has no attributes.
+/// Entities that have rows, after `after` and up to `until`, and were removed or changed since the attribute was declared; fewer if they
+/// are large. A removed one has no attributes.
 pub fn suspects(connection: &mut PgConnection, claim: &ClaimedIndex, since: DateTime<Utc>, after: &str, until: &str) -> Work<Read<Holder>> {
     let Declared { attribute, path } = &claim.declared;
     let first = path.first().map(String::as_str).unwrap_or_default();
@@ -164,7 +164,7 @@ pub fn rows_of(connection: &mut PgConnection, claim: &ClaimedIndex, entities: &[
 }
 
 statement! {
-    /// What is indexed of entities.
+    /// The indexed values of entities.
     struct RowsOf<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,
@@ -175,7 +175,7 @@ statement! {
      WHERE a.realm_id = {realm} AND a.entity_id = ANY({entities}) AND a.attribute = {attribute}"
 }
 
-/// Removes the next rows of an index behind this place and returns the last; none if there are no more.
+/// Removes the next rows of an index after this key and returns the last; none if there are no more.
 pub fn clear(connection: &mut PgConnection, claim: &ClaimedIndex, (value, id): (&str, &str), limit: i64) -> Work<Option<(String, String)>> {
     let statement = Clear { realm: claim.realm.id(), attribute: &claim.declared.attribute, value, id, limit };
     Ok(statement.get_result(connection).optional()?)

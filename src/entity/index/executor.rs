@@ -90,7 +90,7 @@ impl IndexExecutor {
         }
         telemetry::job_finished(TOPIC, "failed");
         let (claim, code) = (claim.clone(), error.code().name());
-        let message = "The index could not be built; the service's log tells why.";
+        let message = "The index could not be built; the service's log says why.";
         self.db.transaction(move |connection| lease_queries::fail(connection, &claim, code, message)).await
     }
 }

@@ -13,11 +13,11 @@ use crate::entity::index::model::{Declared, IndexAction, IndexState, Phase};
 /// An index that this worker has the lease of.
 #[derive(Clone, Debug)]
 pub struct ClaimedIndex {
-    /// Whose world.
+    /// The realm.
     pub realm: Realm,
     /// The attribute.
     pub declared: Declared,
-    /// What is to be done.
+    /// The action to take.
     pub phase: Phase,
     /// Fences the lease.
     pub token: i64,
@@ -40,7 +40,7 @@ pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Wor
 }
 
 statement! {
-    /// A lease on what is due, whichever realm it is of.
+    /// A lease on a ready index of any realm.
     struct Claim<'a> {
         owner: &'a str as Text,
         lease: f64 as Double,
@@ -68,14 +68,14 @@ statement! {
      RETURNING d.realm_id, r.org, r.mode, d.attribute, d.path, d.phase, d.lease_token, d.attempts"
 }
 
-/// Whether an index of another realm is due.
+/// Returns whether an index of another realm is ready.
 pub fn others_wait(connection: &mut PgConnection, claim: &ClaimedIndex) -> Work<bool> {
     let (wait,): (bool,) = OthersWait { realm: claim.realm.id() }.get_result(connection)?;
     Ok(wait)
 }
 
 statement! {
-    /// Whether another realm waits for a worker.
+    /// True if another realm waits for a worker.
     struct OthersWait {
         realm: i32 as Integer,
     } -> (Bool,),
@@ -91,9 +91,9 @@ statement! {
 pub struct IndexProgress {
     /// In its life.
     pub state: IndexState,
-    /// Who must be over before the phase is; none if they were not looked up.
+    /// The transactions that must end before the phase does; none if they were not looked up.
     pub waits_for: Option<Vec<String>>,
-    /// The last place that is done: the value, where rows are gone along by value.
+    /// The last key that is done: the value, where rows are walked by value.
     pub value: String,
     /// And the entity.
     pub id: String,
@@ -108,7 +108,7 @@ pub fn lock(connection: &mut PgConnection, claim: &ClaimedIndex) -> Work<Option<
 }
 
 statement! {
-    /// The declaration, locked, where the lease holds.
+    /// The declaration, locked, where the lease is valid.
     struct LockLeased<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,
@@ -177,7 +177,7 @@ statement! {
      WHERE realm_id = {realm} AND attribute = {attribute}"
 }
 
-/// Ends the work on a locked index: it is ready, or gone.
+/// Ends the work on a locked index: it is ready, or dropped.
 pub fn finish(connection: &mut PgConnection, claim: &ClaimedIndex, state: IndexState) -> Work<()> {
     let (realm, attribute) = (claim.realm.id(), claim.declared.attribute.as_str());
     if state == IndexState::Dropping {

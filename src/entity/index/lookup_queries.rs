@@ -45,14 +45,14 @@ pub fn choose(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filt
 }
 
 impl Candidates {
-    /// Whether all of its indexes are still in use.
+    /// Returns whether all of its indexes are still in use.
     pub fn are_ready(&self, connection: &mut PgConnection, realm: &Realm) -> Work<bool> {
         let ready = ready(connection, realm)?;
         Ok(self.lookups.iter().all(|lookup| ready.contains(&lookup.attribute)))
     }
 }
 
-/// Whether an entity may meet one of these lookups. None if an index that they go by is not in use, or there are none.
+/// Returns whether an entity may match one of these lookups. None if an index that they use is not ready, or there are none.
 pub fn is_any(connection: &mut PgConnection, realm: &Realm, lookups: &[Lookup]) -> Work<Option<bool>> {
     let ready = ready(connection, realm)?;
     if lookups.is_empty() || !lookups.iter().all(|lookup| ready.contains(&lookup.attribute)) {

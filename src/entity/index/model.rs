@@ -1,4 +1,4 @@
-//! What a declared attribute is, and how its index comes to be and goes. Pure.
+//! A declared attribute, and how its index is built and dropped. Pure.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// What is done to an index.
+    /// The change of an index.
     pub enum IndexAction {
         /// The build is done.
         Complete = "complete",
@@ -69,7 +69,7 @@ impl IndexState {
 }
 
 text_enum! {
-    /// What the worker does for an index.
+    /// The actions of the worker for an index.
     pub enum Phase {
         /// Waits for those who may write entities without knowing of the index.
         Waiting = "waiting",
@@ -77,7 +77,7 @@ text_enum! {
         Walking = "walking",
         /// Waits for those who changed or removed entities while they were walked.
         Settling = "settling",
-        /// Takes away the rows of what they changed or removed.
+        /// Deletes the rows of changed or removed entities.
         Checking = "checking",
         /// Waits for those who may still use the index, or write to it.
         Retiring = "retiring",
@@ -87,7 +87,7 @@ text_enum! {
 }
 
 impl Phase {
-    /// What comes then; none if that is the end.
+    /// The next phase; none after the last.
     pub fn next(self) -> Option<Phase> {
         match self {
             Phase::Waiting => Some(Phase::Walking),
@@ -99,7 +99,7 @@ impl Phase {
     }
 }
 
-/// The index of an attribute, as it is told of.
+/// The index of an attribute, as responses show it.
 #[derive(Clone, Debug)]
 pub struct AttributeIndex {
     /// The canonical path of the attribute.
@@ -154,7 +154,7 @@ pub struct Rows<'a> {
     pub attributes: Vec<&'a str>,
     /// The keys of the values.
     pub values: Vec<String>,
-    /// Who has them.
+    /// The entities that have them.
     pub entities: Vec<&'a str>,
 }
 
@@ -168,7 +168,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

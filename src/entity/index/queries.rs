@@ -115,7 +115,7 @@ statement! {
      WHERE d.realm_id = {realm} AND d.attribute = {attribute}"
 }
 
-/// What the filter of a list of indexes may look at.
+/// The properties for the filter of a list of indexes.
 pub static ATTRIBUTE_INDEX: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["attribute"], PropertyKind::Text, "d.attribute"),
@@ -269,7 +269,7 @@ pub(super) fn remove(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_
 }
 
 statement! {
-    /// Takes rows away.
+    /// Deletes rows.
     pub struct RemoveRows<'a> {
         realm: i32 as Integer,
         attributes: Vec<&'a str> as Array<Text>,
@@ -282,13 +282,13 @@ statement! {
        AND a.entity_id = r.entity_id COLLATE \"C\""
 }
 
-/// Has indexes be due now that are due later than so long from now. See [`crate::jobs::watch_clock`].
+/// Makes indexes ready that are scheduled later than so long from now. See [`crate::jobs::watch_clock`].
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.as_secs_f64() }.execute(connection)?)
 }
 
 statement! {
-    /// What was put off, or leased by who is lost, before the clock stepped back.
+    /// Indexes that were postponed, or leased by a lost worker, before the clock stepped back.
     struct Recall {
         bound: f64 as Double,
     } -> (),

@@ -113,7 +113,7 @@ fn not_declared(path: &AttributePath) -> Error {
 fn declared(known: &AttributeIndex) -> Error {
     let attribute = &known.attribute;
     let message = match known.state {
-        IndexState::Dropping => format!("The index of `{attribute}` is still being dropped; try again when it is gone."),
+        IndexState::Dropping => format!("The index of `{attribute}` is still being dropped; try again when that is done."),
         _ => format!("The attribute `{attribute}` is declared already."),
     };
     Error::new(Code::AlreadyExists, message).with("resource_type", "attribute_index").with("resource_name", attribute)

@@ -41,7 +41,7 @@ pub struct Decoder<'s, 'j> {
     void: Vec<String>,
 }
 
-/// What a document held.
+/// The content of a document.
 #[derive(Debug)]
 pub struct Decoded<T> {
     /// The value; where there are violations it is incomplete.
@@ -92,7 +92,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
         self.end(read, None)
     }
 
-    /// Reads the value of a field into the message. `null` is none: where it is all that was sent it must not come to mean something else.
+    /// Reads the value of a field into the message. `null` leaves it unset: a `null` alone must not come to mean something else.
     pub fn field(mut self, field: &'s Field, message: &mut DynamicMessage) -> Decoded<()> {
         let read = self.json.peek().and_then(|peek| match peek {
             Peek::Null if !matches!(field.shape, Shape::Value) => self.refuse(peek, Fault::no_body(field.filled)),
@@ -114,7 +114,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 let position = error.get_position(&self.json);
                 let mut violations = Violations::new();
                 let reason = error.error_type.to_string();
-                // What is one line may be that of a body with more, which has a number of its own.
+                // A number within one line may be the line's number in a body with more lines.
                 let line = if self.text.contains(&b'\n') { format!("line {}, ", position.line) } else { String::new() };
                 let description = format!("is not JSON: {reason} at {line}column {}", position.column);
                 violations.add(self.path.root(), "invalid_json", description);
@@ -184,7 +184,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 Ok(value)
             }
             Cardinality::List => {
-                // What cannot be read has its place all the same, by which faults of those behind it are told.
+                // An unreadable message counts as well, so that the faults of those after it have the right number.
                 let filler = Value::default_value(&field.descriptor.kind());
                 let element = |decoder: &mut Self, peek| Ok(decoder.element(&field.shape, peek)?.or_else(|| Some(filler.clone())));
                 let list = self.list(field.max_items, peek, element)?;

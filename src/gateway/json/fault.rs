@@ -1,8 +1,8 @@
-//! What is wrong with a value of a JSON document.
+//! The faults of a value of a JSON document.
 
 use crate::proto::object;
 
-/// What is wrong with a value: a code and a sentence.
+/// The faults of a value: a code and a sentence.
 #[derive(Debug)]
 pub struct Fault {
     /// The code of the violation.
@@ -28,10 +28,10 @@ impl Fault {
 
     /// A guard is named and is nothing.
     pub fn no_guard() -> Self {
-        Fault::new("required", "must have a value, or be left out: it guards the request, which would go without")
+        Fault::new("required", "must have a value, or be left out: it guards the request, which would run without the guard")
     }
 
-    /// There is no such member; this one may have been meant.
+    /// There is no such member; this one is similar.
     pub(super) fn unknown(meant: Option<&str>) -> Self {
         let hint = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
         Fault::new("unknown_field", format!("is not known here{hint}"))

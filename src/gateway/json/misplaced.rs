@@ -1,10 +1,10 @@
-//! What was probably meant by a member that its object does not have: one that is spelt much like it, or the same in another place.
+//! Finds the member that a misspelt one probably means: one with a similar name, or the same in another message.
 
 use super::fault::Fault;
 use super::schema::{Cardinality, Schema, Shape};
 
 /// How it is said where members of the caller's own go.
-pub const OWN: &str = "what is your own goes into";
+pub const OWN: &str = "your own data goes into";
 /// How far below an object a member is looked for.
 const DEPTH: usize = 2;
 
@@ -28,7 +28,7 @@ impl Schema {
         nearest.or_else(|| if depth > 1 { further() } else { None })
     }
 
-    /// The one field of the message that holds whatever a caller likes; none if there is none, or more than one.
+    /// The one field of the message for free-form data; none if there is none, or more than one.
     fn free_form(&self, message: usize) -> Option<&str> {
         let is_free =
             |cardinality: &Cardinality, shape: &Shape| matches!((cardinality, shape), (Cardinality::Single { .. }, Shape::Struct));
@@ -38,8 +38,8 @@ impl Schema {
     }
 }
 
-/// The fault of a member of this name, which the object at `here` does not have. `around` are the messages to it, each by its place in the schema and
-/// with the length of the path to it, its own the last. Places are told from the top of the request.
+/// The fault of a member of this name, which the object at `here` does not have. `around` are the messages on the path to it, each by its
+/// index in the schema and with the length of the path to it, its own the last. Paths begin at the top of the request.
 pub(super) fn unknown(schema: &Schema, here: &str, around: &[(usize, usize)], name: &str) -> Fault {
     let Some(((message, _), above)) = around.split_last() else { return Fault::unknown(None) };
     if let Some(way) = schema.way_down(*message, name) {

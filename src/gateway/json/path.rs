@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::schema::{Cardinality, Schema, Shape};
 use crate::error::MAX_FIELD_CHARACTERS;
 
-/// Where a reader of a document is. Of a name no more is kept than could be told in a fault.
+/// Where a reader of a document is. Of a name no more is kept than could be reported in a fault.
 pub struct Path {
     text: String,
     /// How much of it was given.
@@ -92,7 +92,7 @@ impl Schema {
         spelled
     }
 
-    /// Spells the name of a field that the message has, or a message in it; none if there is no such field.
+    /// Spells the name of a field of the message, or of a message in it; none if there is no such field.
     pub fn spell_name(&self, message: usize, name: &str) -> Option<&str> {
         let (mut seen, mut next) = (vec![message], 0);
         while let Some(place) = seen.get(next).copied() {

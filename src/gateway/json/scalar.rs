@@ -92,7 +92,7 @@ pub(super) fn number(kind: &Kind, text: &str) -> Result<Value, Fault> {
 
 /// A number that no double holds exactly.
 pub(super) fn inexact() -> Fault {
-    Fault::new("inexact_number", "cannot be held exactly by a double")
+    Fault::new("inexact_number", "cannot be represented exactly by a double")
 }
 
 /// Milliseconds since the Unix epoch as a timestamp.
@@ -155,7 +155,7 @@ impl Fault {
 }
 
 impl Shape {
-    /// What the value must be, for people.
+    /// The rule for the value, for people.
     pub fn wanted(&self) -> &'static str {
         match self {
             Shape::Bool => "`true` or `false`",

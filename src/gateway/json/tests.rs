@@ -221,7 +221,7 @@ fn faults_are_reported_up_to_a_bound() {
     let codec = Codec::all();
     let text = format!("{{\"many\":[{}7]}}", "7,".repeat(5000));
     assert!((400..=1000).contains(&codec.decode(&text).unwrap_err().len()));
-    // Each fault would tell the whole path.
+    // Each fault would report the whole path.
     let text = format!("{{\"object\":{{\"{}\":[{}1e4000]}}}}", "k".repeat(1_000_000), "1e4000,".repeat(999));
     let faults = codec.decode(&text).unwrap_err();
     assert!(faults.iter().map(String::len).sum::<usize>() < 320 << 10);

@@ -1,4 +1,4 @@
-//! What a request is answered with: by status, with headers and media types.
+//! The responses of an operation: by status, with headers and media types.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,7 +14,7 @@ use crate::gateway::body::JSON_LINES;
 use crate::gateway::csv;
 use crate::gateway::problem::{MEDIA_TYPE, Problem};
 
-/// What every call may fail with; also one that takes no body, with a body that is too large or compressed by something else.
+/// The errors that every call may fail with; a call without a body too, if one is sent that is too large or has another compression.
 const ALWAYS: [Code; 13] = [
     Code::ValidationFailed,
     Code::AuthenticationRequired,
@@ -103,7 +103,7 @@ fn success(binding: &Binding, status: u16, statuses: &[u16], changes: bool, sche
     }
     let description = match status {
         201 => "Created.",
-        202 => "Taken up; `Location` tells how it goes.",
+        202 => "Accepted; `Location` shows its progress.",
         204 => "Done.",
         _ => "Success.",
     };
@@ -130,7 +130,7 @@ fn content(binding: &Binding, schemas: &mut Schemas<'_>) -> Value {
             answer
         }
         None => schemas.value(schema, &rpc.output_shape, Direction::Answer),
-        // Of a stream, a message without it is not told.
+        // A message of a stream without it is not sent.
         Some(place) if rpc.server_streaming => schemas.value(schema, &schema.message(rpc.output).fields[place].shape, Direction::Answer),
         Some(place) => schemas.field(schema, &schema.message(rpc.output).fields[place], Direction::Answer),
     };
@@ -216,7 +216,7 @@ pub fn shared_headers() -> Value {
             "`no`, which asks proxies to pass on each message as it comes.",
             json!({"type": "string", "enum": ["no"]}),
         ),
-        "Retry-After": header("In how many seconds to look, or to try, again.", count()),
+        "Retry-After": header("In how many seconds to check, or to try, again.", count()),
         "Accept": header("The media types that a body may have, where the request is neither a `POST` nor a `PATCH`.", text()),
         "Accept-Encoding": header("What a body may be compressed by, where it was compressed by something else.", text()),
         "Accept-Patch": header("The media types that the body of a `PATCH` may have.", text()),
@@ -241,7 +241,7 @@ pub fn problem_schema() -> Value {
             "description": "What went wrong, for programs.",
         },
         "detail": {"type": "string", "description": "What went wrong this time, for people."},
-        "doc_url": {"type": "string", "format": "uri-reference", "description": "The place of the code in the list of all."},
+        "doc_url": {"type": "string", "format": "uri-reference", "description": "The code in the list of all codes."},
         "request_id": {"type": "string", "description": "The id under which the log has the call."},
         "errors": {
             "type": "array",

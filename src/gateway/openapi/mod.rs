@@ -1,6 +1,6 @@
 //! The published document of the API: OpenAPI 3.1, made of the descriptors, their comments and annotations, and of the catalogue of errors.
 //!
-//! It tells what the gateway does, from the same [`Binding`]s that requests are answered by, and so cannot promise another API. The same
+//! It describes the gateway from the same [`Binding`]s that requests are answered by, and so cannot promise another API. The same
 //! descriptors give the same document, byte for byte.
 
 mod answers;
@@ -23,7 +23,7 @@ use super::json::Shape;
 use super::opaque;
 use super::route::Router;
 
-/// What is the same for all requests.
+/// The parts of the document that are the same for all requests.
 const INTRODUCTION: &str = include_str!("introduction.md");
 
 /// The document of all routes that the descriptors have rules for. `base` is where the service is reached from outside, and empty where that
@@ -154,7 +154,7 @@ impl Writer<'_> {
             "parameters": all,
         });
         if !scope.is_empty() {
-            operation["description"] = json!(format!("{comment}\n\nThe key must hold the scope `{scope}`."));
+            operation["description"] = json!(format!("{comment}\n\nThe key must have the scope `{scope}`."));
         }
         if let Some(body) = parameters::body(binding, &mut self.schemas) {
             operation["requestBody"] = body;

@@ -134,7 +134,7 @@ impl<'p> Schemas<'p> {
         member
     }
 
-    /// Whether a field must be given.
+    /// Returns whether a field must be given.
     pub fn is_required(&self, field: &Field) -> bool {
         self.annotations.is_required(&field.descriptor)
     }
@@ -148,7 +148,7 @@ impl<'p> Schemas<'p> {
         }
     }
 
-    /// The name of a message type's schema: its own, with as much behind it as tells it from others.
+    /// The name of a message type's schema: its own, with as much of its path as distinguishes it from others.
     fn name(&self, schema: &Schema, message: &MessageDescriptor, direction: Direction) -> String {
         let (full, camel, _) = use_of(schema, message, direction);
         let is_used = |test: &dyn Fn(&Use) -> bool| self.uses.iter().any(test);

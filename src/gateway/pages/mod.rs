@@ -1,4 +1,4 @@
-//! What the gateway answers by itself, to everybody: the published document, a page to read and try it, and the reference of errors.
+//! The pages that the gateway serves itself, to everybody: the published document, a page to read and try it, and the reference of errors.
 //!
 //! Nothing here needs a key or knows anything of anybody. Pages load only what this binary holds: their security policy lets a browser ask
 //! nobody else, and run no script that stands in a page.
@@ -28,7 +28,7 @@ pub struct Page {
     media_type: &'static str,
     /// The body as it is held.
     body: Bytes,
-    /// What the held body is compressed by.
+    /// The compression of the kept body.
     held: Option<Coding>,
     /// The body in the other forms, each made when it is first asked for.
     forms: [OnceCell<Bytes>; 3],
@@ -52,7 +52,7 @@ pub struct Found<'p> {
     pub page: &'p Page,
     /// Its path, with a variable for the code of an error.
     pub route: &'static str,
-    /// Whether another caller would get another form of it.
+    /// True if another caller would get another form of it.
     pub varies: bool,
 }
 
@@ -155,7 +155,7 @@ impl Page {
     }
 }
 
-/// What a browser may load for a page: what comes from here, and calls to where the service is reached from outside.
+/// The sources that a page may load: those of this server, and calls to the public URL.
 fn policy(base: &str) -> HeaderValue {
     let origin = url::Url::parse(base).ok().map(|url| url.origin()).filter(url::Origin::is_tuple);
     let origin = origin.map(|origin| format!(" {}", origin.ascii_serialization())).unwrap_or_default();

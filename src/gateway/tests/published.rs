@@ -1,4 +1,4 @@
-//! What is published of services that the gateway has never heard of: the document, the page that shows it, and the reference of errors.
+//! The published pages of services that the gateway has never heard of: the document, the page that shows it, and the reference of errors.
 
 use axum::body::Body;
 use http::{Request, header};

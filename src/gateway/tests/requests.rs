@@ -82,7 +82,7 @@ async fn every_fault_of_path_query_and_body_is_reported_at_once() {
             "tagList: invalid",
         ]
     );
-    assert_eq!(answer.json()["errors"][14]["description"], "`order.firstName` is no query parameter of this request");
+    assert_eq!(answer.json()["errors"][14]["description"], "unknown query parameter `order.firstName`");
     assert_eq!(answer.json()["errors"][2]["description"], "must be one of `Small`, `EXTRA_LARGE`");
 }
 

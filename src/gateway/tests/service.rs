@@ -140,7 +140,7 @@ async fn upload(
     Ok(tonic::Response::new(response))
 }
 
-/// What was sent, behind the name of it.
+/// The value that was sent, after its name.
 fn sent(request: &DynamicMessage, output: &MessageDescriptor) -> DynamicMessage {
     let file = request.get_field_by_name("file").unwrap().into_owned();
     let file = file.as_message().unwrap();

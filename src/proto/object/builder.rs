@@ -46,7 +46,7 @@ impl Builder {
         Builder { out, json }
     }
 
-    /// What was written.
+    /// The written bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         self.out
     }
@@ -122,7 +122,7 @@ impl Builder {
 
     /// Begins an element of a list, which a value is to follow.
     pub fn open_element(&mut self) -> Open {
-        // What stands behind it: a comma, or the bracket.
+        // The character after it: a comma, or the bracket.
         self.json += 1;
         self.open(0x0a)
     }
@@ -211,7 +211,7 @@ impl Members {
         self.last
     }
 
-    /// Whether they are in order, and each is there once.
+    /// Returns whether they are in order, and each is there once.
     pub fn are_sorted(&self) -> bool {
         self.sorted
     }

@@ -36,7 +36,7 @@ pub enum Fault {
     TooDeep,
     /// A value in it is of no kind, which no JSON value is.
     NoKind,
-    /// A number in it is none.
+    /// A number in it is not finite.
     NotANumber,
     /// A number in it has too many digits.
     LongNumber,
@@ -55,17 +55,17 @@ impl Fault {
         }
     }
 
-    /// What is wrong, for people.
+    /// The fault, for people.
     pub fn description(self) -> &'static str {
         match self {
             Fault::TooLarge => "must be at most 1 MiB of JSON",
             Fault::TooDeep => "must be nested at most 32 deep, itself included",
-            Fault::NoKind => "must not hold a value without a kind",
-            Fault::NotANumber => "must not hold NaN or an infinity",
+            Fault::NoKind => "must not contain a value without a kind",
+            Fault::NotANumber => "must not contain NaN or an infinity",
             Fault::LongNumber => {
-                "must not hold a number of more than 1,000 digits before its point or behind it, written without an exponent"
+                "must not contain a number of more than 1,000 digits before its point or behind it, written without an exponent"
             }
-            Fault::Nul => "must not hold the character U+0000",
+            Fault::Nul => "must not contain the character U+0000",
         }
     }
 }
@@ -154,7 +154,7 @@ impl Struct {
         Object(&self.wire)
     }
 
-    /// What a JSON merge patch (RFC 7396) makes of it.
+    /// The result of a JSON merge patch (RFC 7396) on it.
     pub fn merged(&self, patch: &Struct) -> Struct {
         let mut out = Builder::default();
         merge::merge(&self.canonical(), &patch.canonical(), &mut out);

@@ -21,7 +21,7 @@ const MAX_ZEROS: usize = 20;
 /// Why a text is not taken for a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is none in JSON.
+    /// It is not a number in JSON.
     NoNumber,
     /// It has too many digits once it is written without an exponent.
     TooLong,
@@ -74,7 +74,7 @@ pub fn written_out(text: &str, most: usize) -> Result<Cow<'_, str>, Refused> {
     Ok(Cow::Owned(format!("{sign}{whole}{point}{fraction}")))
 }
 
-/// An exponent. One that is beyond every bound is only told to be that.
+/// An exponent. One beyond every bound is only marked as that.
 fn read_exponent(text: &str) -> Result<i64, Refused> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if !all_digits(digits) {
@@ -122,12 +122,12 @@ pub(super) fn plain_length(compact: &str) -> usize {
     }
 }
 
-/// The double that is nearest. There is always one: infinities are no numbers.
+/// The double that is nearest. There is always one: infinities are not numbers.
 pub(super) fn nearest(number: &str) -> f64 {
     number.parse().unwrap_or(0.0_f64).clamp(f64::MIN, f64::MAX) + 0.0
 }
 
-/// Whether a double stands for the number that is plain.
+/// Returns whether a double stands for the number that is plain.
 pub(super) fn is_meant_by(double: f64, plain: &str) -> bool {
     let has_few_digits = plain.len() <= SURE_DIGITS || plain.bytes().filter(u8::is_ascii_digit).count() <= SURE_DIGITS;
     let is_short = has_few_digits && (double.is_normal() || plain == "0");

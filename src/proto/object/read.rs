@@ -85,7 +85,7 @@ impl<'w> Object<'w> {
         found.filter(|(other, ..)| *other == name.as_bytes()).map(|(_, value, _)| view(value))
     }
 
-    /// Whether it has no members.
+    /// Returns whether it has no members.
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }
@@ -97,7 +97,7 @@ impl<'w> List<'w> {
         elements(self.0).map(view)
     }
 
-    /// Whether it has none.
+    /// Returns whether it has none.
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What callers send as `google.protobuf.Struct`, checked and written anew in one pass.
+//! The content of a `google.protobuf.Struct` from a caller, checked and written anew in one pass.
 
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};

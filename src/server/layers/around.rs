@@ -10,7 +10,7 @@ use http::{Request, Response};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-/// What a layer does around a call.
+/// The work of a layer around a call.
 pub trait Around: Clone + Send + Sync + 'static {
     /// Answers the request, by way of the service within or without it.
     fn around<S>(self, request: Request<Body>, inner: S) -> impl Future<Output = Result<Response<Body>, S::Error>> + Send

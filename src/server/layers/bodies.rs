@@ -62,7 +62,7 @@ impl Around for Bodies {
         };
         account.charge_to(realm.unwrap_or_default());
         let answer = inner.call(request).await;
-        // What a call without a stream was about is done with; a stream has the account as well.
+        // A call without a stream is done with its message by then; a stream has the account as well.
         drop(account);
         answer
     }
@@ -82,7 +82,7 @@ impl Coding {
         }
     }
 
-    /// What compressed messages of a call are compressed by. What is unknown the library refuses.
+    /// The compression of a call's messages. The library refuses an unknown one.
     fn of(headers: &HeaderMap) -> Option<Coding> {
         match headers.get("grpc-encoding")?.as_bytes() {
             b"gzip" => Some(Coding::Gzip),
@@ -98,7 +98,7 @@ struct Paid {
     account: Account,
     coding: Option<Coding>,
     limit: usize,
-    /// What has arrived and is not looked at yet.
+    /// Bytes that have arrived and are not processed yet.
     input: Bytes,
     /// The beginning of a message that has not arrived wholly.
     partial: BytesMut,

@@ -1,7 +1,8 @@
-//! What every answer tells, whoever made it: the id of the request, the version of the API, and how often the key may still call.
+//! Adds the headers that every response has, whichever layer made it: the id of the request, the version of the API, and how often the key
+//! may still call.
 //!
-//! Most answers have that from the layers within. This completes those that were made before: refusals of a layer further out, of a door, or of
-//! what is no request at all.
+//! Most answers have that from the layers within. This completes those that were made before: refusals of a layer further out, of a
+//! listener, or of what is not a request at all.
 
 use std::net::IpAddr;
 
@@ -15,9 +16,9 @@ use super::request_id::HEADER as REQUEST_ID;
 use crate::access::{ApiVersion, Authenticator, Caller};
 use crate::gateway::request_id::sane_or_new;
 
-/// The header that tells the version of the API.
+/// The header that reports the version of the API.
 pub const API_VERSION: HeaderName = HeaderName::from_static("api-version");
-/// One of the headers that tell of the limit of calls: where it is, the others are.
+/// One of the headers that report the limit of calls: where it is, the others are.
 const RATE_LIMIT: &str = "x-ratelimit-limit";
 
 /// Completes answers. Clones are one and the same.
@@ -27,7 +28,7 @@ pub struct CommonHeaders {
     calls: RateLimit,
 }
 
-/// What of a request decides what its answer tells.
+/// The parts of a request that decide these headers.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     request_id: Option<HeaderValue>,
@@ -54,8 +55,8 @@ impl CommonHeaders {
         CommonHeaders { authenticator, calls }
     }
 
-    /// Adds what an answer lacks. A call with a key that is remembered counts, if it has not yet; who has none is told of a key that has not
-    /// called.
+    /// Adds the headers that a response lacks. A call with a key that is remembered counts, if it has not yet; without a key, the response
+    /// shows the limit of an unused key.
     pub fn complete(&self, asked: &Asked, answer: &mut HeaderMap) {
         if !answer.contains_key(REQUEST_ID) {
             let id = sane_or_new(asked.request_id.as_ref().and_then(|given| given.to_str().ok()));

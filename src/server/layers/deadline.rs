@@ -23,7 +23,7 @@ use crate::limits::requests::CALL_TIME;
 /// How much sooner than the caller gives up it is answered, so that the answer still finds it waiting.
 const MARGIN: Duration = Duration::from_millis(10);
 
-/// Answers `deadline_exceeded` to a call that did not end in time, and drops the call. What the caller gives it the database is told as well.
+/// Answers `deadline_exceeded` to a call that did not end in time, and drops the call. The database gets the caller's time limit as well.
 ///
 /// A unary call has the time that its caller gives it in `grpc-timeout`, and at most the service's own; a streaming call has what its caller
 /// gives it, to the end of its answer, and otherwise as long as it wants: an import is as long as its data. Health and reflection, which need no
@@ -54,7 +54,7 @@ impl Around for Deadline {
             (given, at_most) => given.or(at_most),
         };
         let Some(time) = given.filter(|given| streaming || *given <= self.maximum) else {
-            // What the service itself gives a call, its sessions give each statement.
+            // The service sets the same time limit for a call as its sessions do for each statement.
             return match streaming {
                 true => inner.call(request).await,
                 false => tokio::time::timeout(self.maximum, inner.call(request)).await.unwrap_or_else(|_| Ok(refuse(exceeded()))),

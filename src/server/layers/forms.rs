@@ -1,4 +1,4 @@
-//! Has nothing done for a request whose form has faults, and tells those that the layers have found with those of the service.
+//! Has nothing done for a request whose form has faults, and reports those that the layers have found with those of the service.
 
 use http::{Request, Response};
 use tonic::Status;
@@ -27,7 +27,7 @@ impl Around for Forms {
     async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         let form = Form::of(request.extensions_mut());
         if self.methods.find(request.uri().path()).is_some_and(|method| method.sends_many) {
-            // What is wrong with the head of a stream is told before anything of it is read.
+            // The faults of the head of a stream are reported before anything of it is read.
             let faults = form.take();
             if !faults.is_empty() {
                 return Ok(refuse(Error::validation(faults)));
@@ -38,7 +38,7 @@ impl Around for Forms {
     }
 }
 
-/// The answer, or what is told in its place of a request with these faults.
+/// The answer, or what is reported in its place of a request with these faults.
 fn reported(faults: &Violations, answer: Response<Body>) -> Response<Body> {
     let answered = Status::from_header_map(answer.headers()).filter(|status| status.code() != tonic::Code::Ok);
     match together(faults, answered.as_ref(), str::to_owned) {
@@ -60,7 +60,7 @@ mod tests {
     const STREAM: &str = "/offboard.v1.EntityService/ImportEntities";
     const CALL: &str = "/offboard.v1.EntityService/GetEntity";
 
-    /// What is answered to a request with a fault in a header by a service that finds one as well, or nothing wrong.
+    /// Returns the response to a request with a fault in a header, by a service that finds another fault or none.
     async fn answered(path: &str, finds: Option<&'static str>) -> (Status, bool) {
         let (reported, called) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::Relaxed);
         let seen = reported.clone();

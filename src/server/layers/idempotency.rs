@@ -1,7 +1,7 @@
 //! Reads the idempotency key of a call, and lets calls with one key pass one after another.
 //!
-//! Whether a call took effect before is decided in the transaction of its effect; the waiting here only keeps those who wait from holding
-//! connections of the pool. Callers at other replicas wait in the database.
+//! The transaction of the effect decides whether a call took effect before; the wait here only keeps waiting calls from taking connections
+//! of the pool. Callers at other replicas wait in the database.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,7 +68,7 @@ impl Gates {
     async fn enter(&self, key_id: Uuid, key: &str) -> Passing {
         let name = (key_id, key.to_owned());
         let gate = self.open().entry(name.clone()).or_default().clone();
-        // Made before the wait, so that also one who gives up waiting takes the gate away behind the last.
+        // Made before the wait, so that a caller who gives up waiting also removes the gate after the last one.
         let mut passing = Passing { gates: self.clone(), name, held: None };
         passing.held = Some(gate.lock_owned().await);
         passing

@@ -36,7 +36,7 @@ pub struct Keyless {
     reflection: Tally,
     watches: Tally,
     checks: Tally,
-    /// What reflection may still tell.
+    /// The allowance that reflection has left.
     reflected: Allowance,
 }
 
@@ -90,7 +90,7 @@ impl Around for Keyless {
 /// The body of an answer, which has its place until it is dropped.
 struct Answer {
     inner: Body,
-    /// Who is told this by reflection, and what may be told.
+    /// The address that reflection answers, and its allowance.
     reported: Option<(Allowance, IpAddr)>,
     _slot: Slot,
     _overdue: Overdue,
@@ -127,7 +127,7 @@ impl http_body::Body for Answer {
     }
 }
 
-/// What is done about a call that should be over; not, if it is.
+/// Ends a call that should be over, unless it is.
 struct Overdue(tokio::task::JoinHandle<()>);
 
 impl Drop for Overdue {

@@ -9,7 +9,7 @@ use prost_types::FileDescriptorSet;
 
 use crate::limits::listeners::{HEALTH_CHECK_SECONDS, HEALTH_WATCH_SECONDS, REFLECTION_SECONDS};
 
-/// What the layers need to know of a method.
+/// The properties of a method that the layers need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Method {
     /// `package.Service/Method`.

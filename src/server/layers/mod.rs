@@ -1,4 +1,4 @@
-//! What every call passes on its way to a capability, and its answer on the way back: one file a layer.
+//! The layers that every call passes on its way to a capability, and its response on the way back: one file a layer.
 //!
 //! The gRPC listener and the gateway use one and the same stack, so that nothing of this exists twice. From the outside in:
 //!
@@ -18,7 +18,8 @@
 //! 14. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
 //! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
 //! 16. [`unknown_headers`] refuses headers that are nearly those that protect a change;
-//! 17. [`forms`] has nothing done for a request that could not be read wholly, and tells what those above have found wrong with its headers.
+//! 17. [`forms`] has nothing done for a request that could not be read wholly, and reports what those above have found wrong with its
+//!     headers.
 
 pub mod api_version;
 pub mod around;

@@ -22,7 +22,7 @@ pub struct Panics;
 
 impl Around for Panics {
     async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
-        // What a panic leaves behind is dropped with the call; what calls share is behind locks and transactions, which know of panics.
+        // The state of a panicked call is dropped with it; what calls share is behind locks and transactions, which handle panics.
         match AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind().await {
             Ok(Ok(answer)) => Ok(answer.map(|inner| Body::new(GuardedBody { inner }))),
             Ok(Err(error)) => Err(error),
@@ -43,7 +43,7 @@ impl http_body::Body for GuardedBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let inner = &mut self.inner;
         catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(context))).unwrap_or_else(|panic| {
-            // What panicked must not be polled again.
+            // A future that panicked must not be polled again.
             self.inner = Body::empty();
             let mut trailers = HeaderMap::new();
             let status = Status::from(error_of(&*panic));

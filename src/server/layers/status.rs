@@ -17,7 +17,7 @@ use crate::error::{self, Error, LEFT, Left, Violation};
 /// How the gRPC library's words for a connection begin that ended in the middle of a message.
 const GONE: &str = "h2 protocol error: error reading a body from connection";
 
-/// How the gRPC library begins to tell of a message that it cannot read. It calls that `INTERNAL`, but it is the caller's doing.
+/// How the gRPC library begins to report a message that it cannot read. It calls that `INTERNAL`, but it is the caller's doing.
 const UNREADABLE: &[&str] = &[
     "failed to decode Protobuf message",
     "protocol error: received message",
@@ -27,17 +27,17 @@ const UNREADABLE: &[&str] = &[
     GRPC_WEB,
 ];
 
-/// How its part for gRPC-Web begins, whose text form it cannot read where that is no base64, or breaks off.
+/// The beginning of the error of its part for gRPC-Web, when the text form is not valid base64, or breaks off.
 const GRPC_WEB: &str = "tonic-web: ";
 
-/// How many bytes of faults a failure tells over a network. gRPC puts them into the trailers, of which clients take 8 or 16 KiB in all: past
-/// that some give up the whole connection. Base64 makes what is told a third longer.
+/// How many bytes of faults a failure reports over a network. gRPC puts them into the trailers, of which clients take 8 or 16 KiB in all:
+/// past that some give up the whole connection. Base64 makes them a third longer.
 const FAULT_BYTES: usize = 4 << 10;
 
-/// Adds `google.rpc.RequestInfo` to every failure, in headers and in trailers, and a `google.rpc.Help` that links to what its code means, where
-/// the service knows how it is reached. Gives those that the gRPC library makes itself, such as for a method that does not exist, the
-/// `google.rpc.ErrorInfo` of the catalogue, and a message that tells nothing of our insides. Over a network, of very many faults as many are
-/// told as fit.
+/// Adds `google.rpc.RequestInfo` to every failure, in headers and in trailers, and a `google.rpc.Help` that links to what its code means,
+/// where the service knows how it is reached. Gives those that the gRPC library makes itself, such as for a method that does not exist, the
+/// `google.rpc.ErrorInfo` of the catalogue, and a message that reports nothing of our insides. Over a network, of very many faults as many
+/// are reported as fit.
 #[derive(Clone, Debug)]
 pub struct Failures {
     message_limit: usize,
@@ -45,8 +45,8 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// `message_limit` is the size of the largest message that the services take, in bytes; `public_url` is where callers reach the REST door,
-    /// which has a page of every code.
+    /// `message_limit` is the size of the largest message that the services take, in bytes; `public_url` is where callers reach the REST
+    /// listener, which has a page of every code.
     pub fn new(message_limit: usize, public_url: Option<&str>) -> Self {
         Failures { message_limit, public_url: public_url.map(|url| url.trim_end_matches('/').into()) }
     }
@@ -79,7 +79,7 @@ impl Around for Failures {
     }
 }
 
-/// What the failure of one call is completed with.
+/// The parts with which the failure of a call is completed.
 struct Completion {
     request_id: Option<RequestId>,
     message_limit: usize,
@@ -140,7 +140,7 @@ impl Completion {
                 Error::new(error::Code::PayloadTooLarge, message).with("limit_bytes", self.message_limit).into()
             }
             Code::Unavailable => Error::unavailable(reported("The service cannot answer for now.")).into(),
-            // What is said of these is about the request. The code stays, since callers know what the library means by it.
+            // Messages about the request. The code stays, since callers know what the library means by it.
             _ => {
                 let meant = error::Code::from_grpc(code);
                 let otherwise = if code == Code::Unimplemented { "There is no such method." } else { meant.title() };
@@ -151,7 +151,7 @@ impl Completion {
     }
 }
 
-/// Whether the gRPC library, or its part for gRPC-Web, says that the caller has left.
+/// Returns whether the gRPC library, or its part for gRPC-Web, says that the caller has left.
 fn is_gone(message: &str) -> bool {
     message.starts_with(GONE) || message.strip_prefix(GRPC_WEB).unwrap_or(message) == LEFT
 }

@@ -8,7 +8,7 @@ use super::auth::Scopes;
 use crate::error::{Form, Violations};
 use crate::gateway::{misspelt, version};
 
-/// What a caller may think that it protects a call of gRPC. By REST the gateway has read it.
+/// Headers that a caller may expect to protect a gRPC call. For REST the gateway has checked them.
 const OF_REST: [(&str, &str); 2] = [
     ("if-match", "is of REST; by gRPC `expected_version` of the message says at which version the thing must be"),
     ("if-none-match", "is of REST alone"),
@@ -53,7 +53,7 @@ mod tests {
     use crate::server::layers::AroundLayer;
     use crate::server::layers::testing::{ok, request};
 
-    /// Whether a call with this header comes to its service as a request with faults.
+    /// Returns whether a call with this header comes to its service as a request with faults.
     async fn is_refused(path: &str, header: &'static str) -> bool {
         let scopes = Scopes::declared(&DescriptorPool::decode(DESCRIPTOR_SET).expect("the descriptors"));
         let (reported, seen) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::Relaxed);

@@ -53,7 +53,7 @@ impl Acceptor {
                     if let Some(times) = self.out_of_files.report() {
                         tracing::error!(listener = self.name, %error, times, "cannot accept connections; callers wait");
                     }
-                    // What is taken from the reserve becomes the connection.
+                    // A descriptor taken from the reserve becomes the connection.
                     if !self.reserve.take() {
                         tokio::time::sleep(if self.reserve.size > 0 { PAUSE_WITH_RESERVE } else { PAUSE }).await;
                         self.reserve.fill();
@@ -73,7 +73,7 @@ impl Acceptor {
     }
 }
 
-/// Whether it is the one connection that failed, and not the listener.
+/// Returns whether it is the one connection that failed, and not the listener.
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

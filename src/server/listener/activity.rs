@@ -1,4 +1,4 @@
-//! What a connection is doing: noted by its socket and its requests, read by whoever decides how long that may take.
+//! The activity of a connection: noted by its socket and its requests, and read to decide how long that may take.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -37,7 +37,7 @@ pub enum GivesWay {
 /// The first bytes of an HTTP/2 connection: its preface, and the head of the settings that must follow (RFC 9113, section 3.4).
 const PREFACE: u64 = 24 + 9;
 
-/// What a connection is doing. Times are milliseconds since it was opened, plus one; 0 is never.
+/// The activity of a connection. Times are milliseconds since it was opened, plus one; 0 is never.
 #[derive(Debug)]
 pub struct Activity {
     opened: Instant,
@@ -47,7 +47,7 @@ pub struct Activity {
     is_confusing: AtomicBool,
     has_ended: AtomicBool,
     is_answering: AtomicBool,
-    /// Whether the last who showed a key, or none where one is needed, showed a valid one.
+    /// True if the last who showed a key, or none where one is needed, showed a valid one.
     is_proven: AtomicBool,
     requests: AtomicUsize,
     /// How many of them are of callers with a valid key.
@@ -198,7 +198,7 @@ impl Activity {
         }
     }
 
-    /// Whether requests are being answered.
+    /// Returns whether requests are being answered.
     pub fn is_busy(&self) -> bool {
         self.requests.load(Relaxed) > 0
     }
@@ -210,7 +210,7 @@ impl Activity {
         }
     }
 
-    /// Whether what is written belongs to the answer of a request.
+    /// Returns whether what is written belongs to the answer of a request.
     pub fn is_answering(&self) -> bool {
         self.is_answering.load(Relaxed)
     }
@@ -220,27 +220,27 @@ impl Activity {
         self.is_confusing.store(true, Relaxed);
     }
 
-    /// Whether [`Activity::confuse`] was called.
+    /// Returns whether [`Activity::confuse`] was called.
     pub fn is_confusing(&self) -> bool {
         self.is_confusing.load(Relaxed)
     }
 
-    /// Whether it begins as TLS does.
+    /// Returns whether it begins as TLS does.
     pub fn is_tls(&self) -> bool {
         self.is_tls.load(Relaxed)
     }
 
-    /// Whether something waits to be read by the peer.
+    /// Returns whether something waits to be read by the peer.
     pub fn is_unread(&self) -> bool {
         self.unread_since.load(Relaxed) > 0
     }
 
-    /// Whether it speaks HTTP/2, as far as is known.
+    /// Returns whether it speaks HTTP/2, as far as is known.
     pub fn is_http2(&self) -> bool {
         self.is_http2.load(Relaxed)
     }
 
-    /// Whether the peer has closed its side.
+    /// Returns whether the peer has closed its side.
     pub fn has_ended(&self) -> bool {
         self.has_ended.load(Relaxed)
     }
@@ -260,7 +260,7 @@ impl Activity {
         self.cut.notified().await;
     }
 
-    /// What takes too long now, or when to look again.
+    /// The limit that is exceeded now, or when to check again.
     pub fn due(&self, patience: &Patience) -> NextCheck {
         let now = Instant::now();
         let (ends, limit) = self.ends(patience);
@@ -305,7 +305,7 @@ mod tests {
     };
     const SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 
-    /// Lets it be as it is until something is over, and tells what and after how many seconds.
+    /// Lets it be as it is until something is over, and reports what and after how many seconds.
     async fn over(activity: &Activity) -> (&'static str, u64) {
         over_for(activity, &PATIENCE).await
     }

@@ -41,7 +41,7 @@ pub struct Connection<A> {
     pub patience: Patience,
     pub age: (Option<Duration>, Option<Duration>),
     pub closing: CancellationToken,
-    /// The listener, and when it last told of a client that speaks TLS.
+    /// The listener, and when it last logged a client that speaks TLS.
     pub tls: (&'static str, Arc<Mutex<Seldom>>),
 }
 
@@ -69,7 +69,7 @@ impl<A: Answer> Connection<A> {
             let mut is_old = false;
             loop {
                 tokio::select! {
-                    // What has come counts before it is decided that nothing has.
+                    // Arrived bytes count before the decision that nothing has arrived.
                     biased;
                     result = protocol.as_mut() => {
                         if let Err(error) = result {
@@ -128,7 +128,7 @@ impl<A: Answer> Connection<A> {
     }
 }
 
-/// What answers what is no request.
+/// The response to bytes that are not a request.
 fn refuse<A: Answer>(answer: A, peer: SocketAddr, activity: Arc<Activity>, tls: (&'static str, Arc<Mutex<Seldom>>)) -> Refuse {
     Box::new(move |status, is_length, begun| {
         let unreadable = Unreadable { status, is_length, is_tls: activity.is_tls(), begun };

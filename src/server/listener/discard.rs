@@ -1,8 +1,8 @@
-//! What a client still sends that was answered already is read and thrown away, up to a bound.
+//! Reads and discards the rest of a request that was answered already, up to a bound.
 //!
-//! Closing a socket at which something has come that nobody has read resets it, and a reset takes the answer away from a client that has not read
-//! it yet (RFC 9112, section 9.6). Over HTTP/2 a stream that ends before its request does is reset (RFC 9113, section 8.1), and clients that are
-//! still sending take that for a failure.
+//! Closing a socket with unread bytes resets it, and a reset takes the response away from a client that has not read it yet (RFC 9112,
+//! section 9.6). Over HTTP/2 a stream that ends before its request does is reset (RFC 9113, section 8.1), and clients that are still
+//! sending take that for a failure.
 
 use std::future::Future;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const FRAME: usize = 64;
 /// How long it may go on where the listener closes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What is left on a connection of HTTP/1.1, whose last answer was given.
+/// The rest on a connection of HTTP/1.1 after its last response.
 pub async fn connection(mut stream: TcpStream, closing: &CancellationToken) {
     // The client learns that there is nothing more to come.
     if stream.shutdown().await.is_err() {
@@ -49,7 +49,7 @@ pub async fn connection(mut stream: TcpStream, closing: &CancellationToken) {
     in_time(read, closing).await;
 }
 
-/// What is left of the body of a request of HTTP/2, once nobody reads it any more: that may be a moment after its answer was given.
+/// The rest of the body of a request of HTTP/2, once nobody reads it any more: that may be a moment after its answer was given.
 pub async fn body(rest: oneshot::Receiver<Incoming>, closing: CancellationToken) {
     let mut left = DISCARDED_BYTES_AT_MOST;
     let read = async {

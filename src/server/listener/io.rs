@@ -25,7 +25,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Notes what passes in `activity`, and has what is no request answered by `refuse`; the receiver has the stream once the socket is dropped.
+    /// Notes what passes in `activity`, and has what is not a request answered by `refuse`; the receiver has the stream once the socket is
+    /// dropped.
     pub fn new(stream: TcpStream, activity: Arc<Activity>, refuse: Refuse) -> (Self, oneshot::Receiver<TcpStream>) {
         let (back, returned) = oneshot::channel();
         let (heads, refusal) = (Heads::default(), Refusal::new(refuse));
@@ -41,7 +42,7 @@ impl Socket {
         poll
     }
 
-    /// Whether the protocol writes a refusal of its own, or something behind one.
+    /// Returns whether the protocol writes a refusal of its own, or something behind one.
     fn is_refusal(&mut self, bytes: &[u8]) -> bool {
         let is_outside = !self.activity.is_answering() && !self.activity.is_http2();
         let is_refusal = self.refusal.is_made() || is_outside && self.refusal.replaces(bytes, &self.heads);

@@ -55,26 +55,27 @@ use crate::telemetry::Seldom;
 /// How many headers are read of a request of HTTP/1.1; somewhat more than are taken, so that too many are refused with a reason.
 const HEADERS_AT_MOST: usize = MAX_HEADERS + 28;
 
-/// What answers the requests of a listener.
+/// A protocol: it answers the requests of a listener.
 pub trait Answer: Clone + Send + Sync + 'static {
     /// The body of an answer.
     type Body: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static;
 
-    /// Whether over HTTP/2, too, an answer ends only when what is left of its request was read and thrown away. Clients of gRPC need no such thing:
-    /// a call is over with its status, and its stream of messages may have no end.
+    /// True if over HTTP/2, too, a response ends only when the rest of its request was read and discarded. gRPC clients do not need that: a
+    /// call is over with its status, and its stream of messages may have no end.
     const WAITS_FOR_REST: bool = true;
 
     /// Answers a request of this peer.
     fn answer(&self, request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 
-    /// Answers what is no request, in place of the HTTP library, which would tell its status and nothing else. The connection ends with it.
+    /// Answers what is not a request, in place of the HTTP library, which would report its status and nothing else. The connection ends
+    /// with it.
     fn refuse(&self, unreadable: &Unreadable) -> Response<Bytes>;
 }
 
-/// What a listener does with its connections.
+/// The settings of a listener.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What it is called in the log: `gRPC`, `HTTP`, `admin`.
+    /// Its name in the log: `gRPC`, `HTTP`, `admin`.
     pub name: &'static str,
     /// How many connections there may be.
     pub connections: Connections,
@@ -164,8 +165,8 @@ fn connection_window(streams: u32) -> u32 {
     (2 * frames * (FRAME_COST - SMALLEST_MESSAGE)).min(WINDOW_AT_MOST) as u32
 }
 
-/// Accepts connections and answers their requests, until it is told to close; then until the requests that are there are answered. Dropping
-/// it closes every connection.
+/// Accepts connections and answers their requests, until it is asked to close; then until the present requests are answered. Dropping it
+/// closes every connection.
 pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options, closing: CancellationToken) {
     let builder = options.builder();
     let Connections { in_all, address, realm } = options.connections;

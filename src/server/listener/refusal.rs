@@ -1,4 +1,4 @@
-//! What the HTTP library answers by itself where what was sent is no request: a status, and nothing else.
+//! Completes the responses that the HTTP library makes itself for bytes that are not a request: a status, and nothing else.
 //!
 //! It has no hook for that. So those bytes are known by when they are written, which is outside of any answer, and others are sent in their place.
 //! Where a client sends such a thing behind a request and does not read the answer to that, the library may write both at once; then its own words
@@ -9,26 +9,26 @@ use http::{Response, StatusCode};
 
 use super::heads::{Begun, Heads, LengthFault};
 
-/// What is answered in place of a status alone, which may be for a length.
+/// Returns the response that replaces a status alone, which may be about a length.
 pub type Refuse = Box<dyn Fn(StatusCode, bool, Begun) -> Response<Bytes> + Send>;
 
-/// Something that is no request, and the status by which the HTTP library refuses it.
+/// Something that is not a request, and the status by which the HTTP library refuses it.
 #[derive(Clone, Debug)]
 pub struct Unreadable {
     /// The status.
     pub status: StatusCode,
-    /// Whether it is refused for its `Content-Length`.
+    /// True if it is refused for its `Content-Length`.
     pub is_length: bool,
-    /// Whether it is the beginning of TLS.
+    /// True if it is the beginning of TLS.
     pub is_tls: bool,
-    /// What has come of it.
+    /// The part of the response that has arrived.
     pub begun: Begun,
 }
 
 /// The refusal of a connection, of which there is one at most: the library closes behind it.
 pub struct Refusal {
     refuse: Refuse,
-    /// What is left to be sent of ours, once the library has written its own.
+    /// The rest of our response to be sent, once the library has written its own.
     ours: Option<Bytes>,
 }
 
@@ -38,8 +38,8 @@ impl Refusal {
         Refusal { refuse, ours: None }
     }
 
-    /// Whether what is written stays here: because it is a refusal, or because it comes behind one. Asked of what is written outside of any
-    /// answer; `heads` has what came in.
+    /// Returns whether what is written stays here: because it is a refusal, or because it comes behind one. Asked of what is written
+    /// outside of any answer; `heads` has what came in.
     pub fn replaces(&mut self, written: &[u8], heads: &Heads) -> bool {
         if self.ours.is_none() {
             self.ours = refused(written).map(|status| {
@@ -58,12 +58,12 @@ impl Refusal {
         self.ours.is_some()
     }
 
-    /// Whether there was one.
+    /// Returns whether there was one.
     pub fn is_made(&self) -> bool {
         self.ours.is_some()
     }
 
-    /// What is left to be sent.
+    /// The rest to be sent.
     pub fn left(&mut self) -> Option<&mut Bytes> {
         self.ours.as_mut().filter(|left| !left.is_empty())
     }
@@ -75,7 +75,7 @@ fn refused(written: &[u8]) -> Option<StatusCode> {
     StatusCode::from_bytes(rest.get(..3)?).ok().filter(StatusCode::is_client_error)
 }
 
-/// The line of the head that tells the time, which the library keeps for all connections.
+/// The line of the head that reports the time, which the library keeps for all connections.
 fn date(written: &[u8]) -> &[u8] {
     let mut lines = written.split_inclusive(|byte| *byte == b'\n');
     lines.find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"date:"))).unwrap_or_default()

@@ -38,17 +38,17 @@ pub struct Arrival {
     connection: Arc<Activity>,
     seat: SlotHandle,
     is_whole: Arc<AtomicBool>,
-    /// Whether its caller has shown a valid key.
+    /// True if its caller has shown a valid key.
     has_key: Arc<AtomicBool>,
 }
 
 impl Arrival {
-    /// Whether all of the request is there, its body included.
+    /// Returns whether all of the request is there, its body included.
     pub fn is_whole(&self) -> bool {
         self.is_whole.load(Ordering::Relaxed)
     }
 
-    /// Whether the request may be one that says twice how its body ends, by a length that nobody sees any more.
+    /// Returns whether the request may be one that says twice how its body ends, by a length that nobody sees any more.
     pub fn is_confusing(&self) -> bool {
         self.connection.is_confusing()
     }
@@ -90,7 +90,7 @@ pub struct Arriving {
 impl Drop for Arriving {
     fn drop(&mut self) {
         if let Some((rest, inner)) = self.rest.take().zip(self.inner.take()).filter(|_| !self.is_whole.load(Ordering::Relaxed)) {
-            // Where there is no answer any more, nothing is to be kept from being lost.
+            // Without a response, nothing can be lost by closing.
             let _ = rest.send(inner);
         }
     }
@@ -119,7 +119,7 @@ impl Body for Arriving {
 }
 
 impl Arriving {
-    /// Whether a body that breaks off does so since its sender has left. Over HTTP/2 nobody reads an answer in any case.
+    /// Returns whether a body that breaks off does so since its sender has left. Over HTTP/2 nobody reads an answer in any case.
     fn has_left(&self, error: &hyper::Error) -> bool {
         let is_malformed = |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
         self.is_http2 || !error.source().and_then(|cause| cause.downcast_ref()).is_some_and(is_malformed)
@@ -177,8 +177,8 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
     }
 }
 
-/// Whether an answer of gRPC is over with its headers, which then have to end the stream: clients take no others for the end, and they do not mind that
-/// it ends before their request.
+/// Returns whether an answer of gRPC is over with its headers, which then have to end the stream: clients take no others for the end, and
+/// they do not mind that it ends before their request.
 fn is_trailers_only(headers: &HeaderMap) -> bool {
     headers.contains_key(Status::GRPC_STATUS)
 }
@@ -202,7 +202,7 @@ impl Drop for Running {
     }
 }
 
-/// What an answer may have left of its request.
+/// How much of its request a response may leave unread.
 struct Rest {
     is_whole: Arc<AtomicBool>,
     discarded: BoxFuture<'static, ()>,

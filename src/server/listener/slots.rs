@@ -1,4 +1,4 @@
-//! Who has the connections of a listener, and who gives way where there are too many.
+//! The slots of a listener: which connections have them, and which of them give way to new ones.
 //!
 //! Whoever can reach a port can hold as many connections as there are. So none of them is kept by being there: where a listener or an address has all
 //! that it may, a connection gives way to the next one that comes. First those give way on which nobody has shown a valid key, idle ones before
@@ -36,7 +36,7 @@ struct Holders {
 struct Holder {
     network: IpAddr,
     activity: Arc<Activity>,
-    /// Whose key was shown on it last.
+    /// The realm of the key that was shown on it last.
     realm: Option<i32>,
     /// Taken for as long as this is there.
     _slot: tally::Slot,
@@ -156,7 +156,7 @@ fn lock(holders: &Mutex<Holders>) -> MutexGuard<'_, Holders> {
 }
 
 impl ConnectionSlot {
-    /// What requests know of it.
+    /// The handle for requests.
     pub fn seat(&self) -> SlotHandle {
         self.0.clone()
     }

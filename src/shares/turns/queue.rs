@@ -1,4 +1,4 @@
-//! Who has turns, who waits, and who is next. Pure: the time is told, and a waiter is whatever its caller makes of it.
+//! Decides who gets the next turn. Pure: the time is a parameter, and a waiter is any value of the caller.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub struct Grant {
     requester: Requester,
     id: u64,
     since: Instant,
-    /// Whether its kind was known to take long.
+    /// True if its kind was known to take long.
     slow: bool,
     /// How much later its work began.
     late: Duration,
@@ -54,7 +54,7 @@ impl Grant {
     }
 }
 
-/// Who wants a turn: a realm, key and kind, or the service itself.
+/// The requester of a turn: a realm, key and kind, or the service itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requester {
     realm: Option<i32>,
@@ -72,7 +72,7 @@ impl From<Option<Party>> for Requester {
     }
 }
 
-/// What became of the wish for a turn.
+/// The outcome of the wish for a turn.
 #[derive(Debug)]
 pub enum Entry {
     /// It is given.
@@ -81,7 +81,7 @@ pub enum Entry {
     Waits(u64, Hindrance),
 }
 
-/// What keeps one waiting.
+/// The reason why one waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hindrance {
     /// All turns are taken.
@@ -94,7 +94,7 @@ pub enum Hindrance {
     Slow,
 }
 
-/// Who has turns and who waits.
+/// The turns that are taken, and the queue.
 #[derive(Debug)]
 pub struct State<W> {
     rules: Rules,
@@ -108,7 +108,7 @@ pub struct State<W> {
     /// The realm that wanted a turn last, and when that was last another one than before.
     last: Option<i32>,
     changed: Option<Instant>,
-    /// Numbers grants and tickets, and so tells what was earlier.
+    /// Numbers grants and tickets, and so reports what was earlier.
     clock: u64,
     realms: HashMap<Option<i32>, Realm<W>>,
     /// The realms of which someone waits.
@@ -132,14 +132,14 @@ struct Realm<W> {
     queues: Vec<Queue<W>>,
 }
 
-/// What is known of a kind of work of a realm.
+/// The facts about a kind of work of a realm.
 #[derive(Debug)]
 struct WorkKind {
     /// The turns that it has, and since when.
     held: Vec<(u64, Instant)>,
     /// How many it may have.
     width: f64,
-    /// Whether it took long when it was done last.
+    /// True if it took long when it was done last.
     slow: bool,
 }
 
@@ -198,7 +198,7 @@ impl<W> State<W> {
         if !realm.kinds.contains_key(&requester.kind) {
             realm.kinds.insert(requester.kind.clone(), WorkKind { held: Vec::new(), width: start, slow: false });
         }
-        // Who could have a turn and waits would have been given it, so nobody is passed by.
+        // A waiter that could have a turn would have been given it, so nobody is passed over.
         let Some(hindrance) = self.hindrance(&requester, now) else { return Ok(Entry::Granted(self.grant(requester, now))) };
         if self.waiting >= self.rules.waiting {
             return Err(Refused::Queue);
@@ -330,7 +330,7 @@ impl<W> State<W> {
         }
     }
 
-    /// What keeps it from having a turn now.
+    /// The reason why it has no turn now.
     fn hindrance(&self, requester: &Requester, now: Instant) -> Option<Hindrance> {
         let (Some(realm), 1..) = (self.realms.get(&requester.realm), self.free) else { return Some(Hindrance::Busy) };
         if requester.realm.is_none() {
@@ -405,7 +405,7 @@ impl<W> Realm<W> {
 }
 
 impl WorkKind {
-    /// Whether it takes long: it did when it was done last, or does now.
+    /// Returns whether it takes long: it did when it was done last, or does now.
     fn is_slow(&self, now: Instant, long: Duration) -> bool {
         self.slow || self.held.iter().any(|(_, since)| now.saturating_duration_since(*since) > long)
     }

@@ -64,7 +64,7 @@ pub struct Asked {
     error: Option<&'static str>,
     last_error: Option<&'static str>,
     removed: Option<i64>,
-    /// Whether a worker may take it up.
+    /// True if a worker may take it up.
     due: bool,
     /// The claim that holds its lease.
     claim: Option<usize>,
@@ -257,7 +257,7 @@ impl Rules {
         answer
     }
 
-    /// A change of an entity: it tells whether there was one, or the state that prevents it.
+    /// A change of an entity: it reports whether there was one, or the state that prevents it.
     fn change(&mut self, place: EntityRef, reported: &'static str, change: impl Fn(&mut Entity) -> Result<bool, &'static str>) -> Expected {
         let Some(entity) = self.entities.get_mut(&place) else { return NOT_FOUND };
         match change(entity) {
