@@ -154,7 +154,7 @@ fn the_page_of_limits_is_the_list_of_the_code() {
     check("docs/limits.md", &page);
 }
 
-/// What does an action, in the words of the API.
+/// The call of an action, in the words of the API.
 fn who_acts(action: Action) -> &'static str {
     match action {
         Action::CompleteOnboarding => "`CompleteOnboarding`",
@@ -167,7 +167,7 @@ fn who_acts(action: Action) -> &'static str {
     }
 }
 
-/// What does an action to a request, in the words of the API.
+/// The call of an action on a request, in the words of the API.
 fn who_acts_on_a_request(action: OffboardingAction) -> &'static str {
     match action {
         OffboardingAction::Start => "a worker, when the grace period is over; another one, when the lease of the first has run out",
@@ -297,7 +297,7 @@ fn in_parentheses(text: &str) -> String {
     text[..end.expect("a condition ends")].split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What does an action to a task, in the words of the API.
+/// The call of an action on a task, in the words of the API.
 fn who_acts_on_a_task(action: TaskAction) -> &'static str {
     match action {
         TaskAction::Start => "a worker that takes up a slice",
@@ -542,7 +542,7 @@ fn is_builtin(argument: &Arg) -> bool {
     matches!(argument.get_id().as_str(), "help" | "version")
 }
 
-/// What stands for the value behind a flag, if it was given a name of its own.
+/// The name of the value of a flag, if it was given one of its own.
 fn value_name(argument: &Arg) -> String {
     let name = argument.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
     name.filter(|name| *name != argument.get_id().as_str().to_uppercase()).map(|name| format!(" {name}")).unwrap_or_default()

@@ -17,7 +17,7 @@ use nix::unistd::{Pid, Uid};
 use offboard::db::embedded::{EmbeddedPostgres, Search};
 use tempfile::TempDir;
 
-/// The variable that makes [`helper`] act, and holds the data folder.
+/// The variable that makes [`helper`] run, with the data folder as its value.
 const HELPER: &str = "OFFBOARD_TEST_EMBEDDED_HELPER";
 
 #[derive(QueryableByName)]
@@ -207,7 +207,7 @@ async fn a_killed_postmaster_does_not_block_the_next_start() {
     kill(pid, Signal::SIGKILL).unwrap();
     until("the postmaster is dead", || !lives(pid)).await;
 
-    // While the other use goes on, as another process would.
+    // While the other use continues, as another process would.
     let next = EmbeddedPostgres::start_or_join(folder.path()).await.unwrap();
     assert!(!next.is_owner());
     assert_eq!(number(&mut connect(&next), "SELECT value FROM kept"), 7);

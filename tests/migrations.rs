@@ -1,11 +1,11 @@
-//! What a migration may do while the service runs: it takes no lock for longer than a moment, however large a table is.
+//! The rules for migrations while the service runs: none takes a lock for longer than a moment, however large a table is.
 //!
 //! Each migration is applied to the schema of those before it, and the catalogue is compared before and after: a table with another file was
 //! rewritten; an index that is new in a transaction was not built concurrently; a constraint that is new and valid was checked under the lock
 //! of the statement that added it. Postgres' manual says which lock each statement takes:
 //! <https://www.postgresql.org/docs/current/sql-altertable.html>.
 //!
-//! That a statement waits for a lock for a moment only is up to `offboard migrate`, which sets `lock_timeout` for all of them and tries again;
+//! `offboard migrate` limits the wait of statements for locks: it sets `lock_timeout` for all of them and tries again;
 //! `tests/functional/database_unfit.rs` has the test.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
@@ -27,8 +27,8 @@ use regex::Regex;
 const SMALL: &[&str] =
     &["api_key", "bulk_delete_turn", "event_history", "event_sequencer", "publisher", "realm", "removal_policy", "service_secret"];
 
-/// What migrations do that landed before this rule, by their numbers. They are left so because no version was released before them: the
-/// tables that they change had no rows anywhere that must not be delayed, and a migration that databases have already is not edited.
+/// The migrations from before this rule, by their numbers. They are exempt because no version was released before them: the tables that
+/// they change had no rows anywhere that must not be delayed, and a migration that databases have already is not edited.
 const EARLIER: &[(&str, &[&str])] = &[
     (
         "00000000000005",
@@ -111,12 +111,12 @@ fn migrations() -> Vec<Migration> {
     all
 }
 
-/// What the catalogue has of the tables; a partition goes by the name of its table.
+/// The tables in the catalogue; a partition goes by the name of its table.
 struct Catalogue {
     /// The files of each.
     files: BTreeMap<String, BTreeSet<String>>,
     indexes: BTreeSet<(String, String)>,
-    /// The constraints, and what those say that are known to hold for every row.
+    /// The constraints, and the validated ones among them.
     constraints: BTreeSet<(String, String)>,
     valid: BTreeSet<(String, String)>,
     says: BTreeSet<(String, String)>,

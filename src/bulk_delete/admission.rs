@@ -43,7 +43,7 @@ pub struct Admission {
     pub warnings: Vec<v1::Warning>,
 }
 
-/// Holds the task to its guards and to what the realm demands. `may_read` reports whether the caller may see what entities have.
+/// Checks the task against its guards and to what the realm demands. `may_read` reports whether the caller may see what entities have.
 pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may_read: bool) -> Work<Admission> {
     let guards = &task.guards;
     let shown = shown_before(realm, task, seal)?;

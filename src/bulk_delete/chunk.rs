@@ -77,8 +77,8 @@ impl Chunks {
         &self.walking.awaiting.first
     }
 
-    /// The statements to be used in this transaction: by indexes, as long as they are in use. Both go along the same keys, so one may go on
-    /// where the other was.
+    /// The statements to be used in this transaction: by indexes, as long as they are in use. Both go along the same keys, so one may
+    /// continue where the other was.
     fn statements(&self, connection: &mut PgConnection, claim: &ClaimedSlice) -> Work<&Statements> {
         let narrowed = match self.narrowed.get() {
             Some(known) => known,
@@ -159,8 +159,8 @@ impl TaskWork for Chunks {
                 break;
             }
             let retry = Chunk { text: &texts.retry, missed: &missed, ..chunk };
-            let (_, _, gone, still, _): (bool, bool, i64, Vec<String>, i64) = retry.get_result(connection)?;
-            deleted += gone;
+            let (_, _, removed, still, _): (bool, bool, i64, Vec<String>, i64) = retry.get_result(connection)?;
+            deleted += removed;
             missed = still;
         }
         if !moved {

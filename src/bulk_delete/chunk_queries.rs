@@ -2,7 +2,7 @@
 
 /// The rows to delete. The statement waits for rows that others have locked.
 pub const DOOMED: &str = "doomed AS (
-        SELECT p.id, p.place, p.version, p.portfolio_id FROM picked p WHERE NOT p.spared AND p.obstacle IS NULL
+        SELECT p.id, p.place, p.version, p.portfolio_id FROM picked p WHERE NOT p.excluded AND p.obstacle IS NULL
      )";
 
 /// Of these what others have not locked, and the portfolios that they have not locked. Locking before deleting costs a quarter, so this is only
@@ -11,7 +11,7 @@ pub const UNLOCKED: &str = "free AS (
         SELECT p.id, p.place, p.version, p.portfolio_id
         FROM picked p
         JOIN entity e ON e.realm_id = {realm} AND e.id = p.id
-        WHERE NOT p.spared AND p.obstacle IS NULL
+        WHERE NOT p.excluded AND p.obstacle IS NULL
         FOR UPDATE OF e SKIP LOCKED
      ),
      loose AS (
@@ -65,7 +65,7 @@ pub const HARD: &str = "gone AS (
         WHERE a.realm_id = {realm} AND a.entity_id = g.id
           AND EXISTS (SELECT FROM attribute_declaration d WHERE d.realm_id = {realm})
      ),
-     stones AS (
+     tombstones AS (
         INSERT INTO tombstone
             (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_by, job_kind, job_id)
         -- As a subquery the task is read once, not once for each row.
@@ -90,7 +90,7 @@ pub const ONWARD: &str = "moved AS (
             done = t.picked < {limit} AND {is_end}, attempts = 0,
             due_at = now() + make_interval(secs => {lease}),
             matched = s.matched + t.picked - t.missed, processed = s.processed + t.gone, failed = s.failed + t.failed,
-            excluded = s.excluded + t.spared
+            excluded = s.excluded + t.excluded
         FROM tally t
         WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token}
         RETURNING s.slice

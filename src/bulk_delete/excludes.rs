@@ -12,7 +12,10 @@ use crate::task::answers::{check_tenant, no_task, parse_id};
 const EXCLUDES: PageSize = PageSize { default: 100, max: 1_000 };
 
 /// Answers a page of it.
-pub async fn list(db: &Db, request: Request<v1::ListTaskExcludesRequest>) -> Result<Response<v1::ListTaskExcludesResponse>, Status> {
+pub async fn list_task_excludes(
+    db: &Db,
+    request: Request<v1::ListTaskExcludesRequest>,
+) -> Result<Response<v1::ListTaskExcludesResponse>, Status> {
     let realm = Caller::of(&request)?.realm;
     let mut request = request.into_inner();
     check_tenant(&request.tenant, &realm)?;

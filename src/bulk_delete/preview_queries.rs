@@ -151,20 +151,20 @@ impl<'a> Selection<'a> {
     fn look_text(&self) -> String {
         let (id, from) = (self.id(), self.from());
         format!(
-            "WITH spared AS (SELECT s.id COLLATE \"C\" AS id FROM unnest({{excluded}}) AS s(id)),
+            "WITH exclusions AS (SELECT s.id COLLATE \"C\" AS id FROM unnest({{excluded}}) AS s(id)),
      -- Read twice rather than kept: what is selected may be as large as the realm. The second time ends with the sample.
      judged AS NOT MATERIALIZED (
-        SELECT r.id, r.spared, {OBSTACLE} AS obstacle
+        SELECT r.id, r.excluded, {OBSTACLE} AS obstacle
         FROM (
-            SELECT {id} AS id, e.version, e.state, e.hold_reason IS NOT NULL AS held, {id} IN (SELECT s.id FROM spared s) AS spared
+            SELECT {id} AS id, e.version, e.state, e.hold_reason IS NOT NULL AS held, {id} IN (SELECT s.id FROM exclusions s) AS excluded
             {from}
         ) r
      )
      SELECT t.matched, t.excluded, t.failing,
-            ARRAY(SELECT j.id FROM judged j WHERE NOT j.spared AND j.obstacle IS NULL ORDER BY j.id LIMIT {{sample}})
-     FROM (SELECT coalesce(sum(g.entities), 0)::int8 AS matched, coalesce(sum(g.entities) FILTER (WHERE g.spared), 0)::int8 AS excluded,
+            ARRAY(SELECT j.id FROM judged j WHERE NOT j.excluded AND j.obstacle IS NULL ORDER BY j.id LIMIT {{sample}})
+     FROM (SELECT coalesce(sum(g.entities), 0)::int8 AS matched, coalesce(sum(g.entities) FILTER (WHERE g.excluded), 0)::int8 AS excluded,
                   coalesce(jsonb_object_agg(g.obstacle, g.entities) FILTER (WHERE g.obstacle IS NOT NULL), '{{}}') AS failing
-           FROM (SELECT j.spared, j.obstacle, count(*) AS entities FROM judged j GROUP BY 1, 2) g) t"
+           FROM (SELECT j.excluded, j.obstacle, count(*) AS entities FROM judged j GROUP BY 1, 2) g) t"
         )
     }
 }

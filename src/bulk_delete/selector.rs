@@ -25,7 +25,7 @@ const FEW: i64 = 50_000;
 /// The reason why a row `r` cannot be deleted, if there is one; the `END` is left out.
 macro_rules! obstacle {
     () => {
-        "CASE WHEN r.spared THEN NULL
+        "CASE WHEN r.excluded THEN NULL
                     WHEN r.version IS NULL THEN 'not_found'
                     WHEN r.state IN ('onboarding', 'offboarding') THEN r.state
                     WHEN r.held THEN 'on_hold'"
@@ -243,18 +243,18 @@ impl Selector {
         };
         let moved = if retry { AGAIN } else { ONWARD };
         format!(
-            "WITH spared AS (
+            "WITH exclusions AS (
         SELECT s.id COLLATE \"C\" AS id
         FROM bulk_delete b, unnest(b.excluded_ids) AS s(id)
         WHERE b.realm_id = {{realm}} AND b.id = {{task}}
      ),
      picked AS MATERIALIZED (
         -- The next entities by key, judged on the row itself.
-        SELECT r.id, r.place, r.version, r.portfolio_id, r.spared, {obstacle} AS obstacle
+        SELECT r.id, r.place, r.version, r.portfolio_id, r.excluded, {obstacle} AS obstacle
         FROM (
             SELECT {id} AS id, e.ctid AS place, e.version, e.portfolio_id, e.state, e.hold_reason IS NOT NULL AS held,
                    -- As a subplan the list is hashed, however the planner misjudges its length.
-                   {id} IN (SELECT s.id FROM spared s) AS spared
+                   {id} IN (SELECT s.id FROM exclusions s) AS excluded
             {picked}
         ) r
      ),
@@ -262,7 +262,7 @@ impl Selector {
      {gone},
      ids AS (SELECT count(*) AS gone, array_agg(g.id) AS gone_ids FROM gone g),
      counted AS (
-        SELECT count(*) AS picked, count(*) FILTER (WHERE p.spared) AS spared, count(*) FILTER (WHERE p.obstacle IS NOT NULL) AS failed,
+        SELECT count(*) AS picked, count(*) FILTER (WHERE p.excluded) AS excluded, count(*) FILTER (WHERE p.obstacle IS NOT NULL) AS failed,
                max(p.id) AS last, (SELECT i.gone FROM ids i) AS gone
         FROM picked p
      ),
@@ -272,9 +272,9 @@ impl Selector {
         -- EXCEPT hashes or sorts; an anti-join of two CTEs, whose rows the planner cannot count, would compare all with all.
         SELECT p.id
         FROM picked p
-        WHERE (SELECT c.gone < c.picked - c.spared - c.failed FROM counted c) AND NOT p.spared AND p.obstacle IS NULL
+        WHERE (SELECT c.gone < c.picked - c.excluded - c.failed FROM counted c) AND NOT p.excluded AND p.obstacle IS NULL
         EXCEPT
-        SELECT g.id FROM gone g WHERE (SELECT c.gone < c.picked - c.spared - c.failed FROM counted c)
+        SELECT g.id FROM gone g WHERE (SELECT c.gone < c.picked - c.excluded - c.failed FROM counted c)
      ),
      failures AS (
         INSERT INTO bulk_delete_failure (realm_id, bulk_delete_id, entity_id, reason)

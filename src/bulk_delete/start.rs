@@ -17,7 +17,11 @@ use crate::task::model::DeleteMode;
 use crate::task::{mail, mail_queries};
 
 /// Starts a task, or answers what it would do. `sends_mail` reports whether there is a mail server.
-pub async fn start(db: &Db, sends_mail: bool, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::Task>, Status> {
+pub async fn start_bulk_delete(
+    db: &Db,
+    sends_mail: bool,
+    request: Request<v1::StartBulkDeleteRequest>,
+) -> Result<Response<v1::Task>, Status> {
     let once = Once::of(&request)?;
     let caller = once.caller().clone();
     let request = request.into_inner();

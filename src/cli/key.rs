@@ -109,7 +109,7 @@ pub fn misuse(matches: &ArgMatches) -> Option<String> {
     let scopes = matches.subcommand_matches("create")?.get_many::<String>("scopes")?;
     let unknown: Vec<_> = scopes.filter(|scope| Scope::parse(scope).is_none()).map(|scope| format!("`{scope}`")).collect();
     let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-    let are = if unknown.len() == 1 { "is no scope" } else { "are no scopes" };
+    let are = if unknown.len() == 1 { "is not a scope" } else { "are not scopes" };
     (!unknown.is_empty()).then(|| format!("{} {are}; the scopes are {}", unknown.join(", "), known.join(", ")))
 }
 

@@ -16,7 +16,7 @@ pub struct Arguments {
     #[command(flatten)]
     database: Database,
 
-    /// Make the tables in a schema that holds tables of others
+    /// Make the tables in a schema that contains tables of others
     #[arg(long, env = "OFFBOARD_INTO_EXISTING")]
     into_existing: bool,
 }

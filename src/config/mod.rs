@@ -40,7 +40,7 @@ pub struct Database {
 /// How the process uses its database.
 #[derive(Args, Clone, Debug)]
 pub struct Pool {
-    /// Connections that this process may hold
+    /// Connections that this process may have
     #[arg(long, env = "OFFBOARD_DB_POOL_SIZE", default_value_t = 10, value_parser = whole(2..=1000_u32))]
     pub db_pool_size: u32,
 
@@ -112,7 +112,7 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_MIGRATE")]
     pub migrate: bool,
 
-    /// Use a schema that holds tables of others, and make ours among them
+    /// Use a schema that contains tables of others, and make ours among them
     #[arg(long, env = "OFFBOARD_INTO_EXISTING")]
     pub into_existing: bool,
 

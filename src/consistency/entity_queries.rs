@@ -79,7 +79,7 @@ macro_rules! entities {
 }
 
 statement! {
-    /// The next entities by id; those of them that are on their way out without a live request, and those whose removal has left its trace.
+    /// The next entities by id; those of them that are on their way out without a open request, and those whose removal has left its trace.
     pub struct LookAtEntities<'a> {
         realm: i32 as Integer,
         cursor: &'a str as Text,
@@ -183,7 +183,7 @@ statement! {
         USING gone g
         WHERE a.realm_id = {realm} AND a.entity_id = g.id
      ),
-     stones AS (
+     tombstones AS (
         -- What a request alone does not know, the row has kept.
         INSERT INTO tombstone
             (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_at, removed_by, job_kind, job_id)

@@ -99,7 +99,7 @@ statement! {
 }
 
 /// Returns whether a check of consistency that began within this time has left nothing that should not be, and none that was at work since
-/// has left something. What was stopped or could not go on reports nothing.
+/// has left something. What was stopped or could not continue reports nothing.
 pub fn has_clean_report(connection: &mut PgConnection, realm: &Realm, within: std::time::Duration) -> Work<bool> {
     let (is_there,): (bool,) = CleanReport { realm: realm.id(), within: within.as_secs_f64() }.get_result(connection)?;
     Ok(is_there)

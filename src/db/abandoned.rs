@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::db::vitals::Vitals;
 use crate::error::{Code, Error, Result};
 
-/// How long work goes on without its caller: most is over by then, and cancelling costs the server a process.
+/// How long work continues without its caller: most is over by then, and cancelling costs the server a process.
 const GRACE: Duration = Duration::from_millis(crate::limits::database::ABANDONED_MILLIS);
 
 /// A piece of work on the database, as those see it who wait for it.

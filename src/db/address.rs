@@ -121,7 +121,7 @@ mod tests {
             assert_eq!(fault(good), None, "{good}");
         }
         for bad in ["postgresql://h/d?connect_timeout=abc", "host=h tcp_user_timeout=1s", "postgresql://h/d?x=y&keepalives_count=1.5"] {
-            assert!(fault(bad).is_some_and(|reported| reported.contains("no whole number")), "{bad}");
+            assert!(fault(bad).is_some_and(|reported| reported.contains("not a whole number")), "{bad}");
         }
     }
 

@@ -246,7 +246,7 @@ impl<C: Together> Driver<C> {
 }
 
 impl<C: Together> Drop for Driver<C> {
-    /// Where work panics another one goes on with those who wait. One that never begins is not a driver: the process ends.
+    /// Where work panics another one continues with those who wait. One that never begins is not a driver: the process ends.
     fn drop(&mut self) {
         match (self.state, Handle::try_current()) {
             (Driving::Over, _) => {}

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// A statement that has to wait for a lock delays everyone who comes after it, readers included. So each waits for a moment only; then the
 /// migration is rolled back, lets the others through, and is tried again.
 ///
-/// A schema that holds tables of others is left alone, unless it is to be shared with them.
+/// A schema that contains tables of others is left alone, unless it is to be shared with them.
 pub fn migrate(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<String>> {
     // Migrations may take longer than any call. Of the advisory lock, which keeps nobody but another migration waiting, so may the wait.
     connection.batch_execute(&format!("SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_advisory_lock({LOCK})"))?;

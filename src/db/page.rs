@@ -76,12 +76,12 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         self.after.as_ref()
     }
 
-    /// How many rows to read: one more than the page holds reports whether there is another.
+    /// How many rows to read: one more than the page has reports whether there is another.
     pub fn limit(&self) -> i64 {
         self.size as i64 + 1
     }
 
-    /// How many rows the page holds.
+    /// How many rows the page has.
     pub fn size(&self) -> usize {
         self.size
     }

@@ -269,7 +269,7 @@ impl Inner {
         }
         loop {
             abandonable.check()?;
-            // Apart from the loop's body, so that the lock is not held while a connection is tested or closed.
+            // Apart from the loop's body, so that the lock is not taken while a connection is tested or closed.
             let next = || self.idle().pop();
             while let Some(mut pooled) = next() {
                 if pooled.is_usable(self.losses.load(Ordering::Acquire)) {

@@ -86,7 +86,7 @@ impl Vitals {
     /// Of a connection that is just being made, with this long for each statement.
     pub(super) fn new(socket: OwnedFd, cancel: Option<Cancel>, allowance: Duration) -> Self {
         let now = Instant::now();
-        // The session is not set up yet, and a peer that accepts and then keeps silent must not hold us up either.
+        // The session is not set up yet, and a peer that accepts and then keeps silent must not block us either.
         let running = Some(Running { alive: now, asked: now, at_work: false, doubts: 0 });
         let life = Life { allowance, statement: 0, running, ended: None, cancelled: false, trace: Trace::default() };
         Vitals {

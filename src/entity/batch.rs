@@ -14,7 +14,7 @@ use crate::error::{Code, Error, Result, Violations};
 use crate::proto::v1;
 
 impl EntityService {
-    pub(super) async fn create_many(
+    pub(super) async fn batch_create_entities(
         &self,
         request: Request<v1::BatchCreateEntitiesRequest>,
     ) -> Result<Response<v1::BatchCreateEntitiesResponse>, Status> {

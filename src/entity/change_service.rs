@@ -30,7 +30,7 @@ impl EntityService {
         once.transaction(&self.db, work).await
     }
 
-    pub(super) async fn update(&self, request: Request<v1::UpdateEntityRequest>) -> Result<Response<v1::Entity>, Status> {
+    pub(super) async fn update_entity(&self, request: Request<v1::UpdateEntityRequest>) -> Result<Response<v1::Entity>, Status> {
         let once = Once::of(&request)?;
         let (entity_id, update) = EntityUpdate::check(request.into_inner())?;
         let change = move |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, crosswalks, .. }: Locked| {
@@ -45,7 +45,10 @@ impl EntityService {
         self.change(once, entity_id, change).await
     }
 
-    pub(super) async fn onboard(&self, request: Request<v1::CompleteOnboardingRequest>) -> Result<Response<v1::Entity>, Status> {
+    pub(super) async fn complete_onboarding(
+        &self,
+        request: Request<v1::CompleteOnboardingRequest>,
+    ) -> Result<Response<v1::Entity>, Status> {
         let once = Once::of(&request)?;
         let entity_id = check_id(request.into_inner().entity_id)?;
         let change = |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, .. }: Locked| {
@@ -56,7 +59,7 @@ impl EntityService {
         self.change(once, entity_id, change).await
     }
 
-    pub(super) async fn hold(&self, request: Request<v1::PlaceHoldRequest>) -> Result<Response<v1::Entity>, Status> {
+    pub(super) async fn place_hold(&self, request: Request<v1::PlaceHoldRequest>) -> Result<Response<v1::Entity>, Status> {
         let once = Once::of(&request)?;
         let v1::PlaceHoldRequest { entity_id, reason } = request.into_inner();
         let mut faults = Violations::new();
@@ -74,7 +77,7 @@ impl EntityService {
         self.change(once, entity_id, change).await
     }
 
-    pub(super) async fn release(&self, request: Request<v1::ReleaseHoldRequest>) -> Result<Response<v1::Entity>, Status> {
+    pub(super) async fn release_hold(&self, request: Request<v1::ReleaseHoldRequest>) -> Result<Response<v1::Entity>, Status> {
         let once = Once::of(&request)?;
         let entity_id = check_id(request.into_inner().entity_id)?;
         let change = |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, hold_by_admin, .. }: Locked| {

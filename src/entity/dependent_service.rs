@@ -17,7 +17,7 @@ use crate::filter::check_filter;
 use crate::proto::{answer, convert, v1};
 
 impl EntityService {
-    pub(super) async fn put(&self, request: Request<v1::PutDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
+    pub(super) async fn put_dependent(&self, request: Request<v1::PutDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
         let once = Once::of(&request)?;
         let v1::PutDependentRequest { entity_id, kind, dependent_id, data } = request.into_inner();
         let key = DependentKey { entity_id, kind, id: dependent_id };
@@ -55,7 +55,7 @@ impl EntityService {
         once.transaction(&self.db, put).await
     }
 
-    pub(super) async fn dependent(&self, request: Request<v1::GetDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
+    pub(super) async fn get_dependent(&self, request: Request<v1::GetDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
         let realm = Caller::of(&request)?.realm;
         let v1::GetDependentRequest { entity_id, kind, dependent_id } = request.into_inner();
         let key = DependentKey { entity_id, kind, id: dependent_id };
@@ -67,7 +67,7 @@ impl EntityService {
         Ok(Response::new(to_proto(found.ok_or_else(|| key.not_found())?, &key.entity_id)))
     }
 
-    pub(super) async fn dependents(
+    pub(super) async fn list_dependents(
         &self,
         request: Request<v1::ListDependentsRequest>,
     ) -> Result<Response<v1::ListDependentsResponse>, Status> {
@@ -96,7 +96,7 @@ impl EntityService {
         Ok(Response::new(v1::ListDependentsResponse { dependents, next_page_token }))
     }
 
-    pub(super) async fn remove_dependent(&self, request: Request<v1::DeleteDependentRequest>) -> Result<Response<()>, Status> {
+    pub(super) async fn delete_dependent(&self, request: Request<v1::DeleteDependentRequest>) -> Result<Response<()>, Status> {
         let once = Once::of(&request)?;
         let v1::DeleteDependentRequest { entity_id, kind, dependent_id } = request.into_inner();
         let key = DependentKey { entity_id, kind, id: dependent_id };

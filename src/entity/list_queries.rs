@@ -35,7 +35,7 @@ pub struct Listing {
 const FEW: i64 = 10_000;
 
 impl Listing {
-    /// The entities behind `after` for which the filter holds.
+    /// The entities behind `after` that match the filter.
     pub fn new(order: Order, filter: Option<Filter>, after: Option<EntityPosition>, limit: i64) -> Self {
         Listing { order, predicate: filter.as_ref().map(Filter::predicate), filter, after, limit }
     }

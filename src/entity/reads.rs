@@ -21,7 +21,10 @@ use crate::proto::{convert, v1};
 pub(super) const MAX_BATCH_BYTES: usize = 16 << 20;
 
 impl EntityService {
-    pub(super) async fn list(&self, request: Request<v1::ListEntitiesRequest>) -> Result<Response<v1::ListEntitiesResponse>, Status> {
+    pub(super) async fn list_entities(
+        &self,
+        request: Request<v1::ListEntitiesRequest>,
+    ) -> Result<Response<v1::ListEntitiesResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
@@ -45,7 +48,7 @@ impl EntityService {
         Ok(Response::new(v1::ListEntitiesResponse { entities, next_page_token, warnings }))
     }
 
-    pub(super) async fn get_many(
+    pub(super) async fn batch_get_entities(
         &self,
         request: Request<v1::BatchGetEntitiesRequest>,
     ) -> Result<Response<v1::BatchGetEntitiesResponse>, Status> {
@@ -80,7 +83,7 @@ impl EntityService {
         Ok(Response::new(v1::BatchGetEntitiesResponse { entities }))
     }
 
-    pub(super) async fn tombstones(
+    pub(super) async fn list_tombstones(
         &self,
         request: Request<v1::ListTombstonesRequest>,
     ) -> Result<Response<v1::ListTombstonesResponse>, Status> {

@@ -75,54 +75,54 @@ impl Service for EntityService {
         &self,
         request: Request<v1::BatchCreateEntitiesRequest>,
     ) -> Result<Response<v1::BatchCreateEntitiesResponse>, Status> {
-        self.create_many(request).await
+        self.batch_create_entities(request).await
     }
 
     async fn batch_get_entities(
         &self,
         request: Request<v1::BatchGetEntitiesRequest>,
     ) -> Result<Response<v1::BatchGetEntitiesResponse>, Status> {
-        self.get_many(request).await
+        self.batch_get_entities(request).await
     }
 
     async fn list_entities(&self, request: Request<v1::ListEntitiesRequest>) -> Result<Response<v1::ListEntitiesResponse>, Status> {
-        self.list(request).await
+        self.list_entities(request).await
     }
 
     async fn update_entity(&self, request: Request<v1::UpdateEntityRequest>) -> Result<Response<v1::Entity>, Status> {
-        self.update(request).await
+        self.update_entity(request).await
     }
 
     async fn complete_onboarding(&self, request: Request<v1::CompleteOnboardingRequest>) -> Result<Response<v1::Entity>, Status> {
-        self.onboard(request).await
+        self.complete_onboarding(request).await
     }
 
     async fn place_hold(&self, request: Request<v1::PlaceHoldRequest>) -> Result<Response<v1::Entity>, Status> {
-        self.hold(request).await
+        self.place_hold(request).await
     }
 
     async fn release_hold(&self, request: Request<v1::ReleaseHoldRequest>) -> Result<Response<v1::Entity>, Status> {
-        self.release(request).await
+        self.release_hold(request).await
     }
 
     async fn put_dependent(&self, request: Request<v1::PutDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
-        self.put(request).await
+        self.put_dependent(request).await
     }
 
     async fn get_dependent(&self, request: Request<v1::GetDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
-        self.dependent(request).await
+        self.get_dependent(request).await
     }
 
     async fn list_dependents(&self, request: Request<v1::ListDependentsRequest>) -> Result<Response<v1::ListDependentsResponse>, Status> {
-        self.dependents(request).await
+        self.list_dependents(request).await
     }
 
     async fn delete_dependent(&self, request: Request<v1::DeleteDependentRequest>) -> Result<Response<()>, Status> {
-        self.remove_dependent(request).await
+        self.delete_dependent(request).await
     }
 
     async fn list_tombstones(&self, request: Request<v1::ListTombstonesRequest>) -> Result<Response<v1::ListTombstonesResponse>, Status> {
-        self.tombstones(request).await
+        self.list_tombstones(request).await
     }
 
     type ImportEntitiesStream = import::Answers;

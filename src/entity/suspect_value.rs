@@ -106,11 +106,11 @@ mod tests {
         };
         assert_eq!(
             reported("lt(attributes.Closed, 2015)", Evidence::Entities),
-            "no entity has a number at `attributes.Closed`, so `lt(attributes.Closed, '2015')` holds for none; a date is written as `2015-01-01`"
+            "no entity has a number at `attributes.Closed`, so `lt(attributes.Closed, '2015')` is true for none; a date is written as `2015-01-01`"
         );
         assert_eq!(
             reported("not gt(attributes.Staff, '2015-01-01')", Evidence::Entities),
-            "no entity has a date at `attributes.Staff`, so `gt(attributes.Staff, '2015-01-01')` holds for none, and excludes nothing"
+            "no entity has a date at `attributes.Staff`, so `gt(attributes.Staff, '2015-01-01')` is true for none, and excludes nothing"
         );
         assert_eq!(
             reported("not gt(attributes.Staff, 5)", Evidence::Some(14_600)),

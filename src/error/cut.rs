@@ -15,7 +15,7 @@ pub fn cut(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The message of a failure within its limit, for those that hold a text which nobody has cut.
+/// The message of a failure within its limit, for those that contain a text which nobody has cut.
 pub(super) fn cut_message(mut message: String) -> String {
     if message.len() > MESSAGE_BYTES {
         FAILURE_MESSAGE.reached();

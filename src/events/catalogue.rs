@@ -30,7 +30,7 @@ const fn member(name: &'static str, kind: &'static str, reports: &'static str) -
 
 /// Every member of `data`.
 pub const MEMBERS: &[Member] = &[
-    member("principal_id", "UUID", "who did it; in every event"),
+    member("principal_id", "UUID", "the principal; in every event"),
     member(
         "version",
         "number",

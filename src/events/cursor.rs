@@ -1,8 +1,8 @@
 //! How far a reader is, and whether this database is still the one that it read from. Pure.
 //!
-//! Every committed row of the outbox has a position, and a reader goes by positions alone. Positions are those of one line of the database: a
-//! restore or a promotion that lacks the last commits gives the same positions again to other rows. So a cursor also names the history that its
-//! position is of, and the first bits of the id of the row there.
+//! Every committed row of the outbox has a position, and a reader goes by positions alone. Positions are those of one history of the
+//! database: a restore or a promotion that lacks the last commits gives the same positions again to other rows. So a cursor also names the
+//! history that its position is of, and the first bits of the id of the row there.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -101,7 +101,7 @@ pub struct Line {
 pub enum Lost {
     /// Events behind it are not kept any more.
     Expired,
-    /// It was given on another line of the database. Up to `parted_at`, where that is known, both are the same.
+    /// It was given on another history of the database. Up to `parted_at`, where that is known, both are the same.
     OutOfRange {
         /// The last position that both have.
         parted_at: Option<i64>,
@@ -119,7 +119,7 @@ impl Line {
         }
     }
 
-    /// Returns whether a cursor is one of this line. `there` is the id of the row at its position, if that is kept.
+    /// Returns whether a cursor is one of this history. `there` is the id of the row at its position, if that is kept.
     pub fn check(&self, cursor: &Cursor, there: Option<Uuid>) -> Result<(), Lost> {
         if cursor.is_beginning() {
             return Ok(());

@@ -25,7 +25,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 pub enum News {
     /// Something happened.
     Event(Box<Event>),
-    /// Nothing did; this is where to go on.
+    /// Nothing did; this is where to continue.
     Nothing(Cursor),
 }
 

@@ -96,8 +96,8 @@ impl Hub {
         WakeUp(receiver)
     }
 
-    /// The rows of a realm behind a cursor, as far as they were read, and the cursor behind them. None if they are not all here, or if the cursor
-    /// may be of another line of the database: then the database is to be asked.
+    /// The rows of a realm behind a cursor, as far as they were read, and the cursor behind them. None if they are not all here, or if the
+    /// cursor may be of another history of the database: then the database is to be asked.
     pub fn shared(&self, realm: &Realm, cursor: &Cursor) -> Option<(Vec<Arc<Row>>, Cursor)> {
         let state = self.state();
         let seen = state.seen.as_ref()?;

@@ -1,8 +1,8 @@
 //! The work of a page of events: read rows are unfolded, matched against a filter and made into messages, away from the threads that serve
 //! calls.
 //!
-//! A filter may be of hundreds of conditions. So a call evaluates for a few milliseconds at a time, in turn with others that filter, and only for so
-//! long in all: then its page is short, and the next one goes on.
+//! A filter may be of hundreds of conditions. So a call evaluates for a few milliseconds at a time, in turn with others that filter, and
+//! only for so long in all: then its page is short, and the next one continues.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -106,7 +106,8 @@ impl Picking {
         self.size - self.events.len()
     }
 
-    /// Takes what is wanted of rows. Returns where to go on if that is before the end of the rows: the page is full, or its time is over.
+    /// Takes what is wanted of rows. Returns where to continue if that is before the end of the rows: the page is full, or its time is
+    /// over.
     pub async fn take(&mut self, rows: Vec<Row>) -> Result<Option<Cursor>> {
         let mut work = Work { rows: Arc::new(rows), row: 0, subject: 0, found: Vec::new(), reached: None, over: None };
         loop {

@@ -62,7 +62,7 @@ text_enum! {
         BulkDeletePausing = "bulk_delete.pausing",
         /// A bulk delete has paused.
         BulkDeletePaused = "bulk_delete.paused",
-        /// A bulk delete is to go on.
+        /// A bulk delete is to continue.
         BulkDeleteResumed = "bulk_delete.resumed",
         /// A bulk delete is to stop.
         BulkDeleteCanceling = "bulk_delete.canceling",
@@ -82,7 +82,7 @@ text_enum! {
 pub struct Batch {
     /// The rows. There may be none although there are more: what a read looks at is bounded, and not all of it need match.
     pub rows: Vec<Row>,
-    /// Where to go on behind the rows. It may be farther than behind the last of them.
+    /// Where to continue behind the rows. It may be farther than behind the last of them.
     pub cursor: Cursor,
     /// True if there was nothing more when this was read.
     pub caught_up: bool,
@@ -131,7 +131,7 @@ pub struct Event {
     pub time: DateTime<Utc>,
     /// Further data; always with `principal_id`.
     pub data: Struct,
-    /// Where to go on behind it.
+    /// Where to continue behind it.
     pub cursor: Cursor,
 }
 

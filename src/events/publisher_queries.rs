@@ -62,7 +62,7 @@ pub fn claim(connection: &mut PgConnection, name: &str, owner: &str, lease: Dura
     Ok(Some(ClaimedPublisher { token, cursor: place_of(connection, name, place)?, owes }))
 }
 
-/// The cursor of a publisher's place on the line that the database is on.
+/// The cursor of a publisher's place on the history that the database is on.
 fn place_of(connection: &mut PgConnection, name: &str, place: Option<Json>) -> Work<Cursor> {
     let cursor = match place {
         Some(place) => serde_json::from_value(place).map_err(Error::internal)?,

@@ -87,7 +87,7 @@ pub fn now(connection: &mut PgConnection) -> Work<Cursor> {
     Ok(found.line.behind(found.line.last, found.last))
 }
 
-/// The cursor behind the row at a position: where a caller goes on whose own cursor is of a line that parted there.
+/// The cursor behind the row at a position: where a caller continues whose own cursor is of a history that parted there.
 pub fn behind(connection: &mut PgConnection, position: i64) -> Work<Cursor> {
     let found = present(connection, position)?;
     Ok(found.line.behind(position, found.there))
@@ -130,8 +130,8 @@ type EdgeSql = (Nullable<BigInt>, Nullable<SqlUuid>, BigInt, BigInt);
 
 /// Reads on behind a cursor: the rows of about `limit` events, more by at most the subjects of the last row.
 ///
-/// To be called on the primary. Fails with `out_of_range` if the cursor is of another line of the database, and with `validation_failed` if what
-/// comes behind it is not kept any more.
+/// To be called on the primary. Fails with `out_of_range` if the cursor is of another history of the database, and with `validation_failed`
+/// if what comes behind it is not kept any more.
 pub fn read(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, limit: i64) -> Work<Batch> {
     let scan = if scope.filters() { limit.max(SCANNED_AT_MOST) } else { limit };
     let (realm, realms) = match &scope.realms {
@@ -186,7 +186,7 @@ fn to_row(found: Found, before: &Cursor, line: &Line) -> Row {
     Row { id, realm_id, org, mode, occurred_at, event_type, subjects, data, principal_id, delivered, place }
 }
 
-/// The text of a CTE `here`: the line of the database, the row at the cursor, and the last one.
+/// The text of a CTE `here`: the history of the database, the row at the cursor, and the last one.
 macro_rules! here {
     () => {
         "here AS MATERIALIZED (
@@ -214,7 +214,7 @@ statement! {
 macro_rules! reads {
     ($name:ident, $scope:literal) => {
         statement! {
-            /// The line of the database; the last position that was looked at, how many were, how many match; and of those the rows of the first
+            /// The line of the database; the last position that was read, how many were, how many match; and of those the rows of the first
             /// `limit` events.
             pub struct $name<'a> {
                 realm: i32 as Integer,

@@ -45,7 +45,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct ProcessState {
     rights: Option<Rights>,
-    /// When it was last looked at the line.
+    /// When it was last compared the history.
     looked: Option<Instant>,
     /// The last row that was reported.
     reported: Option<SentRow>,

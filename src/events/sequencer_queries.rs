@@ -39,7 +39,7 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Returns whether these are of another line. What is not known on both sides says nothing.
+    /// Returns whether these are of another history. What is not known on both sides says nothing.
     pub fn differ(&self, others: &Marks) -> bool {
         let other = |one: &Option<String>, another: &Option<String>| one.is_some() && another.is_some() && one != another;
         self.database_oid != others.database_oid
@@ -157,7 +157,7 @@ statement! {
 pub enum Reason {
     /// There was none.
     First,
-    /// The database is on another line.
+    /// The database is on another history.
     Line,
     /// The row that was sent does not exist.
     Lost,
@@ -188,7 +188,7 @@ pub struct SentRow {
     pub id: Uuid,
 }
 
-/// Begins a history at the next position if the present one is not of this line, or lacks what this process knows to have been reported:
+/// Begins a history at the next position if the present one is not of this history, or lacks what this process knows to have been reported:
 /// the last position and the row there. Under the lock.
 pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, reported: Option<SentRow>) -> Work<HistoryCheck> {
     type Present = (i64, i64, Option<i32>, Option<Uuid>, Option<String>, Option<String>, Option<u32>, bool, Option<Uuid>);

@@ -24,7 +24,7 @@ const SIZES: PageSize = PageSize { default: 100, max: 1_000 };
 const READS_PER_PAGE: usize = 5;
 /// How many characters a subject may have: an id has fewer, and the path of an attribute as many.
 const MAX_SUBJECT: usize = 256;
-/// The header that goes on where a stream of server-sent events broke off.
+/// The header that continues where a stream of server-sent events broke off.
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Events, by page and as a stream.
@@ -140,7 +140,8 @@ impl Service for EventService {
 }
 
 impl EventService {
-    /// An error of reading, in the words of the request: a fault under the name of its field, and where to go on as the caller may say it.
+    /// An error of reading, in the words of the request: a fault under the name of its field, and where to continue as the caller may say
+    /// it.
     async fn lost(&self, error: Error, field: &str, text: impl Fn(&Cursor) -> Result<String>) -> Error {
         lost(&self.watching.db, error, field, text).await
     }

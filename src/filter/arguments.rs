@@ -215,7 +215,8 @@ pub(super) fn check_length(position: usize, what: &str, text: &str) -> Result<()
     Ok(())
 }
 
-/// Makes a condition hold within one object: the one that the longest names lead to which all of its paths begin with, and go on behind.
+/// Makes a condition apply within one object: the one that the longest names lead to which all of its paths begin with, and continue
+/// behind.
 pub(super) fn same_value(start: usize, inner: Node) -> Result<Node, ParseError> {
     let fault = |message: &str| ParseError::new(start, message).expecting(["`inSameAttributeValue(equals(attributes.A.B, …) and …)`"]);
     let mut common: Option<(&'static Property, Vec<String>)> = None;

@@ -1,4 +1,4 @@
-//! The meaning of a filter on one record in memory. `sql.rs` says the same in SQL, and `tests/filter_agrees.rs` holds the two together.
+//! The meaning of a filter on one record in memory. `sql.rs` says the same in SQL, and `tests/filter_agrees.rs` checks that the two agree.
 
 use std::cmp::Ordering;
 

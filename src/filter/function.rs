@@ -35,7 +35,7 @@ pub enum Test {
     Exists,
     /// None is there that is not empty.
     Missing,
-    /// All conditions hold within one value: a filter stands in place of the path.
+    /// All conditions are about one value: a filter stands in place of the path.
     SameValue,
 }
 

@@ -100,7 +100,7 @@ impl Filter {
         sql::predicate(&self.root)
     }
 
-    /// The type that every entity has for which it holds, if it names one.
+    /// The type that every entity has that match it, if it names one.
     pub fn only_type(&self) -> Option<&str> {
         only::only(&self.root, "type").map(|value| value.text.as_str())
     }

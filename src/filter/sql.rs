@@ -1,4 +1,4 @@
-//! The meaning of a filter in SQL. `evaluate.rs` says the same in Rust, and `tests/filter_agrees.rs` holds the two together.
+//! The meaning of a filter in SQL. `evaluate.rs` says the same in Rust, and `tests/filter_agrees.rs` checks that the two agree.
 
 use super::function::Test;
 use super::predicate::{Builder, Predicate};

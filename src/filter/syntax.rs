@@ -18,7 +18,7 @@ pub enum Node {
     Not(Box<Node>),
     /// A function that is true for the values at a path.
     Call(Call),
-    /// A condition holds within one object that `names` lead to; all of its paths begin so, and go on.
+    /// A condition holds within one object that `names` lead to; all of its paths begin so, and continue.
     SameValue {
         /// The property that has the objects, of [`PropertyKind::Json`].
         property: &'static Property,

@@ -38,7 +38,7 @@ impl Wildcards {
         let parts: Vec<Part> = [Part::Run].into_iter().chain(self.0.iter().copied()).chain([Part::Run]).collect();
         let text: Vec<char> = text.chars().collect();
         let (mut part, mut at) = (0, 0);
-        // Where to go on if what follows the last run does not fit: only that run can be longer.
+        // Where to continue if what follows the last run does not fit: only that run can be longer.
         let mut back = None;
         while at < text.len() {
             match parts.get(part) {

@@ -141,7 +141,7 @@ impl Reading {
         Error::invalid("body", "empty", "expands too little for its compressed length: it has very many empty parts")
     }
 
-    /// The next data of a body; its trailers are of no interest. A body that has begun must go on.
+    /// The next data of a body; its trailers are of no interest. A body that has begun must continue.
     async fn next(&mut self, begun: Option<Instant>) -> Result<Option<Bytes>, Error> {
         loop {
             let next = self.body.frame();

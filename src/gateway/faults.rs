@@ -31,7 +31,7 @@ impl Faults {
         self.form.clone()
     }
 
-    /// Keeps the faults of a request that goes on to its service.
+    /// Keeps the faults of a request that continues to its service.
     pub fn keep(&self, faults: &Violations) {
         if !faults.is_empty() {
             self.form.spoil();
@@ -53,7 +53,8 @@ impl Faults {
         self.fail(error)
     }
 
-    /// Keeps the faults of a line. The message that is made of it, which is at this place of the stream, goes on to the service, and nothing behind it.
+    /// Keeps the faults of a line. The message that is made of it, which is at this place of the stream, continues to the service, and
+    /// nothing behind it.
     pub fn end_at(&self, position: i64, number: Option<u64>, faults: Violations) {
         let _ = self.line.set(Line { number, faults });
         self.form.end_at(position);

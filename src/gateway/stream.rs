@@ -108,7 +108,7 @@ impl Framing {
             frame.extend([b"id: ", id.as_str().unwrap_or_default().as_bytes(), b"\n"].concat());
         }
         if says_something {
-            // JSON as we write it has no line ends, so one line holds it.
+            // JSON as we write it has no line ends, so it fits one line.
             frame.extend_from_slice(if self == Framing::Events { b"data: " } else { before.as_bytes() });
             exchange.write(binding, message, &mut frame)?;
             frame.push(b'\n');

@@ -20,7 +20,7 @@ const AFTER_WORK: Duration = Duration::from_millis(50);
 pub struct Lease {
     /// Names this process among the replicas.
     pub owner: String,
-    /// For how long a claim holds before another worker may take it over.
+    /// For how long a claim is valid before another worker may take it over.
     pub duration: Duration,
 }
 

@@ -1,9 +1,10 @@
 //! The memory that bodies may cost while they are read and decoded: one budget for all calls of the process.
 //!
-//! A caller pays for its body once more of it arrives than is free, and for what decoding will cost before it is decoded. Both wait, a bounded
-//! time, until the budget has room. A body is paid for as a whole, as large as it says or may be: if each had some of what it needs and waited
-//! for the rest, all would wait for each other. What is received and what is decoded have a part each, so that bodies that arrive slowly keep nobody from decoding; a realm
-//! may hold half of each, so that none keeps out the others. The first bytes of each call are free: small calls pass whatever is held.
+//! A caller pays for its body once more of it arrives than is free, and for what decoding will cost before it is decoded. Both wait, a
+//! bounded time, until the budget has room. A body is paid for as a whole, as large as it says or may be: if each had some of what it needs
+//! and waited for the rest, all would wait for each other. What is received and what is decoded have a part each, so that bodies that
+//! arrive slowly keep nobody from decoding; a realm may have half of each, so that none keeps out the others. The first bytes of each call
+//! are free: small calls pass whatever is held.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -35,12 +36,12 @@ struct Shared {
 #[derive(Debug)]
 struct Part {
     free: Arc<Semaphore>,
-    /// The most that one realm may hold.
+    /// The most that one realm may have.
     share: usize,
     realms: Mutex<HashMap<i32, Weak<Semaphore>>>,
 }
 
-/// Memory that is held until it is dropped.
+/// Memory that is taken until it is dropped.
 #[derive(Debug)]
 pub struct MemoryPermit {
     all: OwnedSemaphorePermit,
@@ -70,7 +71,7 @@ impl Part {
         Part { free: Arc::new(Semaphore::new(units)), share: units / 2, realms: Mutex::default() }
     }
 
-    /// The memory that a realm may hold.
+    /// The memory that a realm may have.
     fn share_of(&self, realm: i32) -> Arc<Semaphore> {
         let mut realms = self.realms.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = realms.get(&realm).and_then(Weak::upgrade) {
@@ -83,7 +84,7 @@ impl Part {
         share
     }
 
-    /// Holds so many bytes, but never more than `most` units: what is larger could never be held, and the limits of bodies keep it near.
+    /// Takes so many bytes, but never more than `most` units: what is larger could never be held, and the limits of bodies keep it near.
     async fn hold(&self, realm: i32, bytes: usize, most: usize) -> MemoryPermit {
         let units = bytes.div_ceil(UNIT).clamp(1, most);
         let count = u32::try_from(units).unwrap_or(u32::MAX);
@@ -263,7 +264,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bodies_that_arrive_together_do_not_wait_for_each_other() {
-        // A realm may hold 100 KiB, in which three bodies of 60 KiB have no room at once.
+        // A realm may have 100 KiB, in which three bodies of 60 KiB have no room at once.
         let budget = budget(800);
         let bodies = (0..3).map(|_| {
             let account = account(&budget, 1);

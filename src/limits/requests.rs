@@ -117,7 +117,7 @@ pub static IDS_SHOWN: Limit = Limit {
     name: "ids_shown",
     bounds: "Ids of each list of a bulk delete that its task, its preview and its refusal show: those that are excluded, and those of no entity",
     value: Value::Fixed(LISTED_IDS as u64, "ids"),
-    past: "The first in their order are shown; a count tells how many there are",
+    past: "The first in their order are shown; a count says how many there are",
 };
 
 /// How many refused entities of an import have a result.

@@ -235,7 +235,7 @@ pub struct Selection {
     pub state: Option<OffboardingState>,
     /// Only those for this entity.
     pub entity_id: Option<String>,
-    /// Only those for which it holds.
+    /// Only those that match it.
     pub filter: Option<Filter>,
 }
 

@@ -150,7 +150,7 @@ statement! {
         FROM (SELECT request_id, kind, count(*) AS parts FROM parts GROUP BY request_id, kind) k
         GROUP BY k.request_id
      ),
-     stones AS (
+     tombstones AS (
         INSERT INTO tombstone
             (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_by, job_kind, job_id)
         SELECT g.realm_id, g.id, g.incarnation, g.type, g.version, g.created_at, g.updated_at, g.principal_id, 'offboarding', g.request_id

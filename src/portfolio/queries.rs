@@ -86,7 +86,7 @@ statement! {
 /// A portfolio that a statement has changed, and whether its members are those of the version that it made.
 ///
 /// A statement reads the members as they were when it began. If another transaction changed the same portfolio meanwhile, this one waited
-/// for it and goes on from the version that it left, but its members are older.
+/// for it and continues from the version that it left, but its members are older.
 pub(super) type Changed = (Portfolio, bool);
 
 /// The portfolio, with its members read anew if they are older than the rest.

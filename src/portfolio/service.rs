@@ -71,7 +71,7 @@ impl Service for PortfolioService {
         let mut rest = request.into_inner();
         let (page_size, page_token) = (std::mem::take(&mut rest.page_size), std::mem::take(&mut rest.page_token));
         let mut faults = Violations::new();
-        // A token goes on with the same list, however much of it is shown.
+        // A token continues with the same list, however much of it is shown.
         let view = View::check(std::mem::take(&mut rest.view), &mut faults);
         let list = "PortfolioService/ListPortfolios";
         let page: Page<String> = Page::check(self.db.seal().await?, &realm, list, &rest, (page_size, &page_token), PORTFOLIOS, &mut faults);

@@ -1,4 +1,4 @@
-//! Between the types of messages and those of the rest of the house.
+//! Between the types of messages and those of the rest of the project.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -29,7 +29,7 @@ struct Guards {
     messages: Vec<HashMap<u32, Field>>,
 }
 
-/// A field that is a list, or a message that may hold one.
+/// A field that is a list, or a message that may have one.
 struct Field {
     name: String,
     /// How many elements it may have, if it is a list, and which of the lists of its message it is.

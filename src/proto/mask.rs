@@ -75,7 +75,7 @@ mod tests {
     fn mask(paths: &[&str], faults: &mut Violations) -> Mask {
         let mask = FieldMask { paths: paths.iter().map(ToString::to_string).collect() };
         let is_known = |path: &str| path == "name" || part_of(path, "rules").is_some();
-        Mask::check(Some(mask), ["name".to_owned(), "rules.most".to_owned()], is_known, "is no field", faults)
+        Mask::check(Some(mask), ["name".to_owned(), "rules.most".to_owned()], is_known, "is not a field", faults)
     }
 
     #[test]
@@ -98,6 +98,6 @@ mod tests {
         let mut faults = Violations::new();
         mask(&["nam", "name", "rulesmost"], &mut faults);
         let reported: Vec<_> = faults.as_slice().iter().map(|fault| (fault.code.as_ref(), fault.description.as_str())).collect();
-        assert_eq!(reported, [("unknown_field", "`nam` is no field"), ("unknown_field", "`rulesmost` is no field")]);
+        assert_eq!(reported, [("unknown_field", "`nam` is not a field"), ("unknown_field", "`rulesmost` is not a field")]);
     }
 }

@@ -50,7 +50,7 @@ pub fn computes_long() -> bool {
     HEAVY.try_with(|()| ()).is_ok()
 }
 
-/// Work that goes on in a task of its own for whom it was begun.
+/// Work that continues in a task of its own for whom it was begun.
 pub fn inherit<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
     let party = current();
     async move {

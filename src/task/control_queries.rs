@@ -32,7 +32,7 @@ pub fn apply(connection: &mut PgConnection, caller: &Caller, task: Uuid, action:
     settle(connection, realm, task, None).map(Some)
 }
 
-/// Returns whether workers are to go on with a task: not if it is to pause or to stop, or is over.
+/// Returns whether workers are to continue with a task: not if it is to pause or to stop, or is over.
 pub fn is_at_work(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<bool> {
     let state: Option<(TaskState,)> = ReadState { realm: realm.id(), task }.get_result(connection).optional()?;
     Ok(state.is_some_and(|(state,)| state.is_at_work()))
@@ -56,14 +56,14 @@ pub fn set_pace(connection: &mut PgConnection, caller: &Caller, task: Uuid, most
     Ok(Some(()))
 }
 
-/// Holding a task back takes less than having it go on.
+/// Holding a task back takes less than having it continue.
 fn may_go_on(caller: &Caller, mode: Option<DeleteMode>) -> Result<()> {
     if mode == Some(DeleteMode::Hard) { caller.require(Scope::EntitiesDeleteHard) } else { Ok(()) }
 }
 
-/// Has a task that no worker holds a slice of any more become what it then becomes: paused or stopped if that was asked for, else by `unless_held`,
-/// if it was at work. Returns where it stands. Call it in a transaction; of two that give back the last two slices at once, the later one to lock
-/// the task sees both.
+/// Has a task that no worker has a slice of any more become what it then becomes: paused or stopped if that was asked for, else by
+/// `unless_held`, if it was at work. Returns where it stands. Call it in a transaction; of two that give back the last two slices at once,
+/// the later one to lock the task sees both.
 pub fn settle(connection: &mut PgConnection, realm: &Realm, task: Uuid, unless_held: Option<TaskAction>) -> Work<TaskState> {
     let (state, _) = lock(connection, realm, task)?.ok_or_else(|| Error::internal("a task was removed while it was at work"))?;
     let action = match state {
@@ -92,15 +92,15 @@ pub fn complete(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Wor
     match state.after(end) {
         Some(to) if !open => change(connection, realm, task, Move { from: state, to, by: None, error: None }),
         _ => {
-            // Where nobody else waits, it goes on at once.
+            // Where nobody else waits, it continues at once.
             let others = turn_queries::is_any_ready(connection, realm, task, ReadySlices::Any)?;
             settle(connection, realm, task, others.then_some(TaskAction::Wait)).map(drop)
         }
     }
 }
 
-/// Holds a task to how many objects it may take up, in the transaction of the chunk that took up the last of them: `count_mismatch` where they
-/// are more. Those that were skipped do not count.
+/// Checks a task against how many objects it may take up, in the transaction of the chunk that took up the last of them: `count_mismatch`
+/// where they are more. Those that were skipped do not count.
 pub fn hold_to_cap(connection: &mut PgConnection, realm: &Realm, task: Uuid, cap: i64) -> Work<()> {
     // Each of two workers that do a chunk at once sees that of the other, or is seen by it.
     lock(connection, realm, task)?;
@@ -117,8 +117,8 @@ statement! {
     "SELECT sum(s.matched - s.skipped)::int8 FROM bulk_delete_slice s WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task}"
 }
 
-/// Ends a task that cannot go on, unless it is to pause or to stop: then it does that. Chunks that other workers have in hand come first. Call it
-/// in a transaction.
+/// Ends a task that cannot continue, unless it is to pause or to stop: then it does that. Chunks that other workers have in hand come
+/// first. Call it in a transaction.
 pub fn fail(connection: &mut PgConnection, realm: &Realm, task: Uuid, code: &str, message: &str) -> Work<()> {
     let Some((state, _)) = lock(connection, realm, task)? else { return Ok(()) };
     match state.after(TaskAction::Fail) {
@@ -154,8 +154,8 @@ fn survey(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Surv
 }
 
 statement! {
-    /// True if slices are open, whether workers hold any of those, and how many objects failed or were found and not repaired. A lease that
-    /// ran out holds until the slice is freed of it.
+    /// True if slices are open, whether workers have any of those, and how many objects failed or were found and not repaired. A lease that
+    /// ran out counts until the slice is freed of it.
     struct SurveySlices {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,

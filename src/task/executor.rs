@@ -30,8 +30,8 @@ use crate::telemetry;
 /// How often a slice that does not move is tried before its task fails.
 const MAX_ATTEMPTS: i32 = 10;
 
-/// How long a worker of an unlimited task goes on before it looks whether one waits that may go only so fast; and how long a worker waits for an
-/// allowance before it looks whether anyone else has work for it.
+/// How long a worker of an unlimited task continues before it looks whether one waits that may go only so fast; and how long a worker waits
+/// for an allowance before it looks whether anyone else has work for it.
 const GLANCE: Duration = Duration::from_millis(200);
 
 /// A chunk waits for a lock for so many times as long as it shall take.
@@ -40,7 +40,8 @@ const LOCK_WAIT: u32 = 2;
 /// A worker that has a statement under way looks so often whether its task is to pause or to stop. A chunk takes less, as a rule.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// How long what a worker has under way may go on once its task is to pause or to stop: a chunk is over by then, as a rule, and not done in vain.
+/// How long what a worker has under way may continue once its task is to pause or to stop: a chunk is over by then, as a rule, and not done
+/// in vain.
 const LAST: Duration = Duration::from_millis(1_500);
 
 /// The least time between two looks for workers that were lost.

@@ -1,7 +1,7 @@
 //! The mail that reports a task's end: to whom it goes, what it says, and the worker that sends it.
 //!
-//! It goes to nobody but the owner of the key that asks for it, and to whom the realm allows; it holds no text that a caller chose, neither a filter
-//! nor a type nor an id; and a realm sends so many within an hour. Else it would carry anyone's words to anyone.
+//! It goes to nobody but the owner of the key that asks for it, and to whom the realm allows; it contains no text that a caller chose,
+//! neither a filter nor a type nor an id; and a realm sends so many within an hour. Else it would carry anyone's words to anyone.
 //!
 //! A mail is sent at least once: a worker that dies between the server's yes and its own note of it leaves a lease that runs out, and the mail
 //! goes again, with the same `Message-ID`. A mail that cannot be sent changes nothing of the task.
@@ -194,7 +194,7 @@ fn backoff(attempts: i32) -> Duration {
 /// The mail that reports a task's end.
 fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, public_url: Option<&str>) -> Mail {
     let status = task.state.as_str().replace('_', " ");
-    // The name goes on with the type that was asked for.
+    // The name continues with the type that was asked for.
     let name = one_line(task.name.split(':').next().unwrap_or_default());
     let mut text = format!("{name}\n\nThe task is over: {status}.\n\n");
     if let Some(code) = task.error_code.as_deref().and_then(Code::from_reason) {

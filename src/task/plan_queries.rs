@@ -16,7 +16,7 @@ use crate::task::planning::Planning;
 use crate::task::slice_queries;
 use crate::task::work::{ClaimedSlice, Plan, Step, TaskWork, Undone};
 
-/// How planning a task went on.
+/// How planning a task continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planned {
     /// Its count and its slices are there.
@@ -30,7 +30,7 @@ pub enum Planned {
 /// Plans a task, its count and its slices, or does the next step of that: at first all at once, and in steps where there is not the time for that. A step
 /// shall take `target`. Call it in a transaction.
 pub fn plan(connection: &mut PgConnection, claim: &ClaimedSlice, work: &dyn TaskWork, lease: Duration, target: Duration) -> Step<Planned> {
-    // Held, so that nobody else plans it however long this takes.
+    // Locked, so that nobody else plans it however long this takes.
     let time = Duration::from_secs(WORKER_STATEMENT_SECONDS);
     let held = slice_queries::hold(connection, claim, lease, lease, time)?;
     if !held.state.is_at_work() {

@@ -18,7 +18,7 @@ use crate::task::watch;
 const FAILURES: PageSize = PageSize { default: 100, max: 1_000 };
 
 /// Answers a task.
-pub async fn get(db: &Db, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::Task>, Status> {
+pub async fn get_task(db: &Db, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::Task>, Status> {
     let realm = Caller::of(&request)?.realm;
     let v1::GetTaskRequest { tenant, task_id } = request.into_inner();
     check_tenant(&tenant, &realm)?;
@@ -48,7 +48,7 @@ pub async fn count(db: &Db, which: Which, request: Request<v1::CountTasksRequest
 }
 
 /// Sends a task as it changes, until it has ended.
-pub async fn watch(
+pub async fn watch_task(
     watching: &Watching,
     request: Request<v1::WatchTaskRequest>,
 ) -> Result<Response<BoxStream<'static, Result<v1::Task, Status>>>, Status> {
@@ -67,7 +67,10 @@ pub async fn watch(
 }
 
 /// Answers a page of what a task could not do.
-pub async fn failures(db: &Db, request: Request<v1::ListTaskFailuresRequest>) -> Result<Response<v1::ListTaskFailuresResponse>, Status> {
+pub async fn list_task_failures(
+    db: &Db,
+    request: Request<v1::ListTaskFailuresRequest>,
+) -> Result<Response<v1::ListTaskFailuresResponse>, Status> {
     let realm = Caller::of(&request)?.realm;
     let mut request = request.into_inner();
     check_tenant(&request.tenant, &realm)?;

@@ -158,8 +158,8 @@ statement! {
      SELECT true FROM moved"
 }
 
-/// Reserves what a task may take up now, of at most `wanted`. All workers of all replicas reserve from the same allowance. The lease is renewed
-/// before: who waits for an allowance holds the slice.
+/// Reserves what a task may take up now, of at most `wanted`. All workers of all replicas reserve from the same allowance. The lease is
+/// renewed before: who waits for an allowance has locked the slice.
 pub fn reserve(connection: &mut PgConnection, claim: &ClaimedSlice, wanted: i64, lease: Duration) -> Step<Reservation> {
     let (realm, task) = (claim.realm.id(), claim.task_id);
     renew(connection, claim, lease)?;
@@ -182,7 +182,7 @@ pub fn renew(connection: &mut PgConnection, claim: &ClaimedSlice, lease: Duratio
 }
 
 statement! {
-    /// A slice that is still held.
+    /// A slice that a worker still has.
     struct Renew {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -247,7 +247,7 @@ pub fn release(connection: &mut PgConnection, claim: &ClaimedSlice, leave: Leave
     })
 }
 
-/// Ends a task that cannot go on; a worker that lost its lease ends nothing.
+/// Ends a task that cannot continue; a worker that lost its lease ends nothing.
 pub fn fail(connection: &mut PgConnection, claim: &ClaimedSlice, code: &str, message: &str) -> Work<()> {
     connection.transaction(|connection| {
         // A chunk locks its slice, and the task behind that.

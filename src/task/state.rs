@@ -41,7 +41,7 @@ text_enum! {
         Pause = "pause",
         /// Its workers have paused.
         Paused = "paused",
-        /// It is to go on.
+        /// It is to continue.
         Resume = "resume",
         /// It is to stop.
         Stop = "stop",
@@ -57,7 +57,7 @@ text_enum! {
         Complete = "complete",
         /// All is done and something failed.
         CompleteWithErrors = "complete_with_errors",
-        /// It cannot go on.
+        /// It cannot continue.
         Fail = "fail",
     }
 }
@@ -85,7 +85,7 @@ impl TaskState {
         TaskAction::ALL.iter().all(|action| self.after(*action).is_none_or(|state| state == self))
     }
 
-    /// Returns whether workers go on from chunk to chunk.
+    /// Returns whether workers continue from chunk to chunk.
     pub fn is_at_work(self) -> bool {
         self == TaskState::Processing
     }

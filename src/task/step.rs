@@ -1,4 +1,4 @@
-//! One step of a worker along a slice: a chunk of any kind of work, in a transaction that holds the slice and knows that its lease is
+//! One step of a worker along a slice: a chunk of any kind of work, in a transaction that has locked the slice and knows that its lease is
 //! valid.
 
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ pub struct StepSize {
     pub reach: Option<i64>,
     /// True if that many were reserved, where a task may go only so fast.
     pub reserved: bool,
-    /// For how long the slice is to be held from now on.
+    /// For how long the slice is to be leased from now on.
     pub lease: Duration,
     /// How long each statement of a chunk may take.
     pub time: Duration,

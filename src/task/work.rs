@@ -175,7 +175,7 @@ pub struct Span<'a> {
     pub limit: i64,
     /// It reads about so many, if it reads more than it takes up; as many as it takes up if there is no number.
     pub reach: Option<i64>,
-    /// For how long the slice is to be held from now on.
+    /// For how long the slice is to be leased from now on.
     pub lease: Duration,
     /// How to treat rows that others have locked.
     pub locked: Locked,

@@ -242,14 +242,14 @@ mod tests {
     #[test]
     fn a_log_filter_that_cannot_be_read_is_named() {
         let options = Options { log_filter: "offboard=loud".into(), ..options() };
-        let error = subscriber(&options, None, io::sink).expect_err("`loud` is no level");
+        let error = subscriber(&options, None, io::sink).expect_err("`loud` is not a level");
         assert_eq!(error.to_string(), "the log filter `offboard=loud` cannot be read");
     }
 
     #[tokio::test]
     async fn an_endpoint_that_is_no_address_is_named() {
         let options = Options { otlp_endpoint: Some("not an address".into()), ..options() };
-        let error = Telemetry::new(&options).expect_err("that is no address");
+        let error = Telemetry::new(&options).expect_err("that is not an address");
         assert_eq!(error.to_string(), "spans and metrics cannot be exported to `not an address`");
     }
 

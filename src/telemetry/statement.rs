@@ -37,7 +37,8 @@ struct Running {
 
 impl Instrumentation for StatementTracer {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
-        // The other events are about connections, whose URLs hold passwords, and about transactions, whose statements come by themselves.
+        // The other events are about connections, whose URLs contain passwords, and about transactions, whose statements come by
+        // themselves.
         match event {
             InstrumentationEvent::StartQuery { query, .. } => self.start(query),
             InstrumentationEvent::FinishQuery { error, .. } => self.finish(error),

@@ -1,4 +1,4 @@
-//! What faults say to their caller: names of its own contract, and advice that is taken when it is followed.
+//! The messages of faults: they use the names of the caller's contract, and their advice works when it is followed.
 
 use crate::kit::*;
 
@@ -110,7 +110,7 @@ async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
         };
         let what = format!("{method} {} {field}", path(wrong));
         let description = send(wrong).await.unwrap_or_else(|| panic!("{what}: {wrong} is taken"));
-        // What stands in backticks, but for the names of what the sentence is about.
+        // The names in backticks, except those of the subject of the sentence.
         let said = description.lines().next().unwrap_or_default().to_owned();
         let samples: Vec<_> =
             said.split('`').skip(1).step_by(2).filter(|sample| ![wrong, "createdTime", "attributes.", "*", "s"].contains(sample)).collect();
@@ -138,7 +138,7 @@ async fn a_mask_is_reported_by_its_own_name_wherever_the_caller_has_one() {
             "/v1/portfolios/p?update_mask=name",
             r#"{"name":"x"}"#,
             "update_mask",
-            "`update_mask` is no query parameter of this request; it goes into the body as `update_mask`",
+            "unknown query parameter `update_mask`; it goes into the body as `update_mask`",
         ),
         ("/v1/portfolios/p", r#"{"name":"x","updatemask":"name"}"#, "updatemask", "is not known here; did you mean `update_mask`?"),
         ("/v1/portfolios/p", r#"{"name":"x","updated_at":"2026-01-01T00:00:00Z"}"#, "updated_at", "cannot be changed here"),
@@ -148,13 +148,13 @@ async fn a_mask_is_reported_by_its_own_name_wherever_the_caller_has_one() {
             "/v1/entities/e?update_masc=type",
             r#"{"type":"z"}"#,
             "update_masc",
-            "`update_masc` is no query parameter of this request; did you mean `update_mask`?",
+            "unknown query parameter `update_masc`; did you mean `update_mask`?",
         ),
         (
             "/v1/removal-policy?update_masc=type",
             r#"{"max_grace_period":"60s"}"#,
             "update_masc",
-            "`update_masc` is no query parameter of this request; did you mean `update_mask`?",
+            "unknown query parameter `update_masc`; did you mean `update_mask`?",
         ),
     ] {
         let reply = rest.send("PATCH", path, &[], body).await;
@@ -184,7 +184,7 @@ async fn the_paths_of_a_mask_are_reported_as_they_were_sent() {
     assert!(refused.faults[0].description.starts_with("`entity.type` cannot be updated"), "{refused:#?}");
 }
 
-/// Who reads a thing, changes a member and sends the whole has all that the answer had in the body.
+/// A caller who reads a resource, changes a member and sends the whole has all members of the response in the body.
 #[tokio::test]
 async fn a_whole_thing_can_be_sent_back_with_a_mask() {
     let rest = Rest::start().await;
@@ -211,7 +211,7 @@ async fn a_whole_thing_can_be_sent_back_with_a_mask() {
         let reported = faults(&rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await);
         assert_eq!(reported.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["frobnicate"], "{path}");
     }
-    // What the mask names is not passed over.
+    // Members that the mask names are not ignored.
     let named = rest.send("PATCH", "/v1/entities/e?update_mask=type,state", &[], r#"{"type":"z","state":"active","hold":null}"#).await;
     let reported = faults(&named);
     assert_eq!(reported.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["state", "update_mask"], "{reported:?}");

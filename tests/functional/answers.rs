@@ -1,4 +1,4 @@
-//! What answers repeat of a request, and what stands on every answer.
+//! The parts of a request that responses repeat, and the headers of every response.
 
 use std::net::SocketAddr;
 
@@ -158,7 +158,7 @@ async fn head_reports_the_length_that_get_has() {
         let (get, head) = (send(&world, "GET", path, headers, "").await, send(&world, "HEAD", path, headers, "").await);
         assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
         for name in ["content-length", "content-type", "content-encoding", "etag"] {
-            // What differs from one answer to the next are the ids of requests, which are all of one length.
+            // Responses differ from one another only in the ids of requests, which are all of one length.
             assert_eq!(head.header(name), get.header(name), "{name} of {path}");
         }
         assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()), "{path}");

@@ -1,4 +1,4 @@
-//! What a filter reads by an index grows with its matches, and not with the entities that there are.
+//! The cost of a filter with an index grows with its matches, and not with the number of entities.
 
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::Json;

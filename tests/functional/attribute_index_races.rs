@@ -20,8 +20,8 @@ async fn is_ready(world: &World) {
     world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "name"}), |index| index["state"] == "ready").await;
 }
 
-/// A transaction that holds the row which the build will write for an entity, so that the build stops between its read and its write. The
-/// build is reported not to wait for this one transaction before it begins.
+/// A transaction that has locked the row which the build will write for an entity, so that the build stops between its read and its write.
+/// The build is set not to wait for this one transaction before it begins.
 async fn stop_build_at(world: &World, entity: &str, value: &str) -> PgConnection {
     let mut holder = world.database.connection();
     let row = format!("SELECT id, 'name', '{value}', '{entity}' FROM realm WHERE org = 'acme' AND mode = 'test'");

@@ -32,7 +32,7 @@ pub fn assert_exact(database: &Database) {
     assert_eq!(reported(&format!("({rows}) EXCEPT ({due})")), None, "stale rows");
 }
 
-/// What a filter finds: ids, in one page.
+/// The matches of a filter: ids, in one page.
 pub async fn found(world: &World, filter: &str) -> Vec<String> {
     let page = world.call("EntityService/ListEntities", json!({"filter": filter, "page_size": 1000})).await;
     let page = page.unwrap_or_else(|failure| panic!("{filter}: {failure:#?}"));
@@ -227,7 +227,7 @@ scenario! {
         }
     }
 
-    /// What an index does not know is not found by it: so an index that is in use can be told from one that is not.
+    /// Rows that an index lacks are not found by it: so an index that is in use can be distinguished from one that is not.
     async fn only_an_index_that_is_ready_is_used(world: &World) {
         given(&world.database, 20, "jsonb_build_object('name', 'n' || n % 2)");
         let blind = |database: &Database| database.sql("DELETE FROM attribute_index WHERE entity_id = 'e-000001'");

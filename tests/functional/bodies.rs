@@ -205,7 +205,7 @@ async fn attributes_stop_at_their_limit_whatever_they_are_made_of() {
         }
     }
     let kinds = [
-        // As many as a message may hold are less than a MiB of JSON.
+        // As many as a message may have are less than a MiB of JSON.
         (Some(Kind::NumberValue(1.0)), 330_000),
         (Some(Kind::NumberValue(1e300)), 330_000),
         (Some(Kind::NullValue(0)), 330_000),

@@ -1,4 +1,4 @@
-//! What browsers do: ask before they send, speak gRPC-Web, and compress.
+//! The calls of browsers: they ask before they send, speak gRPC-Web, and compress.
 
 use bytes::Bytes;
 use offboard::proto::v1::{GetPortfolioRequest, Portfolio};
@@ -43,7 +43,7 @@ async fn pages_of_named_origins_may_call() {
         assert!(by_itself || name.starts_with("access-control-") || exposed.split(", ").any(|shown| shown == name), "{name} is hidden");
     }
 
-    // What clients of the four contracts send.
+    // The requests of clients of the four contracts.
     let asked = "apikey, api-version, authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, matter-version, \
                  traceparent, x-request-id, x-request-timeout";
     let answer =

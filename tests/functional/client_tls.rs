@@ -56,7 +56,7 @@ fn a_key_never_leaves_for_an_https_url_without_tls() {
         let address = listener.local_addr().unwrap();
         let heard = std::thread::spawn(move || {
             let (mut caller, _) = listener.accept().unwrap();
-            // What a plain server would say to whoever does not speak its language.
+            // The response of a plain server to another protocol.
             let mut bytes = vec![0; 1 << 16];
             let length = caller.read(&mut bytes).unwrap();
             caller.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").unwrap();

@@ -72,7 +72,7 @@ fn wrong_usage_is_reported_and_ends_with_2() {
         (&["key", "revoke", "nokey", "--yes"], "must be the id of a key, as `offboard key list` shows it"),
         (
             &["key", "create", "--org=acme", "--scope=entities:raed,nope", "--scope=admin"],
-            "`entities:raed`, `nope` are no scopes; the scopes are ",
+            "`entities:raed`, `nope` are not scopes; the scopes are ",
         ),
         (&["healthcheck", "--admin-addr=localhost:1"], "must be an IP address and a port"),
         (&["serve", "--data-dir=/dev/null", "--mail-from=someone@example.com"], "--smtp-url"),
@@ -215,12 +215,12 @@ fn an_address_of_a_database_that_is_none_is_refused_without_a_word_of_it() {
         "postgres://app:a@hunter2@h/d",
         "postgres://app:%hunter2@h/d",
         "mysql://app:hunter2@h/d",
-        "hunter2 is no URL",
+        "hunter2 is not a valid",
     ] {
         for command in [["key", "list", "--org", "acme"].as_slice(), &["serve"], &["migrate"], &["wait-for-db"]] {
             let ended = run(&[command, &["--database-url", address]].concat());
             assert!(ended.code.is_some_and(|code| code != 0), "{command:?}: {ended:?}");
-            assert!(ended.stderr.contains("is no URL of a Postgres") && !ended.stderr.contains("hunter2"), "{command:?}: {ended:?}");
+            assert!(ended.stderr.contains("is not a valid Postgres URL") && !ended.stderr.contains("hunter2"), "{command:?}: {ended:?}");
         }
     }
 }

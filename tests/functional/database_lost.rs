@@ -106,7 +106,7 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
         let code = answer.unwrap_err().code;
         assert!(["unavailable", "deadline_exceeded"].contains(&code.as_str()), "{code}");
     }
-    // It still says nothing; whoever waited for it has gone on.
+    // It still says nothing; those that waited for it have given up.
     let mut silent = false;
     for _ in 0..1500 {
         let metrics = probe(&server, "/metrics").await.text();
@@ -144,7 +144,7 @@ async fn the_log_reports_of_an_outage_at_its_beginning_and_at_its_end() {
     until("its end is told", || server.log().contains("the database is ready again")).await;
     let log = server.log();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
-    // Who was at work as it began reports that, once.
+    // A call that was at work as it began reports that, once.
     let began = warnings.iter().position(|line| line.contains("the database is not ready")).expect("its beginning is told");
     assert!(began <= 5 && warnings[..began].iter().all(|line| line.contains("worker failed")), "{warnings:#?}");
     assert_eq!(warnings.len() - began, 2, "{warnings:#?}");

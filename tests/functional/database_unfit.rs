@@ -289,7 +289,7 @@ async fn a_refusal_to_start_is_all_that_is_said() {
     assert_eq!((ended.code, ended.stderr.lines().count()), (Some(1), 1), "{}", ended.stderr);
 }
 
-/// Takes the migration away again that adds columns to a table.
+/// Reverts the migration that adds columns to a table.
 fn take_back(database: &Database) {
     let down = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/00000000000016_removed_entities/down.sql"));
     database.sql(&format!("{}; DELETE FROM __diesel_schema_migrations WHERE version = '00000000000016'", down.unwrap()));

@@ -1,4 +1,4 @@
-//! What hangs on an entity: put, read, listed, removed, and each time the entity steps on.
+//! Dependents: they are put, read, listed and removed, and each time the entity's version is raised.
 
 use crate::kit::*;
 
@@ -20,7 +20,7 @@ async fn version(world: &World) -> i64 {
     world.call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap().get("version").as_i64().unwrap()
 }
 
-/// What the events report dependents, oldest first: `act kind id version`.
+/// The events about dependents, oldest first: `act kind id version`.
 fn reported(database: &Database) -> Vec<String> {
     let query = "SELECT string_agg(concat_ws(' ', data #>> '{dependent,act}', data #>> '{dependent,kind}', data #>> '{dependent,id}', data ->> 'version'), ',' ORDER BY seq)
          FROM event WHERE type = 'entity.updated' AND subjects = ARRAY['e']";

@@ -1,4 +1,4 @@
-//! What the end of a server does not wait for.
+//! Connections that the end of a server does not wait for.
 
 use nix::sys::signal::Signal;
 use tokio::io::AsyncWriteExt;

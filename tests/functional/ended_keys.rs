@@ -1,4 +1,4 @@
-//! What a revoked key ends: every call that lasts, whoever sends in it.
+//! The calls that a revoked key ends: every long one, whoever sends in it.
 
 use offboard::proto::v1;
 use offboard::proto::v1::entity_service_client::EntityServiceClient;
@@ -84,7 +84,7 @@ impl RestImport {
         let _ = self.0.write_all(format!("{:x}\r\n{lines}\r\n", lines.len()).as_bytes()).await;
     }
 
-    /// What is answered up to and with this text.
+    /// The response up to and with this text.
     async fn read_to(&mut self, text: &str) -> String {
         let (mut read, mut buffer) = (String::new(), vec![0; 65_536]);
         while !read.contains(text) {
@@ -107,7 +107,7 @@ async fn an_import_by_grpc_writes_nothing_behind_the_end_of_its_key() {
     revoke(&world, &busy);
     revoke(&world, &silent);
     sending.send(BATCH, BATCH).await;
-    // What was written is reported first; of the one who sends nothing more too.
+    // Written lines are reported first; also for a caller who sends nothing more.
     assert_eq!(sending.end(BATCH).await, "invalid_credentials");
     assert_eq!(waiting.end(BATCH).await, "invalid_credentials");
     assert_eq!(world.database.count("SELECT count(*) FROM entity"), 2 * BATCH as i64);
@@ -158,8 +158,9 @@ scenario! {
         }
         revoke(world, &key);
         for (method, stream) in &mut streams {
-            // A reader who takes long at first, and what is more than the windows of gRPC hold: so the key is looked at again while there is
-            // something left to send. The buffers of a socket, by REST, may hold all of it; then the export has ended before its key was looked at.
+            // A reader who takes long at first, and what is more than the windows of gRPC hold: so the key is looked at again while there
+            // is something left to send. The buffers of a socket, by REST, may have all of it; then the export has ended before its key was
+            // looked at.
             let is_export = *method == "PortfolioService/ExportPortfolio";
             let mut slow = if is_export { 25 } else { 0 };
             let failure = loop {

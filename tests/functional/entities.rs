@@ -20,7 +20,7 @@ fn fields(failure: &Failure) -> BTreeSet<String> {
     failure.faults.iter().map(|fault| fault.field.clone()).collect()
 }
 
-/// What the event table reports, oldest first: `type subjects`, a line each.
+/// The rows of the event table, oldest first: `type subjects`, a line each.
 pub fn events(database: &Database) -> String {
     let query = "SELECT string_agg(type || ' ' || array_to_string(subjects, ','), E'\\n' ORDER BY seq) FROM event";
     database.text(query).unwrap_or_default()

@@ -145,7 +145,7 @@ scenario! {
         let refused = world.call("EntityService/BatchGetEntities", json!({"entity_ids": ids})).await.unwrap_err();
         assert_eq!((refused.code.as_str(), &refused.members["limit_bytes"]), ("payload_too_large", &json!(16 << 20)));
 
-        // A page ends where a client could not take more, and the next goes on from there.
+        // A page ends where a client could not take more, and the next continues from there.
         let (mut token, mut seen) = (String::new(), Vec::new());
         loop {
             let page = world.call("EntityService/ListEntities", json!({"page_size": 1_000, "page_token": token})).await.unwrap();

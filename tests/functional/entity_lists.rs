@@ -145,7 +145,8 @@ scenario! {
                     break;
                 }
                 request["page_token"] = json!(token(&page));
-                // Before, among and behind what was seen; and the very entity that the page ended with is gone, one way or the other.
+                // Before, among and after the ids of the page; and the very entity that the page ended with is removed, one way or the
+                // other.
                 given(world, &[(&format!("a-{round}"), 100), (&format!("stays-{round:02}x"), round), (&format!("z-{round}"), -1)]);
                 let last = seen.last().unwrap().clone();
                 let away = if round % 2 == 0 { "DELETE FROM entity" } else { "UPDATE entity SET deleted_at = now(), deleted_by = incarnation" };

@@ -1,5 +1,5 @@
-//! What a removal leaves: a canary stands in every field of an entity and of what hangs on it, the entity is removed in each way, and then
-//! everything is searched for the canaries that may not be there any more.
+//! The traces of a removal: a canary is in every field of an entity and of its dependents, the entity is removed in each way, and then
+//! everything is searched for the canaries that must not be there any more.
 
 use crate::kit::*;
 use crate::probes::probe;
@@ -11,7 +11,7 @@ fn canary(place: &str) -> String {
 
 const ATTACHED: &str = "0190feed-0000-7000-8000-00000000cafe";
 
-/// What may be found afterwards, and why. `docs/erasure.md` has the same list in words, with how long each is kept.
+/// The places where canaries may be found afterwards, and why. `docs/erasure.md` has the same list in words, with how long each is kept.
 const MAY_REMAIN: &[(&str, &str)] = &[
     // The id of an entity outlives it: tombstones, requests, failures and events name what was removed.
     ("tombstone", "canary-id"),
@@ -31,7 +31,7 @@ const MAY_REMAIN: &[(&str, &str)] = &[
     // An event of a membership names the portfolio, which is still there.
     ("event", "canary-portfolio"),
     ("portfolio", "canary-portfolio"),
-    // What a caller calls its own things: a call's record goes after 24 hours.
+    // The caller's own names: a call's record is removed after 24 hours.
     ("idempotency_key", "canary-key"),
     ("idempotency_key", "canary-portfolio"),
     ("idempotency_subject", "canary-portfolio"),
@@ -51,7 +51,7 @@ fn found_in_tables(world: &World) -> Vec<(String, String)> {
         .unwrap();
     let mut found = Vec::new();
     for table in tables.split(' ') {
-        // What is binary is looked at as text, too.
+        // Binary data is searched as text, too.
         let columns = world
             .database
             .text(&format!(

@@ -150,7 +150,7 @@ async fn a_cursor_inside_a_row_goes_on_there() {
     for (n, event) in all.iter().enumerate() {
         let mut cursor = event.cursor.clone();
         assert_eq!(read_on(&mut reader, &mut cursor, 2), all[n + 1..].to_vec(), "behind {n}");
-        // What comes later is behind every cursor.
+        // Later events are after every cursor.
         report(&mut writer, &one("new"));
         assert_eq!(subjects(&read_on(&mut reader, &mut cursor, 2)), ["new"]);
         database.sql("DELETE FROM event WHERE subjects = ARRAY['new']");

@@ -139,7 +139,7 @@ async fn nothing_is_done_of_a_request_with_a_fault_of_its_form() {
         ("DELETE", "/api/acme/entities?entityType=T&nope=1", ""),
     ] {
         let reply = rest.send(method, path, &[("idempotency-key", "once")], body).await;
-        // What has no such route here proves nothing.
+        // RPCs without such a route prove nothing here.
         assert_eq!((reply.status, reply.text().contains("nope")), (400, true), "{method} {path}: {}", reply.text());
         assert_eq!(state(), before, "{method} {path}");
     }
@@ -237,7 +237,7 @@ scenario! {
         }
         let refused = change(json!({"min_grace_period": "7200s", "default_grace_period": "-1s"}), "minGracePeriod,defaultGracePeriod").await.unwrap_err();
         assert_eq!(refused.faults.len(), 1, "what could not be read is compared with nothing: {refused:?}");
-        // Whether an update names anything is such a rule too.
+        // The rule that an update must name something is one of them.
         let refused = world.call("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "a b"})).await.unwrap_err();
         assert_eq!(refused.faults.len(), 2, "{refused:?}");
     }
@@ -296,7 +296,7 @@ async fn every_fault_of_headers_query_and_body_is_reported_together() {
     )
     .await;
     assert_eq!(reported, ["X-Request-Timeout invalid", "zz unknown_parameter"]);
-    // What cannot be reported with the rest comes first.
+    // Faults that cannot be reported with the rest come first.
     for (method, path, headers, body, status) in [
         ("POST", "/v1/nothing", &[("api-version", "1")][..], "", 404),
         ("PUT", "/v1/portfolios", &[("api-version", "1")], "", 405),

@@ -253,7 +253,7 @@ fn changes() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// What the changes are done to; the request that may be canceled.
+/// The resources that the changes need; the request that may be canceled.
 async fn given_all(world: &World) -> Value {
     world.portfolios(&["p", "q", "empty"]).await;
     world

@@ -1,4 +1,4 @@
-//! What idempotency records keep, for how many calls, and how removals take it out of them.
+//! The contents of idempotency records, for how many calls, and how removals erase them.
 
 use crate::kit::*;
 
@@ -8,7 +8,7 @@ fn key(key: &str) -> [(&str, &str); 1] {
     [("idempotency-key", key)]
 }
 
-/// What the records of all realms hold, as text that a canary would be found in.
+/// The contents of the records of all realms, as text in which a canary would be found.
 fn records(world: &World) -> String {
     world.database.text("SELECT coalesce(string_agg(encode(answer, 'escape'), ' '), '') FROM idempotency_key").unwrap()
 }
@@ -193,15 +193,14 @@ async fn a_realm_keeps_so_many_records_and_refuses_new_keys_beyond() {
             assert_eq!((refused.code.as_str(), refused.http.unwrap_or(429)), ("rate_limit_exceeded", 429));
         }
         assert_eq!(world.database.count("SELECT count(*) FROM entity"), 20, "what is refused is not done");
-        // Those that are kept go on answering; calls without a key and other realms are not concerned.
+        // Those that are kept continue answering; calls without a key and other realms are not concerned.
         let (first, refused) = (done[0], (0..40).find(|n| !done.contains(n)).unwrap());
         let again = world.client.call_with("EntityService/CreateEntity", create(first), &headers[first]).await.unwrap();
         assert_eq!(again.header(REPLAYED), Some("true"));
         world.call("EntityService/CreateEntity", json!({"entity": {"type": "T"}})).await.unwrap();
         let other = world.client("acme", "live", SCOPES);
         other.call_with("EntityService/CreateEntity", create(0), &key("k")).await.unwrap();
-        // An import is held to it by the batch.
-        // A record that has had its time makes room, be it swept or used again.
+        // An import counts by the batch. An expired record makes room, be it swept or used again.
         let sql = format!("UPDATE idempotency_key SET created_at = now() - interval '24 hours 1 second' WHERE key = 'k{first}'");
         world.database.sql(&sql);
         let taken = world.client.call_with("EntityService/CreateEntity", create(first), &headers[first]).await.unwrap_err();

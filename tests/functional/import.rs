@@ -362,7 +362,7 @@ async fn the_command_reports_of_bad_lines_and_fails() {
         assert!(ended.stderr.contains(reported), "no {reported} in {}", ended.stderr);
     }
     assert!(ended.stderr.contains("`entity_id`"), "{}", ended.stderr);
-    // Whose entities they are is told, and what was soft-deleted is told apart from what is there.
+    // The realm of the entities is reported, and soft-deleted ones are distinguished from existing ones.
     world.call("BulkDeleteService/StartBulkDelete", json!({"uris": ["a"]})).await.unwrap();
     until("the entity is gone", || world.database.count("SELECT count(*) FROM entity WHERE deleted_at IS NULL") == 0).await;
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"T\"}\n").unwrap();

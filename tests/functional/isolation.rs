@@ -2,7 +2,7 @@
 
 use crate::kit::*;
 
-/// What a realm holds: an id of every kind.
+/// The resources of a realm: an id of every kind.
 struct Ids {
     portfolio: String,
     entity: String,

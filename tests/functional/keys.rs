@@ -84,7 +84,7 @@ async fn call(client: &Client, method: &str, request: &str) -> Result<Answer, Fa
 
 #[test]
 fn the_table_of_scopes_has_every_method() {
-    // What only `admin` may do has no scope to be tried with.
+    // RPCs for `admin` alone have no other scope to try.
     let administration =
         ["RemovalService/UpdateRemovalPolicy", "AttributeIndexService/CreateAttributeIndex", "AttributeIndexService/DeleteAttributeIndex"];
     let mut listed: Vec<_> = METHODS.iter().map(|(method, ..)| *method).chain(administration).collect();

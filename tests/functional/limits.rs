@@ -1,4 +1,4 @@
-//! What every answer reports: the version of the API, and how many calls are left.
+//! The headers of every response: the version of the API, and how many calls are left.
 
 use std::time::Duration;
 

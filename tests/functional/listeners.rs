@@ -172,7 +172,7 @@ async fn a_process_that_may_open_no_more_files_says_so_and_answers_probes() {
     }
     assert!(world.server.log().matches("cannot accept connections").count() <= 3, "it is told now and then, by each listener");
     drop(open);
-    // What waited is accepted, and then whoever comes.
+    // The waiting connection is accepted, and then every other.
     assert!(get(http).await.starts_with("HTTP/1.1 404"));
     world.through(Protocol::Grpc).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
 }
@@ -298,7 +298,7 @@ async fn a_request_names_one_host_and_one_way_to_end() {
     assert!(old.starts_with(b"HTTP/1.0 404 ") || old.starts_with(b"HTTP/1.1 404 "), "{}", String::from_utf8_lossy(&old));
 }
 
-/// What a client is answered that sends all of a body before it reads.
+/// The response to a client that sends all of a body before it reads.
 async fn answered(address: SocketAddr, head: &str, length: usize) -> String {
     let mut connection = sent(address, format!("{head}host: x\r\ncontent-length: {length}\r\n\r\n").as_bytes()).await;
     let sending = async {

@@ -1,4 +1,4 @@
-//! Events and numbers when the service goes on in a copy by logical replication. That copies rows, and no sequences.
+//! Events and numbers when the service continues in a copy by logical replication. That copies rows, and no sequences.
 
 use crate::events::reported;
 use crate::kit::*;

@@ -55,13 +55,13 @@ async fn numbers_are_kept_to_the_last_digit_by_every_way_of_rest() {
     }
     assert_eq!(good(world, "GET", "/v1/entities/a/dependents", "").await.matches(REPORTED).count(), 1);
 
-    // What a patch does not name stays as it is, and what it names is exact too.
+    // Members that a patch does not name stay as they are, and those it names are exact too.
     let patched = good(world, "PATCH", "/v1/entities/a", r#"{"attributes":{"deep":{"m":0.10},"dec":null}}"#).await;
     let merged = r#"{"big":9007199254740993,"deep":{"m":0.10},"scale":[1.10,15.0,0.0],"vast":1e400}"#;
     holds(&patched, "attributes", merged);
     let replace = format!(r#"{{"attributes":{SENT},"replace_attributes":true}}"#);
     holds(&good(world, "PATCH", "/v1/entities/a", &replace).await, "attributes", REPORTED);
-    // One more in the last digit is a change, and the same again is none.
+    // One more in the last digit is a change, and the same again is not.
     let version = |answer: String| answer.split("\"version\":").nth(1).unwrap().split(',').next().unwrap().parse::<i64>().unwrap();
     let step =
         async |number: &str| version(good(world, "PATCH", "/v1/entities/a", &format!(r#"{{"attributes":{{"big":{number}}}}}"#)).await);
@@ -154,7 +154,7 @@ async fn by_grpc_a_number_is_the_nearest_double_and_its_text_stands_beside_it() 
         ("b", 9007199254740992.0, "9007199254740993", "9007199254740993"),
         ("c", 1.1, "1.10", "1.10"),
         ("d", f64::MIN, "-1e400", "-1e400"),
-        // Who has set the double has not seen the text.
+        // A caller who sets the double has not seen the text.
         ("e", 5.0, "9007199254740993", "5"),
         ("f", 2.5, "", "2.5"),
         ("g", 2.5, "two", "2.5"),
@@ -277,7 +277,7 @@ async fn a_line_of_a_file_is_read_as_a_post_is() {
         r#"{"entity_id":"e","type":"T","attributes":{"a":123456789012345678901234567890,"b":1234567890.123456789,"c":1.10}}"#,
         r#"{"entity_id":"e","type":"T","crosswalks":[{"n":9007199254740993}],"dependents":[{"kind":"task","id":"t","data":{"n":0.1234567890123456789}}]}"#,
         r#" {"entity_id":"e","type":"T","dependents":[{"kind":"task"}]} "#,
-        // What a POST refuses.
+        // The values that a POST refuses.
         r#"{"entity_id":"e","type":"T","type":"U"}"#,
         r#"{"entity_id":"e","entityId":"f","type":"T"}"#,
         r#"{"entity_id":"e","type":"T","attributes":{"a":1,"a":2}}"#,

@@ -36,7 +36,7 @@ fn given_members(database: &Database, portfolio: &str, count: i64) {
 /// How many members do not find room in the buffers on the way to a reader.
 const CROWD: u32 = 60_000;
 
-/// That many members, of long ids.
+/// That many members, with long ids.
 pub fn given_a_crowd(database: &Database, portfolio: &str) {
     database.sql(&format!(
         "INSERT INTO entity (realm_id, id, incarnation, type, state, portfolio_id, attached_at)
@@ -84,7 +84,7 @@ scenario! {
         assert_eq!(all[1], world.entity("b").await);
         let (first, token) = world.members(json!({"portfolio_id": "p", "page_size": 2})).await;
         assert_eq!(ids(&first), ["d", "b"]);
-        // Who leaves or comes in between moves nobody.
+        // Members that leave or come in between move nobody else.
         world.detach("p", "b").await.unwrap();
         world.attach("p", "e").await.unwrap();
         let (second, token) = world.members(json!({"portfolio_id": "p", "page_size": 2, "page_token": token})).await;

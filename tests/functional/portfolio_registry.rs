@@ -114,7 +114,7 @@ scenario! {
             (json!({"shared_compliance_calendar": true, "expected_version": 3}), 4, json!(["shared_compliance_calendar"])),
             (json!({"metadata": {"b": null}}), 5, json!(["metadata"])),
             (json!({"name": "Newer", "shared_registered_agent_id": "ra_2"}), 6, json!(["name", "shared_registered_agent_id"])),
-            // What has the value already is not told to have changed.
+            // A member that has the value already is not reported as changed.
             (json!({"name": "Newer", "shared_registered_agent_id": "ra_3", "metadata": {"b": null}}), 7, json!(["shared_registered_agent_id"])),
         ] {
             let mut request = change.clone();

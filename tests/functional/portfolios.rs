@@ -1,4 +1,4 @@
-//! Portfolios, and the acts that change who is in them.
+//! Portfolios, and the operations that change their members.
 
 use crate::entities::events;
 use crate::kit::*;

@@ -1,4 +1,4 @@
-//! What the service says of itself: liveness, readiness, health, metrics.
+//! The service's reports about itself: liveness, readiness, health, metrics.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub async fn health(server: &Server, service: &str) -> ServingStatus {
     answer.into_inner().status()
 }
 
-/// What a probe answers.
+/// The response to a probe.
 pub async fn probe(server: &Server, path: &str) -> Reply {
     http(server.addresses.admin, "GET", path, &[], "").await
 }

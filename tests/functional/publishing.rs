@@ -47,7 +47,7 @@ fn by_instant(value: &Value) -> Value {
     }
 }
 
-/// What arrived is every event of the database once, each under its subject, and those of one subject in order.
+/// Every event of the database arrived once, each under its subject, and those of one subject in order.
 fn assert_complete(database: &Database, arrived: &[Stored], prefix: &str) {
     let expected = expected(database);
     let count = |values: &mut dyn Iterator<Item = String>| {

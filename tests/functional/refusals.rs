@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use crate::kit::*;
 use crate::raw::*;
 
-/// What every answer of the REST port reports.
+/// The headers of every response of the REST port.
 const ALWAYS: &[&str] =
     &["api-version", "date", "x-content-type-options", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id"];
-/// What an answer may report besides, because of what it refuses.
+/// Headers that a response may have because of its refusal.
 const SOMETIMES: &[&str] = &[
     "accept-encoding",
     "accept-post",

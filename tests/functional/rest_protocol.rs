@@ -331,7 +331,7 @@ async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_co
         (
             "/api/acme/entities/_delete?filter=exists(uri)",
             r#"{"objects":{"entityType":"T"}}"#,
-            "`filter` is no query parameter of this request; it goes into the body as `objects.filter`",
+            "unknown query parameter `filter`; it goes into the body as `objects.filter`",
         ),
     ] {
         let reply = rest.post(path, body).await;
@@ -360,7 +360,7 @@ async fn durations_are_read_as_people_write_them_and_reported_in_one_form() {
     assert_eq!(code(&query).1, "report_required", "a query is text too");
 }
 
-/// Who has taken the wrong key sees whose it is, with every answer and most of all where nothing is found.
+/// A caller with the wrong key sees its realm in every response, and most of all where nothing is found.
 #[tokio::test]
 async fn every_answer_to_a_key_says_whose_it_is() {
     let rest = Rest::start(&[]).await;

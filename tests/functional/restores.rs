@@ -19,7 +19,7 @@ pub struct Story {
     key: Key,
 }
 
-/// What was reported a part of the story.
+/// The part of the story that was sent.
 pub struct Chapter {
     /// The events, each with its cursor.
     pub events: Vec<Value>,
@@ -84,7 +84,7 @@ impl Story {
         patiently(async || client.stream("EventService/WatchEvents", request.clone(), accept).await).await.map(Watching)
     }
 
-    /// Goes on behind a cursor in every way there is, and is reported these.
+    /// Continues behind a cursor in every way there is, and is reported these.
     pub async fn goes_on(&self, cursor: &Value, expected: &[String]) {
         for protocol in [Protocol::Grpc, Protocol::Rest] {
             let mut watching = self.watch(protocol, cursor).await.unwrap_or_else(|failure| panic!("{protocol:?}: {failure:#?}"));
@@ -92,7 +92,7 @@ impl Story {
         }
     }
 
-    /// Is refused behind a cursor in every way there is. Returns where to go on.
+    /// Is refused behind a cursor in every way there is. Returns where to continue.
     async fn is_out_of_range(&self, cursor: &Value) -> Value {
         let mut on = Value::Null;
         for protocol in [Protocol::Grpc, Protocol::Rest] {
@@ -150,7 +150,7 @@ pub async fn serve(url: &str, nats: &NatsServer) -> Server {
     Server::start_on(url, &arguments, &[]).await
 }
 
-/// Calls until the service can answer: the database was away a moment ago.
+/// Calls until the service can answer: the database was unreachable a moment ago.
 async fn patiently<T>(call: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
     for _ in 0..600 {
         match call().await {
@@ -362,7 +362,7 @@ async fn a_database_that_went_back_is_found_out_by_what_lists_have_sent() {
     assert_eq!(world.database.count("SELECT count(*) FROM event_history"), 2);
 }
 
-/// What was sent before a history that another process began says nothing of that history, and hides no later loss.
+/// Rows sent before a history that another process began say nothing of that history, and hide no later loss.
 #[tokio::test]
 async fn what_was_sent_of_an_earlier_history_hides_no_later_loss() {
     let world = World::start(Protocol::Rest).await;

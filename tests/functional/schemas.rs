@@ -48,7 +48,7 @@ async fn views_sequences_and_migrations_of_others_are_distinguished_from_ours() 
             assert_refused(&sharing, reported);
         } else {
             assert!(offboard(&sharing).starts_with("Applied "), "{reported}");
-            // What others have noted beside ours is nothing newer.
+            // Migrations that others have recorded beside ours do not make the schema newer.
             assert_eq!(offboard(&[["migrate"].as_slice(), &url].concat()), "The schema is up to date.\n");
         }
     }

@@ -145,7 +145,7 @@ scenario! {
             let version = |answer: &Value| answer["version"].as_i64().or_else(|| answer["version"].as_str()?.parse().ok()).unwrap();
             assert_eq!((&answer["id"], version(&answer)), (&seen["id"], version(&seen)), "{method}");
         }
-        // What a caller has said itself is shown.
+        // A caller's own values are shown.
         let writer = world.client("acme", "test", &["entities:write"]);
         let own = json!({"entity": {"type": "T", "attributes": {"x": "mine"}}});
         assert_eq!(writer.call("EntityService/CreateEntity", own).await.unwrap().json["attributes"], json!({"x": "mine"}));

@@ -59,7 +59,7 @@ fn every_value_that_cannot_be_is_reported_at_once() {
         ("--db-queue-limit=0", "must be a whole number from 1 to"),
         ("--max-concurrent-calls=0", "must be a whole number from 1 to"),
         ("--max-body-bytes=0", "must be a whole number from 1024 to"),
-        ("--log=warning", "`warning` is none of the levels"),
+        ("--log=warning", "`warning` is not a level"),
         ("--otlp-endpoint=foo", "must be as http://localhost:4317"),
         ("--grpc-addr=localhost:0", "must be an IP address and a port, such as 127.0.0.1:8080"),
         ("--nats-ca-file=/nowhere", "cannot be read: No such file"),
@@ -97,7 +97,7 @@ fn no_limit_is_nothing_unless_its_help_says_what_that_means() {
 fn what_is_wrong_with_settings_together_is_reported_at_once_and_no_secret() {
     let arguments = [
         "serve",
-        "--database-url=hunter2 is no URL",
+        "--database-url=hunter2 is not a valid",
         "--nats-url=http://user:hunter2@host",
         concat!("--nats-credentials-file=", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
         "--smtp-url=http://user:hunter2@host?tls=required",
@@ -110,7 +110,7 @@ fn what_is_wrong_with_settings_together_is_reported_at_once_and_no_secret() {
     let ended = run_with(&arguments, &[("SSL_CERT_FILE", "/nope")]);
     assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(1), "", 1), "{ended:?}");
     for reported in [
-        "--database-url: is no URL of a Postgres",
+        "--database-url: is not a valid Postgres URL",
         "--nats-url: must be one or more URLs",
         "has no JWT and seed of a NATS user",
         "--smtp-url: must be",

@@ -1,4 +1,4 @@
-//! What one realm and one key may have of what all use together, and that others are served all the while.
+//! The shares of one realm and one key, and that others are served all the while.
 
 use std::time::Duration;
 

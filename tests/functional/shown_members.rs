@@ -1,4 +1,4 @@
-//! What a change of membership shows of a large portfolio is what there is, whichever replica is asked and whatever happened in between.
+//! The portfolio in the response to a change of membership is current, whichever replica is asked and whatever happened in between.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;

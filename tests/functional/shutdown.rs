@@ -191,7 +191,7 @@ async fn every_stream_ends_with_a_word() {
         let failure = loop {
             match export.next().await {
                 Some(Ok(_)) => {}
-                // The buffers of a socket may hold all of it.
+                // The buffers of a socket may have all of it.
                 None if protocol == Protocol::Rest => break None,
                 ended => break Some(ended.unwrap().unwrap_err()),
             }

@@ -26,7 +26,7 @@ scenario! {
         let refused = world.call(POLICY, change(json!({"tenant": "umbrella", "mode": "live"}), "maxGracePeriod,mode,tenant")).await.unwrap_err();
         let both = [("tenant", "conflict", "is `umbrella`, and the key is of `acme`"), ("mode", "conflict", "is `live`, and the key is of `test`")];
         assert_eq!(faults(&refused), both);
-        // Whose it is counts also where the mask does not name it.
+        // The realm counts also where the mask does not name it.
         let refused = world.call(POLICY, change(json!({"mode": "live"}), "maxGracePeriod")).await.unwrap_err();
         assert_eq!(faults(&refused), both[1..]);
         let policy = world.call("RemovalService/GetRemovalPolicy", json!({})).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_guard_that_is_named_and_has_no_value_is_refused() {
         assert!(description.contains("guards the request"), "{description}");
     }
     assert_eq!(rest.world.database.count("SELECT count(*) FROM bulk_delete"), 0);
-    // What is not a guard is as good as left out.
+    // A member that is not a guard may be left out.
     let open = r#"{"objects":{"entityType":"Nothing","excludeList":null},"allowMissingExcludes":null}"#;
     assert_eq!(rest.send("POST", DELETE, &[], open).await.status, 200);
 }

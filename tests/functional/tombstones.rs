@@ -1,4 +1,4 @@
-//! What hard removals leave behind, for those who ask what became of an entity.
+//! Tombstones: they show what became of an entity.
 
 use crate::kit::*;
 

@@ -1,4 +1,4 @@
-//! Streams of events: what is reported, in which order, where a caller goes on, and how a stream ends.
+//! Streams of events: what is reported, in which order, where a caller continues, and how a stream ends.
 
 use diesel::connection::SimpleConnection;
 use nix::sys::signal::Signal;
@@ -40,7 +40,7 @@ impl Watching {
         events
     }
 
-    /// What the stream ends with.
+    /// The end of the stream.
     pub async fn end(&mut self) -> Failure {
         loop {
             match self.0.next().await.expect("a stream does not end without a word") {
@@ -91,7 +91,7 @@ scenario! {
             format!("bulk_delete.ended {id}"),
         ]);
         assert_eq!(events[3]["data"]["status"], "completed");
-        // What is reported is what a list has.
+        // The sent events are those of the list.
         assert_eq!(reported(&world.all_events(json!({}), 100).await)[10..], reported(&events));
     }
 
@@ -103,7 +103,7 @@ scenario! {
         drop(first);
         let mut due = reported(&events);
         for (n, event) in events.iter().enumerate() {
-            // What was there, and what comes while the stream is open.
+            // Existing events, and those that come while the stream is open.
             let mut again = world.watch(json!({"cursor": cursor(event), "from": "beginning"})).await;
             world.portfolios(&[&format!("new-{n}")]).await;
             due.push(format!("portfolio.created new-{n}"));

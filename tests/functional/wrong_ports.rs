@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 use crate::kit::*;
 use crate::raw::*;
 
-/// What the gRPC library makes of what this port answers.
+/// The status that the gRPC library makes of this port's response.
 async fn called(address: SocketAddr) -> tonic::Status {
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     PortfolioServiceClient::new(channel).get_portfolio(GetPortfolioRequest::default()).await.unwrap_err()
@@ -46,7 +46,7 @@ async fn grpc_at_another_port_is_reported_where_grpc_is() {
     }
 }
 
-/// Returns whether the answer of a call whose request goes on is over with its headers.
+/// Returns whether the answer of a call whose request continues is over with its headers.
 async fn ends_with_its_headers(address: SocketAddr) -> bool {
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).http2_only(true).build_http();
     let frame = http_body::Frame::data(bytes::Bytes::from_static(&[0; 5]));
@@ -119,7 +119,7 @@ async fn the_command_line_explains_a_wrong_port() {
                 let mut connection = connection.unwrap();
                 let _ = connection.read(&mut [0; 4096]);
                 let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-                // What comes and is not read would reset the connection, and the answer with it.
+                // Unread bytes would reset the connection, and the response with it.
                 let _ = connection.shutdown(Shutdown::Write);
                 let _ = std::io::copy(&mut connection, &mut std::io::sink());
             });

@@ -18,7 +18,7 @@ pub enum Protocol {
     Rest,
 }
 
-/// What a method answered.
+/// The response of a method.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The message, in the one spelling.
@@ -29,7 +29,7 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
 }
 
-/// What a method refused to do.
+/// The refusal of a method.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The code of the catalogue, in lower snake case.
@@ -38,7 +38,7 @@ pub struct Failure {
     pub http: Option<u16>,
     /// The status code, by gRPC.
     pub grpc: Option<tonic::Code>,
-    /// What it says to people.
+    /// Its message.
     pub message: String,
     /// The extension members of the code.
     pub members: Map<String, Value>,
@@ -55,7 +55,7 @@ pub struct Failure {
 pub struct Fault {
     /// Where, in snake case.
     pub field: String,
-    /// What kind, in lower snake case.
+    /// Its kind, in lower snake case.
     pub code: String,
     /// A sentence.
     pub description: String,

@@ -17,7 +17,8 @@ const LIBRARIES: &[&str] = &[
     "/usr/local/lib/faketime",
 ];
 
-/// A Postgres with a clock that can be set. Its time goes on from where it was set to; what measures how long something takes is left alone.
+/// A Postgres with a clock that can be set. Its time continues from where it was set to; what measures how long something takes is left
+/// alone.
 pub struct SteppingPostgres {
     /// The server.
     pub postgres: EmbeddedPostgres,

@@ -114,7 +114,8 @@ fn headers_of(metadata: &MetadataMap) -> Vec<(String, String)> {
     headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
 }
 
-/// What AIP-193 asks for: whatever differs in a message from call to call is among the metadata too, so that no program has to read sentences.
+/// AIP-193 asks for this: whatever differs in a message from call to call is among the metadata too, so that no program has to read
+/// sentences.
 fn assert_reported_to_programs(code: Code, message: &str, metadata: &HashMap<String, String>) {
     // Of these the violations, or the position, say it all; or there is nothing that differs.
     let elsewhere =

@@ -1,4 +1,4 @@
-//! What functional tests stand on: a database of their own, the real binary, keys, and a client that speaks through either protocol.
+//! The base of functional tests: a database of their own, the real binary, keys, and a client that speaks either protocol.
 //!
 //! A scenario is written once, in the words of the protos (members in snake case, enum values in lower snake case without prefix, times in
 //! milliseconds since the Unix epoch), and runs through gRPC and through REST:

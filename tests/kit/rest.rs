@@ -8,7 +8,7 @@ use super::http::{self, Reply, http};
 use super::spelling;
 use super::stream::MessageStream;
 
-/// What of a request goes into the body.
+/// The part of a request that goes into the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
     /// Nothing: what is not in the path goes into the query.
@@ -39,13 +39,13 @@ pub struct Route {
     pub method: &'static str,
     /// The path, with members of the request in braces.
     pub path: &'static str,
-    /// What goes into the body.
+    /// The contents of the body.
     pub body: Body,
     /// How the contract's callers show their key.
     pub credential: Credential,
     /// True if the contract spells members in camel case.
     pub camel_case: bool,
-    /// The member of the answer that is its body; all of it, if there is none.
+    /// The member of the response that is its body; all of it, if there is none.
     pub answer: Option<&'static str>,
 }
 
@@ -316,7 +316,7 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
     Err(failure(&problem, &reply.headers))
 }
 
-/// What a problem document reports, of an answer with these headers.
+/// The failure in a problem document, of a response with these headers.
 pub(super) fn failure(problem: &Value, headers: &[(String, String)]) -> Failure {
     let word = |name: &str| problem[name].as_str().unwrap_or_else(|| panic!("the problem has no `{name}`: {problem}")).to_owned();
     let request_id = headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, value)| value.clone());

@@ -48,14 +48,14 @@ pub fn offboard(arguments: &[&str]) -> String {
     stdout.into_owned()
 }
 
-/// What a command left when it ended.
+/// The result of a command.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// Its exit code; none if a signal ended it.
     pub code: Option<i32>,
-    /// What it wrote to its standard output.
+    /// Its standard output.
     pub stdout: String,
-    /// What it wrote to its standard error.
+    /// Its standard error.
     pub stderr: String,
 }
 
@@ -71,8 +71,7 @@ pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
-/// Runs the binary with arguments to its end, where nobody reads what it prints: both of its outputs lead to a reader that is gone. Returns
-/// its exit code.
+/// Runs the binary with arguments to its end, with both of its outputs leading to a closed reader. Returns its exit code.
 pub fn run_unread(arguments: &[&str]) -> Option<i32> {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -195,7 +194,7 @@ impl Server {
         Server { addresses, process, log }
     }
 
-    /// What it has logged so far, and printed.
+    /// Its log so far, and its output.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }

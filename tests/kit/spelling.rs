@@ -91,7 +91,7 @@ fn from_enum(value: &Value, kind: &EnumDescriptor) -> Value {
     if plain == "unspecified" { Value::Null } else { json!(plain) }
 }
 
-/// What every value of an enum begins with: `OFFBOARDING_STATUS_`.
+/// The prefix of every value of an enum: `OFFBOARDING_STATUS_`.
 fn prefix(kind: &EnumDescriptor) -> String {
     let zero = kind.get_value(0).expect("an enum of proto3 has a value 0");
     zero.name().strip_suffix("UNSPECIFIED").unwrap_or_default().to_owned()

@@ -1,4 +1,5 @@
-//! A bulk delete accounts for every entity it met, exactly: many failures, many slices, and others who change what it is about to delete.
+//! A bulk delete accounts for every entity exactly: many failures, many slices, and others who change the entities that it is about to
+//! delete.
 
 use std::collections::BTreeSet;
 

@@ -42,7 +42,7 @@ async fn what_is_deleted_by_an_index_is_what_the_filter_says() {
     }
 }
 
-/// What an index does not know is not found by it: so an index that is in use can be told from one that is not.
+/// Rows that an index lacks are not found by it: so an index that is in use can be distinguished from one that is not.
 #[tokio::test]
 async fn an_index_is_used_where_few_may_match() {
     let world = World::start_with(Protocol::Grpc, &["--bulk-chunk-size", "7"]).await;

@@ -200,7 +200,7 @@ async fn a_reader_that_is_gone_changes_no_exit_code() {
     assert_eq!(unread(&["preview", "--all", "--json"]), Some(0));
     assert_eq!(unread(&["start", "--uri", "e-000001", "--yes"]), Some(0));
     assert_eq!(unread(&["start", "--uri", "e-000002", "--yes", "--detach"]), Some(0));
-    // What a start shows is what it is held to: an entity that this task removes in between would be one too few.
+    // A start is limited to what it shows: an entity that this task removes in between would be one too few.
     until("the task is over", || world.database.count("SELECT count(*) FROM bulk_delete WHERE ended_at IS NULL") == 0).await;
     assert_eq!(unread(&["start", "--all", "--yes", "--json"]), Some(3), "e-000003 is on hold");
     let task = text(
@@ -233,7 +233,7 @@ async fn a_task_is_printed_as_the_rest_door_shows_it() {
     }
 }
 
-/// Ctrl-C leaves; the task goes on.
+/// Ctrl-C leaves; the task continues.
 #[tokio::test]
 async fn whoever_leaves_does_not_stop_the_task() {
     let world = given().await;

@@ -1,4 +1,4 @@
-//! What keeps a bulk delete from starting: guards that the selection is held to.
+//! Guards that prevent the start of a bulk delete.
 
 use crate::given::{Account, Many, assert_status, id, text};
 use crate::kit::*;
@@ -180,7 +180,7 @@ scenario! {
         assert_eq!(world.refused(START, request.clone()).await.code, "report_required");
         report(5, "acmetest", "completed", "59 minutes", "now() - interval '50 minutes'");
         world.done(START, request.clone()).await;
-        // What was found since is not undone by what was found before, nor by a check that was stopped.
+        // A newer finding is not undone by an older one, nor by a check that was stopped.
         report(6, "acmetest", "completed_with_errors", "40 minutes", "now() - interval '30 minutes'");
         report(7, "acmetest", "canceled", "20 minutes", "now()");
         assert_eq!(world.refused(START, request.clone()).await.code, "report_required");

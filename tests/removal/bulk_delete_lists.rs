@@ -193,7 +193,7 @@ async fn by_rest_a_list_is_a_bare_array_and_a_count_a_total() {
     assert_eq!(get("/api/umbrella/tasks").await.status, 404);
 }
 
-/// What is old goes with all that is left of it, in small batches; what is not stays.
+/// Old rows are removed with everything that belongs to them, in small batches; others stay.
 #[tokio::test]
 async fn what_ended_more_than_thirty_days_ago_is_removed() {
     let database = database().await;

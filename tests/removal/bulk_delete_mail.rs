@@ -32,7 +32,7 @@ async fn mail_ended(world: &World, task: &str) -> Value {
     ended.get("mail").clone()
 }
 
-/// What the database says of the mails: recipient and status.
+/// The mails in the database: recipient and status.
 fn stored(database: &Database) -> String {
     database.text("SELECT string_agg(recipient || ' ' || status, ', ' ORDER BY recipient) FROM bulk_delete_mail").unwrap_or_default()
 }
@@ -124,7 +124,7 @@ async fn mail_goes_to_the_owner_of_the_key_and_to_whom_the_realm_allows() {
     }
 }
 
-/// What was allowed when it was asked for may be allowed no longer when it is due.
+/// An address that was allowed at the request may not be allowed any more when the mail is to be sent.
 #[tokio::test]
 async fn a_mail_that_is_allowed_no_longer_is_not_sent_and_the_task_says_so() {
     let mut sink = SmtpSink::not_started();
@@ -294,7 +294,7 @@ async fn a_mail_that_is_refused_fails_alone() {
     assert!(sink.mails().is_empty());
 }
 
-/// The mail of a task that is not over is not due, whatever happens to the service meanwhile.
+/// The mail of a task that has not ended is not sent, whatever happens to the service meanwhile.
 #[tokio::test]
 async fn no_mail_reports_of_an_end_that_has_not_come() {
     let sink = SmtpSink::start().await;

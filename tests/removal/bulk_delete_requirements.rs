@@ -85,7 +85,7 @@ scenario! {
         assert_eq!(unmet(&refusal), ["max_objects", "clean_report", "expected_count", "preview_token"]);
         assert_eq!((&refusal.members["matched_count"], &refusal.members["max_objects"], refusal.faults.len()), (&json!(12), &json!(5), 4));
         assert_eq!(world.database.rows("bulk_delete"), 0);
-        // What the policy does not speak of goes as before.
+        // Operations that the policy does not mention stay as before.
         assert_eq!(Account::of(&world.bulk_delete(json!({"uris": ["e-000012"]})).await).processed, 1);
         // A dry run is the way to a token, and warns of what it will not help with.
         let few = json!({"mode": "hard", "uris": ["e-000001", "e-000002"], "dry_run": true});
@@ -135,7 +135,7 @@ scenario! {
         let request = json!({"entity_id": "e", "grace_period": "60s"});
         assert_eq!(unmet(&world.refused("OffboardingService/RequestOffboarding", request).await), ["min_grace_period"]);
         assert_eq!(world.state("e").await, "active");
-        // Who says none has the default.
+        // Without a value the default applies.
         let job = world.remove("e").await;
         assert_eq!(job.get("status"), "pending");
         assert_eq!(world.database.rows("offboarding_request WHERE execute_after - created_at BETWEEN interval '7199 s' AND interval '7201 s'"), 1);

@@ -1,4 +1,4 @@
-//! What a script sends whose variable is not set: `null`, an empty list, no body at all. It never comes to select more than was meant.
+//! The requests of a script with an unset variable: `null`, an empty list, no body at all. They never select more than was meant.
 
 use async_compression::tokio::bufread::GzipEncoder;
 use tokio::io::AsyncReadExt;
@@ -60,7 +60,7 @@ async fn a_body_that_is_nothing_never_leaves_the_type_of_the_query() {
         }
     }
     nothing_started(&world);
-    // What the contract has without a body stays.
+    // The contract's requests without a body stay valid.
     let bearer = format!("Bearer {}", world.key.secret);
     let by_type =
         http(world.server.addresses.http, "DELETE", "/api/acme/entities?entityType=HCP&mode=hard", &[("authorization", &bearer)], "").await;

@@ -1,4 +1,4 @@
-//! What a check of consistency finds, what it repairs, and what it only reports.
+//! The findings of a check of consistency, which of them it repairs, and which it only reports.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ impl World {
     }
 }
 
-/// What a check has found, by kind, and how much of it was repaired.
+/// The findings of a check, by kind, and how many of them were repaired.
 pub fn reported(task: &Answer) -> (Value, i64) {
     let mended = task.get("current_state.number_of_mended_findings").as_i64().unwrap();
     (task.get("current_state.findings").clone(), mended)
@@ -63,7 +63,7 @@ fn given_orphans(database: &Database, count: i64) {
     ));
 }
 
-/// One request whose entity has gone while it waits, one while it was at work, and one whose entity is not on its way out.
+/// One request whose entity was removed while it waits, one while it was at work, and one whose entity is not in `offboarding`.
 async fn given_orphan_requests(world: &World) -> [String; 3] {
     let mut requests = Vec::new();
     for entity in ["waiting", "at_work", "returned"] {
@@ -188,7 +188,7 @@ scenario! {
     }
 }
 
-/// What is soft-deleted keeps what hangs on it, also when its id is that of another realm's orphans.
+/// A soft-deleted entity keeps its dependents, also when its id is that of another realm's orphans.
 #[tokio::test]
 async fn what_another_realm_has_is_neither_found_nor_touched() {
     let world = World::start(Protocol::Rest).await;

@@ -50,7 +50,7 @@ scenario! {
     }
 }
 
-/// What is soft-deleted keeps its rows, and what changes all the time is true at every moment.
+/// A soft-deleted entity keeps its rows, and data that changes all the time is consistent at every moment.
 #[tokio::test]
 async fn an_index_in_use_has_no_findings_while_entities_change() {
     let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.05"]).await;

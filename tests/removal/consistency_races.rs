@@ -12,7 +12,7 @@ use crate::kit::*;
 
 const CHECK: &str = "BulkDeleteService/CheckConsistency";
 
-/// Creates, moves, changes and removes entities of its own until it is told to stop; tells how often.
+/// Creates, moves, changes and removes entities of its own until it is stopped; returns how often.
 async fn busy(client: Client, number: usize, stop: &AtomicBool) -> usize {
     let mut rounds = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -118,7 +118,7 @@ async fn a_count_is_set_right_while_members_come_and_go() {
     }
 }
 
-/// What comes right while a repair waits for it is not a finding, and is left as it is.
+/// A contradiction that ends while a repair waits for it is not a finding, and is left as it is.
 #[tokio::test]
 async fn a_contradiction_that_ends_before_its_repair_is_not_a_finding() {
     let world = World::start(Protocol::Rest).await;
@@ -151,7 +151,7 @@ async fn a_contradiction_that_ends_before_its_repair_is_not_a_finding() {
     world.assert_clean().await;
 }
 
-/// What others do not let go of costs itself, and not what else is to be repaired.
+/// Rows that others keep locked cost only themselves, and not the other repairs.
 #[tokio::test]
 async fn a_finding_that_stays_locked_is_reported_and_repaired_another_time() {
     let world = World::start_with(Protocol::Rest, &["--db-lock-timeout", "0.3"]).await;
@@ -207,7 +207,7 @@ async fn a_check_survives_the_death_of_its_workers() {
     world.assert_clean().await;
 }
 
-/// A check keeps to its pace, pauses between chunks, goes on where it was, and stops.
+/// A check keeps to its pace, pauses between chunks, continues where it was, and stops.
 #[tokio::test]
 async fn a_check_pauses_goes_on_and_stops() {
     let world = World::start_with(Protocol::Rest, &["--poll-interval", "0.05"]).await;

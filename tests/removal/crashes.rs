@@ -24,7 +24,7 @@ fn succeeded(database: &Database) -> i64 {
     database.rows("offboarding_request WHERE status = 'succeeded'")
 }
 
-/// Each entity that was to go is gone once, and all that hung on it.
+/// Each entity that was to be removed is removed once, with all of its dependents.
 fn assert_gone(database: &Database, count: i64, reported_by: &str) {
     assert_eq!((database.rows("entity"), database.rows("dependent")), (0, 0));
     assert_eq!(database.rows("tombstone"), count);
@@ -129,7 +129,7 @@ fn ask_for_all(database: &Database) {
     );
 }
 
-/// Has so many more requests fall due, at moments all over the next `milliseconds`.
+/// Makes so many more requests ready, at moments all over the next `milliseconds`.
 fn let_fall_due(database: &Database, count: i64, milliseconds: u64) {
     database.sql(&format!(
         "UPDATE offboarding_request SET due_at = now() + random() * interval '{milliseconds} milliseconds', execute_after = now()
@@ -137,7 +137,7 @@ fn let_fall_due(database: &Database, count: i64, milliseconds: u64) {
     ));
 }
 
-/// Work falls due bit by bit, all the time, so that each death is in the midst of it.
+/// Work becomes ready bit by bit, all the time, so that each death is in the midst of it.
 #[tokio::test]
 async fn offboardings_survive_fifty_deaths_at_any_instant() {
     const COUNT: i64 = 5_000;
@@ -214,7 +214,7 @@ async fn a_server_that_shuts_down_stops_at_the_end_of_a_chunk_and_another_contin
     assert_gone(&world.database, COUNT, "entity.deleted");
 }
 
-/// A task gives up when it has not moved for ten tries. That it did not move in the past is no reason.
+/// A task gives up when it has not moved for ten tries. Earlier pauses do not count.
 #[tokio::test]
 async fn a_task_that_moves_again_has_all_its_tries_before_it() {
     let mut world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;

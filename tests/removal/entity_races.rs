@@ -16,7 +16,7 @@ fn ids(prefix: &str, count: usize) -> Vec<String> {
     (1..=count).map(|n| format!("{prefix}-{n:06}")).collect()
 }
 
-/// The refusal is because of the entity's state, or because there is none any more.
+/// The refusal is because of the entity's state, or because there is no entity any more.
 #[track_caller]
 fn assert_late(failure: &Failure, state: &str) {
     match failure.code.as_str() {

@@ -1,4 +1,4 @@
-//! What a task could not delete, as a table.
+//! The entities that a task could not delete, as a table.
 
 use crate::given::Many;
 use crate::kit::*;

@@ -9,7 +9,7 @@ use crate::kit::*;
 const BATCH_ATTACH: &str = "PortfolioService/BatchAttachEntities";
 const BATCH_DETACH: &str = "PortfolioService/BatchDetachEntities";
 
-/// What a call may be refused with because others were faster. Nothing of ours: no `unavailable`, no `internal`.
+/// The refusals that a call may have because others were faster. None of ours: no `unavailable`, no `internal`.
 const EXPECTED: [&str; 5] = ["not_found", "state_conflict", "invalid_state_transition", "portfolio_not_empty", "already_exists"];
 
 fn any(bound: usize) -> usize {
@@ -215,7 +215,7 @@ async fn entities_that_are_added_again_while_they_are_removed_do_not_deadlock() 
     assert_eq!(world.database.count("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"), 0);
 }
 
-/// A portfolio that goes after it was found, and before the members are in, is none.
+/// A portfolio that is deleted after it was found, and before the members are in, is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_portfolio_that_goes_meanwhile_gets_no_members() {
     let world = World::start(Protocol::Grpc).await;

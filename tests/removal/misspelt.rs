@@ -151,7 +151,7 @@ scenario! {
         assert_eq!(looked.get("preview.matched_count"), 12);
         let warned: Vec<_> = looked.get("preview.warnings").as_array().unwrap().iter().map(|warning| text(&warning["message"])).collect();
         assert_eq!(warned, ["no entity has the attribute `Naem`", "no entity has the attribute `Registy`; did you mean `Registry`?"]);
-        // Who means it says so, beside the body or in it.
+        // A caller who means it says so, beside the body or in it.
         let mut in_body = filter.clone();
         in_body["allow_unknown_attributes"] = json!(true);
         let started = world.done(START, json!({"mode": "soft", "spec": in_body, "expected_count": 12})).await;
@@ -177,7 +177,7 @@ scenario! {
         assert!(text(&looked.get("preview.warnings")[0]["message"]).contains("`LastName`"));
     }
 
-    /// What only others have is not what the type has.
+    /// Attributes of other types alone are not those of the type.
     async fn an_attribute_counts_for_the_type_that_is_deleted(world: &World) {
         given(world);
         world.given_entity("other", json!({"type": "HCO", "attributes": {"Beds": 3}})).await;
@@ -233,7 +233,7 @@ scenario! {
     }
 }
 
-/// What there was no time for at the start is found out before anything is deleted.
+/// A fault that there was no time to find at the start is found before anything is deleted.
 #[tokio::test]
 async fn a_worker_finds_out_what_the_start_had_no_time_for() {
     let mut world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;

@@ -25,7 +25,7 @@ impl World {
         }
     }
 
-    /// What a dry run, a task and two lists warn of, which is the same.
+    /// The warnings of a dry run, a task and two lists, which are the same.
     async fn warned_everywhere(&self, filter: &str) -> Vec<String> {
         let spec = json!({"objects": {"filter": filter}});
         let looked = self.done(START, json!({"mode": "soft", "spec": spec, "dry_run": true})).await;
@@ -86,7 +86,7 @@ async fn reported_by(protocol: Protocol) {
         (
             "not gte(attributes.registry, 1000)",
             Some(
-                "no entity has a number at `attributes.registry`, so `gte(attributes.registry, '1000')` holds for none, and excludes nothing",
+                "no entity has a number at `attributes.registry`, so `gte(attributes.registry, '1000')` is true for none, and excludes nothing",
             ),
         ),
         ("equals(type, compny)", Some("no entity has the type `compny`; did you mean `company`?")),
@@ -209,7 +209,7 @@ scenario! {
             let looked = world.done(START, json!({"spec": spec, "dry_run": true})).await;
             let preview = (looked.get("preview.unselected_excluded_count"), looked.get("preview.unselected_excluded"));
             assert_eq!(preview, (&count, &unselected), "{spec}");
-            // What is reported is not a fault, and keeps nothing from starting.
+            // A warning is not a fault, and prevents no start.
             let task = world.done(START, json!({"mode": "hard", "spec": spec, "max_objects_per_second": 1})).await;
             assert_eq!((task.get("lists.unselected_excluded_count"), task.get("lists.unselected_excluded")), (&count, &unselected), "{spec}");
             world.done("BulkDeleteService/StopTask", json!({"task_id": id(&task)})).await;

@@ -27,14 +27,14 @@ const REALMS: [&str; 2] = ["acme", "globex"];
 /// The callers, by the number of their realm: two keys of one and one of the other.
 const CALLERS: [usize; 3] = [0, 0, 1];
 
-/// What one of them does.
+/// An operation of one of them.
 #[derive(Clone, Debug)]
 enum Operation {
     /// A caller, through one of the listeners, with an entity of its realm.
     Call { caller: usize, protocol: usize, entity: usize, call: Call },
     /// The same with a request, be it of its realm or not.
     CallRequest { caller: usize, protocol: usize, request: prop::sample::Index, call: RequestCall },
-    /// A worker claims what is due.
+    /// A worker claims ready requests.
     Claim,
     /// Time passes: whoever claimed something and has not ended it has lost it.
     LeasesEnd,
@@ -42,7 +42,7 @@ enum Operation {
     Finish { claim: prop::sample::Index, verdict: Verdict },
 }
 
-/// What somebody outside says.
+/// The answer of somebody outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Confirmed,
@@ -50,7 +50,7 @@ pub enum Verdict {
     Refused,
 }
 
-/// What a worker does. Claims are counted from 0.
+/// An operation of a worker. Claims are counted from 0.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
     Claim,
@@ -82,7 +82,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Somebody outside who says what it was told to say.
+/// Somebody outside who gives the set answer.
 struct Authority(Arc<Mutex<Verdict>>);
 
 #[tonic::async_trait]
@@ -109,12 +109,12 @@ struct Stage {
     executor: OffboardingExecutor,
     says: Arc<Mutex<Verdict>>,
     runs: AtomicUsize,
-    /// What happened how often, so that it can be seen that enough did.
+    /// How often each thing happened, to check that enough did.
     tally: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Stage {
-    /// Nobody works here but who is told to.
+    /// Only the workers of the model work here.
     async fn set() -> Stage {
         let world = World::start_with(Protocol::Grpc, &["--roles=grpc,gateway"]).await;
         let clients = CALLERS.map(|realm| {
@@ -135,7 +135,7 @@ impl Stage {
     /// One run with entities of its own.
     async fn run(&self, operations: Vec<Operation>) {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
-        // What a run before this one has left, if it failed in the middle, is for nobody to take up.
+        // Rows that an earlier run has left, if it failed in the middle, are for nobody to take up.
         self.world.database.sql("UPDATE offboarding_request SET due_at = now() + interval '1 day' WHERE due_at IS NOT NULL");
         let mut play = Play { stage: self, run, rules: Rules::default(), ids: Vec::new(), claims: Vec::new() };
         let create = Call::Create { onboarding: false, tasks: 1 };
@@ -156,7 +156,7 @@ struct Play<'a> {
     rules: Rules,
     /// The ids of the requests, by their number.
     ids: Vec<String>,
-    /// What workers have claimed and not done yet, by the number of the claim.
+    /// The claims of workers that are not done yet, by the number of the claim.
     claims: Vec<Option<Claim>>,
 }
 

@@ -1,4 +1,4 @@
-//! What cannot be offboarded, and how the caller learns why.
+//! Entities that cannot be offboarded, and how the caller learns why.
 
 use crate::given::id;
 use crate::kit::*;

@@ -1,4 +1,4 @@
-//! What a task takes is what was there when it was asked for, whatever the clock of the database said then and later.
+//! A task takes the entities that existed when it was asked for, whatever the clock of the database said then and later.
 
 use crate::given::{Account, Many, id, text};
 use crate::kit::*;

@@ -1,4 +1,4 @@
-//! What can be known of a removal before it happens, and what a realm decides on removals.
+//! The preview of a removal, and the removal policy of a realm.
 
 use crate::given::*;
 use crate::kit::*;
@@ -51,7 +51,7 @@ scenario! {
         assert_eq!((preview.get("components"), preview.get("portfolio_id")), (&json!([component]), &json!("p")));
         assert_eq!(world.database.rows("event"), reported);
         assert_eq!(world.state("e").await, "active");
-        // What the preview reported is what goes.
+        // The removal has the effect of the preview.
         let job = world.job_ended(&id(&world.remove("e").await), "succeeded").await;
         assert_eq!(job.get("removed"), preview.get("dependents"));
         assert_eq!(world.refused("RemovalService/PreviewRemoval", json!({"entity_id": "e"})).await.code, "not_found");
@@ -136,7 +136,7 @@ scenario! {
         assert_eq!(less.get("hard_delete"), &demanded(false, json!(null), json!("3600s")));
         let nothing = world.decide(json!({"hard_delete": {}})).await.unwrap_err();
         assert_eq!((nothing.code.as_str(), nothing.faults[0].field.trim_start_matches("policy.")), ("validation_failed", "hard_delete"));
-        // What is read may be sent back, and says whose it is.
+        // A policy that was read may be sent back, and names its realm.
         let read = world.done("RemovalService/GetRemovalPolicy", json!({})).await;
         assert_eq!((read.get("tenant"), read.get("mode")), (&json!("acme"), &json!("test")));
         assert_eq!(world.decide(read.json.clone()).await.unwrap().json, read.json);

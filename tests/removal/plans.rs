@@ -31,7 +31,7 @@ const ENTITY: Parameter = ("entity", "text", "'e-025000'");
 const PORTFOLIO: Parameter = ("portfolio", "text", "'p'");
 const SHOWN: Parameter = ("shown", "int8", "1000");
 
-/// What of a realm is large.
+/// The large tables of a realm.
 const LARGE: [&str; 6] = ["entity", "dependent", "offboarding_request", "attribute_index", "tombstone", "idempotency_subject"];
 
 /// Entities, 10 of them leaving, with what hangs on them and what went before.
@@ -205,7 +205,7 @@ async fn a_page_is_read_along_its_index() {
             assert_in_order(&world.database, &what, &list_queries::text(order, false, false), &[REALM, limit], index);
             let next = [[REALM].as_slice(), behind, &[limit]].concat();
             assert_in_order(&world.database, &what, &list_queries::text(order, false, true), &next, index);
-            // Of a filter that holds for few the planner may rather read all, and it knows best.
+            // For a filter with few matches the planner may rather read all, and it knows best.
             let filtered = list_queries::text(order, true, true).replace("{predicate}", "(e.type = 'HCP')");
             assert_in_order(&world.database, &what, &filtered, &next, index);
         }
@@ -262,7 +262,7 @@ async fn each_chunk_of_a_bulk_delete_starts_where_the_last_one_ended() {
     }
 }
 
-/// That of a member does not: its link is in an index.
+/// A filter of members does not: its link is in an index.
 #[tokio::test]
 async fn a_soft_delete_of_what_is_in_no_portfolio_stays_on_its_page() {
     for portfolio in [None, Some("p")] {

@@ -16,7 +16,7 @@ async fn pause(milliseconds: u64) {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
 
-/// Asks for an offboarding that falls due in a moment and calls it off about then. Returns the request's id and whether the call won.
+/// Asks for an offboarding that becomes ready in a moment and cancels it about then. Returns the request's id and whether the cancel won.
 async fn cancel_about_when_it_starts(client: Client, entity: String) -> (String, bool) {
     let grace = 300 + any(200);
     let asking = json!({"entity_id": entity, "grace_period": format!("{:.3}s", grace as f64 / 1000.0)});

@@ -147,7 +147,7 @@ scenario! {
     }
 }
 
-/// Somebody outside who says what it is told to say, and remembers what it was asked.
+/// Somebody outside who gives the set answer, and remembers the questions.
 struct Archive {
     says: &'static (dyn Fn(&Departure, usize) -> Verdict + Send + Sync),
     asked: &'static Mutex<Vec<String>>,

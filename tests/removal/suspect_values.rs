@@ -34,12 +34,12 @@ async fn refused_by(protocol: Protocol) {
         (
             YEAR,
             [json!(["lt(attributes.Closed, '2015')"]), json!(["attributes.Closed"]), json!(["2015-01-01"])],
-            "no entity has a number at `attributes.Closed`, so `lt(attributes.Closed, '2015')` holds for none, and excludes nothing; a date is written as `2015-01-01`",
+            "no entity has a number at `attributes.Closed`, so `lt(attributes.Closed, '2015')` is true for none, and excludes nothing; a date is written as `2015-01-01`",
         ),
         (
             "gt(attributes.Staff, '2015-01-01')",
             [json!(["gt(attributes.Staff, '2015-01-01')"]), json!(["attributes.Staff"]), json!([])],
-            "no entity has a date at `attributes.Staff`, so `gt(attributes.Staff, '2015-01-01')` holds for none",
+            "no entity has a date at `attributes.Staff`, so `gt(attributes.Staff, '2015-01-01')` is true for none",
         ),
         (
             FORM,
@@ -61,7 +61,7 @@ async fn refused_by(protocol: Protocol) {
         );
         assert!(refusal.message.contains(reported), "{filter}: {}", refusal.message);
         assert_eq!((refusal.faults.len(), refusal.faults[0].code.as_str()), (1, "suspect_value"));
-        // Who only looks, or keeps the data, is warned.
+        // A caller who only reads, or keeps the data, is warned.
         let looked = world.done(START, request(json!({"dry_run": true}))).await;
         assert_eq!(suspect(looked.get("preview.warnings")), [reported], "{filter}");
         let soft = world.done(START, request(json!({"mode": "soft"}))).await;
@@ -103,7 +103,7 @@ scenario! {
                 let objects = json!({"filter": format!("equals(type, sus) and {condition}")});
                 let looked = world.done(START, json!({"mode": "hard", "spec": {"objects": objects}, "dry_run": true})).await;
                 let reported = suspect(looked.get("preview.warnings"));
-                assert!(matches!(reported.as_slice(), [reported] if reported.ends_with("and spares nobody")), "{condition}: {reported:?}");
+                assert!(matches!(reported.as_slice(), [reported] if reported.ends_with("and excludes nothing")), "{condition}: {reported:?}");
                 let refusal = world.refused(START, json!({"mode": "hard", "spec": {"objects": objects}})).await;
                 assert_eq!(refusal.code, "suspect_value", "{condition}");
             }
@@ -120,7 +120,7 @@ scenario! {
         }
     }
 
-    /// What some can be compared with is not suspect, nor is what nobody has or another type has.
+    /// A value that some can be compared with is not suspect, nor is one that nobody has or another type has.
     async fn what_can_be_compared_is_not_suspect(world: &World) {
         world.given_closed().await;
         world.given_entity("other", json!({"type": "HCO", "attributes": {"Closed": 2016, "Beds": "many"}})).await;

@@ -188,7 +188,7 @@ async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {
     world.database.assert_sound();
 }
 
-/// A worker that falls asleep in the middle of a chunk, past its lease, and wakes when another one has long gone on.
+/// A worker that sleeps in the middle of a chunk, past its lease, and wakes when another one has long continued.
 #[tokio::test]
 async fn a_worker_that_is_late_changes_nothing() {
     const COUNT: i64 = 500;

@@ -72,12 +72,12 @@ impl Midst {
         database.assert_sound();
     }
 
-    /// What the task went through, in order.
+    /// The states of the task, in order.
     fn history(&self) -> String {
         self.world.database.history(&self.task).replace("bulk_delete.", "")
     }
 
-    /// A worker that is there has had every chance to go on with the task.
+    /// A worker that is there has had every chance to continue with the task.
     async fn another_task_is_done(&self) {
         self.world.given_entity("another", json!({})).await;
         let other = self.world.bulk_delete(json!({"uris": ["another"], "mode": "soft"})).await;

@@ -10,7 +10,7 @@ const COUNT: usize = 50_000;
 scenario! {
     async fn every_entity_of_a_large_bulk_delete_is_sent_once(world: &World) {
         world.database.given_many(Many { prefix: "e", count: COUNT as i64, dependents: 0, portfolio: None });
-        // What happened to some of them before, reported by one row of many.
+        // Earlier changes of some of them, recorded by one row of many.
         world.database.sql(
             "INSERT INTO event (realm_id, type, subjects, principal_id)
              SELECT realm_id, 'entity.created', array_agg(id ORDER BY id), gen_random_uuid() FROM entity WHERE id LIKE '%50' GROUP BY realm_id",
@@ -35,7 +35,7 @@ scenario! {
                 "bulk_delete.ended" => break,
                 _ => assert_eq!(word("subject"), task),
             }
-            // A caller that is cut off in the middle goes on where it was.
+            // A caller that is cut off in the middle continues where it was.
             if deleted.len() == COUNT / 2 && last_cursor.is_none() {
                 let cursor = word("cursor");
                 stream = world.client.stream("EventService/WatchEvents", json!({"cursor": cursor}), &[]).await.unwrap();

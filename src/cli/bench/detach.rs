@@ -165,7 +165,7 @@ impl Caller {
                 Caller::Grpc { client, bearer: credential(&arguments.key)?, view }
             }
             Protocol::Rest if server.is_tls() => {
-                return Err(Error::invalid("--server", "invalid", "must be http://HOST:PORT with --door rest"));
+                return Err(Error::invalid("--server", "invalid", "must be http://HOST:PORT with --protocol rest"));
             }
             Protocol::Rest => {
                 let (client, bearer) = (Client::builder(TokioExecutor::new()).build_http(), format!("Bearer {}", arguments.key));

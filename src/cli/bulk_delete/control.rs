@@ -25,7 +25,7 @@ pub struct Arguments {
 pub enum TaskAction {
     /// It pauses.
     Pause,
-    /// It goes on.
+    /// It continues.
     Resume,
     /// It ends.
     Stop,

@@ -62,7 +62,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         (realm_of(answer.metadata()), answer.into_inner().tasks)
     };
     if let (true, Some(realm)) = (tasks.is_empty(), realm) {
-        note(format_args!("Nothing found for {realm}, which is whose the key is."));
+        note(format_args!("Nothing found for {realm}, the organisation and mode of the key."));
     }
     for task in tasks {
         let text = if json { show::task(&task).to_string() } else { line(&task) };

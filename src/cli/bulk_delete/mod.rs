@@ -39,7 +39,7 @@ enum Action {
     Watch(watch::Arguments),
     /// Pause a task at the end of the chunk in hand
     Pause(control::Arguments),
-    /// Let a paused task go on where it stopped
+    /// Let a paused task continue where it stopped
     Resume(control::Arguments),
     /// Stop a task for good at the end of the chunk in hand; what it has deleted stays deleted
     Stop(control::Arguments),

@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_question_names_whose_entities_go_and_many_are_confirmed_by_their_number() {
         assert_eq!(question(2, "acme (live)", true), "Erase 2 entities of acme (live) for good? [y/N] ");
-        assert_eq!(question(1968, "acme (test)", false), "Delete 1,968 entities of acme (test)? Type their number, 1,968, to go on: ");
+        assert_eq!(question(1968, "acme (test)", false), "Delete 1,968 entities of acme (test)? Type their number, 1,968, to continue: ");
         assert!(is_yes("Y", 2) && is_yes("yes", 100) && is_yes("1968", 1968) && is_yes("1,968", 1968));
         assert!(
             !is_yes("y", 101) && !is_yes("yes", 1968) && !is_yes("1967", 1968) && !is_yes("", 2) && !is_yes("", 1968) && !is_yes("2", 2)

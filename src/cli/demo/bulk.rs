@@ -77,7 +77,7 @@ async fn follow(caller: &Caller, id: &str) -> Result<v1::Task, Surprise> {
     Ok(task)
 }
 
-/// Shows what a task came to, and holds it to what the file says.
+/// Shows what a task came to, and checks it against what the file says.
 async fn account(caller: &Caller, task: &v1::Task, selected: &Selected, excluded: usize) -> Result<(), Surprise> {
     let state = task.current_state.clone().unwrap_or_default();
     let counts = [

@@ -57,8 +57,8 @@ impl Stage {
     }
 
     /// Shows a call: its protocol and its request.
-    pub fn call(self, door: &str, request: impl Display) {
-        self.line(format_args!("   {} {request}", self.ink(Ink::Cyan, format_args!("{door:4} >"))));
+    pub fn call(self, protocol: &str, request: impl Display) {
+        self.line(format_args!("   {} {request}", self.ink(Ink::Cyan, format_args!("{protocol:4} >"))));
     }
 
     /// Shows what came back: a status and what is worth seeing of the rest.
@@ -103,7 +103,7 @@ impl Progress {
         }
     }
 
-    /// Leaves the bar as it is and goes on below it.
+    /// Leaves the bar as it is and continues below it.
     pub fn end(self) {
         self.bar.abandon();
         if self.stage.terminal {

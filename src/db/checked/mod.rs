@@ -1,4 +1,4 @@
-//! Every statement of the house, for the test that holds them against the schema. It is in no build but that of the unit tests.
+//! Every statement of the project, for the test that checks them against the schema. It is in no build but that of the unit tests.
 //!
 //! [`statement!`](crate::db::statement) adds each statement by itself. A statement that is put together while the service runs adds its forms by
 //! [`forms!`], and one with a place for a caller's filter adds the conditions by [`filtered!`]; the test fails for one that does not.

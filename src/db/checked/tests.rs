@@ -155,7 +155,7 @@ impl Server {
         }
     }
 
-    /// Holds a table of `schema.rs` against the database.
+    /// Compares a table of `schema.rs` with the database.
     fn check_table(&mut self, what: &str, form: &Form) {
         let Some(columns) = self.check(form) else { return };
         for (declared, column) in form.columns.iter().flatten().zip(columns) {

@@ -35,7 +35,7 @@ use crate::proto::v1::import_entities_response::Answer;
 /// How many batches are written at a time.
 const AT_ONCE: usize = 2;
 
-/// How long an import goes on once the process takes no more calls: one whose last lines are on their way then ends well.
+/// How long an import continues once the process takes no more calls: one whose last lines are on their way then ends well.
 const FAREWELL: Duration = Duration::from_millis(100);
 
 /// The answers of an import.
@@ -141,7 +141,7 @@ impl Import {
         }
     }
 
-    /// Goes on until a batch is written, and reports what there is to say of that. Fails where it breaks off before.
+    /// Continues until a batch is written, and reports what there is to say of that. Fails where it breaks off before.
     async fn begin(&mut self) -> Result<MetadataMap, Status> {
         while self.first.is_none() && !self.is_over() {
             self.step().await;

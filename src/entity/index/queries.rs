@@ -129,7 +129,7 @@ pub static ATTRIBUTE_INDEX: Vocabulary = Vocabulary {
     ],
 };
 
-/// The indexes of a realm behind this attribute for which the filter holds, in the order of attributes.
+/// The indexes of a realm behind this attribute that match the filter, in the order of attributes.
 pub fn list(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filter>, after: &str, limit: i64) -> Work<Vec<AttributeIndex>> {
     let statement = ListIndexes { realm: realm.id(), after, limit };
     let rows: Vec<IndexValues> = statement.filtered(filter.map(Filter::predicate)).load(connection)?;

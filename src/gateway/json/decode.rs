@@ -1,4 +1,5 @@
-//! JSON to messages, in one pass over the text. Every fault is collected with its path, and reading goes on; only text that is not JSON ends it.
+//! JSON to messages, in one pass over the text. Every fault is collected with its path, and reading continues; only text that is not JSON
+//! ends it.
 
 use std::collections::HashMap;
 

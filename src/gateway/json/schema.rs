@@ -159,7 +159,7 @@ impl Schema {
         &self.base_path
     }
 
-    /// Adds a message type with all that it holds, and reports its place.
+    /// Adds a message type with all that it contains, and reports its place.
     pub fn add(&mut self, descriptor: &MessageDescriptor) -> usize {
         if let Some(place) = self.places.get(descriptor.full_name()) {
             return *place;
@@ -172,7 +172,7 @@ impl Schema {
         place
     }
 
-    /// Adds all that a `google.protobuf.Any` of the added types may hold: any message of the pool. To be called once, behind the last type.
+    /// Adds all that a `google.protobuf.Any` of the added types may have: any message of the pool. To be called once, behind the last type.
     pub fn add_contents(&mut self, pool: &DescriptorPool) {
         if !self.has_any {
             return;

@@ -57,7 +57,8 @@ pub fn query(binding: &Binding, schemas: &mut Schemas<'_>) -> Vec<Value> {
     parameters
 }
 
-/// Goes through the fields of a message and of those that it holds once. `way` is the proto names that lead to it, each with its message.
+/// Goes through the fields of a message and of those that it contains once. `way` is the proto names that lead to it, each with its
+/// message.
 fn walk(binding: &Binding, message: usize, way: &mut Vec<(usize, String)>, schemas: &mut Schemas<'_>, found: &mut Vec<Value>) {
     let schema = &binding.rpc.schema;
     for (place, field) in schema.message(message).fields.iter().enumerate() {
@@ -72,7 +73,7 @@ fn walk(binding: &Binding, message: usize, way: &mut Vec<(usize, String)>, schem
         }
         match (&field.cardinality, &field.shape) {
             (Cardinality::Single { .. }, Shape::Message(inner)) => {
-                // A message that holds itself has no end.
+                // A message that contains itself has no end.
                 let is_around = *inner == message || way.iter().any(|(around, _)| around == inner);
                 if !is_around {
                     way.push((message, name.to_owned()));

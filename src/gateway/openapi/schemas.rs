@@ -36,8 +36,8 @@ impl<'p> Schemas<'p> {
         Schemas { comments, annotations, uses: BTreeSet::new(), made: BTreeMap::new() }
     }
 
-    /// Notes that a value is used, with all that it holds. The name of a schema depends on how else its message is used, so that all uses must
-    /// be known before the first is made.
+    /// Notes that a value is used, with all that it contains. The name of a schema depends on how else its message is used, so that all
+    /// uses must be known before the first is made.
     pub fn note(&mut self, schema: &Schema, shape: &Shape, direction: Direction) {
         match shape {
             Shape::Message(place) => {
@@ -83,7 +83,7 @@ impl<'p> Schemas<'p> {
             Shape::Message(place) => {
                 let name = self.name(schema, &schema.message(*place).descriptor, direction);
                 if !self.made.contains_key(&name) {
-                    // Stands in for itself while it is made: messages may hold themselves.
+                    // Stands in for itself while it is made: messages may have themselves.
                     self.made.insert(name.clone(), Value::Null);
                     let made = self.object(schema, *place, direction, |_| true);
                     self.made.insert(name.clone(), made);

@@ -1,7 +1,7 @@
 //! The pages that the gateway serves itself, to everybody: the published document, a page to read and try it, and the reference of errors.
 //!
-//! Nothing here needs a key or knows anything of anybody. Pages load only what this binary holds: their security policy lets a browser ask
-//! nobody else, and run no script that stands in a page.
+//! Nothing here needs a key or knows anything of anybody. Pages load only what this binary contains: their security policy lets a browser
+//! ask nobody else, and run no script that stands in a page.
 
 mod errors;
 
@@ -26,7 +26,7 @@ const JSON: &str = "application/json";
 #[derive(Debug)]
 pub struct Page {
     media_type: &'static str,
-    /// The body as it is held.
+    /// The body as it is kept.
     body: Bytes,
     /// The compression of the kept body.
     held: Option<Coding>,

@@ -41,7 +41,7 @@ pub struct Member {
 }
 
 impl Builder {
-    /// Goes on behind what is written already, which is so many bytes of JSON.
+    /// Continues behind what is written already, which is so many bytes of JSON.
     pub fn continuing(out: Vec<u8>, json: usize) -> Self {
         Builder { out, json }
     }

@@ -40,7 +40,7 @@ pub enum Fault {
     NotANumber,
     /// A number in it has too many digits.
     LongNumber,
-    /// A text in it holds the character U+0000, which the database cannot store.
+    /// A text in it contains the character U+0000, which the database cannot store.
     Nul,
 }
 

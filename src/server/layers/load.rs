@@ -42,7 +42,7 @@ impl Around for Load {
         let answer = inner.call(request).await?;
         Ok(answer.map(|body| {
             Body::new(body.map_frame(move |frame| {
-                // Holds the slot until the body is dropped.
+                // Keeps the slot until the body is dropped.
                 let _ = &slot;
                 frame
             }))

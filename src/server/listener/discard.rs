@@ -22,7 +22,7 @@ use crate::limits::listeners::{DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARD
 const SILENCE: Duration = Duration::from_secs(5);
 /// As how many bytes a frame counts at least.
 const FRAME: usize = 64;
-/// How long it may go on where the listener closes.
+/// How long it may continue where the listener closes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The rest on a connection of HTTP/1.1 after its last response.

@@ -1,14 +1,14 @@
-//! What every call must answer, and what must be left in the end: the rules of removal without a service, a database or a clock.
+//! The expected responses of every call, and the expected state in the end: the rules of removal without a service, a database or a clock.
 
 use std::collections::BTreeMap;
 
 use super::{Verdict, Work};
 use crate::kit::*;
 
-/// An entity's place: whose world, and which of the ids.
+/// An entity: the number of its realm, and of its id.
 pub type EntityRef = (usize, usize);
 
-/// What is asked of one place.
+/// A call about one entity.
 #[derive(Clone, Copy, Debug)]
 pub enum Call {
     Create { onboarding: bool, tasks: i64 },
@@ -21,7 +21,7 @@ pub enum Call {
     Request { waits: bool },
 }
 
-/// What is asked of a request.
+/// A call about a request.
 #[derive(Clone, Copy, Debug)]
 pub enum RequestCall {
     Cancel,
@@ -29,7 +29,7 @@ pub enum RequestCall {
     GetJob,
 }
 
-/// What an answer must be.
+/// The expected response.
 #[derive(Clone, Debug)]
 pub enum Expected {
     /// It succeeds; by REST with this status. Members by their JSON pointer; what is left out of an answer is null.
@@ -94,7 +94,7 @@ impl Entity {
         Expected::Done { http, members, about: None }
     }
 
-    /// What kind of obstacle a removal meets, if there is one.
+    /// The kind of obstacle of a removal, if there is one.
     fn obstacle(&self) -> Option<&'static str> {
         match self.state {
             "active" if self.held => Some("on_hold"),
@@ -126,7 +126,7 @@ impl Asked {
 }
 
 impl Rules {
-    /// What must be left of a place in the end: the entity as its state, hold, version and dependents, the events about it in order, and how many
+    /// The expected state of an entity in the end: its state, hold, version and dependents, the events about it in order, and how many
     /// tombstones.
     pub fn left(&self, place: EntityRef) -> Value {
         let entity =
@@ -135,7 +135,7 @@ impl Rules {
         json!({"entity": entity, "events": events, "tombstones": self.tombstones.get(&place).unwrap_or(&0)})
     }
 
-    /// What a call about an entity must answer.
+    /// The expected response of a call about an entity.
     pub fn call(&mut self, place: EntityRef, call: Call) -> Expected {
         match call {
             Call::Create { onboarding, tasks } => self.create(place, onboarding, tasks),
@@ -165,7 +165,7 @@ impl Rules {
         }
     }
 
-    /// What a call about a request must answer to somebody of a realm.
+    /// The expected response of a call about a request to somebody of a realm.
     pub fn call_request(&mut self, realm: usize, number: usize, call: RequestCall) -> Expected {
         let asked = &mut self.requests[number];
         if asked.place.0 != realm {
@@ -189,7 +189,7 @@ impl Rules {
         }
     }
 
-    /// What a worker does. Returns whether that changed a request.
+    /// An operation of a worker. Returns whether that changed a request.
     pub fn work(&mut self, work: Work) -> bool {
         match work {
             Work::Claim => {
