@@ -1,4 +1,4 @@
-//! Every way in which a call can fail: one enum of codes, and one error that carries a code with what the caller may know of it.
+//! Every failure of a call: one enum of codes, and one error that carries a code with the details for the caller.
 //!
 //! A `tonic::Status` made from an [`Error`] holds all of it as `google.rpc` details, so that gRPC callers, and the gateway, which makes
 //! problem documents (RFC 9457) of nothing else, read one and the same thing. The cause stays here: it is logged, and never sent.

@@ -1,4 +1,4 @@
-//! The recorded response to a call that changes something, the subjects that it shows, and who may read it.
+//! The recorded response to a call that changes something, the subjects that it shows, and the callers that may read it.
 
 use diesel::pg::PgConnection;
 use prost::Message;

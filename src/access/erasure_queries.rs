@@ -1,4 +1,4 @@
-//! The SQL that takes answers out of idempotency records when what they show is removed.
+//! The SQL that erases responses in idempotency records when something they show is removed.
 //!
 //! It is part of the transaction of the removal. A transaction that records a response which shows an entity locks the entity's row until
 //! its end, so a statement that begins when the rows are deleted sees every such record, and none comes later.

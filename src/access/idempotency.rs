@@ -1,8 +1,8 @@
 //! Calls that take effect once, however often they are sent.
 //!
-//! A caller who does not know whether a call took effect sends it again with the same `Idempotency-Key`. The record of a call is written in
-//! the transaction of its effect, so there is never one without the other: a crash before the commit leaves neither, and after it the answer
-//! is there to be given again.
+//! A caller that does not know whether a call took effect sends it again with the same `Idempotency-Key`. The record of a call is written
+//! in the transaction of its effect, so there is never one without the other: a crash before the commit leaves neither, and after it the
+//! response can be given again.
 
 use diesel::Connection;
 use diesel::pg::PgConnection;

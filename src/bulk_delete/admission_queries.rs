@@ -1,4 +1,4 @@
-//! The SQL of whether a bulk delete may start: what its realm demands of it, what its lists of ids come to, and its number.
+//! The SQL that decides whether a bulk delete may start: the requirements of its realm, the accounts of its lists of ids, and its number.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;

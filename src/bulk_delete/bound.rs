@@ -1,4 +1,4 @@
-//! Up to where a task means entities, and what of those a chunk looks at.
+//! The bound up to which a task takes entities, and the passes of a chunk over them.
 
 use chrono::{DateTime, Utc};
 

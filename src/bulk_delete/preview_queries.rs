@@ -1,4 +1,4 @@
-//! The SQL of looking at what a bulk delete would do, before it is started.
+//! The SQL of dry runs: the effect of a bulk delete, before it is started.
 
 use std::marker::PhantomData;
 

@@ -1,4 +1,4 @@
-//! Starting a bulk delete, or only looking at what it would do.
+//! Starts a bulk delete, or makes its dry run.
 
 use std::time::Instant;
 

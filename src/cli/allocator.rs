@@ -1,8 +1,9 @@
-//! How the allocator of glibc keeps what was freed.
+//! How the allocator of glibc keeps freed memory.
 //!
-//! By itself it makes an arena for each thread, up to eight for each core, takes what is large from them once it has been freed a few times, and gives
-//! little of it back: after a peak a service stays as large as it was. It reads its settings from the environment alone, before `main`; so a service
-//! that has none starts itself once more with these. They were chosen by measurement ([why](../../docs/adr/0028-bodies-share-one-memory.md)).
+//! By itself it makes an arena for each thread, up to eight for each core, takes large blocks from them once some were freed, and gives
+//! little of it back: after a peak a service stays as large as it was. It reads its settings from the environment alone, before `main`; so
+//! a service that has none starts itself once more with these. They were chosen by measurement
+//! ([why](../../docs/adr/0028-bodies-share-one-memory.md)).
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;

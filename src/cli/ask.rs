@@ -1,4 +1,4 @@
-//! Questions to whoever sits at the terminal, before what cannot be undone.
+//! Questions to the person at the terminal, before an operation that cannot be undone.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Settings of connections, and of callers who show no key.
+//! Settings of connections, and of callers without a key.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Every setting: its flag, its `OFFBOARD_*` variable, its default and what it is for.
+//! Every setting: its flag, its `OFFBOARD_*` variable, its default and its purpose.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The SQL of dependents that hang on no entity. Those of what is soft-deleted stay, like the entity's row.
+//! The SQL of dependents without an entity. Those of soft-deleted entities stay, like the entity's row.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;

@@ -1,4 +1,4 @@
-//! The SQL of indexes over attributes that do not say what the entities say.
+//! The SQL of index rows that contradict the entities.
 //!
 //! Only indexes in use are compared with the entities: one that is being built or dropped has surplus rows, or lacks some, by its nature.
 //! The declarations, the attributes and the rows are read in one snapshot.

@@ -1,4 +1,4 @@
-//! The SQL of checks: starting one, cutting it, keeping what it found.
+//! The SQL of checks: starting one, cutting it, keeping its findings.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;

@@ -1,4 +1,4 @@
-//! The calls of checks: starting one, and reading what it found.
+//! The calls of checks: starting one, and reading its findings.
 
 use tonic::{Request, Response, Status};
 

@@ -1,4 +1,4 @@
-//! The work of a check: a look at the next rows, repairs of what should not be, and the account of both.
+//! The work of a check: reading the next rows, repairing findings, and the account of both.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Connections: when one is tested, when one is dropped, and how many calls may wait for one.
 //!
-//! A connection is used again only if nothing is known against it. Before each use its socket is looked at, which shows a connection that
-//! the server has ended without a round trip; one that was idle for a while, or that was opened before another was lost, is tested by a
-//! statement. After its first failure of the kind that reports its end it is dropped.
+//! A connection is used again only if there is no sign that it is broken. Before each use its socket is checked, which shows without a
+//! round trip that the server has ended it; one that was idle for a while, or that was opened before another was lost, is tested by a
+//! statement. After its first failure that means its end it is dropped.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
-//! The sequences stand at or above every number in use, before anything is done on a session.
+//! The sequences are at or above every number in use, before anything is done on a session.
 //!
-//! Logical replication copies rows and no sequences: in such a copy they stand at their beginning. Numbers that were given out before would be
-//! given out again, so that events are hidden and a task takes what was created after it.
+//! Logical replication copies rows and no sequences: in such a copy the sequences are at their beginning. Numbers that were given out
+//! before would be given out again, so that events are hidden and a task takes entities that were created after it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How a connection is made, and what its session says that it needs, whatever its role and its database default to.
+//! How a connection is made, and the settings that its session needs, whatever the defaults of its role and its database.
 
 use std::ffi::CString;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Hand-written SQL as diesel queries that are prepared once for each connection.
 //!
-//! diesel never caches what goes through `sql_query`, and its query builder cannot say a statement of many CTEs. [`statement!`] makes a typed
-//! query of a text with named parameters, cached by its Rust type.
+//! diesel never caches statements of `sql_query`, and its query builder cannot express a statement of many CTEs. [`statement!`] makes a
+//! typed query of a text with named parameters, cached by its Rust type.
 
 /// A part of a statement's text.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Removal of what has had its time, in the background.
+//! Removes expired rows, in the background.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The facts about a connection from outside: whether a statement is under way on it and since when, what the work at hand has left in the
-//! database, and whether it may be used again.
+//! The state of a connection, seen from outside: whether a statement is under way on it and since when, the effects of the present work in
+//! the database, and whether it may be used again.
 
 use std::fmt;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! The SQL of what hangs on entities. Each change steps the entity's version in the same statement, so that no removal misses it.
+//! The SQL of dependents. Each change raises the entity's version in the same statement, so that no removal misses it.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::{PgConnection, PgRowByRowLoadingMode};

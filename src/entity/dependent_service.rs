@@ -1,4 +1,4 @@
-//! Calls about what hangs on an entity.
+//! Calls about dependents.
 
 use diesel::pg::PgConnection;
 use http::StatusCode;

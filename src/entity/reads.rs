@@ -1,4 +1,4 @@
-//! Calls that read entities and what is left of them.
+//! Calls that read entities and tombstones.
 
 use std::collections::HashMap;
 

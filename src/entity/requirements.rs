@@ -1,4 +1,4 @@
-//! The care that a realm demands of whoever deletes many of its entities. Pure.
+//! The requirements of a realm for bulk deletes. Pure.
 
 use std::time::Duration;
 

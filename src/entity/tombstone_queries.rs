@@ -1,4 +1,4 @@
-//! The SQL of what hard removals leave.
+//! The SQL of tombstones.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;

@@ -1,4 +1,4 @@
-//! The catalogue: every code of a failure, what it is over gRPC and over HTTP, and what its problem document has besides.
+//! The catalogue: every code of a failure, its status in gRPC and in HTTP, and the members of its problem document.
 
 use std::fmt;
 

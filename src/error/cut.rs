@@ -1,4 +1,4 @@
-//! Cuts text of callers, so that no answer grows with what was sent: gRPC clients give up a call whose trailers are longer than 8 KiB.
+//! Cuts text of callers, so that no response grows with the request: gRPC clients give up a call whose trailers are longer than 8 KiB.
 
 use std::borrow::Cow;
 

@@ -1,8 +1,8 @@
-//! Reads what is new once for all who watch, and wakes them.
+//! Reads new events once for all watches, and wakes them.
 //!
-//! Not by `NOTIFY`, which makes all commits of a database stand in one line: one task a process gives new events their positions and reads on, many
-//! times a second, while anybody watches. What it reads of a realm is kept for a while for all who watch that realm; whoever is farther behind, or
-//! of another history, reads by itself.
+//! Not by `NOTIFY`, which makes all commits of a database wait in one line: one task a process gives new events their positions and reads
+//! them, many times a second, while there are watches. The events of a realm are kept for a while for all watches of that realm; a watch
+//! that is farther behind, or in another history, reads by itself.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

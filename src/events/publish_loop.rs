@@ -1,7 +1,7 @@
-//! The loop behind a publisher: one replica at a time reads on behind the publisher's place and gives what it finds to the publisher.
+//! The loop behind a publisher: one replica at a time reads from the publisher's position on and gives the events to the publisher.
 //!
-//! The place moves when events are acknowledged, and only for the holder of the lease: a replica that was thought dead and wakes up moves
-//! nothing back. What was sent but not written down comes again with the same id, so each event is delivered at least once.
+//! The position moves when events are acknowledged, and only with the lease: a replica that was thought dead and wakes up moves nothing
+//! back. Events that were sent but not saved are sent again with the same id, so each event is delivered at least once.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};

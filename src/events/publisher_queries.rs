@@ -1,4 +1,4 @@
-//! The SQL of publishers: their place, their lease, and what they owe.
+//! The SQL of publishers: their position, their lease, and the events they owe.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The SQL of reading events. Writing them is beside each change.
 //!
-//! Readers go along positions, which is a range of an index: what is new costs what it is. Every statement also reports on which line the
-//! database is, and which row stands at the cursor, so that nothing is read that the cursor is not good for.
+//! Readers go along positions, which is a range of an index: the cost is that of the new events. Every statement also returns the history
+//! of the database, and the row at the cursor, so that nothing is read with an invalid cursor.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;

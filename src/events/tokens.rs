@@ -1,5 +1,5 @@
-//! How callers carry where they are: cursors, and the page tokens of lists, which are cursors that also know their list. So a caller that
-//! has read what there was as a list continues with a stream from the last token.
+//! How callers keep their position: cursors, and the page tokens of lists, which are cursors that also know their list. So a caller that
+//! has read the existing events as a list continues with a stream from the last token.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! How much of an event a caller sees: no more than the same key could read elsewhere. Pure.
+//! The parts of an event that a caller may see: no more than the same key could read elsewhere. Pure.
 
 use crate::access::{Caller, Scope};
 use crate::events::model::Event;

@@ -2,8 +2,9 @@
 //! on its own row.
 //!
 //! A value is indexed as a key, a text that sorts byte by byte: `t` and the folded text, cut after 256 characters, for a text or a boolean,
-//! and `n` and 16 hexadecimal digits for a number, which are those of the nearest double: what is nearest to two numbers is in their order or the same. A filter's values have at most 256 characters, so what is cut makes no difference to
-//! whether a key may be meant. An entity with very many values has one key in place of all of them, [`MANY`], and may meet every condition.
+//! and `n` and 16 hexadecimal digits for a number, which are those of the nearest double: the doubles nearest to two numbers are in their
+//! order or the same. A filter's values have at most 256 characters, so the cut makes no difference to whether a key may match. An entity
+//! with very many values has one key instead of all of them, [`MANY`], and may match every condition.
 
 use std::collections::BTreeSet;
 

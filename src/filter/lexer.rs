@@ -1,4 +1,4 @@
-//! Reads words and quoted texts out of a filter, and knows where it stands.
+//! Reads words and quoted texts out of a filter, and tracks the position.
 
 use super::error::ParseError;
 

@@ -1,9 +1,9 @@
 //! The filter expression language: text such as `startsWith(attributes.Name, 'acme') and not exists(attributes.Owner)`.
 //!
 //! A filter is parsed once into a tree. The tree becomes either a SQL predicate ([`Filter::predicate`]) or is evaluated on a record in
-//! memory ([`Filter::matches`]); the two agree on every record, on every Postgres and whatever its locale. What a filter may look at is
-//! a table, the [`Vocabulary`]: that of entities is [`ENTITY`], and each other list has its own.
-//! `docs/filter.md` is the reference of the language and its semantics. This room is pure: it talks to no database.
+//! memory ([`Filter::matches`]); the two agree on every record, on every Postgres and whatever its locale. The properties for filters are a
+//! table, the [`Vocabulary`]: that of entities is [`ENTITY`], and each other list has its own. `docs/filter.md` is the reference of the
+//! language and its semantics. This room is pure: it talks to no database.
 
 mod arguments;
 mod attributes;

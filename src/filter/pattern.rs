@@ -1,9 +1,8 @@
 //! Regular expressions that Postgres and Rust read alike and that no value can make slow.
 //!
-//! An expression is parsed here, and written anew with nothing but characters, sets of characters, groups, alternatives and repetitions, which
-//! mean the same to both. Neither engine backtracks over these: Postgres walks an automaton, whose [size](super::automaton) is what is
-//! bounded. Whatever would leave that ground (references back, looking around, anchors inside, classes that depend on a version of Unicode,
-//! flags) is refused.
+//! An expression is parsed here, and written anew with only characters, sets of characters, groups, alternatives and repetitions, which
+//! mean the same to both. Neither engine backtracks over these: Postgres walks an automaton, whose [size](super::automaton) is bounded.
+//! Everything else (references back, looking around, anchors inside, classes that depend on a version of Unicode, flags) is refused.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! The sets of characters of expressions: what stands between brackets, and the classes of Perl.
+//! The sets of characters of expressions: the contents of brackets, and the classes of Perl.
 
 use regex_syntax::ast::{ClassBracketed, ClassPerl, ClassPerlKind, ClassSet, ClassSetItem};
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};

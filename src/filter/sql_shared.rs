@@ -1,7 +1,7 @@
 //! A value that many conditions read is extracted from a row once.
 //!
-//! A condition on an attribute unpacks the whole object and copies the value out of it, and what it copied stays until the row is done with. A
-//! filter with a hundred conditions on a text of a megabyte took half a gigabyte of the database's memory so, and most of its time.
+//! A condition on an attribute unpacks the whole object and copies the value out of it, and the copy stays until the row is done. A filter
+//! with a hundred conditions on a text of a megabyte took half a gigabyte of the database's memory so, and most of its time.
 
 use std::collections::BTreeMap;
 

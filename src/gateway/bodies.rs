@@ -1,5 +1,5 @@
-//! The bodies of a route outside of any request: for a command that sends what a file has. It is read as the REST listener reads it, with
-//! the same faults.
+//! The bodies of a route outside of any request: for a command that sends a file. It is read as the REST listener reads it, with the same
+//! faults.
 
 use std::sync::Arc;
 

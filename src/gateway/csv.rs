@@ -1,4 +1,4 @@
-//! Pages as tables: CSV (RFC 4180) for those who ask for `text/csv`.
+//! Pages as tables: CSV (RFC 4180) for callers who ask for `text/csv`.
 //!
 //! It is there for every `GET` that answers with a page of rows and nothing else: one list of messages whose fields are single values, and
 //! maybe `next_page_token`. The first line of the first page has the names of the columns, and no other page has them: pages that are put together

@@ -1,4 +1,4 @@
-//! One request, as far as it is known, and how it is answered: with a status, headers and a body, or with a refusal.
+//! One request, as far as it could be read, and its response: a status, headers and a body, or a refusal.
 
 use std::error::Error as StdError;
 use std::sync::Arc;

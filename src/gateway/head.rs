@@ -1,4 +1,4 @@
-//! Bounds on the request line and the headers, below those of the HTTP library, which answers to what is past its own without a document.
+//! Limits of the request line and the headers, below those of the HTTP library, which answers without a document.
 
 use http::request::Parts;
 

@@ -1,5 +1,5 @@
-//! The paths of update masks: as callers spell them, and those that a body stands for (AIP-134): what it names, and of a message within it what that
-//! names.
+//! The paths of update masks: in the spelling of callers, and those that a body implies (AIP-134): its members, and those of messages
+//! within it.
 
 use serde_json::{Map, Value};
 

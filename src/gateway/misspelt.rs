@@ -1,5 +1,5 @@
-//! Headers that were probably meant to protect a change. A header that is not known is passed over, as HTTP has it, and who misspells one of these
-//! would believe to be protected. By REST they are passed on all the same, and refused where those of gRPC are.
+//! Headers that were probably meant to protect a change. An unknown header is ignored, as HTTP has it, and a caller who misspells one of
+//! these would believe to be protected. By REST they are passed on all the same, and refused where those of gRPC are.
 
 use crate::error::Violations;
 use crate::limits::answers::{COMPARED_NAME, MAX_COMPARED_NAME};

@@ -1,7 +1,8 @@
 //! Free-form JSON as bytes: descriptors in which each field of `google.protobuf.Struct`, `Value` or `ListValue` is one of `bytes`.
 //!
-//! The two look the same on the wire: a tag, a length and the content. As messages, free-form values would be a tree with a node for each of
-//! them, tens of times as large as what the caller sent; as bytes they are read and written in one pass ([`Builder`](crate::proto::object::Builder)).
+//! The two look the same on the wire: a tag, a length and the content. As messages, free-form values would be a tree with a node for each
+//! of them, tens of times as large as the request; as bytes they are read and written in one pass
+//! ([`Builder`](crate::proto::object::Builder)).
 
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, ReflectMessage, Value};

@@ -1,4 +1,5 @@
-//! Percent-encoding (RFC 3986, section 2.1), read strictly: what is malformed or not UTF-8 is a fault of the caller, and never guessed at.
+//! Percent-encoding (RFC 3986, section 2.1), read strictly: malformed text, or text that is not UTF-8, is a fault of the caller, and never
+//! guessed at.
 
 use std::borrow::Cow;
 

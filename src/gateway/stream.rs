@@ -1,4 +1,4 @@
-//! Answers of many messages: lines of JSON, or server-sent events or an array for those who ask for them.
+//! Responses of many messages: lines of JSON, or server-sent events or an array for callers who ask for them.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

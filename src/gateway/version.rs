@@ -1,8 +1,8 @@
 //! Conditional requests (RFC 9110, section 13) over the versions that resources have.
 //!
-//! The answer that has a resource with a `version` says `ETag: "N"`. `If-Match: "N"` is the `expected_version` of a request that has one;
-//! that it is at another version the service says, by `state_conflict` as the contracts have it. `If-None-Match` excludes a reader what it
-//! has already. Where a condition cannot be kept the request is refused: a caller who says what must hold does not want it done regardless.
+//! A response with a resource that has a `version` has `ETag: "N"`. `If-Match: "N"` is the `expected_version` of a request that has one;
+//! the service refuses another version by `state_conflict`, as the contracts have it. `If-None-Match` saves a reader a body that it has
+//! already. A condition that cannot be kept is refused: a caller who names a condition does not want the operation regardless.
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use prost_reflect::DynamicMessage;

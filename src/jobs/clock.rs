@@ -1,8 +1,8 @@
 //! Recalls work when the clock of the database steps back: work that is scheduled by the clock, a lease of a dead worker or a wait before
 //! another try, would otherwise stand still until the clock is where it was.
 //!
-//! Whoever is at work renews its lease by the clock as it is, and continues. Tokens fence leases whatever their times are, so work that is
-//! taken up too early is never done twice.
+//! A worker renews its lease by the clock as it is, and continues. Tokens fence leases whatever their times are, so work that is taken up
+//! too early is never done twice.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! How much this process is called: what work goes by that only uses what nobody else needs.
+//! How much this process is called: work that only uses idle capacity goes by it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

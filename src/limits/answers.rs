@@ -1,4 +1,4 @@
-//! Limits of what answers repeat of a request, and of the request lines and headers that are read.
+//! Limits of the parts of a request that responses repeat, and of the request lines and headers.
 
 use super::{Limit, Value};
 

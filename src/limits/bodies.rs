@@ -1,4 +1,4 @@
-//! Limits of what is read and decoded.
+//! Limits of requests while they are read and decoded.
 
 use super::{Limit, Value};
 

@@ -1,4 +1,4 @@
-//! Limits of what an answer says of the faults of its request, so that it stays small whatever the request is.
+//! Limits of the faults in a response, so that it stays small whatever the request is.
 
 use super::{Limit, Value};
 

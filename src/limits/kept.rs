@@ -1,4 +1,4 @@
-//! Limits of what is kept of calls.
+//! Limits of the records of calls.
 
 use super::{Limit, Value};
 

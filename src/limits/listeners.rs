@@ -1,4 +1,4 @@
-//! Limits of connections, and of callers who show no key.
+//! Limits of connections, and of callers without a key.
 
 use std::num::NonZeroU32;
 

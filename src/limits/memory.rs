@@ -1,10 +1,10 @@
 //! The memory that bodies may cost while they are read and decoded: one budget for all calls of the process.
 //!
-//! A caller pays for its body once more of it arrives than is free, and for what decoding will cost before it is decoded. Both wait, a
-//! bounded time, until the budget has room. A body is paid for as a whole, as large as it says or may be: if each had some of what it needs
-//! and waited for the rest, all would wait for each other. What is received and what is decoded have a part each, so that bodies that
-//! arrive slowly keep nobody from decoding; a realm may have half of each, so that none keeps out the others. The first bytes of each call
-//! are free: small calls pass whatever is held.
+//! A caller pays for its body once more of it arrives than is free, and for the cost of decoding before it is decoded. Both wait, a bounded
+//! time, until the budget has room. A body is paid for as a whole, by its declared or its largest size: if each had some of what it needs
+//! and waited for the rest, all would wait for each other. Receiving and decoding have a part each, so that bodies that arrive slowly keep
+//! nobody from decoding; a realm may have half of each, so that none keeps out the others. The first bytes of each call are free: small
+//! calls always pass.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;

@@ -1,5 +1,5 @@
-//! Every limit of the service: its name, where it is set, and what a caller sees who goes past it. A file for each kind; `docs/limits.md` is made of
-//! this list, and one metric counts how often each limit was reached.
+//! Every limit of the service: its name, where it is set, and the response when it is exceeded. A file for each kind; `docs/limits.md` is
+//! made of this list, and one metric counts how often each limit was reached.
 
 use crate::telemetry;
 

@@ -1,4 +1,4 @@
-//! Limits of what one realm and one key may have of what all use together.
+//! The shares of one realm and one key.
 
 use super::{Limit, Value};
 

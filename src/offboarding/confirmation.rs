@@ -1,4 +1,4 @@
-//! Steps outside the database: others who must agree before an entity goes.
+//! Steps outside the database: others who must agree before an entity is removed.
 
 use std::sync::Arc;
 use std::time::Duration;

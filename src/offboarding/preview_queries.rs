@@ -1,4 +1,4 @@
-//! The SQL of a look at what a removal would do.
+//! The SQL of the preview of a removal.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;

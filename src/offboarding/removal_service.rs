@@ -1,4 +1,4 @@
-//! `offboard.v1.RemovalService`: the same requests, seen as jobs.
+//! `offboard.v1.RemovalService`: the same requests, in the form of jobs.
 
 use http::StatusCode;
 use tonic::{Request, Response, Status};

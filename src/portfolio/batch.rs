@@ -1,4 +1,4 @@
-//! Many memberships at once: what becomes of each entity, whatever becomes of the others. Pure.
+//! Many memberships at once: the result of each entity, whatever the results of the others. Pure.
 
 use std::collections::{HashMap, HashSet};
 

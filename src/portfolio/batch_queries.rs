@@ -1,7 +1,7 @@
 //! The SQL of changing many memberships at once: three statements, whatever the number of entities.
 //!
-//! The entities are locked by a statement of their own. What comes after it then sees whatever portfolio each of them is in, also one that was
-//! made while their locks were waited for.
+//! The entities are locked by a statement of their own. The next one then sees the present portfolio of each, also one that was made while
+//! their locks were waited for.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,8 @@
-//! The SQL of changes of membership that are done together: in one statement, which leaves out what is not plain, for [`queries`] to do by itself.
+//! The SQL of changes of membership that are done together: in one statement, which leaves out the complicated ones, for [`queries`] to do
+//! by itself.
 //!
-//! It waits for nobody. What others have locked is left out, and so is an entity that two of the calls name; so the order of its locks is of no matter.
+//! It waits for nobody. Rows that others have locked are left out, and so is an entity that two of the calls name; so the order of its
+//! locks does not matter.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;

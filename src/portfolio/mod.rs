@@ -1,4 +1,4 @@
-//! Portfolios and who is in them.
+//! Portfolios and their members.
 
 mod answers;
 pub mod batch;

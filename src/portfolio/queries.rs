@@ -3,7 +3,7 @@
 //!
 //! Locks are taken on entities first and on portfolios second, each in the order of their ids, everywhere.
 //!
-//! Members are read from the index `entity_portfolio` alone: what is soft-deleted has no link.
+//! Members are read from the index `entity_portfolio` alone: soft-deleted entities have no link.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;

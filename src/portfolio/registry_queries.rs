@@ -1,4 +1,4 @@
-//! The SQL of portfolios as things of their own: pages of them, what they say of themselves, and their end.
+//! The SQL of portfolios themselves: pages of them, their own fields, and their end.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;

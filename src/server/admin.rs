@@ -1,7 +1,7 @@
 //! The port for operators and their machines: probes and metrics. Neither needs a key, so it is to be reached from within alone.
 //!
-//! It is served by a thread of its own, so that a probe is answered at once however busy the threads of calls are. What takes time, such as
-//! asking the database, is done beside the probes, every second, and they answer from what was found last.
+//! It is served by a thread of its own, so that a probe is answered at once however busy the threads of calls are. Slow checks, such as
+//! asking the database, are done beside the probes, every second, and probes answer from the last results.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The HTTP listener: REST, and gRPC-Web for those who speak gRPC from a browser.
+//! The HTTP listener: REST, and gRPC-Web for callers who speak gRPC from a browser.
 
 use std::future::Future;
 use std::net::SocketAddr;

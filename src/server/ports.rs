@@ -1,5 +1,5 @@
-//! Where the listeners are, for a caller who came to the wrong one. Their numbers are reported and no address: that is of this host, and
-//! the caller has one of its own.
+//! The addresses of the listeners, for a caller at the wrong one. Their ports are reported and no host: that is the caller's own name for
+//! this host.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Counts what is there at once, in all and from each address.
+//! Counts users of something at once, in all and from each address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

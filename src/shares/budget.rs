@@ -1,4 +1,4 @@
-//! Places that are there or not: who finds their share taken is refused.
+//! Permits without a queue: a caller whose share is taken is refused.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,8 +1,8 @@
-//! Shares of what all callers use together: how much of it one realm, and one key, may have at once.
+//! Shares of the resources that all callers use together: how much of them one realm, and one key, may have at once.
 //!
-//! There are two kinds. A [`Budget`] is a number of places, such as calls at once: who finds their share taken is refused. [`Turns`] are waited
-//! for, such as connections of the pool: who finds their share taken waits, while others go by. In both a realm may use what lies idle, though
-//! never all of it: the less is free, the less one realm may have, so that there is something left for the next who comes.
+//! There are two kinds. A [`Budget`] is a number of permits, such as calls at once: a caller whose share is taken is refused. [`Turns`]
+//! have a queue, such as connections of the pool: a caller whose share is taken waits, while others pass. In both a realm may use idle
+//! capacity, though never all of it: the less is free, the less one realm may have, so that there is something left for the next one.
 //!
 //! The user of a share is the [`Party`] of the present work, which the layer behind authentication sets. Work without a party is the
 //! service's own: workers, sweeps, wake-ups.

@@ -1,4 +1,4 @@
-//! Answers about tasks: how a task is shown, and what of that changing calls show.
+//! Tasks as messages, and the parts of them that responses of changing calls show.
 
 use diesel::pg::PgConnection;
 use serde_json::Value as Json;

@@ -1,7 +1,7 @@
 //! How the object is found that the database refuses to have changed: chunks are halved until one object is left. Pure.
 //!
-//! Behind such an object chunks begin at one and double, so that few of them cost little, and where there are many no chunk is large. All in all
-//! what is tried in vain is in proportion to what there is, however many are refused.
+//! After such an object chunks begin at one and double, so that few of them cost little, and where there are many no chunk is large. All in
+//! all the wasted work is in proportion to the number of objects, however many are refused.
 
 /// How large chunks may be after one was refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

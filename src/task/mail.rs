@@ -1,6 +1,6 @@
-//! The mail that reports a task's end: to whom it goes, what it says, and the worker that sends it.
+//! The mail about a task's end: its recipient, its text, and the worker that sends it.
 //!
-//! It goes to nobody but the owner of the key that asks for it, and to whom the realm allows; it contains no text that a caller chose,
+//! It goes only to the owner of the key that asks for it, and to addresses that the realm allows; it contains no text that a caller chose,
 //! neither a filter nor a type nor an id; and a realm sends so many within an hour. Else it would carry anyone's words to anyone.
 //!
 //! A mail is sent at least once: a worker that dies between the server's yes and its own note of it leaves a lease that runs out, and the mail

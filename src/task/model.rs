@@ -1,4 +1,4 @@
-//! A task as it is stored: what it does, how far it has come, and what it could not do. Pure.
+//! A task as it is stored: its kind, its progress, and its failures. Pure.
 
 use std::collections::BTreeMap;
 

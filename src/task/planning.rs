@@ -1,4 +1,4 @@
-//! How far a task is planned that cannot be planned at once: what one step leaves for the next. Pure.
+//! The progress of a plan that takes several steps: what one step leaves for the next. Pure.
 //!
 //! Planning reads all of a realm. Most realms are read within a moment; where a filter takes long for each entity, or the realm has very many, it is
 //! done in steps, each a short transaction, so that a worker can turn to others between two, and a pause or a stop is heeded.

@@ -1,4 +1,4 @@
-//! The SQL of seeing a task: its account, and what it could not do.
+//! The SQL that reads a task: its account, and its failures.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;

@@ -1,4 +1,4 @@
-//! The calls that read tasks: one of them, lists, what one could not do, and a watch.
+//! The calls that read tasks: one of them, lists, the failures of one, and a watch.
 
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use tonic::{Request, Response, Status};

@@ -1,4 +1,4 @@
-//! Where a task stands and how it moves. Pure, and the only place that says so.
+//! The states of a task and its transitions. Pure, and the only place that defines them.
 
 use crate::db::text_enum;
 use crate::error::{Code, Error, Result};

@@ -1,7 +1,7 @@
 //! `offboard bench detach`: how many detaches a second a running service does.
 //!
-//! Each client has a member of its own, which it detaches and attaches again; the attaches are not timed. The portfolios take turns, so that what
-//! else happens on the machine meets all of them alike.
+//! Each client has a member of its own, which it detaches and attaches again; the attaches are not timed. The portfolios take turns, so
+//! that other work on the machine affects all of them alike.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! `offboard bench gateway`: what REST costs over gRPC.
+//! `offboard bench gateway`: the cost of REST over gRPC.
 //!
 //! gRPC and REST answer the same calls on as many connections of the same client machine. They take turns, and begin in turn, so that other
 //! work on the machine affects both alike. An attach that has to come between two detaches is not timed, and is sent by gRPC for both.

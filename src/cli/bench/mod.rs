@@ -1,4 +1,4 @@
-//! `offboard bench`: what a running service does in a second.
+//! `offboard bench`: the throughput of a running service.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Lines to paste, for who wants to try the service by hand.
+//! Lines to paste, for people who want to try the service by hand.
 
 use serde_json::json;
 

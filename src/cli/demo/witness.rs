@@ -1,4 +1,4 @@
-//! Sees what happens: an export of a portfolio before anything leaves it, and the events of an entity that goes.
+//! Reads: an export of a portfolio before anything leaves it, and the events of an entity that is removed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The columns that a type of a row stands for.
+//! The columns of a row type.
 
 use diesel::pg::Pg;
 use diesel::sql_types::{

@@ -1,4 +1,4 @@
-//! The user of the operating system as whom Postgres runs: never root, which it refuses.
+//! The user of the operating system that runs Postgres: never root, which it refuses.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

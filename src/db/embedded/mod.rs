@@ -1,6 +1,6 @@
-//! A Postgres of our own, run from the machine's Postgres binaries in a data folder, for whoever has no database server at hand.
+//! A Postgres of our own, run from the machine's Postgres binaries in a data folder, for people without a database server at hand.
 //!
-//! It is an ordinary cluster with durable settings, that listens on a Unix socket alone and asks for a random password. What lies where:
+//! It is an ordinary cluster with durable settings, that listens on a Unix socket alone and asks for a random password. Its files:
 //!
 //! | path in the data folder | what it is |
 //! | --- | --- |

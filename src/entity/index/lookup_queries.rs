@@ -1,7 +1,7 @@
-//! The SQL of finding, by the indexes of a realm, who may match a filter.
+//! The SQL that finds, by the indexes of a realm, the entities that may match a filter.
 //!
-//! All of it is to be done in the transaction of the query that uses what is found: an index that is dropped is emptied only when the
-//! transactions are over that may have seen it in use.
+//! Use it in the transaction of the query that uses its result: an index that is dropped is emptied only when the transactions that may
+//! have seen it in use are over.
 
 use std::collections::HashSet;
 

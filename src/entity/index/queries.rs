@@ -1,4 +1,4 @@
-//! The SQL of declaring attributes, and of the rows that those write who change entities.
+//! The SQL that declares attributes, and writes index rows when entities change.
 
 use std::time::Duration;
 

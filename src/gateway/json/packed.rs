@@ -1,4 +1,4 @@
-//! `google.protobuf.Any` from JSON: an object whose `@type` says what its other members are. It need not be the first of them.
+//! `google.protobuf.Any` from JSON: an object whose `@type` names the type of its other members. It need not be the first of them.
 
 use jiter::{Jiter, JiterError, Peek};
 use prost::Message as _;

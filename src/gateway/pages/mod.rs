@@ -1,7 +1,7 @@
 //! The pages that the gateway serves itself, to everybody: the published document, a page to read and try it, and the reference of errors.
 //!
-//! Nothing here needs a key or knows anything of anybody. Pages load only what this binary contains: their security policy lets a browser
-//! ask nobody else, and run no script that stands in a page.
+//! These pages need no key and contain no data of anybody. They load only files of this binary: their security policy lets a browser ask
+//! nobody else, and run no inline script.
 
 mod errors;
 

@@ -1,4 +1,4 @@
-//! From what the service says to the answer.
+//! From the message of the service to the response.
 
 use axum::body::Body;
 use http::Request;

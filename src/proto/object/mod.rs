@@ -1,7 +1,7 @@
 //! JSON objects as messages: [`Struct`] is `google.protobuf.Struct` on the wire, and flat in memory.
 //!
-//! The type that is generated for it builds a node for each value, and costs tens of times the bytes that a caller sends. This one checks what
-//! comes and keeps it as bytes; it stops at its own limit, whatever else is sent. Numbers are kept to the last digit ([`number`]).
+//! The generated type builds a node for each value, and costs tens of times the bytes that a caller sends. This one checks the bytes and
+//! keeps them; it stops at its own limit, whatever else is sent. Numbers are kept to the last digit ([`number`]).
 
 mod builder;
 mod jsonb;

@@ -1,7 +1,8 @@
 //! Numbers as they are kept: to the last digit, though `google.protobuf.Value` has a double for them.
 //!
-//! A double stands for the shortest decimal that is nearest to it. Where that is not the number, its text stands behind the double, as a field of the
-//! value that readers who do not know it pass over (`proto/offboard/v1/exact.proto`). So whoever knows doubles alone sees the nearest one.
+//! A double stands for the shortest decimal that is nearest to it. Where that differs from the number, its text follows the double, in a
+//! field of the value that readers skip if they do not know it (`proto/offboard/v1/exact.proto`). So readers of doubles alone see the
+//! nearest one.
 
 use std::borrow::Cow;
 use std::io::Write as _;

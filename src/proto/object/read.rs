@@ -1,4 +1,4 @@
-//! Reads what [`Builder`](super::Builder) wrote: into JSON text, or as it stands.
+//! Reads the bytes of [`Builder`](super::Builder): into JSON text, or as they are.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Finds out who calls, and whether the key may call the method.
+//! Authenticates the caller, and checks whether the key may call the method.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

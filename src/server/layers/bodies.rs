@@ -1,7 +1,7 @@
 //! Pays for the messages of calls out of the memory for bodies, before the gRPC library reads and decodes them.
 //!
-//! A message is passed on when all of it is there and paid for. One that is compressed is decompressed here, so that what it becomes is paid for
-//! as it grows; the library finds it as if it had not been compressed.
+//! A message is passed on when all of it has arrived and is paid for. A compressed one is decompressed here, so that it is paid for as it
+//! grows; the library sees it as if it had not been compressed.
 
 use std::io;
 

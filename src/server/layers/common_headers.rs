@@ -1,8 +1,8 @@
 //! Adds the headers that every response has, whichever layer made it: the id of the request, the version of the API, and how often the key
 //! may still call.
 //!
-//! Most answers have that from the layers within. This completes those that were made before: refusals of a layer further out, of a
-//! listener, or of what is not a request at all.
+//! Most responses have these headers from the layers within. This completes those that were made before: refusals of a layer further out,
+//! of a listener, or of bytes that are not a request at all.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Bounds what callers may have at once who need no key: reflection and health.
+//! Bounds the calls that need no key: reflection and health.
 
 use std::net::IpAddr;
 use std::pin::Pin;

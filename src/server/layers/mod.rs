@@ -5,21 +5,21 @@
 //! 1. [`request_id`] gives the call an id, that everything below refers to;
 //! 2. [`common_headers`] adds the headers that every response has and that a refusal of the layers below may lack;
 //! 3. [`trace`] makes its span, its measurement and its line in the log, and so must see the answer as the caller gets it;
-//! 4. [`status`] completes every failure, whoever it is from, to what the error catalogue promises;
+//! 4. [`status`] completes every failure, whatever its origin, to the form that the error catalogue promises;
 //! 5. [`panic`] makes a failure of a panic;
-//! 6. [`closing`] refuses what comes too late, and ends what would be cut off;
-//! 7. [`keyless`] bounds what needs no key;
-//! 8. [`deadline`] ends what takes too long;
-//! 9. [`auth`] finds out who calls, and whether they may;
-//! 10. [`load`] refuses what is too much;
+//! 6. [`closing`] refuses calls that come too late, and ends those that would be cut off;
+//! 7. [`keyless`] bounds calls that need no key;
+//! 8. [`deadline`] ends calls that take too long;
+//! 9. [`auth`] authenticates the caller, and checks the scope of the method;
+//! 10. [`load`] refuses calls above the limit;
 //! 11. [`rate_limit`] refuses a key that calls too often;
 //! 12. [`api_version`] finds the version that the call speaks;
-//! 13. [`share`] refuses what is more than the share of a key or a realm, and says for whom everything further in works;
+//! 13. [`share`] refuses calls beyond the share of a key or a realm, and sets the party for everything further in;
 //! 14. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
 //! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
 //! 16. [`unknown_headers`] refuses headers that are nearly those that protect a change;
-//! 17. [`forms`] has nothing done for a request that could not be read wholly, and reports what those above have found wrong with its
-//!     headers.
+//! 17. [`forms`] has nothing done for a request that could not be read completely, and reports the faults that the layers above have found
+//!     in its headers.
 
 pub mod api_version;
 pub mod around;

@@ -1,6 +1,6 @@
-//! Gives the calls of one key and one realm their share of what all use together, and no more.
+//! Gives the calls of one key and one realm their share, and no more.
 //!
-//! Calls and streams are counted apart: streams last, and many of them cost little. Everything further in knows for whom it works, by
+//! Calls and streams are counted apart: streams last, and many of them cost little. Everything further in finds its party by
 //! [`shares::current`], so that connections of the pool, too, are shared out among realms.
 
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Completes every failure to what the error catalogue promises, whoever it is from.
+//! Completes every failure, whatever its origin, to the form that the error catalogue promises.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A socket that notes what passes, and comes back when the protocol is done with it.
+//! A socket that notes the bytes that pass, and comes back when the protocol is done with it.
 
 use std::io;
 use std::pin::Pin;

@@ -1,8 +1,8 @@
 //! The one loop that accepts connections, for all three listeners.
 //!
-//! Whoever can reach a port can open connections to it and send nothing, or half of something. So each connection has a time for each of its
-//! stages ([`activity`]), each listener a number of connections, and each address a part of them ([`slots`]). A process that may open no more files says so
-//! in its log, and answers probes from a reserve.
+//! Anybody who can reach a port can open connections to it and send nothing, or half of something. So each connection has a time for each
+//! of its stages ([`activity`]), each listener a number of connections, and each address a part of them ([`slots`]). A process that may
+//! open no more files says so in its log, and answers probes from a reserve.
 
 mod accept;
 mod activity;

@@ -1,8 +1,8 @@
 //! Completes the responses that the HTTP library makes itself for bytes that are not a request: a status, and nothing else.
 //!
-//! It has no hook for that. So those bytes are known by when they are written, which is outside of any answer, and others are sent in their place.
-//! Where a client sends such a thing behind a request and does not read the answer to that, the library may write both at once; then its own words
-//! stay.
+//! It has no hook for that. So those bytes are recognised by when they are written, which is outside of any response, and others are sent
+//! instead. Where a client sends such bytes after a request and does not read the response to that, the library may write both at once;
+//! then its own bytes stay.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};

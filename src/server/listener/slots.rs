@@ -1,8 +1,9 @@
 //! The slots of a listener: which connections have them, and which of them give way to new ones.
 //!
-//! Whoever can reach a port can hold as many connections as there are. So none of them is kept by being there: where a listener or an address has all
-//! that it may, a connection gives way to the next one that comes. First those give way on which nobody has shown a valid key, idle ones before
-//! others and the longest idle before all; then those of callers with a key that have not called for a while. A call with a key is never cut off.
+//! Anybody who can reach a port can open as many connections as it accepts. So no connection is kept just because it is open: where a
+//! listener or an address has all that it may, a connection gives way to the next one. First come those that never showed a valid key, idle
+//! ones before others and the longest idle first; then those of callers with a key that have not called for a while. A call with a key is
+//! never cut off.
 //!
 //! Nor has one realm all of them: a connection is of the realm whose key was shown on it last, and each realm has a share ([`owners`](super::owners)).
 //! Where it has that, one of its own gives way that has not called for a while; where none does, the call is refused.
