@@ -25,9 +25,10 @@ pub enum Subject {
     Portfolio(String),
 }
 
-/// An answer to a call that changes something. Each says what it shows, so that it goes with that, and what of it only some may see.
+/// A response to a call that changes something. Each declares its subjects, so that it is erased with them, and the parts of it that only
+/// some callers may read.
 pub trait Answer: Message + Default + 'static {
-    /// The things whose content it shows. Ids alone are not content: they outlive what they name.
+    /// The resources whose content it shows. Ids alone are not content: they outlive their resources.
     fn shows(&self) -> Vec<Subject>;
 
     /// Takes out what the caller's key may not read: a call that changes a thing shows no more of it than a call that reads it. Answers of status
@@ -37,7 +38,7 @@ pub trait Answer: Message + Default + 'static {
     /// True if an answer of status 201 shows what the caller has said, and nothing that was there before.
     const CREATED_IS_SAID: bool = true;
 
-    /// The answer made again of what is there now; none if it cannot be. Only for answers that may be large.
+    /// The response made again from the present state; none if it cannot be. Only for responses that may be large.
     fn again(_connection: &mut PgConnection, _realm: &Realm, _shown: &[Subject]) -> Work<Option<Self>> {
         Ok(None)
     }
@@ -75,7 +76,7 @@ pub(super) struct Record {
     details: Vec<u8>,
     #[prost(message, repeated, tag = "5")]
     metadata: Vec<Pair>,
-    /// In place of a large message: what it showed, and its digest, by which it is known when it is read again.
+    /// Replaces a large message: its subject, and its digest, by which it is recognised when it is read again.
     #[prost(message, optional, tag = "6")]
     reference: Option<Reference>,
 }
@@ -169,7 +170,7 @@ impl Record {
 }
 
 impl Reference {
-    /// The very message that is referred to; none if what it showed has changed.
+    /// The very message that is referred to; none if its subject has changed.
     fn read<A: Answer>(self, connection: &mut PgConnection, realm: &Realm) -> Work<Option<A>> {
         let shown: Vec<Subject> = self.shown.into_iter().map(Subject::from).collect();
         let message = A::again(connection, realm, &shown)?;

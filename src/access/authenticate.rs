@@ -20,7 +20,7 @@ use crate::error::{Code, Error, Result};
 /// A key is looked up again after this time even if nobody reports its end.
 const REMEMBER: Duration = Duration::from_secs(5);
 const REMEMBER_AT_MOST: usize = 10_000;
-/// How often the key of a call that lasts is looked at again.
+/// How often the key of a long call is checked again.
 pub const CHECK_KEY: Duration = Duration::from_secs(3);
 
 /// For how long a key that was found good for one call that lasts is taken to be so for others: those of one key may be many.
@@ -87,7 +87,7 @@ impl Authenticator {
         Authenticator { db, known: Arc::default(), lookups }
     }
 
-    /// The caller who presents this secret from this address.
+    /// The caller with this secret, from this address.
     pub async fn authenticate(&self, secret: &str, address: Option<IpAddr>) -> Result<Caller> {
         let secret = Secret::parse(secret).ok_or_else(invalid_credentials)?;
         let key = self.key(secret.sha256()).await?;
@@ -95,7 +95,7 @@ impl Authenticator {
         key.admit(address, clock::now())
     }
 
-    /// The caller who presents this secret, if its key is remembered: the database is not asked.
+    /// The caller with this secret, if its key is remembered: the database is not asked.
     pub fn remembered(&self, secret: &str, address: Option<IpAddr>) -> Option<Caller> {
         let sha256 = Secret::parse(secret)?.sha256();
         let key = {
@@ -136,8 +136,8 @@ impl Authenticator {
         Ok(key)
     }
 
-    /// Returns whether a caller who was admitted earlier still would be: fails once the key has expired or was revoked. For calls that
-    /// last, of which all of one key share what one of them has found.
+    /// Returns whether a caller that was admitted earlier still would be: fails once the key has expired or was revoked. For long calls, of
+    /// which all of one key share each result.
     pub async fn check(&self, caller: &Caller) -> Result<()> {
         let (caller, key, found) = (caller.clone(), caller.key_id, Instant::now());
         if self.known().is_good(key) {
@@ -148,8 +148,8 @@ impl Authenticator {
         Ok(())
     }
 
-    /// Returns once a caller who was admitted earlier would not be any more, with what to report them. A database that is unreachable
-    /// expels nobody.
+    /// Returns once a caller that was admitted earlier would not be any more, with the error for them. An unreachable database expels
+    /// nobody.
     pub async fn expelled(self, caller: Caller) -> Error {
         loop {
             tokio::time::sleep(CHECK_KEY).await;
@@ -187,7 +187,7 @@ impl Authenticator {
     }
 }
 
-/// Reports the span of the call whose key was presented, also if it is refused: the lines of the log carry it.
+/// Adds the caller to the span of the call, also if it is refused: the lines of the log carry it.
 fn note(key: &Key) {
     let span = tracing::Span::current();
     span.record("key_id", tracing::field::display(key.id));

@@ -104,7 +104,7 @@ fn seen_by<A: Answer>(caller: &Caller, mut response: Response<A>) -> Response<A>
     response
 }
 
-/// How often a key is looked at again whose record has had its time.
+/// How often a key with an expired record is read again.
 const ROUNDS: usize = 3;
 
 fn answer<A: Answer>(
@@ -130,7 +130,7 @@ fn answer<A: Answer>(
         };
         match outcome {
             Recorded::Answer(answer) => return Ok(answer),
-            // In a transaction of its own: whoever takes records off the count waits for nobody who waits for entities.
+            // In a transaction of its own: removing records from the count must not wait for transactions that wait for entities.
             Recorded::Nothing | Recorded::Expired => queries::forget(connection, caller, record)?,
         }
     }

@@ -17,12 +17,12 @@ use crate::error::Error;
 /// How long a record is kept.
 pub const KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// How often a record that goes while it is looked at is looked for again.
+/// How often a record that disappears while it is read is searched for again.
 const TRIES: usize = 10;
 
 /// The record of a call that was sent before.
 pub(super) enum Claim {
-    /// Nothing. The record is ours to write, and whoever sends the call again waits for our transaction.
+    /// Nothing. The record is ours to write, and a call that is sent again waits for our transaction.
     Ours,
     /// Its answer.
     Known(Vec<u8>),
@@ -132,8 +132,9 @@ statement! {
        AND created_at <= now() - make_interval(secs => {kept})"
 }
 
-/// Writes the answer into the record that this transaction has claimed, counts it, and notes what it shows. Fails with `rate_limit_exceeded` if the
-/// realm may keep no more. It is the last statement of its transaction, so that nobody waits long for the count.
+/// Writes the response into the record that this transaction has claimed, counts it, and notes its subjects. Fails with
+/// `rate_limit_exceeded` if the realm may keep no more. It is the last statement of its transaction, so that nobody waits long for the
+/// count.
 pub(super) fn record(connection: &mut PgConnection, caller: &Caller, record: &RecordId, answer: &[u8], shown: &[Subject]) -> Work<()> {
     let Shard { number: shard, records, bytes } = shard_of(caller, record);
     let columns = erasure_queries::Columns::of(shown);

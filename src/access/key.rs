@@ -28,7 +28,7 @@ text_enum! {
         EntitiesDeleteHard = "entities:delete_hard",
         /// See portfolios.
         PortfoliosRead = "portfolios:read",
-        /// Change portfolios and who is in them.
+        /// Change portfolios and their members.
         PortfoliosWrite = "portfolios:write",
         /// See what happened.
         EventsRead = "events:read",

@@ -16,8 +16,8 @@ type Hash = [u8; 32];
 /// The result of a lookup: nothing, if there is no such key, and the failure, if the database is unreachable for all that wait.
 type Found = Arc<OnceCell<Result<Option<Arc<Key>>, String>>>;
 
-/// Looks keys up: each once for all calls that wait for it, and few at a time that were not known before, in the order in which they came.
-/// Whoever makes keys up uses a part of the connections and of the patience of others who make keys up, or come for the first time.
+/// Looks keys up: each once for all calls that wait for it, and few at a time that were not in the cache before, in the order of the calls.
+/// Callers who invent keys use a part of the connections and of the patience of others who invent keys, or come for the first time.
 #[derive(Clone)]
 pub struct Lookups(Arc<Shared>);
 
@@ -40,8 +40,8 @@ impl Lookups {
         }))
     }
 
-    /// The key of this hash by `look_up`, or by another call's that is under way. While the database is unreachable one lookup fails for
-    /// all who wait for it: one after the other they would wait ever longer.
+    /// The key of this hash by `look_up`, or by another call's lookup that is under way. While the database is unreachable one lookup fails
+    /// for all that wait for it: one after the other they would wait ever longer.
     pub async fn find<F>(&self, hash: Hash, is_known: bool, look_up: impl FnOnce() -> F) -> Result<Option<Arc<Key>>>
     where
         F: Future<Output = Result<Option<Arc<Key>>>>,
@@ -120,7 +120,7 @@ impl Open<'_> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         let mut open = self.lookups.open();
-        // The call's own, and that of the map. Nobody joins while the map is locked. What was found is not for those who come later.
+        // The call's own, and that of the map. Nobody joins while the map is locked. The result is not for later calls.
         let is_last = Arc::strong_count(&self.found) == 2;
         if (is_last || self.found.initialized()) && open.get(&self.hash).is_some_and(|there| Arc::ptr_eq(there, &self.found)) {
             open.remove(&self.hash);

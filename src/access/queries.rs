@@ -191,7 +191,7 @@ pub fn revoke_key(connection: &mut PgConnection, key_id: Uuid) -> Work<bool> {
 }
 
 statement! {
-    /// Has every replica look at the keys again.
+    /// Makes every replica look up its keys again.
     struct WakeForKeys<'a> {
         channel: &'a str as Text,
         topic: &'a str as Text,

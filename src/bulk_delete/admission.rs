@@ -25,13 +25,13 @@ use crate::limits::requests::ATTRIBUTE_LOOK_MILLIS;
 use crate::proto::v1;
 use crate::task::model::{DeleteMode, full_type};
 
-/// How long a call looks for the attributes of a filter. A worker finds out about what is left, before anything is deleted.
+/// How long a call searches for the attributes of a filter. A worker searches for the rest, before anything is deleted.
 const PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.0);
 
 /// The facts about a task that may start.
 #[derive(Debug, Default)]
 pub struct Admission {
-    /// Its number, if it was needed: what was counted is what the task will mean.
+    /// Its number, if it was needed: the count is of the entities that the task will mean.
     pub ordinal: Option<i64>,
     /// How many entities it may take up while it runs, whatever comes to be selected meanwhile.
     pub cap: Option<i64>,

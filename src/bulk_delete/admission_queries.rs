@@ -25,7 +25,7 @@ statement! {
      WHERE p.realm_id = {realm}"
 }
 
-/// Which of these ids are of no entity that a task of this mode sees: a soft one does not see what was soft-deleted.
+/// The ids that are of no entity visible to a task of this mode: a soft one does not see soft-deleted entities.
 pub fn missing(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode, ids: &[String]) -> Work<Ids> {
     if ids.is_empty() {
         return Ok(Ids::default());

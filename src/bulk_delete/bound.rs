@@ -5,9 +5,9 @@ use chrono::{DateTime, Utc};
 /// Up to where, in the order in which entities were created, a task means them. See `docs/adr/0031-numbers-decide-what-a-task-takes.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// All that are there.
+    /// All existing ones.
     None,
-    /// Those whose number is lower, and those that have none.
+    /// Those with a lower number, and those without one.
     Ordinal(i64),
     /// Those that have no number and were created up to then, by the clock: of a task that was asked for before there were numbers.
     Moment(DateTime<Utc>),

@@ -22,7 +22,7 @@ use crate::task::planning::Planning;
 use crate::task::work::{ClaimedSlice, Locked, Moved, Plan, Span, Step, TaskWork, Undone, WorkKind};
 use crate::telemetry;
 
-/// How often entities that others keep changing are looked at again before they are counted as failed.
+/// How often entities that others keep changing are read again before they are counted as failed.
 const ROUNDS: usize = 5;
 
 /// Bulk deletes, as a kind of work.
@@ -185,7 +185,7 @@ fn unknown_attribute() -> Error {
     Error::new(Code::UnknownAttribute, message)
 }
 
-/// Where a chunk ends before its span does, because it would have to look at too much.
+/// The key at which a chunk ends before its span does, because it would have to read too much.
 fn chunk_end(connection: &mut PgConnection, selector: &Selector, claim: &ClaimedSlice, span: &Span<'_>) -> Work<Option<String>> {
     let Some(reach) = span.reach.filter(|_| selector.walks()) else { return Ok(None) };
     let chunk_end = ChunkEnd { realm: claim.realm.id(), cursor: span.cursor, until: span.until, reach };

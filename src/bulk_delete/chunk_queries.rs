@@ -36,7 +36,7 @@ pub const DOOMED_OF_UNLOCKED: &str = "doomed AS (
         FROM free f
         WHERE (f.portfolio_id IS NULL OR f.portfolio_id IN (SELECT l.id FROM loose l))";
 
-/// Nor what has more dependents than were found free.
+/// Nor one that has more dependents than were found free.
 pub const WHOLE: &str = "
           AND f.id NOT IN (
             SELECT d.entity_id FROM dependent d WHERE d.realm_id = {realm} AND d.entity_id IN (SELECT f.id FROM free f)
@@ -83,7 +83,7 @@ pub const SOFT: &str = "gone AS (
         RETURNING e.id, p.portfolio_id
      )";
 
-/// Moves the cursor behind the chunk. What was missed is counted when it is looked at again.
+/// Moves the cursor past the chunk. Missed entities are counted when they are read again.
 pub const ONWARD: &str = "moved AS (
         UPDATE bulk_delete_slice s
         SET cursor_id = CASE WHEN t.picked < {limit} AND NOT {is_end} THEN {until} ELSE COALESCE(t.last, s.cursor_id) END,

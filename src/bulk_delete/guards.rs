@@ -25,7 +25,7 @@ pub struct Guards {
     pub allow_suspect_values: bool,
     /// True if the exclude list of a hard delete may have ids of no entity.
     pub allow_missing_excludes: bool,
-    /// The token of a dry run whose entities it must select.
+    /// The token of a dry run with the same selection.
     pub preview_token: Option<String>,
 }
 

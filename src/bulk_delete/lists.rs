@@ -28,7 +28,7 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// Fails with `missing_excludes` if a task of this mode may not start for them: who erases counts on the exclude list.
+    /// Fails with `missing_excludes` if a task of this mode may not start for them: a caller who erases relies on the exclude list.
     pub fn hold(&self, mode: DeleteMode, allowed: bool) -> Result<(), Error> {
         if mode == DeleteMode::Soft || allowed || self.excluded.count == 0 {
             return Ok(());

@@ -84,7 +84,7 @@ impl NewTask {
         Ok(NewTask { mode, target, excluded, guards })
     }
 
-    /// Returns whether it selects everything, but for what is excluded.
+    /// Returns whether it selects everything, except the excluded ones.
     pub fn matches_all(&self) -> bool {
         matches!(self.target, Target::Matching { filter: None, entity_type: None })
     }
@@ -194,7 +194,7 @@ impl Asked {
     }
 }
 
-/// Reads a filter, which stands at this path, for a call that destroys: `AND` and `OR` must not stand side by side without parentheses.
+/// Reads the filter at this path for a call that destroys: `AND` and `OR` must not be side by side without parentheses.
 pub fn parse_filter(text: String, field: &str) -> Result<(String, Filter)> {
     let filter = Filter::parse_strict(&text).map_err(|error| invalid_filter(&error, &text, field))?;
     Ok((text, filter))

@@ -16,7 +16,7 @@ use crate::task::work::{ClaimedSlice, Plan, Range};
 /// Above this many selected entities a task is cut into slices, so that several workers can share it.
 const CUT_ABOVE: i64 = 50_000;
 const SLICES: usize = 4;
-/// About how many keys are looked at to find where to cut. Those of a page were made about the same time, so it takes many.
+/// About how many keys are read to find where to cut. Those of a page were made about the same time, so it takes many.
 const SAMPLE: f64 = 40_000.0;
 
 /// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes report that few
@@ -36,8 +36,7 @@ pub fn plan_of(connection: &mut PgConnection, claim: &ClaimedSlice, selector: &S
     Ok(Plan { selected, slices: Range::cut(None, &cuts) })
 }
 
-/// Does the next step of planning what could not be planned at once: counts what is selected among the next entities. Where it has come to the last
-/// one the plan is made.
+/// Does the next step of planning in several steps: counts the selected ones among the next entities. After the last one the plan is made.
 pub fn plan_on(connection: &mut PgConnection, claim: &ClaimedSlice, selector: &Selector, planning: &mut Planning) -> Work<Option<Plan>> {
     let narrowed = selector.narrowed(connection, &claim.realm)?;
     let selector = narrowed.as_ref().unwrap_or(selector);
@@ -66,7 +65,7 @@ struct Selected<'a, T> {
     selector: &'a Selector,
     claim: &'a ClaimedSlice,
     text: String,
-    /// The key that it begins behind, and how many it looks at, if it does not look at all.
+    /// The key that it begins after, and how many it reads, if it does not read all.
     from: (&'a str, i64),
     columns: PhantomData<T>,
 }

@@ -9,7 +9,7 @@ use crate::bulk_delete::preview_queries::SelectionPreview;
 use crate::db::Realm;
 use crate::proto::v1;
 
-/// About how many times longer an entity takes to be deleted, with what hangs on it and what is written of it, than to be looked at.
+/// About how many times longer an entity takes to be deleted, with its dependents and the written records, than to be read.
 const DELETING_OVER_LOOKING: u32 = 20;
 /// The longest that a task is believed to take: a hundred years.
 const FOR_EVER: f64 = 3_155_760_000.0;

@@ -33,9 +33,10 @@ pub struct SelectionPreview {
     pub sample: Vec<String>,
 }
 
-/// Looks at what a task would do. Call it in a transaction. One statement, so that all of it is of one moment; it reads all that is selected and keeps none of it.
+/// Makes a preview of a task. Call it in a transaction. One statement, so that all of it is of one moment; it reads the whole selection and
+/// keeps none of it.
 pub fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<SelectionPreview> {
-    // Of what is there: a task that is asked for now means all of it.
+    // Of existing entities: a task that is asked for now means all of them.
     let selection = Selection::new(connection, realm, task, Bound::None)?;
     let text = selection.look_text();
     Ok(Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(&selection, text).get_result(connection)?)

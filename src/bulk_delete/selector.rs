@@ -86,8 +86,8 @@ impl Selector {
         }
     }
 
-    /// The filter, and the entities that may have its attributes. What was soft-deleted counts as well: its names are names, though a soft
-    /// run is not reported them as meant.
+    /// The filter, and the entities that may have its attributes. Soft-deleted ones count as well: their names are names, though a soft run
+    /// does not suggest them.
     pub fn named(&self) -> Option<(&Filter, Among<'_>)> {
         let among = Among { types: self.entity_types.as_deref(), live: false, live_names: self.mode == DeleteMode::Soft };
         self.filter.as_ref().map(|filter| (filter, among))
@@ -111,8 +111,8 @@ impl Selector {
         self.mode
     }
 
-    /// The condition on `entity e`, behind an `AND`. What was created after the task was asked for is not meant. A soft run does not see what
-    /// was soft-deleted before.
+    /// The condition on `entity e`, after an `AND`. Entities created after the task was asked for are not meant. A soft run does not see
+    /// entities that were soft-deleted before.
     pub(super) fn condition(&self) -> String {
         let mut condition = self.bound.condition().to_owned();
         if self.mode == DeleteMode::Soft {
@@ -127,7 +127,7 @@ impl Selector {
         condition
     }
 
-    /// Counts what is selected.
+    /// Counts the selection.
     pub fn count_text(&self) -> String {
         if self.listed {
             return "SELECT cardinality(b.entity_ids)::int8 FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}".to_owned();
@@ -135,7 +135,7 @@ impl Selector {
         format!("SELECT count(*) FROM {} WHERE e.realm_id = {{realm}}{}", self.source(""), self.condition())
     }
 
-    /// Counts what is selected among the next entities by key, reports how many were looked at, and the last of them.
+    /// Counts the selected ones among the next entities by key, and returns how many were read, and the last of them.
     pub fn count_on_text(&self) -> String {
         format!(
             "SELECT count(*) FILTER (WHERE true{}), count(*), max(e.id)
@@ -225,7 +225,7 @@ impl Selector {
         format!("SELECT {id} {}", self.picked(false))
     }
 
-    /// The statement of a chunk, or of another look at what others had changed.
+    /// The statement of a chunk, or of a retry of rows that others had changed.
     pub fn chunk_text(&self, pass: Pass, locked: Locked) -> String {
         let retry = pass == Pass::Retry;
         let picked = self.picked(retry);

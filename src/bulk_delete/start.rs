@@ -16,7 +16,7 @@ use crate::task::answers::{check_tenant, get};
 use crate::task::model::DeleteMode;
 use crate::task::{mail, mail_queries};
 
-/// Starts a task, or answers what it would do. `sends_mail` reports whether there is a mail server.
+/// Starts a task, or returns its preview. `sends_mail` is whether there is a mail server.
 pub async fn start_bulk_delete(
     db: &Db,
     sends_mail: bool,

@@ -8,7 +8,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Few arenas, and what is large is mapped for itself and unmapped when it is freed.
+/// Few arenas, and large blocks are mapped for themselves and unmapped when they are freed.
 const SETTINGS: [(&str, &str); 3] = [("MALLOC_ARENA_MAX", "4"), ("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 
 /// Starts the process anew with the settings, unless the environment has any of them, or `GLIBC_TUNABLES`. Returns where there is nothing to do or

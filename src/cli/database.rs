@@ -26,8 +26,8 @@ impl Opened {
         }
     }
 
-    /// Uses a database that is there, and says which: for what works on the data of a service. A new one would be the database of nothing that
-    /// runs.
+    /// Uses an existing database, and says which: for commands that work on the data of a service. A new one would be the database of
+    /// nothing that runs.
     pub async fn existing(settings: &Database) -> Result<Opened> {
         if let Some(url) = &settings.database_url {
             let opened = Opened::given(url).await?;
@@ -128,7 +128,7 @@ impl Opened {
     }
 }
 
-/// Fails if the database cannot be used as it is. One that cannot be reached is left to who wants something of it.
+/// Fails if the database cannot be used as it is. An unreachable one is left to the code that needs it.
 async fn check_fitness(options: &Options) -> Result<()> {
     let options = options.clone();
     match tokio::task::spawn_blocking(move || db::check_fitness(&options)).await.map_err(Error::internal)? {

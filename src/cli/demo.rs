@@ -135,7 +135,7 @@ async fn show(
     let ended = async {
         database.migrate(false).await?;
         let running = server::start(&settings, bound, database.pool(), instance, metrics).await?;
-        // Once it serves, a signal is what it waits for.
+        // Once it serves, it waits for a signal.
         let serving = Cell::new(false);
         let reported = arguments.serve.then_some(&serving);
         let ending = tokio::select! {

@@ -146,7 +146,8 @@ fn report(Account { summary, failures, bad, realm }: &Account, json: bool) -> Re
     Ok(())
 }
 
-/// How many were there before, for people. What was soft-deleted nobody sees, though its id is taken, and what is not as the file has it stays so.
+/// How many existed before, for people. Soft-deleted ones are invisible, though their ids are taken, and those that differ from the file
+/// stay so.
 fn there_before(summary: &v1::ImportSummary) -> String {
     let kinds = [(summary.soft_deleted, "soft-deleted"), (summary.different, "with other contents, which stay as they are")];
     let reported: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} of them {what}")).collect();

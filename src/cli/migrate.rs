@@ -21,7 +21,7 @@ pub struct Arguments {
     into_existing: bool,
 }
 
-/// Applies what is missing. Safe to run from several places at once.
+/// Applies the missing migrations. Safe to run from several places at once.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let database = Opened::existing(&arguments.database).await?;
     let migrated = async {

@@ -14,7 +14,7 @@ pub fn print(line: impl Display) -> Result<bool> {
     }
 }
 
-/// Writes a line to standard error, for whoever is there to read it.
+/// Writes a line to standard error, if anybody reads it.
 pub fn note(line: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -32,7 +32,8 @@ pub struct Arguments {
 enum Action {
     /// Show the policy
     Get(Get),
-    /// Change what is named and leave the rest; `none` takes a value back. Asks where a retention is set, since what has had its time is removed
+    /// Change the named values and leave the rest; `none` takes a value back. Asks where a retention is set, since data past its retention
+    /// is removed
     Set(Box<Set>),
 }
 
@@ -195,7 +196,7 @@ pub fn misuse(matches: &ArgMatches) -> Option<String> {
     is_mixed.then(|| format!("--mail-domain {NONE} removes all domains, so it cannot be combined with others"))
 }
 
-/// Shows the policy, or changes it and shows what it is then.
+/// Shows the policy, or changes it and shows the result.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.action {
         Action::Get(Get { server, key, json }) => {

@@ -9,7 +9,7 @@ use crate::db::migrations::{SchemaState, schema_state};
 use crate::error::{Error, Result};
 use crate::server::{self, Bound, drain::Signals};
 
-/// Serves until a signal ends it: the first drains, the second ends at once. Returns by when what is left to do is to be over, if it matters.
+/// Serves until a signal ends it: the first drains, the second ends at once. Returns by when the rest is to be over, if it matters.
 pub async fn run(
     settings: Serve,
     instance: String,

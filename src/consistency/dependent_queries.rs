@@ -12,7 +12,7 @@ use crate::task::work::Span;
 /// Sorts behind every kind.
 const KIND_END: &str = "\u{7f}";
 
-/// Looks at the next dependents.
+/// Checks the next dependents.
 pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (entity, kind, id) = place(span.cursor);
     let statement = LookAtDependents { realm: realm.id(), entity, kind, id, until: span.until, limit: span.limit };
@@ -62,9 +62,9 @@ statement! {
 
 /// Deletes those of these dependents that hang on no entity, and returns their keys.
 ///
-/// They are locked first. Whoever writes a dependent of an entity has the entity's row committed before or with it; so if the latest
-/// version of a locked dependent is of an entity, the deletion, which sees all that was committed before the lock was had, sees the entity
-/// and excludes it. An entity that is created later under the same id never had what is deleted.
+/// They are locked first. A transaction that writes a dependent of an entity commits the entity's row before or with it; so if the latest
+/// version of a locked dependent is of an entity, the deletion, which sees everything committed before the lock was taken, sees the entity
+/// and excludes it. An entity that is created later under the same id never had these dependents.
 pub fn repair(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
     let places = || keys.iter().map(|key| place(key));
     let entities: Vec<&str> = places().map(|(entity, ..)| entity).collect();

@@ -1,4 +1,4 @@
-//! The SQL of entities on their way out without a request, and of entities that are there although they were removed.
+//! The SQL of entities in `offboarding` without a request, and of entities that exist although they were removed.
 //!
 //! A request and the move of its entity are one transaction, and so are a removal and its trace; one snapshot shows both or neither.
 
@@ -17,14 +17,14 @@ use crate::db::{Realm, Work, statement};
 use crate::entity::model::{Action, State};
 use crate::task::work::Span;
 
-/// Looks at the next entities.
+/// Checks the next entities.
 pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let keep = KEEP_EVENTS.as_seconds_f64();
     let statement = LookAtEntities { realm: realm.id(), cursor: span.cursor, until: span.until, keep, limit: span.limit };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
-/// The text of a look at entities, those of a condition on `entity e`.
+/// The text of a check of entities, those of a condition on `entity e`.
 ///
 /// A removed entity is left alone if it is on hold, if it was changed since, for then somebody uses it, and if no event records the
 /// removal, for then nobody would learn of it.
@@ -79,7 +79,8 @@ macro_rules! entities {
 }
 
 statement! {
-    /// The next entities by id; those of them that are on their way out without a open request, and those whose removal has left its trace.
+    /// The next entities by id; those of them that are in `offboarding` without an open request, and those whose removal has left its
+    /// trace.
     pub struct LookAtEntities<'a> {
         realm: i32 as Integer,
         cursor: &'a str as Text,
@@ -95,7 +96,7 @@ statement! {
 /// Makes those of these entities active again that are in `offboarding` without an open request, and removes the rest of those that were
 /// removed. Returns which of them are inconsistent, and whether that was repaired.
 ///
-/// They are locked first: whoever makes a request for one changes its row, and whoever hangs something on one locks it.
+/// They are locked first: making a request for one changes its row, and adding a dependent to one locks it.
 pub fn repair(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<(String, bool)>> {
     LockEntities { realm: realm.id(), keys }.execute(connection)?;
     let found = LookAgain { realm: realm.id(), keys, keep: KEEP_EVENTS.as_seconds_f64() }.get_result::<LookValues>(connection)?;
@@ -130,7 +131,7 @@ statement! {
 }
 
 statement! {
-    /// The same look at these entities.
+    /// The same check of these entities.
     struct LookAgain<'a> {
         realm: i32 as Integer,
         keys: &'a [&'a str] as Array<Text>,

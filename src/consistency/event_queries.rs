@@ -15,7 +15,7 @@ use crate::db::{Realm, Work, statement};
 use crate::error::{Error, Result};
 use crate::task::work::Span;
 
-/// About how many removals one look at events takes up, unless an event alone reports more.
+/// About how many removals one check of events takes up, unless one event alone records more.
 const REMOVALS: i64 = 5_000;
 
 /// The text of CTEs that find which of the removals in `due` have no event: those are `missing`, by `entity_id`, `removed_at` and `job_id`.
@@ -47,7 +47,7 @@ macro_rules! untold {
 }
 pub(super) use untold;
 
-/// Looks at the next tombstones.
+/// Checks the next tombstones.
 pub fn look_at_tombstones(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (entity, incarnation) = tombstone_place(span.cursor)?;
     let keep = KEEP_EVENTS.as_seconds_f64();
@@ -64,8 +64,8 @@ fn tombstone_place(key: &str) -> Result<(&str, Uuid)> {
 }
 
 statement! {
-    /// The next tombstones by key, and those of them whose event must be there and is not. The events of a page are few, since a bulk delete goes
-    /// by key as well.
+    /// The next tombstones by key, and those of them whose event must exist and does not. The events of a page are few, since a bulk delete
+    /// goes by key as well.
     pub struct LookAtTombstones<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,
@@ -100,7 +100,7 @@ statement! {
      )"))
 }
 
-/// Looks at the next events that report removals.
+/// Checks the next events of removals.
 pub fn look_at_events(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (at, seq) = event_place(span.cursor)?;
     let statement = LookAtEvents { realm: realm.id(), at, seq, limit: span.limit, removals: REMOVALS };
@@ -118,8 +118,8 @@ fn event_place(key: &str) -> Result<(DateTime<Utc>, i64)> {
 }
 
 statement! {
-    /// The next events that report removals, as many as have so many subjects together, and those of the subjects that left no trace
-    /// although it must be there: a tombstone, or what is soft-deleted, which a later hard run may have made a tombstone.
+    /// The next events of removals, as many as have so many subjects together, and those of the subjects that left no trace although it
+    /// must exist: a tombstone, or a soft-deleted row, which a later hard run may have made a tombstone.
     pub struct LookAtEvents {
         realm: i32 as Integer,
         at: DateTime<Utc> as Timestamptz,

@@ -24,8 +24,8 @@ use crate::task::work::Span;
 /// How many entities are read at once to be repaired.
 const AT_ONCE: usize = 100;
 
-/// An entity with what is indexed of it: its id, the paths by attribute, its attributes as far as paths begin with them, and pairs of attribute and
-/// key.
+/// An entity with its indexed data: its id, the paths by attribute, its attributes as far as paths begin with them, and pairs of attribute
+/// and key.
 type Indexed = (String, Json, Option<Struct>, Json);
 type IndexedRow = (Text, Jsonb, Nullable<Jsonb>, Jsonb);
 
@@ -81,7 +81,7 @@ fn heavy((id, _, attributes, rows): &Indexed) -> usize {
     id.len() + attributes.as_ref().map_or(0, Struct::weight) + weight(rows)
 }
 
-/// Looks at the next entities; fewer if what is indexed of them is large. None if no index is in use.
+/// Checks the next entities; fewer if their indexed data is large. None if no index is in use.
 pub fn look_at_entities(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (in_use,): (bool,) = InUse { realm: realm.id() }.get_result(connection)?;
     if !in_use {
@@ -125,8 +125,8 @@ statement! {
 
 /// Sets right what the indexes have of these entities, and returns the ids of those of which it was wrong.
 ///
-/// The entities are locked and read anew: whoever writes rows of an entity has locked or just created it. An entity of which rows are added steps its
-/// version, so that a removal that waits for it looks again and takes them along.
+/// The entities are locked and read anew: a transaction that writes rows of an entity has locked or just created it. An entity of which
+/// rows are added raises its version, so that a removal that waits for it reads again and includes them.
 pub fn repair_entities(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
     LockIndexed { realm: realm.id(), keys }.execute(connection)?;
     let mut mended = Vec::new();
@@ -214,7 +214,7 @@ statement! {
      WHERE s.deleted_at IS NULL AND b.realm_id = {realm} AND b.id = {task}"
 }
 
-/// Looks at the next rows of all indexes.
+/// Checks the next rows of all indexes.
 pub fn look_at_rows(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (attribute, value, entity) = if span.cursor.is_empty() { Default::default() } else { row_place(span.cursor)? };
     let statement = LookAtRows { realm: realm.id(), attribute: &attribute, value: &value, entity: &entity, limit: span.limit };
@@ -265,8 +265,8 @@ statement! {
 
 /// Deletes those of these rows that are of no index, or of an index in use and of no entity, and returns their keys.
 ///
-/// They are locked first, and whoever writes a row that is there already writes it anew: so a row that has become true is seen with its entity. An
-/// attribute that is declared after that waits for this transaction before its rows are written.
+/// They are locked first, and writing an existing row writes it anew: so a row that has become right is seen with its entity. An attribute
+/// that is declared after that waits for this transaction before its rows are written.
 pub fn repair_rows(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
     let places = keys.iter().map(|key| row_place(key)).collect::<Result<Vec<_>>>()?;
     let attributes: Vec<&str> = places.iter().map(|(attribute, ..)| attribute.as_str()).collect();

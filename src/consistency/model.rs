@@ -39,7 +39,7 @@ text_enum! {
     pub enum Part {
         /// Dependents, by entity, kind and id.
         Dependents = "dependents",
-        /// Entities, by id. Before portfolios: what is removed counts no more.
+        /// Entities, by id. Before portfolios: removed ones count no more.
         Entities = "entities",
         /// Portfolios, by id.
         Portfolios = "portfolios",
@@ -60,7 +60,7 @@ impl Part {
     /// The parts that the first slice of every check walks.
     pub const FIRST: Part = Part::Dependents;
 
-    /// Returns whether its keys begin with the id of an entity that is there, so that it can be cut like the entities.
+    /// Returns whether its keys begin with the id of an existing entity, so that it can be cut like the entities.
     pub fn is_cut_like_entities(self) -> bool {
         matches!(self, Part::Dependents | Part::Entities | Part::IndexedEntities)
     }
@@ -69,9 +69,9 @@ impl Part {
 /// A valid request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewCheck {
-    /// True if to repair what is found.
+    /// True to repair the findings.
     pub fix: bool,
-    /// How many rows it may look at a second.
+    /// How many rows it may read a second.
     pub max_objects_per_second: Option<i32>,
 }
 
@@ -94,11 +94,11 @@ impl NewCheck {
 /// The result of checking the next rows of a part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckedRows {
-    /// How many rows it looked at.
+    /// How many rows it read.
     pub met: i64,
     /// The key of the last; none if there was none.
     pub cursor: Option<String>,
-    /// True if there may be more rows behind it.
+    /// True if there may be more rows after it.
     pub more: bool,
     /// The suspected contradictions.
     pub suspects: Vec<Suspect>,
@@ -111,7 +111,7 @@ pub struct Suspect {
     pub key: String,
     /// The kind of the finding.
     pub kind: FindingKind,
-    /// The id of what it is about.
+    /// The id of its subject.
     pub subject: String,
     /// The finding, as a sentence.
     pub detail: String,
@@ -128,7 +128,7 @@ pub struct Finding {
     pub number: i64,
     /// The kind of the finding.
     pub kind: FindingKind,
-    /// The id of what it is about.
+    /// The id of its subject.
     pub subject: String,
     /// The finding, as a sentence.
     pub detail: String,

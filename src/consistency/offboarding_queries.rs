@@ -17,7 +17,7 @@ use crate::task::work::Span;
 const CODE: &str = "not_found";
 const MESSAGE: &str = "The entity is not there any more.";
 
-/// Looks at the next requests.
+/// Checks the next requests.
 pub fn look_at_requests(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let after = if span.cursor.is_empty() { Uuid::nil() } else { Uuid::try_parse(span.cursor).map_err(Error::internal)? };
     let statement = LookAtRequests { realm: realm.id(), after, limit: span.limit };
@@ -62,8 +62,8 @@ statement! {
      )")
 }
 
-/// Ends those of these requests that are live and have no entity on its way out, as canceled if no worker has begun, else as failed, and returns
-/// their ids. They are locked first. No entity comes to be on its way out for a request that is there already: the moves are one transaction.
+/// Ends those of these requests that are open and have no entity in `offboarding`, as canceled if no worker has begun, else as failed, and
+/// returns their ids. They are locked first. No entity moves to `offboarding` for an existing request: both are one transaction.
 pub fn repair_requests(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
     LockRequests { realm: realm.id(), keys }.execute(connection)?;
     let statement = EndRequests { realm: realm.id(), task, keys, code: CODE, message: MESSAGE };
@@ -81,7 +81,7 @@ statement! {
 }
 
 statement! {
-    /// The ends, and the events. Who has a lease on one finds that it is not running any more.
+    /// The ends, and the events. A worker with a lease on one finds that it is not running any more.
     struct EndRequests<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,

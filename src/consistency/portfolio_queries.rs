@@ -13,7 +13,7 @@ use crate::task::work::Span;
 /// About how many members one look counts, unless a portfolio alone has more.
 const MEMBERS: i64 = 200_000;
 
-/// Looks at the next portfolios. Their members are counted from the index of members; nothing is locked.
+/// Checks the next portfolios. Their members are counted from the index of members; nothing is locked.
 pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let statement = LookAtPortfolios { realm: realm.id(), cursor: span.cursor, until: span.until, limit: span.limit, members: MEMBERS };
     Ok(statement.get_result::<LookValues>(connection)?.into())
@@ -70,7 +70,7 @@ pub fn repair(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[
 }
 
 statement! {
-    /// Has repairs of the same portfolio come one after another. Those who change its members do not notice.
+    /// Makes repairs of the same portfolio come one after another. Changes of its members do not notice.
     struct LockRepairs<'a> {
         realm: i32 as Integer,
         keys: &'a [&'a str] as Array<Text>,

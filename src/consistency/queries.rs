@@ -98,8 +98,8 @@ statement! {
      FROM task t, (SELECT pg_notify({channel}, {topic})) woken"
 }
 
-/// Returns whether a check of consistency that began within this time has left nothing that should not be, and none that was at work since
-/// has left something. What was stopped or could not continue reports nothing.
+/// Returns whether a check of consistency that began within this time has left no finding unrepaired, and none that was at work since has
+/// left one. A check that was stopped or failed shows nothing.
 pub fn has_clean_report(connection: &mut PgConnection, realm: &Realm, within: std::time::Duration) -> Work<bool> {
     let (is_there,): (bool,) = CleanReport { realm: realm.id(), within: within.as_secs_f64() }.get_result(connection)?;
     Ok(is_there)
@@ -127,7 +127,7 @@ statement! {
      )"
 }
 
-/// How much there is to look at.
+/// How much there is to check.
 #[derive(Clone, Copy, Debug, Queryable)]
 pub struct Extent {
     /// Rows of all parts together.
@@ -136,7 +136,7 @@ pub struct Extent {
     pub entities: i64,
 }
 
-/// Counts what a check of the realm looks at, each part by an index.
+/// Counts the rows that a check of the realm reads, each part by an index.
 pub fn extent(connection: &mut PgConnection, realm: &Realm) -> Work<Extent> {
     Ok(ReadExtent { realm: realm.id() }.get_result(connection)?)
 }
@@ -155,7 +155,7 @@ statement! {
      FROM (SELECT count(*) AS count FROM entity e WHERE e.realm_id = {realm}) e"
 }
 
-/// About how many keys are looked at to find where to cut.
+/// About how many keys are read to find where to cut.
 const SAMPLE: f64 = 4_000.0;
 
 /// The ids behind which the entities are cut into so many slices of about the same size.
@@ -209,7 +209,7 @@ pub struct Found {
 /// Counts what a chunk found, and keeps what there is room for, in the transaction of the chunk.
 pub fn record(connection: &mut PgConnection, claim: &ClaimedSlice, found: &[Found]) -> Work<()> {
     let (realm, task) = (claim.realm.id(), claim.task_id);
-    // Other slices find things at the same time; the room is that of the task. The next statement sees what they have kept.
+    // Other slices add findings at the same time; the limit is that of the task. The next statement sees what they have kept.
     LockTask { realm, task }.execute(connection)?;
     let statement = Record {
         realm,

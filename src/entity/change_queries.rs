@@ -27,7 +27,7 @@ pub struct Locked {
     pub hold_by_admin: bool,
 }
 
-/// Locks the entity with this id, unless it is missing or deleted. What is read is the latest.
+/// Locks the entity with this id, unless it is missing or deleted, and reads its latest version.
 pub fn lock(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Locked>> {
     let found = entity::table
         .filter(entity::realm_id.eq(realm.id()).and(entity::id.eq(id)).and(entity::deleted_at.is_null()))

@@ -104,24 +104,24 @@ statement! {
 /// The row where a dependent is to be put.
 #[derive(Debug, Queryable)]
 pub struct Spot {
-    /// The data that is there.
+    /// The present data.
     pub data: Option<Struct>,
-    /// When what is there was created.
+    /// When the present row was created.
     pub created_at: Option<DateTime<Utc>>,
-    /// When what is there was last changed.
+    /// When the present row was last changed.
     pub updated_at: Option<DateTime<Utc>>,
     /// True if nothing is there, and as much hangs on the entity as may.
     pub is_full: bool,
 }
 
-/// Reads what is where a dependent of a locked entity is to be put.
+/// Reads the row where a dependent of a locked entity is to be put.
 pub fn spot(connection: &mut PgConnection, realm: &Realm, key: &DependentKey) -> Work<Spot> {
     let statement = ReadSpot { realm: realm.id(), entity: &key.entity_id, kind: &key.kind, id: &key.id, others: MAX_DEPENDENTS as i64 - 1 };
     Ok(statement.get_result(connection)?)
 }
 
 statement! {
-    /// A dependent that may be missing. Counting ends at the bound, and is done for what is new alone.
+    /// A dependent that may be missing. Counting ends at the bound, and is done for new ones alone.
     pub struct ReadSpot<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,

@@ -37,7 +37,7 @@ impl EntityService {
                 }
                 Spot { data: Some(_), .. } => DependentChange::Replaced,
                 Spot { data: None, .. } => {
-                    // One that is there already stays reachable, whatever its id.
+                    // An existing one stays reachable, whatever its id.
                     let mut faults = Violations::new();
                     id::check_new_id(&key.id, "dependent_id", &mut faults);
                     faults.check()?;
@@ -117,7 +117,7 @@ impl EntityService {
     }
 }
 
-/// Locks an entity whose dependents are to be changed, and fails if it is not there, or in a state in which they cannot be.
+/// Locks an entity whose dependents are to be changed, and fails if it is missing, or in a state in which they cannot be changed.
 fn lock(connection: &mut PgConnection, realm: &Realm, entity_id: &str, not_found: impl FnOnce() -> Error) -> Work<()> {
     let state = lock_state(connection, realm, entity_id)?.ok_or_else(not_found)?;
     state.transition(Action::Update)?;

@@ -15,7 +15,7 @@ const UPDATABLE: [&str; 4] = ["type", "attributes", "components", "crosswalks"];
 /// The members that say how to change it. They count in and out of the mask: by REST the mask is all members of the body.
 const STEERING: [&str; 2] = ["expected_version", "replace_attributes"];
 
-/// A valid update: what is to be changed, and to what.
+/// A valid update: the members to change, and their new values.
 #[derive(Clone, Debug)]
 pub struct EntityUpdate {
     type_: Option<String>,
@@ -48,7 +48,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// The names of what is changed; empty if nothing is.
+    /// The names of the changed members; empty if there are none.
     pub fn names(&self) -> Vec<&'static str> {
         let changed = [self.type_.is_some(), self.attributes.is_some(), self.components.is_some(), self.crosswalks.is_some()];
         UPDATABLE.into_iter().zip(changed).filter(|(_, changed)| *changed).map(|(name, _)| name).collect()

@@ -31,7 +31,7 @@ pub fn object(message: Option<Struct>, field: &str, faults: &mut Violations) -> 
     message.in_order()
 }
 
-/// The ids of components; `at` is the path of what has them.
+/// The ids of components; `at` is the path of their owner.
 pub fn check_components(components: &[String], at: &str, faults: &mut Violations) -> Vec<Uuid> {
     if components.len() > MAX_COMPONENTS {
         faults.add(format!("{at}.components"), "too_many", "must be at most 1,000");
@@ -46,7 +46,7 @@ pub fn check_components(components: &[String], at: &str, faults: &mut Violations
     checked
 }
 
-/// The references to other systems; `at` is the path of what has them.
+/// The references to other systems; `at` is the path of their owner.
 pub fn check_crosswalks(crosswalks: Vec<Struct>, at: &str, faults: &mut Violations) -> Objects {
     if crosswalks.len() > MAX_CROSSWALKS {
         faults.add(format!("{at}.crosswalks"), "too_many", "must be at most 1,000");

@@ -46,7 +46,7 @@ impl Order {
     }
 }
 
-/// Where an entity stands in each of the orders.
+/// The position of an entity in each of the orders.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntityPosition {
     /// When it was created.
@@ -56,7 +56,7 @@ pub struct EntityPosition {
 }
 
 impl EntityPosition {
-    /// Where this entity stands.
+    /// The position of this entity.
     pub fn of(entity: &Entity) -> EntityPosition {
         EntityPosition { created_at: entity.created_at, id: entity.id.clone() }
     }

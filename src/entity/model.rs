@@ -40,7 +40,7 @@ text_enum! {
 }
 
 impl Action {
-    /// Returns whether a hold prevents it, whatever the state. A hold that is there is not replaced: who placed it would not learn of it.
+    /// Returns whether a hold prevents it, whatever the state. An existing hold is not replaced: its caller would not learn of it.
     pub fn is_prevented_by_hold(self) -> bool {
         matches!(self, Action::RequestOffboarding | Action::PlaceHold)
     }
@@ -94,7 +94,7 @@ pub struct Entity {
     pub id: String,
     /// The type of the finding.
     pub type_: String,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// Its attributes, a JSON object.
     pub attributes: Struct,

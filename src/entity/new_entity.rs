@@ -40,8 +40,8 @@ pub struct NewEntity {
 }
 
 impl NewEntity {
-    /// Fails unless the caller may do all that its creation does: whoever cannot make members cannot do so here, nor learn which portfolios
-    /// there are.
+    /// Fails unless the caller may do everything that its creation does: a caller that cannot make members cannot do so here, nor learn
+    /// which portfolios exist.
     pub fn check_scope(&self, caller: &Caller) -> Result<()> {
         if self.portfolio_id.is_some() { caller.require(Scope::PortfoliosWrite) } else { Ok(()) }
     }

@@ -27,7 +27,7 @@ pub fn get_each<'a>(connection: &mut PgConnection, wanted: impl Iterator<Item = 
 }
 
 statement! {
-    /// Entities by key, each for whoever asks for it.
+    /// Entities by key, each for its callers.
     pub struct GetEach<'a> {
         realms: Vec<i32> as Array<Integer>,
         ids: Vec<&'a str> as Array<Text>,
@@ -169,7 +169,7 @@ impl<'a> Taken<'a> {
 }
 
 statement! {
-    /// Which of those who have these ids were soft-deleted, and which others have something else of what an update could change.
+    /// Those of these ids that are of soft-deleted entities, and those whose entity differs in something that an update could change.
     struct Taken<'a> {
         realm: i32 as Integer,
         places: Vec<i64> as Array<BigInt>,
@@ -188,7 +188,7 @@ statement! {
      JOIN entity e ON e.realm_id = {realm} AND e.id = i.id"
 }
 
-/// Those of the portfolios that the batch names that are there.
+/// Those of the batch's portfolios that exist.
 fn portfolios_of(connection: &mut PgConnection, realm: &Realm, batch: &[NewEntity]) -> Work<HashSet<String>> {
     let ids: HashSet<&str> = batch.iter().filter_map(|new| new.portfolio_id.as_deref()).collect();
     if ids.is_empty() {
@@ -262,7 +262,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// An id that was free, when its entity was created, whether every portfolio of the statement was still there, and what is indexed.
+/// An id that was free, when its entity was created, whether every portfolio of the statement still existed, and its indexed values.
 type InsertedRow = (String, DateTime<Utc>, bool, Option<Json>);
 
 statement! {

@@ -68,7 +68,7 @@ impl Requirements {
         })
     }
 
-    /// From what is stored.
+    /// From the stored form.
     pub fn from_json(stored: &Json) -> Requirements {
         let age = |name: &str| stored[name].as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         Requirements {
@@ -103,9 +103,9 @@ impl RequirementsChange {
         RequirementsChange::MEMBERS.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name).collect()
     }
 
-    /// Reads a change from a message, which stands `at` this path. `members` are the names of what changes, and without one all is replaced: by what
-    /// the message has, or by nothing if it is not set. Such a message that is empty is a fault, since who sends it may not mean to take all back.
-    /// Every name must be one of [`RequirementsChange::MEMBERS`].
+    /// Reads a change from a message, which is `at` this path. `members` are the names of the changed ones, and without them all are
+    /// replaced: by those of the message, or by nothing if it is not set. An empty such message is a fault, since its sender may not mean
+    /// to reset everything. Every name must be one of [`RequirementsChange::MEMBERS`].
     pub fn check(message: Option<v1::BulkDeleteRequirements>, members: &[Option<&str>], at: &str, faults: &mut Violations) -> Self {
         let whole = members.contains(&None);
         let is_named = |name: &&'static str| members.contains(&Some(*name));

@@ -11,7 +11,7 @@ pub enum Evidence {
     Form,
     /// No entity that counts has a value that can be compared with it.
     Entities,
-    /// So many were looked at, and there are more.
+    /// So many were read, and there are more.
     Some(i64),
 }
 
@@ -22,7 +22,7 @@ pub struct Suspect {
     pub what: String,
     /// The path of the attribute that it is compared with.
     pub path: String,
-    /// How what was probably meant is written, if that is known.
+    /// The right way to write the probable meaning, if that is clear.
     pub meant: Option<String>,
     /// The fault, as a sentence without its stop.
     pub sentence: String,

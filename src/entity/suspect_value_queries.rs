@@ -8,8 +8,8 @@ use crate::entity::unknown_value_queries::{MOST_VALUES, along_the_keys};
 use crate::entity::walk_queries::Among;
 use crate::filter::{Comparison, Filter};
 
-/// Reports which of the filter's comparisons, as far as they are `wanted`, these entities have values at the path for, and none that can be
-/// compared. As far as the look goes: where some were not looked at the evidence says so.
+/// Returns which of the filter's comparisons, among those that are `wanted`, have values of these entities at the path, and none that can
+/// be compared. As far as the search goes: if some entities were not read the evidence says so.
 pub fn look(
     connection: &mut PgConnection,
     realm: &Realm,

@@ -62,8 +62,8 @@ pub static TOMBSTONE: Vocabulary = Vocabulary {
     ],
 };
 
-/// The tombstones behind this place that match the filter, in the order of entity ids and incarnations; only those of one entity id unless
-/// it is empty.
+/// The tombstones after this position that match the filter, in the order of entity ids and incarnations; only those of one entity id
+/// unless it is empty.
 pub fn list(
     connection: &mut PgConnection,
     realm: &Realm,

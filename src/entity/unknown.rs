@@ -85,7 +85,7 @@ impl Names {
 }
 
 impl Unknown {
-    /// The same for who may not see what entities have.
+    /// The same for callers that may not read entities.
     pub fn without_names(self) -> Unknown {
         Unknown { nearest: Vec::new(), ..self }
     }
@@ -119,7 +119,7 @@ pub fn refusal(unknown: &[Unknown], field: &str) -> Error {
         .at(places)
 }
 
-/// The same, as warnings of what is only looked at.
+/// The same, as warnings of a dry run or a list.
 pub fn warnings(seen: AttributeCheck) -> Vec<v1::Warning> {
     let unknown =
         seen.unknown.iter().map(|attribute| v1::Warning { code: Code::UnknownAttribute.name().to_owned(), message: attribute.sentence() });

@@ -19,7 +19,7 @@ use crate::limits::requests::{ATTRIBUTE_LOOK, ATTRIBUTE_NAMES_ENTITIES, ATTRIBUT
 use crate::proto::object::Struct;
 use crate::proto::v1;
 
-/// How many entities are looked at first: nearly every attribute that there is at all is found here.
+/// How many entities are read first: nearly every existing attribute is found here.
 const FIRST: i64 = 200;
 /// The largest of those that report the names that may have been meant, in bytes.
 const LARGEST_NAMING: i32 = 16 << 10;

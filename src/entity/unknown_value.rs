@@ -17,11 +17,11 @@ pub struct UnknownValue {
     pub value: String,
     /// The condition that names it, if it asks for more than this value.
     pub condition: Option<String>,
-    /// True if the filter denies it, so as to exclude who has it.
+    /// True if the filter negates it, so as to exclude those that have it.
     pub denied: bool,
     /// The values that may have been meant, the likeliest first.
     pub nearest: Vec<String>,
-    /// How many entities were looked at; none if it is nowhere at all.
+    /// How many entities were read; none if it is nowhere at all.
     pub looked_at: Option<i64>,
 }
 

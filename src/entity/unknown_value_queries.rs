@@ -72,7 +72,7 @@ fn unknown_portfolios(connection: &mut PgConnection, realm: &Realm, named: Vec<N
 }
 
 statement! {
-    /// Those of these portfolios that are there.
+    /// Those of these portfolios that exist.
     struct KnownPortfolios {
         realm: i32 as Integer,
         ids: Vec<String> as Array<Text>,
@@ -98,7 +98,7 @@ fn unknown_uris(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedVa
 }
 
 statement! {
-    /// Those of these entities that are there, also soft-deleted.
+    /// Those of these entities that exist, also soft-deleted.
     struct KnownEntities {
         realm: i32 as Integer,
         ids: Vec<String> as Array<Text>,
@@ -108,7 +108,7 @@ statement! {
 
 /// How far a look along the keys went.
 pub(super) struct Looked {
-    /// How many entities were looked at.
+    /// How many entities were read.
     pub at: i64,
     /// True if those are all that there are.
     pub ended: bool,

@@ -22,7 +22,7 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// The admission of a caller who has just called.
+    /// The admission of a caller that has just called.
     pub fn admission(&self, caller: Caller) -> Admission {
         Admission { authenticator: self.authenticator.clone(), closing: self.closing.clone(), caller, checked: Instant::now() }
     }
@@ -43,7 +43,7 @@ impl Admission {
         &self.caller
     }
 
-    /// Fails when the watch is to end. Looks at the key every few seconds, so it may be called as often as there is news.
+    /// Fails when the watch is to end. Checks the key every few seconds, so it may be called as often as there is news.
     pub async fn check(&mut self) -> Result<()> {
         if self.closing.is_cancelled() {
             let message = "This replica is shutting down; watch again, from the last cursor if there is one, and another one will answer.";

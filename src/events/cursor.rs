@@ -11,8 +11,8 @@ use crate::error::{Code, Error};
 
 /// How far a reader is: everything up to its position was delivered; of the row at the position perhaps only the first subjects.
 ///
-/// A cursor stays good for as long as the events behind it are kept, on every replica. What was delivered before it never comes again, and
-/// nothing that comes to light later stands before it.
+/// A cursor stays valid for as long as the events after it are kept, on every replica. Events before it never come again, and no later
+/// event gets a position before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// The history of the position; nil before everything.
@@ -44,7 +44,7 @@ impl Cursor {
         self.history
     }
 
-    /// Returns whether it stands within a row.
+    /// Returns whether it is within a row.
     pub fn is_partial(&self) -> bool {
         self.part.is_some()
     }
@@ -99,7 +99,7 @@ pub struct Line {
 /// Why a cursor leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// Events behind it are not kept any more.
+    /// Events after it are not kept any more.
     Expired,
     /// It was given on another history of the database. Up to `parted_at`, where that is known, both are the same.
     OutOfRange {
@@ -208,7 +208,7 @@ mod tests {
             let expected = if position <= 4 { Ok(()) } else { Err(Lost::OutOfRange { parted_at: Some(4) }) };
             assert_eq!(after.check(&cursor, row(position)), expected, "{position}");
         }
-        // Before the new history is known, the end of what is there reports.
+        // Before the new history is known, the end of the present one decides.
         let unaware = line(&[(A, 1)], 4);
         assert_eq!(unaware.check(&before.behind(5, row(5)), None), Err(Lost::OutOfRange { parted_at: Some(4) }));
         // The histories that a lost database had begun are unknown.

@@ -15,7 +15,7 @@ use crate::events::queries::{self, Scope};
 use crate::events::{Admission, Hub};
 use crate::limits::events::SHARED;
 
-/// About how many events are read at once, and so held for a caller who is slow to take them.
+/// About how many events are read at once, and so kept in memory for a slow caller.
 const BATCH: i64 = 500;
 /// After this time without a word there is a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ pub enum News {
 pub struct Watch {
     /// The database.
     pub db: Db,
-    /// Has read what is new.
+    /// Has read the new events.
     pub hub: Hub,
     /// The caller's admission.
     pub admission: Admission,
@@ -84,7 +84,7 @@ impl Watch {
             let silent_since = self.reported.last_word;
             if silent_since.elapsed() >= SIGN_OF_LIFE {
                 self.reported.last_word = Instant::now();
-                // Read on first, so that the cursor of those to whom nothing happens moves on too.
+                // Read on first, so that the cursor of callers without news moves on too.
                 self.read().await?;
                 if self.reported.rows.is_empty() {
                     return Ok(News::Nothing(self.cursor.clone()));
@@ -98,7 +98,7 @@ impl Watch {
         }
     }
 
-    /// The next event of what was read. One at a time, for a row may be of thousands.
+    /// The next event of the rows that were read. One at a time, for a row may have thousands.
     fn unfolded(&mut self) -> Option<Event> {
         loop {
             let row = self.reported.rows.front()?;
@@ -113,7 +113,7 @@ impl Watch {
         }
     }
 
-    /// Reads on: what was read for all who watch the realm, and otherwise the database.
+    /// Reads on: from the rows that were read for all watches of the realm, and otherwise from the database.
     async fn read(&mut self) -> Result<()> {
         if let Some((rows, cursor)) = self.hub.shared(&self.admission.caller().realm, &self.cursor) {
             self.reported.rows.extend(rows.into_iter().filter(|row| self.scope.wants(row)));

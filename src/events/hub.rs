@@ -26,7 +26,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// About how many events are read at once.
 const READ: i64 = 1_000;
 
-/// Wakes those who wait for events. One a process; cheap to clone. It costs nothing while nobody waits.
+/// Wakes the readers that wait for events. One a process; cheap to clone. It costs nothing while there are none.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
@@ -48,14 +48,14 @@ struct State {
 /// A realm that somebody watches.
 struct Watched {
     news: watch::Sender<()>,
-    /// Behind this cursor no row of the realm is missing from `rows`; none until the first look.
+    /// After this cursor no row of the realm is missing from `rows`; none until the first read.
     from: Option<Cursor>,
     rows: VecDeque<Arc<Row>>,
     /// How many events the rows report.
     events: usize,
 }
 
-/// A place among those who wait. What commits after it was taken wakes it; a wake-up may also come for nothing.
+/// A registration for wake-ups. Commits after it was made wake it; a wake-up may also come for nothing.
 #[derive(Debug)]
 pub struct WakeUp(watch::Receiver<()>);
 
@@ -89,7 +89,7 @@ impl Hub {
         &self.0.sequencer
     }
 
-    /// Takes a place among those who wait for events of a realm. To be taken before one reads for the last time.
+    /// Registers for wake-ups of a realm. To be done before the last read.
     pub fn subscribe(&self, realm: &Realm) -> WakeUp {
         let receiver = self.state().realms.entry(realm.id()).or_insert_with(Watched::new).news.subscribe();
         self.0.wanted.notify_one();
@@ -157,7 +157,7 @@ impl Hub {
         }
     }
 
-    /// Forgets what was read, and has everybody look for themselves: the database may be another one.
+    /// Forgets the rows, and makes every reader read for itself: the database may be another one.
     fn forget(&self) {
         let mut state = self.state();
         state.seen = None;
@@ -167,7 +167,7 @@ impl Hub {
         }
     }
 
-    /// Returns whether nobody waits; forgets those who went.
+    /// Returns whether nobody waits; forgets those that left.
     fn is_idle(&self) -> bool {
         let mut state = self.state();
         state.realms.retain(|_, watched| watched.news.receiver_count() > 0);
@@ -180,7 +180,7 @@ impl Hub {
 }
 
 impl State {
-    /// Has the rows of those who came since the last look be kept from the next read on.
+    /// Makes the rows of realms that were added since the last read be kept from the next read on.
     fn begin_all(&mut self) {
         for watched in self.realms.values_mut().filter(|watched| watched.from.is_none()) {
             watched.from.clone_from(&self.seen);
@@ -196,7 +196,7 @@ impl State {
         self.seen = Some(now);
     }
 
-    /// Keeps what was read, and wakes those whom it concerns.
+    /// Keeps the rows, and wakes the readers of their realms.
     fn take(&mut self, batch: Batch) {
         self.seen = Some(batch.cursor);
         let mut concerned = HashSet::new();
@@ -267,7 +267,7 @@ mod tests {
         }
     }
 
-    /// A hub that has begun at position 10, with somebody who watches.
+    /// A hub that has begun at position 10, with one reader.
     fn hub() -> (Hub, Realm, WakeUp) {
         let hub = Hub::new(Db::new(Options::new("postgresql://nowhere")));
         let realm = Realm::from_row(1, "acme".to_owned(), Mode::Test);

@@ -78,9 +78,9 @@ struct Work {
     row: usize,
     subject: usize,
     found: Vec<v1::Event>,
-    /// Behind the last event that was looked at.
+    /// After the last event that was read.
     reached: Option<Cursor>,
-    /// True if an event is wanted that the page has no room for, or everything was looked at.
+    /// True if an event matches that the page has no room for, or everything was read.
     over: Option<Over>,
 }
 
@@ -106,7 +106,7 @@ impl Picking {
         self.size - self.events.len()
     }
 
-    /// Takes what is wanted of rows. Returns where to continue if that is before the end of the rows: the page is full, or its time is
+    /// Takes the matching events of rows. Returns where to continue if that is before the end of the rows: the page is full, or its time is
     /// over.
     pub async fn take(&mut self, rows: Vec<Row>) -> Result<Option<Cursor>> {
         let mut work = Work { rows: Arc::new(rows), row: 0, subject: 0, found: Vec::new(), reached: None, over: None };

@@ -10,7 +10,7 @@ use crate::filter::{Datum, Property, PropertyKind, Record, Vocabulary};
 use crate::proto::object::{Struct, View};
 
 text_enum! {
-    /// The data of an event. Its `subjects` are the ids of what it happened to: one, or those of a chunk.
+    /// The data of an event. Its `subjects` are the ids of its subjects: one, or those of a chunk.
     pub enum EventType {
         /// Entities were created.
         EntityCreated = "entity.created",
@@ -80,7 +80,7 @@ text_enum! {
 /// New rows in the order in which they are to be delivered.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The rows. There may be none although there are more: what a read looks at is bounded, and not all of it need match.
+    /// The rows. There may be none although there are more: a read is bounded, and not all of its rows need match.
     pub rows: Vec<Row>,
     /// Where to continue behind the rows. It may be farther than behind the last of them.
     pub cursor: Cursor,
@@ -103,7 +103,7 @@ pub struct Row {
     pub occurred_at: DateTime<Utc>,
     /// The spelling of an [`EventType`]. Text, so that a replica reports also of what only a newer one knows.
     pub event_type: String,
-    /// The ids of what it happened to.
+    /// The ids of the subjects.
     pub subjects: Vec<String>,
     /// Further data.
     pub data: Struct,
@@ -118,20 +118,20 @@ pub struct Row {
 /// An event with one subject: the form that is published.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Unlike that of any other event, and the same whenever the event is reported again: the row's id, with `-1`, `-2` and so on behind it
-    /// where the row is of many subjects.
+    /// Different from that of any other event, and the same whenever the event is sent again: the row's id, with `-1`, `-2` and so on after
+    /// it where the row has many subjects.
     pub id: String,
     /// A reference to the realm: `/orgs/acme/test`.
     pub source: String,
     /// The spelling of an [`EventType`].
     pub event_type: String,
-    /// The id of what it happened to.
+    /// The id of the subject.
     pub subject: String,
     /// When the transaction began that did it.
     pub time: DateTime<Utc>,
     /// Further data; always with `principal_id`.
     pub data: Struct,
-    /// Where to continue behind it.
+    /// Where to continue after it.
     pub cursor: Cursor,
 }
 
@@ -179,7 +179,7 @@ impl Row {
         self.place.clone()
     }
 
-    /// The cursor before what is still to be delivered of the row, in the row itself.
+    /// The cursor before the undelivered events of the row, in the row itself.
     pub(super) fn start(&self) -> Cursor {
         self.place.within(self.delivered, usize::MAX)
     }

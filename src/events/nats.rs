@@ -221,7 +221,7 @@ type UserAndPassword = (String, String);
 /// The servers of a list of URLs, and the user and password of the first that has some. The URLs are kept without them, because the client
 /// logs URLs.
 fn servers(urls: &str) -> Result<(Vec<ServerAddr>, Option<UserAndPassword>)> {
-    // Neither the URL nor what is wrong with it: both may have the password.
+    // Neither the URL nor its fault: both may contain the password.
     const FORM: &str = "must be one or more URLs such as nats://user:password@host:4222 or tls://host:4222";
     let bad = || Error::invalid("--nats-url", "invalid", FORM);
     let mut servers = Vec::new();

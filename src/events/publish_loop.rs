@@ -49,7 +49,7 @@ pub struct Options {
     pub poll: Duration,
 }
 
-/// Makes the publisher's place, unless it has one: what is committed from now on will be published.
+/// Makes the publisher's position, unless it has one: everything that is committed from now on will be published.
 pub async fn register(db: &Db, publisher: &impl Publisher) -> Result<()> {
     let name = publisher.name();
     Sequencer::new(db.clone()).catch_up().await?;

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::events::cursor::Cursor;
 use crate::events::queries;
 
-/// How many rows are looked at, at most, to report how far a publisher is behind.
+/// How many rows are read, at most, to measure how far a publisher is behind.
 pub const LAG_ROWS: i64 = 100_000;
 
 /// A publisher that this replica has the lease of.
@@ -66,7 +66,7 @@ pub fn claim(connection: &mut PgConnection, name: &str, owner: &str, lease: Dura
 fn place_of(connection: &mut PgConnection, name: &str, place: Option<Json>) -> Work<Cursor> {
     let cursor = match place {
         Some(place) => serde_json::from_value(place).map_err(Error::internal)?,
-        // The version before has published from here. What it had published behind the first row that it had not seen comes again.
+        // The version before has published from here. Events that it had published after the first row it had not seen come again.
         None => {
             let (position,): (Option<i64>,) = FindPlace { name }.get_result(connection)?;
             match position {
@@ -120,7 +120,7 @@ statement! {
      RETURNING lease_token, place, EXISTS (SELECT FROM publisher_failure f WHERE f.publisher = {name})"
 }
 
-/// How far a publisher is behind, whoever publishes: how many events, and since when the oldest waits.
+/// How far a publisher is behind, whichever replica publishes: how many events, and since when the oldest waits.
 pub fn backlog(connection: &mut PgConnection, name: &str) -> Work<Option<(i64, Option<DateTime<Utc>>)>> {
     let Some((place,)) = ReadPlace { name }.get_result::<(Option<Json>,)>(connection).optional()? else { return Ok(None) };
     let cursor = place_of(connection, name, place)?;
@@ -154,7 +154,7 @@ pub fn save(connection: &mut PgConnection, name: &str, token: i64, lease: Durati
 }
 
 statement! {
-    /// The cursor, the lease, and what is owed no more. Nothing of it without the lease.
+    /// The cursor, the lease, and the events that are owed no more. Nothing of it without the lease.
     struct Save<'a> {
         name: &'a str as Text,
         token: i64 as BigInt,
@@ -286,7 +286,7 @@ pub fn behind(connection: &mut PgConnection, cursor: &Cursor) -> Work<(i64, Opti
 }
 
 statement! {
-    /// The subjects of what was not seen.
+    /// The subjects of unseen events.
     struct Behind { from: i64 as BigInt, rows: i64 as BigInt } -> (BigInt, Nullable<Timestamptz>),
     "SELECT coalesce(sum(p.subject_count), 0)::int8, (array_agg(p.occurred_at ORDER BY p.position))[1]
      FROM (SELECT p.position, p.subject_count, p.occurred_at FROM event_position p WHERE p.position >= {from} ORDER BY p.position LIMIT {rows}) p"

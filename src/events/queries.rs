@@ -15,7 +15,7 @@ use crate::events::cursor::{Cursor, History, Line};
 use crate::events::model::{Batch, Row};
 use crate::proto::object::Struct;
 
-/// How many rows a read that filters looks at, at most.
+/// How many rows a read with a filter reads, at most.
 const SCANNED_AT_MOST: i64 = 2000;
 
 /// The realm of the events.
@@ -87,7 +87,7 @@ pub fn now(connection: &mut PgConnection) -> Work<Cursor> {
     Ok(found.line.behind(found.line.last, found.last))
 }
 
-/// The cursor behind the row at a position: where a caller continues whose own cursor is of a history that parted there.
+/// The cursor after the row at a position: where a caller continues whose own cursor is of a history that parted there.
 pub fn behind(connection: &mut PgConnection, position: i64) -> Work<Cursor> {
     let found = present(connection, position)?;
     Ok(found.line.behind(position, found.there))
@@ -131,7 +131,7 @@ type EdgeSql = (Nullable<BigInt>, Nullable<SqlUuid>, BigInt, BigInt);
 /// Reads on behind a cursor: the rows of about `limit` events, more by at most the subjects of the last row.
 ///
 /// To be called on the primary. Fails with `out_of_range` if the cursor is of another history of the database, and with `validation_failed`
-/// if what comes behind it is not kept any more.
+/// if events after it are not kept any more.
 pub fn read(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, limit: i64) -> Work<Batch> {
     let scan = if scope.filters() { limit.max(SCANNED_AT_MOST) } else { limit };
     let (realm, realms) = match &scope.realms {

@@ -103,7 +103,7 @@ impl Sequencer {
     /// Remembers the last row that was sent to anybody, so that a database that has lost it is found out.
     pub fn reported(&self, row: &Row) {
         let reported = &mut self.seen().reported;
-        // A list of what is old says nothing of what is new.
+        // A list of old events says nothing of new ones.
         if reported.is_none_or(|last| last.position < row.position()) {
             *reported = Some(SentRow { position: row.position(), history: row.cursor().history(), id: row.id });
         }

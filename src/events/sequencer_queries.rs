@@ -39,7 +39,7 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Returns whether these are of another history. What is not known on both sides says nothing.
+    /// Returns whether these are of another history. Marks that are missing on either side say nothing.
     pub fn differ(&self, others: &Marks) -> bool {
         let other = |one: &Option<String>, another: &Option<String>| one.is_some() && another.is_some() && one != another;
         self.database_oid != others.database_oid
@@ -236,7 +236,7 @@ pub enum HistoryCheck {
 }
 
 statement! {
-    /// The last position, what is not kept any more, the present history, and the row at a position.
+    /// The last position, the positions that are not kept any more, the present history, and the row at a position.
     struct ReadPresent { at: i64 as BigInt, of: Uuid as SqlUuid }
         -> (BigInt, BigInt, Nullable<Integer>, Nullable<SqlUuid>, Nullable<Text>, Nullable<Text>, Nullable<Oid>, Bool, Nullable<SqlUuid>),
     "SELECT s.position, s.dropped, h.number, h.id, h.system_identifier, h.timeline, h.database_oid,
@@ -371,7 +371,7 @@ pub fn drop_old(connection: &mut PgConnection, limit: i64) -> Work<usize> {
 }
 
 statement! {
-    /// The lowest positions up to the first whose event is kept. What is deleted is remembered: a reader that stands before it has lost something.
+    /// The lowest positions up to the first whose event is kept. Deletions are remembered: a reader before them has lost something.
     struct DropOld { limit: i64 as BigInt, keep: i32 as Integer } -> (BigInt,),
     "WITH low AS MATERIALIZED (
         SELECT p.position, p.occurred_at < now() - make_interval(days => {keep}) AS old

@@ -40,7 +40,7 @@ impl Tokens {
     }
 }
 
-/// The place that a page token of the list stands for. None if it is the token of another list, or none at all.
+/// The position in a page token of the list. None if it is the token of another list, or invalid.
 pub fn open(seal: &Seal, realm: &Realm, request: &v1::ListEventsRequest, text: &str) -> Option<Cursor> {
     let token: Token = seal.open(&bound_to(realm), text)?;
     (token.list == digest(realm, request)).then_some(token.cursor)
@@ -51,7 +51,7 @@ pub fn close(seal: &Seal, realm: &Realm, cursor: &Cursor) -> Result<String> {
     seal.close(&bound_to(realm), cursor)
 }
 
-/// The place that a cursor, or a page token of any list, stands for.
+/// The position in a cursor, or in a page token of any list.
 pub fn open_cursor(seal: &Seal, realm: &Realm, text: &str) -> Option<Cursor> {
     seal.open(&bound_to(realm), text)
 }

@@ -3,7 +3,7 @@
 use crate::access::{Caller, Scope};
 use crate::events::model::Event;
 
-/// Members of `data` that say what happened, in numbers, words of ours and ids. Whoever may see events sees them.
+/// Members of `data` that are numbers, our own words or ids. Whoever may see events sees them.
 const PLAIN: &[&str] = &[
     "principal_id",
     "version",

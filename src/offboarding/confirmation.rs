@@ -9,7 +9,7 @@ use crate::db::Realm;
 use crate::error::Result;
 use crate::offboarding::removal_queries::ClaimedRequest;
 
-/// Somebody who must confirm that an entity may go, for instance a service that has to close its accounts first.
+/// Somebody who must confirm the removal of an entity, for instance a service that has to close its accounts first.
 ///
 /// A request is `Running` while it waits, for as long as that takes; the lease is given back meanwhile, so any replica may ask again. A
 /// response may be lost and is then asked for once more, so asking must be harmless when it is repeated: the id of the request

@@ -18,7 +18,7 @@ pub const MAX_ATTEMPTS: i32 = 10;
 const COUNTED_KINDS: [&str; 3] = ["assessment", "task", "data_override"];
 
 text_enum! {
-    /// Where a request stands.
+    /// The state of a request.
     pub enum OffboardingState {
         /// Waits for its grace period to end and for a worker.
         Pending = "pending",
@@ -120,7 +120,7 @@ pub struct Offboarding {
     pub entity_id: String,
     /// The caller.
     pub principal_id: Uuid,
-    /// Where it stands.
+    /// Its state.
     #[diesel(column_name = status)]
     pub state: OffboardingState,
     /// The entity's parts.

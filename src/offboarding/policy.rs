@@ -31,7 +31,7 @@ const FIELDS: [&str; 9] = [
     "soft_delete",
 ];
 
-/// The fields that say whose policy it is.
+/// The fields that name the realm of the policy.
 const OUTPUT_ONLY: [&str; 2] = ["tenant", "mode"];
 
 /// The removal policy of a realm; without one, [`Policy::default`] holds.
@@ -145,7 +145,7 @@ impl Change {
         }
     }
 
-    /// The policy after the change, or what is wrong with it.
+    /// The policy after the change, or the faults of the change.
     pub fn apply(&self, to: Policy) -> Result<Policy> {
         let changed = Policy {
             default_grace: self.default_grace.unwrap_or(to.default_grace),
@@ -206,8 +206,8 @@ fn check_whose(policy: &v1::RemovalPolicy, realm: &Realm, faults: &mut Violation
     }
 }
 
-/// A grace period, or what it is where the change takes it back; none if it could not be read. In a request whose form has faults nobody knows whether
-/// one that is not there was taken back.
+/// A grace period, or the default if the change resets it; none if it could not be read. In a request whose form has faults a missing one
+/// may not have been reset.
 fn grace(message: Option<prost_types::Duration>, otherwise: Duration, field: &str, faults: &mut Violations) -> Option<Duration> {
     match message {
         None => Form::check_current().is_ok().then_some(otherwise),

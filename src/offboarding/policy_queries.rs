@@ -51,7 +51,7 @@ statement! {
      WHERE realm_id = {realm}"
 }
 
-/// Reads the policy for a change of it; call it in a transaction. Whoever else changes it waits.
+/// Reads the policy for a change of it; call it in a transaction. Other changes wait.
 pub fn lock(connection: &mut PgConnection, realm: &Realm) -> Work<Policy> {
     LockRealm { realm: realm.id() }.get_result::<(i32,)>(connection)?;
     get(connection, realm)

@@ -10,7 +10,7 @@ use crate::offboarding::model::by_plural;
 use crate::offboarding::preview_queries::Outlook;
 use crate::proto::v1;
 
-/// The answer for an entity as it stands.
+/// The response for an entity in this state.
 pub fn preview(entity_id: String, outlook: Outlook) -> v1::RemovalPreview {
     let blockers = blockers(&entity_id, &outlook);
     v1::RemovalPreview {

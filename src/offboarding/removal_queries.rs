@@ -213,7 +213,7 @@ pub fn obstacle(connection: &mut PgConnection, claim: &ClaimedRequest) -> Work<O
 }
 
 statement! {
-    /// How the entity of a leased request stands.
+    /// The state of the entity of a leased request.
     struct ReadObstacle {
         realm: i32 as Integer,
         id: Uuid as SqlUuid,

@@ -16,7 +16,7 @@ use crate::offboarding::{policy_queries, preview_queries};
 use crate::proto::v1::removal_service_server::RemovalService as Service;
 use crate::proto::{answer, convert, v1};
 
-/// In how many seconds to look at a new job again.
+/// In how many seconds to check a new job again.
 const RETRY_AFTER: u16 = 1;
 
 /// Removal of one entity as a job.

@@ -19,7 +19,7 @@ use crate::offboarding::watch::watch;
 use crate::proto::v1::offboarding_service_server::OffboardingService as Service;
 use crate::proto::{answer, convert, v1};
 
-/// How often an entity that others keep changing while it is looked at is tried.
+/// How often an entity that others keep changing while it is read is tried.
 const TRIES: usize = 10;
 
 /// The sizes of the pages of requests.

@@ -15,7 +15,7 @@ use crate::events::{Admission, WakeUp, Watching};
 use crate::offboarding::model::{Offboarding, OffboardingState};
 use crate::offboarding::queries;
 
-/// How often a request is looked at when nothing wakes: a put-off attempt changes it without an event.
+/// How often a request is read when nothing wakes: a postponed attempt changes it without an event.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 struct Watch {

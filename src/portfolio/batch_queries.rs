@@ -13,16 +13,16 @@ use uuid::Uuid;
 use crate::db::{Realm, Work, statement};
 use crate::entity::model::State;
 
-/// An entity whose membership is looked at, under a lock.
+/// An entity with its membership, under a lock.
 #[derive(Clone, Debug, diesel::Queryable)]
 pub struct Candidate {
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// The portfolio it is in.
     pub portfolio_id: Option<String>,
 }
 
-/// Locks those of these entities that are there, in the order of their ids, and reads where they are.
+/// Locks the existing ones of these entities, in the order of their ids, and reads their portfolios.
 pub fn lock(connection: &mut PgConnection, realm: &Realm, entities: &[&str]) -> Work<HashMap<String, Candidate>> {
     let rows: Vec<(String, Candidate)> = LockEntities { realm: realm.id(), entities }.load(connection)?;
     Ok(rows.into_iter().collect())

@@ -113,7 +113,7 @@ statement! {
      ORDER BY d.kind"
 }
 
-/// The places of the members behind this one.
+/// The positions of the members after this one.
 pub fn places(
     connection: &mut PgConnection,
     realm: &Realm,

@@ -148,7 +148,7 @@ const UPDATABLE: [&str; 4] = ["name", "shared_registered_agent_id", "shared_comp
 const BESIDE: [&str; 3] = ["portfolio_id", "expected_version", "view"];
 
 impl PortfolioUpdate {
-    /// Checks a request whose mask says what to change; without one, what is given is changed. Every fault is reported.
+    /// Checks a request whose mask names the changes; without one, the given members are changed. Every fault is reported.
     pub fn check(request: v1::UpdatePortfolioRequest) -> Result<PortfolioUpdate> {
         let mut faults = Violations::new();
         id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);

@@ -35,7 +35,7 @@ pub static PORTFOLIO: Vocabulary = Vocabulary {
     ],
 };
 
-/// The portfolios behind this id that satisfy the filter, as far as they have room on one page, and whether any of them had none.
+/// The portfolios after this id that match the filter, as far as they have room on one page, and whether any of them had none.
 pub fn list(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -174,8 +174,8 @@ pub fn delete(connection: &mut PgConnection, realm: &Realm, principal: Uuid, por
 }
 
 statement! {
-    /// The portfolio's end and its event, which is the last step of its version. Whoever attaches a member has locked the row: one of the two
-    /// waits for the other, and then finds a member, or no portfolio.
+    /// The portfolio's end and its event, with its last version. Attaching a member locks the row: one of the two waits for the other, and
+    /// then finds a member, or no portfolio.
     pub struct DeletePortfolio<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,

@@ -21,13 +21,13 @@ use crate::portfolio::{batch_queries, export_queries, queries, registry_queries}
 use crate::proto::v1::portfolio_service_server::PortfolioService as Service;
 use crate::proto::{answer, v1};
 
-/// How often a change that others keep undoing while it is looked at is tried.
+/// How often a change that others keep undoing while it is checked is tried.
 const TRIES: usize = 10;
 
 const PORTFOLIOS: PageSize = PageSize { default: 50, max: 100 };
 const ENTITIES: PageSize = PageSize { default: 50, max: 1_000 };
 
-/// Portfolios and who is in them.
+/// Portfolios and their members.
 pub struct PortfolioService {
     db: Db,
     attaches: Group<Attach>,

@@ -54,7 +54,7 @@ struct Check {
     run: Arc<dyn Fn() -> BoxFuture<'static, Result<Option<Finding>, Finding>> + Send + Sync>,
 }
 
-/// Why a check fails, or what is to be known of it though it does not. Answered to whoever asks, so it reports nothing of causes.
+/// Why a check fails, or a notice though it passes. Anybody may read it, so it reveals no causes.
 #[derive(Clone, Debug)]
 pub struct Finding {
     reason: &'static str,

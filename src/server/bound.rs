@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use crate::config::{Role, Serve};
 use crate::error::{Code, Error, Result, Violations};
 
-/// The addresses of a service, taken: whoever connects waits until it starts.
+/// The addresses of a service, taken: connections wait until it starts.
 pub struct Bound {
     pub(super) grpc: Option<TcpListener>,
     pub(super) http: Option<TcpListener>,

@@ -96,7 +96,7 @@ impl Compute {
         answer.map(|inner| ComputeBody { guard, inner })
     }
 
-    /// Watches over what is done for a request.
+    /// Measures the steps of a request.
     pub fn guard<B>(&self, request: &Request<B>) -> Guard {
         let hash = |parts: &dyn Fn(&mut dyn Hasher)| {
             let mut hasher = self.0.hashes.build_hasher();

@@ -22,7 +22,7 @@ const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
      offboard-realm, www-authenticate, x-accel-buffering, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-request-id",
 );
 const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, PATCH, POST, PUT");
-/// Seconds that a browser may remember what is allowed; none remembers it for longer.
+/// Seconds that a browser may remember the permission; none remembers it for longer.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// The origins whose pages may call from a browser.

@@ -32,14 +32,14 @@ pub enum Phase {
 pub struct Grace {
     /// For load balancers to notice that the process is not ready.
     pub notice: Duration,
-    /// For all that comes then: calls that run, workers, and what is done at the very end.
+    /// The time for everything after that: running calls, workers, and the very end.
     pub in_all: Duration,
 }
 
 /// The least time of each step, also if no time was left or given: idle connections then end at once, instead of at no time.
 const LEAST: Duration = Duration::from_millis(250);
 
-/// The parts of the time that calls leave to others, and of which workers leave a half to what is done at the very end.
+/// The parts of the time that calls leave to others, and of which workers leave a half to the very end.
 const LEFT_BY_CALLS: u32 = 5;
 
 /// Calls are ended so long before they would be cut off, so that their callers get an error. Where there is little time, a quarter of it.
@@ -124,8 +124,8 @@ impl Drain {
         }
     }
 
-    /// Goes the whole way, each step when the one before is done or has used up its time: `listeners` ends when the last call has, `workers`
-    /// when the last worker has. The caller then closes what is left, and has until the instant that is returned.
+    /// Drains the process, each step when the one before is done or has used up its time: `listeners` ends when the last call has,
+    /// `workers` when the last worker has. The caller then closes the rest, and has until the returned instant.
     pub async fn run(&self, grace: Grace, listeners: impl Future<Output = ()>, workers: impl Future<Output = ()>) -> Instant {
         self.advance(Phase::Draining);
         tokio::time::sleep(grace.notice).await;

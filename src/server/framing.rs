@@ -7,7 +7,7 @@ use http::{HeaderValue, Version, header};
 use super::listener::Arrival;
 use crate::error::{Code, Error};
 
-/// Fails where two servers could disagree on whom a request is for, or on where it ends. The connection is then to be closed.
+/// Fails where two servers could disagree on the target of a request, or on where it ends. The connection is then to be closed.
 pub fn check(request: &Parts) -> Result<(), Error> {
     if request.version > Version::HTTP_11 {
         return Ok(());

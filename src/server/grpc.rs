@@ -26,7 +26,7 @@ pub struct Grpc {
     pub stack: Stack,
     /// Which listener this is.
     pub port: Port,
-    /// Completes what is answered without them.
+    /// Completes responses that are made without the layers.
     pub reported: CommonHeaders,
     /// The same, for failures.
     pub failures: Failures,
@@ -41,7 +41,7 @@ impl Grpc {
         answer
     }
 
-    /// The answer to who does not speak gRPC.
+    /// The response to a client that does not speak gRPC.
     fn misdirected(&self, request: &Request<Arriving>) -> Response<Body> {
         let asked = Asked::by(request.headers(), request.extensions());
         let mut answer = self.problem(&asked, request.headers(), self.port.misdirected(request));

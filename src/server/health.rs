@@ -27,7 +27,7 @@ pub fn readiness(probe: &Probe, drain: &Drain) -> Readiness {
         .with_note("database", move || check_database(probe.clone()))
 }
 
-/// Returns whether the database can be used, with what is to be known of it if it can.
+/// Returns whether the database can be used, with a notice about it if it can.
 async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
     let database = probe.check().await.map_err(|(trouble, reported)| Finding::new(reason(trouble), reported))?;
     match database.schema {
@@ -66,8 +66,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Makes every service known. None serves before the database was looked at; the overall health, that of the empty name, follows the
-    /// drain alone: a restart repairs no database.
+    /// Adds every service. None serves before the database was checked; the overall health, that of the empty name, follows the drain
+    /// alone: a restart repairs no database.
     pub async fn register(reporter: HealthReporter, descriptors: &DescriptorPool) -> Self {
         let services = descriptors.services().map(|service| service.full_name().to_owned()).collect();
         let health = Health { reporter, services };

@@ -52,7 +52,7 @@ impl HttpProtocol {
     async fn answer(self, request: Request<Body>) -> Response<Body> {
         let (reported, asked) = (self.reported.clone(), Asked::by(request.headers(), request.extensions()));
         let mut answer = self.answer_page(request).await;
-        // A browser takes a body for what its media type says, whoever chose what is in it.
+        // A browser takes a body for what its media type says, whoever chose its content.
         answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         reported.complete(&asked, answer.headers_mut());
         answer

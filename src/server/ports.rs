@@ -61,7 +61,7 @@ impl Port {
         Error::new(if is_a_call { Code::UnsupportedMediaType } else { Code::NotFound }, &*self.sentence)
     }
 
-    /// The failure of what is not a request.
+    /// The failure of bytes that are not a request.
     pub fn unreadable(&self, unreadable: &Unreadable) -> Error {
         match unreadable.status {
             StatusCode::URI_TOO_LONG => {

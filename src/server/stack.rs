@@ -40,7 +40,7 @@ use crate::shares::Budget;
 /// The stack as a service.
 pub type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
-/// The limits that the stack keeps, and where it refers those to who go past them.
+/// The limits that the stack enforces, and the link for callers that exceed them.
 #[derive(Clone)]
 pub struct Limits {
     /// The largest message, in bytes.
@@ -55,7 +55,7 @@ pub struct Limits {
     pub shares: Shares,
     /// The most streams of reflection at once.
     pub reflection_streams: usize,
-    /// True if reflection is for those who have a key.
+    /// True if reflection is for callers with a key.
     pub reflection_needs_key: bool,
     /// The longest a call may take.
     pub request_timeout: Duration,

@@ -17,11 +17,12 @@ pub use party::{Party, computes_long, current, heavily, inherit, of, of_sync};
 pub use rules::Rules;
 pub use turns::{Hindrance, Refused, Turn, Turns};
 
-/// Returns whether one who holds so many may take one more of those that are `free`, where one alone may have `part` of `total`.
+/// Returns whether a requester with so many may take one more of those that are `free`, where one alone may have `part` of `total`.
 ///
-/// With `n` who want all they can get, each ends up with as much as is left free times the ratio of `part` to the rest: for a half of all that is
-/// a half for one, a third each for two, a quarter each for three. This is how switches share a buffer among queues: Choudhury and Hahne,
-/// "Dynamic queue length thresholds for shared-memory packet switches" (1998). Who holds nothing may always have the first.
+/// With `n` requesters that want all they can get, each ends up with as much as is left free times the ratio of `part` to the rest: for a
+/// half of all that is a half for one, a third each for two, a quarter each for three. This is how switches share a buffer among queues:
+/// Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches" (1998). A requester that has nothing may always
+/// have the first.
 pub fn leaves_enough(held: usize, free: usize, part: usize, total: usize) -> bool {
     if free == 0 {
         return false;

@@ -45,12 +45,12 @@ pub fn heavily<T>(work: impl FnOnce() -> T) -> T {
     HEAVY.sync_scope((), work)
 }
 
-/// Returns whether the work at hand computes for long.
+/// Returns whether the present work computes for long.
 pub fn computes_long() -> bool {
     HEAVY.try_with(|()| ()).is_ok()
 }
 
-/// Work that continues in a task of its own for whom it was begun.
+/// Work that continues in a task of its own, with the party it was begun for.
 pub fn inherit<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
     let party = current();
     async move {

@@ -18,8 +18,8 @@ use queue::{Entry, Grant, State};
 /// - Within a realm, so does the key that has the fewest.
 /// - While processors do not keep up and others call too, a realm has no more at once than they would keep up with.
 /// - While others call too, a realm has hardly more than one at once for work that computes for long.
-/// - A kind of work begins with a few turns, gets more as it shows that it is quick, and falls back when one takes long. So a realm that asks for
-///   much that is quick uses most of what lies idle, and one that asks for much that is slow does not stand in the way of others.
+/// - A kind of work begins with a few turns, gets more as it shows that it is quick, and falls back when one takes long. So a realm that
+///   asks for much quick work uses most of the idle capacity, and one that asks for much slow work does not block others.
 #[derive(Clone, Debug)]
 pub struct Turns(Arc<Mutex<State<oneshot::Sender<Turn>>>>);
 
@@ -71,7 +71,7 @@ impl Turns {
         self.hand_out(&mut state);
     }
 
-    /// Gives what is free to those who wait for it.
+    /// Gives free turns to those that wait for them.
     fn hand_out(&self, state: &mut State<oneshot::Sender<Turn>>) {
         while let Some((sender, grant)) = state.next(Instant::now()) {
             if let Err(mut turn) = sender.send(self.turn(grant))

@@ -16,7 +16,7 @@ use crate::task::{mail, queries};
 shows_nothing!(v1::PauseTaskResponse, v1::ResumeTaskResponse, v1::StopTaskResponse);
 
 impl Answer for v1::Task {
-    /// A task outlives what it removes. What it keeps of its filter is for the removal policy to say.
+    /// A task outlives the entities that it removes. The removal policy decides how long its filter is kept.
     fn shows(&self) -> Vec<Subject> {
         Vec::new()
     }
@@ -41,12 +41,12 @@ pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Respo
     Ok(Response::new(to_proto(found.ok_or_else(|| no_task(id))?, realm)))
 }
 
-/// The tenant of the path is the caller's own organisation; any other looks like one that is not there.
+/// The tenant of the path is the caller's own organisation; any other looks like a missing one.
 pub fn check_tenant(tenant: &str, realm: &Realm) -> Result<()> {
     if tenant.is_empty() || tenant == realm.org() { Ok(()) } else { Err(Error::not_found("tenant", tenant)) }
 }
 
-/// The refusal of a task that is not there.
+/// The refusal of a missing task.
 pub fn no_task(id: &str) -> Error {
     Error::not_found("task", id)
 }

@@ -61,9 +61,9 @@ fn may_go_on(caller: &Caller, mode: Option<DeleteMode>) -> Result<()> {
     if mode == Some(DeleteMode::Hard) { caller.require(Scope::EntitiesDeleteHard) } else { Ok(()) }
 }
 
-/// Has a task that no worker has a slice of any more become what it then becomes: paused or stopped if that was asked for, else by
-/// `unless_held`, if it was at work. Returns where it stands. Call it in a transaction; of two that give back the last two slices at once,
-/// the later one to lock the task sees both.
+/// Moves a task without workers to its next state: paused or stopped if that was asked for, else by `unless_held`, if it was at work.
+/// Returns the state. Call it in a transaction; of two workers that give back the last two slices at once, the later one to lock the task
+/// sees both.
 pub fn settle(connection: &mut PgConnection, realm: &Realm, task: Uuid, unless_held: Option<TaskAction>) -> Work<TaskState> {
     let (state, _) = lock(connection, realm, task)?.ok_or_else(|| Error::internal("a task was removed while it was at work"))?;
     let action = match state {
@@ -83,8 +83,8 @@ pub fn settle(connection: &mut PgConnection, realm: &Realm, task: Uuid, unless_h
     Ok(to)
 }
 
-/// Ends a task whose slices are all done, in the transaction that did the last. Of two workers that do the last two slices at once the later
-/// one to lock the task sees both.
+/// Ends a task whose slices are all done, in the transaction that did the last. Of two workers that do the last two slices at once, the
+/// later one to lock the task sees both.
 pub fn complete(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<()> {
     let Some((state, _)) = lock(connection, realm, task)? else { return Ok(()) };
     let Survey { open, failed, .. } = survey(connection, realm, task)?;
@@ -127,7 +127,7 @@ pub fn fail(connection: &mut PgConnection, realm: &Realm, task: Uuid, code: &str
     }
 }
 
-/// Where the task stands, which stays so until the transaction ends, and how thoroughly it deletes, if it does.
+/// The state of the task, which stays so until the transaction ends, and its mode, if it deletes.
 fn lock(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Option<(TaskState, Option<DeleteMode>)>> {
     Ok(LockTask { realm: realm.id(), task }.get_result(connection).optional()?)
 }

@@ -65,7 +65,7 @@ pub struct Pace {
 pub enum Hours {
     /// Whenever there is work.
     Always,
-    /// While hardly anyone calls this process. When that changes, it leaves what it has in hand at the end of the chunk.
+    /// While this process gets hardly any calls. When that changes, the worker stops at the end of its chunk.
     Quiet(Traffic),
 }
 
@@ -151,7 +151,7 @@ impl TaskExecutor {
                     self.learn(claim, size);
                 }
                 Next::Wait(pause) => {
-                    // Whoever waits for an allowance is of use elsewhere.
+                    // A worker that waits for an allowance is of use elsewhere.
                     if !pause.is_zero() && self.is_any_ready(claim, ReadySlices::Any).await? {
                         return self.leave(claim, Leave::Rest, pause).await;
                     }

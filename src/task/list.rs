@@ -28,9 +28,9 @@ text_enum! {
     pub enum Order {
         /// When it was asked for.
         CreatedTime = "createdTime",
-        /// When it first started; what has not comes last.
+        /// When it first started; those that have not come last.
         StartTime = "startTime",
-        /// When it ended; what has not comes last.
+        /// When it ended; those that have not come last.
         EndTime = "endTime",
         /// When it was last asked for, started, paused or ended.
         UpdatedTime = "updatedTime",
@@ -58,7 +58,7 @@ pub static TASK: Vocabulary = Vocabulary {
     ],
 };
 
-/// A page of a list of tasks, or what is counted.
+/// A page of a list of tasks, or their count.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listing {
     /// How many.
@@ -69,7 +69,7 @@ pub struct Listing {
     pub order: Order,
     /// From the least to the greatest.
     pub ascending: bool,
-    /// The caller who started them.
+    /// The principal who started them.
     pub created_by: Option<Uuid>,
     /// They were asked for then or later.
     pub since: Option<DateTime<Utc>>,
@@ -197,7 +197,7 @@ mod tests {
             assert!(advice.contains(reported), "{advice}");
             assert!(since(advice.split('`').nth(1).unwrap().parse().unwrap()).is_ok(), "{advice}");
         }
-        // Nothing that could be written lies so near to 1970, so nothing is advised.
+        // No date that could be written is so near to 1970, so there is no advice.
         for number in [1, 1971, 20_260_101] {
             assert!(!since(number).unwrap_err().violations()[0].description.contains('`'), "{number}");
         }

@@ -33,7 +33,7 @@ const LEASE_AT_LEAST: Duration = Duration::from_secs(60);
 const PARAMETERS_SHOWN: [&str; 9] =
     ["mode", "matchAll", "uriCount", "excludeCount", "expectedCount", "maxObjects", "maxObjectsPerSecond", "cleanReportWithin", "fix"];
 
-/// Finds to whom the mail goes that a call asks for, if it asks for one: an address, or `true` for that of the caller's key.
+/// Finds the recipient of the mail that a call asks for, if it asks for one: an address, or `true` for that of the caller's key.
 pub async fn recipient(db: &Db, sends: bool, caller: &Caller, send_mail: &str, faults: &mut Violations) -> Result<Option<String>> {
     let asked = send_mail.trim();
     if matches!(asked, "" | "false") {

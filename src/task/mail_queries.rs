@@ -28,7 +28,7 @@ statement! {
     "INSERT INTO bulk_delete_mail (realm_id, bulk_delete_id, recipient) VALUES ({realm}, {task}, {recipient})"
 }
 
-/// To whom the mails may go that a caller asks for.
+/// The recipients that a caller may ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permitted {
     /// The address that is registered with the caller's key.
@@ -37,7 +37,7 @@ pub struct Permitted {
     pub domains: Vec<String>,
 }
 
-/// To whom the mails may go that the holder of a key asks for.
+/// The recipients that a key may ask for.
 pub fn permitted(connection: &mut PgConnection, realm: &Realm, key_id: Uuid) -> Work<Permitted> {
     let found: Option<(Option<String>, Option<Vec<String>>)> =
         ReadPermitted { realm: realm.id(), key: key_id }.get_result(connection).optional()?;
@@ -81,9 +81,9 @@ pub struct ClaimedMail {
     pub realm: Realm,
     /// The task.
     pub task_id: Uuid,
-    /// To whom.
+    /// The recipient.
     pub recipient: String,
-    /// The key of who asked for it.
+    /// The key of the caller that asked for it.
     pub key_id: Uuid,
     /// Fences the lease.
     pub token: i64,
@@ -133,7 +133,7 @@ pub fn admit(connection: &mut PgConnection, claim: &ClaimedMail, at_most: i64) -
 }
 
 statement! {
-    /// Whoever else lets a mail of the realm through waits.
+    /// Others that let a mail of the realm through wait.
     struct LockRealm { realm: i32 as Integer } -> (Integer,),
     "SELECT id FROM realm WHERE id = {realm} FOR NO KEY UPDATE"
 }

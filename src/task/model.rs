@@ -72,7 +72,7 @@ text_enum! {
         Offboarding = "offboarding",
         /// Others kept changing it.
         Locked = "locked",
-        /// It is listed but is not there.
+        /// It is listed but does not exist.
         NotFound = "not_found",
         /// The database refuses to have it deleted.
         Refused = "refused_by_database",
@@ -100,7 +100,7 @@ pub struct Task {
     pub id: Uuid,
     /// The kind of the task.
     pub kind: TaskKind,
-    /// Where it stands.
+    /// Its state.
     pub state: TaskState,
     /// Its name for people.
     pub name: String,
@@ -108,9 +108,9 @@ pub struct Task {
     pub entity_type: Option<String>,
     /// How it was started, a JSON object of strings.
     pub parameters: Json,
-    /// The caller who started it.
+    /// The principal who started it.
     pub principal_id: Uuid,
-    /// The caller who last changed it.
+    /// The principal who last changed it.
     pub updated_by: Uuid,
     /// How many the selection held when it was taken up.
     pub selected: Option<i64>,

@@ -16,9 +16,9 @@ const SHARES: i64 = 4;
 /// a second. In seconds.
 const LONGEST_AHEAD: f64 = 1.0;
 
-/// Where few are selected, chunks begin to look at so many.
+/// Where few are selected, chunks begin to read so many.
 const FIRST_REACH: i64 = 50_000;
-/// They look at no fewer: finding out where to end costs as much.
+/// They read no fewer: finding out where to end costs as much.
 const LEAST_REACH: i64 = 1_000;
 
 /// How long each statement of a chunk may take, unless it is about one object alone.
@@ -32,7 +32,7 @@ pub struct ChunkSize {
     target: Duration,
     reach: Option<i64>,
     time: Duration,
-    /// One has had its time before it was done: there is a limit to what is looked at from then on.
+    /// A chunk took too long: from then on there is a limit to how many rows are read.
     wary: bool,
 }
 
@@ -105,11 +105,11 @@ pub enum Reservation {
     Wait(Duration),
 }
 
-/// Reserves at most `wanted` objects where `most` may be taken up a second, and the allowance is taken up for another `ahead` seconds, or has been
-/// free for `-ahead`. A reservation is of at most a quarter of what a second allows; what was not taken up for longer than a quarter of a second is
-/// lost, so that no second sees more than its allowance and two such quarters.
+/// Reserves at most `wanted` objects where `most` may be taken up a second, and the allowance is taken up for another `ahead` seconds, or
+/// has been free for `-ahead`. A reservation is of at most a quarter of a second's allowance; allowance that was not taken up for longer
+/// than a quarter of a second is lost, so that no second sees more than its allowance and two such quarters.
 pub fn reserve(most: i64, ahead: f64, wanted: i64) -> Reservation {
-    // More than was ever reserved: the clock has stepped back, and what it says is of no use.
+    // More than was ever reserved: the clock has stepped back, and its reading is of no use.
     let ahead = if ahead > LONGEST_AHEAD { 0.0 } else { ahead };
     if ahead > 0.0 {
         return Reservation::Wait(Duration::from_secs_f64(ahead));

@@ -66,7 +66,7 @@ pub fn plan(connection: &mut PgConnection, claim: &ClaimedSlice, work: &dyn Task
 }
 
 statement! {
-    /// Where planning stands.
+    /// The progress of planning.
     struct ReadPlanning {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -75,7 +75,7 @@ statement! {
 }
 
 statement! {
-    /// Where it stands now.
+    /// Its present progress.
     struct SetPlanning {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -103,7 +103,7 @@ fn set_plan(connection: &mut PgConnection, claim: &ClaimedSlice, plan: Plan, lea
 }
 
 statement! {
-    /// The count, what the first slice walks, the slices behind it, and a word to the workers that may take those up.
+    /// The count, the range of the first slice, the slices after it, and a wake-up of the workers that may take those up.
     struct SetPlan<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,

@@ -1,4 +1,5 @@
-//! The SQL of a slice in hand: holding it, moving it, keeping to the task's pace, giving it back; and of freeing those whose workers were lost.
+//! The SQL of a slice in hand: locking it, moving it, keeping to the task's pace, giving it back; and of freeing those whose workers were
+//! lost.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub struct LockedSlice {
     pub cursor: String,
     /// The last key; none is the end.
     pub until: Option<String>,
-    /// Where the task stands.
+    /// The state of the task.
     pub state: TaskState,
     /// How many objects the task may take up a second.
     pub max_objects_per_second: Option<i32>,
@@ -50,10 +51,10 @@ pub fn hold(
 }
 
 statement! {
-    /// The slice, locked, where the lease is valid. The settings last until the transaction ends, and save a round trip here: rows are read
-    /// by key, whatever the planner believes of their number, where a hash join would read whole tables for every chunk; a worker takes one
-    /// core of the database and leaves the others to those who call; a statement has a time of its own; and a worker that falls asleep in
-    /// between does not hold the slice for long.
+    /// The slice, locked, if the lease is valid. The settings last until the transaction ends, and save a round trip here: rows are read by
+    /// key, whatever the planner believes of their number, where a hash join would read whole tables for every chunk; a worker takes one
+    /// core of the database and leaves the others to callers; a statement has a time of its own; and a worker that falls asleep in between
+    /// does not lock the slice for long.
     pub struct HoldSlice {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -88,9 +89,9 @@ statement! {
 /// How a chunk moves its slice.
 #[derive(Clone, Debug, Default)]
 pub struct Advance {
-    /// The last key that it looked at; none if there was none.
+    /// The last key that it read; none if there was none.
     pub cursor: Option<String>,
-    /// True if nothing is left behind it.
+    /// True if nothing is left after it.
     pub done: bool,
     /// How many objects it processed. The number of matched ones is the sum of this and the next three.
     pub processed: i64,
@@ -158,8 +159,8 @@ statement! {
      SELECT true FROM moved"
 }
 
-/// Reserves what a task may take up now, of at most `wanted`. All workers of all replicas reserve from the same allowance. The lease is
-/// renewed before: who waits for an allowance has locked the slice.
+/// Reserves how many objects a task may take up now, of at most `wanted`. All workers of all replicas reserve from the same allowance. The
+/// lease is renewed before: a worker that waits for an allowance has locked the slice.
 pub fn reserve(connection: &mut PgConnection, claim: &ClaimedSlice, wanted: i64, lease: Duration) -> Step<Reservation> {
     let (realm, task) = (claim.realm.id(), claim.task_id);
     renew(connection, claim, lease)?;
@@ -230,8 +231,8 @@ pub enum Leave {
     Failure,
 }
 
-/// Gives a slice back, to be claimed again after `delay`, and has its task become what it becomes when nobody works on it any more. False if
-/// the lease is lost.
+/// Gives a slice back, to be claimed again after `delay`, and moves its task to its next state if it has no worker any more. False if the
+/// lease is lost.
 pub fn release(connection: &mut PgConnection, claim: &ClaimedSlice, leave: Leave, delay: Duration) -> Work<bool> {
     connection.transaction(|connection| {
         if !give_back(connection, claim, leave, delay)? {
@@ -297,8 +298,8 @@ statement! {
      WHERE realm_id = {realm} AND bulk_delete_id = {task} AND slice = {slice} AND lease_token = {token}"
 }
 
-/// Frees the slices whose workers were lost, and has their tasks become what they become when nobody works on them any more. Reports how
-/// many there were. Call it in a transaction.
+/// Frees the slices whose workers were lost, and moves their tasks to their next states if they have no workers any more. Returns how many
+/// there were. Call it in a transaction.
 pub fn rescue(connection: &mut PgConnection) -> Work<usize> {
     let lost: Vec<(i32, String, db::Mode, Uuid)> = Rescue {}.load(connection)?;
     for (realm_id, org, world, task_id) in &lost {

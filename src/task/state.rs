@@ -5,7 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::proto::v1;
 
 text_enum! {
-    /// Where a task stands.
+    /// The state of a task.
     pub enum TaskState {
         /// Waits for a worker.
         Scheduled = "scheduled",

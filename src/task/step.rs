@@ -32,7 +32,7 @@ pub enum Progress {
 pub struct StepSize {
     /// It takes up at most so many objects.
     pub limit: i64,
-    /// It looks at about so many, if that is limited.
+    /// It reads about so many, if that is limited.
     pub reach: Option<i64>,
     /// True if that many were reserved, where a task may go only so fast.
     pub reserved: bool,
@@ -42,15 +42,15 @@ pub struct StepSize {
     pub time: Duration,
     /// How long a chunk may wait for what others have locked before it lets go of all that it has locked itself.
     pub lock_wait: Duration,
-    /// For how long that is tried again before the step leaves to others what they have locked.
+    /// For how long that is tried again before the step leaves locked objects to a later one.
     pub patience: Duration,
     /// How large it would be without caution.
     pub full: i64,
 }
 
-/// Does the next chunk in a transaction of its own. Where something is locked it comes back with less, until the chunk ends before that or waits
-/// for nothing else; an object that stays locked costs itself and not the chunk. Nor does one that the database refuses to have changed: the
-/// chunk comes back with half as many until that is found, and with few behind it.
+/// Does the next chunk in a transaction of its own. If something is locked it retries with less, until the chunk ends before that or waits
+/// for nothing else; an object that stays locked costs itself and not the chunk. So does one that the database refuses to change: the chunk
+/// retries with half as many until that is found, and with few after it.
 pub fn step(
     connection: &mut PgConnection,
     work: &dyn TaskWork,
@@ -70,7 +70,7 @@ pub fn step(
                 locked = Locked::Pass;
                 limit = caution.limit(size.limit);
             }
-            // Whoever was tried alone was counted; so it is the statement that fails, whatever it is about.
+            // The object that was tried alone was counted; so it is the statement that fails, whatever the object.
             _ if refusal(error, locked).is_none() || caution.is_alone() => return outcome,
             _ => {
                 caution.chunk_refused(limit);

@@ -15,7 +15,7 @@ use crate::task::queries;
 
 /// How often a task is reported while its status stays.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// How soon it is looked at again, however much happens in the realm.
+/// How soon it is read again, however much happens in the realm.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
 
 struct Watch {

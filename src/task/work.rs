@@ -127,7 +127,7 @@ pub struct ClaimedSlice {
     pub planned: bool,
     /// When the task was asked for.
     pub asked_at: DateTime<Utc>,
-    /// Its number in the order of entities and tasks, if it has one: what has a higher one is not meant.
+    /// Its number in the order of entities and tasks, if it has one: entities with a higher one are not meant.
     pub ordinal: Option<i64>,
     /// True if the task may go only so fast.
     pub limited: bool,
@@ -167,7 +167,7 @@ impl Range {
 /// Where a chunk begins and how far it may go.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
-    /// It begins behind this key.
+    /// It begins after this key.
     pub cursor: &'a str,
     /// It goes no further than this key.
     pub until: &'a str,
@@ -181,7 +181,7 @@ pub struct Span<'a> {
     pub locked: Locked,
     /// The one object that it takes up, if that is not for it to find out.
     pub only: Option<&'a str>,
-    /// Why nothing can be done to what it takes up, if that was tried: it is counted as failed for this reason.
+    /// Why nothing can be done to its objects, if that was tried: they are counted as failed for this reason.
     pub refused: Option<Reason>,
 }
 
@@ -194,7 +194,7 @@ pub struct Moved {
     pub processed: i64,
     /// True if the slice is done.
     pub done: bool,
-    /// True if it ended because it had looked at as many as it may.
+    /// True if it ended because it had read as many as it may.
     pub reached: bool,
 }
 

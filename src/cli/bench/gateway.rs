@@ -69,7 +69,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         try_join_all(callers.collect::<Vec<_>>())
     };
     let protocols = [open(Protocol::Grpc, &arguments.grpc, &meters[0]).await?, open(Protocol::Rest, &arguments.rest, &meters[1]).await?];
-    // Its bytes are not counted with those of what is measured.
+    // Its bytes are not counted with the measured ones.
     let helpers = open(Protocol::Grpc, &arguments.grpc, &Meter::default()).await?;
     for (number, helper) in helpers.iter().enumerate() {
         prepare(helper, number).await?;

@@ -41,7 +41,7 @@ enum Action {
     Pause(control::Arguments),
     /// Let a paused task continue where it stopped
     Resume(control::Arguments),
-    /// Stop a task for good at the end of the chunk in hand; what it has deleted stays deleted
+    /// Stop a task for good at the end of the chunk in hand; deleted entities stay deleted
     Stop(control::Arguments),
     /// List the tasks that are not over, or those that ended within the last 30 days
     List(list::Arguments),

@@ -45,7 +45,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The preview as JSON, and whose entities it is of.
+/// The preview as JSON, and the realm of its entities.
 fn with_realm(task: &v1::Task) -> Value {
     let mut preview = to_json(&task.preview.clone().unwrap_or_default());
     preview["tenant"] = task.tenant.clone().into();

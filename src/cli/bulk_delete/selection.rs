@@ -29,7 +29,7 @@ pub struct Selection {
     #[arg(long, value_name = "FILE", conflicts_with = "all")]
     uris_from: Option<PathBuf>,
 
-    /// Everything, but for what is excluded
+    /// Everything, except the excluded ones
     #[arg(long)]
     all: bool,
 

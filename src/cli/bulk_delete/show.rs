@@ -88,7 +88,7 @@ pub fn failure(failure: &v1::TaskFailure) -> Value {
     json!({"entityId": failure.entity_id, "reason": failure.reason, "message": failure.message, "time": millis(failure.time)})
 }
 
-/// The contract's word for where a task stands.
+/// The contract's word for the state of a task.
 pub fn status(task: &v1::Task) -> &'static str {
     task.status().as_str_name().trim_start_matches("TASK_STATUS_")
 }

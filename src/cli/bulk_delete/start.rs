@@ -28,7 +28,7 @@ pub struct Arguments {
     #[arg(long)]
     yes: bool,
 
-    /// Start without counting first what is selected
+    /// Start without counting the selection first
     #[arg(long, requires = "yes")]
     no_preview: bool,
 
@@ -40,7 +40,8 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDRESS", value_parser = not_blank)]
     send_mail: Option<String>,
 
-    /// Key by which the service knows the call again, so that it starts one task however often it is sent; only with --no-preview, since what is shown may differ each time
+    /// Key by which the service recognises the call when it is sent again, so that it starts one task however often it is sent; only with
+    /// --no-preview, since the preview may differ each time
     #[arg(long, value_name = "KEY", requires = "no_preview", value_parser = not_blank)]
     idempotency_key: Option<String>,
 
@@ -49,7 +50,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Starts a task, after a look at what it would do, and watches it.
+/// Starts a task, after its preview, and watches it.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     if !arguments.yes && !ask::can_ask() {
         return Ok(ask::unasked("starts the task"));
@@ -119,7 +120,7 @@ fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteReques
 /// Above this many entities nobody confirms by habit.
 const TYPED_ABOVE: i64 = 100;
 
-/// Asks whoever sits at the terminal.
+/// Asks the person at the terminal.
 fn confirmed(count: i64, realm: &str, hard: bool) -> Result<bool> {
     Ok(is_yes(&ask::ask(&question(count, realm, hard))?, count))
 }

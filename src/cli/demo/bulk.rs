@@ -46,7 +46,7 @@ pub async fn hard(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     account(caller, &task, &cast.clouds, cast.excluded.len()).await
 }
 
-/// Marks what is of a type as deleted.
+/// Marks the entities of a type as deleted.
 pub async fn soft(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let path = format!("/api/{}/entities?entityType={SOFT_TYPE}&mode=soft", caller.org);
     let task = caller.rest(Method::DELETE, &path, None, 200).await?.json();

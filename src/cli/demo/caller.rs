@@ -22,7 +22,7 @@ use crate::server::Addresses;
 
 /// How long to follow something that works in the background.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The pause between two looks at it.
+/// The pause between two checks of it.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A client with a key.
@@ -105,7 +105,7 @@ impl Caller {
         // The contract of `/v5` has a header of its own for the key.
         let (name, value) =
             if path.starts_with("/v5/") { ("apikey", self.secret.clone()) } else { ("authorization", format!("Bearer {}", self.secret)) };
-        // One of the contracts has problem documents for those alone who name them.
+        // One of the contracts has problem documents only for callers that name them.
         let mut headers = vec![(name, value.as_str()), ("accept", "application/problem+json")];
         if body.is_some() {
             headers.push(("content-type", "application/json"));
@@ -115,7 +115,7 @@ impl Caller {
     }
 }
 
-/// Looks again and again until `look` finds what it looks for.
+/// Calls `look` again and again until it finds the result.
 pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>, Surprise>) -> Result<T, Surprise> {
     let found = async {
         loop {

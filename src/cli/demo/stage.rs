@@ -61,7 +61,7 @@ impl Stage {
         self.line(format_args!("   {} {request}", self.ink(Ink::Cyan, format_args!("{protocol:4} >"))));
     }
 
-    /// Shows what came back: a status and what is worth seeing of the rest.
+    /// Shows the response: a status and the interesting part of the rest.
     pub fn answer(self, status: impl Display, text: impl Display) {
         self.line(format_args!("        {} {text}", self.ink(Ink::Cyan, format_args!("< {status}"))));
     }

@@ -14,7 +14,7 @@ use crate::proto::v1;
 /// How long an event may take to be sent.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Exports a portfolio as a caller would who wants to know what is about to leave.
+/// Exports a portfolio, as a caller would that wants to know what is about to leave.
 pub async fn export(caller: &Caller) -> Result<(), Surprise> {
     let path = format!("/v1/portfolios/{FUND}/export");
     let answer = caller.rest(Method::GET, &path, None, 200).await?;
@@ -45,7 +45,7 @@ impl Witness {
         Ok(Witness { events })
     }
 
-    /// Shows what was seen, which must be these events in this order.
+    /// Shows the received events, which must be these in this order.
     pub async fn reports(mut self, caller: &Caller, types: &[&str]) -> Result<(), Surprise> {
         for expected in types {
             let event = tokio::time::timeout(PATIENCE, self.next()).await;

@@ -41,10 +41,10 @@ const FAREWELL: Duration = Duration::from_millis(100);
 /// The answers of an import.
 pub type Answers = BoxStream<'static, Result<v1::ImportEntitiesResponse, Status>>;
 
-/// Imports a stream. What fails before anything was written fails as a whole: a bad request is reported by its status, and has changed
-/// nothing. From then on the answer has begun, be there a result to report or not, and a failure is its end. Once there is a last call
-/// nothing more is written; what was is reported before the stream fails. An answer whose first batch is one over again says so: it begins
-/// before anything is known of the others.
+/// Imports a stream. A failure before anything was written fails the whole: a bad request is reported by its status, and has changed
+/// nothing. From then on the response has begun, be there a result to send or not, and a failure is its end. After a last call nothing more
+/// is written; written lines are reported before the stream fails. A response whose first batch was recorded earlier says so: it begins
+/// before the results of the others exist.
 pub async fn run(db: Db, last_call: LastCall, once: Once, account: Option<Account>, source: Source) -> Result<Response<Answers>, Status> {
     let mut import = Import::new(db, last_call, once, account, source);
     let metadata = import.begin().await?;

@@ -12,7 +12,7 @@ use super::source::Line;
 /// Why a line has failed that the database did not take.
 const REFUSED: &str = "The database refused to store the entity; the service's log says why.";
 
-/// The results of a batch; also what is recorded of one under an idempotency key.
+/// The results of a batch; also the record of one under an idempotency key.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Results {
     #[prost(message, repeated, tag = "1")]
@@ -22,7 +22,7 @@ pub struct Results {
 shows_nothing!(Results);
 
 impl Results {
-    /// Without what the batch itself reports, which is most of it: a caller who sends it again brings that along.
+    /// Without the content of the batch itself, which is most of it: a caller who sends it again sends that too.
     pub fn packed(mut self, named: &[(i64, String)]) -> Self {
         for (result, (_, name)) in self.results.iter_mut().zip(named) {
             result.line = 0;

@@ -8,7 +8,7 @@ use crate::proto::v1;
 /// A line of an import.
 #[derive(Debug, Default)]
 pub struct Line {
-    /// Its message, without its number: it is the same request wherever it stands in a file.
+    /// Its message, without its number: it is the same request at any line of a file.
     pub message: v1::ImportEntitiesRequest,
     /// Its number in the file of the caller, as far as that is reported; 0 if not.
     pub number: i64,

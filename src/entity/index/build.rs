@@ -11,7 +11,7 @@ use crate::entity::index::lease_queries::{self, ClaimedIndex, IndexProgress, Mov
 use crate::entity::index::model::{Phase, Rows};
 use crate::entity::index::queries;
 
-/// How many entities, or rows, a step looks at.
+/// How many entities, or rows, a step reads.
 const CHUNK: i64 = 5_000;
 
 /// How a step ended.
@@ -39,7 +39,7 @@ pub fn step(connection: &mut PgConnection, claim: &ClaimedIndex, lease: Duration
         }
     };
     if claim.phase == Phase::Checking {
-        // Whoever writes a row that is about to be removed as stale makes this fail, and be done again.
+        // A transaction that writes a row which is about to be removed as stale makes this fail, and be done again.
         connection.build_transaction().repeatable_read().run(step)
     } else {
         connection.transaction(step)
@@ -56,7 +56,7 @@ fn next(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexPro
     Ok(Progress::More(phase))
 }
 
-/// Waits for every transaction that runs when this is first asked: those that came later see what was committed before.
+/// Waits for every transaction that runs when this is first asked: later ones see everything committed before.
 fn wait(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, lease: Duration) -> Work<Progress> {
     let running = sql::running(connection)?;
     let left: Vec<String> = match &progress.waits_for {
@@ -70,8 +70,8 @@ fn wait(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexPro
     Ok(Progress::Waits)
 }
 
-/// Writes the rows of the next entities as they are seen. Those who change an entity write its new rows themselves, so none is missing; a row
-/// of what it was before may be left, and is found by `check`.
+/// Writes the rows of the next entities in this snapshot. Transactions that change an entity write its new rows themselves, so none is
+/// missing; a row of its earlier values may be left, and is found by `check`.
 fn walk(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, lease: Duration) -> Work<Progress> {
     let found = sql::walk(connection, claim, &progress.id, CHUNK)?;
     let mut rows = Rows::default();

@@ -55,7 +55,7 @@ statement! {
 /// An entity's id and, in an object, the attribute that the path begins with.
 pub type Holder = (String, Option<Struct>);
 
-/// The entities behind this id, the soft-deleted among them; fewer if they are large.
+/// The entities after this id, the soft-deleted among them; fewer if they are large.
 pub fn walk(connection: &mut PgConnection, claim: &ClaimedIndex, after: &str, limit: i64) -> Work<Read<Holder>> {
     let first = claim.declared.path.first().map(String::as_str).unwrap_or_default();
     let statement = Walk { realm: claim.realm.id(), first, after, limit };
@@ -93,7 +93,7 @@ pub fn add(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_>) -> Work
 }
 
 statement! {
-    /// Rows, in the order of the index. What is there was written by somebody who knows better.
+    /// Rows, in the order of the index. Existing ones were written by a later transaction.
     struct AddRows<'a> {
         realm: i32 as Integer,
         attributes: Vec<&'a str> as Array<Text>,
@@ -114,7 +114,7 @@ pub fn span(connection: &mut PgConnection, claim: &ClaimedIndex, after: &str, li
 }
 
 statement! {
-    /// Where a look at rows ends.
+    /// The end of a read of rows.
     pub struct Span<'a> {
         realm: i32 as Integer,
         after: &'a str as Text,
@@ -139,7 +139,7 @@ pub fn suspects(connection: &mut PgConnection, claim: &ClaimedIndex, since: Date
 }
 
 statement! {
-    /// Whoever changes an entity dates the change by the start of the transaction, and who started before the declaration was waited for.
+    /// A transaction dates its change of an entity by its start, and those that started before the declaration were waited for.
     pub struct Suspects<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,
@@ -182,7 +182,7 @@ pub fn clear(connection: &mut PgConnection, claim: &ClaimedIndex, (value, id): (
 }
 
 statement! {
-    /// Goes along the index, so that what was removed before is not stepped over again.
+    /// Walks the index, so that rows removed before are not stepped over again.
     pub struct Clear<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,

@@ -1,4 +1,4 @@
-//! The SQL of whose an index is to build or remove, and how far that is.
+//! The SQL of the leases of index builds, and of their progress.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ statement! {
      )"
 }
 
-/// Where an index stands.
+/// The state of an index.
 #[derive(Debug, Queryable)]
 pub struct IndexProgress {
     /// In its life.
@@ -126,7 +126,7 @@ statement! {
 pub struct Move<'a> {
     /// To which phase; to the same if none.
     pub phase: Option<Phase>,
-    /// For whom it waits from now on.
+    /// The transactions that it waits for from now on.
     pub waits_for: Option<&'a [String]>,
     /// To which place.
     pub place: (&'a str, &'a str),
@@ -138,7 +138,7 @@ pub struct Move<'a> {
     pub rows: i64,
 }
 
-/// Writes where a locked index stands now, and extends the lease.
+/// Writes the progress of a locked index, and extends the lease.
 pub fn advance(connection: &mut PgConnection, claim: &ClaimedIndex, to: Move<'_>, lease: Duration) -> Work<()> {
     let statement = Advance {
         realm: claim.realm.id(),

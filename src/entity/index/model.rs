@@ -16,7 +16,7 @@ pub const MAX_INDEXES: i64 = 16;
 const MAX_PATH_CHARACTERS: usize = 256;
 
 text_enum! {
-    /// Where an index is in its life. What was dropped has no row, and so no state.
+    /// The state of an index. A dropped one has no row, and so no state.
     pub enum IndexState {
         /// The entities that were there before are being read.
         Building = "building",
@@ -71,15 +71,15 @@ impl IndexState {
 text_enum! {
     /// The actions of the worker for an index.
     pub enum Phase {
-        /// Waits for those who may write entities without knowing of the index.
+        /// Waits for transactions that may write entities without knowing of the index.
         Waiting = "waiting",
-        /// Writes the rows of the entities that are there.
+        /// Writes the rows of the existing entities.
         Walking = "walking",
-        /// Waits for those who changed or removed entities while they were walked.
+        /// Waits for transactions that changed or removed entities during the walk.
         Settling = "settling",
         /// Deletes the rows of changed or removed entities.
         Checking = "checking",
-        /// Waits for those who may still use the index, or write to it.
+        /// Waits for transactions that may still use the index, or write to it.
         Retiring = "retiring",
         /// Removes the rows.
         Clearing = "clearing",

@@ -42,7 +42,7 @@ impl From<IndexValues> for AttributeIndex {
     }
 }
 
-/// How many attributes the realm has declared; call it in a transaction. Whoever else declares one waits.
+/// How many attributes the realm has declared; call it in a transaction. Other declarations wait.
 pub fn lock_count(connection: &mut PgConnection, realm: &Realm) -> Work<i64> {
     LockRealm { realm: realm.id() }.get_result::<(i32,)>(connection)?;
     let (count,): (i64,) = CountDeclarations { realm: realm.id() }.get_result(connection)?;
@@ -129,7 +129,7 @@ pub static ATTRIBUTE_INDEX: Vocabulary = Vocabulary {
     ],
 };
 
-/// The indexes of a realm behind this attribute that match the filter, in the order of attributes.
+/// The indexes of a realm after this attribute that match the filter, in the order of attributes.
 pub fn list(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filter>, after: &str, limit: i64) -> Work<Vec<AttributeIndex>> {
     let statement = ListIndexes { realm: realm.id(), after, limit };
     let rows: Vec<IndexValues> = statement.filtered(filter.map(Filter::predicate)).load(connection)?;
@@ -178,7 +178,7 @@ statement! {
 }
 
 statement! {
-    /// The end of an index, its event, and the wake-up. Whoever has the lease of its build loses it.
+    /// The end of an index, its event, and the wake-up. The worker with the lease of its build loses it.
     struct DropIndex<'a> {
         realm: i32 as Integer,
         principal: uuid::Uuid as SqlUuid,
@@ -246,7 +246,7 @@ fn write(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_>) -> Work<(
 }
 
 statement! {
-    /// Rows that must be there. One that is there already is written anew, so that who is about to remove it as stale finds it changed.
+    /// Rows that must exist. An existing one is written anew, so that a transaction about to remove it as stale finds it changed.
     pub struct WriteRows<'a> {
         realm: i32 as Integer,
         attributes: Vec<&'a str> as Array<Text>,

@@ -13,7 +13,7 @@ use crate::filter::{AttributePath, check_filter};
 use crate::proto::v1::attribute_index_service_server::AttributeIndexService as Service;
 use crate::proto::{answer, convert, v1};
 
-/// In how many seconds to look at an index again that is being built.
+/// In how many seconds to check again an index that is being built.
 const RETRY_AFTER: u16 = 1;
 
 shows_nothing!(v1::AttributeIndex);

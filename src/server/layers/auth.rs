@@ -20,9 +20,9 @@ use crate::server::listener::Arrival;
 
 /// The option of a method that names the scope it needs.
 const REQUIRED_SCOPE: &str = "offboard.v1.required_scope";
-/// Where an answer says whose key it was called with: `acme/live`. Who has found nothing may have taken the wrong one.
+/// The realm of the key in the response: `acme/live`. A caller that finds nothing may have used the wrong one.
 pub const REALM: &str = "offboard-realm";
-/// How soon one whose realm has its share of connections may come again: then one that is idle gives way.
+/// How soon a caller may come again whose realm has its share of connections: then an idle one gives way.
 const AFTER_CONNECTIONS: Duration = Duration::from_secs(IDLE_SECONDS_WITH_KEY);
 /// How the paths of reflection begin, in both versions.
 const REFLECTION: &str = "/grpc.reflection.";

@@ -24,14 +24,14 @@ use crate::limits::bodies::{cost_of_message, kept_of_message, unpacked};
 use crate::limits::memory::{Account, BodyMemory};
 use crate::limits::requests::MESSAGE_BYTES;
 
-/// The length of what stands before each message: whether it is compressed, and its length.
+/// The length of the prefix of each message: whether it is compressed, and its length.
 const HEADER: usize = 5;
 /// How much is decompressed at a time, and then paid for.
 const STEP: usize = 64 << 10;
 /// How far back a compressed message may refer, as a power of 2, as for bodies of REST.
 const WINDOW_LOG_MAX: u32 = 23;
 
-/// Stands behind the layer that finds the caller, whose realm pays.
+/// Comes after the layer that finds the caller, whose realm pays.
 #[derive(Clone, Debug)]
 pub struct Bodies {
     budget: BodyMemory,
@@ -125,7 +125,7 @@ impl Paid {
                 return Ok(Some(Frame::data(message)));
             }
             if self.ended {
-                // The library says what is wrong with a message that does not end.
+                // The library reports the fault of a message that does not end.
                 let rest = self.partial.split().freeze();
                 return Ok((!rest.is_empty()).then(|| Frame::data(rest)));
             }

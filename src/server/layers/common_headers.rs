@@ -50,7 +50,7 @@ impl Asked {
 }
 
 impl CommonHeaders {
-    /// By the keys that `authenticator` remembers, and what they have left of `calls`.
+    /// By the keys that `authenticator` remembers, and their remaining `calls`.
     pub fn new(authenticator: Authenticator, calls: RateLimit) -> Self {
         CommonHeaders { authenticator, calls }
     }

@@ -35,7 +35,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// `maximum` is the most time that a unary call has, and what it has when its caller says nothing.
+    /// `maximum` is the most time that a unary call has, and its time when the caller names none.
     pub fn new(methods: Methods, maximum: Duration) -> Self {
         Deadline { methods, maximum }
     }

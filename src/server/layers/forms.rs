@@ -9,8 +9,8 @@ use super::methods::Methods;
 use super::refuse;
 use crate::error::{Error, Form, Violations, together};
 
-/// Stands before the services. Whoever reads a part of a request before them notes in its [`Form`], among its extensions, what is wrong with that
-/// part; its service looks at the rest all the same.
+/// Comes before the services. Code that reads a part of a request before them notes the faults of that part in its [`Form`], among its
+/// extensions; the service reads the rest all the same.
 #[derive(Clone, Debug)]
 pub struct Forms {
     methods: Methods,
@@ -38,7 +38,7 @@ impl Around for Forms {
     }
 }
 
-/// The answer, or what is reported in its place of a request with these faults.
+/// The response, or the one that replaces it for a request with these faults.
 fn reported(faults: &Violations, answer: Response<Body>) -> Response<Body> {
     let answered = Status::from_header_map(answer.headers()).filter(|status| status.code() != tonic::Code::Ok);
     match together(faults, answered.as_ref(), str::to_owned) {

@@ -16,8 +16,8 @@ use crate::error::{Error, Form};
 
 const HEADER: &str = "idempotency-key";
 
-/// Puts an [`IdempotencyKey`] among the extensions of each request that has one; stands behind the layer that finds the caller. Clones share
-/// what they know of calls under way.
+/// Puts an [`IdempotencyKey`] among the extensions of each request that has one; comes after the layer that finds the caller. Clones share
+/// the calls under way.
 #[derive(Clone, Default)]
 pub struct Idempotency {
     gates: Gates,
@@ -90,7 +90,7 @@ impl Drop for Passing {
     fn drop(&mut self) {
         let mut gates = self.gates.open();
         self.held = None;
-        // Those who pass or wait hold the gate as well, and can only come to hold it under the lock that we have.
+        // Calls that pass or wait have the gate as well, and can only get it under the lock that we have.
         if gates.get(&self.name).is_some_and(|gate| Arc::strong_count(gate) == 1) {
             gates.remove(&self.name);
         }

@@ -14,8 +14,9 @@ use crate::error::Error;
 use crate::jobs::Traffic;
 use crate::limits::requests::CALLS;
 
-/// Answers `unavailable` to calls past a number at once. It stands behind authentication: only calls with a key count, so that whoever has none
-/// takes no place of those who have. A call counts until the last byte of its answer. Clones share one count, so all listeners do.
+/// Answers `unavailable` to calls past a number at once. It comes after authentication: only calls with a key count, so that callers
+/// without one take no capacity from those who have. A call counts until the last byte of its response. Clones share one count, so all
+/// listeners do.
 #[derive(Clone, Debug)]
 pub struct Load {
     slots: Arc<Semaphore>,

@@ -25,13 +25,13 @@ use crate::limits::requests::CALLS;
 use crate::limits::shares::{KEY_CALLS, KEY_STREAMS, REALM_CALLS, REALM_STREAMS, STREAM_SILENCE, STREAMS};
 use crate::shares::{self, Budget, Full, Party, Permit};
 
-/// How soon one who has its share of calls may come again: calls are short.
+/// How soon a caller that has its share of calls may come again: calls are short.
 const AFTER_CALLS: Duration = Duration::from_secs(1);
 /// The same for streams, which last.
 const AFTER_STREAMS: Duration = Duration::from_secs(10);
 
-/// Refuses calls of a key or a realm that has its share of calls or streams, and ends streams of requests whose caller has fallen silent. Stands
-/// behind the layer that finds the caller. Clones share what they count, so all listeners do.
+/// Refuses calls of a key or a realm that has its share of calls or streams, and ends streams of requests whose caller has fallen silent.
+/// Comes after the layer that finds the caller. Clones share their counts, so all listeners do.
 #[derive(Clone, Debug)]
 pub struct Share {
     methods: Methods,

@@ -24,7 +24,7 @@ pub struct Accepted {
     pub peer: SocketAddr,
 }
 
-/// A listener, and what it needs when the process may open no more files.
+/// A listener, and the reserve for when the process may open no more files.
 pub struct Acceptor {
     listener: TcpListener,
     name: &'static str,

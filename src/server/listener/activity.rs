@@ -14,7 +14,7 @@ use crate::limits::listeners::{
     CANCELED_CALLS, CANCELED_CALLS_AT_MOST, CANCELED_CALLS_SECONDS, HEAD_TIME, IDLE_SECONDS_WITH_KEY, IDLE_TIME, UNREAD_TIME,
 };
 
-/// When to look again, or what has taken too long.
+/// When to check again, or the limit that was exceeded.
 #[derive(Debug)]
 pub enum NextCheck {
     /// Nothing, for now.
@@ -47,7 +47,7 @@ pub struct Activity {
     is_confusing: AtomicBool,
     has_ended: AtomicBool,
     is_answering: AtomicBool,
-    /// True if the last who showed a key, or none where one is needed, showed a valid one.
+    /// True if the last key that was shown, or none where one is needed, was valid.
     is_proven: AtomicBool,
     requests: AtomicUsize,
     /// How many of them are of callers with a valid key.
@@ -210,7 +210,7 @@ impl Activity {
         }
     }
 
-    /// Returns whether what is written belongs to the answer of a request.
+    /// Returns whether the written bytes belong to the response of a request.
     pub fn is_answering(&self) -> bool {
         self.is_answering.load(Relaxed)
     }

@@ -83,7 +83,7 @@ impl<A: Answer> Connection<A> {
                         // Of the requests so far none was the last.
                         let _ = activity.none_left().now_or_never();
                         protocol.as_mut().graceful_shutdown();
-                        // HTTP/1.1 knows no farewell: what has not asked by now has asked nothing.
+                        // HTTP/1.1 has no farewell: a connection that has not sent a request by now has sent none.
                         let farewell = if activity.is_http2() { FAREWELL } else { Duration::ZERO };
                         look.as_mut().reset(Instant::now() + farewell);
                     }

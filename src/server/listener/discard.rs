@@ -34,7 +34,7 @@ pub async fn connection(mut stream: TcpStream, closing: &CancellationToken) {
     let mut left = DISCARDED_BYTES_AT_MOST;
     let read = async {
         while let Ok(Ok(())) = timeout(SILENCE, stream.readable()).await {
-            // Room for what is read only while there is something.
+            // A buffer only while there is something to read.
             let mut buffer = vec![0; 64 * 1024];
             match stream.read(&mut buffer).await {
                 Ok(read @ 1..) if read < left => left -= read,

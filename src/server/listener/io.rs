@@ -25,8 +25,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Notes what passes in `activity`, and has what is not a request answered by `refuse`; the receiver has the stream once the socket is
-    /// dropped.
+    /// Notes the bytes that pass in `activity`, and has bytes that are not a request answered by `refuse`; the receiver has the stream once
+    /// the socket is dropped.
     pub fn new(stream: TcpStream, activity: Arc<Activity>, refuse: Refuse) -> (Self, oneshot::Receiver<TcpStream>) {
         let (back, returned) = oneshot::channel();
         let (heads, refusal) = (Heads::default(), Refusal::new(refuse));
@@ -52,7 +52,7 @@ impl Socket {
         is_refusal
     }
 
-    /// Sends what stands in place of a refusal, if there was one.
+    /// Sends the replacement of a refusal, if there was one.
     fn poll_refusal(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Socket { stream: Some(stream), activity, refusal, .. } = self else { return Poll::Ready(Ok(())) };
         while let Some(left) = refusal.left() {

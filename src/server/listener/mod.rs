@@ -67,7 +67,7 @@ pub trait Answer: Clone + Send + Sync + 'static {
     /// Answers a request of this peer.
     fn answer(&self, request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 
-    /// Answers what is not a request, in place of the HTTP library, which would report its status and nothing else. The connection ends
+    /// Answers bytes that are not a request, instead of the HTTP library, which would send its status and nothing else. The connection ends
     /// with it.
     fn refuse(&self, unreadable: &Unreadable) -> Response<Bytes>;
 }

@@ -25,7 +25,7 @@ pub struct Unreadable {
     pub begun: Begun,
 }
 
-/// The refusal of a connection, of which there is one at most: the library closes behind it.
+/// The refusal of a connection, of which there is one at most: the library closes after it.
 pub struct Refusal {
     refuse: Refuse,
     /// The rest of our response to be sent, once the library has written its own.
@@ -38,8 +38,8 @@ impl Refusal {
         Refusal { refuse, ours: None }
     }
 
-    /// Returns whether what is written stays here: because it is a refusal, or because it comes behind one. Asked of what is written
-    /// outside of any answer; `heads` has what came in.
+    /// Returns whether the written bytes stay here: because they are a refusal, or come after one. Asked of bytes outside of any response;
+    /// `heads` has the received ones.
     pub fn replaces(&mut self, written: &[u8], heads: &Heads) -> bool {
         if self.ours.is_none() {
             self.ours = refused(written).map(|status| {

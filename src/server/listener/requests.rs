@@ -83,7 +83,7 @@ pub struct Arriving {
     /// There until it is dropped.
     inner: Option<Incoming>,
     is_whole: Arc<AtomicBool>,
-    /// Where what is left of it goes that nobody reads, if it is not to be lost.
+    /// Where the rest of a request goes that nobody reads, if the response is not to be lost.
     rest: Option<oneshot::Sender<Incoming>>,
 }
 
@@ -225,7 +225,7 @@ impl<B: Body + Unpin> Body for Answering<B> {
             if let Some(frame) = ready!(Pin::new(inner).poll_frame(context)) {
                 return Poll::Ready(Some(frame));
             }
-            // An answer that reads its request while it is given leaves what it has not read.
+            // A response that reads its request while it is sent leaves the unread rest.
             self.inner = None;
         }
         if let Some(left) = &mut self.left {

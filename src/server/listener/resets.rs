@@ -13,7 +13,7 @@ const RST_STREAM: u8 = 3;
 pub enum Resets {
     /// So much of the preface has come.
     Preface(usize),
-    /// The header of the next frame, as far as it has come, and what is left of the frame before it.
+    /// The header of the next frame, as far as it has arrived, and the rest of the frame before it.
     Frames { header: [u8; HEADER], come: usize, left: usize },
     /// The client speaks something else.
     Other,

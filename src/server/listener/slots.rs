@@ -5,8 +5,9 @@
 //! ones before others and the longest idle first; then those of callers with a key that have not called for a while. A call with a key is
 //! never cut off.
 //!
-//! Nor has one realm all of them: a connection is of the realm whose key was shown on it last, and each realm has a share ([`owners`](super::owners)).
-//! Where it has that, one of its own gives way that has not called for a while; where none does, the call is refused.
+//! Nor has one realm all of them: a connection is of the realm whose key was shown on it last, and each realm has a share
+//! ([`owners`](super::owners)). Where it has that, one of its own that has not called for a while gives way; where there is none, the call
+//! is refused.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -47,7 +48,7 @@ struct Holder {
 #[derive(Debug)]
 pub struct ConnectionSlot(SlotHandle);
 
-/// The same as the requests of the connection know it, who do not keep it.
+/// The handle of the same for the requests of the connection, which does not keep it.
 #[derive(Clone, Debug)]
 pub struct SlotHandle {
     id: u64,

@@ -9,14 +9,14 @@ use uuid::Uuid;
 use super::Refused;
 use crate::shares::{Party, Rules, leaves_enough};
 
-/// Work that takes no longer is quick, and so is work that takes no longer than twice what is usual.
+/// Work that takes no longer is quick, and so is work that takes no longer than twice the usual time.
 const QUICK: Duration = Duration::from_millis(50);
 const QUICK_TIMES: f64 = 2.0;
-/// Work that takes longer takes long, unless ten times what is usual is more: on a slow day nothing is to fall back.
+/// Work that takes longer takes long, unless ten times the usual time is more: on a slow day nothing is to fall back.
 const LONG: Duration = Duration::from_millis(250);
 const LONG_TIMES: f64 = 10.0;
-/// How much one piece of work changes what is usual, and by how much at most it counts for more than that. So a few that take very long change
-/// little, and if all do, that is usual soon.
+/// How much one piece of work changes the usual time, and by how much at most it counts for more than that. So a few that take very long
+/// change little, and if all do, that is usual soon.
 const WEIGHT: f64 = 0.05;
 const AT_MOST_TIMES: f64 = 4.0;
 /// By how much quick work widens what its kind may have, and work that is neither quick nor takes long.
@@ -108,7 +108,7 @@ pub struct State<W> {
     /// The realm that wanted a turn last, and when that was last another one than before.
     last: Option<i32>,
     changed: Option<Instant>,
-    /// Numbers grants and tickets, and so reports what was earlier.
+    /// Numbers grants and tickets in their order.
     clock: u64,
     realms: HashMap<Option<i32>, Realm<W>>,
     /// The realms of which someone waits.
@@ -143,7 +143,7 @@ struct WorkKind {
     slow: bool,
 }
 
-/// The one who is next as far as one has looked.
+/// The next one so far in the search.
 struct Next {
     /// How many turns the realm has, and how much it had of late.
     rank: (usize, f64),
@@ -154,7 +154,7 @@ struct Next {
     place: usize,
 }
 
-/// Those who wait for the same.
+/// Those that wait for the same.
 #[derive(Debug)]
 struct Queue<W> {
     requester: Requester,
@@ -220,7 +220,7 @@ impl<W> State<W> {
         Ok(Entry::Waits(ticket, hindrance))
     }
 
-    /// Takes one who waits out of the queue, if it still does.
+    /// Removes a waiter from the queue, if it still waits.
     pub fn leave(&mut self, ticket: u64) {
         for index in 0..self.queued.len() {
             let id = self.queued[index];
@@ -236,7 +236,7 @@ impl<W> State<W> {
         }
     }
 
-    /// The next who waits and may have a turn, with the turn.
+    /// The next waiter that may have a turn, with the turn.
     pub fn next(&mut self, now: Instant) -> Option<(W, Grant)> {
         if self.free == 0 || self.waiting == 0 {
             return None;

@@ -215,7 +215,7 @@ fn however_many_realms_come_and_go_few_are_remembered() {
 }
 
 proptest! {
-    /// Whatever is asked for in whatever order: nobody waits for a turn that lies free for it, and at the end nothing is left behind.
+    /// Whatever is asked for in whatever order: nobody waits for a free turn, and at the end nothing is left behind.
     #[test]
     fn turns_are_never_lost_nor_given_twice(
         total in 1_usize..12,
