@@ -51,7 +51,7 @@ pub struct Listeners {
 pub enum Reflection {
     /// Everybody
     Open,
-    /// Whoever has a key, whatever it may do
+    /// Callers with a key, whatever its scopes
     Key,
     /// Nobody
     Off,

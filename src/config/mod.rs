@@ -242,7 +242,7 @@ pub struct Grpc {
 /// The settings of workers.
 #[derive(Args, Clone, Debug)]
 pub struct Worker {
-    /// Seconds for which work is claimed; another worker takes over what was not finished or renewed by then
+    /// Seconds for which work is claimed; another worker takes over unfinished work that was not renewed by then
     #[arg(long, env = "OFFBOARD_LEASE", default_value = "15", value_parser = seconds_from(1000), value_name = "SECONDS")]
     pub lease: Duration,
 

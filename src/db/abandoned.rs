@@ -1,4 +1,4 @@
-//! Work that nobody waits for any more: its statement is cancelled, as one whose time is up is ended.
+//! Work that nobody waits for any more: its statement is cancelled, like one that takes too long.
 //!
 //! A call may stop waiting for its work: its caller hangs up, its time is up, a worker shuts down. The work itself is on a thread that
 //! waits in libpq. Then the server is asked over another connection to cancel the present statement, and asked again until the work is
@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 /// How long work continues without its caller: most is over by then, and cancelling costs the server a process.
 const GRACE: Duration = Duration::from_millis(crate::limits::database::ABANDONED_MILLIS);
 
-/// A piece of work on the database, as those see it who wait for it.
+/// A piece of work on the database, from the view of those that wait for it.
 #[derive(Default)]
 pub(super) struct Abandonable {
     abandoned: AtomicBool,
@@ -68,7 +68,7 @@ impl Abandonable {
     }
 }
 
-/// The one who does the work. Dropping it ends the errand.
+/// The thread that does the work. Dropping it ends the work.
 pub(super) struct Doing(pub(super) Arc<Abandonable>);
 
 impl Drop for Doing {
@@ -77,7 +77,7 @@ impl Drop for Doing {
     }
 }
 
-/// The one who waits for the work. Dropping it before the work is over abandons that.
+/// The caller that waits for the work. Dropping it before the work is over abandons that.
 pub(super) struct Waiting(Option<Arc<Abandonable>>);
 
 impl Waiting {
@@ -103,7 +103,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Cancels what is under way until the work is over.
+/// Cancels the present statement until the work is over.
 async fn cancel(abandonable: Weak<Abandonable>) {
     loop {
         tokio::time::sleep(GRACE).await;

@@ -124,7 +124,7 @@ impl From<Diesel> for Error {
             Fault::Exhausted => Error::unavailable("The database has no room for this now.").caused_by(cause),
             Fault::Expression => {
                 let message = "The database cannot use a regular expression of the filter; write it shorter, with less that is repeated.";
-                // Where it stands in nearly every request; whoever knows better says so.
+                // Its place in nearly every request; code that knows better overrides it.
                 Error::new(Code::InvalidFilter, message).with("field", "filter").caused_by(cause)
             }
             Fault::Text => {

@@ -19,7 +19,7 @@ pub trait Statement {
     /// Pushes the value of a parameter.
     fn push<'b>(&'b self, name: &str, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()>;
 
-    /// This statement with a condition, if there is one, behind an `AND` where `{filter}` stands in its text.
+    /// This statement with a condition, if there is one, after an `AND` in place of `{filter}` in its text.
     fn filtered<P>(self, condition: Option<P>) -> Filtered<Self, P>
     where
         Self: Sized,

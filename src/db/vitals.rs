@@ -147,7 +147,7 @@ impl Vitals {
         self.life().ended
     }
 
-    /// Looks at the socket of a connection that is not in use. Costs a system call and no round trip.
+    /// Checks the socket of a connection that is not in use. Costs a system call and no round trip.
     pub(super) fn look(&self) -> SocketState {
         let Some(socket) = &self.socket else { return SocketState::Quiet };
         match socket.peek(&mut [0]) {
@@ -192,9 +192,9 @@ impl Vitals {
         }
     }
 
-    /// Has the server end the statement under way, if there is one. A transaction that is being ended is left to its end: what it comes to is
-    /// decided, and one that waits for a standby would be done without it. Waits until the server has seen to it, so that no statement to come is
-    /// hit.
+    /// Asks the server to end the present statement, if there is one. A transaction that is being ended is left to its end: its outcome is
+    /// decided, and one that waits for a standby would be done without it. Waits until the server has handled it, so that no later
+    /// statement is hit.
     pub(super) fn cancel(&self) {
         {
             let mut life = self.life();

@@ -78,8 +78,9 @@ catalogue! {
     /// The filter of a bulk delete names attributes that no entity has. A negated condition on one would be true for every entity.
     /// `attributes` are those, `nearest` similar ones that exist.
     UnknownAttribute = "unknown_attribute", "Unknown attribute", InvalidArgument, 400, ["attributes": List, "nearest": List];
-    /// The filter of a hard delete compares otherwise than it looks: as a text what looks like a number or a date, or with numbers or dates where no entity
-    /// has one. `values` are the values, or the whole conditions, `attributes` what they are compared with, `meant` how it may have to be written.
+    /// The filter of a hard delete compares values otherwise than they look: as a text what looks like a number or a date, or with numbers
+    /// or dates where no entity has one. `values` are the values, or the whole conditions, `attributes` their attributes, `meant` the
+    /// probable spelling.
     SuspectValue = "suspect_value", "Suspect value", InvalidArgument, 400, ["values": List, "attributes": List, "meant": List];
     /// The exclude list of a hard delete has ids of no entity, which exclude nothing. `missing_count` is how many, `missing` the first of
     /// them.
@@ -98,7 +99,7 @@ catalogue! {
         ["current_portfolio_id": Text, "expected_version": Integer, "current_version": Integer];
     /// The id is taken.
     AlreadyExists = "already_exists", "Already exists", AlreadyExists, 409, [];
-    /// The portfolio still has members. `entity_count` is how many, for who may read that.
+    /// The portfolio still has members. `entity_count` is how many, for callers who may read that.
     PortfolioNotEmpty = "portfolio_not_empty", "Portfolio not empty", FailedPrecondition, 409, ["entity_count": Integer];
     /// A bulk delete matched another number of entities than its guards allow.
     CountMismatch = "count_mismatch", "Count mismatch", FailedPrecondition, 409,
@@ -109,8 +110,8 @@ catalogue! {
     LimitReached = "limit_reached", "Limit reached", FailedPrecondition, 409, ["limit": Integer];
     /// The idempotency key was used for another request before.
     IdempotencyKeyReused = "idempotency_key_reused", "Idempotency key reused", Aborted, 409, [];
-    /// The call was done under this idempotency key, and its answer is not there any more: what it showed was removed since, or it was too large
-    /// to be kept and what it showed has changed.
+    /// The call was done under this idempotency key, and its response is not there any more: something it showed was removed since, or it
+    /// was too large to be kept and has changed.
     AnswerGone = "answer_gone", "Response erased", FailedPrecondition, 410, [];
     /// The request is larger than the service takes.
     PayloadTooLarge = "payload_too_large", "Payload too large", ResourceExhausted, 413, ["limit_bytes": Integer];

@@ -26,7 +26,7 @@ pub(super) fn cut_message(mut message: String) -> String {
     message
 }
 
-/// A text with at most so many characters; where it was longer, `…` stands for the rest.
+/// A text with at most so many characters; a longer one ends with `…`.
 pub fn cut_at(mut text: String, max: usize) -> String {
     // No text has more characters than bytes.
     if text.len() > max

@@ -140,7 +140,7 @@ impl Violations {
     }
 }
 
-/// A filter that cannot be read as one fault among others: where it stands and what is wrong, from the message and the members of its failure.
+/// A filter that cannot be read as one fault among others: its position and its fault, from the message and the members of its failure.
 pub fn filter_fault<'m>(message: &str, member: impl Fn(&str) -> Option<&'m str>) -> Option<(String, String)> {
     let what = message.lines().next().unwrap_or_default();
     // A fault that the database finds has none.

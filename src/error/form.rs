@@ -90,7 +90,7 @@ impl Form {
         CURRENT.scope(self, work).await
     }
 
-    /// Fails where the work at hand is for a request whose form has faults.
+    /// Fails if the present work is for a request whose form has faults.
     pub fn check_current() -> Result<()> {
         if CURRENT.try_with(Form::is_spoilt).unwrap_or_default() { Err(Form::refusal()) } else { Ok(()) }
     }

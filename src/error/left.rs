@@ -4,7 +4,7 @@ use std::iter::successors;
 
 use super::{Code, Error};
 
-/// Among the causes of a body that cannot be read: whoever sent it has left. Displayed as [`LEFT`].
+/// Among the causes of a body that cannot be read: its sender has left. Displayed as [`LEFT`].
 #[derive(Debug, thiserror::Error)]
 #[error("the caller left before its request had come whole")]
 pub struct Left(#[source] pub Box<dyn std::error::Error + Send + Sync>);

@@ -15,10 +15,10 @@ use super::words::words;
 use super::{MAX_LIST, MAX_VALUE_CHARACTERS};
 use crate::error::nearest;
 
-/// A value as it was given, and where it stands.
+/// A value as it was given, and its position.
 pub(super) type Given = (usize, String);
 
-/// Puts a call together. `strict` is where it stands in a filter that chooses what will be destroyed.
+/// Puts a call together. `strict` is its position in a filter that chooses entities to destroy.
 pub(super) fn call_of(
     function: &'static Function,
     (path_at, path): (usize, Path),
@@ -149,7 +149,7 @@ fn refuse_file(position: usize, text: &str) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Refuses a range that nothing can lie in, which `not` would make one that everything lies in. The second end stands at `position`.
+/// Refuses an empty range, which `not` would turn into one of everything. The second end is at `position`.
 fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
     if call.function.test != Test::Range {
         return Ok(());
@@ -176,7 +176,7 @@ fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
 /// Ids of the shapes that ids usually have.
 const USUAL_IDS: [&str; 6] = ["01a20223-122a-737b-bdc4-d069f65a2b80", "pypi.azure-core", "ACME_0042~b", "70419", "zZ", "i-9"];
 
-/// Refuses, where things are destroyed, what looks at the beginning or the whole of a URI and holds whatever the id is.
+/// Refuses, where entities are destroyed, conditions on the beginning or the whole of a URI that are true whatever the id is.
 fn refuse_every_uri(start: usize, call: Call) -> Result<Call, ParseError> {
     let is_of_uris = call.path.property.kind == PropertyKind::Uri && !call.function.test.is_presence();
     if is_of_uris && USUAL_IDS.iter().all(|id| uri_passes(&call, id)) {

@@ -124,7 +124,7 @@ mod tests {
     fn a_colour_is_what_no_set_reports_apart() {
         let sets = [set(&[('a', 'z')]), set(&[('c', 'e')]), set(&[('x', 'x')]), set(&[('d', 'f'), ('\u{e000}', '\u{ffff}')])];
         let colours = Colours::of(&sets);
-        // `a-b g-w y z`, `c`, `d e`, `f`, `x`; and for the last also what lies beyond.
+        // `a-b g-w y z`, `c`, `d e`, `f`, `x`; and for the last also everything beyond.
         assert_eq!(sets.each_ref().map(|set| colours.count(set)), [5, 2, 1, 3]);
         assert_eq!(Colours::of(&[set(&[('\0', char::MAX)])]).count(&set(&[('\0', char::MAX)])), 1);
     }

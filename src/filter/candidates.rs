@@ -70,7 +70,7 @@ impl AttributePath {
     }
 }
 
-/// The keys of the values that these names lead to, each once; one that stands for all, where there are more than `at_most`.
+/// The keys of the values that these names lead to, each once; one key for all, if there are more than `at_most`.
 pub fn keys(attributes: Object<'_>, names: &[String], at_most: usize) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     let are_many = any_value(attributes, names, &mut |value| {
@@ -109,7 +109,7 @@ fn text_key(text: &str) -> String {
 
 /// Sorts as the numbers do: the bits of a double that is not negative are in order, and those of a negative one in the opposite order.
 fn number_key(number: f64) -> String {
-    // Both zeros are one, and what is beyond every double has the key of the last.
+    // Both zeros are one, and a number beyond every double has the key of the last.
     let bits = (number.clamp(f64::MIN, f64::MAX) + 0.0).to_bits();
     let ordered = if bits >> 63 == 0 { bits | 1 << 63 } else { !bits };
     format!("{NUMBER}{ordered:016x}")
@@ -216,7 +216,7 @@ fn keys_within(bounds: Bounds<'_>) -> Vec<Keys> {
     };
     let text = |end: Option<(&'_ Value, bool)>| end.map(|(value, _)| value.text.clone());
     match bounds.scale() {
-        // A text that reads as a number lies anywhere among those that begin as one.
+        // A text that reads as a number may be anywhere among those that begin as one.
         Scale::Number => vec![
             numbers_between(end(bounds.low, f64::NEG_INFINITY), end(bounds.high, f64::INFINITY)),
             Keys::Between { from: format!("{TEXT}-"), below: format!("{TEXT}:") },
@@ -230,7 +230,7 @@ fn keys_within(bounds: Bounds<'_>) -> Vec<Keys> {
     }
 }
 
-/// Texts that are dates begin with their day, as it is where they were written: within a day of what it is in UTC.
+/// Texts that are dates begin with their local day: within a day of that in UTC.
 fn dates_between(low: Option<DateTime<Utc>>, high: Option<DateTime<Utc>>) -> Keys {
     let day =
         |moment: DateTime<Utc>, days: i64| moment.checked_add_signed(TimeDelta::days(days)).map(|day| day.format("%Y-%m-%d").to_string());

@@ -15,7 +15,7 @@ use super::wildcard::Wildcards;
 use super::words::words;
 use crate::proto::object::{Object, View};
 
-/// How many arrays may lie directly in one another. What lies deeper is reached as an array, which only `exists` finds.
+/// How many arrays may be directly in one another. A value in deeper ones is reached as an array, which only `exists` finds.
 pub(super) const MAX_NESTED_ARRAYS: usize = 8;
 
 pub(super) fn matches(node: &Node, record: &dyn Record) -> bool {
@@ -44,7 +44,7 @@ fn holds(node: &Node, record: &dyn Record, within: Option<Within<'_>>) -> bool {
     }
 }
 
-/// Returns whether some value passes; of `missing`, whether what it denies holds.
+/// Returns whether some value passes; of `missing`, whether its negation is true.
 fn call_holds(call: &Call, record: &dyn Record, within: Option<Within<'_>>) -> bool {
     if let Some(within) = within {
         return json_holds(call, within.object, &call.path.names[within.names..]);
@@ -89,7 +89,7 @@ fn any_reached<'a>(value: View<'a>, names: &[String], arrays: usize, passes: &mu
     }
 }
 
-/// Returns whether the value passes, or one that lies anywhere inside. An array stands for its elements, however deep.
+/// Returns whether the value passes, or one anywhere inside. An array stands for its elements, however deep.
 fn any_inside<'a>(value: View<'a>, passes: &mut dyn FnMut(View<'a>) -> bool) -> bool {
     match value {
         View::List(list) => list.elements().any(|element| any_inside(element, passes)),
@@ -177,7 +177,7 @@ fn number_is_between(bounds: Bounds<'_>, plain: &str) -> bool {
     lies_between(bounds, |value| value.number.as_deref().map_or(Ordering::Equal, |number| number::compare(plain, number)))
 }
 
-/// Returns whether something lies between both ends; `against` compares it with one of them.
+/// Returns whether a value is between both ends; `against` compares it with one of them.
 fn lies_between(bounds: Bounds<'_>, against: impl Fn(&Value) -> Ordering) -> bool {
     let beyond = |end: Option<(&Value, bool)>, inside: Ordering| {
         end.is_none_or(|(value, included)| {

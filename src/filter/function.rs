@@ -17,7 +17,7 @@ pub enum Test {
     ContainsWords,
     /// Has one of the value's words, case ignored.
     AnyWord,
-    /// Lies between two values, both included.
+    /// Between two values, both included.
     Range,
     /// Is less than the value.
     Less,
@@ -35,7 +35,7 @@ pub enum Test {
     Exists,
     /// None is there that is not empty.
     Missing,
-    /// All conditions are about one value: a filter stands in place of the path.
+    /// All conditions are about one value: a filter takes the place of the path.
     SameValue,
 }
 
@@ -50,7 +50,7 @@ impl Test {
         matches!(self, Test::Equals | Test::EqualsCaseSensitive)
     }
 
-    /// Returns whether it looks at texts in lower case only.
+    /// Returns whether it compares texts in lower case only.
     pub fn is_of_lowered(self) -> bool {
         matches!(self, Test::Equals | Test::StartsWith | Test::ContainsWords | Test::AnyWord | Test::Contains)
     }
@@ -64,13 +64,13 @@ impl Test {
 /// The kind of values that follow the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
-    /// Each is what it is.
+    /// Each is a value by itself.
     Plain,
     /// None may be the empty text.
     NotEmpty,
-    /// A single one is a list in one text, with commas between; several are what they are.
+    /// A single one is a list in one text, with commas between; several are values by themselves.
     List,
-    /// Each is what it is, but a single one must not be the address of a file.
+    /// Each is a value by itself, but a single one must not be the address of a file.
     Listed,
     /// Each has a word.
     Words,

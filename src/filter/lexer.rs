@@ -28,17 +28,17 @@ impl Cursor {
         Cursor { characters: text.chars().collect(), position: 0 }
     }
 
-    /// Where it stands, in characters from 0.
+    /// Its position, in characters from 0.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// The character that stands here; none at the end.
+    /// The next character; none at the end.
     pub fn peek(&self) -> Option<char> {
         self.characters.get(self.position).copied()
     }
 
-    /// Steps over the character, if it is the one that stands here.
+    /// Steps over the next character, if it is this one.
     pub fn eat(&mut self, c: char) -> bool {
         let here = self.peek() == Some(c);
         self.position += usize::from(here);
@@ -131,7 +131,7 @@ impl Cursor {
         Ok(escaped)
     }
 
-    /// The fault of what stands here, where something else should.
+    /// The fault of an unexpected token.
     pub fn unexpected<I: IntoIterator<Item: Into<String>>>(&self, expected: I) -> ParseError {
         let message = match self.peek() {
             None => "the filter ends too early".to_owned(),

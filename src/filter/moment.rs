@@ -8,7 +8,7 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc};
 pub struct Moment {
     /// The first moment.
     pub start: DateTime<Utc>,
-    /// The first moment behind it.
+    /// The first moment after it.
     pub end: DateTime<Utc>,
 }
 
@@ -54,7 +54,7 @@ impl Moment {
         start.filter(|start| (1..=9999).contains(&start.year())).map(|start| Meant { unit, start })
     }
 
-    /// Returns whether a moment lies in it.
+    /// Returns whether a moment is in it.
     pub fn contains(&self, moment: DateTime<Utc>) -> bool {
         (self.start..self.end).contains(&moment)
     }

@@ -89,7 +89,7 @@ impl NamedValue {
     }
 }
 
-/// Visits every call, with whether an odd number of denials stands before it.
+/// Visits every call, with whether an odd number of negations is before it.
 pub(super) fn visit(node: &Node, denied: bool, visitor: &mut impl FnMut(&Call, bool)) {
     match node {
         Node::And(members) | Node::Or(members) => members.iter().for_each(|member| visit(member, denied, visitor)),

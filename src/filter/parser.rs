@@ -107,7 +107,7 @@ impl Parser {
         Ok(())
     }
 
-    /// One condition, and the white space behind it.
+    /// One condition, and the white space after it.
     fn unary(&mut self, depth: usize) -> Result<Node, ParseError> {
         self.cursor.skip_space();
         let start = self.cursor.position();
@@ -194,7 +194,7 @@ impl Parser {
         Ok(Path { property, names, counted })
     }
 
-    /// The names behind the points of a path, and whether `count` stands behind them, without quotes.
+    /// The names after the points of a path, and whether `count` follows them, without quotes.
     fn names(&mut self) -> Result<(Vec<String>, bool), ParseError> {
         let mut names = Vec::new();
         let mut counted = false;
@@ -254,7 +254,7 @@ impl Parser {
         self.cursor.unexpected([("`,`", more), ("`)`", enough)].into_iter().filter(|(_, possible)| *possible).map(|(token, _)| token))
     }
 
-    /// A value, in quotes or a word, and where it stands.
+    /// A value, in quotes or a word, and its position.
     fn value(&mut self) -> Result<Given, ParseError> {
         self.cursor.skip_space();
         let position = self.cursor.position();

@@ -107,7 +107,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes an expression that may begin with `^` and end with `$`, which say what is true anyway.
+    /// Writes an expression that may begin with `^` and end with `$`, which are implied anyway.
     fn write_whole(&mut self, ast: &Ast) -> Result<Size, Fault> {
         let is = |ast: &Ast, wanted: &AssertionKind| matches!(ast, Ast::Assertion(assertion) if assertion.kind == *wanted);
         let Ast::Concat(concat) = ast else { return self.write(ast) };

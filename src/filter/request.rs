@@ -17,7 +17,7 @@ pub fn check_filter(vocabulary: &'static Vocabulary, text: &str, faults: &mut Vi
     Filter::parse_for(vocabulary, text).map(Some).map_err(|error| invalid_filter(&error, text, "filter"))
 }
 
-/// The answer to a filter that cannot be read, which stands at this path.
+/// The failure of an unreadable filter at this path.
 pub fn invalid_filter(error: &ParseError, text: &str, field: &str) -> Error {
     Error::new(Code::InvalidFilter, format!("{}\n{}", error.message, error.caret(text)))
         .with("field", field)

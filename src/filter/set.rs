@@ -34,7 +34,7 @@ pub(super) fn bracketed(class: &ClassBracketed) -> Result<ClassUnicode, Fault> {
     Ok(if class.negated { opposite(set) } else { set })
 }
 
-/// Adds what stands between brackets to a set. In faults a backslash is doubled, as it must be in the text of a filter.
+/// Adds the contents of brackets to a set. In faults a backslash is doubled, as it must be in the text of a filter.
 fn collect(class: &ClassSet, set: &mut ClassUnicode) -> Result<(), Fault> {
     let fault = |message: &str| Err((message.to_owned(), class.span().start.offset));
     match class {

@@ -36,7 +36,7 @@ fn write_not(sql: &mut Builder, inner: impl FnOnce(&mut Builder)) {
     sql.sql(")");
 }
 
-/// Writes the call; of `missing`, what it denies.
+/// Writes the call; of `missing`, its negation.
 fn write_call(sql: &mut Builder, call: &Call, within: Option<Root>) {
     let property = call.path.property;
     sql.sql(if property.nullable { "COALESCE((" } else { "(" });

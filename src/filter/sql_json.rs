@@ -188,7 +188,7 @@ fn write_attribute_test(sql: &mut Builder, call: &Call, root: Root, names: &[Str
         write_reached_test(sql, call, root, names);
         sql.sql(" ELSE FALSE END");
     } else {
-        // Nothing there may mean that an array lies on the way.
+        // A NULL there may mean that an array is on the way.
         sql.sql(" WHEN 'null' THEN FALSE ELSE ");
         write_reached_test(sql, call, root, names);
         sql.sql(" END");

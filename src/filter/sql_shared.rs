@@ -23,8 +23,8 @@ struct Use {
 
 type Uses<'a> = BTreeMap<(&'static str, &'a [String]), Use>;
 
-/// Writes conditions with an operator between them: first those that look at nothing often, since most rows may be decided by them, then those
-/// that share what they look at.
+/// Writes conditions with an operator between them: first those without shared values, since most rows may be decided by them, then those
+/// that share values.
 pub(super) fn write_sharing(
     sql: &mut Builder,
     members: &[Node],

@@ -119,7 +119,7 @@ fn write_translated(sql: &mut Builder, translation: Option<(String, String)>, te
     }
 }
 
-/// Writes the text with single spaces in place of all that stands between words, and one at either end.
+/// Writes the text with a single space for each run of separators, and one at either end.
 fn write_spaced(sql: &mut Builder, value: &Value, text: Write<'_>) {
     let (mut from, mut to) = translation([value.folded.as_str()]).unwrap_or_default();
     from.push_str(SEPARATORS);
@@ -184,7 +184,7 @@ fn write_order(sql: &mut Builder, call: &Call, text: Write<'_>) {
     }
 }
 
-/// Writes the moment that a text stands for which is a date. Postgres would round what is below a microsecond.
+/// Writes the moment of a text that is a date. Postgres would round parts of a microsecond.
 fn write_instant(sql: &mut Builder, text: Write<'_>) {
     sql.sql("CAST(regexp_replace(CASE length(");
     text(sql);
@@ -216,7 +216,7 @@ pub(super) fn write_numbers(sql: &mut Builder, bounds: Bounds<'_>, number: Write
     }
 }
 
-/// The ends of a range, each with the operator that what lies in the range satisfies.
+/// The ends of a range, each with the operator that values in the range satisfy.
 fn ends(bounds: Bounds<'_>) -> impl Iterator<Item = (&'static str, &Value)> {
     let low = bounds.low.map(|(value, included)| (if included { " >= " } else { " > " }, value));
     let high = bounds.high.map(|(value, included)| (if included { " <= " } else { " < " }, value));

@@ -94,7 +94,7 @@ impl Value {
     }
 }
 
-/// How values are put in order, which what they are compared with decides.
+/// How values are ordered, which depends on the operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
     /// By their number: JSON numbers, and texts that read as one.
@@ -173,7 +173,7 @@ impl Call {
         Call { values: self.values.iter().map(|value| value.uri_id(ignore_case)).collect(), ..self.clone() }
     }
 
-    /// Returns whether it looks at `entities/ID` as a whole, and not at the id that its values mean.
+    /// Returns whether it compares `entities/ID` as a whole, and not the id.
     pub(super) fn looks_at_whole_uris(&self) -> bool {
         matches!(self.function.test, Test::ContainsWords | Test::AnyWord | Test::Contains | Test::Matches)
     }

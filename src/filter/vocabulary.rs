@@ -12,11 +12,11 @@ pub enum PropertyKind {
     Number,
     /// A moment, which callers write in milliseconds since 1970 or as RFC 3339.
     Time,
-    /// A JSON object. Its members are named behind it: `attributes.A.B`.
+    /// A JSON object. Its members are named after it: `attributes.A.B`.
     Json,
 }
 
-/// Something that a filter may look at.
+/// A property that a filter may read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Property {
     /// How callers may spell it. The first spelling is the canonical one.
@@ -25,7 +25,7 @@ pub struct Property {
     pub kind: PropertyKind,
     /// The SQL expression of its value, such as `e.type`; of one type of values: `text` for texts and URIs, `int8`, `timestamptz`, `jsonb`.
     pub sql: &'static str,
-    /// True if the value may be NULL. What is NULL is missing, and satisfies no other function.
+    /// True if the value may be NULL. NULL is missing, and satisfies no other function.
     pub nullable: bool,
     /// Every possible value of a text with a fixed set of them; empty if there is no such set.
     pub values: &'static [&'static str],
@@ -42,7 +42,7 @@ impl Property {
         Property { names, kind, sql, nullable: true, values: &[] }
     }
 
-    /// A property of what is only ever looked at in memory.
+    /// A property that is only read in memory.
     pub const fn in_memory(names: &'static [&'static str], kind: PropertyKind) -> Self {
         Property { names, kind, sql: "NULL", nullable: false, values: &[] }
     }

@@ -1,6 +1,6 @@
 //! Wildcards: `*` for any run of characters, `?` for one. A backslash before either, or before itself, takes the meaning from it.
 
-/// A part of what is looked for.
+/// A part of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Character(char),
@@ -13,7 +13,7 @@ enum Part {
 pub(super) struct Wildcards(Vec<Part>);
 
 impl Wildcards {
-    /// Reads the text of a pattern. None if a backslash stands before something else.
+    /// Reads the text of a pattern. None if a backslash is before something else.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = Vec::new();
         let mut characters = text.chars();
@@ -33,7 +33,7 @@ impl Wildcards {
         self.0.iter().all(|part| *part == Part::Run)
     }
 
-    /// Returns whether it lies somewhere in a text.
+    /// Returns whether it is somewhere in a text.
     pub fn is_in(&self, text: &str) -> bool {
         let parts: Vec<Part> = [Part::Run].into_iter().chain(self.0.iter().copied()).chain([Part::Run]).collect();
         let text: Vec<char> = text.chars().collect();

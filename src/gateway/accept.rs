@@ -16,7 +16,8 @@ pub fn weighted(headers: &HeaderMap, name: HeaderName) -> Vec<(String, u16)> {
     items.filter(|(what, _)| !what.is_empty()).collect()
 }
 
-/// The one of these that the list gives the most weight; of several the first of the list. What is not listed by its name is not chosen.
+/// The one of these that the list gives the most weight; of several the first of the list. A coding that the list does not name is not
+/// chosen.
 pub fn preferred<'o, T>(listed: &[(String, u16)], offers: &'o [(&str, T)]) -> Option<&'o T> {
     let mut best: Option<(u16, &T)> = None;
     for (what, weight) in listed.iter().filter(|(_, weight)| *weight > 0) {

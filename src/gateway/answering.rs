@@ -112,7 +112,7 @@ impl Exchange {
         }
 
         let content_type = if form == Form::Bytes { raw::declared(parts.headers.get(header::CONTENT_TYPE)) } else { String::new() };
-        // The stack says whose it is, before anything is read.
+        // The stack authenticates the caller, before anything is read.
         let account = self.shared.options.bodies.open();
         parts.extensions.insert(account.clone());
         parts.extensions.insert(found.form());
@@ -171,7 +171,7 @@ impl Exchange {
         }
     }
 
-    /// The answer of an RPC that answers with a page, for those who want it as a table.
+    /// The response of an RPC that returns a page, for callers who want it as a table.
     fn table(&self, table: &Table, binding: &Binding, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
         let (mut headers, status) = self.headers(metadata);
         match table.write(&binding.rpc, message) {
@@ -199,7 +199,7 @@ impl Exchange {
         self.respond(status, headers, Some(HeaderValue::from_static(framing.media_type())), body)
     }
 
-    /// The same where the messages are pieces of one body. The first of them says what it is.
+    /// The same where the messages are pieces of one body. The first of them declares its type.
     async fn stream_of_bytes(&self, mut answer: Answer, found: Faults) -> Result<Response<Body>, Response<Body>> {
         let Some(binding) = &self.binding else { return Err(self.refuse(Error::internal("a stream without a route"))) };
         let reported = |status| self.problem(&found.reported(status, |path| binding.spell(path)));

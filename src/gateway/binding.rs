@@ -139,9 +139,9 @@ impl Binding {
         self.body == BodyRule::Field(index) || self.rpc.schema.message(self.rpc.input).fields[index].body_only
     }
 
-    /// Returns whether a query parameter without a value, such as `status=`, is as good as none: forms and templates write it for what is
-    /// left open. Only where it can do no harm, which is where nothing is changed, and where the value is one word of several, `true` and
-    /// `false` among them.
+    /// Returns whether a query parameter without a value, such as `status=`, counts as missing: forms and templates write it for fields
+    /// left open. Only where it can do no harm: the request changes nothing, and the value is one word of several, `true` and `false` among
+    /// them.
     pub fn may_be_blank(&self, field: &Field) -> bool {
         self.method == Method::GET
             && matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Enum(_) | Shape::Bool))
@@ -180,8 +180,8 @@ impl Binding {
         self.update_mask.is_some_and(|index| self.rpc.schema.message(self.rpc.input).fields[index].descriptor.name() == path)
     }
 
-    /// Spells a name in the description of the fault at this path. What is wrong with a mask reports its paths, which are not paths of the
-    /// request.
+    /// Spells a name in the description of the fault at this path. The description of a mask's fault contains its paths, which are not
+    /// paths of the request.
     pub fn spell_in(&self, fault: &str, name: &str) -> String {
         match self.masked().filter(|_| self.is_update_mask(fault)) {
             Some(masked) => self.rpc.schema.spell(masked, name),
@@ -378,7 +378,7 @@ fn line(rpc: &Rpc, body: BodyRule) -> Option<usize> {
     (is_number && rpc.client_streaming && matches!(body, BodyRule::Field(of) if of != index)).then_some(index)
 }
 
-/// The field in which an answer says which version the resource is at: `version` of what is its body.
+/// The field of the response with the version of the resource: `version` of the message that is its body.
 fn version(rpc: &Rpc, response_body: Option<usize>) -> Option<FieldPath> {
     let path = match response_body {
         Some(index) => format!("{}.version", rpc.schema.message(rpc.output).fields[index].descriptor.name()),

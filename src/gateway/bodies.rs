@@ -36,7 +36,7 @@ impl Bodies {
         }))
     }
 
-    /// The request message with this body, and what is wrong with the form of that; fails where nothing of it can be read.
+    /// The request message with this body, and the faults of its form; fails where nothing of it can be read.
     pub fn read<M: Message + Default>(&self, body: &[u8]) -> Result<(M, Violations), Error> {
         let (message, faults) = self.target.message(body)?;
         let message = M::decode(message.encode_to_vec().as_slice()).map_err(Error::internal)?;

@@ -44,7 +44,7 @@ impl Coding {
         if listed.is_empty() {
             return None;
         }
-        // Callers list what they know in no order, and mean by it none.
+        // Callers list their codings in no order, and mean none by it.
         listed.sort_by_key(|(name, _)| CODINGS.iter().position(|(known, _)| known == name));
         preferred(&listed, &CODINGS).copied().flatten()
     }
@@ -65,7 +65,7 @@ impl Coding {
     }
 }
 
-/// A body that is not compressed by what it says, or breaks off within.
+/// A body that is not compressed as it declares, or breaks off.
 #[derive(Debug, thiserror::Error)]
 #[error("not {}", .coding.name())]
 struct Mislabelled {
@@ -108,7 +108,7 @@ impl Wire {
     }
 }
 
-/// The body of a request as it was before its caller compressed it. It is made as it is read, so that a limit on what is read holds.
+/// The body of a request before its compression. It is decompressed as it is read, so that a limit on reading applies.
 pub fn decompressed(body: Body, coding: Option<Coding>, wire: Wire) -> Body {
     let Some(coding) = coding else { return body };
     let data = body.into_data_stream().map(move |data| {
@@ -139,7 +139,8 @@ fn read_as(coding: Coding, decoder: impl AsyncRead + Send + 'static) -> Body {
     }))
 }
 
-/// The answer compressed, if its caller takes that and it is worthwhile. What is there of a stream is passed on whenever nothing more is.
+/// The response compressed, if its caller takes that and it is worthwhile. Pending parts of a stream are passed on whenever there is
+/// nothing more.
 pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>) -> Response<Body> {
     if answer.headers().contains_key(header::CONTENT_ENCODING) || !is_compressible(answer.headers()) {
         return answer;
@@ -183,7 +184,7 @@ fn read(reader: impl AsyncRead + Send + 'static) -> Body {
     Body::from_stream(ReaderStream::new(reader))
 }
 
-/// Text, but not events: what stands between us and a browser may keep them back where they are compressed.
+/// Text, but not events: a proxy may delay them if they are compressed.
 fn is_compressible(headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim();

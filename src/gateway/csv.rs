@@ -171,9 +171,9 @@ fn cell(schema: &Schema, column: &Field, row: &DynamicMessage) -> Result<String,
     })
 }
 
-/// Text that a spreadsheet would take for a formula, behind an apostrophe: an id such as `-1+cmd|…` must not run on the machine of whoever opens
-/// the file. Spreadsheets pass over what they do not show, and take the signs of East Asian keyboards, of full width, as well. Numbers are written
-/// as such and stay as they are.
+/// Text that a spreadsheet would take for a formula, after an apostrophe: an id such as `-1+cmd|…` must not run on the machine that opens
+/// the file. Spreadsheets skip invisible characters, and take the signs of East Asian keyboards, of full width, as well. Numbers are
+/// written as such and stay as they are.
 fn harmless(text: String) -> String {
     const SIGNS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
     let shown = text.trim_start_matches(is_not_shown);

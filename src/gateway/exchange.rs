@@ -24,7 +24,7 @@ pub struct Exchange {
     /// The form of refusals.
     pub refusals: Refusals,
     pub binding: Option<Arc<Binding>>,
-    /// The query parameters in whose values a `+` stands.
+    /// The query parameters with a `+` in their values.
     pub with_plus: Arc<[String]>,
     /// True if the update mask is made of what the body names.
     pub mask_is_made: Arc<AtomicBool>,

@@ -53,8 +53,8 @@ impl Faults {
         self.fail(error)
     }
 
-    /// Keeps the faults of a line. The message that is made of it, which is at this place of the stream, continues to the service, and
-    /// nothing behind it.
+    /// Keeps the faults of a line. The message that is made of it, which is at this position of the stream, continues to the service, and
+    /// nothing after it.
     pub fn end_at(&self, position: i64, number: Option<u64>, faults: Violations) {
         let _ = self.line.set(Line { number, faults });
         self.form.end_at(position);

@@ -10,7 +10,7 @@ use crate::error::Violations;
 /// The metadata by which a service sets the HTTP status of a success: 200, 201, 202 or 204.
 const HTTP_CODE: &str = "x-http-code";
 
-/// The headers of a request that a service gets to see, and those that are misspelt. All others stay outside, so that nobody can forge what is said
+/// The headers of a request that a service gets, and the misspelt ones. All others stay outside, so that nobody can forge the metadata
 /// between layers.
 const PASSED_ON: [&str; 13] = [
     "accept-language",
@@ -45,7 +45,7 @@ const KEPT_BACK: [&str; 10] = [
 /// The rule for `X-Request-Timeout`.
 pub const SECONDS: &str = "must be a number of seconds above 0, such as `2.5`";
 
-/// The metadata of a call, and what is wrong with the headers.
+/// The metadata of a call, and the faults of its headers.
 pub fn to_metadata(headers: &HeaderMap) -> (HeaderMap, Violations) {
     let mut metadata = HeaderMap::with_capacity(headers.len());
     for name in PASSED_ON {

@@ -22,7 +22,7 @@ pub fn in_proto_names(schema: &Schema, message: usize, path: &str) -> String {
     names.join(".")
 }
 
-/// The paths of a body, of whose message these members are named. A message that is empty, or `null`, is named itself.
+/// The paths of a body that names these members of its message. A message that is empty, or `null`, is named itself.
 pub fn inner(schema: &Schema, message: usize, named: Vec<String>, body: &[u8]) -> Vec<String> {
     let has_messages = named.iter().any(|name| message_at(schema, message, name).is_some());
     match serde_json::from_slice::<Map<String, Value>>(body) {

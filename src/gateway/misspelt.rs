@@ -52,7 +52,7 @@ const PROTECTING: [Protecting; 11] = [
     },
 ];
 
-/// Words that are members of requests which decide what is done to whom, and too common to be looked for within a name.
+/// Words that are members of requests with a large effect, and too common to be searched for within a name.
 const WORDS: [(&[&str], &str); 2] = [
     (&["mode", "deletemode"], "is not a header; `mode` is a member of the requests that have one, by REST in the query"),
     (&["tenant"], "is not a header; `tenant` is that of the key, and by REST part of the paths that have one"),
@@ -88,7 +88,7 @@ pub fn fault_of(name: &str) -> Option<&'static str> {
     let is_part = |c: char| !c.is_ascii_alphanumeric();
     let all = name.replace(is_part, "");
     let letters = all.as_str();
-    // A name may have others before its own, as `X-App-If-Macth` has: it is looked at from the beginning of each of its words.
+    // A name may have others before its own, as `X-App-If-Macth` has: it is compared from the beginning of each of its words.
     let words = || name.split(is_part).filter(|word| !word.is_empty());
     let tails = || {
         words().scan(letters, |left, word| {

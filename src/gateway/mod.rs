@@ -74,8 +74,8 @@ use crate::limits::memory::BodyMemory;
 /// The settings of a gateway.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the service is reached from outside, such as `https://api.example.com/offboard`: what the links in problem documents begin
-    /// with, and whose path stands before every other path that an answer reports. Without it links are relative, as RFC 9457 allows.
+    /// The public URL, such as `https://api.example.com/offboard`: the beginning of the links in problem documents, whose path is prepended
+    /// to every other path in a response. Without it links are relative, as RFC 9457 allows.
     pub public_url: Option<String>,
     /// How large the body of a request may be and, where the body is a stream, how large a line of it, in bytes.
     pub max_body_bytes: usize,
@@ -120,8 +120,8 @@ struct Shared {
 }
 
 impl<S> Gateway<S> {
-    /// Makes the routes of all rules in the descriptors. Fails where a rule cannot be obeyed: a path that is not a template, a field that
-    /// is not there, a route that two RPCs claim.
+    /// Makes the routes of all rules in the descriptors. Fails if a rule is invalid: a path that is not a template, a missing field, a
+    /// route that two RPCs claim.
     pub fn new(descriptors: DescriptorPool, stack: S, options: Options) -> Result<Self, BuildError> {
         let (descriptors, free) = opaque::opaque(&descriptors)?;
         let base = options.public_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();

@@ -18,7 +18,7 @@ const OPTIONAL: i32 = 1;
 pub fn opaque(pool: &DescriptorPool) -> Result<(DescriptorPool, FreeForm), BuildError> {
     let failed = |error: &dyn std::fmt::Display| BuildError::Descriptors(error.to_string());
     let mut free = FreeForm::new();
-    // With its own descriptors, options that are extensions stay what they are.
+    // With its own descriptors, options that are extensions are kept.
     let Some(set) = pool.get_message_by_name("google.protobuf.FileDescriptorSet") else { return Ok((pool.clone(), free)) };
     let mut set = DynamicMessage::decode(set, pool.encode_to_vec().as_slice()).map_err(|error| failed(&error))?;
     for file in messages(&mut set, "file") {

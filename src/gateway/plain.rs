@@ -77,7 +77,7 @@ fn segments(path: &str) -> Vec<String> {
     path.trim_matches('/').split('/').map(str::to_owned).collect()
 }
 
-/// The rest of a problem document. The field that a fault is in stands in its message too.
+/// The rest of a problem document. The field of a fault is in its message too.
 fn plain(mut document: Map<String, Value>) -> Value {
     let mut errors = document.remove("errors").unwrap_or_default();
     for error in errors.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -86,7 +86,7 @@ fn plain(mut document: Map<String, Value>) -> Value {
     json!({"errors": errors})
 }
 
-/// The answer to what is refused before it is anything to be routed, with the headers that it came with; `base` is as in [`Problem::new`].
+/// The response to a request that is refused before it can be routed, with its headers; `base` is as in [`Problem::new`].
 pub fn refusal(error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes> {
     refusal_as(Refusals::Problems, error, headers, base)
 }

@@ -8,8 +8,8 @@ use crate::error::Code;
 /// The hint beside a fault of a value that had a `+`.
 pub const HINT: &str = "in a query `+` is a blank; write `%2B` for a plus sign";
 
-/// Returns whether a value, still percent-encoded, can be meant in two ways: whoever writes blanks as `+` does not write them as `%20` as
-/// well, so the `+` beside a `%20` may be a plus sign that was not encoded.
+/// Returns whether a value, still percent-encoded, is ambiguous: a caller who writes spaces as `+` does not write them as `%20` as well, so
+/// the `+` beside a `%20` may be a plus sign that was not encoded.
 pub fn is_ambiguous(encoded: &str) -> bool {
     encoded.contains('+') && encoded.contains("%20")
 }

@@ -17,7 +17,7 @@ const INTERNAL: &str = "Something unexpected happened; the request id finds it i
 pub trait Spelling {
     /// The path of a fault.
     fn field(&self, path: &str) -> String;
-    /// A name that stands in what is said of the fault at this path.
+    /// A name in the description of the fault at this path.
     fn name(&self, fault: &str, name: &str) -> String;
 }
 
@@ -43,7 +43,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Makes the problem of a status. `base` stands before the paths of the error reference, and is empty where the public URL is not known;
+    /// Makes the problem of a status. `base` is the prefix of the paths of the error reference, and is empty without a public URL;
     /// `spelling` is that of the caller.
     pub fn new(status: &Status, request_id: &str, base: &str, spelling: &impl Spelling) -> Problem {
         let details = status.get_error_details();

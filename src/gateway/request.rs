@@ -247,8 +247,8 @@ impl Target {
         }
     }
 
-    /// Says of a member which a body, whose members are at `root`, must not have why it must not, where the resource has it; and that it belongs into
-    /// the query, where that has it: who has it in the body would take a dry run for one.
+    /// Describes why a body, whose members are at `root`, must not have a member that the resource has; and that it belongs into the query,
+    /// where the query has it: a caller with it in the body would expect a dry run.
     fn with_hint(&self, root: &str, mut fault: Violation) -> Violation {
         let name = within(root, &fault.field);
         if fault.code != "unknown_field" {
@@ -275,7 +275,7 @@ impl Target {
         fault
     }
 
-    /// Where it is said at which version the resource must be, for who has sent the version that it is at.
+    /// The place for the expected version, for callers who have sent the version of the resource.
     fn version_hint(&self, name: &str) -> String {
         let schema = &self.binding.rpc.schema;
         match (&self.binding.version, &self.binding.expected_version) {
@@ -293,7 +293,7 @@ impl Target {
         nearest(name, names.filter(|known| self.parameter(known).is_some()))
     }
 
-    /// Where a body may have what is not a parameter, in proto names from the top of the request.
+    /// The place in a body for a member that is not a parameter, in proto names from the top of the request.
     fn place_in_body(&self, name: &str) -> Option<String> {
         let rpc = &self.binding.rpc;
         let index = match self.binding.body {
@@ -382,7 +382,7 @@ impl Target {
     }
 }
 
-/// The path within what is at `root`.
+/// The path within the message at `root`.
 fn within<'p>(root: &str, path: &'p str) -> &'p str {
     path.strip_prefix(root).map(|path| path.trim_start_matches('.')).unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::percent::{self, UriPart};
 use super::template::{Segment, Template};
 
-/// Routes, each with what it leads to.
+/// Routes, each with its target.
 #[derive(Debug)]
 pub struct Router<T> {
     root: Node,
@@ -81,9 +81,9 @@ impl<T> Default for Router<T> {
 impl<T> Router<T> {
     /// Adds a route. Fails with the target that has the same method and matches the same paths already.
     ///
-    /// The segments at `uuids` contain UUIDs. A path with another text there still has this route, so that its caller learns what is wrong
-    /// with the id; but not where a more literal route has the path: what stands there is a name, and no id. Where the last segment
-    /// `takes_colon`, `a:b` is text there unless it is a verb; elsewhere it is one in any case.
+    /// The segments at `uuids` contain UUIDs. A path with another text there still has this route, so that its caller learns the fault of
+    /// the id; but not where a more literal route has the path: that text is a name, and not an id. Where the last segment `takes_colon`,
+    /// `a:b` is text there unless it is a verb; elsewhere it is a verb in any case.
     pub fn add(&mut self, method: Method, template: Template, (uuids, takes_colon): (Vec<usize>, bool), target: T) -> Result<(), &T> {
         let mut node = &mut self.root;
         for segment in &template.segments {

@@ -37,7 +37,7 @@ pub struct Template {
     pub segments: Vec<Segment>,
     /// The variables in the order in which they stand.
     pub variables: Vec<Variable>,
-    /// The custom verb: what stands behind a colon at the end.
+    /// The custom verb: the text after a colon at the end.
     pub verb: Option<String>,
 }
 

@@ -23,7 +23,7 @@ pub struct Conditions {
 pub const UNKEPT: [&str; 6] = ["if-unmodified-since", "if-modified-since", "if-range", "content-range", "if", "if-schedule-tag-match"];
 
 impl Conditions {
-    /// Reads the conditions of a request, and reports what is wrong with them.
+    /// Reads the conditions of a request, and returns their faults.
     pub fn of(method: &Method, headers: &HeaderMap, binding: &Binding) -> (Conditions, Violations) {
         let mut faults = Violations::new();
         let expected = match expected(headers, binding) {
@@ -56,7 +56,7 @@ impl Conditions {
     }
 }
 
-/// The version that `If-Match` asks for, or what is wrong with it.
+/// The version that `If-Match` asks for, or its fault.
 fn expected(headers: &HeaderMap, binding: &Binding) -> Result<Option<i64>, (&'static str, &'static str)> {
     match listed(headers, header::IF_MATCH).as_slice() {
         // A caller who sends one without a tag means some version, and not any.

@@ -13,13 +13,13 @@ use crate::db::outage::warn_of;
 use crate::db::{Db, Work};
 use crate::jobs::clock_queries;
 
-/// How often the clock is looked at.
+/// How often the clock is read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// By how much the clock has to step, at least: it is read over a network, and clocks are made to go slower when they are ahead.
 const STEP: Duration = Duration::from_secs(1);
-/// So long after a step whoever is at work has renewed its lease.
+/// So long after a step every worker has renewed its lease.
 const RENEWED: Duration = Duration::from_secs(2);
-/// How often waits are looked at that are too long for any work, whether or not a step was seen.
+/// How often waits are checked that are too long for any work, whether or not a step was seen.
 const EVERY: Duration = Duration::from_secs(300);
 /// Longer than any lease and any wait before another try is meant to be.
 const TOO_LONG: Duration = Duration::from_secs(3600);

@@ -11,11 +11,11 @@ use crate::error::Result;
 /// The wait after a failure of the loop itself, such as a database that is unreachable.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// How soon to look again after work. Who asks for work while other work waits wakes nobody; its request may have been committed after the
-/// worker's last look.
+/// How soon to check again after work. A request for work while other work waits wakes nobody; it may have been committed after the
+/// worker's last check.
 const AFTER_WORK: Duration = Duration::from_millis(50);
 
-/// Under whose name, and for how long, work is claimed.
+/// The owner and the length of leases.
 #[derive(Clone, Debug)]
 pub struct Lease {
     /// Names this process among the replicas.
@@ -39,12 +39,12 @@ pub trait Executor: Send + Sync + 'static {
     /// Claims ready work; none if there is nothing.
     async fn claim(&self) -> Result<Option<Self::Job>>;
 
-    /// Does what was claimed. When `stop` is cancelled it ends at the next safe point and gives back what is left. A failure that is returned
-    /// is logged; the lease of what it was about runs out.
+    /// Does the claimed work. When `stop` is cancelled it ends at the next safe point and gives back the rest. A returned failure is
+    /// logged; the lease of its work runs out.
     async fn execute(&self, job: Self::Job, stop: &CancellationToken) -> Result<()>;
 }
 
-/// Runs an executor until `stop`. A wake-up or, behind it, the poll interval ends a wait; the first wait after work is short.
+/// Runs an executor until `stop`. A wake-up or, after it, the poll interval ends a wait; the first wait after work is short.
 pub async fn run<E: Executor>(executor: E, topics: Topics, poll: Duration, stop: CancellationToken) {
     let topic = executor.topic();
     let mut wake_ups = topics.subscribe(topic);

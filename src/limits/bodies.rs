@@ -11,7 +11,7 @@ pub const MAX_METADATA_BYTES: usize = 64 << 10;
 pub const MAX_LISTED_MESSAGES: usize = 50_000;
 /// How deep an object may nest: the object itself, and objects and lists within it.
 pub const MAX_OBJECT_DEPTH: usize = 32;
-/// How many digits a number may have before its point, and behind it.
+/// How many digits a number may have before and after its point.
 pub const MAX_NUMBER_DIGITS: usize = 1_000;
 /// How many bytes of a body that is being received are not counted, nor of the cost of decoding the first message of a call.
 pub const FREE_BODY_BYTES: usize = 16 << 10;

@@ -6,7 +6,7 @@ use super::{Limit, Value};
 pub const FILTER_MILLIS: u64 = 200;
 /// How many calls evaluate filters at once.
 pub const FILTERS_AT_ONCE: usize = 1;
-/// How many events are kept for those who watch one realm.
+/// How many events are kept for the watches of one realm.
 pub const SHARED_PER_REALM: usize = 5_000;
 
 /// The time in which a list evaluates its filter.
@@ -25,7 +25,7 @@ pub static FILTERS: Limit = Limit {
     past: "The call waits; those that wait take turns every few milliseconds",
 };
 
-/// How many events are kept for those who watch one realm.
+/// How many events are kept for the watches of one realm.
 pub static SHARED: Limit = Limit {
     name: "shared_events",
     bounds: "Events of one realm that one replica keeps in memory for all its watches",

@@ -179,7 +179,7 @@ pub static IDLE_TIME_WITHOUT_KEY: Limit = Limit {
     past: "the connection is closed, with `GOAWAY` by HTTP/2",
 };
 
-/// How long a caller may take to read what is sent to it, in seconds.
+/// How long a caller may take to read, in seconds.
 pub const UNREAD_SECONDS: u64 = 60;
 
 /// How long nothing is read.

@@ -50,7 +50,7 @@ pub struct MemoryPermit {
 }
 
 impl MemoryPermit {
-    /// Gives back what is more than this.
+    /// Gives back the surplus.
     fn shrink(&mut self, bytes: usize) {
         let surplus = (self.bytes / UNIT).saturating_sub(bytes.div_ceil(UNIT));
         drop((self.all.split(surplus), self.share.split(surplus)));
@@ -77,14 +77,14 @@ impl Part {
         if let Some(share) = realms.get(&realm).and_then(Weak::upgrade) {
             return share;
         }
-        // Whoever holds memory holds the share as well, so only those that nobody holds are forgotten.
+        // Memory in use keeps its share, so only unused shares are forgotten.
         realms.retain(|_, share| share.strong_count() > 0);
         let share = Arc::new(Semaphore::new(self.share));
         realms.insert(realm, Arc::downgrade(&share));
         share
     }
 
-    /// Takes so many bytes, but never more than `most` units: what is larger could never be held, and the limits of bodies keep it near.
+    /// Takes so many bytes, but never more than `most` units: more could never be taken, and the limits of bodies keep it near.
     async fn hold(&self, realm: i32, bytes: usize, most: usize) -> MemoryPermit {
         let units = bytes.div_ceil(UNIT).clamp(1, most);
         let count = u32::try_from(units).unwrap_or(u32::MAX);
@@ -100,8 +100,8 @@ async fn acquire(semaphore: Arc<Semaphore>, count: u32) -> OwnedSemaphorePermit 
 }
 
 impl BodyMemory {
-    /// So much memory. Who waits for it gives up after `patience`; a body or a message of a stream that has begun to arrive must be there after
-    /// `body_time`.
+    /// So much memory. A call that waits for it gives up after `patience`; a body or a message of a stream that has begun to arrive must be
+    /// there after `body_time`.
     pub fn new(bytes: usize, patience: Duration, body_time: Duration) -> Self {
         let received = bytes / 4;
         BodyMemory(Arc::new(Shared { received: Part::new(received), decoded: Part::new(bytes - received), patience, body_time }))
@@ -157,9 +157,9 @@ impl Account {
         Ok(())
     }
 
-    /// The message has arrived: pays for what decoding it costs, unless it is the only one of its call and costs little. What was paid for its
-    /// bytes goes back with [`Account::decoded`]. Once another message of the call arrives it counts with what is `kept` of it; then a message
-    /// never needs more than half of a share, so that those that wait to be dealt with together always leave room for one more.
+    /// The message has arrived: pays for its decoding, unless it is the only one of its call and small. The payment for its bytes goes back
+    /// with [`Account::decoded`]. Once another message of the call arrives it counts with its `kept` size; then a message never needs more
+    /// than half of a share, so that those that wait to be processed together always leave room for one more.
     pub async fn decode(&self, cost: usize, kept: usize) -> Result<()> {
         let part = &self.budget.0.decoded;
         let (realm, most) = {

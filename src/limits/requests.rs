@@ -131,7 +131,7 @@ pub static IMPORT_FAILURES: Limit = Limit {
     past: "Those refused behind them have none; `failures_left_out` of the summary says how many",
 };
 
-/// How many entities at most are looked at for the values that a filter names.
+/// How many entities at most are read for the values that a filter names.
 pub const VALUE_LOOK_ENTITIES: u64 = 14_600;
 
 /// The look for the values that a filter names.

@@ -1,4 +1,4 @@
-//! The gRPC codec of the services: prost's, behind a look at how many elements the lists of a request have.
+//! The gRPC codec of the services: prost's, after a count of the elements in the lists of a request.
 //!
 //! An empty message in a list is two bytes on the wire and a hundred in memory, so a list is counted before it is decoded.
 

@@ -28,8 +28,8 @@ pub fn check_moment(message: Timestamp, field: &str, faults: &mut Violations) ->
     moment
 }
 
-/// A duration from a message: `invalid` where its parts do not fit together, such as where their signs differ, and `out_of_range` with what is
-/// `wanted` where it is not within the bounds, also those of the type.
+/// A duration from a message: `invalid` if its parts do not fit together, such as with different signs, and `out_of_range` with the
+/// `wanted` bounds if it is outside of them, or of the type.
 pub fn check_duration(
     message: prost_types::Duration,
     bounds: RangeInclusive<Duration>,

@@ -11,7 +11,7 @@ use crate::error::Violations;
 use crate::limits::bodies::{DEFAULT_MAX_ITEMS, MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};
 use crate::limits::thousands;
 
-/// The request messages of every method, and what is in them.
+/// The request messages of every method, and their fields.
 static GUARDS: LazyLock<Guards> = LazyLock::new(|| {
     let pool = DescriptorPool::decode(DESCRIPTOR_SET).expect("the build made this descriptor set");
     let mut guards = Guards::default();
@@ -86,7 +86,7 @@ pub fn shortened(full_name: &str, message: &[u8]) -> Option<(Option<Vec<u8>>, Vi
     if is_malformed {
         return Some((None, look.faults));
     }
-    // Few have anything too long, so what is left is written only then.
+    // Few have anything too long, so the rest is written only then.
     let mut again = Scan { listed: 0, kept: Some(Vec::new()), path: Vec::new(), faults: Violations::new() };
     let left = again.walk(place, message).ok().and(again.kept);
     Some((left, look.faults))

@@ -4,7 +4,7 @@ use prost_types::FieldMask;
 
 use crate::error::{Violations, cut};
 
-/// The path that stands for all fields: what is not given goes back to nothing.
+/// The path that means all fields: members that are not given are reset.
 const ALL: &str = "*";
 
 /// Which fields an update is of.
@@ -15,7 +15,7 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Reads a mask; an empty one is of what is `given`. A path that is not known is a fault, of which `reported` is said behind the path.
+    /// Reads a mask; an empty one is of the `given` members. An unknown path is a fault, with `reported` after the path in its description.
     pub fn check(
         mask: Option<FieldMask>,
         given: impl IntoIterator<Item = String>,
@@ -33,7 +33,7 @@ impl Mask {
         Mask { is_all: paths.iter().any(|path| path == ALL), paths }
     }
 
-    /// Returns whether it is of all fields, so that what is given replaces what was there.
+    /// Returns whether it is of all fields, so that the given value replaces the old one.
     pub fn is_all(&self) -> bool {
         self.is_all
     }

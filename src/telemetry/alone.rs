@@ -1,4 +1,4 @@
-//! The log where nobody collects traces: a layer that is the only one needs no account of which spans are whose.
+//! The log of a process without trace collection: a layer that is the only one need not keep account of spans.
 
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;

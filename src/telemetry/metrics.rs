@@ -16,7 +16,7 @@ const CALL_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 
 /// Buckets for what a call is made of: statements and waits.
 const STEP_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 30.0];
 
-/// Made at first use, from the provider that [`super::init`] installs; before that, what is measured goes nowhere.
+/// Made at first use, from the provider that [`super::init`] installs; before that, measurements go nowhere.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::new(&global::meter(NAME)));
 
 struct Metrics {
@@ -117,7 +117,7 @@ pub async fn waiting_for_pool<F: Future>(acquire: F) -> F::Output {
     acquired
 }
 
-/// A statement has ended. `operation` is its first keyword; `error` says in a word what was wrong.
+/// A statement has ended. `operation` is its first keyword; `error` is its error in a word.
 pub fn statement(operation: &str, error: Option<&str>, duration: Duration) {
     let mut attributes = vec![KeyValue::new("db.system.name", "postgresql"), KeyValue::new("db.operation.name", operation.to_owned())];
     if let Some(error) = error {
@@ -243,7 +243,7 @@ pub fn limit_reached(name: &'static str) {
     METRICS.limits_reached.add(1, &[KeyValue::new("offboard.limit.name", name)]);
 }
 
-/// The replica is ready, or is not for this reason; `before` is what was so until now, if that was another.
+/// The replica is ready, or is not for this reason; `before` is the reason until now, if that was another.
 pub fn readiness(reason: &'static str, before: Option<&'static str>) {
     let attribute = |reason: &'static str| [KeyValue::new("offboard.readiness.reason", reason)];
     METRICS.readiness.record(1, &attribute(reason));

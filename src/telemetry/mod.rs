@@ -212,7 +212,7 @@ fn log_filter<S: Subscriber>(options: &Options) -> Result<impl Filter<S> + Send 
     };
     let is_event = filter_fn(|metadata| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE);
     let spans = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with(NAME) && logs::has_carried(metadata.fields()));
-    // At `trace` the client of NATS logs what it says to the server, and that begins with its password.
+    // At `trace` the NATS client logs what it sends to the server, and that begins with its password.
     let silent = filter_fn(|metadata| !(metadata.target().starts_with("async_nats") && *metadata.level() == Level::TRACE));
     // OpenTelemetry reports at `info` that it was started, which is nothing to know, least of all before a refusal to start.
     let quiet = !options.log_filter.contains("opentelemetry");

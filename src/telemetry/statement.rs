@@ -7,7 +7,7 @@ use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
 use tracing::Span;
 use tracing::field::Empty;
 
-/// How much of a statement is looked at; the first table of all but the strangest comes earlier.
+/// How much of a statement is read; the first table of all but the strangest comes earlier.
 const HEAD_BYTES: usize = 2048;
 /// How much of it where nobody collects spans, and the verb alone is reported.
 const VERB_BYTES: usize = 256;
@@ -117,7 +117,7 @@ struct Summary {
 }
 
 impl Summary {
-    /// The first keyword, and the first name after `FROM`, `INTO`, `UPDATE` or `TABLE`. Nothing is looked at behind a quote, where values are.
+    /// The first keyword, and the first name after `FROM`, `INTO`, `UPDATE` or `TABLE`. Nothing after a quote is read, where values are.
     fn of(sql: &str) -> Self {
         let code: String = sql.lines().map(|line| line.split("--").next().unwrap_or_default()).collect::<Vec<_>>().join(" ");
         let code = code.split('\'').next().unwrap_or_default();

@@ -28,7 +28,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The text without comments and without what is behind the first module of tests.
+/// The text without comments and without the first module of tests and everything after it.
 fn code(text: &str) -> String {
     let tests = Regex::new(r"(?m)^#\[cfg\(test\)\]\n(pub(\([a-z]+\))? )?mod [a-z_]+ \{").expect("an expression");
     let end = tests.find(text).map_or(text.len(), |found| found.start());

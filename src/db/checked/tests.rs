@@ -136,8 +136,8 @@ impl Server {
         Some(described.columns)
     }
 
-    /// Asks of which type each parameter would be if that were left to the server, as far as it can say. A parameter that the statement casts is
-    /// what it is declared.
+    /// Asks the server which type each parameter would have by itself, as far as it can say. A parameter that the statement casts has its
+    /// declared type.
     fn check_parameters(&mut self, form: &Form) {
         let text = CString::new(form.text.as_str()).unwrap();
         for (n, declared) in form.parameters.iter().enumerate() {

@@ -89,8 +89,8 @@ impl Cluster {
         Ok(Cluster { home, binaries, password: password.trim().to_owned() })
     }
 
-    /// Makes the cluster in a folder of its own, which gets its name only when everything is in it: whoever is killed on the way leaves
-    /// nothing that could be taken for a cluster.
+    /// Makes the cluster in a folder of its own, which gets its name only when it is complete: a killed process leaves nothing that could
+    /// be taken for a cluster.
     async fn create(&self) -> Result<(), Error> {
         self.remove_unfinished();
         let unfinished = self.home.folder.join(format!("{UNFINISHED}{}", random_name()));
@@ -228,7 +228,7 @@ async fn wait_until_ready(mut child: Child, postmaster: &Postmaster) -> Result<O
     }
 }
 
-/// Runs a program to its end with this input; fails with what it said.
+/// Runs a program to its end with this input; fails with its output.
 async fn run(name: &str, mut command: Command, input: &str) -> Result<(), Error> {
     let problem = |cause: std::io::Error| failure(format!("`{name}` cannot be run"), cause);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -249,7 +249,7 @@ fn new_password(home: &Home) -> Result<String, Error> {
     let path = home.password_file();
     let password: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
     let write = || {
-        // A file that is there is of a start that was interrupted; it may belong to another user.
+        // An existing file is of a start that was interrupted; it may belong to another user.
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(cause),
             _ => {}
@@ -263,7 +263,7 @@ fn new_password(home: &Home) -> Result<String, Error> {
     Ok(password)
 }
 
-/// The end of what was written to a log since it had this length.
+/// The end of a log since it had this length.
 fn said_since(log: &Path, length: u64) -> String {
     let mut text = Vec::new();
     let read = File::open(log).and_then(|mut file| {

@@ -43,7 +43,7 @@ const GATE_PATIENCE: Duration = Duration::from_secs(600);
 /// For how long another process may be about to make a cluster, without a sign of it.
 const ONSET: Duration = Duration::from_secs(1);
 
-/// How often a cluster in use is looked at, and the longest pause between attempts to bring it up again.
+/// How often a cluster in use is checked, and the longest pause between attempts to bring it up again.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// A use of the cluster of a data folder. As long as one exists, in any process, the cluster runs.
@@ -55,7 +55,7 @@ pub struct EmbeddedPostgres {
     data_dir: PathBuf,
     /// `None` once it is given back.
     users: Option<Lock>,
-    /// Held on the way up, so that a start that is given up stops what it has started.
+    /// Locked on the way up, so that a start that is given up stops what it has started.
     gate: Option<Lock>,
 }
 
@@ -139,7 +139,7 @@ impl EmbeddedPostgres {
         }
     }
 
-    /// Other processes may be about to do the same; who comes second finds it done.
+    /// Other processes may be about to do the same; the second finds it done.
     async fn bring_up_again(&self) -> Result<(), Error> {
         let _gate = Lock::exclusive(&self.data_dir.join("start.lock"), GATE_PATIENCE).await?;
         let socket_dir = self.cluster.bring_up(false).await?;
@@ -179,7 +179,7 @@ impl EmbeddedPostgres {
 }
 
 impl Drop for EmbeddedPostgres {
-    /// For paths that return early: asks the postmaster to stop if nobody else uses it, and does not wait. If another process stands at the
+    /// For paths that return early: asks the postmaster to stop if nobody else uses it, and does not wait. If another process waits at the
     /// gate, the cluster is left to it.
     fn drop(&mut self) {
         if self.users.is_none() {

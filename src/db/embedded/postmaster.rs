@@ -14,7 +14,7 @@ use super::failure;
 use super::home::socket_path;
 use crate::error::Error;
 
-/// How long a fast shutdown may take, which writes what is in memory to disk.
+/// How long a fast shutdown may take, which writes memory to disk.
 const FAST_PATIENCE: Duration = Duration::from_secs(120);
 /// How long an immediate shutdown may take.
 const IMMEDIATE_PATIENCE: Duration = Duration::from_secs(20);

@@ -38,7 +38,7 @@ pub struct Decoder<'s, 'j> {
     pub(super) is_too_deep: bool,
     /// The depth of the members that stand beside an `@type`, if the reading is within such an object.
     pub(super) packed: Option<usize>,
-    /// The members so far that are named and hold nothing, of those whose service wants to know.
+    /// The empty members so far, of those whose service asks for them.
     void: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ pub struct Decoded<T> {
     pub value: T,
     /// All that is wrong with it, with paths of proto names.
     pub violations: Violations,
-    /// The members that are named and hold nothing, of those whose service wants to know, with paths of proto names.
+    /// The empty members, of those whose service asks for them, with paths of proto names.
     pub void: Vec<String>,
 }
 
@@ -77,8 +77,8 @@ impl<'s, 'j> Decoder<'s, 'j> {
         }
     }
 
-    /// Reads an object into the message, whose type stands at `place` in the schema. The value is the members that were there, by the place
-    /// of their fields.
+    /// Reads an object into the message, whose type is at `place` in the schema. The value is the members that were given, by the index of
+    /// their fields.
     pub fn message(mut self, place: usize, message: &mut DynamicMessage) -> Decoded<Vec<usize>> {
         let read = self.json.peek().and_then(|peek| match peek {
             Peek::Object => self.members(place, message).map(Some),

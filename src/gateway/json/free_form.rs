@@ -105,7 +105,7 @@ impl Decoder<'_, '_> {
     }
 }
 
-/// Returns whether what was read is larger than an object of a request may be. The brace at the beginning is one byte more.
+/// Returns whether the object is larger than one of a request may be. The brace at the beginning is one byte more.
 fn is_too_large(out: &Builder) -> bool {
     out.json_size() >= MAX_BYTES
 }

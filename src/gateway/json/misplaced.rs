@@ -9,7 +9,7 @@ pub const OWN: &str = "your own data goes into";
 const DEPTH: usize = 2;
 
 impl Schema {
-    /// The way, in proto names, to the field of this name in a message that stands once in this one, or in those that stand in it; none if none has
+    /// The path, in proto names, to the field of this name in a message that is once in this one, or in those inside it; none if none has
     /// it.
     pub fn way_down(&self, message: usize, name: &str) -> Option<String> {
         self.way_within(message, name, DEPTH)
@@ -45,7 +45,7 @@ pub(super) fn unknown(schema: &Schema, here: &str, around: &[(usize, usize)], na
     if let Some(way) = schema.way_down(*message, name) {
         return Fault::unknown(Some(&joined(here, &way)));
     }
-    // Neither what the object is within, nor a member of what has it as one of many.
+    // Neither a parent of the object, nor a member of a repeated parent.
     let beside = |(message, length): &(usize, usize)| {
         let (_, field) = schema.message(*message).find(name)?;
         let way = here[*length..].trim_start_matches('.');

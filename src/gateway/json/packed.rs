@@ -84,7 +84,7 @@ enum Named {
     Nothing,
     /// The type's URL.
     Type(String),
-    /// Not what it should.
+    /// The wrong kind of value.
     Not(Fault),
 }
 

@@ -13,7 +13,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// At the top of what is at this path.
+    /// At the top of the value at this path.
     pub fn new(root: &str) -> Self {
         Path { text: root.to_owned(), root: root.len() }
     }
@@ -56,7 +56,7 @@ impl Path {
 
 impl Schema {
     /// Spells a path of proto names, such as `objects.uri_list[3]`, as the members of the JSON document are spelled: `objects.uriList[3]`.
-    /// What is not a field, such as a key of a map or a member of a free-form object, stays as it is.
+    /// Parts that are not fields, such as a key of a map or a member of a free-form object, stay as they are.
     pub fn spell(&self, message: usize, path: &str) -> String {
         let mut spelled = String::with_capacity(path.len());
         let mut inside = Some(message);

@@ -42,7 +42,7 @@ pub fn from_text(shape: &Shape, text: &str) -> Result<Value, Fault> {
             Fault::new("invalid", "must be a number of seconds with an `s`, such as `3600s` or `1.5s`; also `1h`, `30m` or `P1D`")
         }),
         Shape::FieldMask(descriptor) => {
-            // In the spelling of the caller; whoever knows what message the paths lead into spells them as its proto does.
+            // In the spelling of the caller; code that knows the message of the paths spells them as its proto does.
             let paths = text.split(',').filter(|path| !path.is_empty()).map(|path| Value::String(path.to_owned()));
             Ok(well_known(descriptor, [(1, Value::List(paths.collect()))]))
         }

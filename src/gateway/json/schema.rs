@@ -68,11 +68,12 @@ pub struct Field {
     pub body_only: bool,
     /// True if it is a path of the API.
     pub path: bool,
-    /// True if it guards the request: who names it does not mean to go without, so neither `null` nor an empty text is as good as none.
+    /// True if it guards the request: a caller who names it does not want to go without, so neither `null` nor an empty text counts as
+    /// missing.
     pub guard: bool,
     /// True if the service is informed when it is named and empty.
     pub report_void: bool,
-    /// True if an empty list is refused, where one is given: it may be what is left of a longer one.
+    /// True if an empty list is refused: it may be the rest of a longer one.
     pub filled: bool,
     /// How many elements of a list are read.
     pub max_items: usize,
@@ -126,7 +127,7 @@ pub enum Shape {
     ListValue,
     /// A value that may be `null`.
     Wrapper(MessageDescriptor, Box<Shape>),
-    /// An object whose `@type` says what it is.
+    /// An object whose `@type` names its type.
     Any(MessageDescriptor),
 }
 
@@ -149,7 +150,7 @@ impl Schema {
         }
     }
 
-    /// The same for an API that callers reach below this path: it stands before every path that an answer reports.
+    /// The same for an API that callers reach below this path: it is prepended to every path in a response.
     pub fn below(self, base_path: &str) -> Self {
         Schema { base_path: base_path.to_owned(), ..self }
     }
@@ -221,7 +222,7 @@ impl Schema {
         names.join(".")
     }
 
-    /// The message that holds the field at the end of a path; it and those on the way are made where they are not there yet.
+    /// The message with the field at the end of a path; it and those on the way are made if they are missing.
     pub fn holder_mut<'m>(&self, message: &'m mut DynamicMessage, path: &FieldPath) -> &'m mut DynamicMessage {
         let (_, way) = path.0.split_last().expect("a path has at least one step");
         way.iter().fold(message, |message, (place, field)| {

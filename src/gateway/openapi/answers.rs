@@ -31,7 +31,7 @@ const ALWAYS: [Code; 13] = [
     Code::DeadlineExceeded,
 ];
 
-/// The headers of the answers to all callers who have shown a key.
+/// The headers of responses to callers with a key.
 const REPORTED: [&str; 5] = ["Api-Version", "Offboard-Realm", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
 /// The codes that a request may fail with: those that every one may, those that follow from its rule, and those that its comment names.
@@ -320,7 +320,7 @@ pub fn examples(base: &str) -> Value {
             details.set_bad_request(vec![FieldViolation { reason: "REQUIRED".to_owned(), ..FieldViolation::new("name", "must be given") }]);
             message = "name: must be given".to_owned();
         }
-        // Not by way of `Error`, which would log what has not happened.
+        // Not by way of `Error`, which would log a failure that has not happened.
         let status = Status::with_error_details(code.grpc(), message, details);
         let problem = Problem::new(&status, "req_01a20145ad49729fa3de1d1288dc1d47", base, &str::to_owned);
         (code.name().to_owned(), json!({"summary": code.title(), "value": problem.document}))

@@ -113,7 +113,7 @@ impl Writer<'_> {
         let (rpc, schema) = (&binding.rpc, &binding.rpc.schema);
         match (binding.body, &rpc.input_shape) {
             (BodyRule::Field(place), _) => self.schemas.note(schema, &schema.message(rpc.input).fields[place].shape, Direction::Request),
-            // The schema of a body without what is in the path has no name.
+            // The schema of a body without the path's fields has no name.
             (BodyRule::Whole, Shape::Message(place)) if !binding.variables.is_empty() => {
                 schema.message(*place).fields.iter().for_each(|field| self.schemas.note(schema, &field.shape, Direction::Request));
             }

@@ -139,7 +139,7 @@ impl<'p> Schemas<'p> {
         self.annotations.is_required(&field.descriptor)
     }
 
-    /// In a request `null` says as much as nothing, but for what guards it; in an answer it stands where something is absent.
+    /// In a request `null` means nothing, except for guards; in a response it marks an absent value.
     fn may_be_null(&self, field: &Field, direction: Direction) -> bool {
         match (direction, &field.cardinality) {
             (Direction::Request, _) => !field.guard && !self.annotations.is_required(&field.descriptor),
@@ -260,7 +260,7 @@ fn limit(schema: &mut Value, limits: &[(&'static str, Value)]) {
     }
 }
 
-/// Adds a description; one that is there already stands behind it.
+/// Adds a description; an existing one comes after it.
 pub fn describe(schema: &mut Value, description: &str) {
     if description.is_empty() {
         return;

@@ -57,7 +57,7 @@ pub struct Found<'p> {
 }
 
 impl Pages {
-    /// Makes the pages. `document` is the published document; `base` stands before the paths in links.
+    /// Makes the pages. `document` is the published document; `base` is the prefix of paths in links.
     pub fn new(document: &Value, base: &str) -> Pages {
         let text = serde_json::to_vec(document).expect("JSON values can always be written");
         let plain = HashMap::from([

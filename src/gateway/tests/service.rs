@@ -28,7 +28,7 @@ pub fn pool(files: &[&str]) -> DescriptorPool {
     DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap()
 }
 
-/// The service, and what it saw of its last call.
+/// The service, and the request of its last call.
 #[derive(Clone)]
 pub struct Sample {
     pool: DescriptorPool,
@@ -248,7 +248,7 @@ impl Answer {
         self.headers[name].to_str().unwrap()
     }
 
-    /// `field: code` of every fault, after a look at the rest of the problem.
+    /// `field: code` of every fault, after checks of the rest of the problem.
     pub fn faults(&self) -> Vec<String> {
         assert_eq!(self.header("content-type"), "application/problem+json");
         let document = self.json();

@@ -41,7 +41,7 @@ pub struct Member {
 }
 
 impl Builder {
-    /// Continues behind what is written already, which is so many bytes of JSON.
+    /// Continues after so many bytes of JSON that are written already.
     pub fn continuing(out: Vec<u8>, json: usize) -> Self {
         Builder { out, json }
     }
@@ -68,7 +68,7 @@ impl Builder {
         self.json += if value { 4 } else { 5 };
     }
 
-    /// The number that a double stands for.
+    /// The number of a double.
     pub fn double(&mut self, value: f64) {
         self.put_double(value);
         self.json += number::length_of(value);
@@ -132,10 +132,10 @@ impl Builder {
         let behind = |last: usize| self.name_at(last) < name.as_bytes();
         members.sorted &= members.last.is_none_or(behind);
         members.last = Some(self.out.len());
-        // Besides the name a colon, and what stands behind the value: a comma, or the brace.
+        // Besides the name a colon, and the character after the value: a comma, or the brace.
         self.json += json_length(name) + 2;
         let entry = self.open(0x0a);
-        // As prost does, which leaves out what is empty.
+        // As prost does, which leaves out empty fields.
         if !name.is_empty() {
             self.text(0x0a, name);
         }

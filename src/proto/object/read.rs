@@ -36,7 +36,7 @@ fn elements(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || delimited(&mut list))
 }
 
-/// A value, looked at where it stands.
+/// A value, read in place.
 #[derive(Clone, Copy, Debug)]
 pub enum View<'w> {
     /// `null`.
@@ -53,19 +53,19 @@ pub enum View<'w> {
     List(List<'w>),
 }
 
-/// An object, looked at where it stands.
+/// An object, read in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Object<'w>(pub(super) &'w [u8]);
 
-/// An array, looked at where it stands.
+/// An array, read in place.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'w>(&'w [u8]);
 
-/// A number, looked at where it stands.
+/// A number, read in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Number<'w> {
     double: f64,
-    /// Its text, where it is not what the double stands for.
+    /// Its text, if it differs from the double's own.
     exact: Option<&'w str>,
 }
 
