@@ -4,7 +4,7 @@ use diesel::connection::SimpleConnection;
 use diesel::sql_types::Json;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use offboard::bulk_delete::bound::Bound;
-use offboard::bulk_delete::chunk::{Brink, Chunks};
+use offboard::bulk_delete::chunk::{ChunkEnd, Chunks};
 use offboard::bulk_delete::selector::Selector;
 use offboard::entity::dependent_queries::{Delete, ListDependents, Put, ReadSpot};
 use offboard::entity::list::{Key, Order};
@@ -168,7 +168,7 @@ async fn hot_statements_find_their_rows_by_key() {
         ("lease", "float8", "15"),
     ];
     let ahead = [REALM, ("cursor", "text", "''"), ("until", "text", "'~'"), ("reach", "int8", "20000")];
-    check("where a chunk ends", Brink::TEXT, &ahead, &["entity_pkey"]);
+    check("where a chunk ends", ChunkEnd::TEXT, &ahead, &["entity_pkey"]);
     let by_type = [task.as_slice(), &[("types", "text[]", "'{HCP}'")]].concat();
     let bound = Bound::Ordinal(i64::MAX);
     for mode in [DeleteMode::Hard, DeleteMode::Soft] {
