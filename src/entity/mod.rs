@@ -11,6 +11,7 @@ mod dependent_service;
 mod entity_update;
 pub(crate) mod fields;
 mod get;
+mod group_queries;
 mod import;
 pub mod index;
 pub mod list;

@@ -58,7 +58,7 @@ impl Fault {
     /// The fault, for people.
     pub fn description(self) -> &'static str {
         match self {
-            Fault::TooLarge => "must be at most 1 MiB of JSON",
+            Fault::TooLarge => "must be at most 1 MiB of JSON, without blanks and with numbers written out",
             Fault::TooDeep => "must be nested at most 32 deep, itself included",
             Fault::NoKind => "must not contain a value without a kind",
             Fault::NotANumber => "must not contain NaN or an infinity",
