@@ -177,7 +177,7 @@ mod tests {
         assert!(known.is_ok(), "a known key waits for nobody");
         assert_eq!(most.into_inner(), 2);
         let refused = guesses.iter().filter(|found| found.as_ref().is_err_and(|error| error.code() == Code::Unavailable)).count();
-        assert_eq!(refused, guesses.len() - 2, "who waits too long, or finds too many waiting, is told so");
+        assert_eq!(refused, guesses.len() - 2, "who waits too long, or finds too many waiting, is refused with that");
         assert!(lookups.open().is_empty());
     }
 

@@ -268,7 +268,7 @@ impl Selector {
      ),
      missed AS (
         -- What others changed or took after this statement began. It is looked at again, not deleted blindly. As a rule there is none, which
-        -- the numbers tell at once.
+        -- the numbers show it at once.
         -- EXCEPT hashes or sorts; an anti-join of two CTEs, whose rows the planner cannot count, would compare all with all.
         SELECT p.id
         FROM picked p
@@ -303,7 +303,7 @@ impl Selector {
         WHERE p.realm_id = {{realm}} AND p.id = h.id
         RETURNING p.id, p.version, h.entity_ids
      ),
-     told AS (
+     recorded AS (
         -- One event for the chunk: readers unfold it.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {{realm}}, t.type, t.subjects, b.principal_id, t.data || jsonb_build_object('bulk_delete_id', b.id, 'mode', b.mode)

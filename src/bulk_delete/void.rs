@@ -10,7 +10,7 @@ const EXCLUDES: &str = "spec.objects.exclude_list";
 /// Refuses a delete that would select more for want of these members of its body. Nobody can undo a soft one by this API either.
 pub fn check(void: &[String], request: &v1::StartBulkDeleteRequest, faults: &mut Violations) {
     let Some(spec) = request.spec.as_ref().filter(|spec| selects(spec)) else { return };
-    let may_spare_nobody = request.allow_missing_excludes.or(spec.allow_missing_excludes).unwrap_or_default();
+    let may_exclude_nothing = request.allow_missing_excludes.or(spec.allow_missing_excludes).unwrap_or_default();
     for member in void {
         let description = match member.as_str() {
             EXCLUDES if may_exclude_nothing => continue,

@@ -31,7 +31,7 @@ fn discard_typed(terminal: impl AsFd) -> Result<()> {
     tcflush(terminal, FlushArg::TCIFLUSH).map_err(Error::internal)
 }
 
-/// Whether an answer is a yes.
+/// Returns whether an answer is a yes.
 pub fn is_yes(answer: &str) -> bool {
     matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes")
 }

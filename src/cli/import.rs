@@ -116,11 +116,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         (Some(org), true) => offline(&arguments, org, input).await?,
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
-    tell(&account, arguments.json)?;
+    report(&account, arguments.json)?;
     Ok(if account.summary.failed == 0 && account.lines.bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(Account { summary, failures, lines, realm }: &Account, json: bool) -> Result<()> {
+fn report(Account { summary, failures, lines, realm }: &Account, json: bool) -> Result<()> {
     let received = summary.received + lines.bad;
     let failed = summary.failed + lines.bad;
     if json {
@@ -223,7 +223,7 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
     Ok(account)
 }
 
-/// Says whose entities they will be, before any is sent: the answer to an import of nothing tells it.
+/// Says whose entities they will be, before any is sent: the answer to an import of nothing reports it.
 async fn name_realm(channel: Channel, credential: MetadataValue<Ascii>) -> Result<()> {
     let mut request = tonic::Request::new(tokio_stream::empty());
     request.metadata_mut().insert("authorization", credential);
@@ -235,10 +235,10 @@ async fn name_realm(channel: Channel, credential: MetadataValue<Ascii>) -> Resul
 }
 
 fn refused(status: tonic::Status) -> Error {
-    Error::unavailable(format!("The service refused: {}", told(&status)))
+    Error::unavailable(format!("The service refused: {}", reported(&status)))
 }
 
-/// What reads a line: what reads it at the REST door.
+/// What reads a line: what reads it at the REST listener.
 fn bodies() -> Result<Bodies> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
     let bodies = Bodies::of(&descriptors, "offboard.v1.EntityService.ImportEntities").map_err(Error::internal)?;
@@ -300,7 +300,7 @@ async fn read(mut input: impl AsyncBufRead + Unpin, bodies: Bodies, sender: mpsc
             Ok(message) => {
                 lines.without_id += i64::from(message.entity.as_ref().is_none_or(|entity| entity.entity_id.is_empty()));
                 if sender.send(message).await.is_err() {
-                    // The service has ended the stream; its answer tells why.
+                    // The service has ended the stream; its answer reports why.
                     return Ok(lines);
                 }
             }

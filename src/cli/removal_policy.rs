@@ -225,13 +225,13 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
     let update: v1::UpdateRemovalPolicyRequest =
         bodies.read_sound(body.to_string().as_bytes()).map_err(|error| refused_here(error, "policy"))?;
     if !yes {
-        let (policy, whose) = get(&server, &key).await?;
+        let (policy, realm) = get(&server, &key).await?;
         let loosened = loosened(&policy, &update);
         if !loosened.is_empty() && !ask::can_ask() {
-            loosened.iter().for_each(|change| note(format_args!("{whose} would be protected less: {change}")));
+            loosened.iter().for_each(|change| note(format_args!("{realm} would be protected less: {change}")));
             return Ok(ask::unasked("changes the policy"));
         }
-        if (sets_a_retention || !loosened.is_empty()) && !ask::is_yes(&ask::ask(&question(&whose, sets_a_retention, &loosened))?) {
+        if (sets_a_retention || !loosened.is_empty()) && !ask::is_yes(&ask::ask(&question(&realm, sets_a_retention, &loosened))?) {
             note("Nothing was changed.");
             return Ok(ExitCode::FAILURE);
         }
@@ -242,16 +242,16 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
     show(answer.get_ref(), &realm, json)
 }
 
-fn question(whose: &str, sets_a_retention: bool, loosened: &[String]) -> String {
+fn question(realm: &str, sets_a_retention: bool, loosened: &[String]) -> String {
     let mut text = String::new();
     for change in loosened {
-        text.push_str(&format!("{whose} would be protected less: {change}\n"));
+        text.push_str(&format!("{realm} would be protected less: {change}\n"));
     }
     if sets_a_retention {
-        text.push_str("What has had its time is removed, also of what is there now. This cannot be undone.\n");
+        text.push_str("Data past its retention is removed, including data that exists now. This cannot be undone.\n");
     }
     let what = if sets_a_retention && loosened.is_empty() { "Set the retention" } else { "Change the removal policy" };
-    format!("{text}{what} of {whose}? [y/N] ")
+    format!("{text}{what} of {realm}? [y/N] ")
 }
 
 /// What would protect less than it does, once the policy is changed so: each as `member: from A to B`.
@@ -262,12 +262,12 @@ fn loosened(policy: &v1::RemovalPolicy, update: &v1::UpdateRemovalPolicyRequest)
         |policy: &Value, path: &str| path.split('.').fold(policy.clone(), |value, name| value.get(name).cloned().unwrap_or_default());
     let changes = paths.iter().filter_map(|path| {
         let (from, to) = (value(&now, path), value(&then, path));
-        protects_less(path, &from, &to).then(|| format!("{path}: from {} to {}", told(&from), told(&to)))
+        protects_less(path, &from, &to).then(|| format!("{path}: from {} to {}", reported(&from), reported(&to)))
     });
     changes.collect()
 }
 
-/// Whether a value of the policy protects less than the one that it had.
+/// Returns whether a value of the policy protects less than the one that it had.
 fn protects_less(path: &str, from: &Value, to: &Value) -> bool {
     let duration = |value: &Value| value.as_str().and_then(|text| text.strip_suffix('s')?.parse::<f64>().ok());
     let number = |value: &Value| value.as_f64().or_else(|| duration(value));
@@ -281,7 +281,7 @@ fn protects_less(path: &str, from: &Value, to: &Value) -> bool {
 }
 
 /// A value, for people.
-fn told(value: &Value) -> String {
+fn reported(value: &Value) -> String {
     match value {
         Value::Null => NONE.to_owned(),
         Value::String(text) => text.clone(),
@@ -347,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_protects_less_is_told_from_what_protects_more() {
+    fn what_protects_less_is_reported_from_what_protects_more() {
         for (path, from, to) in [
             ("default_grace_period", json!("3600s"), json!("10s")),
             ("default_grace_period", json!("3600s"), Value::Null),

@@ -49,7 +49,7 @@ macro_rules! entities {
                            LIMIT 1) r ON true
      ),
      due AS MATERIALIZED (
-        -- What is older may be told of by an event that was dropped; an hour is for those who drop meanwhile.
+        -- What is older may be recorded by an event that was dropped; an hour is for those who drop meanwhile.
         SELECT j.id AS entity_id, j.removed_at, j.job_id
         FROM judged j
         WHERE j.removed_at > now() - make_interval(secs => {keep}) + interval '1 hour'
@@ -69,7 +69,7 @@ macro_rules! entities {
                format('The entity is there, and the job `%s` has removed it%s.', r.job_id,
                       CASE WHEN r.held THEN '; it is on hold'
                            WHEN r.changed THEN '; it was changed since'
-                           WHEN r.untold THEN '; no event tells of that'
+                           WHEN r.untold THEN '; no event records that'
                            ELSE '' END),
                NOT (r.held OR r.changed OR r.untold)
         -- As a subplan the list is hashed.

@@ -23,7 +23,7 @@ const REMOVALS: i64 = 5_000;
 macro_rules! untold {
     () => {
         "bounds AS (SELECT min(d.entity_id) AS first, max(d.entity_id) AS last FROM due d),
-     told AS (
+     recorded AS (
         SELECT s.id COLLATE \"C\" AS entity_id, v.occurred_at AS removed_at,
                COALESCE(v.data ->> 'offboarding_request_id', v.data ->> 'bulk_delete_id') AS job_id
         FROM (SELECT DISTINCT d.removed_at FROM due d) m
@@ -41,7 +41,7 @@ macro_rules! untold {
      missing AS (
         SELECT d.entity_id, d.removed_at, d.job_id FROM due d
         EXCEPT
-        SELECT t.entity_id, t.removed_at, t.job_id FROM told t
+        SELECT t.entity_id, t.removed_at, t.job_id FROM recorded t
      )"
     };
 }
@@ -87,7 +87,7 @@ statement! {
         FROM page
      ),
      due AS MATERIALIZED (
-        -- What is older may be told of by an event that was dropped; an hour is for those who drop meanwhile.
+        -- What is older may be recorded by an event that was dropped; an hour is for those who drop meanwhile.
         SELECT p.entity_id, p.removed_at, p.job_id
         FROM page p
         WHERE p.removed_at > now() - make_interval(secs => {keep}) + interval '1 hour'
@@ -95,7 +95,7 @@ statement! {
      ", untold!(), ",
      suspects AS (
         SELECT concat_ws('/', m.entity_id, m.removed_at, m.job_id) AS key, 'event_mismatch' AS kind, m.entity_id AS subject,
-               format('The entity was removed by the job `%s`, and no event tells of it.', m.job_id) AS detail, false AS mendable
+               format('The entity was removed by the job `%s`, and no event records it.', m.job_id) AS detail, false AS mendable
         FROM missing m
      )"))
 }
@@ -156,7 +156,7 @@ statement! {
      ),
      suspects AS (
         SELECT concat_ws('/', v.id, s.id) AS key, 'event_mismatch' AS kind, s.id AS subject,
-               format('The event `%s` tells of a removal that left neither a tombstone nor what is soft-deleted.', v.id) AS detail,
+               format('The event `%s` records a removal that left neither a tombstone nor what is soft-deleted.', v.id) AS detail,
                false AS mendable
         FROM picked p
         JOIN event v ON v.realm_id = {realm} AND v.seq = p.seq AND v.occurred_at = p.occurred_at

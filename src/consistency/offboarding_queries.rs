@@ -101,7 +101,7 @@ statement! {
                             AND e.deleted_at IS NULL)
         RETURNING r.id, r.entity_id, r.status, r.error_code
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, CASE e.status WHEN 'canceled' THEN 'entity.offboarding_canceled' ELSE 'entity.offboarding_failed' END,
                ARRAY[e.entity_id], b.principal_id,

@@ -110,7 +110,7 @@ statement! {
         WHERE p.realm_id = {realm} AND p.id = h.id
         RETURNING p.id, p.version
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'portfolio.updated', ARRAY[m.id], b.principal_id,
                jsonb_build_object('fields', ARRAY['entity_count'], 'version', m.version, 'bulk_delete_id', b.id)

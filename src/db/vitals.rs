@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(vitals.look(), SocketState::Quiet);
         peer.write_all(b"E").unwrap();
         assert_eq!((vitals.look(), vitals.look()), (SocketState::Words, SocketState::Words), "what is looked at stays");
-        assert!(!vitals.has_ended(), "it is being set up, and may be told so");
+        assert!(!vitals.has_ended(), "it is being set up, and may be found so");
         vitals.established(7);
         assert!(vitals.has_ended());
         let (vitals, peer) = pair();

@@ -103,7 +103,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {id}
         RETURNING id, version, updated_at
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.updated', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version, 'fields', to_jsonb({names}))
         FROM changed c
@@ -132,7 +132,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {id}
         RETURNING id, version, updated_at
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.onboarded', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version)
         FROM changed c
@@ -161,7 +161,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {id}
         RETURNING id, version, updated_at
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.held', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version)
         FROM changed c
@@ -187,7 +187,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {id}
         RETURNING id, version, updated_at
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.released', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version)
         FROM changed c

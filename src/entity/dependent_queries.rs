@@ -175,7 +175,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {entity}
         RETURNING id, version
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.updated', ARRAY[s.id], {principal},
                jsonb_build_object('version', s.version, 'dependent', jsonb_build_object('kind', {kind}, 'id', {id}, 'act', {change}))
@@ -219,7 +219,7 @@ statement! {
         WHERE e.realm_id = {realm} AND e.id = g.entity_id
         RETURNING e.id, e.version
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.updated', ARRAY[s.id], {principal},
                jsonb_build_object('version', s.version, 'dependent', jsonb_build_object('kind', {kind}, 'id', {id}, 'act', {change}))

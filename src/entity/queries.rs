@@ -336,7 +336,7 @@ statement! {
         WHERE p.realm_id = {realm} AND p.id = h.id
         RETURNING p.id, p.version, h.entity_ids
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.created', array_agg(id), {principal}, jsonb_build_object('version', 1) FROM fresh HAVING count(*) > 0
         UNION ALL

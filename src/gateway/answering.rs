@@ -102,7 +102,7 @@ impl Exchange {
         let (form, coding) = match form.and_then(|form| Ok((form, body::coding(&parts.headers).map_err(|error| (codings_taken(), error))?)))
         {
             Ok(read) => read,
-            // Who calls is told first, so the call goes on, up to where the body would be read.
+            // Who calls is reported first, so the call goes on, up to where the body would be read.
             Err((taken, error)) => {
                 found.keep_unfit(taken, error);
                 (Form::Json, None)
@@ -131,7 +131,7 @@ impl Exchange {
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
         let spell = |path: &str| binding.spell(path);
         let refused = |status: Status| {
-            let mut response = self.problem(&found.told(status, spell));
+            let mut response = self.problem(&found.reported(status, spell));
             if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
                 response.headers_mut().extend(found.taken_instead());
             }

@@ -86,7 +86,8 @@ impl Faults {
         if has_left { Left::status() } else { status }
     }
 
-    /// Keeps that the body cannot be read, for its media type or its coding. Its service is asked all the same, since who calls is told before.
+    /// Keeps that the body cannot be read, for its media type or its coding. Its service is asked all the same, since who calls is reported
+    /// before.
     pub fn keep_unfit(&self, taken: (HeaderName, HeaderValue), error: Error) {
         self.form.spoil();
         let _ = self.unfit.set(Unfit { taken, refusal: error.into() });
@@ -104,9 +105,9 @@ impl Faults {
         self.unfit.get().map(|unfit| unfit.taken.clone())
     }
 
-    /// What is told of a request that was answered with this failure: what is wrong with the request comes before what the service, or a layer
-    /// before it, made of it.
-    pub fn told(&self, answered: Status, spell: impl Fn(&str) -> String) -> Status {
+    /// What is reported a request that was answered with this failure: what is wrong with the request comes before what the service, or a
+    /// layer before it, made of it.
+    pub fn reported(&self, answered: Status, spell: impl Fn(&str) -> String) -> Status {
         let metadata = || answered.metadata().clone().into_headers();
         match self.failure(Some(&answered), spell) {
             Some(failure) => with_metadata(failure, metadata()),
@@ -123,7 +124,7 @@ impl Faults {
         if let Some(failure) = self.failure.get() {
             return Some(failure.clone());
         }
-        // What is wrong with the head of a stream may be found before its messages are asked for.
+        // The faults of the head of a stream may be found before its messages are asked for.
         if let Some(unfit) = self.unfit.get().filter(|_| answered.is_some_and(|answered| answered.code() == tonic::Code::InvalidArgument)) {
             return Some(unfit.refusal.clone());
         }

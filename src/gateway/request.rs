@@ -11,7 +11,7 @@ use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
 use super::json::{BELONGS, Cardinality, Decoded, Decoder, Fault, FieldPath, OWN, Shape, from_text, with_readable_numbers};
-use super::percent::{Place, decode};
+use super::percent::{UriPart, decode};
 use super::{mask, plus, raw};
 use crate::error::{Error, Form, Violation, Violations, cut, nearest};
 
@@ -181,7 +181,7 @@ impl Target {
                 violations.add("query", "unknown_parameter", "has a value without a name: a parameter is `name=value`");
                 continue;
             }
-            let Ok(name) = decode(name, Place::Query) else {
+            let Ok(name) = decode(name, UriPart::Query) else {
                 violations.add(cut(name), "unknown_parameter", "must be percent-encoded UTF-8");
                 continue;
             };
@@ -270,7 +270,7 @@ impl Target {
         }
         if !fault.description.contains("did you mean") && !fault.description.contains(BELONGS) {
             let field = |path| self.binding.rpc.schema.field_at(&path).name.as_str();
-            // One within an object is no parameter by a path, but its name may be one.
+            // One within an object is not a parameter by a path, but its name may be one.
             let last = name.rsplit('.').next().filter(|last| *last != name);
             let by_its_name = || last.and_then(|last| self.parameter(last)).map(field);
             if let Some(parameter) = self.parameter(name).map(field).or_else(|| self.meant(name)).or_else(by_its_name) {

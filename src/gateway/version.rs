@@ -75,7 +75,7 @@ fn expected(headers: &HeaderMap, binding: &Binding) -> Result<Option<i64>, (&'st
 
 const WANTED: &str = "must be `*` or one strong entity tag of an answer, such as `\"7\"`";
 
-/// Whether these are what `If-None-Match` may have: tags, or `*` alone.
+/// Returns whether these are what `If-None-Match` may have: tags, or `*` alone.
 fn are_tags(listed: &[String]) -> bool {
     match listed {
         [] => false,
@@ -84,7 +84,7 @@ fn are_tags(listed: &[String]) -> bool {
     }
 }
 
-/// Whether this is an entity tag (RFC 9110, section 8.8.3), be it none of ours.
+/// Returns whether this is an entity tag (RFC 9110, section 8.8.3), be it none of ours.
 fn is_tag(text: &str) -> bool {
     let opaque = text.strip_prefix("W/").unwrap_or(text).strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     opaque.is_some_and(|opaque| opaque.chars().all(|character| character != '"' && !character.is_whitespace() && !character.is_control()))
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tag_is_told_from_one_of_others() {
+    fn what_is_no_tag_is_reported_from_one_of_others() {
         let read = |text: &'static str| {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(text))]);
             are_tags(&listed(&headers, header::IF_NONE_MATCH))

@@ -112,7 +112,7 @@ statement! {
         FROM leaving l
         RETURNING *
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.offboarding_requested', ARRAY[a.entity_id], {principal},
                jsonb_build_object('offboarding_request_id', a.id, 'execute_after', a.execute_after, 'version', l.version)
@@ -215,7 +215,7 @@ statement! {
         WHERE e.realm_id = c.realm_id AND e.id = c.entity_id AND e.incarnation = c.incarnation AND e.state = 'offboarding'
         RETURNING e.version
      ),
-     told AS (
+     recorded AS (
         -- Behind the change of the entity: the numbers of events follow the order of its changes.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.offboarding_canceled', ARRAY[c.entity_id], {principal},

@@ -26,7 +26,7 @@ pub struct ClaimedRequest {
 }
 
 /// Claims requests that are due, also those whose worker was lost: of each realm that has any about as many, those that have been due for longest.
-pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit: i64) -> Work<Vec<Claimed>> {
+pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit: i64) -> Work<Vec<ClaimedRequest>> {
     let rows: Vec<(i32, String, Mode, Uuid, String, i64, i32)> = Claim { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
     let claimed = rows.into_iter().map(|(realm_id, org, mode, id, entity_id, token, attempts)| ClaimedRequest {
         realm: Realm::from_row(realm_id, org, mode),
@@ -235,14 +235,14 @@ statement! {
         FOR NO KEY UPDATE OF p
      ),
      folio AS (
-        -- Each removal is one step of the portfolio's version, and told as such, whichever are done at once.
+        -- Each removal is one step of the portfolio's version, and recorded as such, whichever are done at once.
         UPDATE portfolio p
         SET entity_count = p.entity_count - h.members, version = p.version + h.members, updated_at = now()
         FROM held h
         WHERE p.realm_id = h.realm_id AND p.id = h.id
         RETURNING p.realm_id, p.id, p.version - h.members AS before
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT g.realm_id, 'entity.offboarded', ARRAY[g.id], g.principal_id,
                jsonb_build_object('offboarding_request_id', g.request_id, 'incarnation', g.incarnation, 'version', g.version)
@@ -321,7 +321,7 @@ statement! {
         WHERE e.realm_id = f.realm_id AND e.id = f.entity_id AND e.incarnation = f.incarnation AND e.state = 'offboarding'
         RETURNING e.version
      ),
-     told AS (
+     recorded AS (
         -- Behind the change of the entity: the numbers of events follow the order of its changes.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.offboarding_failed', ARRAY[f.entity_id], f.principal_id,

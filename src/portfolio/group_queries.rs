@@ -172,7 +172,7 @@ macro_rules! changed {
         WHERE p.realm_id = l.realm AND p.id = l.portfolio
         RETURNING p.*
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT r.realm, '",
             $event,

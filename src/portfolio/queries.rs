@@ -73,7 +73,7 @@ statement! {
         ON CONFLICT (realm_id, id) DO NOTHING
         RETURNING *
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'portfolio.created', ARRAY[f.id], {principal}, jsonb_build_object('version', f.version)
         FROM fresh f
@@ -143,7 +143,7 @@ statement! {
         WHERE p.realm_id = {realm} AND p.id = {portfolio}
         RETURNING p.*
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'portfolio.entity_detached', ARRAY[f.id], {principal},
                jsonb_build_object('entity_ids', jsonb_build_array({entity}), 'version', f.version)
@@ -213,7 +213,7 @@ statement! {
         WHERE p.realm_id = {realm} AND p.id = latest.id
         RETURNING p.*
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, CASE WHEN c.id = {portfolio} THEN 'portfolio.entity_attached' ELSE 'portfolio.entity_detached' END, ARRAY[c.id],
                {principal}, jsonb_build_object('entity_ids', jsonb_build_array({entity}), 'version', c.version)

@@ -143,7 +143,7 @@ statement! {
         WHERE p.realm_id = {realm} AND p.id = f.id AND f.fields <> '{}'
         RETURNING p.*
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'portfolio.updated', ARRAY[c.id], {principal}, jsonb_build_object('fields', f.fields, 'version', c.version)
         FROM changed c, found f
@@ -186,7 +186,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {portfolio} AND entity_count = 0
         RETURNING id, version
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'portfolio.deleted', ARRAY[g.id], {principal}, jsonb_build_object('version', g.version + 1)
         FROM gone g

@@ -81,7 +81,7 @@ fn parts(settings: &Serve, refuse: &mut impl FnMut(bool, &str, &dyn Fn() -> Stri
     }
 }
 
-/// Whether a server of mails or of events is checked by the root certificates of the system.
+/// Returns whether a server of mails or of events is checked by the root certificates of the system.
 fn uses_system_roots(settings: &Serve) -> bool {
     let by_tls = |url: &Option<String>, marks: &[&str]| url.as_deref().is_some_and(|url| marks.iter().any(|mark| url.contains(mark)));
     let mails = settings.mail.smtp_ca_file.is_none() && by_tls(&settings.mail.smtp_url, &["smtps://", "tls=required"]);

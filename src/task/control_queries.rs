@@ -215,7 +215,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {task} AND status = {from}
         RETURNING id, status, principal_id
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm},
                CASE WHEN {ended} THEN 'bulk_delete.ended'

@@ -93,7 +93,7 @@ pub struct ClaimedMail {
 
 /// Claims a mail that is due, also one whose worker was lost: of the realms that have any that of the one that has sent the fewest within the last hour,
 /// and of its mails the one that has been due for longest.
-pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
+pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<ClaimedMail>> {
     type Row = (i32, String, db::Mode, Uuid, String, Uuid, i64, i32);
     let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
     Ok(row.map(|(realm_id, org, mode, task_id, recipient, key_id, token, attempts)| {

@@ -86,7 +86,7 @@ statement! {
         WHERE b.status = ANY({startable}) AND NOT s.done AND s.due_at <= now()
           -- What a later version has brought is left to its workers.
           AND b.kind = ANY({kinds}) AND (s.part IS NULL OR s.part = ANY({parts}))
-        -- By tokens and numbers, which tell who came first whatever the clock did.
+        -- By tokens and numbers, which show which came first whatever the clock did.
         ORDER BY w.in_realm, t.served NULLS FIRST, w.in_task, b.served NULLS FIRST, b.ordinal NULLS FIRST, b.created_at, s.slice
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
@@ -115,7 +115,7 @@ statement! {
         ON CONFLICT (realm_id) DO UPDATE
         SET served_at = greatest(n.served_at, excluded.served_at), served = greatest(n.served, excluded.served)
      ),
-     told AS (
+     recorded AS (
         -- Only if it was not at work before.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT t.realm_id, CASE WHEN t.started_at = now() THEN 'bulk_delete.started' ELSE 'bulk_delete.continued' END,

@@ -144,7 +144,7 @@ async fn every_answer_of_http_keeps_browsers_from_guessing() {
 
 #[tokio::test]
 async fn every_form_of_an_answer_that_has_more_than_one_says_what_it_varies_by() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let task = world.call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "T", "mode": "soft"})).await.unwrap();
     let failures = format!("/api/acme/tasks/{}/failures", task.json["id"].as_str().unwrap());
     for path in ["/v1/tombstones", failures.as_str()] {
@@ -159,8 +159,8 @@ async fn every_form_of_an_answer_that_has_more_than_one_says_what_it_varies_by()
 }
 
 #[tokio::test]
-async fn head_tells_the_length_that_get_has() {
-    let world = World::start(Door::Rest).await;
+async fn head_reports_the_length_that_get_has() {
+    let world = World::start(Protocol::Rest).await;
     world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "n"})).await.unwrap();
     for (path, headers) in [
         ("/v1/portfolios/p", &[][..]),

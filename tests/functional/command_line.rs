@@ -179,7 +179,7 @@ async fn the_removal_policy_is_shown_and_changed() {
         (&json!(7), &json!(true), &json!("86400s"))
     );
     // Nobody can be asked here, and what protects less is asked for.
-    for (flags, told) in [
+    for (flags, reported) in [
         (&["--default-grace-period", "none"][..], "acme (test) would be protected less: default_grace_period: from 3600s to none"),
         (&["--default-grace-period", "30m"], "default_grace_period: from 3600s to 1800s"),
         (&["--hard-max-objects", "8"], "hard_delete.max_objects: from 7 to 8"),
@@ -188,7 +188,7 @@ async fn the_removal_policy_is_shown_and_changed() {
     ] {
         let unasked = policy(&[&["set"], flags].concat());
         assert_eq!((unasked.code, unasked.stdout.as_str()), (Some(2), ""), "{unasked:?}");
-        assert!(unasked.stderr.contains(told) && unasked.stderr.contains("--yes changes the policy without asking"), "{unasked:?}");
+        assert!(unasked.stderr.contains(reported) && unasked.stderr.contains("--yes changes the policy without asking"), "{unasked:?}");
     }
     assert_eq!(shown, world.call("RemovalService/GetRemovalPolicy", json!({})).await.unwrap().json);
     let stricter = policy(&[

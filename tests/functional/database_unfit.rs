@@ -348,7 +348,8 @@ async fn a_clock_that_is_wrong_changes_no_answer_and_is_reported() {
     }
 }
 
-/// An index that is built concurrently waits for all who have read something before; they wait for nothing, and what a try left behind is no obstacle.
+/// An index that is built concurrently waits for all who have read something before; they wait for nothing, and what a try left behind is
+/// not an obstacle.
 #[tokio::test]
 async fn migrations_at_once_build_their_indexes_beside_whoever_is_at_work() {
     let database = database().await;

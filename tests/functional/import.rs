@@ -259,11 +259,11 @@ async fn a_fault_of_a_line_has_one_number_of_a_line_and_a_body_that_is_nothing_i
         http(world.server.addresses.http, "POST", "/v1/entities:import", &headers, body).await
     };
     let broken = send("application/x-ndjson", "{\"type\":\"T\"}\n{\"entity_id\":\"a\",\"type\":T}\n").await;
-    let told = broken.json()["errors"][0]["description"].as_str().unwrap().to_owned();
-    assert_eq!((broken.status, told.as_str()), (400, "line 2: is not JSON: a value is expected at column 25"));
+    let reported = broken.json()["errors"][0]["description"].as_str().unwrap().to_owned();
+    assert_eq!((broken.status, reported.as_str()), (400, "line 2: is not JSON: a value is expected at column 25"));
     let document = send("application/json", "{\n\"type\":T}").await;
-    let told = document.json()["errors"][0]["description"].as_str().unwrap().to_owned();
-    assert_eq!(told, "is not JSON: a value is expected at line 2, column 8");
+    let reported = document.json()["errors"][0]["description"].as_str().unwrap().to_owned();
+    assert_eq!(reported, "is not JSON: a value is expected at line 2, column 8");
     for empty in ["", "  \n"] {
         let nothing = send("application/json", empty).await;
         let faults: Vec<_> = nothing.json()["errors"].as_array().unwrap().iter().map(|fault| fault["message"].clone()).collect();
@@ -387,7 +387,7 @@ async fn the_command_reports_of_bad_lines_and_fails() {
 
 #[tokio::test]
 async fn the_command_says_what_an_import_sent_again_would_create_again() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     let (path, server) = (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
     let import = |flags: &[&str]| run(&[&["import", path, "--server", &server, "--key", &world.key.secret], flags].concat());
@@ -403,10 +403,10 @@ async fn the_command_says_what_an_import_sent_again_would_create_again() {
 
 #[tokio::test]
 async fn the_command_says_what_a_document_of_many_lines_must_be_instead() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     let (path, server) = (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
-    for (text, told) in [
+    for (text, reported) in [
         ("[\n  {\"entity_id\":\"a\",\"type\":\"T\"}\n]\n", "one entity a line, not an array"),
         ("\n [{\"entity_id\":\"a\",\"type\":\"T\"}]", "one entity a line, not an array"),
         ("{\n  \"entity_id\": \"a\",\n  \"type\": \"T\"\n}\n", "one entity a line, each whole"),
@@ -414,14 +414,14 @@ async fn the_command_says_what_a_document_of_many_lines_must_be_instead() {
         std::fs::write(file.path(), text).unwrap();
         let ended = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
         assert_eq!(ended.code, Some(1), "{text}: {ended:?}");
-        assert!(ended.stderr.contains(told) && ended.stderr.lines().count() == 1, "{text}: {}", ended.stderr);
+        assert!(ended.stderr.contains(reported) && ended.stderr.lines().count() == 1, "{text}: {}", ended.stderr);
     }
     assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
 }
 
 #[tokio::test]
 async fn the_command_names_the_realm_before_it_imports_into_a_live_one() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let live = Key::create(&world.database, "acme", "live", &["entities:write"]);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();

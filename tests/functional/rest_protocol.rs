@@ -182,7 +182,7 @@ async fn a_body_of_another_kind_or_size_is_refused() {
 }
 
 #[tokio::test]
-async fn who_calls_is_told_before_the_kind_of_the_body() {
+async fn who_calls_is_reported_before_the_kind_of_the_body() {
     let rest = Rest::start(&[]).await;
     let reader = Key::create(&rest.world.database, "acme", "test", &["entities:read"]);
     let (wrong, reader) = ("Bearer sk_test_wrong".to_owned(), format!("Bearer {}", reader.secret));
@@ -209,7 +209,7 @@ async fn who_calls_is_told_before_the_kind_of_the_body() {
 }
 
 #[tokio::test]
-async fn head_is_get_without_the_body_and_options_tells_the_methods() {
+async fn head_is_get_without_the_body_and_options_reports_the_methods() {
     let rest = Rest::start(&[]).await;
     rest.world.portfolios(&["p"]).await;
     let (head, get) = (rest.send("HEAD", "/v1/portfolios/p", &[], "").await, rest.send("GET", "/v1/portfolios/p", &[], "").await);
@@ -352,9 +352,9 @@ async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_co
         assert!(reported.ends_with(&format!("; did you mean `{meant}`?")), "{path} {body}: {reported}");
     }
     let far = rest.post("/v1/portfolios", r#"{"name":"x","frobnicate":true}"#).await;
-    assert_eq!(first_description(&far), "is not known here; what is your own goes into `metadata`");
-    for (path, body, told) in [
-        ("/v1/entities", r#"{"type":"T","LastName":"x"}"#, "is not known here; what is your own goes into `attributes`"),
+    assert_eq!(first_description(&far), "is not known here; your own data goes into `metadata`");
+    for (path, body, reported) in [
+        ("/v1/entities", r#"{"type":"T","LastName":"x"}"#, "is not known here; your own data goes into `attributes`"),
         ("/api/acme/entities/_delete", r#"{"filter":"exists(uri)","objects":{}}"#, "is not known here; `filter` belongs within `objects`"),
         (
             "/api/acme/entities/_delete",

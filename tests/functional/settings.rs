@@ -154,10 +154,10 @@ const PAIRS: &[(&[&str], &str)] = &[
 fn settings_that_make_no_sense_together_are_refused() {
     // Without it they would be served, or be refused for the database.
     const BESIDE: &str = "--database-url=no URL";
-    for (settings, told) in PAIRS {
+    for (settings, reported) in PAIRS {
         let ended = run(&[["serve", BESIDE].as_slice(), settings].concat());
         assert_eq!((ended.code, ended.stderr.lines().count()), (Some(1), 1), "{settings:?}: {ended:?}");
-        assert!(ended.stderr.contains(told), "{told} is not in {}", ended.stderr);
+        assert!(ended.stderr.contains(reported), "{reported} is not in {}", ended.stderr);
         assert_eq!(ended.stderr.matches(" must be ").count(), 1, "nothing else is wrong with {settings:?}: {}", ended.stderr);
     }
     for sensible in [

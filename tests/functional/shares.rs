@@ -28,9 +28,9 @@ async fn watch(client: &Client) -> Result<MessageStream, Failure> {
 
 #[tokio::test]
 async fn rows_that_are_locked_in_one_realm_take_no_connection_of_another() {
-    for door in DOORS {
+    for protocol in PROTOCOLS {
         let patient = ["--db-pool-size=4", "--db-lock-timeout=60", "--db-acquire-timeout=2"];
-        let world = World::start_with(door, &patient).await;
+        let world = World::start_with(protocol, &patient).await;
         world.entities(&["e"]).await;
         let other = world.client("other", "test", SCOPES);
         // Changes that have shown that they are quick have more connections, until they are known to wait.
@@ -112,7 +112,7 @@ async fn a_realm_at_its_share_of_calls_is_refused_and_another_is_served() {
     for protocol in PROTOCOLS {
         let few = ["--max-concurrent-calls=8", "--realm-concurrent-calls=3", "--key-concurrent-calls=2"];
         let patient = ["--slow-db-connections=3", "--db-lock-timeout=60"];
-        let world = World::start_with(door, &[few.as_slice(), &patient].concat()).await;
+        let world = World::start_with(protocol, &[few.as_slice(), &patient].concat()).await;
         world.entities(&["e"]).await;
         let same_realm = world.client("acme", "test", SCOPES);
         let mut held = world.database.connection();

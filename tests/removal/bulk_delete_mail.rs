@@ -337,7 +337,7 @@ async fn several_replicas_send_a_mail_once() {
 #[tokio::test]
 async fn many_mails_of_one_realm_do_not_delay_that_of_another() {
     let sink = SmtpSink::start().await;
-    let world = strict_world_with(&sink, Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let world = strict_world_with(&sink, Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     let other = world.client("umbrella", "test", SCOPES);
     world.database.sql(
         "INSERT INTO removal_policy (realm_id, mail_domains, updated_by) SELECT id, ARRAY['example.com'], gen_random_uuid() FROM realm",

@@ -39,23 +39,23 @@ struct Stage {
 }
 
 /// An answer: the version that it shows, and whether it is of the first call for the change.
-type Told = (i64, bool);
+type RecordedChange = (i64, bool);
 
 /// Attaches its own entity and detaches it, in turns, and calls again until each is answered. Returns the answers.
-async fn caller(stage: Arc<Stage>, caller: usize) -> Vec<Told> {
+async fn caller(stage: Arc<Stage>, caller: usize) -> Vec<RecordedChange> {
     let mut server = stage.server.clone();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     while !stage.over.load(Ordering::Relaxed) {
-        let method = if told.len() % 2 == 0 { "PortfolioService/AttachEntity" } else { "PortfolioService/DetachEntity" };
+        let method = if reported.len() % 2 == 0 { "PortfolioService/AttachEntity" } else { "PortfolioService/DetachEntity" };
         let request = json!({"portfolio_id": format!("p{}", caller % PORTFOLIOS), "entity_id": entity(caller), "view": "basic"});
-        let key = format!("{caller}-{}", told.len());
+        let key = format!("{caller}-{}", reported.len());
         let headers: &[(&str, &str)] = if sends_keys(caller) { &[("idempotency-key", &key)] } else { &[] };
         let mut first = true;
         loop {
             let client = server.wait_for(Option::is_some).await.unwrap().clone().expect("it is one");
             match client.attempt(method, &request, headers).await {
                 Some(Ok(answer)) => {
-                    told.push((answer.get("version").as_i64().unwrap(), first));
+                    reported.push((answer.get("version").as_i64().unwrap(), first));
                     stage.answered[caller].fetch_add(1, Ordering::SeqCst);
                     break;
                 }
@@ -68,10 +68,10 @@ async fn caller(stage: Arc<Stage>, caller: usize) -> Vec<Told> {
             first = false;
         }
     }
-    told
+    reported
 }
 
-/// How many changes of the membership of each caller's entity were told of.
+/// How many changes of the membership of each caller's entity were reported.
 fn changes(database: &Database) -> Vec<usize> {
     let query = "SELECT string_agg(coalesce(t.n, 0)::text, ' ' ORDER BY e.id)
                  FROM entity e LEFT JOIN (SELECT data->'entity_ids'->>0 AS id, count(*) AS n FROM event WHERE type LIKE 'portfolio.entity_%' GROUP BY 1) t
@@ -82,7 +82,7 @@ fn changes(database: &Database) -> Vec<usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn memberships_survive_deaths_of_the_server_at_any_instant() {
     let arguments = ["--roles", "grpc,gateway"];
-    let mut world = World::start_with(Door::Grpc, &arguments).await;
+    let mut world = World::start_with(Protocol::Grpc, &arguments).await;
     for portfolio in 0..PORTFOLIOS {
         world.given_portfolio(&format!("p{portfolio}")).await;
     }
@@ -102,7 +102,7 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
     for _ in 0..DEATHS {
         world.server.kill();
         world.server = Server::start_with(&world.database, &arguments, &[]).await;
-        open.send_replace(Some(Client::new(&world.server, &world.key, Door::Grpc)));
+        open.send_replace(Some(Client::new(&world.server, &world.key, Protocol::Grpc)));
         tokio::time::sleep(Duration::from_millis(50 + rand::random::<u64>() % WINDOW)).await;
         let lost = stage.unanswered.load(Ordering::SeqCst);
         world.server.kill();
@@ -118,15 +118,15 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
     }
     world.server = Server::start_with(&world.database, &arguments, &[]).await;
     stage.over.store(true, Ordering::Relaxed);
-    open.send_replace(Some(Client::new(&world.server, &world.key, Door::Grpc)));
-    let mut told = Vec::new();
+    open.send_replace(Some(Client::new(&world.server, &world.key, Protocol::Grpc)));
+    let mut reported = Vec::new();
     for caller in callers {
-        told.push(caller.await.unwrap());
+        reported.push(caller.await.unwrap());
     }
     let unanswered = stage.unanswered.load(Ordering::SeqCst);
     println!("{unanswered} calls had no answer; of the last ones before a death {done} were done and {undone} were not");
     assert!(unanswered > 0 && done > 0 && undone > 0, "no death was in the middle");
-    for (caller, told) in told.iter().enumerate() {
+    for (caller, reported) in reported.iter().enumerate() {
         let events = world.database.text(&format!(
             "SELECT string_agg(substr(type, 18) || ' ' || (data->>'version'), ',' ORDER BY seq) FROM event
              WHERE type LIKE 'portfolio.entity_%' AND data->'entity_ids'->>0 = '{}'",
@@ -135,17 +135,17 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
         let events = events.unwrap_or_default();
         let events: Vec<(&str, i64)> =
             events.split(',').filter_map(|event| event.split_once(' ')).map(|(kind, version)| (kind, version.parse().unwrap())).collect();
-        assert_eq!(events.len(), told.len(), "caller {caller}: {events:?}, {told:?}");
-        for (number, ((kind, version), (shown, first))) in events.iter().zip(told).enumerate() {
+        assert_eq!(events.len(), reported.len(), "caller {caller}: {events:?}, {reported:?}");
+        for (number, ((kind, version), (shown, first))) in events.iter().zip(reported).enumerate() {
             assert_eq!(*kind, ["attached", "detached"][number % 2], "caller {caller}: {events:?}");
             // Whoever sends a key gets the answer of the first call. Of others a call that comes again shows the portfolio as it is by then.
             assert!(shown == version || !sends_keys(caller) && !first && shown > version, "caller {caller} was told {shown} of {version}");
         }
         let version = world.database.count(&format!("SELECT version FROM entity WHERE id = '{}'", entity(caller)));
-        assert_eq!(version, 1 + told.len() as i64, "caller {caller}");
+        assert_eq!(version, 1 + reported.len() as i64, "caller {caller}");
     }
     let transactions = world.database.count("SELECT count(DISTINCT xid) FROM event WHERE type LIKE 'portfolio.entity_%'");
-    let all = told.iter().map(Vec::len).sum::<usize>() as i64;
+    let all = reported.iter().map(Vec::len).sum::<usize>() as i64;
     println!("{all} changes in {transactions} transactions");
     assert!(transactions < all, "none were done together");
     world.database.assert_sound();

@@ -32,7 +32,7 @@ enum Call {
 #[derive(Clone, Copy, Debug)]
 struct Made {
     caller: usize,
-    door: usize,
+    protocol: usize,
     call: Call,
 }
 
@@ -64,7 +64,7 @@ fn round() -> impl Strategy<Value = Round> {
         3 => change().prop_map(|(portfolio, entity, full)| Call::Attach { portfolio, entity, full }),
         3 => change().prop_map(|(portfolio, entity, full)| Call::Detach { portfolio, entity, full }),
     ];
-    let made = (0..CALLERS.len(), 0..2_usize, call).prop_map(|(caller, door, call)| Made { caller, door, call });
+    let made = (0..CALLERS.len(), 0..2_usize, call).prop_map(|(caller, protocol, call)| Made { caller, protocol, call });
     let calls = prop_oneof![1 => prop::collection::vec(made.clone(), 1..4), 3 => prop::collection::vec(made, 4..32)];
     let harm = prop_oneof![
         4 => Just(Harm::Nothing),
@@ -88,7 +88,7 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Stage {
-        let world = World::start_with(Door::Grpc, &["--roles=grpc,gateway", "--db-lock-timeout=60"]).await;
+        let world = World::start_with(Protocol::Grpc, &["--roles=grpc,gateway", "--db-lock-timeout=60"]).await;
         world.database.sql(
             "CREATE TABLE harm (realm_id int4, entity text);
              CREATE SEQUENCE harmed;
@@ -104,7 +104,8 @@ impl Stage {
              CREATE TRIGGER end_session BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION end_session();",
         );
         let keys = CALLERS.map(|realm| Key::create(&world.database, REALMS[realm], "test", SCOPES));
-        let clients = [&keys[0], &keys[1], &keys[2]].map(|key| [Door::Grpc, Door::Rest].map(|door| Client::new(&world.server, key, door)));
+        let clients = [&keys[0], &keys[1], &keys[2]]
+            .map(|key| [Protocol::Grpc, Protocol::Rest].map(|protocol| Client::new(&world.server, key, protocol)));
         let principals = [&keys[0], &keys[1], &keys[2]]
             .map(|key| world.database.text(&format!("SELECT principal_id FROM api_key WHERE id = '{}'", key.id)).unwrap());
         let database = Mutex::new(world.database.connection());
@@ -148,9 +149,9 @@ struct Rules {
     entities: Vec<Vec<Option<usize>>>,
 }
 
-/// A change that is told of.
+/// A change that is reported.
 #[derive(Clone, Debug, serde::Deserialize)]
-struct Told {
+struct RecordedChange {
     seq: i64,
     realm: String,
     xid: String,
@@ -172,14 +173,17 @@ impl Rules {
     }
 
     /// Makes a change. One that follows on the other half of a move is the same step of the entity.
-    fn change(&mut self, told: &Told, portfolio: usize, entity: usize, moves: bool) {
+    fn change(&mut self, reported: &RecordedChange, portfolio: usize, entity: usize, moves: bool) {
         let mut members = self.portfolios[portfolio].last().expect("there is a first").clone();
         let now = *self.entities[entity].last().expect("there is a first");
-        let (changed, before, after) =
-            if told.attached { (members.insert(entity), None, Some(portfolio)) } else { (members.remove(&entity), Some(portfolio), None) };
-        assert!(changed && now == before, "{told:?} is not a change of {self:?}");
+        let (changed, before, after) = if reported.attached {
+            (members.insert(entity), None, Some(portfolio))
+        } else {
+            (members.remove(&entity), Some(portfolio), None)
+        };
+        assert!(changed && now == before, "{reported:?} is not a change of {self:?}");
         self.portfolios[portfolio].push(members);
-        assert_eq!(told.version, self.portfolios[portfolio].len() as i64, "{told:?} is not the next version of {self:?}");
+        assert_eq!(reported.version, self.portfolios[portfolio].len() as i64, "{reported:?} is not the next version of {self:?}");
         if moves {
             *self.entities[entity].last_mut().expect("there is a first") = after;
         } else {
@@ -213,12 +217,12 @@ impl Play<'_> {
         let calls = join_all(round.calls.iter().map(|made| self.call(*made)));
         let answers = if round.piled_up { self.piled_up(calls).await } else { calls.await };
         self.stage.sql("DELETE FROM harm");
-        let told = self.replay();
+        let reported = self.replay();
         self.stage.count(format!("{:?}", std::mem::discriminant(&round.harm)));
         for (made, answer) in round.calls.iter().zip(&answers) {
             self.compare(*made, answer, round.harm, &before[CALLERS[made.caller]]);
         }
-        self.match_up(round, &answers, &told);
+        self.match_up(round, &answers, &reported);
     }
 
     fn harm(&self, harm: Harm) {
@@ -241,7 +245,7 @@ impl Play<'_> {
             Call::Attach { portfolio, entity, full } => ("PortfolioService/AttachEntity", change(portfolio, entity, full)),
             Call::Detach { portfolio, entity, full } => ("PortfolioService/DetachEntity", change(portfolio, entity, full)),
         };
-        self.stage.clients[made.caller][made.door].call(method, request).await
+        self.stage.clients[made.caller][made.protocol].call(method, request).await
     }
 
     async fn piled_up<T>(&self, calls: impl Future<Output = T>) -> T {
@@ -254,8 +258,8 @@ impl Play<'_> {
         tokio::join!(calls, release).0
     }
 
-    /// Makes the changes that were told of since the last round, in their order.
-    fn replay(&mut self) -> Vec<Told> {
+    /// Makes the changes that were reported since the last round, in their order.
+    fn replay(&mut self) -> Vec<RecordedChange> {
         let query = format!(
             "SELECT coalesce(jsonb_agg(jsonb_build_object('seq', v.seq, 'realm', r.org, 'xid', v.xid::text, 'attached', v.type = 'portfolio.entity_attached',
                                        'portfolio', v.subjects[1], 'entity', v.data->'entity_ids'->>0, 'principal', v.principal_id,
@@ -264,23 +268,23 @@ impl Play<'_> {
              WHERE v.seq > {} AND v.type LIKE 'portfolio.entity_%' AND v.subjects[1] LIKE 'r{}-p%'",
             self.seq, self.run
         );
-        let told: Vec<Told> = serde_json::from_str(&self.stage.world.database.text(&query).unwrap()).unwrap();
-        for (place, change) in told.iter().enumerate() {
-            let of_move = |before: &Told| {
+        let reported: Vec<RecordedChange> = serde_json::from_str(&self.stage.world.database.text(&query).unwrap()).unwrap();
+        for (place, change) in reported.iter().enumerate() {
+            let of_move = |before: &RecordedChange| {
                 change.attached
                     && !before.attached
                     && (&before.xid, &before.realm, &before.entity) == (&change.xid, &change.realm, &change.entity)
             };
-            let moves = told[..place].iter().rev().any(of_move);
+            let moves = reported[..place].iter().rev().any(of_move);
             let (portfolio, entity) = (self.number(&change.portfolio), self.number(&change.entity));
             let realm = REALMS.iter().position(|org| *org == change.realm).unwrap();
             self.rules[realm].change(change, portfolio, entity, moves);
             self.seq = change.seq;
         }
-        told
+        reported
     }
 
-    /// Whether the answer is what was so at some moment since these versions.
+    /// Returns whether the answer is what was so at some moment since these versions.
     fn compare(&self, made: Made, answer: &Outcome, harm: Harm, before: &(Vec<usize>, Vec<usize>)) {
         let realm = CALLERS[made.caller];
         let rules = &self.rules[realm];
@@ -344,7 +348,7 @@ impl Play<'_> {
     }
 
     /// Every change was asked for by a call that was done, each by another one, and shown to who has asked.
-    fn match_up(&self, round: &Round, answers: &[Outcome], told: &[Told]) {
+    fn match_up(&self, round: &Round, answers: &[Outcome], reported: &[RecordedChange]) {
         let mut left: Vec<(Made, i64)> = round
             .calls
             .iter()
@@ -352,10 +356,11 @@ impl Play<'_> {
             .filter_map(|(made, answer)| Some((*made, answer.as_ref().ok()?.json["version"].as_i64()?)))
             .collect();
         // The later half of a move stands for the whole.
-        let asked = told.iter().enumerate().filter(|(place, change)| {
-            let moves =
-                |next: &Told| next.attached && (&next.xid, &next.realm, &next.entity) == (&change.xid, &change.realm, &change.entity);
-            change.attached || !told[place + 1..].iter().any(moves)
+        let asked = reported.iter().enumerate().filter(|(place, change)| {
+            let moves = |next: &RecordedChange| {
+                next.attached && (&next.xid, &next.realm, &next.entity) == (&change.xid, &change.realm, &change.entity)
+            };
+            change.attached || !reported[place + 1..].iter().any(moves)
         });
         for (_, change) in asked {
             let (portfolio, entity) = (self.number(&change.portfolio), self.number(&change.entity));
@@ -374,7 +379,7 @@ impl Play<'_> {
         }
     }
 
-    /// What there is in the end is what the events have told.
+    /// What there is in the end is what the events have reported.
     fn end(&self) {
         for (realm, org) in REALMS.into_iter().enumerate() {
             let found = self.stage.world.database.text(&format!(

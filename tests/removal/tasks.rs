@@ -323,8 +323,8 @@ async fn an_operation_with_a_key_takes_effect_once() {
 /// A chunk takes up at most a quarter of what a second allows; the new pace holds from the next chunk on.
 #[tokio::test]
 async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
-    for door in [Door::Grpc, Door::Rest] {
-        let world = World::start_with(door, &["--bulk-workers", "2", "--bulk-chunk-size", "300", "--bulk-chunk-target", "10"]).await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let world = World::start_with(protocol, &["--bulk-workers", "2", "--bulk-chunk-size", "300", "--bulk-chunk-target", "10"]).await;
         world.database.given_many(Many { prefix: "e", count: 2_000, dependents: 0, portfolio: None });
         let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard", "max_objects_per_second": 40})).await;
         let chunks = || world.database.rows("event WHERE type = 'entity.deleted'");

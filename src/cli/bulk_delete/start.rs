@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::connect::Connection;
 use super::selection::Selection;
-use super::show::{entities, grouped, is_live, task as to_json, whose};
+use super::show::{entities, grouped, is_live, realm_of, task as to_json};
 use super::watch::{self, Answered};
 use super::{preview, wrong_usage};
 use crate::cli::output::{note, print};
@@ -66,12 +66,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         if !arguments.json {
             note(preview::describe(&looked, hard));
         }
-        let (whose, is_live) = (whose(&looked), is_live(&looked));
+        let (realm, is_live) = (realm_of(&looked), is_live(&looked));
         let preview = looked.preview.unwrap_or_default();
         if let Some(refusal) = foreseen(&preview, &request) {
             return Err(refusal);
         }
-        let question = Question { count: preview.deletable_count, whose, hard, is_live };
+        let question = Question { count: preview.deletable_count, realm, hard, is_live };
         if !arguments.yes && !question.is_confirmed()? {
             note("Nothing was started.");
             return Ok(ExitCode::FAILURE);
@@ -126,7 +126,7 @@ struct Question {
     /// How many entities would be deleted.
     count: i64,
     /// Those of whom.
-    whose: String,
+    realm: String,
     hard: bool,
     is_live: bool,
 }
@@ -136,19 +136,20 @@ impl Question {
         Ok(self.is_yes(&ask::ask(&self.text())?))
     }
 
-    /// Whether their number must be typed, which nobody does by habit: where there are many, and where they are of the live world and would be erased.
+    /// Returns whether their number must be typed, which nobody does by habit: where there are many, and where they are of the live world
+    /// and would be erased.
     fn is_typed(&self) -> bool {
         self.count > TYPED_ABOVE || self.hard && self.is_live
     }
 
     fn text(&self) -> String {
-        let Question { count, whose, hard, .. } = self;
+        let Question { count, realm, hard, .. } = self;
         let (what, for_good) = if *hard { ("Erase", " for good") } else { ("Delete", "") };
-        let how = if self.is_typed() { format!("Type their number, {}, to go on:", grouped(*count)) } else { "[y/N]".to_owned() };
-        format!("{what} {} of {whose}{for_good}? {how} ", entities(*count))
+        let how = if self.is_typed() { format!("Type their number, {}, to continue:", grouped(*count)) } else { "[y/N]".to_owned() };
+        format!("{what} {} of {realm}{for_good}? {how} ", entities(*count))
     }
 
-    /// Whether an answer confirms it: the number where that must be typed, or else a word.
+    /// Returns whether an answer confirms it: the number where that must be typed, or else a word.
     fn is_yes(&self, answer: &str) -> bool {
         if self.is_typed() {
             return answer.replace([',', ' ', '_'], "") == self.count.to_string();
@@ -164,8 +165,8 @@ mod tests {
     #[test]
     fn a_question_names_whose_entities_go_and_many_are_confirmed_by_their_number() {
         let question = |count, hard, is_live| {
-            let whose = if is_live { "acme (live)" } else { "acme (test)" };
-            Question { count, whose: whose.to_owned(), hard, is_live }
+            let realm = if is_live { "acme (live)" } else { "acme (test)" };
+            Question { count, realm: realm.to_owned(), hard, is_live }
         };
         assert_eq!(question(2, false, true).text(), "Delete 2 entities of acme (live)? [y/N] ");
         assert_eq!(question(2, true, false).text(), "Erase 2 entities of acme (test) for good? [y/N] ");

@@ -49,7 +49,7 @@ statement! {
         SELECT d.realm_id, d.attribute
         FROM attribute_declaration d
         CROSS JOIN LATERAL (
-            -- Tokens tell who was served last, whatever the clock did.
+            -- Tokens show which was served last, whatever the clock did.
             SELECT count(*) FILTER (WHERE o.lease_owner IS NOT NULL AND o.due_at > now()) AS at_work, max(o.lease_token) AS served
             FROM attribute_declaration o
             WHERE o.realm_id = d.realm_id

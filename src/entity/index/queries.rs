@@ -90,7 +90,7 @@ statement! {
         ON CONFLICT (realm_id, attribute) DO NOTHING
         RETURNING *
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id)
         SELECT {realm}, 'attribute_index.created', ARRAY[f.attribute], {principal} FROM fresh f
      )
@@ -194,7 +194,7 @@ statement! {
         WHERE realm_id = {realm} AND attribute = {attribute}
         RETURNING attribute
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id)
         SELECT {realm}, 'attribute_index.deleted', ARRAY[d.attribute], {principal} FROM dropped d
      )

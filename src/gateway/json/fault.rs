@@ -5,7 +5,7 @@ use crate::proto::object;
 /// How it is said where a member goes that stands in another place.
 pub const BELONGS: &str = "belongs";
 
-/// What is wrong with a value: a code and a sentence.
+/// The faults of a value: a code and a sentence.
 #[derive(Debug)]
 pub struct Fault {
     /// The code of the violation.

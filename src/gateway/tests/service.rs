@@ -107,7 +107,7 @@ async fn unary(
         "Done" => drop(metadata.insert("x-http-code", "204".parse().unwrap())),
         "Fail" => {
             let (code, text) = (text(response.get_ref(), "code"), text(response.get_ref(), "text"));
-            assert_ne!(code, "panic", "told to");
+            assert_ne!(code, "panic", "asked to");
             let code = Code::from_reason(&code).unwrap();
             let mut status = Status::from(Error::new(code, text).with("current_state", "onboarding").caused_by("secret"));
             status.metadata_mut().insert("x-ratelimit-limit", "10".parse().unwrap());
@@ -181,7 +181,7 @@ async fn watch(request: tonic::Request<DynamicMessage>, output: MessageDescripto
     });
     let end = text(&message, "end");
     let end = futures::stream::iter((!end.is_empty()).then_some(end)).map(|end| {
-        assert_ne!(end, "panic", "told to");
+        assert_ne!(end, "panic", "asked to");
         Err(Error::new(Code::from_reason(&end).unwrap(), "The end.").into())
     });
     Ok(tonic::Response::new(orders.chain(end).boxed()))

@@ -96,7 +96,7 @@ mod tests {
         let id = &details.request_info().expect("request info").request_id;
         assert_eq!(answer.headers()["x-request-id"], id.as_str());
         assert!(!format!("{status:?}").contains("hunter2"));
-        assert!(capture.text().contains("hunter2"), "the log tells the cause");
+        assert!(capture.text().contains("hunter2"), "the log has the cause");
 
         let answer = service.ready().await.expect("ready").call(request("/a.B/Fine")).await.expect("infallible");
         let body = answer.into_body().collect().await.expect("a body");
