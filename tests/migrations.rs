@@ -251,7 +251,7 @@ async fn a_migration_blocks_nobody() {
     let mut found = BTreeMap::new();
     let migrations = migrations();
     for migration in &migrations {
-        // What fails halfway is not rolled back there, and is undone before it is tried again, however far it came.
+        // A migration that fails halfway is not rolled back there, and is undone before it is tried again, however far it came.
         for again in 0..if migration.in_transaction { 0 } else { 3 } {
             let undone = connection.batch_execute(&migration.down);
             undone.unwrap_or_else(|error| panic!("{} is not undone where there is nothing of it: {error}", migration.number));

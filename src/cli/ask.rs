@@ -17,7 +17,7 @@ pub fn can_ask() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-/// Asks, and returns the answer. What was typed before the question stood there is no answer to it.
+/// Asks, and returns the answer. Text that was typed before the question was shown does not answer it.
 pub fn ask(question: &str) -> Result<String> {
     let mut line = String::new();
     discard_typed(std::io::stdin())?;

@@ -71,9 +71,9 @@ pub struct Account {
     pub summary: v1::ImportSummary,
     /// The first of those that were refused.
     pub failures: Vec<v1::ImportResult>,
-    /// What the reading of the file has found.
+    /// The result of reading the file.
     pub lines: Lines,
-    /// Whose entities they are: the organisation and its mode.
+    /// The realm of the entities: the organisation and its mode.
     pub realm: Option<(String, String)>,
 }
 
@@ -90,7 +90,7 @@ pub fn misuse(matches: &ArgMatches) -> Option<String> {
     })
 }
 
-/// What the reading of the file has found.
+/// The result of reading the file.
 #[derive(Default)]
 pub struct Lines {
     /// How many could not be sent.
@@ -238,7 +238,7 @@ fn refused(status: tonic::Status) -> Error {
     Error::unavailable(format!("The service refused: {}", reported(&status)))
 }
 
-/// What reads a line: what reads it at the REST listener.
+/// Reads a line as the REST gateway does.
 fn bodies() -> Result<Bodies> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
     let bodies = Bodies::of(&descriptors, "offboard.v1.EntityService.ImportEntities").map_err(Error::internal)?;

@@ -254,7 +254,7 @@ fn question(realm: &str, sets_a_retention: bool, loosened: &[String]) -> String 
     format!("{text}{what} of {realm}? [y/N] ")
 }
 
-/// What would protect less than it does, once the policy is changed so: each as `member: from A to B`.
+/// The requirements that the change of the policy would loosen: each as `member: from A to B`.
 fn loosened(policy: &v1::RemovalPolicy, update: &v1::UpdateRemovalPolicyRequest) -> Vec<String> {
     let (now, then) = (as_json(policy), as_json(update.policy.as_ref().unwrap_or(&v1::RemovalPolicy::default())));
     let paths = update.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();

@@ -43,8 +43,8 @@ pub fn migrate(connection: &mut PgConnection, into_existing: bool) -> Result<Vec
     Ok(applied)
 }
 
-/// Waits until no other migration is under way. Between looks there is no statement: one that waited would have a snapshot, and an index that is built
-/// concurrently waits for all that have an older one.
+/// Waits until no other migration is under way. Between checks there is no statement: one that waited would have a snapshot, and an index
+/// that is built concurrently waits for all that have an older one.
 #[expect(clippy::disallowed_methods, reason = "on a thread for blocking work")]
 fn take_turn(connection: &mut PgConnection) -> Result<()> {
     while !(TakeTurn { lock: LOCK }).get_result::<(bool,)>(connection)?.0 {

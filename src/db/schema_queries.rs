@@ -1,4 +1,4 @@
-//! What is asked about the schema before anything of it is used. Changes nothing of it.
+//! Queries about the schema before it is used. They change nothing.
 
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 

@@ -24,7 +24,7 @@ pub(super) const PAGES: PageSize = PageSize { default: 100, max: 1_000 };
 /// The most members of a batch.
 pub(super) const MAX_BATCH: usize = 1_000;
 
-/// What an entity may have at most to be created together with others.
+/// The largest entity that may be created together with others.
 const SMALL_BYTES: usize = 16 << 10;
 const SMALL_DEPENDENTS: usize = 100;
 

@@ -67,7 +67,7 @@ catalogue! {
     AddressNotAllowed = "address_not_allowed", "Address not allowed", Unauthenticated, 401, [];
     /// The key lacks the scope that the call needs.
     PermissionDenied = "permission_denied", "Permission denied", PermissionDenied, 403, ["required_scope": Text];
-    /// There is no such thing, or it is not visible to the caller: the two look the same. By REST also an unknown route.
+    /// The resource does not exist, or is not visible to the caller: the two look the same. By REST also an unknown route.
     NotFound = "not_found", "Not found", NotFound, 404, [];
     /// By REST the route exists, but not with this method: `Allow` lists those that it has. By gRPC there is no such method, or it takes no messages that are
     /// compressed so, or this is the port of another protocol.

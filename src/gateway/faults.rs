@@ -105,8 +105,8 @@ impl Faults {
         self.unfit.get().map(|unfit| unfit.taken.clone())
     }
 
-    /// What is reported a request that was answered with this failure: what is wrong with the request comes before what the service, or a
-    /// layer before it, made of it.
+    /// Returns the failure to send for a request that was answered with this one: faults of the request come before the failure of the
+    /// service, or of a layer before it.
     pub fn reported(&self, answered: Status, spell: impl Fn(&str) -> String) -> Status {
         let metadata = || answered.metadata().clone().into_headers();
         match self.failure(Some(&answered), spell) {

@@ -165,7 +165,7 @@ fn settings_that_make_no_sense_together_are_refused() {
         &["--db-statement-timeout=0", "--db-lock-timeout=600"],
         &["--db-lock-timeout=0", "--lease=1"],
         &["--db-lock-timeout=60", "--poll-interval=15"],
-        // Where nobody works there are no leases.
+        // Without workers there are no leases.
         &["--roles=grpc,gateway", "--poll-interval=600", "--bulk-chunk-target=60"],
     ] {
         let ended = run(&[["serve", BESIDE].as_slice(), sensible].concat());

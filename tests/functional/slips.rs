@@ -161,7 +161,7 @@ async fn a_guard_that_is_named_and_has_no_value_is_refused() {
             + rest.world.database.count("SELECT count(*) FROM offboarding_request"),
         0
     );
-    // What is not a guard is as good as left out.
+    // A member that is not a guard may be left out.
     let open = r#"{"objects":{"entityType":"Nothing"},"allowMissingExcludes":null}"#;
     assert_eq!(rest.send("POST", DELETE, &[], open).await.status, 200);
 }

@@ -42,7 +42,7 @@ async fn grpc_at_another_port_is_reported_where_grpc_is() {
         assert!(!status.message().contains("127.0.0.1"), "no address: {status:?}");
         let details = status.get_error_details();
         assert_eq!(details.error_info().unwrap().reason, "METHOD_NOT_ALLOWED");
-        // What a client takes for "there is no reflection" would hide the hint.
+        // A status that a client takes for "there is no reflection" would hide the hint.
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
         let reflected = reflect(channel, None).await.unwrap_err();
         assert_eq!((reflected.code(), reflected.message()), (tonic::Code::InvalidArgument, status.message()), "{name}");

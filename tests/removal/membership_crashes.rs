@@ -16,7 +16,7 @@ const DEATHS: usize = 8;
 /// Within so many milliseconds of its start a server dies.
 const WINDOW: u64 = 250;
 
-/// What servers have under way in the database.
+/// The statements that servers have under way in the database.
 const SESSIONS: &str = "pg_stat_activity WHERE datname = current_database() AND application_name = 'offboard'";
 
 fn entity(caller: usize) -> String {
@@ -28,7 +28,7 @@ fn sends_keys(caller: usize) -> bool {
     caller % 2 == 1
 }
 
-/// What all callers know.
+/// The shared state of all callers.
 struct Stage {
     server: watch::Receiver<Option<Client>>,
     over: AtomicBool,

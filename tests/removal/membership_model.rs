@@ -28,7 +28,7 @@ enum Call {
     Detach { portfolio: usize, entity: usize, full: bool },
 }
 
-/// Who calls, by which protocol, for what.
+/// The caller, its protocol, and its operation.
 #[derive(Clone, Copy, Debug)]
 struct Made {
     caller: usize,
@@ -36,7 +36,7 @@ struct Made {
     call: Call,
 }
 
-/// What goes wrong.
+/// The fault that is injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Harm {
     Nothing,
@@ -78,11 +78,11 @@ fn round() -> impl Strategy<Value = Round> {
 struct Stage {
     world: World,
     clients: [[Client; 2]; 3],
-    /// Who each caller is, as events have it.
+    /// The principal of each caller, as in events.
     principals: [String; 3],
     database: Mutex<diesel::PgConnection>,
     runs: AtomicUsize,
-    /// What happened how often.
+    /// How often each thing happened.
     tally: Mutex<BTreeMap<String, usize>>,
 }
 
@@ -140,7 +140,7 @@ impl Stage {
     }
 }
 
-/// What there is in a realm, at each version of each.
+/// The members of a realm, at each version of each portfolio.
 #[derive(Clone, Debug)]
 struct Rules {
     /// The members of each portfolio, from its version 1 on.
@@ -379,7 +379,7 @@ impl Play<'_> {
         }
     }
 
-    /// What there is in the end is what the events have reported.
+    /// The final state is the one that the events describe.
     fn end(&self) {
         for (realm, org) in REALMS.into_iter().enumerate() {
             let found = self.stage.world.database.text(&format!(

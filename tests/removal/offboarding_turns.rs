@@ -101,7 +101,7 @@ async fn a_realm_has_its_requests_done_in_the_order_in_which_they_are_due() {
     assert_eq!(other.concat(), (1..=300).collect::<Vec<_>>());
 }
 
-/// What two workers claim at the same moment is not the same, and neither comes away with nothing.
+/// Two workers at the same moment claim different requests, and neither gets nothing.
 #[tokio::test]
 async fn whoever_claims_beside_another_claims_what_that_one_left() {
     let database = database().await;
@@ -162,7 +162,7 @@ async fn a_claim_costs_the_same_however_much_is_kept_and_however_many_realms_wai
     assert!(long <= few + 60, "{long} pages instead of {few}");
 }
 
-/// What has had its time is removed bit by bit; how much of it one realm has does not delay the others.
+/// Expired rows are removed bit by bit; the amount of one realm does not delay the others.
 #[tokio::test]
 async fn realms_take_turns_in_the_removal_of_what_has_had_its_time() {
     let database = database().await;

@@ -35,7 +35,7 @@ pub fn is_live(task: &v1::Task) -> bool {
     mode(task) != Some("test")
 }
 
-/// Whose entities a task is about, for people: `acme (live)`.
+/// The realm of a task, for people: `acme (live)`.
 pub fn realm_of(task: &v1::Task) -> String {
     match mode(task) {
         Some(mode) => format!("{} ({mode})", task.tenant),

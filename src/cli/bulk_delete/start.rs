@@ -121,7 +121,7 @@ fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteReques
 /// Above this many entities nobody confirms by habit.
 const TYPED_ABOVE: i64 = 100;
 
-/// What whoever sits at the terminal is asked.
+/// The question at the terminal.
 struct Question {
     /// How many entities would be deleted.
     count: i64,

@@ -116,7 +116,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 let position = error.get_position(&self.json);
                 let mut violations = Violations::new();
                 let reason = syntax::reported(&error.error_type);
-                // What is one line may be that of a body with more, which has a number of its own.
+                // A number within one line may be the line's number in a body with more lines.
                 let line = if self.text.contains(&b'\n') { format!("line {}, ", position.line) } else { String::new() };
                 let description = format!("is not JSON: {reason} at {line}column {}", position.column);
                 violations.add(self.path.root(), "invalid_json", description);

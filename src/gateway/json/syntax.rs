@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jiter::{JiterErrorType, JsonErrorType};
 
-/// What is wrong at the position of the error, to be followed by `at`.
+/// The fault at the position of the error, to be followed by `at`.
 pub(super) fn reported(error: &JiterErrorType) -> Cow<'static, str> {
     let JiterErrorType::JsonError(error) = error else { return Cow::Owned(error.to_string()) };
     Cow::Borrowed(match error {
