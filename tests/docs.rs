@@ -115,7 +115,7 @@ fn every_name_in_the_metadata_of_a_failure_is_on_the_page_of_errors() {
     assert_eq!(
         reported.symmetric_difference(&known).collect::<Vec<_>>(),
         Vec::<&String>::new(),
-        "told and not listed, or listed and not told"
+        "written and not listed, or listed and not written"
     );
 }
 
@@ -141,7 +141,7 @@ fn the_page_of_limits_is_the_list_of_the_code() {
                         // One that follows from another setting is reported by the help.
                         let help = help(argument);
                         let reported = help.split_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
-                        reported.unwrap_or_else(|| panic!("the help of `--{flag}` does not tell its default")).to_owned()
+                        reported.unwrap_or_else(|| panic!("the help of `--{flag}` does not show its default")).to_owned()
                     } else {
                         format!("{}{}", default.join(","), value_name(argument).to_lowercase())
                     };
@@ -252,7 +252,7 @@ fn the_page_of_the_states_of_a_request_is_its_state_machine() {
         "# The states of an offboarding request\n\nThe page is made of the state machine in `src/offboarding/model.rs` and of the migrations. The job of \
          `RemovalService` is the same request, with the same states. On the wire `OffboardingService` spells them with a capital: `Pending`.\n\n{}\n\
          An entity is `offboarding` while its request is `pending` or `running`, and no longer: it is gone with `succeeded`, and active again with `failed` \
-         or `canceled`. What a request moves to, what becomes of its entity, and the event that tells of it are one transaction.\n\n\
+         or `canceled`. What a request moves to, what becomes of its entity, and its event are one transaction.\n\n\
          ## What can be done\n\nA dash means that it is not possible. A cancel is answered with `not_cancelable` then, with the `current_state`; cancel and start are \
          one compare-and-set, so exactly one of the two wins. A worker that lost its lease changes nothing: each lease has a higher `lease_token` than all before it.\n\n{}\n\
          ## What the database holds to\n\nThese are constraints of the table `offboarding_request`, so no statement can leave a row that breaks them. The index \
@@ -321,7 +321,7 @@ fn the_page_of_the_states_of_a_task_is_its_state_machine() {
     let page = format!(
         "# The states of a task\n\nThe page is made of the state machine in `src/task/state.rs` and of the migrations. On the wire a status is spelled in capitals: \
          `PROCESSING`. `docs/bulk-delete.md` explains how tasks are worked on.\n\n{}\n\
-         What a task moves to and the event that tells of it are one transaction.\n\n\
+         What a task moves to and its event are one transaction.\n\n\
          ## What can be done\n\nA dash means that it is not possible: `invalid_state_transition`, with the `allowed_transitions` of the state. What is asked for twice \
          is done once. A task that no worker has a slice of has nothing to end first: it pauses and stops at once, also before it was ever taken up. A task that \
          was to pause when its last chunk was in hand is complete; one that was to stop is canceled.\n\n{}\n\
@@ -444,13 +444,13 @@ fn the_properties_in_the_guide_of_filters_are_those_of_the_lists() {
 #[test]
 fn the_types_and_members_in_the_guide_of_events_are_those_of_the_code() {
     let (begin, end) = ("<!-- begin: types -->", "<!-- end: types -->");
-    let mut tables = String::from("| type | subject | tells that | `data`, beside `principal_id` |\n| --- | --- | --- | --- |\n");
+    let mut tables = String::from("| type | subject | meaning | `data`, beside `principal_id` |\n| --- | --- | --- | --- |\n");
     for event in EventType::ALL {
         let about = event.about();
         let members: Vec<_> = about.members.iter().map(|name| format!("`{name}`")).collect();
         writeln!(tables, "| `{event}` | {} | {} | {} |", about.subject, about.reports, members.join(", ")).unwrap();
     }
-    tables.push_str("\n| member | what it is | what it tells |\n| --- | --- | --- |\n");
+    tables.push_str("\n| member | type | meaning |\n| --- | --- | --- |\n");
     for member in MEMBERS {
         writeln!(tables, "| `{}` | {} | {} |", member.name, member.kind, member.reports).unwrap();
     }
@@ -504,7 +504,7 @@ fn the_guides_of_removals_name_every_member() {
         for message in messages {
             let message = pool.get_message_by_name(&format!("offboard.v1.{message}")).unwrap();
             for field in message.fields() {
-                assert!(text.contains(&format!("`{}`", field.name())), "{page} does not tell of `{}`", field.name());
+                assert!(text.contains(&format!("`{}`", field.name())), "{page} does not describe `{}`", field.name());
             }
         }
     }

@@ -25,7 +25,7 @@ impl Together for Call {
     const IS_SMALL: bool = true;
 
     fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<usize>>> {
-        assert!(calls[0].first != PANIC, "as it was told to");
+        assert!(calls[0].first != PANIC, "as it was asked to");
         if !calls[0].first.is_empty() {
             sql_query(calls[0].first).execute(connection)?;
         }

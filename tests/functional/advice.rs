@@ -35,7 +35,7 @@ async fn faults_have_the_names_of_the_contract_that_the_caller_speaks() {
         assert_eq!((reply.status, reported.len(), reported[0].0.as_str()), (400, 1, field), "{method} {path} {body}: {reported:?}");
         let text = reply.text();
         for inner in ["spec", "`uris`", "entity_type", "uri_list", "match_all"] {
-            assert!(!text.contains(inner), "{method} {path} {body} tells of `{inner}`: {text}");
+            assert!(!text.contains(inner), "{method} {path} {body} shows `{inner}`: {text}");
         }
     }
     // By gRPC they are those of the messages.

@@ -327,7 +327,7 @@ async fn offboarding_requests() {
     assert_eq!((canceled.status, &canceled.json()["status"]), (200, &json!("Canceled")), "{}", canceled.text());
     assert_eq!(members(&canceled.json()), ["id", "principalId", "status", "data"], "what the contract's strict clients know");
     assert_eq!(members(&canceled.json()["data"]), ["id", "components"]);
-    assert!(is_time(&caller.get(&location).json()["finished"]), "the rest is told by GET");
+    assert!(is_time(&caller.get(&location).json()["finished"]), "the rest is reported by GET");
     let again = caller.send("PATCH", &format!("{location}/cancel"), None);
     let refusal = again.json();
     assert_eq!((again.status, again.header("content-type")), (400, Some("application/json")), "{refusal}");

@@ -163,7 +163,7 @@ async fn who_has_shown_a_key_may_be_idle_for_longer() {
     assert!(closed(&mut sent(http, get("sk_test_nobody").as_bytes()).await, "refused").await.starts_with(b"HTTP/1.1 401"));
     for address in [http, world.server.addresses.grpc] {
         let mut begun = sent(address, PREFACE).await;
-        assert!(frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(), "{address}: told before it is closed");
+        assert!(frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(), "{address}: announced before it is closed");
     }
     assert!(with_key.read(&mut [0; 4096]).await.unwrap() > 0, "it was answered");
     with_key.write_all(get(&world.key.secret).as_bytes()).await.unwrap();

@@ -141,11 +141,11 @@ async fn the_log_reports_of_an_outage_at_its_beginning_and_at_its_end() {
     tokio::time::sleep(Duration::from_secs(8)).await;
     proxy.set(Way::Open);
     readiness(&server, 200).await;
-    until("its end is told", || server.log().contains("the database is ready again")).await;
+    until("its end is reported", || server.log().contains("the database is ready again")).await;
     let log = server.log();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
     // A call that was at work as it began reports that, once.
-    let began = warnings.iter().position(|line| line.contains("the database is not ready")).expect("its beginning is told");
+    let began = warnings.iter().position(|line| line.contains("the database is not ready")).expect("its beginning is reported");
     assert!(began <= 5 && warnings[..began].iter().all(|line| line.contains("worker failed")), "{warnings:#?}");
     assert_eq!(warnings.len() - began, 2, "{warnings:#?}");
 }

@@ -92,7 +92,7 @@ async fn an_old_connection_is_closed_and_its_client_makes_another() {
     )
     .await;
     let frames = frames_of_a_silent_client(world.server.addresses.grpc).await;
-    let reported = frames.iter().position(|kind| *kind == GO_AWAY).expect("it is told before it is closed");
+    let reported = frames.iter().position(|kind| *kind == GO_AWAY).expect("it is reported before it is closed");
     assert!(!frames[..reported].contains(&PING), "no one asked whether anyone is there: {frames:?}");
     // For longer than the first connection may live.
     for _ in 0..8 {

@@ -197,7 +197,7 @@ scenario! {
             let is_allowed = |word: &str| word.starts_with("canary-hung") || allowed.contains(&word.replace('_', "-").as_str());
             for word in canaries(&reported(world).await) {
                 let written = by_filter && word == canary("value");
-                assert!(written || is_allowed(&word), "{way}: {word} is told");
+                assert!(written || is_allowed(&word), "{way}: {word} is reported");
             }
         }
         for word in canaries(&world.server.log()) {

@@ -46,7 +46,7 @@ scenario! {
         let fund = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
         assert_eq!(fund.json["entity_count"], 601);
         let reported = "SELECT sum(cardinality(subjects)) FROM event WHERE type = 'entity.created'";
-        assert_eq!(world.database.count(reported), 1201, "every entity is told of once");
+        assert_eq!(world.database.count(reported), 1201, "every entity is reported of once");
         assert!(world.database.count("SELECT count(*) FROM event WHERE type = 'entity.created'") > 1, "in more than one batch");
 
         let order = "SELECT string_agg(id, ',' ORDER BY attached_at, id) = string_agg(id, ',' ORDER BY id) FROM entity WHERE portfolio_id = 'p'";
@@ -239,7 +239,7 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     assert_eq!((broken.status, &last["error"]["code"]), (200, &json!("validation_failed")), "{last}");
     assert!(last["error"]["errors"][0]["description"].as_str().unwrap().starts_with("line 1001: "), "{last}");
     let reported = text.lines().filter(|line| line.contains("\"created\"")).count();
-    assert_eq!(world.database.count("SELECT count(*) FROM entity WHERE id LIKE 'n%'"), reported as i64, "what is told is stored");
+    assert_eq!(world.database.count("SELECT count(*) FROM entity WHERE id LIKE 'n%'"), reported as i64, "what is reported is stored");
     assert_eq!(reported, 1000);
 
     // Past a number of failures the rest is only counted.

@@ -207,7 +207,7 @@ scenario! {
         }
         assert!(!log.contains(&wrong[8..]), "nor is a wrong one");
         assert!(!log.contains(&format!(":{}@", database_password.unwrap())), "nor the password of the database");
-        assert!(listed.contains(&world.key.id) && listed_json.contains(&world.key.secret[..12]), "the list tells keys apart: {listed}");
+        assert!(listed.contains(&world.key.id) && listed_json.contains(&world.key.secret[..12]), "the list distinguishes keys: {listed}");
     }
 }
 

@@ -38,7 +38,7 @@ async fn who_sends_nothing_or_half_of_something_is_not_waited_for() {
         }
         // One that has begun, and then has nothing to say.
         let mut begun = sent(address, PREFACE).await;
-        assert!(frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(), "{address}: told before it is closed");
+        assert!(frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(), "{address}: announced before it is closed");
         closed(&mut begun, &format!("{address}: after the preface")).await;
         if speaks_http1 {
             let mut idle = sent(address, b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -166,11 +166,11 @@ async fn a_process_that_may_open_no_more_files_says_so_and_answers_probes() {
     for address in [http, grpc].repeat(10) {
         open.push(TcpStream::connect(address).await.unwrap());
     }
-    until("the log tells of it", || world.server.log().contains("cannot accept connections")).await;
+    until("the log shows it", || world.server.log().contains("cannot accept connections")).await;
     for _ in 0..20 {
         assert_eq!(probe(&world.server, "/livez").await.status, 200);
     }
-    assert!(world.server.log().matches("cannot accept connections").count() <= 3, "it is told now and then, by each listener");
+    assert!(world.server.log().matches("cannot accept connections").count() <= 3, "it is reported now and then, by each listener");
     drop(open);
     // The waiting connection is accepted, and then every other.
     assert!(get(http).await.starts_with("HTTP/1.1 404"));

@@ -62,7 +62,7 @@ async fn a_logical_copy_that_has_everything_goes_on_at_every_cursor() {
     switch(&mut story.home);
     story.server = serve(&story.home.url("offboard"), &story.nats).await;
 
-    assert_eq!(story.list(&meanwhile.token).await.unwrap().events, Vec::<Value>::new(), "0 told twice");
+    assert_eq!(story.list(&meanwhile.token).await.unwrap().events, Vec::<Value>::new(), "0 sent twice");
     let after = story.chapter("c", 6, &meanwhile.token).await;
     let all = [names("a", 0, 5), names("b", 0, 4), names("c", 0, 6)].concat();
     assert_eq!(reported(&after.events), all[9..]);

@@ -173,7 +173,7 @@ scenario! {
             assert_eq!(now["entity_ids"].as_array().unwrap().len() as i64, now["entity_count"].as_i64().unwrap(), "{now}");
             let changes = number("SELECT count(*) FROM event WHERE type LIKE 'portfolio.entity_%' AND subjects = ARRAY[$1]");
             assert!(changes > 0);
-            assert_eq!(now["version"], 1 + changes, "every step was told of, once");
+            assert_eq!(now["version"], 1 + changes, "every step was recorded, once");
             let gone_wrong = "SELECT count(*) FROM (
                 SELECT (data->>'version')::int8 - row_number() OVER (ORDER BY seq) AS ahead
                 FROM event WHERE type LIKE 'portfolio.%' AND subjects = ARRAY[$1] AND data ? 'entity_ids') t WHERE ahead <> 1";

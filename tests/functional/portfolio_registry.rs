@@ -297,7 +297,7 @@ scenario! {
                 }
             }
             let members = world.database.count("SELECT count(*) FROM entity WHERE portfolio_id = 'p'");
-            assert_eq!(members, attached, "who was told of success is a member");
+            assert_eq!(members, attached, "who was recorded success is a member");
             let counted = world.database.text("SELECT entity_count FROM portfolio WHERE id = 'p'");
             assert_eq!(counted.unwrap_or("0".to_owned()), members.to_string());
             for entity in &entities {

@@ -52,7 +52,7 @@ impl Publisher for Obedient {
         state.allowed -= acknowledged;
         state.calls.push(messages.len());
         state.taken.extend(messages[..acknowledged].iter().map(|message| message.id.clone()));
-        let failure = (acknowledged < messages.len()).then(|| Failure { code: "refused", cause: "told to".to_owned() });
+        let failure = (acknowledged < messages.len()).then(|| Failure { code: "refused", cause: "asked to".to_owned() });
         Published { acknowledged, failure }
     }
 }

@@ -167,7 +167,7 @@ async fn nothing_is_lost_or_comes_twice_when_nats_dies_in_the_middle() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!((1..=COUNT as i64 + 3).contains(&most), "{most} events of the task are told to have failed");
+    assert!((1..=COUNT as i64 + 3).contains(&most), "{most} events of the task are reported to have failed");
     let metrics = probe(&world.server, "/metrics").await.text();
     assert!(metrics.contains("offboard_publisher_failures_total{error_type=\"disconnected\""), "{metrics}");
     world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "late", "type": "HCP"}})).await.unwrap();
@@ -183,7 +183,7 @@ async fn nothing_is_lost_or_comes_twice_when_nats_dies_in_the_middle() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("events of the task are told to have failed although all arrived");
+    panic!("events of the task are reported to have failed although all arrived");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use crate::kit::*;
 use crate::probes::{health, readiness};
 
 async fn logged(server: &Server, text: &str) {
-    until(&format!("the log tells {text:?}"), || server.log().contains(text)).await;
+    until(&format!("the log says {text:?}"), || server.log().contains(text)).await;
 }
 
 /// An entity that somebody else has locked, and a call that waits for it.

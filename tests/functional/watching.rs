@@ -213,7 +213,7 @@ async fn server_sent_events_have_their_cursor_for_an_id() {
     world.portfolios(&["p", "q"]).await;
     let events = watching.events(1).await;
     assert_eq!(watching.0.last_id(), Some(cursor(&events[0])));
-    assert!(watching.0.signs_of_life() > 0, "its id was told at the start");
+    assert!(watching.0.signs_of_life() > 0, "its id was sent at the start");
     let id = watching.0.last_id().unwrap().to_owned();
     drop(watching);
     let mut again = world.watch_with(json!({}), &[accept, ("last-event-id", &id)]).await;

@@ -74,7 +74,7 @@ async fn a_large_task_is_cut_and_loses_nothing_at_the_cuts() {
     assert_eq!((database.rows("entity"), database.rows("tombstone"), database.rows("dependent")), (14, 59_996, 10));
     assert_eq!(database.count("SELECT entity_count FROM portfolio"), 4);
     let subjects = "SELECT count(DISTINCT s) - count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted'";
-    assert_eq!(database.count(subjects), 0, "no entity is told of twice");
+    assert_eq!(database.count(subjects), 0, "no entity is reported of twice");
 }
 
 /// Others change entities of a chunk while it waits for one of them: each is judged again as it then is.

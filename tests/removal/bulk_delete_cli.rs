@@ -317,7 +317,7 @@ async fn watching_ends_as_the_task_does() {
     let lines: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines.last().unwrap()["status"], &lines[0]["id"]), (&json!("COMPLETED_WITH_ERRORS"), &lines.last().unwrap()["id"]));
     let task = lines[0]["id"].as_str().unwrap();
-    assert_eq!(bulk_delete(&world, &["watch", task]).code, Some(3), "a task that is over is told at once");
+    assert_eq!(bulk_delete(&world, &["watch", task]).code, Some(3), "a task that is over is reported at once");
     world.database.sql(&format!("UPDATE bulk_delete SET status = 'canceled' WHERE id = '{task}'"));
     assert_eq!(bulk_delete(&world, &["watch", task]).code, Some(4));
     world.database.sql(&format!("UPDATE bulk_delete SET status = 'failed', error_code = 'internal' WHERE id = '{task}'"));

@@ -202,7 +202,7 @@ async fn a_check_survives_the_death_of_its_workers() {
     let account = Account::of(&ended);
     assert_eq!((account.matched, account.processed), (2 * COUNT - COUNT / 10, 2 * COUNT - COUNT / 10));
     assert_eq!(world.database.rows("bulk_delete_finding"), COUNT / 5);
-    assert_eq!(world.database.rows("event WHERE type = 'entity.offboarding_canceled'"), COUNT / 10, "each mend is told once");
+    assert_eq!(world.database.rows("event WHERE type = 'entity.offboarding_canceled'"), COUNT / 10, "each mend is reported once");
     assert_eq!(ended.get("status"), "completed");
     world.assert_clean().await;
 }

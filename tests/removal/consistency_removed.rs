@@ -123,7 +123,7 @@ scenario! {
         assert_eq!(database.text(left).unwrap(), "bulk-000001 bulk-000002 job");
         assert_eq!(database.count("SELECT entity_count FROM portfolio"), 3);
         let before = stored(database);
-        assert_eq!(reported(&world.check(json!({})).await).0, json!({"removed_entity": 3, "event_mismatch": 1}), "each check tells of them");
+        assert_eq!(reported(&world.check(json!({})).await).0, json!({"removed_entity": 3, "event_mismatch": 1}), "each check shows them");
         assert_eq!(stored(database), before);
     }
 

@@ -30,7 +30,7 @@ fn assert_gone(database: &Database, count: i64, reported_by: &str) {
     assert_eq!(database.rows("tombstone"), count);
     let reported = format!("event, unnest(subjects) s WHERE type = '{reported_by}'");
     assert_eq!(database.rows(&reported), count);
-    assert_eq!(database.count(&format!("SELECT count(DISTINCT s) FROM {reported}")), count, "no entity is told of twice");
+    assert_eq!(database.count(&format!("SELECT count(DISTINCT s) FROM {reported}")), count, "no entity is reported of twice");
     assert_eq!(database.count("SELECT coalesce(sum(entity_count), 0) FROM portfolio"), 0);
     database.assert_sound();
 }
@@ -181,7 +181,7 @@ async fn offboardings_survive_fifty_deaths_at_any_instant() {
     let histories =
         "(SELECT string_agg(type, ' ' ORDER BY seq) AS told FROM event, unnest(subjects) s WHERE type LIKE 'entity.%' GROUP BY s) t
         WHERE told = 'entity.offboarding_requested entity.offboarded'";
-    assert_eq!(database.rows(histories), COUNT, "each transition is told once");
+    assert_eq!(database.rows(histories), COUNT, "each transition is reported once");
 }
 
 #[tokio::test]

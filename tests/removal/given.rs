@@ -223,7 +223,7 @@ impl Database {
             ),
             ("a tombstone beside its living entity", "tombstone t JOIN entity e ON e.incarnation = t.incarnation"),
             (
-                "a tombstone that no event or more than one tells of",
+                "a tombstone that no event or more than one shows",
                 "tombstone t LEFT JOIN (
                      SELECT v.realm_id, s.id, coalesce(v.data ->> 'incarnation', v.data ->> 'bulk_delete_id') AS cause, count(*) AS times
                      FROM event v, unnest(v.subjects) s(id)

@@ -374,7 +374,7 @@ impl Play<'_> {
                 self.stage.principals[made.caller] == change.principal && (*version == change.version || full && *version > change.version)
             };
             let found = left.iter().position(|call| fits(call) && call.1 == change.version).or_else(|| left.iter().position(fits));
-            let found = found.unwrap_or_else(|| panic!("nobody was told of {change:?}: {round:?} {answers:#?}"));
+            let found = found.unwrap_or_else(|| panic!("nobody was recorded {change:?}: {round:?} {answers:#?}"));
             left.swap_remove(found);
         }
     }

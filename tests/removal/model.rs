@@ -273,7 +273,7 @@ impl Play<'_> {
             }
         }
         let made = database.rows(&format!("offboarding_request WHERE entity_id LIKE 'r{}-%'", self.run));
-        assert_eq!(made, i64::try_from(self.ids.len()).unwrap(), "no request was made that nobody was told of");
+        assert_eq!(made, i64::try_from(self.ids.len()).unwrap(), "no request was made that nobody was recorded");
     }
 
     /// Holds an entity, the events about it and its tombstones to what there must be of them.

@@ -67,7 +67,7 @@ scenario! {
         assert_eq!(blockers(&world.preview("new").await), ["onboarding", "on_hold"]);
         let held = world.preview("held").await;
         assert_eq!((blockers(&held), held.get("removable")), (vec!["on_hold".to_owned()], &json!(false)));
-        assert!(text(&held.get("blockers")[0]["message"]).contains("audit"), "the reason is told");
+        assert!(text(&held.get("blockers")[0]["message"]).contains("audit"), "the reason is reported");
         let leaving = world.preview("leaving").await;
         assert_eq!((blockers(&leaving), &leaving.get("blockers")[0]["job_id"]), (vec!["offboarding".to_owned()], &json!(request)));
     }

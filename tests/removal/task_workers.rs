@@ -130,7 +130,7 @@ async fn two_processes_share_the_slices_of_a_task() {
     assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
     assert_eq!(ended.get("current_state.last_execution_instances").as_array().unwrap().len(), 2);
     assert_eq!(world.database.count("SELECT count(DISTINCT lease_owner) FROM bulk_delete_slice"), 2, "both have finished slices");
-    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is told of once");
+    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is reported of once");
     assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (0, COUNT));
     world.database.assert_sound();
 }
@@ -154,7 +154,7 @@ async fn a_second_worker_helps_while_hardly_anyone_calls() {
     world.database.sql("UPDATE bulk_delete SET max_objects_per_second = NULL");
     let ended = world.task_ended(&task).await;
     assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
-    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is told of once");
+    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is reported of once");
     world.database.assert_sound();
 }
 
@@ -184,7 +184,7 @@ async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {
     assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT - 3, failed: 3, ..Account::default() });
     assert_eq!(world.failures(&id(&ended)).await, ["e-015000: not_found", "e-015001: not_found", "e-060000: not_found"]);
     assert_eq!(world.database.rows("bulk_delete_slice WHERE done AND matched = 15000"), 4);
-    assert_eq!(world.database.count(SUBJECTS), (COUNT - 3) * 1_000_001, "each entity is told of once");
+    assert_eq!(world.database.count(SUBJECTS), (COUNT - 3) * 1_000_001, "each entity is reported of once");
     world.database.assert_sound();
 }
 
@@ -216,7 +216,7 @@ async fn a_worker_that_is_late_changes_nothing() {
     world.client = world.through(Protocol::Rest);
     let ended = world.task_ended(&task).await;
     assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
-    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is told of once");
+    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is reported of once");
     assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (0, COUNT));
     world.database.assert_sound();
 }
@@ -264,7 +264,7 @@ async fn a_task_survives_the_death_of_one_of_two_workers_at_any_instant() {
             "SELECT count(DISTINCT s) * 1000000 + count(*) FROM event, unnest(subjects) s
              WHERE type = 'entity.deleted' AND data ->> 'bulk_delete_id' = '{task}'"
         );
-        assert_eq!(database.count(&reported), (COUNT - 13) * 1_000_001, "round {round}: each entity is told of once");
+        assert_eq!(database.count(&reported), (COUNT - 13) * 1_000_001, "round {round}: each entity is reported of once");
         assert_eq!(database.rows(&format!("entity WHERE id LIKE '{prefix}-%'")), 13);
         taken_over += usize::from(ended.get("current_state.last_execution_instances").as_array().unwrap().len() > 1);
         database.assert_sound();

@@ -95,7 +95,7 @@ impl Midst {
     fn assert_each_went_once(&self) {
         let reported =
             "SELECT count(DISTINCT s) * 1000 + count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted' AND s LIKE 'e-%'";
-        assert_eq!(self.world.database.count(reported), 100_100, "each entity is told of once");
+        assert_eq!(self.world.database.count(reported), 100_100, "each entity is reported of once");
     }
 }
 
@@ -380,7 +380,7 @@ async fn a_watcher_receives_every_status_until_the_end() {
         assert_eq!(statuses, ["processing", "completed"]);
         assert_eq!((&last["current_state"]["number_of_processed_objects"], last["end_time"].is_i64()), (&json!(3), true));
         let mut late = world.client.stream(WATCH, json!({"task_id": task}), &headers).await.unwrap();
-        assert_eq!(reported_to_the_end(&mut late).await.0, ["completed"], "what is over is told once");
+        assert_eq!(reported_to_the_end(&mut late).await.0, ["completed"], "what is over is reported once");
     }
 }
 
