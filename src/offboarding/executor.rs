@@ -6,13 +6,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::db::Db;
 use crate::db::outage::warn_of;
+use crate::db::{Db, backoff_of};
 use crate::error::Result;
 use crate::jobs::{Executor, Lease};
-use crate::offboarding::model::{MAX_ATTEMPTS, backoff};
+use crate::offboarding::model::MAX_ATTEMPTS;
 use crate::offboarding::queries::TOPIC;
-use crate::offboarding::removal_queries::{self, Claimed, Reason};
+use crate::offboarding::removal_queries::{self, Claimed, LONGEST_WAIT, Reason};
 use crate::telemetry;
 
 /// How many requests are claimed, and removed, at once.
@@ -53,7 +53,7 @@ impl OffboardingExecutor {
                 ("unavailable", "The entity was changed by others each time it was tried.")
             } else {
                 let reason = Reason { code: "unavailable", message: "The entity was changed by others while it was tried." };
-                removal_queries::put_off(connection, &claim, backoff(claim.attempts), reason)?;
+                removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)?;
                 return Ok("put_off");
             };
             removal_queries::fail(connection, &claim, reason.0, reason.1)?;
@@ -74,7 +74,7 @@ impl OffboardingExecutor {
                     removal_queries::fail(connection, &claim, "internal", "The entity could not be removed.")
                 } else {
                     let reason = Reason { code: "internal", message: "The entity could not be removed; it is tried again." };
-                    removal_queries::put_off(connection, &claim, backoff(claim.attempts), reason)
+                    removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)
                 }
             })
             .await?;

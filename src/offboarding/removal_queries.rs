@@ -62,7 +62,7 @@ statement! {
 }
 
 /// The longest wait for another try.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Has requests be due now that are due later than so long from now. See [`crate::jobs::watch_clock`]. A grace period is over when the clock says
 /// so, and not before; where none was asked for the request is due at once, whatever the clock says.
