@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_timeout_is_read_as_the_specification_has_it() {
-        let read = |given| grpc_timeout(&HeaderValue::from_bytes(given.as_bytes()).unwrap());
+        let read = |given: &str| grpc_timeout(&HeaderValue::from_bytes(given.as_bytes()).unwrap());
         assert_eq!(read("2H"), Some(Duration::from_secs(7200)));
         assert_eq!(read("3M"), Some(Duration::from_secs(180)));
         assert_eq!(read("99999999u"), Some(Duration::from_micros(99_999_999)));
