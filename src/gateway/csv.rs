@@ -144,8 +144,8 @@ fn continues(query: &str, name: &str) -> bool {
 /// Whether CSV is asked for, and more so than JSON (RFC 9110, section 12.5.1).
 fn prefers_csv(headers: &HeaderMap) -> bool {
     let accepted: Vec<_> = listed(headers, header::ACCEPT).collect();
-    let weight =
-        |types: &[&str]| types.iter().find_map(|media_type| accepted.iter().find(|(range, _)| range == media_type)?.1).unwrap_or_default();
+    let of = |media_type: &str| accepted.iter().find(|(range, _)| range == media_type).map(|(_, weight)| weight.unwrap_or_default());
+    let weight = |types: &[&str]| types.iter().find_map(|media_type| of(media_type)).unwrap_or_default();
     weight(&["text/csv"]) > weight(&["application/json", "application/*", "*/*"])
 }
 

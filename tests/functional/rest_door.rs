@@ -171,7 +171,7 @@ async fn a_body_of_another_kind_or_size_is_refused() {
         let reply = rest.send("PATCH", "/v1/portfolios/p", &[("content-type", media_type.as_str())], r#"{"metadata":{"floor":"3"}}"#).await;
         assert_eq!((code(&reply).0, reply.header("accept-patch")), (415, Some("application/json")), "{media_type}: {}", reply.text());
     }
-    assert_eq!(rest.get("/v1/portfolios/p").await.json(), created.json(), "a merge is not taken for a replacement");
+    assert_eq!(rest.send("GET", "/v1/portfolios/p", &[], "").await.json(), created.json(), "a merge is not taken for a replacement");
     let lines = "{\"type\":\"T\"}\n".repeat(500);
     let stream = rest.send("POST", "/v1/entities:import", &[("content-type", "application/x-ndjson")], lines).await;
     let summary: Value = serde_json::from_str(stream.text().lines().last().unwrap()).unwrap();
