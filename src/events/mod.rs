@@ -3,13 +3,13 @@
 
 mod admission;
 pub mod catalogue;
-pub mod cursor;
+mod cursor;
 mod event_stream;
-pub mod history_queries;
+pub(crate) mod history_queries;
 mod hub;
 mod lists;
 mod model;
-pub mod nats;
+pub(crate) mod nats;
 pub mod publish_loop;
 pub mod publisher;
 mod publisher_queries;

@@ -134,7 +134,7 @@ statement! {
      ) woken ON true"
 }
 
-/// Whether an entity can be offboarded.
+/// True if an entity can be offboarded.
 #[derive(Debug, diesel::Queryable)]
 pub struct Eligibility {
     /// The state of the entity, unless it is missing.

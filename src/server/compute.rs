@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header};
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 use nix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tower::{BoxError, ServiceExt};
@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 use super::stack::Stack;
 use crate::limits::shares::{COMPUTE, COMPUTE_BYTES, STEP, STEP_MICROSECONDS};
+use crate::server::within::as_long_as;
 use crate::shares::{self, Party, Rules, Turn, Turns};
 
 /// A step that takes the processor longer is to run off the runtime.
@@ -292,13 +293,7 @@ impl<B: Body + Unpin> Body for ComputeBody<B> {
         this.guard.step(context, |context| Pin::new(&mut this.inner).poll_frame(context))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }
 
 #[cfg(test)]

@@ -1,22 +1,23 @@
 //! The listeners, the layers that each call passes, and the end of the process: everything between the network and the capabilities.
 
-pub mod admin;
+mod admin;
 mod admin_protocol;
 mod bound;
-pub mod compute;
+mod compute;
 mod cors;
-pub mod drain;
+pub(crate) mod drain;
 mod framing;
 mod grpc;
 mod health;
 mod http;
 pub mod layers;
-pub mod listener;
+mod listener;
 mod ports;
 mod run;
 mod settings;
 mod stack;
 mod tally;
+mod within;
 
 pub use bound::Bound;
 pub use ports::Addresses;

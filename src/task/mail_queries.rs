@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::{self, Realm, Work, statement, text_enum};
+use crate::db::{self, Realm, Work, lock_realm, statement, text_enum};
 
 /// The longest wait for another try of a mail, and a lease.
 const LONGEST_WAIT: Duration = Duration::from_secs(1_000);
@@ -91,8 +91,8 @@ pub struct ClaimedMail {
     pub attempts: i32,
 }
 
-/// Claims a mail that is due, also one whose worker was lost: of the realms that have any that of the one that has sent the fewest within the last hour,
-/// and of its mails the one that has been due for longest.
+/// Claims a mail that is ready, also one whose worker was lost: of the realms that have any that of the one that has sent the fewest within
+/// the last hour, and of its mails the one that has been due for longest.
 pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<ClaimedMail>> {
     type Row = (i32, String, db::Mode, Uuid, String, Uuid, i64, i32);
     let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
@@ -140,15 +140,9 @@ statement! {
 /// Lets a mail through to the server, unless its realm has let through that many others within the last hour. One that was let through stays so.
 /// Call it in a transaction: mails of one realm wait for each other, so that none is counted too late.
 pub fn admit(connection: &mut PgConnection, claim: &ClaimedMail, at_most: i64) -> Work<bool> {
-    LockRealm { realm: claim.realm.id() }.get_result::<(i32,)>(connection)?;
+    lock_realm(connection, &claim.realm)?;
     let admit = Admit { realm: claim.realm.id(), task: claim.task_id, token: claim.token, at_most };
     Ok(admit.execute(connection)? == 1)
-}
-
-statement! {
-    /// Others that let a mail of the realm through wait.
-    struct LockRealm { realm: i32 as Integer } -> (Integer,),
-    "SELECT id FROM realm WHERE id = {realm} FOR NO KEY UPDATE"
 }
 
 statement! {

@@ -115,8 +115,8 @@ impl<'s, 'j> Decoder<'s, 'j> {
             Err(error) => {
                 let position = error.get_position(&self.json);
                 let mut violations = Violations::new();
-                let reason = syntax::reported(&error.error_type);
-                // A number within one line may be the line's number in a body with more lines.
+                let reason = syntax::description(&error.error_type);
+                // What is one line may be that of a body with more, which has a number of its own.
                 let line = if self.text.contains(&b'\n') { format!("line {}, ", position.line) } else { String::new() };
                 let description = format!("is not JSON: {reason} at {line}column {}", position.column);
                 violations.add(self.path.root(), "invalid_json", description);

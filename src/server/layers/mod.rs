@@ -21,28 +21,28 @@
 //! 17. [`forms`] has nothing done for a request that could not be read completely, and reports the faults that the layers above have found
 //!     in its headers.
 
-pub mod api_version;
-pub mod around;
-pub mod auth;
-pub mod bodies;
-pub mod closing;
-pub mod common_headers;
-pub mod deadline;
+mod api_version;
+mod around;
+pub(crate) mod auth;
+mod bodies;
+mod closing;
+mod common_headers;
+mod deadline;
 mod ending;
-pub mod forms;
-pub mod idempotency;
-pub mod keyless;
-pub mod load;
-pub mod methods;
-pub mod panic;
-pub mod rate_limit;
-pub mod request_id;
-pub mod share;
-pub mod status;
+mod forms;
+mod idempotency;
+mod keyless;
+mod load;
+mod methods;
+mod panic;
+mod rate_limit;
+mod request_id;
+mod share;
+mod status;
 #[cfg(test)]
 mod testing;
-pub mod trace;
-pub mod unknown_headers;
+mod trace;
+mod unknown_headers;
 
 use std::convert::Infallible;
 

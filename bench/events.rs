@@ -1,23 +1,20 @@
-//! `offboard bench events`: how soon after the response of a change a stream sends its event, and how many changes a second there are
-//! meanwhile.
+//! `offboard-bench events`: how soon a stream reports a change after its answer, and how many changes a second there are meanwhile.
 
 use std::collections::HashMap;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep_until, timeout};
+use tonic::Streaming;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
 
-use crate::cli::client::{Server, credential};
-use crate::cli::output::print;
-use crate::error::{Error, Result};
-use crate::proto::v1::entity_service_client::EntityServiceClient;
-use crate::proto::v1::event_service_client::EventServiceClient;
-use crate::proto::v1::{CreateEntityRequest, NewEntity, WatchEventsRequest, WatchEventsResponse};
+use offboard::proto::v1::entity_service_client::EntityServiceClient;
+use offboard::proto::v1::event_service_client::EventServiceClient;
+use offboard::proto::v1::{CreateEntityRequest, NewEntity, WatchEventsRequest, WatchEventsResponse};
+
+use crate::{Result, Server, percentile, with_key};
 
 /// How long events may be under way behind the last change.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,10 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Arguments {
     #[command(flatten)]
     server: Server,
-
-    /// Secret of a key with the scopes `entities:write` and `events:read`
-    #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
-    key: String,
 
     /// How many entities are created a second; 0 for as many as the connections can
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
@@ -47,19 +40,18 @@ pub struct Arguments {
 
 /// Creates entities and watches them come, and prints how many changes there were a second, and the 50th and 99th percentile of the time from
 /// the answer to the event, in milliseconds.
-pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let bearer = credential(&arguments.key)?;
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let bearer = arguments.server.bearer()?;
     let mut channels = Vec::new();
     for _ in 0..arguments.connections {
         channels.push(arguments.server.connect().await?);
     }
     let watcher = arguments.server.connect().await?;
-    let mut request = Request::new(WatchEventsRequest { types: vec!["entity.created".to_owned()], ..Default::default() });
-    request.metadata_mut().insert("authorization", bearer.clone());
-    let mut stream = EventServiceClient::new(watcher).watch_events(request).await.map_err(refused)?.into_inner();
-    // The first message shows that the stream has begun.
-    stream.message().await.map_err(refused)?;
-    let (reported, mut answered) = (report(stream), HashMap::new());
+    let request = WatchEventsRequest { types: vec!["entity.created".to_owned()], ..Default::default() };
+    let mut stream = EventServiceClient::new(watcher).watch_events(with_key(request, &bearer)).await?.into_inner();
+    // The first message reports that it has begun.
+    stream.message().await?;
+    let (told, mut answered) = (tell(stream), HashMap::new());
     let begun = Instant::now();
     let ends = begun + Duration::from_secs(arguments.seconds.into());
     let gap = (arguments.rate > 0).then(|| Duration::from_secs(1) * arguments.connections / arguments.rate);
@@ -68,33 +60,24 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         let first = begun + gap.unwrap_or_default() / arguments.connections * number as u32;
         tokio::spawn(create(channel, bearer.clone(), format!("bench-{run}-{number}"), (first, gap, ends)))
     });
-    for changes in try_join_all(callers).await.map_err(Error::internal)? {
+    for changes in try_join_all(callers).await? {
         answered.extend(changes?);
     }
     let rate = answered.len() as f64 / begun.elapsed().as_secs_f64();
-    let arrived = wait(reported, answered.len()).await;
+    let arrived = wait(told, answered.len()).await;
     let mut times: Vec<Duration> =
         answered.iter().filter_map(|(id, answer)| Some(arrived.get(id)?.saturating_duration_since(*answer))).collect();
     times.sort();
     if times.len() < answered.len() {
-        return Err(Error::unavailable(format!("{} of {} events came.", times.len(), answered.len())));
+        return Err(format!("{} of {} events came", times.len(), answered.len()).into());
     }
-    let percentile = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).map_or(0.0, millis);
-    print(format_args!("{rate:.1} {:.2} {:.2}", percentile(50), percentile(99)))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn millis(time: &Duration) -> f64 {
-    time.as_secs_f64() * 1_000.0
-}
-
-fn refused(status: Status) -> Error {
-    Error::unavailable(format!("The service refused: {}", status.message()))
+    println!("{rate:.1} {:.2} {:.2}", percentile(&times, 50), percentile(&times, 99));
+    Ok(())
 }
 
 type Arrivals = tokio::sync::watch::Receiver<HashMap<String, Instant>>;
 
-/// Creates entities on one connection, at its pace or one after the other; returns when each was answered.
+/// Creates entities on one connection, at its pace or one behind the other; reports when each was answered.
 async fn create(
     channel: Channel,
     bearer: MetadataValue<Ascii>,
@@ -108,9 +91,7 @@ async fn create(
         sleep_until(due).await;
         let id = format!("{prefix}-{}", answered.len());
         let entity = NewEntity { entity_id: id.clone(), r#type: "HCP".to_owned(), ..Default::default() };
-        let mut request = Request::new(CreateEntityRequest { entity: Some(entity) });
-        request.metadata_mut().insert("authorization", bearer.clone());
-        client.create_entity(request).await.map_err(refused)?;
+        client.create_entity(with_key(CreateEntityRequest { entity: Some(entity) }, &bearer)).await?;
         answered.push((id, Instant::now()));
         due = gap.map_or_else(Instant::now, |gap| due + gap);
     }
@@ -118,7 +99,7 @@ async fn create(
 }
 
 /// Notes when each event came.
-fn report(mut stream: Streaming<WatchEventsResponse>) -> Arrivals {
+fn tell(mut stream: Streaming<WatchEventsResponse>) -> Arrivals {
     let (sender, receiver) = tokio::sync::watch::channel(HashMap::new());
     tokio::spawn(async move {
         while let Ok(Some(message)) = stream.message().await {
@@ -134,8 +115,8 @@ fn report(mut stream: Streaming<WatchEventsResponse>) -> Arrivals {
 }
 
 /// Waits until so many events have come, or no longer.
-async fn wait(mut reported: Arrivals, count: usize) -> HashMap<String, Instant> {
-    // The caller reports what is missing then.
-    let _ = timeout(PATIENCE, reported.wait_for(|arrived| arrived.len() >= count)).await;
-    reported.borrow().clone()
+async fn wait(mut told: Arrivals, count: usize) -> HashMap<String, Instant> {
+    // What is missing then is reported by the caller.
+    let _ = timeout(PATIENCE, told.wait_for(|arrived| arrived.len() >= count)).await;
+    told.borrow().clone()
 }

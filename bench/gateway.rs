@@ -1,40 +1,37 @@
-//! `offboard bench gateway`: the cost of REST over gRPC.
+//! `offboard-bench gateway`: what REST costs over gRPC.
 //!
-//! gRPC and REST answer the same calls on as many connections of the same client machine. They take turns, and begin in turn, so that other
-//! work on the machine affects both alike. An attach that has to come between two detaches is not timed, and is sent by gRPC for both.
+//! Both listeners answer the same calls on as many connections of the same client machine. They take turns, and begin in turn, so that what
+//! else happens on the machine meets both alike. An attach that has to come between two detaches is not timed, and goes by gRPC for both.
 
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use futures::future::try_join_all;
-use tonic::Code;
+use tonic::{Code, Status};
 
-use super::callers::{Caller, Meter, Protocol};
-use crate::cli::client::plain_url;
-use crate::cli::output::print;
-use crate::error::{Error, Result};
+use crate::caller::{Caller, Meter, Protocol, View};
+use crate::{Result, median};
 
 /// Arguments of `bench gateway`.
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// Where the service answers gRPC, without TLS, so that the bytes are those of the messages
-    #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL", value_parser = plain_url)]
+    #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL")]
     grpc: String,
 
     /// Where the service answers REST, without TLS
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = plain_url)]
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     rest: String,
 
     /// Secret of a key with the scopes `entities:read`, `entities:write` and `portfolios:write`
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
     key: String,
 
-    /// How many connections each protocol has
+    /// How many connections each listener has
     #[arg(long, default_value_t = 32, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     connections: usize,
 
-    /// How often each protocol has its turn
+    /// How often each listener has its turn
     #[arg(long, default_value_t = 9, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=999))]
     rounds: usize,
 
@@ -43,55 +40,49 @@ pub struct Arguments {
     calls: usize,
 }
 
-/// The RPC that is measured.
+/// What is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BenchedCall {
     Get,
     Detach,
 }
 
-/// The figures of one turn.
+/// What a turn reported.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     /// Calls a second, all connections together.
     rate: f64,
     /// How long a call took, on average.
     call: Duration,
-    /// The bytes over the network for a call, both ways.
+    /// What went over the network for a call, both ways, in bytes.
     bytes: f64,
 }
 
 /// Prints the ratio of the rates, and what a call costs more.
-pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+pub async fn run(arguments: Arguments) -> Result<()> {
     let meters = [Meter::default(), Meter::default()];
     let open = |protocol, url: &str, meter: &Meter| {
         let callers = (0..arguments.connections).map(|_| Caller::connect(protocol, url.to_owned(), &arguments.key, meter.clone()));
         try_join_all(callers.collect::<Vec<_>>())
     };
     let protocols = [open(Protocol::Grpc, &arguments.grpc, &meters[0]).await?, open(Protocol::Rest, &arguments.rest, &meters[1]).await?];
-    // Its bytes are not counted with the measured ones.
+    // Its bytes are not counted with those of what is measured.
     let helpers = open(Protocol::Grpc, &arguments.grpc, &Meter::default()).await?;
     for (number, helper) in helpers.iter().enumerate() {
         prepare(helper, number).await?;
     }
     let bench = Bench { protocols, meters, helpers };
-    for (call, name) in [(BenchedCall::Get, "get"), (BenchedCall::Detach, "detach")] {
-        let many = bench.compare(call, arguments.connections, arguments.rounds, arguments.calls).await?;
-        let one = bench.compare(call, 1, arguments.rounds, arguments.calls * 2).await?;
+    for (act, name) in [(BenchedCall::Get, "get"), (BenchedCall::Detach, "detach")] {
+        let many = bench.compare(act, arguments.connections, arguments.rounds, arguments.calls).await?;
+        let one = bench.compare(act, 1, arguments.rounds, arguments.calls * 2).await?;
         let [grpc, rest] = [0, 1].map(|protocol| median(many.iter().map(|turns| turns[protocol].rate)));
-        print(format_args!("{name}: {grpc:.0} a second by gRPC, {rest:.0} by REST, on {} connections", arguments.connections))?;
-        print(format_args!("rest_over_grpc_{name}_ratio {:.2}", median(many.iter().map(|[grpc, rest]| rest.rate / grpc.rate))))?;
-        print(format_args!("{name}_added_bytes {:.0}", median(one.iter().map(|[grpc, rest]| rest.bytes - grpc.bytes))))?;
+        println!("{name}: {grpc:.0} a second by gRPC, {rest:.0} by REST, on {} connections", arguments.connections);
+        println!("rest_over_grpc_{name}_ratio {:.2}", median(many.iter().map(|[grpc, rest]| rest.rate / grpc.rate)));
+        println!("{name}_added_bytes {:.0}", median(one.iter().map(|[grpc, rest]| rest.bytes - grpc.bytes)));
         let micros = one.iter().map(|[grpc, rest]| (rest.call.as_secs_f64() - grpc.call.as_secs_f64()) * 1e6);
-        print(format_args!("{name}_added_microseconds {:.0}", median(micros)))?;
+        println!("{name}_added_microseconds {:.0}", median(micros));
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<f64> = numbers.collect();
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
+    Ok(())
 }
 
 /// The portfolio and the entity of a connection: no two meet at a row.
@@ -103,18 +94,14 @@ fn entity(number: usize) -> String {
     format!("bench-entity-{number}")
 }
 
-async fn prepare(helper: &Caller, number: usize) -> Result<()> {
+async fn prepare(helper: &Caller, number: usize) -> Result<(), Status> {
     for made in [helper.create_portfolio(&portfolio(number)).await, helper.create_entity(&entity(number)).await] {
-        made.or_else(|status| if status.code() == Code::AlreadyExists { Ok(()) } else { Err(refused(status)) })?;
+        made.or_else(|status| if status.code() == Code::AlreadyExists { Ok(()) } else { Err(status) })?;
     }
-    helper.attach(&portfolio(number), &entity(number)).await.map_err(refused)
+    helper.attach(&portfolio(number), &entity(number)).await
 }
 
-fn refused(status: tonic::Status) -> Error {
-    Error::unavailable(format!("The service refused: {}", status.message()))
-}
-
-/// Both protocols with their connections.
+/// Both listeners with their connections.
 struct Bench {
     protocols: [Vec<Caller>; 2],
     meters: [Meter; 2],
@@ -123,24 +110,24 @@ struct Bench {
 
 impl Bench {
     /// The turns of gRPC and of REST, round by round.
-    async fn compare(&self, call: BenchedCall, connections: usize, rounds: usize, calls: usize) -> Result<Vec<[Turn; 2]>> {
+    async fn compare(&self, act: BenchedCall, connections: usize, rounds: usize, calls: usize) -> Result<Vec<[Turn; 2]>> {
         // Connections are made, statements prepared and pages read before anything counts.
         for protocol in 0..2 {
-            self.turn(call, protocol, connections, calls.min(50)).await?;
+            self.turn(act, protocol, connections, calls.min(50)).await?;
         }
         let mut compared = Vec::with_capacity(rounds);
         for round in 0..rounds {
             let first = round % 2;
-            let one = self.turn(call, first, connections, calls).await?;
-            let other = self.turn(call, 1 - first, connections, calls).await?;
+            let one = self.turn(act, first, connections, calls).await?;
+            let other = self.turn(act, 1 - first, connections, calls).await?;
             compared.push(if first == 0 { [one, other] } else { [other, one] });
         }
         Ok(compared)
     }
 
-    async fn turn(&self, call: BenchedCall, protocol: usize, connections: usize, calls: usize) -> Result<Turn> {
+    async fn turn(&self, act: BenchedCall, protocol: usize, connections: usize, calls: usize) -> Result<Turn> {
         let before = self.meters[protocol].bytes();
-        let work = (0..connections).map(|number| self.connection(call, protocol, number, calls));
+        let work = (0..connections).map(|number| self.connection(act, protocol, number, calls));
         let spent = try_join_all(work).await?;
         let all = (connections * calls) as f64;
         let rate = spent.iter().map(|spent| calls as f64 / spent.as_secs_f64()).sum();
@@ -148,20 +135,20 @@ impl Bench {
         Ok(Turn { rate, call, bytes: (self.meters[protocol].bytes() - before) as f64 / all })
     }
 
-    /// Makes the calls of one connection, and returns how long they took.
-    async fn connection(&self, call: BenchedCall, protocol: usize, number: usize, calls: usize) -> Result<Duration> {
+    /// Makes the calls of one connection, and reports how long they took.
+    async fn connection(&self, act: BenchedCall, protocol: usize, number: usize, calls: usize) -> Result<Duration> {
         let (caller, helper) = (&self.protocols[protocol][number], &self.helpers[number]);
         let (portfolio, entity) = (portfolio(number), entity(number));
         let mut spent = Duration::ZERO;
         for _ in 0..calls {
             let begun = Instant::now();
-            match call {
-                BenchedCall::Get => caller.get(&entity).await.map_err(refused)?,
-                BenchedCall::Detach => caller.detach(&portfolio, &entity).await.map_err(refused)?,
+            match act {
+                BenchedCall::Get => caller.get(&entity).await?,
+                BenchedCall::Detach => caller.detach(&portfolio, &entity, View::Full).await?,
             }
             spent += begun.elapsed();
-            if call == BenchedCall::Detach {
-                helper.attach(&portfolio, &entity).await.map_err(refused)?;
+            if act == BenchedCall::Detach {
+                helper.attach(&portfolio, &entity).await?;
             }
         }
         Ok(spent)
