@@ -98,7 +98,7 @@ macro_rules! change {
         }
 
         statement! {
-            /// Changes links, steps versions and reports each.
+            /// Changes links, raises versions and records an event of each.
             struct $each<'a> {
                 realms: Vec<i32> as Array<Integer>,
                 principals: Vec<Uuid> as Array<SqlUuid>,
