@@ -133,7 +133,7 @@ scenario! {
         let refused = update(world, faulty).await.unwrap_err();
         let fields: BTreeSet<_> = refused.faults.iter().map(|fault| fault.field.clone()).collect();
         // By REST the place within an object is known.
-        let (attribute, crosswalk) = if world.door == Door::Rest { ("attributes.a", "crosswalks[1].\0") } else { ("attributes", "crosswalks[1]") };
+        let (attribute, crosswalk) = if world.door == Door::Rest { ("attributes.a", "crosswalks[1].\u{fffd}") } else { ("attributes", "crosswalks[1]") };
         let expected = ["type", attribute, "components[1]", crosswalk, "expected_version"];
         assert_eq!((refused.code.as_str(), fields), ("validation_failed", expected.iter().map(|path| at(world, path)).collect()));
 
