@@ -75,7 +75,7 @@ pub static ATTRIBUTE_LOOK: Limit = Limit {
     name: "attribute_look",
     bounds: "Time for which the start of a bulk delete looks whether entities have the attributes of its filter; a list looks for 50 milliseconds",
     value: Value::Fixed(ATTRIBUTE_LOOK_MILLIS.0, "milliseconds"),
-    past: "The worker finds out before anything is deleted; a dry run has the warning `unchecked_attribute`, and a list has no warning",
+    past: "The worker finds out before anything is deleted; a dry run and a list have the warning `unchecked_attribute`",
 };
 
 /// How many entities are looked through at once for the attributes of a filter, and for names that may have been meant.
@@ -137,9 +137,9 @@ pub const VALUE_LOOK_ENTITIES: u64 = 14_600;
 /// The look for the values that a filter names.
 pub static VALUE_LOOK: Limit = Limit {
     name: "value_look",
-    bounds: "Entities that are looked at to find out whether any has a type or the value of an attribute that a filter names, where no index tells",
+    bounds: "Entities that are looked at to find out whether any has a type or the value of an attribute that a filter names, where no index tells, and which kinds of values they have; the values that a hard delete denies are looked for among all, for as long as `attribute_look` says",
     value: Value::Fixed(VALUE_LOOK_ENTITIES, "entities"),
-    past: "There is no warning `unknown_value`, but of a type that is spelt much like one that was met",
+    past: "There is the warning `unchecked_value`, or `unknown_value` of a type that is spelt much like one that was met; a hard delete of which it must be known is refused with `suspect_value`",
 };
 
 /// All of them.
