@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Jsonb, Text};
 
+use crate::db::statement::built;
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries;
 use crate::entity::look::{Looked, OfAttribute, OfPath, OfValue, Reach, Unchecked};
@@ -335,16 +336,7 @@ impl QueryFragment<Pg> for Example<'_> {
     }
 }
 
-impl QueryId for Example<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Example<'_> {
-    type SqlType = (Jsonb,);
-}
-
-impl RunQueryDsl<PgConnection> for Example<'_> {}
+built!(Example<'_> => (Jsonb,));
 
 /// The types of some entities.
 struct Types<'a> {
@@ -361,16 +353,7 @@ impl QueryFragment<Pg> for Types<'_> {
     }
 }
 
-impl QueryId for Types<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Types<'_> {
-    type SqlType = (Text,);
-}
-
-impl RunQueryDsl<PgConnection> for Types<'_> {}
+built!(Types<'_> => (Text,));
 
 #[cfg(test)]
 mod forms {

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Error, Violations};
 use crate::filter::{Comparison, Filter, Held, Meant, Mismatch, Shape, SuspectValue, With};
+use crate::limits::thousands;
 use crate::proto::v1;
 
 /// How it is known.
@@ -114,9 +115,9 @@ impl Suspect {
             }
             Mismatch::Few(count) => {
                 let first =
-                    if let Evidence::Some(read) = evidence { format!(", among the first {}", grouped(read)) } else { String::new() };
+                    if let Evidence::Some(read) = evidence { format!(", among the first {}", thousands(read)) } else { String::new() };
                 let so = if *denied { ", and spares none of the others" } else { "" };
-                let (count, all) = (grouped(*count), grouped(held.valued));
+                let (count, all) = (thousands(*count), thousands(held.valued));
                 let sentence =
                     format!("{count} of {all} have a {kind} at `{path}`{first}, so `{condition}` holds for none of the others{so}{hint}");
                 (condition, sentence)
@@ -139,19 +140,6 @@ impl Suspect {
     pub fn warning(&self) -> v1::Warning {
         v1::Warning { code: Code::SuspectValue.name().to_owned(), message: self.sentence.clone() }
     }
-}
-
-/// A number with commas between its thousands.
-pub fn grouped(number: i64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) && digit.is_ascii_digit() && !grouped.ends_with('-') {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 /// The refusal of a task whose filter, at `field` of the request, has such values.
@@ -237,7 +225,6 @@ mod tests {
         }
         assert_eq!(told("lt(attributes.A, '2023/07')", [0, 4, 0, 0, 0, 0], Evidence::Entities, None)[0].1.as_deref(), Some("2023-07-01"));
         assert_eq!(told("lt(attributes.A, 2015)", [0, 0, 4, 0, 0, 0], Evidence::Entities, Some("2015-01"))[0].1, None);
-        assert_eq!([0, 999, 1_000, 1_234_567, -1_000].map(grouped), ["0", "999", "1,000", "1,234,567", "-1,000"]);
     }
 
     #[test]

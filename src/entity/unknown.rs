@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::entity::suspect_value::grouped;
 use crate::error::{Code, Error, Violations, nearest_of};
 use crate::filter::AttributePath;
 use crate::limits::requests::{ATTRIBUTE_LOOK_MILLIS, ATTRIBUTE_NAMES, SUGGESTED_NAMES};
+use crate::limits::thousands;
 use crate::proto::object::{Object, View};
 use crate::proto::v1;
 
@@ -136,7 +136,7 @@ impl Unknown {
         let Some(Rare { count, nearest, of: (of, is_all) }) = rare else {
             return format!("no entity{of_type} has the attribute `{attribute}`{hint}");
         };
-        let (count, of, others) = (grouped(*count), grouped(*of), grouped(*nearest));
+        let (count, of, others) = (thousands(*count), thousands(*of), thousands(*nearest));
         let first = if *is_all { "" } else { "the first " };
         let others = meant.first().map(|name| format!(", and {others} have {name}")).unwrap_or_default();
         format!("only {count} of {first}{of} entities{of_type} have the attribute `{attribute}`{others}{hint}")

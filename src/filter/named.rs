@@ -1,7 +1,7 @@
 //! Which values a filter names that records may have or not. One that nothing has is misspelt, as a rule, and a condition that denies it then spares
 //! nobody.
 
-use super::candidates::{AttributePath, Lookup};
+use super::candidates::Lookup;
 use super::function::{FUNCTIONS, Test};
 use super::predicate::Predicate;
 use super::sql::predicate;
@@ -90,11 +90,6 @@ impl NamedValue {
     fn is_same(&self, other: &NamedValue) -> bool {
         let is_same_value = if self.is_exact { self.value == other.value } else { fold(&self.value) == fold(&other.value) };
         (&self.path, &self.condition, self.is_exact) == (&other.path, &other.condition, other.is_exact) && is_same_value
-    }
-
-    /// The attribute that it is a value of; none if it is a value of something else, or of any attribute.
-    pub fn attribute(&self) -> Option<AttributePath> {
-        self.path.strip_prefix("attributes.").and_then(|path| AttributePath::parse(path).ok())
     }
 }
 

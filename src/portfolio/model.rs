@@ -195,22 +195,14 @@ impl PortfolioUpdate {
         faults.check()?;
         Ok(update)
     }
-
-    /// The names of the fields that it changes.
-    pub fn fields(&self) -> Vec<&'static str> {
-        let is_set = [
-            self.name.is_some(),
-            self.shared_registered_agent_id.is_some(),
-            self.shared_compliance_calendar.is_some(),
-            self.metadata.is_some(),
-        ];
-        UPDATABLE.into_iter().zip(is_set).filter_map(|(field, is_set)| is_set.then_some(field)).collect()
-    }
 }
 
 fn check_name(name: &str, faults: &mut Violations) {
     if name.is_empty() {
         faults.add("name", "required", "must be given");
+    }
+    if name.trim() != name {
+        faults.add("name", "invalid", "must not begin or end with a blank");
     }
     check_text(name, "name", MAX_NAME_CHARACTERS, faults);
 }
@@ -223,7 +215,7 @@ fn check_metadata(metadata: Option<Struct>, faults: &mut Violations) -> Struct {
     let metadata = metadata.unwrap_or_default().in_order();
     let fault = metadata.fault();
     if fault == Some(Fault::TooLarge) || metadata.json_size() > MAX_METADATA_BYTES {
-        faults.add("metadata", "too_long", "must be at most 64 KiB of JSON");
+        faults.add("metadata", "too_long", "must be at most 64 KiB of JSON, without blanks and with numbers written out");
     } else if let Some(fault) = fault {
         faults.add("metadata", fault.code(), fault.description());
     }
@@ -282,6 +274,19 @@ mod tests {
     fn masked(paths: &[&str]) -> v1::UpdatePortfolioRequest {
         let update_mask = prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() };
         v1::UpdatePortfolioRequest { portfolio_id: "p".to_owned(), update_mask: Some(update_mask), ..Default::default() }
+    }
+
+    impl PortfolioUpdate {
+        /// The names of the fields that it changes.
+        fn fields(&self) -> Vec<&'static str> {
+            let is_set = [
+                self.name.is_some(),
+                self.shared_registered_agent_id.is_some(),
+                self.shared_compliance_calendar.is_some(),
+                self.metadata.is_some(),
+            ];
+            UPDATABLE.into_iter().zip(is_set).filter_map(|(field, is_set)| is_set.then_some(field)).collect()
+        }
     }
 
     #[test]
