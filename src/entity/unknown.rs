@@ -99,25 +99,31 @@ impl Names {
     /// What is spelt much like an attribute, as a whole, or by the first of its names that is not there.
     pub fn alike(&self, unknown: &AttributePath) -> Vec<AttributePath> {
         let names = &unknown.names;
-        let known = (0..names.len()).rev().find(|known| *known == 0 || self.0.contains(&names[..*known])).unwrap_or_default();
-        let siblings = self.0.iter().filter(|path| path.len() == known + 1 && path[..known] == names[..known]);
-        // What cannot be seen, such as a blank, is as good as not there.
-        let plain = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
-        let wrong = plain(&names[known]);
-        let siblings: Vec<(String, &str)> = siblings.map(|path| (plain(&path[known]), path[known].as_str())).collect();
-        let near = nearest_of(&wrong, siblings.iter().map(|(plain, _)| plain.as_str()), TOLD);
-        let steps = near.into_iter().flat_map(|near| siblings.iter().filter(move |(plain, name)| plain == near && *name != names[known]));
-        let by_step = steps.flat_map(|(_, name)| {
-            let step: Vec<String> = names[..known].iter().cloned().chain([(*name).to_owned()]).collect();
-            let whole: Vec<String> = step.iter().chain(&names[known + 1..]).cloned().collect();
-            // Behind the step the names may be misspelt as well.
-            let behind = self.0.contains(&whole).then_some(whole);
-            behind.or(Some(step))
-        });
         let spelt: Vec<String> = self.0.iter().map(|names| names.join(".")).collect();
         let as_a_whole = nearest_of(&names.join("."), spelt.iter().map(String::as_str), TOLD);
         let as_a_whole = as_a_whole.into_iter().filter_map(|near| self.0.iter().find(|names| names.join(".") == near)).cloned();
+        let there = (0..names.len()).rev().filter(|known| *known == 0 || self.0.contains(&names[..*known]));
+        // What is there as far as this step may be a slip as well.
+        let by_step = there.map(|known| self.alike_by_step(names, known)).find(|alike| !alike.is_empty()).unwrap_or_default();
         as_a_whole.chain(by_step).filter(|path| path != names).filter_map(AttributePath::of_names).collect()
+    }
+
+    /// The same by one of the names, before which so many are there.
+    fn alike_by_step(&self, names: &[String], known: usize) -> Vec<Vec<String>> {
+        // What cannot be seen, such as a blank, is as good as not there.
+        let plain = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+        let siblings =
+            self.0.iter().filter(|path| path.len() == known + 1 && path[..known] == names[..known] && path[known] != names[known]);
+        let siblings: Vec<(String, &str)> = siblings.map(|path| (plain(&path[known]), path[known].as_str())).collect();
+        let near = nearest_of(&plain(&names[known]), siblings.iter().map(|(plain, _)| plain.as_str()), TOLD);
+        let steps = near.into_iter().flat_map(|near| siblings.iter().filter(move |(plain, _)| plain == near));
+        let path = |(_, name): &(String, &str)| {
+            let step: Vec<String> = names[..known].iter().cloned().chain([(*name).to_owned()]).collect();
+            let whole: Vec<String> = step.iter().chain(&names[known + 1..]).cloned().collect();
+            // Behind the step the names may be misspelt as well.
+            if self.0.contains(&whole) { whole } else { step }
+        };
+        steps.map(path).collect()
     }
 }
 

@@ -107,6 +107,9 @@ pub struct Held {
 /// From so many entities on, a kind that one in so many of them has or fewer does not count: a slip of the data.
 const FEW_OF: i64 = 100;
 
+/// So many values tell what most are like.
+const MANY: i64 = 20;
+
 impl Held {
     /// How many numbers tell of it.
     pub const COUNTS: usize = Shape::ALL.len() + 2;
@@ -133,9 +136,9 @@ impl Held {
         count > 0 && (self.valued < FEW_OF || count * FEW_OF > self.valued)
     }
 
-    /// Whether fewer than half of those with a value have one of this kind.
+    /// Whether fewer than half of those with a value have one of this kind, where they are not so few that it says nothing.
     pub fn is_rare(&self, shape: Shape) -> bool {
-        self.count(shape) * 2 < self.valued
+        self.valued >= MANY && self.count(shape) * 2 < self.valued
     }
 
     /// The kind that most have, if any has a value.

@@ -98,11 +98,11 @@ async fn a_denied_value_that_nothing_has_is_refused_and_looked_for_as_it_is_comp
         "not equals(uri, 'E-000001')".to_owned(),
         "not equalsCaseSensitive(uri, 'e-000001')".to_owned(),
         "not equals(attributes.Registry, NPM)".to_owned(),
-        format!("not in(attributes.Name, '{}')", many.join(",")),
+        format!("not in(attributes.Name, {})", many.join(", ")),
     ] {
         assert_eq!(warned(&world, &filter).await, [], "{filter}");
     }
-    let refused = refusal(&world, &format!("not in(attributes.Name, '{},nobody')", many.join(","))).await;
+    let refused = refusal(&world, &format!("not in(attributes.Name, {}, nobody)", many.join(", "))).await;
     assert_eq!((refused.code.as_str(), &refused.members["values"]), ("unknown_value", &json!(["nobody"])));
     // It is looked for to the end, however many there are.
     world.database.given_many(Many { prefix: "f", count: 15_000, dependents: 0, portfolio: None });
