@@ -11,6 +11,7 @@ pub mod events;
 pub mod faults;
 pub mod kept;
 pub mod listeners;
+pub mod log;
 pub mod mail;
 pub mod memory;
 pub mod requests;
@@ -57,6 +58,7 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("Events", events::ALL),
     ("Mails", mail::ALL),
     ("Faults of requests", faults::ALL),
+    ("The log", log::ALL),
 ];
 
 /// A number for people: `1,000`.
