@@ -12,13 +12,16 @@ mod health;
 mod http;
 pub mod layers;
 pub mod listener;
+mod opening;
 mod ports;
 mod run;
 mod settings;
 mod stack;
 mod tally;
 
+pub use admin::Stage;
 pub use bound::Bound;
+pub use opening::Opening;
 pub use ports::Addresses;
 pub use run::{Running, start};
 pub use settings::check;
