@@ -99,6 +99,11 @@ pub(super) fn is_out_of_turn(error: &Diesel) -> bool {
     matches!(error, Diesel::DatabaseError(_, told) if sqlstate(error) == Some("08P01") && told.message().contains("query_wait_timeout"))
 }
 
+/// Whether a statement gave up waiting for a lock: it has changed nothing.
+pub fn is_locked(error: &Diesel) -> bool {
+    fault(error) == Fault::Locked
+}
+
 /// Whether the database refuses what a statement would do to its rows, by a trigger or a constraint or because they are damaged: it does so
 /// again, however often that is tried. The statement itself may be at fault as well.
 pub fn is_refusal(error: &Diesel) -> bool {
