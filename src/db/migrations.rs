@@ -105,7 +105,7 @@ type Attempted<T> = diesel::migration::Result<T>;
 
 /// Applies one. What is built concurrently is not rolled back where it fails, so what an earlier try left is taken away first; and nobody waits
 /// behind it while it waits.
-fn run(connection: &mut PgConnection, migration: &dyn Migration<Pg>) -> Applied {
+fn run(connection: &mut PgConnection, migration: &dyn Migration<Pg>) -> Attempted<()> {
     if migration.metadata().run_in_transaction() {
         return connection.run_migration(migration).map(drop);
     }

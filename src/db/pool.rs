@@ -290,7 +290,8 @@ impl Inner {
         loop {
             errand.check()?;
             if self.unfit.load(Ordering::Acquire) {
-                return Err(Error::unavailable("The database cannot be reached.").caused_by(Refused::Unfit(session::SHARED.to_owned())));
+                let cause = Refused::Unfit("the database cannot be used as it is; readiness says why".to_owned());
+                return Err(Error::unavailable("The database cannot be reached.").caused_by(cause));
             }
             // Apart from the loop's body, so that the lock is not held while a connection is tested or closed.
             let next = || self.idle().pop();

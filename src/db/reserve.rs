@@ -173,12 +173,11 @@ impl Place {
     /// Whether the pool has no connection and the server has no room for one, as far as was found out: by opening one, where nobody who comes first is
     /// at it, on a thread of its own, since a pooler may keep it waiting.
     pub(super) fn shuts_out_the_pool(&self, options: &Options) -> bool {
-        let lacks = |db: &Db| db.has_no_connection() && !db.reserve().goes_first();
-        if !lacks(&self.db) {
+        if !self.db.has_no_connection() {
             self.shut_out.found.store(false, Ordering::Release);
             return false;
         }
-        if !self.shut_out.asking.swap(true, Ordering::AcqRel) {
+        if !self.db.reserve().goes_first() && !self.shut_out.asking.swap(true, Ordering::AcqRel) {
             let (shut_out, options) = (self.shut_out.clone(), options.clone());
             let asked = std::thread::Builder::new().name("crowd".to_owned()).spawn(move || {
                 shut_out.found.store(is_crowded(&options), Ordering::Release);
@@ -188,7 +187,7 @@ impl Place {
                 self.shut_out.asking.store(false, Ordering::Release);
             }
         }
-        self.shut_out.found.load(Ordering::Acquire) && lacks(&self.db)
+        self.shut_out.found.load(Ordering::Acquire) && self.db.has_no_connection()
     }
 }
 
