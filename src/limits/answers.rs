@@ -1,27 +1,11 @@
 //! Limits of what answers repeat of a request, and of the request lines and headers that are read.
 
-use super::{Limit, Value};
+use super::limits;
 
 /// The longest text of a caller that an answer repeats, in characters: an id may be as long.
 pub const ECHO_CHARACTERS: usize = 128;
 /// The longest message of a failure, in bytes.
 pub const MESSAGE_BYTES: usize = 1024;
-
-/// Text of a caller that an answer repeats.
-pub static ECHO: Limit = Limit {
-    name: "echo",
-    bounds: "Text of a request that an answer repeats, such as an id that was not found",
-    value: Value::Fixed(ECHO_CHARACTERS as u64, "characters"),
-    past: "The text is cut and ends in `…`",
-};
-
-/// The message of a failure.
-pub static FAILURE_MESSAGE: Limit = Limit {
-    name: "failure_message",
-    bounds: "The message of a failure",
-    value: Value::Fixed(MESSAGE_BYTES as u64, "bytes"),
-    past: "The message is cut and ends in `…`",
-};
 
 /// The longest path with its query, in bytes. The HTTP library has a limit of its own at 65,534.
 pub const MAX_URI_BYTES: usize = 32 << 10;
@@ -30,51 +14,46 @@ pub const MAX_HEADERS: usize = 100;
 /// The most bytes of the names and values of all headers of a request.
 pub const MAX_HEADER_BYTES: usize = 32 << 10;
 
-/// The target of a request.
-pub static URI_BYTES: Limit = Limit {
-    name: "uri_bytes",
-    bounds: "The path and the query of a request",
-    value: Value::Fixed(MAX_URI_BYTES as u64, "bytes"),
-    past: "`uri_too_long` (414)",
-};
-
-/// The headers of a request.
-pub static HEADERS: Limit = Limit {
-    name: "headers",
-    bounds: "The headers of a request, by number",
-    value: Value::Fixed(MAX_HEADERS as u64, "headers"),
-    past: "`headers_too_large` (431)",
-};
-
-/// The size of the headers of a request.
-pub static HEADER_BYTES: Limit = Limit {
-    name: "header_bytes",
-    bounds: "The headers of a request, names and values together",
-    value: Value::Fixed(MAX_HEADER_BYTES as u64, "bytes"),
-    past: "`headers_too_large` (431)",
-};
-
 /// The longest name of a header that is compared with those that protect a change.
 pub const MAX_COMPARED_NAME: usize = 64;
-
-/// The name of a header that may be a slip.
-pub static COMPARED_NAME: Limit = Limit {
-    name: "compared_header_name",
-    bounds: "The name of a header that is compared with those that protect a change, such as `Idempotency-Key`",
-    value: Value::Fixed(MAX_COMPARED_NAME as u64, "characters"),
-    past: "It is taken for another header, and not looked at",
-};
 
 /// How many headers whose names end in `-version` a page of another origin may be allowed to send.
 pub const MAX_VERSION_HEADERS: usize = 8;
 
-/// Headers of other versions.
-pub static VERSION_HEADERS: Limit = Limit {
-    name: "version_headers",
-    bounds: "Headers named `…-Version` that we do not know and that a page of an allowed origin may send, each with a name of at most 64 characters",
-    value: Value::Fixed(MAX_VERSION_HEADERS as u64, "headers"),
-    past: "The preflight does not allow further ones, and the browser does not call",
-};
-
-/// All of them.
-pub const ALL: &[&Limit] = &[&ECHO, &FAILURE_MESSAGE, &URI_BYTES, &HEADERS, &HEADER_BYTES, &COMPARED_NAME, &VERSION_HEADERS];
+limits! {
+    ECHO "echo" {
+        bounds: "Text of a request that an answer repeats, such as an id that was not found",
+        value: Fixed(ECHO_CHARACTERS as u64, "characters"),
+        past: "The text is cut and ends in `…`",
+    }
+    FAILURE_MESSAGE "failure_message" {
+        bounds: "The message of a failure",
+        value: Fixed(MESSAGE_BYTES as u64, "bytes"),
+        past: "The message is cut and ends in `…`",
+    }
+    URI_BYTES "uri_bytes" {
+        bounds: "The path and the query of a request",
+        value: Fixed(MAX_URI_BYTES as u64, "bytes"),
+        past: "`uri_too_long` (414)",
+    }
+    HEADERS "headers" {
+        bounds: "The headers of a request, by number",
+        value: Fixed(MAX_HEADERS as u64, "headers"),
+        past: "`headers_too_large` (431)",
+    }
+    HEADER_BYTES "header_bytes" {
+        bounds: "The headers of a request, names and values together",
+        value: Fixed(MAX_HEADER_BYTES as u64, "bytes"),
+        past: "`headers_too_large` (431)",
+    }
+    COMPARED_NAME "compared_header_name" {
+        bounds: "The name of a header that is compared with those that protect a change, such as `Idempotency-Key`",
+        value: Fixed(MAX_COMPARED_NAME as u64, "characters"),
+        past: "It is taken for another header, and not looked at",
+    }
+    VERSION_HEADERS "version_headers" {
+        bounds: "Headers named `…-Version` that we do not know and that a page of an allowed origin may send, each with a name of at most 64 characters",
+        value: Fixed(MAX_VERSION_HEADERS as u64, "headers"),
+        past: "The preflight does not allow further ones, and the browser does not call",
+    }
+}

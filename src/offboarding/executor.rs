@@ -1,8 +1,6 @@
 //! The worker that removes entities whose grace period is over.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -10,13 +8,12 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::db::outage::warn_of;
-use crate::db::{Db, Fail, is_refusal};
+use crate::db::{Db, Fail, backoff_of, is_refusal};
 use crate::error::{Result, one_line};
 use crate::jobs::{Executor, Lease};
-use crate::offboarding::confirmation::{self, Confirmation, Verdict};
-use crate::offboarding::model::{MAX_ATTEMPTS, backoff};
+use crate::offboarding::model::MAX_ATTEMPTS;
 use crate::offboarding::queries::TOPIC;
-use crate::offboarding::removal_queries::{self, Claimed, Reason};
+use crate::offboarding::removal_queries::{self, Claimed, LONGEST_WAIT, Reason};
 use crate::telemetry;
 
 /// How many requests are claimed, and removed, at once.
@@ -41,58 +38,12 @@ enum Alone {
 pub struct OffboardingExecutor {
     db: Db,
     lease: Lease,
-    confirmations: Vec<Arc<dyn Confirmation>>,
 }
 
 impl OffboardingExecutor {
     /// A worker on this database.
     pub fn new(db: Db, lease: Lease) -> Self {
-        OffboardingExecutor { db, lease, confirmations: Vec::new() }
-    }
-
-    /// Asks somebody outside the database before an entity goes.
-    pub fn with_confirmation(mut self, confirmation: impl Confirmation) -> Self {
-        self.confirmations.push(Arc::new(confirmation));
-        self
-    }
-
-    /// Keeps those that everybody has confirmed; puts the others off, or ends them.
-    async fn confirmed(&self, claimed: Vec<Claimed>) -> Result<Vec<Claimed>> {
-        if self.confirmations.is_empty() {
-            return Ok(claimed);
-        }
-        let against = match confirmation::ask(&self.confirmations, &claimed).await {
-            Ok(against) => against,
-            Err(error) => {
-                tracing::warn!(%error, cause = error.cause_chain(), requests = claimed.len(), "confirmation failed");
-                for claim in claimed {
-                    self.give_back(claim).await?;
-                }
-                return Ok(Vec::new());
-            }
-        };
-        let mut confirmed = Vec::with_capacity(claimed.len());
-        for (claim, against) in claimed.into_iter().zip(against) {
-            match against {
-                None | Some((_, Verdict::Confirmed)) => confirmed.push(claim),
-                Some((name, Verdict::Later(delay))) => self.wait(claim, name, delay).await?,
-                Some((_, Verdict::Refused(why))) => {
-                    self.db.run(move |connection| removal_queries::fail(connection, &claim, "refused", &why)).await?;
-                    telemetry::job_finished(TOPIC, "failed");
-                }
-            }
-        }
-        Ok(confirmed)
-    }
-
-    async fn wait(&self, claim: Claimed, name: &'static str, delay: Duration) -> Result<()> {
-        let message = format!("Waits for a confirmation by {name}.");
-        let waiting = move |connection: &mut PgConnection| {
-            let reason = Reason { code: "waiting_for_confirmation", message: &message, counts: false };
-            removal_queries::put_off(connection, &claim, delay, reason)
-        };
-        self.db.run(waiting).await?;
-        Ok(())
+        OffboardingExecutor { db, lease }
     }
 
     /// Removes what can be removed of these and returns the rest.
@@ -129,8 +80,8 @@ impl OffboardingExecutor {
             return Ok(());
         };
         warn_of!(error, job_id = %claim.id, "a request cannot be ended; it is put off");
-        let reason = Reason { code: REFUSED.0, message: REFUSED.1, counts: true };
-        self.db.run(move |connection| removal_queries::put_off(connection, &claim, backoff(claim.attempts), reason)).await?;
+        let reason = Reason { code: REFUSED.0, message: REFUSED.1 };
+        self.db.run(move |connection| removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)).await?;
         Ok(())
     }
 
@@ -145,8 +96,8 @@ impl OffboardingExecutor {
             } else if claim.attempts >= MAX_ATTEMPTS {
                 ("unavailable", "The entity was changed by others each time it was tried.")
             } else {
-                let reason = Reason { code: "unavailable", message: "The entity was changed by others while it was tried.", counts: true };
-                removal_queries::put_off(connection, &claim, backoff(claim.attempts), reason)?;
+                let reason = Reason { code: "unavailable", message: "The entity was changed by others while it was tried." };
+                removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)?;
                 return Ok("put_off");
             };
             removal_queries::fail(connection, &claim, reason.0, reason.1)?;
@@ -166,8 +117,8 @@ impl OffboardingExecutor {
                 if claim.attempts >= MAX_ATTEMPTS {
                     removal_queries::fail(connection, &claim, "internal", "The entity could not be removed.")
                 } else {
-                    let reason = Reason { code: "internal", message: "The entity could not be removed; it is tried again.", counts: true };
-                    removal_queries::put_off(connection, &claim, backoff(claim.attempts), reason)
+                    let reason = Reason { code: "internal", message: "The entity could not be removed; it is tried again." };
+                    removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)
                 }
             })
             .await?;
@@ -192,7 +143,7 @@ impl Executor for OffboardingExecutor {
 
     async fn execute(&self, claimed: Vec<Claimed>, _stop: &CancellationToken) -> Result<()> {
         let span = tracing::info_span!("offboard.offboarding.batch", requests = claimed.len());
-        async { self.finish(self.confirmed(claimed).await?).await }.instrument(span).await
+        self.finish(claimed).instrument(span).await
     }
 }
 
@@ -200,9 +151,6 @@ impl OffboardingExecutor {
     /// Ends every one of these, or gives it back.
     async fn finish(&self, claimed: Vec<Claimed>) -> Result<()> {
         let mut left = claimed;
-        if left.is_empty() {
-            return Ok(());
-        }
         for _ in 0..ROUNDS {
             left = match self.remove(left.clone()).await {
                 Ok(rest) => rest,

@@ -16,7 +16,7 @@ use super::limit_reached;
 /// How many bytes of lines wait at most.
 pub const LOG_QUEUE_BYTES: usize = 4 << 20;
 /// The limit's name in the metric.
-pub const LOG_QUEUE: &str = "log_queue";
+const LOG_QUEUE: &str = "log_queue";
 /// How many bytes are written at once, about.
 const BATCH: usize = 64 << 10;
 /// How soon a pipe is tried again that is full and does not block.
