@@ -76,5 +76,67 @@ pub static VERSION_HEADERS: Limit = Limit {
     past: "The preflight does not allow further ones, and the browser does not call",
 };
 
+/// How long a response waits for room, in seconds.
+pub const RESPONSE_WAIT_SECONDS: u64 = 2;
+/// How many bytes at once of a response are not counted.
+pub const FREE_RESPONSE_BYTES: usize = 16 << 10;
+/// How many bytes of a response must be read in the time in which something must be.
+pub const LEAST_READ_BYTES: usize = 256 << 10;
+/// What compressing one response costs, in bytes, until it is written: a window of 64 KiB and what belongs to it.
+pub const COMPRESSION_BYTES: usize = 384 << 10;
+
+/// Memory for responses.
+pub static RESPONSE_MEMORY: Limit = Limit {
+    name: "response_memory",
+    bounds: "Bytes of responses from when they are built until they are written (three quarters of it), and of those that are built and wait for room (the rest), at one replica; a realm has half of each. The default and the chart's memory limit of 256 MiB are made for each other",
+    value: Value::Setting("response-memory-bytes"),
+    past: "Waits for `response_memory_wait`, then `unavailable` (503); of a call that has taken effect, `deadline_exceeded` (504)",
+};
+
+/// The wait for it.
+pub static RESPONSE_MEMORY_WAIT: Limit = Limit {
+    name: "response_memory_wait",
+    bounds: "Time that a response may wait for memory",
+    value: Value::Fixed(RESPONSE_WAIT_SECONDS, "seconds"),
+    past: "As for `response_memory`",
+};
+
+/// Responses that are not counted.
+pub static FREE_RESPONSE: Limit = Limit {
+    name: "free_response",
+    bounds: "Bytes of a response, or of a message of a stream, that do not count, so that small calls need not wait for large ones",
+    value: Value::Fixed(FREE_RESPONSE_BYTES as u64, "bytes"),
+    past: "The whole response, or message, counts",
+};
+
+/// How fast a response must be read.
+pub static LEAST_READ: Limit = Limit {
+    name: "least_read",
+    bounds: "Bytes of a response, or of a message of a stream, that counts which must be read in each `unread_time`, unless fewer are left",
+    value: Value::Fixed(LEAST_READ_BYTES as u64, "bytes"),
+    past: "What is left is dropped, and the response breaks off; where in another `unread_time` nothing is read, the connection is closed",
+};
+
+/// Memory of what compresses.
+pub static COMPRESSION: Limit = Limit {
+    name: "compression",
+    bounds: "Bytes of the memory for responses that a response counts for besides itself while it is compressed",
+    value: Value::Fixed(COMPRESSION_BYTES as u64, "bytes"),
+    past: "Where there is no room, the response is not compressed",
+};
+
 /// All of them.
-pub const ALL: &[&Limit] = &[&ECHO, &FAILURE_MESSAGE, &URI_BYTES, &HEADERS, &HEADER_BYTES, &COMPARED_NAME, &VERSION_HEADERS];
+pub const ALL: &[&Limit] = &[
+    &ECHO,
+    &FAILURE_MESSAGE,
+    &URI_BYTES,
+    &HEADERS,
+    &HEADER_BYTES,
+    &COMPARED_NAME,
+    &VERSION_HEADERS,
+    &RESPONSE_MEMORY,
+    &RESPONSE_MEMORY_WAIT,
+    &FREE_RESPONSE,
+    &LEAST_READ,
+    &COMPRESSION,
+];

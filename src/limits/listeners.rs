@@ -181,10 +181,13 @@ pub static IDLE_TIME_WITHOUT_KEY: Limit = Limit {
 /// How long a caller may take to read what is sent to it, in seconds.
 pub const UNREAD_SECONDS: u64 = 60;
 
+/// How many bytes must be taken in that time of what is ready to be sent, unless all of it is.
+pub const LEAST_SENT_BYTES: usize = 64 << 10;
+
 /// How long nothing is read.
 pub static UNREAD_TIME: Limit = Limit {
     name: "unread_time",
-    bounds: "Time in which a caller reads nothing of what is sent to it",
+    bounds: "Time in which a caller reads less than 64 KiB of what is sent to it, unless it reads all that there is",
     value: Value::Fixed(UNREAD_SECONDS, "seconds"),
     past: "the connection is closed",
 };

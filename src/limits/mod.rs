@@ -13,7 +13,9 @@ pub mod kept;
 pub mod listeners;
 pub mod mail;
 pub mod memory;
+mod part;
 pub mod requests;
+pub mod responses;
 pub mod shares;
 
 /// One limit.
