@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 
+use crate::access::{Caller, Scope};
 use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::lists::Lists;
 use crate::bulk_delete::model::{FILTER, NewTask, Target};
@@ -28,6 +29,22 @@ use crate::task::model::{Mode, full_type};
 /// How long a call looks for the attributes of a filter. A worker finds out about what is left, before anything is deleted.
 const PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.0);
 
+/// What the caller may see of what a task is compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct May {
+    /// What entities have.
+    pub read: bool,
+    /// Portfolios, those without members among them.
+    pub see_portfolios: bool,
+}
+
+impl May {
+    /// What this caller may see.
+    pub fn of(caller: &Caller) -> Self {
+        May { read: caller.may(Scope::EntitiesRead), see_portfolios: caller.may(Scope::PortfoliosRead) }
+    }
+}
+
 /// What became known of a task that may start.
 #[derive(Debug, Default)]
 pub struct Admission {
@@ -43,9 +60,9 @@ pub struct Admission {
     pub warnings: Vec<v1::Warning>,
 }
 
-/// Holds the task to its guards and to what the realm demands. `may_read` tells whether the caller may see what entities have.
-pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may_read: bool) -> Work<Admission> {
-    let guards = &task.guards;
+/// Holds the task to its guards and to what the realm demands.
+pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may: May) -> Work<Admission> {
+    let (guards, may_read) = (&task.guards, may.read);
     let shown = shown_before(realm, task, seal)?;
     let mut unchecked = Vec::new();
     if !guards.allow_unknown_attributes {
@@ -66,7 +83,7 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
         }
     }
     let lists = lists(connection, realm, task)?;
-    let mut warnings = if may_read { unknown_values(connection, realm, task, &[])? } else { Vec::new() };
+    let mut warnings = if may_read { unknown_values(connection, realm, task, &[], may)? } else { Vec::new() };
     warnings.extend(suspects.iter().filter(|suspect| may_read || suspect.evidence == Evidence::Form).map(Suspect::warning));
     warnings.extend(lists.warnings());
     lists.hold(task.mode, guards.allow_missing_excludes)?;
@@ -102,9 +119,9 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
 }
 
 /// What is probably not as it was meant in a request that is only looked at, and selects so many; and what its lists came to.
-pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, matched: i64) -> Work<(Vec<v1::Warning>, Lists)> {
+pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, matched: i64, may: May) -> Work<(Vec<v1::Warning>, Lists)> {
     let seen = attributes(connection, realm, task)?;
-    let values = unknown_values(connection, realm, task, &seen.unknown)?;
+    let values = unknown_values(connection, realm, task, &seen.unknown, may)?;
     let mut warnings = unknown::warnings(seen);
     warnings.extend(values);
     warnings.extend(suspects(connection, realm, task)?.iter().map(Suspect::warning));
@@ -159,12 +176,12 @@ fn attributes(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> W
 }
 
 /// What the type and the filter name that nothing has, but for values of these attributes.
-fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, unknown: &[Unknown]) -> Work<Vec<v1::Warning>> {
+fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, unknown: &[Unknown], may: May) -> Work<Vec<v1::Warning>> {
     let Target::Matching { filter, entity_type } = &task.target else { return Ok(Vec::new()) };
     let of_type = entity_type.as_ref().and_then(|given| NamedValue::of_type(&[given.clone(), full_type(given)]));
     let of_filter = filter.as_ref().map(|(_, filter)| filter.named_values()).unwrap_or_default();
     let named = of_type.into_iter().chain(unknown::values_of_known(of_filter, unknown)).collect();
-    let unknown = unknown_value_queries::look(connection, realm, named, task.mode == Mode::Soft)?;
+    let unknown = unknown_value_queries::look(connection, realm, named, (task.mode == Mode::Soft, may.see_portfolios))?;
     Ok(unknown.iter().map(UnknownValue::warning).collect())
 }
 

@@ -58,8 +58,14 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> 
 }
 
 /// What a page warns of: see [`unknown_queries::warnings`].
-pub fn warnings(connection: &mut PgConnection, realm: &Realm, listing: &Listing, page: &Read<Entity>) -> Work<Vec<v1::Warning>> {
-    unknown_queries::warnings(connection, realm, listing.filter.as_ref(), (listing.after.is_none(), page.rows.is_empty()))
+pub fn warnings(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    (listing, portfolios): (&Listing, bool),
+    page: &Read<Entity>,
+) -> Work<Vec<v1::Warning>> {
+    let place = (listing.after.is_none(), page.rows.is_empty());
+    unknown_queries::warnings(connection, realm, (listing.filter.as_ref(), portfolios), place)
 }
 
 /// Reads the entities that have one of these ids, until they have this many bytes.

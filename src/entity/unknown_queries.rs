@@ -54,7 +54,8 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among
         limit = (limit * 8).min(ATTRIBUTE_WALK);
     }
     let Some(first_met) = first_met.filter(|_| !open.is_empty()) else { return Ok(Seen::default()) };
-    let naming = Among { live: among.live || among.live_names, ..among };
+    // What was soft-deleted counts, and is not named.
+    let naming = Among { live: true, ..among };
     let entities = Entities { realm, among: naming, condition: condition.as_ref(), after: &first_met, limit: ATTRIBUTE_WALK };
     let mut names = Names::default();
     let naming = (Naming { entities }).load::<(Struct,)>(connection)?;
@@ -91,11 +92,12 @@ pub fn look_on(
 
 /// What a list warns of that begins with this page: names and values of its filter that no live entity has, and what it
 /// compares otherwise than it looks, as far as a short look tells. A page
-/// that is not empty says enough of the values that are asked for, and those that are denied are looked for alone.
+/// that is not empty says enough of the values that are asked for, and those that are denied are looked for alone. Portfolios without members count where
+/// the caller may see `portfolios`.
 pub fn warnings(
     connection: &mut PgConnection,
     realm: &Realm,
-    filter: Option<&Filter>,
+    (filter, portfolios): (Option<&Filter>, bool),
     (is_first, is_empty): (bool, bool),
 ) -> Work<Vec<v1::Warning>> {
     let Some(filter) = filter.filter(|_| is_first) else { return Ok(Vec::new()) };
@@ -104,7 +106,7 @@ pub fn warnings(
     let mut named = unknown::values_of_known(filter.named_values(), &unknown);
     named.retain(|value| value.denied || is_empty);
     let mut warnings = unknown::warnings(Seen { unknown, ..Seen::default() });
-    let values = unknown_value_queries::look(connection, realm, named, true)?;
+    let values = unknown_value_queries::look(connection, realm, named, (true, portfolios))?;
     warnings.extend(values.iter().map(UnknownValue::warning));
     warnings.extend(Suspect::by_form(filter).map(|suspect| suspect.warning()));
     let suspects = suspect_value_queries::look(connection, realm, filter, among, |comparison| comparison.denied || is_empty)?;

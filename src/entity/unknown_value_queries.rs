@@ -24,15 +24,22 @@ pub(super) const MOST_VALUES: usize = 64;
 /// How many portfolios tell what may have been meant.
 const PORTFOLIOS: i64 = 1_000;
 
-/// Tells which of these values nothing has. What was soft-deleted counts unless only what is live does. Where there is no entity, nothing is unknown.
-pub fn look(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>, live: bool) -> Work<Vec<UnknownValue>> {
+/// Tells which of these values nothing has. What was soft-deleted counts unless only what is `live` does, and portfolios without members where the
+/// caller may see `portfolios`. Where there is no entity, nothing is unknown.
+pub fn look(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    named: Vec<NamedValue>,
+    (live, portfolios): (bool, bool),
+) -> Work<Vec<UnknownValue>> {
+    let sees_empty = portfolios;
     if named.is_empty() {
         return Ok(Vec::new());
     }
     let (portfolios, others): (Vec<_>, Vec<_>) =
         named.into_iter().partition(|value| value.path == "portfolio" && value.condition.is_none());
     let (uris, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|value| value.path == "uri" && value.condition.is_none());
-    let mut unknown = unknown_portfolios(connection, realm, portfolios)?;
+    let mut unknown = unknown_portfolios(connection, realm, portfolios, sees_empty)?;
     unknown.extend(unknown_uris(connection, realm, uris)?);
     unknown.extend(unknown_along_the_keys(connection, realm, others, live)?);
     if !unknown.is_empty() && !is_any(connection, realm, live)? {
@@ -43,7 +50,7 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>
 
 fn told(value: NamedValue, looked_at: Option<i64>) -> UnknownValue {
     let NamedValue { path, value, condition, denied, .. } = value;
-    UnknownValue { path, value, condition, denied, nearest: Vec::new(), looked_at }
+    UnknownValue { path, value, condition, denied, nearest: Vec::new(), looked_at, of_members: false }
 }
 
 /// A value as it may be spelt as a key, where a filter does not mind its case.
@@ -57,35 +64,42 @@ fn without(named: Vec<NamedValue>, known: &[(String,)]) -> Vec<NamedValue> {
     named.into_iter().filter(|value| !known.contains(&fold(&value.value))).collect()
 }
 
-fn unknown_portfolios(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>) -> Work<Vec<UnknownValue>> {
+fn unknown_portfolios(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>, empty: bool) -> Work<Vec<UnknownValue>> {
     if named.is_empty() {
         return Ok(Vec::new());
     }
-    let open = without(named.clone(), &KnownPortfolios { realm: realm.id(), ids: spellings(&named) }.load(connection)?);
+    let open = without(named.clone(), &KnownPortfolios { realm: realm.id(), ids: spellings(&named), empty }.load(connection)?);
     if open.is_empty() {
         return Ok(Vec::new());
     }
-    let first: Vec<(String,)> = FirstPortfolios { realm: realm.id(), limit: PORTFOLIOS }.load(connection)?;
-    let near = |value: NamedValue| told(value, None).with_nearest(first.iter().map(|(id,)| id.as_str()));
+    let first: Vec<(String,)> = FirstPortfolios { realm: realm.id(), empty, limit: PORTFOLIOS }.load(connection)?;
+    let near = |value: NamedValue| {
+        let value = UnknownValue { of_members: !empty, ..told(value, None) };
+        value.with_nearest(first.iter().map(|(id,)| id.as_str()))
+    };
     Ok(without(open, &first).into_iter().map(near).collect())
 }
 
 statement! {
-    /// Those of these portfolios that are there.
+    /// Those of these portfolios that are there; of those without members, if they count.
     struct KnownPortfolios {
         realm: i32 as Integer,
         ids: Vec<String> as Array<Text>,
+        empty: bool as Bool,
     } -> (Text,),
-    "SELECT p.id FROM portfolio p WHERE p.realm_id = {realm} AND p.id = ANY({ids})"
+    "SELECT p.id FROM portfolio p WHERE p.realm_id = {realm} AND p.id = ANY({ids}) AND ({empty} OR p.entity_count > 0)"
 }
 
 statement! {
-    /// Some portfolios, by key.
+    /// Some portfolios, by key; those without members, if they count.
     struct FirstPortfolios {
         realm: i32 as Integer,
+        empty: bool as Bool,
         limit: i64 as BigInt,
     } -> (Text,),
-    "SELECT p.id FROM portfolio p WHERE p.realm_id = {realm} ORDER BY p.id LIMIT {limit}"
+    "SELECT p.id
+     FROM (SELECT f.id, f.entity_count FROM portfolio f WHERE f.realm_id = {realm} ORDER BY f.id LIMIT {limit}) p
+     WHERE {empty} OR p.entity_count > 0"
 }
 
 fn unknown_uris(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>) -> Work<Vec<UnknownValue>> {
@@ -159,6 +173,8 @@ fn unknown_along_the_keys(connection: &mut PgConnection, realm: &Realm, mut name
         return Ok(unknown);
     }
     let met = if open.iter().any(|value| value.path == "type") {
+        // What was soft-deleted counts, and is not named.
+        let among = Among { live: true, ..among };
         let entities = Entities { realm, among, condition: None, after: "", limit: looked_at };
         Types { entities }.load::<(String,)>(connection)?
     } else {
