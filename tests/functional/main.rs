@@ -50,6 +50,7 @@ mod list_filters;
 mod listeners;
 mod logical_copies;
 mod membership;
+mod memory;
 mod numbers;
 mod portfolio_batches;
 mod portfolio_export;
