@@ -7,17 +7,17 @@ use crate::proto::v1;
 /// Where the exclude list is in a request.
 const EXCLUDES: &str = "spec.objects.exclude_list";
 
-/// Refuses a hard delete that would select more for want of these members of its body.
+/// Refuses a delete that would select more for want of these members of its body. Nobody can undo a soft one by this API either.
 pub fn check(void: &[String], request: &v1::StartBulkDeleteRequest, faults: &mut Violations) {
-    let Some(spec) = request.spec.as_ref().filter(|spec| request.mode == i32::from(v1::DeleteMode::Hard) && selects(spec)) else { return };
+    let Some(spec) = request.spec.as_ref().filter(|spec| selects(spec)) else { return };
     let may_spare_nobody = request.allow_missing_excludes.or(spec.allow_missing_excludes).unwrap_or_default();
     for member in void {
         let description = match member.as_str() {
             EXCLUDES if may_spare_nobody => continue,
             EXCLUDES => {
-                "must have a value, or be left out: a hard delete would spare nobody for want of it, unless `allow_missing_excludes` is given"
+                "must have a value, or be left out: the delete would exclude nothing for want of it, unless `allow_missing_excludes` is given"
             }
-            _ => "must have a value, or be left out: a hard delete would select more for want of it",
+            _ => "must have a value, or be left out: the delete would select more for want of it",
         };
         faults.add(member.as_str(), "required", description);
     }

@@ -65,7 +65,7 @@ impl Opened {
         self.options.queue_limit = pool.db_queue_limit;
         self.options.acquire_timeout = pool.db_acquire_timeout;
         self.options.statement_timeout = pool.db_statement_timeout;
-        self.options.lock_timeout = pool.db_lock_timeout;
+        self.options.lock_timeout = pool.lock_timeout();
         self
     }
 

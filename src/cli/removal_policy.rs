@@ -32,7 +32,7 @@ pub struct Arguments {
 enum Action {
     /// Show the policy
     Get(Get),
-    /// Change what is named and leave the rest; `none` takes a value back. Asks where a retention is set, since what has had its time is removed
+    /// Change what is named and leave the rest; `none` takes a value back. Asks where a retention is set, since what has had its time is removed, and where the policy would protect less than it does
     Set(Box<Set>),
 }
 
@@ -62,7 +62,7 @@ struct Set {
     #[command(flatten)]
     values: Values,
 
-    /// Set a retention without asking
+    /// Set a retention, or have the policy protect less, without asking
     #[arg(long)]
     yes: bool,
 
@@ -214,8 +214,8 @@ async fn get(server: &Server, key: &str) -> Result<(v1::RemovalPolicy, String)> 
 }
 
 async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode> {
-    let asks = values.sets_a_retention() && !yes;
-    if asks && !ask::can_ask() {
+    let sets_a_retention = values.sets_a_retention();
+    if sets_a_retention && !yes && !ask::can_ask() {
         return Ok(ask::unasked("sets the retention"));
     }
     let body = values.body();
@@ -224,12 +224,14 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
     let bodies = bodies.ok_or_else(|| Error::internal("the removal policy has a route"))?;
     let update: v1::UpdateRemovalPolicyRequest =
         bodies.read_sound(body.to_string().as_bytes()).map_err(|error| refused_here(error, "policy"))?;
-    if asks {
-        let (_, whose) = get(&server, &key).await?;
-        let question = format!(
-            "Set the retention of {whose}? What has had its time is removed, also of what is there now. This cannot be undone. [y/N] "
-        );
-        if !ask::is_yes(&ask::ask(&question)?) {
+    if !yes {
+        let (policy, whose) = get(&server, &key).await?;
+        let loosened = loosened(&policy, &update);
+        if !loosened.is_empty() && !ask::can_ask() {
+            loosened.iter().for_each(|change| note(format_args!("{whose} would be protected less: {change}")));
+            return Ok(ask::unasked("changes the policy"));
+        }
+        if (sets_a_retention || !loosened.is_empty()) && !ask::is_yes(&ask::ask(&question(&whose, sets_a_retention, &loosened))?) {
             note("Nothing was changed.");
             return Ok(ExitCode::FAILURE);
         }
@@ -238,6 +240,53 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
     let answer = client.update_removal_policy(request(update, &key)?).await.map_err(refused)?;
     let whose = whose_of(answer.metadata());
     show(answer.get_ref(), &whose, json)
+}
+
+fn question(whose: &str, sets_a_retention: bool, loosened: &[String]) -> String {
+    let mut text = String::new();
+    for change in loosened {
+        text.push_str(&format!("{whose} would be protected less: {change}\n"));
+    }
+    if sets_a_retention {
+        text.push_str("What has had its time is removed, also of what is there now. This cannot be undone.\n");
+    }
+    let what = if sets_a_retention && loosened.is_empty() { "Set the retention" } else { "Change the removal policy" };
+    format!("{text}{what} of {whose}? [y/N] ")
+}
+
+/// What would protect less than it does, once the policy is changed so: each as `member: from A to B`.
+fn loosened(policy: &v1::RemovalPolicy, update: &v1::UpdateRemovalPolicyRequest) -> Vec<String> {
+    let (now, then) = (as_json(policy), as_json(update.policy.as_ref().unwrap_or(&v1::RemovalPolicy::default())));
+    let paths = update.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    let value =
+        |policy: &Value, path: &str| path.split('.').fold(policy.clone(), |value, name| value.get(name).cloned().unwrap_or_default());
+    let changes = paths.iter().filter_map(|path| {
+        let (from, to) = (value(&now, path), value(&then, path));
+        protects_less(path, &from, &to).then(|| format!("{path}: from {} to {}", told(&from), told(&to)))
+    });
+    changes.collect()
+}
+
+/// Whether a value of the policy protects less than the one that it had.
+fn protects_less(path: &str, from: &Value, to: &Value) -> bool {
+    let duration = |value: &Value| value.as_str().and_then(|text| text.strip_suffix('s')?.parse::<f64>().ok());
+    let number = |value: &Value| value.as_f64().or_else(|| duration(value));
+    match path.rsplit('.').next().unwrap_or_default() {
+        "default_grace_period" | "min_grace_period" => duration(to).unwrap_or_default() < duration(from).unwrap_or_default(),
+        "expected_count" => from == &json!(true) && to != &json!(true),
+        // A bound that is not there is none.
+        "max_objects" | "preview_within" | "clean_report_within" => number(from).is_some_and(|from| number(to).is_none_or(|to| to > from)),
+        _ => false,
+    }
+}
+
+/// A value, for people.
+fn told(value: &Value) -> String {
+    match value {
+        Value::Null => NONE.to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn request<T>(message: T, key: &str) -> Result<Request<T>> {
@@ -291,4 +340,30 @@ fn as_json(policy: &v1::RemovalPolicy) -> Value {
         "mail_domains": policy.mail_domains, "hard_delete": demands(&policy.hard_delete), "soft_delete": demands(&policy.soft_delete),
         "tenant": policy.tenant, "mode": mode,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_protects_less_is_told_from_what_protects_more() {
+        for (path, from, to) in [
+            ("default_grace_period", json!("3600s"), json!("10s")),
+            ("default_grace_period", json!("3600s"), Value::Null),
+            ("min_grace_period", json!("1.500s"), json!("1s")),
+            ("hard_delete.expected_count", json!(true), json!(false)),
+            ("soft_delete.max_objects", json!(5), json!(6)),
+            ("soft_delete.max_objects", json!(5), Value::Null),
+            ("hard_delete.preview_within", json!("60s"), json!("61s")),
+            ("hard_delete.clean_report_within", json!("60s"), Value::Null),
+        ] {
+            assert!(protects_less(path, &from, &to), "{path} {from} {to}");
+            assert!(!protects_less(path, &to, &from) && !protects_less(path, &from, &from), "{path} {from} {to}");
+        }
+        assert!(!protects_less("max_grace_period", &json!("3600s"), &json!("60s")), "it bounds what callers ask for");
+        let question = question("acme (live)", true, &["min_grace_period: from 60s to none".to_owned()]);
+        assert!(question.contains("acme (live) would be protected less: min_grace_period: from 60s to none\n"), "{question}");
+        assert!(question.ends_with("Change the removal policy of acme (live)? [y/N] "), "{question}");
+    }
 }

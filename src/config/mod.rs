@@ -56,9 +56,18 @@ pub struct Pool {
     #[arg(long, env = "OFFBOARD_DB_STATEMENT_TIMEOUT", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
     pub db_statement_timeout: Duration,
 
-    /// Seconds that a statement may wait for a lock; 0 is no limit
-    #[arg(long, env = "OFFBOARD_DB_LOCK_TIMEOUT", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
-    pub db_lock_timeout: Duration,
+    /// Seconds that a statement may wait for a lock; 0 is no limit [default: 5 seconds, or --db-statement-timeout where that is less]
+    #[arg(long, env = "OFFBOARD_DB_LOCK_TIMEOUT", value_parser = seconds, value_name = "SECONDS")]
+    pub db_lock_timeout: Option<Duration>,
+}
+
+impl Pool {
+    /// How long a statement may wait for a lock; 0 is no limit.
+    pub fn lock_timeout(&self) -> Duration {
+        const UNLESS_SAID: Duration = Duration::from_secs(5);
+        let most = if self.db_statement_timeout.is_zero() { UNLESS_SAID } else { self.db_statement_timeout };
+        self.db_lock_timeout.unwrap_or(UNLESS_SAID.min(most))
+    }
 }
 
 /// What a process logs and exports.

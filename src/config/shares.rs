@@ -33,11 +33,11 @@ pub struct Shares {
     #[arg(long, env = "OFFBOARD_STREAM_SILENCE_TIMEOUT", default_value = "60", value_parser = some_seconds, value_name = "SECONDS")]
     pub stream_silence_timeout: Duration,
 
-    /// Connections of the pool that the calls of one realm may have [default: seven tenths of them]
+    /// Connections of the pool that the calls of one realm may have [default: 70 % of --db-pool-size]
     #[arg(long, env = "OFFBOARD_REALM_DB_CONNECTIONS", value_parser = whole(1..=MANY), value_name = "CONNECTIONS")]
     pub realm_db_connections: Option<usize>,
 
-    /// Connections that calls of one method by one realm may have while they take long [default: three tenths of them]
+    /// Connections that calls of one method by one realm may have while they take long [default: 30 % of --db-pool-size]
     #[arg(long, env = "OFFBOARD_SLOW_DB_CONNECTIONS", value_parser = whole(1..=MANY), value_name = "CONNECTIONS")]
     pub slow_db_connections: Option<usize>,
 }

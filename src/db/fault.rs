@@ -81,6 +81,11 @@ fn by_number(sqlstate: &str) -> Fault {
     }
 }
 
+/// Whether a statement gave up waiting for a lock: it has changed nothing.
+pub fn is_locked(error: &Diesel) -> bool {
+    fault(error) == Fault::Locked
+}
+
 /// Whether the database refuses what a statement would do to its rows, by a trigger or a constraint or because they are damaged: it does so
 /// again, however often that is tried. The statement itself may be at fault as well.
 pub fn is_refusal(error: &Diesel) -> bool {

@@ -12,7 +12,7 @@ use diesel::{Connection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::db::fault::{Fault, fault, sqlstate};
-use crate::db::schema_queries::{ReadApplied, ReadPlace, ReadTables, UNDEFINED_TABLE};
+use crate::db::schema_queries::{ReadApplied, ReadPlace, ReadTables, TakeTurn, UNDEFINED_TABLE};
 use crate::error::{Code, Error, Result, cut};
 use crate::limits::database::{MIGRATION_LOCK, MIGRATION_LOCK_MILLIS};
 
@@ -33,13 +33,24 @@ const PATIENCE: Duration = Duration::from_secs(600);
 ///
 /// A schema that holds tables of others is left alone, unless it is to be shared with them.
 pub fn migrate(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<String>> {
-    // Migrations may take longer than any call. Of the advisory lock, which keeps nobody but another migration waiting, so may the wait.
-    connection.batch_execute(&format!("SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_advisory_lock({LOCK})"))?;
+    // Migrations may take longer than any call, and so may the wait for another one.
+    connection.batch_execute("SET statement_timeout = 0; SET lock_timeout = 0")?;
+    take_turn(connection)?;
     let applied = apply(connection, into_existing);
     let released = connection.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})"));
     let applied = applied?;
     released?;
     Ok(applied)
+}
+
+/// Waits until no other migration is under way. Between looks there is no statement: one that waited would have a snapshot, and an index that is built
+/// concurrently waits for all that have an older one.
+#[expect(clippy::disallowed_methods, reason = "on a thread for blocking work")]
+fn take_turn(connection: &mut PgConnection) -> Result<()> {
+    while !(TakeTurn { lock: LOCK }).get_result::<(bool,)>(connection)?.0 {
+        std::thread::sleep(AGAIN_AFTER.0);
+    }
+    Ok(())
 }
 
 fn apply(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<String>> {
@@ -58,7 +69,7 @@ fn apply(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<Strin
     for migration in all()? {
         let version = migration.name().version().to_string();
         if missing.contains(&version) {
-            patiently(&version, &last, || connection.run_migration(&*migration).map(drop))?;
+            patiently(&version, &last, || run(connection, &*migration))?;
             applied.push(version);
         }
     }
@@ -66,6 +77,19 @@ fn apply(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<Strin
 }
 
 type Applied = diesel::migration::Result<()>;
+
+/// Applies one. What is built concurrently is not rolled back where it fails, so what an earlier try left is taken away first; and nobody waits
+/// behind it while it waits.
+fn run(connection: &mut PgConnection, migration: &dyn Migration<Pg>) -> Applied {
+    if migration.metadata().run_in_transaction() {
+        return connection.run_migration(migration).map(drop);
+    }
+    connection.batch_execute("SET lock_timeout = 0")?;
+    let ran = migration.revert(connection).and_then(|()| connection.run_migration(migration));
+    let restored = connection.batch_execute(&format!("SET lock_timeout = {MIGRATION_LOCK_MILLIS}"));
+    ran?;
+    Ok(restored?)
+}
 
 /// Does it, and again while others hold what it needs.
 #[expect(clippy::disallowed_methods, reason = "on a thread for blocking work")]

@@ -39,7 +39,7 @@ mod watchdog;
 
 pub use address::{fault as address_fault, shown as shown_address};
 pub use fail::Fail;
-pub use fault::{Fault, fault, is_refusal, sqlstate};
+pub use fault::{Fault, fault, is_locked, is_refusal, sqlstate};
 pub use fitness::check_at_start as check_fitness;
 pub use group::{Group, Together};
 pub use options::{Options, Shares};

@@ -55,7 +55,11 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
             0 => sizes.default,
             size if (1..=sizes.max).contains(&size) => size,
             _ => {
-                faults.add("page_size", "out_of_range", format!("must be from 1 to {}", grouped(sizes.max)));
+                faults.add(
+                    "page_size",
+                    "out_of_range",
+                    format!("must be from 1 to {}, or 0 for {}", grouped(sizes.max), grouped(sizes.default)),
+                );
                 sizes.default
             }
         };
@@ -174,7 +178,7 @@ mod tests {
         let error = page(1, "x", -1, "nonsense").unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["page_size", "page_token"]);
-        assert!(error.violations()[0].description.ends_with("1 to 1,000"));
+        assert!(error.violations()[0].description.ends_with("1 to 1,000, or 0 for 2"));
         assert!(page(1, "x", 1001, "").is_err());
     }
 }

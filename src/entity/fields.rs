@@ -13,12 +13,14 @@ const MAX_CROSSWALKS: usize = 1_000;
 const MAX_TYPE_CHARACTERS: usize = 256;
 const MAX_KIND_LENGTH: usize = 64;
 
-/// Adds a fault unless `text` is the type of an entity.
+/// Adds a fault unless `text` is a type that an entity may be given.
 pub fn check_type(text: &str, field: &str, faults: &mut Violations) {
     if text.is_empty() {
         faults.add(field, "required", "must be given");
     } else if text.chars().count() > MAX_TYPE_CHARACTERS || text.contains('\0') {
         faults.add(field, "invalid", "must be 1 to 256 characters, none of them U+0000");
+    } else if text.trim() != text {
+        faults.add(field, "invalid", "must not begin or end with a blank");
     }
 }
 

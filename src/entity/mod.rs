@@ -10,6 +10,7 @@ pub mod dependent_queries;
 mod dependents;
 pub(crate) mod fields;
 mod get;
+mod group_queries;
 mod import;
 pub mod index;
 pub mod list;

@@ -209,23 +209,23 @@ statement! {
 
 /// The columns of a batch, each as an array.
 #[derive(Default)]
-struct Rows<'a> {
-    ids: Vec<&'a str>,
-    incarnations: Vec<Uuid>,
-    types: Vec<&'a str>,
-    states: Vec<&'a str>,
-    attributes: Vec<&'a Struct>,
-    crosswalks: Vec<&'a Objects>,
-    components: Vec<Json>,
-    portfolio_ids: Vec<Option<&'a str>>,
-    dependent_entity_ids: Vec<&'a str>,
-    dependent_kinds: Vec<&'a str>,
-    dependent_ids: Vec<&'a str>,
-    dependent_data: Vec<&'a Struct>,
+pub(super) struct Rows<'a> {
+    pub ids: Vec<&'a str>,
+    pub incarnations: Vec<Uuid>,
+    pub types: Vec<&'a str>,
+    pub states: Vec<&'a str>,
+    pub attributes: Vec<&'a Struct>,
+    pub crosswalks: Vec<&'a Objects>,
+    pub components: Vec<Json>,
+    pub portfolio_ids: Vec<Option<&'a str>>,
+    pub dependent_entity_ids: Vec<&'a str>,
+    pub dependent_kinds: Vec<&'a str>,
+    pub dependent_ids: Vec<&'a str>,
+    pub dependent_data: Vec<&'a Struct>,
 }
 
 impl<'a> Rows<'a> {
-    fn push(&mut self, new: &'a NewEntity) {
+    pub fn push(&mut self, new: &'a NewEntity) {
         self.ids.push(&new.id);
         self.incarnations.push(new.incarnation);
         self.types.push(&new.type_);

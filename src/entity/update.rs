@@ -110,7 +110,11 @@ impl EntityUpdate {
         let attributes = self.attributes.as_ref().map(|change| change.apply_to(&entity.attributes)).filter(|new| *new != entity.attributes);
         // The merged is no deeper than the deeper of the two, but it may be larger.
         if attributes.as_ref().is_some_and(|attributes| attributes.json_size() > MAX_OBJECT_BYTES) {
-            return Err(Error::invalid("entity.attributes", "too_long", "must be at most 1 MiB of JSON, also once they are merged"));
+            return Err(Error::invalid(
+                "entity.attributes",
+                "too_long",
+                "must be at most 1 MiB of JSON, without blanks and with numbers written out, also once they are merged",
+            ));
         }
         Ok(Changes {
             type_: self.type_.clone().filter(|new| *new != entity.type_),
@@ -132,7 +136,8 @@ impl Attributes {
 
 /// What is to be changed: what the mask names or, where there is none, what is there. By REST `null` is named and is not there.
 fn mask(mask: Option<prost_types::FieldMask>, message: &v1::EntityUpdate, faults: &mut Violations) -> Mask {
-    const TOLD: &str = "cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, each as a whole";
+    const TOLD: &str = "is none of `type`, `attributes`, `components` and `crosswalks`: a mask names no part of one. Attributes are merged, so one of them is \
+                        changed by a body that has it alone";
     let there = [!message.r#type.is_empty(), message.attributes.is_some(), !message.components.is_empty(), !message.crosswalks.is_empty()];
     let given = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned());
     let is_known = |path: &str| UPDATABLE.contains(&path) || STEERING.contains(&path);

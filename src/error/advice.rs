@@ -20,7 +20,10 @@ impl Code {
             Code::NotFound => {
                 "Check the path and every id in it, and that the key is of the organisation and of the mode (`test`, `live`) that they belong to."
             }
-            Code::MethodNotAllowed => "Use one of the methods in the header `Allow`.",
+            Code::MethodNotAllowed => {
+                "By REST use one of the methods in the header `Allow`. By gRPC look at the port, and at the name of the method, and compress messages by gzip, zstd or not at \
+                 all."
+            }
             Code::ValidationFailed => {
                 "Mend every fault in `errors`, then send the request again. The idempotency key is still free; of an import that had begun, what was \
                  written is not written again."

@@ -67,9 +67,10 @@ catalogue! {
     AddressNotAllowed = "address_not_allowed", "Address not allowed", Unauthenticated, 401, [];
     /// The key lacks the scope that the call needs.
     PermissionDenied = "permission_denied", "Permission denied", PermissionDenied, 403, ["required_scope": Text];
-    /// There is no such thing, or it is not visible to the caller: the two look the same. Also an unknown route.
+    /// There is no such thing, or it is not visible to the caller: the two look the same. By REST also an unknown route.
     NotFound = "not_found", "Not found", NotFound, 404, [];
-    /// The route exists, but not with this method. `Allow` lists those that it has.
+    /// By REST the route exists, but not with this method: `Allow` lists those that it has. By gRPC there is no such method, or it takes no messages that are
+    /// compressed so, or this is the port of another protocol.
     MethodNotAllowed = "method_not_allowed", "Method not allowed", Unimplemented, 405, [];
     /// The request has faults. `errors` names every one of them.
     ValidationFailed = "validation_failed", "Validation failed", InvalidArgument, 400, [];
@@ -172,7 +173,8 @@ impl Code {
     pub fn from_grpc(code: tonic::Code) -> Code {
         match code {
             tonic::Code::InvalidArgument => Code::ValidationFailed,
-            tonic::Code::NotFound | tonic::Code::Unimplemented => Code::NotFound,
+            tonic::Code::NotFound => Code::NotFound,
+            tonic::Code::Unimplemented => Code::MethodNotAllowed,
             tonic::Code::AlreadyExists => Code::AlreadyExists,
             tonic::Code::PermissionDenied => Code::PermissionDenied,
             tonic::Code::Unauthenticated => Code::InvalidCredentials,

@@ -17,8 +17,8 @@ use super::binding::{Binding, BodyRule};
 use super::body::{self, Form, Reading};
 use super::call::{Answer, call};
 use super::compression::Lasting;
-use super::csv::Table;
-use super::exchange::Exchange;
+use super::csv::{self, Table};
+use super::exchange::{Exchange, codings_taken};
 use super::faults::Faults;
 use super::messages::messages;
 use super::request::Target;
@@ -93,13 +93,22 @@ impl Exchange {
         S::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let binding = Arc::clone(&target.binding);
-        let form = match binding.body {
-            BodyRule::None => Form::Json,
-            _ if binding.takes_bytes => Form::Bytes,
-            _ => body::form(&parts.headers, binding.rpc.client_streaming).map_err(|error| self.wrong_media_type(&parts.method, error))?,
-        };
-        let coding = body::coding(&parts.headers).map_err(|error| self.wrong_coding(error))?;
         let found = Faults::default();
+        let form = match binding.body {
+            BodyRule::None => Ok(Form::Json),
+            _ if binding.takes_bytes => Ok(Form::Bytes),
+            _ => body::form(&parts.headers, binding.rpc.client_streaming),
+        };
+        let form = form.map_err(|error| (self.media_types_taken(&parts.method), error));
+        let (form, coding) = match form.and_then(|form| Ok((form, body::coding(&parts.headers).map_err(|error| (codings_taken(), error))?)))
+        {
+            Ok(read) => read,
+            // Who calls is told first, so the call goes on, up to where the body would be read.
+            Err((taken, error)) => {
+                found.keep_unfit(taken, error);
+                (Form::Json, None)
+            }
+        };
         target.form = found.form();
         let (conditions, faults) = Conditions::of(&parts.method, &parts.headers, &binding);
         found.keep(&faults);
@@ -123,7 +132,13 @@ impl Exchange {
         let table = Table::asked_for(&parts, &binding, &self.shared.base_path);
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
         let spell = |path: &str| binding.spell(path);
-        let refused = |status: Status| self.problem(&found.told(status, spell));
+        let refused = |status: Status| {
+            let mut response = self.problem(&found.told(status, spell));
+            if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+                response.headers_mut().extend(found.taken_instead());
+            }
+            response
+        };
         let answer = called.map_err(refused)?;
         if binding.rpc.server_streaming {
             // What is wrong with a message of a stream is told behind the answers to those before it.
@@ -144,7 +159,13 @@ impl Exchange {
         }
         Ok(match table {
             Some(table) => self.table(&table, &binding, &metadata, &message),
-            None => self.document(&binding, &conditions, &metadata, &message),
+            None => {
+                let mut response = self.document(&binding, &conditions, &metadata, &message);
+                if csv::is_table(&binding) {
+                    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+                }
+                response
+            }
         })
     }
 
@@ -193,7 +214,8 @@ impl Exchange {
     /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream, is
     /// told as it was found.
     fn stream(&self, answer: Answer, framing: Framing, found: Faults) -> Response<Body> {
-        let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
+        let (mut headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
+        headers.append(header::VARY, HeaderValue::from_static("accept"));
         let binding = self.binding.clone();
         // What answers a stream of requests ends with it.
         let may_last = binding.as_ref().is_none_or(|binding| !binding.rpc.client_streaming);

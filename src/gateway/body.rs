@@ -28,7 +28,7 @@ pub enum Form {
 /// The media types of a stream of documents.
 pub const JSON_LINES: &str = "application/x-ndjson";
 
-/// All media types that the body of a stream of documents may have, besides `application/json` and `application/*+json`.
+/// All media types that the body of a stream of documents may have, besides `application/json`.
 pub const ALL_JSON_LINES: [&str; 3] = [JSON_LINES, "application/jsonl", "application/x-jsonlines"];
 
 /// The form that the headers of a request declare; none declared is JSON, or lines of it where the route takes a stream.
@@ -49,8 +49,8 @@ pub fn form(headers: &HeaderMap, is_stream: bool) -> Result<Form, Error> {
     }
     match essence {
         _ if is_stream && ALL_JSON_LINES.contains(&essence) => Ok(Form::JsonLines),
+        // A type with the suffix `+json` says what its members mean, as a patch does, which may not be what they mean here.
         "application/json" => Ok(Form::Json),
-        _ if essence.starts_with("application/") && essence.ends_with("+json") => Ok(Form::Json),
         _ => Err(unsupported()),
     }
 }
@@ -345,12 +345,17 @@ mod tests {
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))]);
             form(&headers, is_stream).map_err(|error| error.code())
         };
-        for json in ["application/json", "Application/JSON; charset=UTF-8", "application/merge-patch+json"] {
+        for json in ["application/json", "Application/JSON; charset=UTF-8"] {
             assert_eq!(form(json, false), Ok(Form::Json), "{json}");
         }
         assert_eq!(form("application/x-ndjson", true), Ok(Form::JsonLines));
         for other in ["text/plain", "application/json; charset=latin1", "application/x-ndjson", ""] {
             assert_eq!(form(other, false), Err(Code::UnsupportedMediaType), "{other}");
+        }
+        for patch in ["application/merge-patch+json", "application/json-patch+json", "application/vnd.api+json", "application/foo+json"] {
+            for is_stream in [false, true] {
+                assert_eq!(form(patch, is_stream), Err(Code::UnsupportedMediaType), "{patch}");
+            }
         }
     }
 }

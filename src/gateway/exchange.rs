@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use prost_reflect::DynamicMessage;
 use tonic::Status;
 use tonic_types::StatusExt;
@@ -90,26 +90,17 @@ impl Exchange {
         response
     }
 
-    /// Tells what media types the route takes: `Accept-Post` (W3C Linked Data Platform), `Accept-Patch` (RFC 5789), or `Accept` (RFC 9110).
-    pub fn wrong_media_type(&self, method: &Method, error: Error) -> Response<Body> {
-        let mut response = self.refuse(error);
+    /// The header that says which media types the route takes: `Accept-Post` (W3C Linked Data Platform), `Accept-Patch` (RFC 5789), or `Accept` (RFC 9110).
+    pub fn media_types_taken(&self, method: &Method) -> (HeaderName, HeaderValue) {
         let is_stream = self.binding.as_ref().is_some_and(|binding| binding.rpc.client_streaming);
         let lines: &[&str] = if is_stream { &body::ALL_JSON_LINES } else { &[] };
         let taken = [lines, &["application/json"]].concat().join(", ");
         let name = match *method {
-            Method::POST => "accept-post",
-            Method::PATCH => "accept-patch",
-            _ => "accept",
+            Method::POST => HeaderName::from_static("accept-post"),
+            Method::PATCH => HeaderName::from_static("accept-patch"),
+            _ => header::ACCEPT,
         };
-        response.headers_mut().insert(name, HeaderValue::try_from(taken).expect("media types are fit for a header"));
-        response
-    }
-
-    /// Tells what a body may be compressed by (RFC 9110, section 15.5.16).
-    pub fn wrong_coding(&self, error: Error) -> Response<Body> {
-        let mut response = self.refuse(error);
-        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("zstd, gzip"));
-        response
+        (name, HeaderValue::try_from(taken).expect("media types are fit for a header"))
     }
 
     /// An answer with the headers that every one has.
@@ -130,6 +121,11 @@ impl Exchange {
     pub fn request_id_header(&self) -> HeaderValue {
         HeaderValue::try_from(&self.request_id).expect("a sane id is fit for a header")
     }
+}
+
+/// The header that says by what a body may be compressed (RFC 9110, section 15.5.16).
+pub fn codings_taken() -> (HeaderName, HeaderValue) {
+    (header::ACCEPT_ENCODING, HeaderValue::from_static("zstd, gzip"))
 }
 
 impl Spelling for Exchange {

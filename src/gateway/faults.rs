@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -15,6 +15,15 @@ pub struct Faults {
     faults: Arc<Mutex<Violations>>,
     line: Arc<OnceLock<Line>>,
     failure: Arc<OnceLock<Status>>,
+    unfit: Arc<OnceLock<Unfit>>,
+}
+
+/// A body that is of no kind that the route takes.
+#[derive(Debug)]
+struct Unfit {
+    /// The header that says what it takes.
+    taken: (HeaderName, HeaderValue),
+    refusal: Status,
 }
 
 /// The line that a stream ends with, for its faults.
@@ -76,6 +85,24 @@ impl Faults {
         if has_left { Left::status() } else { status }
     }
 
+    /// Keeps that the body cannot be read, for its media type or its coding. Its service is asked all the same, since who calls is told before.
+    pub fn keep_unfit(&self, taken: (HeaderName, HeaderValue), error: Error) {
+        self.form.spoil();
+        let _ = self.unfit.set(Unfit { taken, refusal: error.into() });
+    }
+
+    /// The refusal of such a body, in place of its messages.
+    pub fn unfit(&self) -> Option<Status> {
+        let refusal = self.unfit.get()?.refusal.clone();
+        let _ = self.failure.set(refusal.clone());
+        Some(refusal)
+    }
+
+    /// The header that says what the route takes instead of such a body.
+    pub fn taken_instead(&self) -> Option<(HeaderName, HeaderValue)> {
+        self.unfit.get().map(|unfit| unfit.taken.clone())
+    }
+
     /// What is told of a request that was answered with this failure: what is wrong with the request comes before what the service, or a layer
     /// before it, made of it.
     pub fn told(&self, answered: Status, spell: impl Fn(&str) -> String) -> Status {
@@ -94,6 +121,10 @@ impl Faults {
     fn failure(&self, answered: Option<&Status>, spell: impl Fn(&str) -> String) -> Option<Status> {
         if let Some(failure) = self.failure.get() {
             return Some(failure.clone());
+        }
+        // What is wrong with the head of a stream may be found before its messages are asked for.
+        if let Some(unfit) = self.unfit.get().filter(|_| answered.is_some_and(|answered| answered.code() == tonic::Code::InvalidArgument)) {
+            return Some(unfit.refusal.clone());
         }
         let of_request = together(&self.faults.lock().unwrap_or_else(PoisonError::into_inner), answered, &spell);
         of_request

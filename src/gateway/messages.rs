@@ -24,6 +24,10 @@ type Messages = BoxStream<'static, Result<DynamicMessage, Status>>;
 /// The messages of a request. Nothing is read before the first is asked for.
 pub fn messages(target: Target, form: Form, content_type: String, reading: Reading, found: Faults) -> Messages {
     let sends_many = target.binding.rpc.client_streaming;
+    if found.taken_instead().is_some() {
+        // Only now is it said why, for whoever asks for the message.
+        return stream::once(async move { Err(found.unfit().unwrap_or_else(refusal)) }).boxed();
+    }
     if sends_many && found.has_faults() {
         return stream::once(std::future::ready(Err(refusal()))).boxed();
     }

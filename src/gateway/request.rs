@@ -9,7 +9,7 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
-use super::json::{Cardinality, Decoded, Decoder, Fault, FieldPath, OWN, Shape, from_text, with_readable_numbers};
+use super::json::{BELONGS, Cardinality, Decoded, Decoder, Fault, FieldPath, OWN, Shape, from_text, with_readable_numbers};
 use super::percent::{Place, decode};
 use super::{mask, plus, raw};
 use crate::error::{Error, Form, Violation, Violations, cut, nearest};
@@ -176,6 +176,10 @@ impl Target {
         let query = self.query.as_deref().unwrap_or_default();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, text) = parameter.split_once('=').unwrap_or((parameter, ""));
+            if name.is_empty() {
+                violations.add("query", "unknown_parameter", "has a value without a name: a parameter is `name=value`");
+                continue;
+            }
             let Ok(name) = decode(name, Place::Query) else {
                 violations.add(cut(name), "unknown_parameter", "must be percent-encoded UTF-8");
                 continue;
@@ -263,9 +267,12 @@ impl Target {
         if fault.description.contains(OWN) && (answered.is_some() || of_many().is_some()) {
             fault.description = "cannot be given here".to_owned();
         }
-        if !fault.description.contains("did you mean") {
+        if !fault.description.contains("did you mean") && !fault.description.contains(BELONGS) {
             let field = |path| self.binding.rpc.schema.field_at(&path).name.as_str();
-            if let Some(parameter) = self.parameter(name).map(field).or_else(|| self.meant(name)) {
+            // One within an object is no parameter by a path, but its name may be one.
+            let last = name.rsplit('.').next().filter(|last| *last != name);
+            let by_its_name = || last.and_then(|last| self.parameter(last)).map(field);
+            if let Some(parameter) = self.parameter(name).map(field).or_else(|| self.meant(name)).or_else(by_its_name) {
                 // It is not one of the caller's own.
                 let told = fault.description.split("; ").next().unwrap_or_default();
                 fault.description = format!("{told}; `{parameter}` is a query parameter");

@@ -34,7 +34,11 @@ impl Conditions {
             }
         };
         let known = listed(headers, header::IF_NONE_MATCH);
-        if !matches!(*method, Method::GET | Method::HEAD) {
+        if matches!(*method, Method::GET | Method::HEAD) {
+            if headers.contains_key(header::IF_NONE_MATCH) && !are_tags(&known) {
+                faults.add("If-None-Match", "invalid", "must be `*` or entity tags of answers, such as `\"7\"`, with commas between them");
+            }
+        } else {
             if headers.contains_key(header::IF_NONE_MATCH) {
                 faults.add("If-None-Match", "unsupported", "can be kept only where something is read");
             }
@@ -71,6 +75,21 @@ fn expected(headers: &HeaderMap, binding: &Binding) -> Result<Option<i64>, (&'st
 
 const WANTED: &str = "must be `*` or one strong entity tag of an answer, such as `\"7\"`";
 
+/// Whether these are what `If-None-Match` may have: tags, or `*` alone.
+fn are_tags(listed: &[String]) -> bool {
+    match listed {
+        [] => false,
+        [any] if any == "*" => true,
+        tags => tags.iter().all(|tag| is_tag(tag)),
+    }
+}
+
+/// Whether this is an entity tag (RFC 9110, section 8.8.3), be it none of ours.
+fn is_tag(text: &str) -> bool {
+    let opaque = text.strip_prefix("W/").unwrap_or(text).strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    opaque.is_some_and(|opaque| opaque.chars().all(|character| character != '"' && !character.is_whitespace() && !character.is_control()))
+}
+
 /// The entity tag of an answer: its version.
 pub fn tag(binding: &Binding, message: &DynamicMessage) -> Option<HeaderValue> {
     let version = binding.rpc.schema.value_at(message, binding.version.as_ref()?)?.as_i64()?;
@@ -99,6 +118,20 @@ mod tests {
         assert_eq!((version("\"7\""), version("\"9223372036854775807\"")), (Some(7), Some(i64::MAX)));
         for other in ["7", "W/\"7\"", "\"07\"", "\"+7\"", "\"0\"", "\"-7\"", "\"\"", "\"x\"", "\"7"] {
             assert_eq!(version(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_tag_is_told_from_one_of_others() {
+        let read = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(text))]);
+            are_tags(&listed(&headers, header::IF_NONE_MATCH))
+        };
+        for tags in ["*", "\"7\"", "W/\"7\"", "\"x-y\", W/\"\"", "\"1\",\"2\","] {
+            assert!(read(tags), "{tags}");
+        }
+        for other in ["", ",", "1", "zz", "\"1", "\"1\" \"2\"", "*, \"1\"", "\"1\", 2", "w/\"1\"", "\"a\"b\""] {
+            assert!(!read(other), "{other}");
         }
     }
 

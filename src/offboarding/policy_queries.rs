@@ -135,7 +135,8 @@ statement! {
     struct SweepTombstones { at_most: i64 as BigInt } -> (),
     "WITH old AS MATERIALIZED (
         SELECT t.realm_id, t.entity_id, t.incarnation
-        FROM removal_policy p
+        -- In another order each time, so that one realm with much to remove does not delay the others.
+        FROM (SELECT * FROM removal_policy ORDER BY random()) p
         -- A look for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT t.realm_id, t.entity_id, t.incarnation
@@ -162,7 +163,8 @@ statement! {
     struct SweepRequests { at_most: i64 as BigInt } -> (),
     "WITH old AS MATERIALIZED (
         SELECT r.realm_id, r.id
-        FROM removal_policy p
+        -- In another order each time, so that one realm with much to remove does not delay the others.
+        FROM (SELECT * FROM removal_policy ORDER BY random()) p
         -- A look for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT r.realm_id, r.id
@@ -189,7 +191,8 @@ statement! {
     struct SweepFilters { at_most: i64 as BigInt } -> (),
     "WITH old AS MATERIALIZED (
         SELECT b.realm_id, b.id
-        FROM removal_policy p
+        -- In another order each time, so that one realm with much to remove does not delay the others.
+        FROM (SELECT * FROM removal_policy ORDER BY random()) p
         -- A look for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT b.realm_id, b.id

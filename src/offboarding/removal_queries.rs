@@ -25,7 +25,7 @@ pub struct Claimed {
     pub attempts: i32,
 }
 
-/// Claims requests that are due, also those whose worker was lost.
+/// Claims requests that are due, also those whose worker was lost: of each realm that has any about as many, those that have been due for longest.
 pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit: i64) -> Work<Vec<Claimed>> {
     let rows: Vec<(i32, String, Mode, Uuid, String, i64, i32)> = Claim { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
     let claimed = rows.into_iter().map(|(realm_id, org, mode, id, entity_id, token, attempts)| Claimed {
@@ -38,6 +38,14 @@ pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit:
     Ok(claimed.collect())
 }
 
+/// The period in which a request is due, as the index `offboarding_request_turn` has it. Of one that is over every request is due, so realms that
+/// wait for their time cost nothing.
+macro_rules! period {
+    ($due:literal) => {
+        concat!("date_bin('10 minutes', ", $due, ", 'epoch'::timestamptz)")
+    };
+}
+
 statement! {
     /// Leases on what is due, whichever realm it is of.
     pub struct Claim<'a> {
@@ -45,20 +53,76 @@ statement! {
         lease: f64 as Double,
         limit: i64 as BigInt,
     } -> (Integer, Text, Text, SqlUuid, Text, BigInt, Integer),
-    "WITH due AS (
-        SELECT realm_id, id
-        FROM offboarding_request
-        WHERE status IN ('pending', 'running') AND due_at <= now()
-        ORDER BY due_at
+    concat!("WITH RECURSIVE queue AS (
+        -- Who has something due, and in which periods, the first ones first: a step along the index for each.
+        (SELECT ", period!("due_at"), " AS period, realm_id, 1 AS nth
+         FROM offboarding_request
+         WHERE status IN ('pending', 'running') AND ", period!("due_at"), " <= now()
+         ORDER BY ", period!("due_at"), ", realm_id
+         LIMIT 1)
+        UNION ALL
+        SELECT n.period, n.realm_id, q.nth + 1
+        FROM queue q
+        CROSS JOIN LATERAL (
+            SELECT ", period!("r.due_at"), " AS period, r.realm_id
+            FROM offboarding_request r
+            WHERE r.status IN ('pending', 'running') AND ", period!("r.due_at"), " <= now()
+              AND (", period!("r.due_at"), ", r.realm_id) > (q.period, q.realm_id)
+            ORDER BY ", period!("r.due_at"), ", r.realm_id
+            LIMIT 1
+        ) n
+        WHERE q.nth < 1000
+     ),
+     turn AS (
+        SELECT realm_id, min(period) AS period, count(*) OVER () AS realms FROM queue GROUP BY realm_id
+     ),
+     next AS (
+        -- The first of each realm, the second of each, and so on. Where there are more realms than requests to claim, chance has no favourites.
+        SELECT c.realm_id, c.id
+        FROM turn t
+        CROSS JOIN LATERAL (
+            SELECT r.realm_id, r.id, row_number() OVER (ORDER BY r.due_at) AS nth
+            FROM offboarding_request r
+            WHERE r.status IN ('pending', 'running') AND ", period!("r.due_at"), " = t.period AND r.realm_id = t.realm_id AND r.due_at <= now()
+            ORDER BY r.due_at
+            -- More than its part, for where others have less. All in all it is little.
+            LIMIT 1 + 20 * {limit} / t.realms
+        ) c
+        WHERE t.realms > 1
+        ORDER BY c.nth, random()
+     ),
+     fair AS MATERIALIZED (
+        SELECT f.realm_id, f.id
+        FROM next n
+        CROSS JOIN LATERAL (
+            SELECT r.realm_id, r.id
+            FROM offboarding_request r
+            WHERE r.realm_id = n.realm_id AND r.id = n.id AND r.status IN ('pending', 'running') AND r.due_at <= now()
+            FOR UPDATE SKIP LOCKED
+        ) f
         LIMIT {limit}
-        FOR UPDATE SKIP LOCKED
+     ),
+     rest AS MATERIALIZED (
+        -- Where turns leave room, as when one realm alone has something due or others are claiming the same: whatever is due.
+        SELECT r.realm_id, r.id
+        FROM offboarding_request r
+        WHERE r.status IN ('pending', 'running') AND r.due_at <= now() AND (r.realm_id, r.id) NOT IN (SELECT f.realm_id, f.id FROM fair f)
+        ORDER BY r.due_at
+        LIMIT {limit} - (SELECT count(*) FROM fair)
+        FOR UPDATE OF r SKIP LOCKED
+     ),
+     due AS (
+        -- Of arrays the planner believes that they are short, as these are.
+        SELECT d.realm_id, d.id
+        FROM (SELECT array_agg(b.realm_id) AS realms, array_agg(b.id) AS ids FROM (SELECT * FROM fair UNION ALL SELECT * FROM rest) b) a,
+             unnest(a.realms, a.ids) d(realm_id, id)
      )
      UPDATE offboarding_request r
      SET status = 'running', started_at = COALESCE(r.started_at, now()), attempts = r.attempts + 1,
          lease_token = nextval('lease_token'), lease_owner = {owner}, due_at = now() + make_interval(secs => {lease}), next_attempt_at = NULL
      FROM due JOIN realm ON realm.id = due.realm_id
      WHERE r.realm_id = due.realm_id AND r.id = due.id
-     RETURNING r.realm_id, realm.org, realm.mode, r.id, r.entity_id, r.lease_token, r.attempts"
+     RETURNING r.realm_id, realm.org, realm.mode, r.id, r.entity_id, r.lease_token, r.attempts")
 }
 
 /// The longest wait for another try.

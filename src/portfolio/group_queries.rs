@@ -1,15 +1,61 @@
-//! The SQL of changes of membership that are done together: in one statement, which leaves out what is not plain, for [`queries`] to do by itself.
+//! The SQL of calls that are done together. Changes of membership leave out what is not plain, for [`queries`] to do by itself.
 //!
-//! It waits for nobody. What others have locked is left out, and so is an entity that two of the calls name; so the order of its locks is of no matter.
+//! Such a statement waits for nobody. What others have locked is left out, and so is an entity that two of the calls name; so the order of its locks is of no matter.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::{Together, Work, statement};
+use crate::db::{Realm, Together, Work, statement};
 use crate::portfolio::model::{Portfolio, View};
 use crate::portfolio::queries::{Change, Changed, PortfolioRow};
+
+/// A portfolio that is read.
+pub(super) struct Get {
+    pub realm: Realm,
+    pub id: String,
+    pub view: View,
+}
+
+impl Together for Get {
+    type Answer = Option<Portfolio>;
+    const ONLY_READS: bool = true;
+    // A portfolio may show many members.
+    const IS_SMALL: bool = false;
+
+    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Option<Portfolio>>>> {
+        let statement = GetEach {
+            realms: calls.iter().map(|call| call.realm.id()).collect(),
+            ids: calls.iter().map(|call| call.id.as_str()).collect(),
+            shown: calls.iter().map(|call| call.view.shown()).collect(),
+        };
+        let mut answers: Vec<_> = calls.iter().map(|_| Some(None)).collect();
+        for (place, portfolio) in statement.load::<(i64, Portfolio)>(connection)? {
+            answers[place as usize - 1] = Some(Some(portfolio));
+        }
+        Ok(answers)
+    }
+}
+
+statement! {
+    /// Portfolios by key with their first members, each for whoever asks for it.
+    struct GetEach<'a> {
+        realms: Vec<i32> as Array<Integer>,
+        ids: Vec<&'a str> as Array<Text>,
+        shown: Vec<i64> as Array<BigInt>,
+    } -> (BigInt, PortfolioRow),
+    "SELECT w.place, p.id, p.name, p.shared_registered_agent_id, p.shared_compliance_calendar, p.metadata, p.entity_count, p.version,
+            p.created_at, p.updated_at,
+            (SELECT coalesce(string_agg(m.id, ' '), '')
+             FROM (SELECT e.id
+                   FROM entity e
+                   WHERE e.realm_id = w.realm AND e.portfolio_id = w.id
+                   ORDER BY e.attached_at, e.id
+                   LIMIT w.shown) m)
+     FROM unnest({realms}, {ids}, {shown}) WITH ORDINALITY w(realm, id, shown, place)
+     JOIN portfolio p ON p.realm_id = w.realm AND p.id = w.id"
+}
 
 /// An entity that leaves a portfolio.
 pub(super) struct Detach(pub Change);

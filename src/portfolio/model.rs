@@ -212,6 +212,9 @@ fn check_name(name: &str, faults: &mut Violations) {
     if name.is_empty() {
         faults.add("name", "required", "must be given");
     }
+    if name.trim() != name {
+        faults.add("name", "invalid", "must not begin or end with a blank");
+    }
     check_text(name, "name", MAX_NAME_CHARACTERS, faults);
 }
 
@@ -223,7 +226,7 @@ fn check_metadata(metadata: Option<Struct>, faults: &mut Violations) -> Struct {
     let metadata = metadata.unwrap_or_default().in_order();
     let fault = metadata.fault();
     if fault == Some(Fault::TooLarge) || metadata.json_size() > MAX_METADATA_BYTES {
-        faults.add("metadata", "too_long", "must be at most 64 KiB of JSON");
+        faults.add("metadata", "too_long", "must be at most 64 KiB of JSON, without blanks and with numbers written out");
     } else if let Some(fault) = fault {
         faults.add("metadata", fault.code(), fault.description());
     }

@@ -14,7 +14,7 @@ use crate::filter::{ENTITY, check_filter};
 use crate::portfolio::answers::to_proto;
 use crate::portfolio::batch::{self, Batch, Verdict};
 use crate::portfolio::export::{Exports, Messages};
-use crate::portfolio::group_queries::{Attach, Detach};
+use crate::portfolio::group_queries::{Attach, Detach, Get};
 use crate::portfolio::model::{NewPortfolio, Portfolio, PortfolioUpdate, View, at_another_version, in_another, no_membership, not_empty};
 use crate::portfolio::queries::{Change, Changed};
 use crate::portfolio::{batch_queries, export_queries, queries, registry_queries};
@@ -30,6 +30,7 @@ const ENTITIES: PageSize = PageSize { default: 50, max: 1_000 };
 /// Portfolios and who is in them.
 pub struct PortfolioService {
     db: Db,
+    gets: Group<Get>,
     attaches: Group<Attach>,
     detaches: Group<Detach>,
     exports: Exports,
@@ -39,7 +40,14 @@ pub struct PortfolioService {
 impl PortfolioService {
     /// The service on this database. The authenticator knows when the key of an export ends.
     pub fn new(db: Db, authenticator: Authenticator) -> Self {
-        PortfolioService { attaches: Group::new(&db), detaches: Group::new(&db), exports: Exports::new(&db), db, authenticator }
+        PortfolioService {
+            gets: Group::new(&db),
+            attaches: Group::new(&db),
+            detaches: Group::new(&db),
+            exports: Exports::new(&db),
+            db,
+            authenticator,
+        }
     }
 }
 
@@ -61,7 +69,10 @@ impl Service for PortfolioService {
         let v1::GetPortfolioRequest { portfolio_id, view } = request.into_inner();
         let (portfolio_id, view) = checked(portfolio_id, view)?;
         let (realm, wanted) = (caller.realm.clone(), portfolio_id.clone());
-        let found = self.db.run(move |connection| queries::get(connection, &realm, &wanted, view)).await?;
+        let found = match self.gets.call(Get { realm: realm.clone(), id: wanted.clone(), view }).await? {
+            Some(found) => found,
+            None => self.db.run(move |connection| queries::get(connection, &realm, &wanted, view)).await?,
+        };
         let portfolio = found.ok_or_else(|| missing(&portfolio_id))?;
         Ok(Response::new(to_proto(portfolio, &caller.realm)))
     }

@@ -44,7 +44,7 @@ impl AdminDoor {
             return answer;
         }
         if is_grpc(&parts.headers) {
-            let status = tonic::Status::unimplemented(self.port.sentence());
+            let status = self.port.not_grpc(parts.uri.path());
             return refused(Failures::new(0, None), Request::from_parts(parts, tonic::body::Body::empty()), status).await.map(Body::new);
         }
         let headers = parts.headers.clone();

@@ -82,7 +82,7 @@ impl HttpDoor {
             return self.web(Request::from_parts(parts, body)).await;
         }
         if is_grpc(request.headers()) {
-            let status = Status::unimplemented(self.port.sentence());
+            let status = self.port.not_grpc(request.uri().path());
             return self.refuse_call(request.into_parts().0, "application/grpc", status).await;
         }
         // A request is measured up to where the body of its answer begins.

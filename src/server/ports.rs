@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 
 use http::{HeaderMap, Method, Request, StatusCode, Version, header};
+use tonic::Status;
 
+use super::layers::REFLECTION;
 use super::listener::Unreadable;
 use crate::error::{Code, Error};
 use crate::gateway;
@@ -52,6 +54,15 @@ impl Port {
     /// Says which it is, and where the others are.
     pub fn sentence(&self) -> &str {
         &self.sentence
+    }
+
+    /// The failure of a gRPC call of this path at a listener of another protocol.
+    pub fn not_grpc(&self, path: &str) -> Status {
+        // Clients take this status from reflection for its own absence, and say nothing of the port.
+        if path.starts_with(REFLECTION) {
+            return Error::new(Code::UnsupportedMediaType, &*self.sentence).into();
+        }
+        Status::unimplemented(&*self.sentence)
     }
 
     /// The failure of a request that speaks another protocol than this listener.

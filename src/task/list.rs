@@ -87,7 +87,7 @@ impl Listing {
             0 => DEFAULT_SIZE,
             max if (1..=MAX_SIZE).contains(&max) => max,
             _ => {
-                faults.add("max", "out_of_range", "must be from 1 to 1,000");
+                faults.add("max", "out_of_range", format!("must be from 1 to 1,000, or 0 for {DEFAULT_SIZE}"));
                 DEFAULT_SIZE
             }
         };

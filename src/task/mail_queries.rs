@@ -91,7 +91,8 @@ pub struct Claimed {
     pub attempts: i32,
 }
 
-/// Claims the mail that has been due for longest, also one whose worker was lost.
+/// Claims a mail that is due, also one whose worker was lost: of the realms that have any that of the one that has sent the fewest within the last hour,
+/// and of its mails the one that has been due for longest.
 pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
     type Row = (i32, String, db::Mode, Uuid, String, Uuid, i64, i32);
     let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
@@ -107,12 +108,24 @@ statement! {
         owner: &'a str as Text,
         lease: f64 as Double,
     } -> (Integer, Text, Text, SqlUuid, Text, SqlUuid, BigInt, Integer),
-    "WITH due AS (
-        SELECT m.realm_id, m.bulk_delete_id, b.api_key_id
+    "WITH waiting AS MATERIALIZED (
+        SELECT m.realm_id, m.bulk_delete_id, m.due_at
         FROM bulk_delete_mail m
         JOIN bulk_delete b ON b.realm_id = m.realm_id AND b.id = m.bulk_delete_id
         WHERE m.status = 'pending' AND m.due_at <= now() AND b.ended_at IS NOT NULL
-        ORDER BY m.due_at
+     ),
+     turn AS (
+        SELECT w.realm_id, (SELECT count(*) FROM bulk_delete_mail o WHERE o.realm_id = w.realm_id AND o.admitted_at > now() - interval '1 hour') AS sent
+        FROM (SELECT DISTINCT realm_id FROM waiting) w
+     ),
+     due AS (
+        SELECT m.realm_id, m.bulk_delete_id, b.api_key_id
+        FROM waiting w
+        JOIN turn t ON t.realm_id = w.realm_id
+        JOIN bulk_delete_mail m ON m.realm_id = w.realm_id AND m.bulk_delete_id = w.bulk_delete_id
+        JOIN bulk_delete b ON b.realm_id = m.realm_id AND b.id = m.bulk_delete_id
+        WHERE m.status = 'pending' AND m.due_at <= now()
+        ORDER BY t.sent, w.due_at
         LIMIT 1
         FOR UPDATE OF m SKIP LOCKED
      )

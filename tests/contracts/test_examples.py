@@ -169,13 +169,20 @@ def is_import(block):
 def test_a_service_of_ones_own_takes_what_the_readme_says(caller, tmp_path):
     blocks_of = [block for block in on_page("README.md", "sh") if not any(block.text.startswith(beginning) for beginning in NOT_RUN)]
     (block,) = blocks_of
-    serve, create, load = [re.split(r"\s{2,}#", line)[0].strip() for line in block.text.strip().splitlines()]
+    path, serve, create, load, decide, look = [re.split(r"\s+# ", line)[0].strip() for line in block.text.strip().splitlines()]
+    assert path.startswith("export PATH="), "the tests have the binary on theirs"
     assert serve == "offboard serve &", "what comes behind it calls the service that the tests have started"
     made = caller.run(create, ROOT)
     assert made.returncode == 0, made.stderr
     secret = json.loads(made.stdout)["secret"]
     loaded = caller.run(load.replace("sk_test_...", secret), ROOT)
     assert loaded.returncode == 0, loaded.stdout + loaded.stderr
+    try:
+        for command in (decide, look):
+            done = caller.run(command.replace("sk_test_...", secret), ROOT)
+            assert done.returncode == 0, command + done.stdout + done.stderr
+    finally:
+        caller.call("PATCH", "/v1/removal-policy", {"default_grace_period": None})
     (line,) = filter(is_import, on_page("README.md", "console"))
     for command, due in line.steps():
         check(line, caller.run(command.replace("sk_test_...", secret), tmp_path).stdout, due)

@@ -143,6 +143,22 @@ async fn every_answer_of_http_keeps_browsers_from_guessing() {
 }
 
 #[tokio::test]
+async fn every_form_of_an_answer_that_has_more_than_one_says_what_it_varies_by() {
+    let world = World::start(Door::Rest).await;
+    let task = world.call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "T", "mode": "soft"})).await.unwrap();
+    let failures = format!("/api/acme/tasks/{}/failures", task.json["id"].as_str().unwrap());
+    for path in ["/v1/tombstones", failures.as_str()] {
+        for accept in ["text/csv", "application/json", "*/*"] {
+            let answer = send(&world, "GET", path, &[("accept", accept)], "").await;
+            let varies = answer.headers.iter().any(|(name, value)| name == "vary" && value == "accept");
+            assert!(answer.status == 200 && varies, "{path} {accept}: {answer:?}");
+        }
+    }
+    let one = send(&world, "GET", "/v1/removal-policy", &[], "").await;
+    assert_eq!((one.status, one.header("vary")), (200, None), "it has one form");
+}
+
+#[tokio::test]
 async fn head_tells_the_length_that_get_has() {
     let world = World::start(Door::Rest).await;
     world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "n"})).await.unwrap();

@@ -178,7 +178,32 @@ async fn the_removal_policy_is_shown_and_changed() {
         (&shown["hard_delete"]["max_objects"], &shown["hard_delete"]["expected_count"], &shown["request_retention"]),
         (&json!(7), &json!(true), &json!("86400s"))
     );
-    policy(&["set", "--hard-max-objects", "none", "--mail-domain", "none", "--request-retention", "none"]);
+    // Nobody can be asked here, and what protects less is asked for.
+    for (flags, told) in [
+        (&["--default-grace-period", "none"][..], "acme (test) would be protected less: default_grace_period: from 3600s to none"),
+        (&["--default-grace-period", "30m"], "default_grace_period: from 3600s to 1800s"),
+        (&["--hard-max-objects", "8"], "hard_delete.max_objects: from 7 to 8"),
+        (&["--hard-max-objects", "none"], "hard_delete.max_objects: from 7 to none"),
+        (&["--hard-expected-count", "false"], "hard_delete.expected_count: from true to false"),
+    ] {
+        let unasked = policy(&[&["set"], flags].concat());
+        assert_eq!((unasked.code, unasked.stdout.as_str()), (Some(2), ""), "{unasked:?}");
+        assert!(unasked.stderr.contains(told) && unasked.stderr.contains("--yes changes the policy without asking"), "{unasked:?}");
+    }
+    assert_eq!(shown, world.call("RemovalService/GetRemovalPolicy", json!({})).await.unwrap().json);
+    let stricter = policy(&[
+        "set",
+        "--default-grace-period",
+        "1h",
+        "--hard-max-objects",
+        "7",
+        "--soft-preview-within",
+        "1h",
+        "--min-grace-period",
+        "1m",
+    ]);
+    assert_eq!(stricter.code, Some(0), "{stricter:?}");
+    policy(&["set", "--hard-max-objects", "none", "--mail-domain", "none", "--request-retention", "none", "--yes"]);
     let got = policy(&["get"]);
     assert!(got.stdout.contains("default_grace_period  3600s") && got.stdout.contains("request_retention     -"), "{got:?}");
     let refused = |arguments: &[&str], told: &str| {

@@ -16,7 +16,7 @@ async fn probes_and_wake_ups_come_first_where_the_server_lets_few_in() {
     let role = Role::with_rows(&database);
     let name = &role.name;
     database.sql(&format!("ALTER ROLE {name} CONNECTION LIMIT 4"));
-    let patient = ["--db-pool-size=20", "--db-acquire-timeout=60", "--db-lock-timeout=600", "--poll-interval=600"];
+    let patient = ["--db-pool-size=20", "--db-acquire-timeout=60", "--db-lock-timeout=60", "--lease=600", "--poll-interval=600"];
     let server = Server::start_on(&role.url, &patient, &[]).await;
     readiness(&server, 200).await;
 

@@ -35,7 +35,7 @@ scenario! {
 #[tokio::test]
 async fn what_wakes_workers_and_watches_is_heard_again_at_once_after_its_connection_ended() {
     // Polls alone would take an hour.
-    let world = World::start_with(Door::Rest, &["--poll-interval=3600"]).await;
+    let world = World::start_with(Door::Rest, &["--lease=3600", "--poll-interval=3600"]).await;
     world.entities(&["a", "b"]).await;
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "a"})).await.unwrap();
     until("the first is gone", || world.database.count("SELECT count(*) FROM entity") == 1).await;

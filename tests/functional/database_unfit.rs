@@ -347,3 +347,28 @@ async fn a_clock_that_is_wrong_changes_no_answer_and_is_told() {
         assert!(server.log().contains("differs from that of the database"), "{shift}");
     }
 }
+
+/// An index that is built concurrently waits for all who have read something before; they wait for nothing, and what a try left behind is no obstacle.
+#[tokio::test]
+async fn migrations_at_once_build_their_indexes_beside_whoever_is_at_work() {
+    let database = database().await;
+    database.sql(
+        "DELETE FROM __diesel_schema_migrations WHERE version >= '00000000000030';
+         DROP INDEX offboarding_request_turn;
+         CREATE INDEX offboarding_request_turn ON offboarding_request (id)",
+    );
+    let mut open = database.connection();
+    open.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM offboarding_request").unwrap();
+    let arguments = ["migrate", "--database-url", &database.url];
+    let migrating: Vec<_> = (0..3).map(|_| spawn(&arguments)).collect();
+    // Longer than a migration waits for a lock, and than Postgres looks for a deadlock.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    open.batch_execute("INSERT INTO realm (org, mode) VALUES ('acme', 'test'); COMMIT").unwrap();
+    let ended: Vec<_> = migrating.into_iter().map(|process| process.wait_with_output().unwrap()).collect();
+    assert!(ended.iter().all(|output| output.status.success()), "{ended:?}");
+    let retried = ended.iter().filter(|output| String::from_utf8_lossy(&output.stderr).contains("it is tried again")).count();
+    assert_eq!(retried, 0, "{ended:?}");
+    let built = "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indisvalid AND indexrelid = 'offboarding_request_turn'::regclass";
+    assert!(database.text(built).unwrap().contains("realm_id, due_at"));
+    assert_eq!(run(&arguments).stdout, "The schema is up to date.\n");
+}

@@ -66,7 +66,7 @@ async fn a_method_that_is_not_there_is_unimplemented_in_the_words_of_the_catalog
         let status = grpc.unary(request, path.parse().unwrap(), codec).await.unwrap_err();
         let details = status.get_error_details();
         assert_eq!((status.code(), details.error_info().unwrap().domain.as_str()), (tonic::Code::Unimplemented, "offboard"), "{path}");
-        assert_eq!(details.error_info().unwrap().reason, "NOT_FOUND", "{path}");
+        assert_eq!(details.error_info().unwrap().reason, "METHOD_NOT_ALLOWED", "{path}");
         assert!(!details.request_info().unwrap().request_id.is_empty(), "{path}");
     }
 }

@@ -260,10 +260,10 @@ async fn a_fault_of_a_line_has_one_number_of_a_line_and_a_body_that_is_nothing_i
     };
     let broken = send("application/x-ndjson", "{\"type\":\"T\"}\n{\"entity_id\":\"a\",\"type\":T}\n").await;
     let told = broken.json()["errors"][0]["description"].as_str().unwrap().to_owned();
-    assert_eq!((broken.status, told.as_str()), (400, "line 2: is not JSON: expected value at column 25"));
+    assert_eq!((broken.status, told.as_str()), (400, "line 2: is not JSON: a value is expected at column 25"));
     let document = send("application/json", "{\n\"type\":T}").await;
     let told = document.json()["errors"][0]["description"].as_str().unwrap().to_owned();
-    assert_eq!(told, "is not JSON: expected value at line 2, column 8");
+    assert_eq!(told, "is not JSON: a value is expected at line 2, column 8");
     for empty in ["", "  \n"] {
         let nothing = send("application/json", empty).await;
         let faults: Vec<_> = nothing.json()["errors"].as_array().unwrap().iter().map(|fault| fault["message"].clone()).collect();
@@ -374,8 +374,7 @@ async fn the_command_tells_of_bad_lines_and_fails() {
     assert!(differs.stdout.trim().ends_with(told), "{differs:?}");
     let third = run(&["import", path, "--server", &server, "--key", &world.key.secret, "--json"]);
     let account: Value = serde_json::from_str(&third.stdout).unwrap();
-    let expected =
-        json!({"received": 2, "created": 0, "existing": 2, "soft_deleted": 1, "different": 1, "failed": 0, "org": "acme", "mode": "test"});
+    let expected = json!({"received": 2, "created": 0, "existing": 2, "soft_deleted": 1, "different": 1, "failed": 0, "without_entity_id": 0, "org": "acme", "mode": "test"});
     assert_eq!(account, expected);
 
     let wrong_key = run(&["import", path, "--server", &server, "--key", "sk_test_wrong"]);
@@ -384,4 +383,54 @@ async fn the_command_tells_of_bad_lines_and_fails() {
     let no_file = run(&["import", "/nowhere.ndjson", "--server", &server, "--key", &world.key.secret]);
     assert_eq!(no_file.code, Some(1));
     assert!(no_file.stderr.contains("/nowhere.ndjson"), "{}", no_file.stderr);
+}
+
+#[tokio::test]
+async fn the_command_says_what_an_import_sent_again_would_create_again() {
+    let world = World::start(Door::Grpc).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (path, server) = (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
+    let import = |flags: &[&str]| run(&[&["import", path, "--server", &server, "--key", &world.key.secret], flags].concat());
+    std::fs::write(file.path(), "{\"type\":\"T\"}\n{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"type\":\"T\"}\n").unwrap();
+    let ended = import(&[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stderr.trim(), "2 lines had no `entity_id`; importing them again creates them again");
+    let account: Value = serde_json::from_str(&import(&["--json"]).stdout).unwrap();
+    assert_eq!((&account["created"], &account["without_entity_id"]), (&json!(2), &json!(2)));
+    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
+    assert_eq!(import(&[]).stderr, "");
+}
+
+#[tokio::test]
+async fn the_command_says_what_a_document_of_many_lines_must_be_instead() {
+    let world = World::start(Door::Grpc).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (path, server) = (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
+    for (text, told) in [
+        ("[\n  {\"entity_id\":\"a\",\"type\":\"T\"}\n]\n", "one entity a line, not an array"),
+        ("\n [{\"entity_id\":\"a\",\"type\":\"T\"}]", "one entity a line, not an array"),
+        ("{\n  \"entity_id\": \"a\",\n  \"type\": \"T\"\n}\n", "one entity a line, each whole"),
+    ] {
+        std::fs::write(file.path(), text).unwrap();
+        let ended = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
+        assert_eq!(ended.code, Some(1), "{text}: {ended:?}");
+        assert!(ended.stderr.contains(told) && ended.stderr.lines().count() == 1, "{text}: {}", ended.stderr);
+    }
+    assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
+}
+
+#[tokio::test]
+async fn the_command_names_the_realm_before_it_imports_into_a_live_one() {
+    let world = World::start(Door::Grpc).await;
+    let live = Key::create(&world.database, "acme", "live", &["entities:write"]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
+    let (path, server) = (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
+    let online = run(&["import", path, "--server", &server, "--key", &live.secret]);
+    let offline = run(&["import", path, "--offline", "--org", "acme", "--live", "--database-url", &world.database.url]);
+    for ended in [online, offline] {
+        assert!(ended.code == Some(0) && ended.stderr.starts_with("Importing into acme (live)."), "{ended:?}");
+    }
+    let test = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
+    assert_eq!((test.code, test.stderr.as_str()), (Some(0), ""));
 }

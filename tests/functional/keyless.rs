@@ -22,7 +22,7 @@ fn channel(server: &Server) -> Channel {
 /// An open stream of reflection that was answered once; dropping it hangs up.
 type Open = (tokio::sync::mpsc::Sender<ServerReflectionRequest>, tonic::Streaming<tonic_reflection::pb::v1::ServerReflectionResponse>);
 
-async fn reflect(channel: Channel, key: Option<&str>) -> Result<Open, tonic::Status> {
+pub async fn reflect(channel: Channel, key: Option<&str>) -> Result<Open, tonic::Status> {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let ask = ServerReflectionRequest { host: String::new(), message_request: Some(MessageRequest::ListServices(String::new())) };
     sender.send(ask).await.unwrap();

@@ -161,10 +161,17 @@ async fn a_body_of_another_kind_or_size_is_refused() {
     let large = json!({"name": "a", "metadata": {"x": "y".repeat(2000)}}).to_string();
     let reply = rest.post("/v1/portfolios", large).await;
     assert_eq!((code(&reply), &reply.json()["limit_bytes"]), ((413, "payload_too_large".to_owned()), &json!(2000)));
-    for media_type in ["application/json", "Application/JSON; charset=UTF-8", "application/vnd.x+json"] {
+    for media_type in ["application/json", "Application/JSON; charset=UTF-8"] {
         let reply = rest.send("POST", "/v1/portfolios", &[("content-type", media_type)], r#"{"name":"a"}"#).await;
         assert_eq!(reply.status, 201, "{media_type}: {}", reply.text());
     }
+    let created = rest.post("/v1/portfolios", r#"{"portfolio_id":"p","name":"a","metadata":{"desk":"B","floor":"2"}}"#).await;
+    for suffixed in ["merge-patch+json", "json-patch+json", "vnd.api+json", "problem+json", "foo+json"] {
+        let media_type = format!("application/{suffixed}");
+        let reply = rest.send("PATCH", "/v1/portfolios/p", &[("content-type", media_type.as_str())], r#"{"metadata":{"floor":"3"}}"#).await;
+        assert_eq!((code(&reply).0, reply.header("accept-patch")), (415, Some("application/json")), "{media_type}: {}", reply.text());
+    }
+    assert_eq!(rest.send("GET", "/v1/portfolios/p", &[], "").await.json(), created.json(), "a merge is not taken for a replacement");
     let lines = "{\"type\":\"T\"}\n".repeat(500);
     let stream = rest.send("POST", "/v1/entities:import", &[("content-type", "application/x-ndjson")], lines).await;
     let summary: Value = serde_json::from_str(stream.text().lines().last().unwrap()).unwrap();
@@ -172,6 +179,33 @@ async fn a_body_of_another_kind_or_size_is_refused() {
     let long = format!("{{\"type\":\"T\"}}\n{{\"type\":\"{}\"}}\n", "x".repeat(2000));
     let stream = rest.send("POST", "/v1/entities:import", &[("content-type", "application/x-ndjson")], long).await;
     assert_eq!(code(&stream), (413, "payload_too_large".to_owned()));
+}
+
+#[tokio::test]
+async fn who_calls_is_told_before_the_kind_of_the_body() {
+    let rest = Rest::start(&[]).await;
+    let reader = Key::create(&rest.world.database, "acme", "test", &["entities:read"]);
+    let (wrong, reader) = ("Bearer sk_test_wrong".to_owned(), format!("Bearer {}", reader.secret));
+    let text = ("content-type", "text/plain");
+    for (method, path, headers) in [
+        ("POST", "/v1/entities", &[text][..]),
+        ("PATCH", "/v1/entities/e", &[("content-type", "application/merge-patch+json")]),
+        ("POST", "/v1/entities:import", &[text]),
+        ("POST", "/v1/entities:import", &[text, ("api-version", "1")]),
+        ("POST", "/v1/entities", &[("content-type", "application/json"), ("content-encoding", "br")]),
+        ("DELETE", "/v5/entities/e", &[("content-encoding", "br")]),
+    ] {
+        for (credential, status) in [(None, 401), (Some(&wrong), 401), (Some(&reader), 403), (Some(&rest.bearer), 415)] {
+            let mut sent = headers.to_vec();
+            sent.extend(credential.map(|credential| ("authorization", credential.as_str())));
+            let reply = http(rest.world.server.addresses.http, method, path, &sent, "{}").await;
+            assert_eq!(reply.status, status, "{method} {path} {headers:?}: {}", reply.text());
+            assert_eq!(reply.header("offboard-realm"), (status != 401).then_some("acme/test"), "{method} {path} {headers:?}");
+        }
+    }
+    assert_eq!(rest.send("PUT", "/v1/entities", &[text], "{}").await.status, 405);
+    assert_eq!(rest.send("POST", "/v1/nothing", &[text], "{}").await.status, 404);
+    assert_eq!(rest.world.database.count("SELECT count(*) FROM entity"), 0);
 }
 
 #[tokio::test]
@@ -321,11 +355,27 @@ async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_co
     assert_eq!(first_description(&far), "is not known here; what is your own goes into `metadata`");
     for (path, body, told) in [
         ("/v1/entities", r#"{"type":"T","LastName":"x"}"#, "is not known here; what is your own goes into `attributes`"),
-        ("/api/acme/entities/_delete", r#"{"filter":"exists(uri)","objects":{}}"#, "is not known here; did you mean `objects.filter`?"),
+        ("/api/acme/entities/_delete", r#"{"filter":"exists(uri)","objects":{}}"#, "is not known here; `filter` belongs within `objects`"),
+        (
+            "/api/acme/entities/_delete",
+            r#"{"entity_type":"T","expectedCount":1}"#,
+            "is not known here; `entityType` belongs within `objects`",
+        ),
+        ("/api/acme/entities/_delete", r#"{"objects":{"matchAll":true}}"#, "is not known here; `matchAll` belongs beside `objects`"),
+        (
+            "/api/acme/entities/_delete",
+            r#"{"objects":{"filter":"exists(uri)","allow_unknown_attributes":true}}"#,
+            "is not known here; `allowUnknownAttributes` belongs beside `objects`",
+        ),
+        (
+            "/api/acme/entities/_delete",
+            r#"{"objects":{"filter":"exists(uri)","dryRun":true}}"#,
+            "is not known here; `dryRun` is a query parameter",
+        ),
         (
             "/api/acme/entities/_delete",
             r#"{"objects":{"entityType":"T","expectedCount":1}}"#,
-            "is not known here; did you mean `expectedCount`?",
+            "is not known here; `expectedCount` belongs beside `objects`",
         ),
         ("/api/acme/entities/_delete", r#"{"objects":{"entityType":"T"},"mode":"hard"}"#, "is not known here; `mode` is a query parameter"),
         (

@@ -124,6 +124,55 @@ fn what_is_wrong_with_settings_together_is_told_at_once_and_no_secret() {
     assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
 }
 
+/// Settings that can each be, and not together: those that are given, and the one that is refused with what is said of it.
+const PAIRS: &[(&[&str], &str)] = &[
+    (&["--max-body-bytes=8388608", "--body-memory-bytes=4194304"], "--body-memory-bytes: must be at least --max-body-bytes, 8388608: else"),
+    (&["--db-lock-timeout=61"], "--db-lock-timeout: must be at most --db-statement-timeout, 60: a statement"),
+    (&["--db-statement-timeout=2.5", "--db-lock-timeout=3"], "--db-lock-timeout: must be at most --db-statement-timeout, 2.5"),
+    (&["--bulk-chunk-target=15"], "--bulk-chunk-target: must be less than --lease, 15: the end"),
+    (&["--lease=1", "--bulk-chunk-target=2"], "--bulk-chunk-target: must be less than --lease, 1"),
+    (&["--poll-interval=16"], "--poll-interval: must be at most --lease, 15: what a lost worker"),
+    (
+        &["--grpc-max-connection-age=0", "--grpc-max-connection-age-grace=3"],
+        "--grpc-max-connection-age-grace: must be 0 where --grpc-max-connection-age is 0: it begins",
+    ),
+    (&["--max-connections=10", "--max-connections-per-realm=11"], "--max-connections-per-realm: must be at most --max-connections, 10"),
+    (&["--max-concurrent-calls=10", "--realm-concurrent-calls=11"], "--realm-concurrent-calls: must be at most --max-concurrent-calls, 10"),
+    (&["--max-concurrent-calls=10", "--key-concurrent-calls=6"], "--key-concurrent-calls: must be at most what its realm may have, 5"),
+    (&["--realm-concurrent-calls=5", "--key-concurrent-calls=6"], "--key-concurrent-calls: must be at most what its realm may have, 5"),
+    (&["--realm-concurrent-streams=2049"], "--realm-concurrent-streams: must be at most --max-concurrent-streams, 2048"),
+    (
+        &["--realm-concurrent-streams=5", "--key-concurrent-streams=6"],
+        "--key-concurrent-streams: must be at most what its realm may have, 5",
+    ),
+    (&["--realm-db-connections=11"], "--realm-db-connections: must be at most --db-pool-size, 10"),
+    (&["--db-pool-size=4", "--slow-db-connections=5"], "--slow-db-connections: must be at most --db-pool-size, 4"),
+    (&["--realm-db-connections=3", "--slow-db-connections=4"], "--slow-db-connections: must be at most --realm-db-connections, 3"),
+];
+
+#[test]
+fn settings_that_make_no_sense_together_are_refused() {
+    // Without it they would be served, or be refused for the database.
+    const BESIDE: &str = "--database-url=no URL";
+    for (settings, told) in PAIRS {
+        let ended = run(&[["serve", BESIDE].as_slice(), settings].concat());
+        assert_eq!((ended.code, ended.stderr.lines().count()), (Some(1), 1), "{settings:?}: {ended:?}");
+        assert!(ended.stderr.contains(told), "{told} is not in {}", ended.stderr);
+        assert_eq!(ended.stderr.matches(" must be ").count(), 1, "nothing else is wrong with {settings:?}: {}", ended.stderr);
+    }
+    for sensible in [
+        ["--db-statement-timeout=1", "--max-concurrent-calls=10"].as_slice(),
+        &["--db-statement-timeout=0", "--db-lock-timeout=600"],
+        &["--db-lock-timeout=0", "--lease=1"],
+        &["--db-lock-timeout=60", "--poll-interval=15"],
+        // Where nobody works there are no leases.
+        &["--roles=grpc,gateway", "--poll-interval=600", "--bulk-chunk-target=60"],
+    ] {
+        let ended = run(&[["serve", BESIDE].as_slice(), sensible].concat());
+        assert!(ended.code == Some(1) && !ended.stderr.contains(" must be "), "{sensible:?}: {ended:?}");
+    }
+}
+
 #[tokio::test]
 async fn roots_that_cannot_be_read_are_told_where_they_are_needed_and_nowhere_else() {
     let database = database().await;

@@ -29,7 +29,7 @@ async fn watch(client: &Client) -> Result<MessageStream, Failure> {
 #[tokio::test]
 async fn rows_that_are_locked_in_one_realm_take_no_connection_of_another() {
     for door in DOORS {
-        let patient = ["--db-pool-size=4", "--db-lock-timeout=600", "--db-acquire-timeout=2"];
+        let patient = ["--db-pool-size=4", "--db-lock-timeout=60", "--db-acquire-timeout=2"];
         let world = World::start_with(door, &patient).await;
         world.entities(&["e"]).await;
         let other = world.client("other", "test", SCOPES);
@@ -111,7 +111,7 @@ async fn a_key_at_its_share_of_streams_is_refused_and_another_realm_opens_its_ow
 async fn a_realm_at_its_share_of_calls_is_refused_and_another_is_served() {
     for door in DOORS {
         let few = ["--max-concurrent-calls=8", "--realm-concurrent-calls=3", "--key-concurrent-calls=2"];
-        let patient = ["--slow-db-connections=3", "--db-lock-timeout=600"];
+        let patient = ["--slow-db-connections=3", "--db-lock-timeout=60"];
         let world = World::start_with(door, &[few.as_slice(), &patient].concat()).await;
         world.entities(&["e"]).await;
         let same_realm = world.client("acme", "test", SCOPES);

@@ -147,6 +147,8 @@ async fn a_guard_that_is_named_and_has_no_value_is_refused() {
         ("POST", DELETE, r#"{"objects":{"entityType":"T"},"previewToken":""}"#, "previewToken"),
         ("POST", DELETE, r#"{"objects":{"entityType":"T"},"preview_token":null}"#, "previewToken"),
         ("POST", &format!("{DELETE}?previewToken="), r#"{"objects":{"entityType":"T"}}"#, "previewToken"),
+        ("POST", "/v1/offboarding/entities", r#"{"entityId":"e","gracePeriod":null}"#, "gracePeriod"),
+        ("POST", "/v1/offboarding/entities", r#"{"entityId":"e","grace_period":null}"#, "gracePeriod"),
         ("PATCH", "/v1/portfolios/p", r#"{"name":"other","expected_version":null}"#, "expected_version"),
         ("PATCH", "/v1/entities/e", r#"{"type":"other","expectedVersion":null}"#, "expected_version"),
     ] {
@@ -154,9 +156,13 @@ async fn a_guard_that_is_named_and_has_no_value_is_refused() {
         assert_eq!((told.as_str(), code.as_str()), (field, "required"), "{path} {body}");
         assert!(description.contains("guards the request"), "{description}");
     }
-    assert_eq!(rest.world.database.count("SELECT count(*) FROM bulk_delete"), 0);
+    assert_eq!(
+        rest.world.database.count("SELECT count(*) FROM bulk_delete")
+            + rest.world.database.count("SELECT count(*) FROM offboarding_request"),
+        0
+    );
     // What is no guard is as good as left out.
-    let open = r#"{"objects":{"entityType":"Nothing","excludeList":null},"allowMissingExcludes":null}"#;
+    let open = r#"{"objects":{"entityType":"Nothing"},"allowMissingExcludes":null}"#;
     assert_eq!(rest.send("POST", DELETE, &[], open).await.status, 200);
 }
 

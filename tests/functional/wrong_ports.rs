@@ -8,6 +8,7 @@ use offboard::proto::v1::portfolio_service_client::PortfolioServiceClient;
 use tonic::transport::Endpoint;
 use tonic_types::StatusExt;
 
+use crate::keyless::reflect;
 use crate::kit::*;
 use crate::raw::*;
 
@@ -40,7 +41,11 @@ async fn grpc_at_another_port_is_told_where_grpc_is() {
         assert!(status.message().contains(&format!("gRPC is on port {}", grpc.port())), "{status:?}");
         assert!(!status.message().contains("127.0.0.1"), "no address: {status:?}");
         let details = status.get_error_details();
-        assert_eq!(details.error_info().unwrap().reason, "NOT_FOUND");
+        assert_eq!(details.error_info().unwrap().reason, "METHOD_NOT_ALLOWED");
+        // What a client takes for "there is no reflection" would hide the hint.
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        let reflected = reflect(channel, None).await.unwrap_err();
+        assert_eq!((reflected.code(), reflected.message()), (tonic::Code::InvalidArgument, status.message()), "{name}");
         assert!(!details.request_info().unwrap().request_id.is_empty());
         assert!(ends_with_its_headers(address).await, "{name}: grpc-go takes no other answer");
     }

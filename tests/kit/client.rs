@@ -100,6 +100,15 @@ impl Client {
         }
     }
 
+    /// Calls a method by gRPC of a server that may be lost meanwhile: none where it is lost before it has answered.
+    pub async fn attempt(&self, method: &str, request: &Value, headers: &[(&str, &str)]) -> Option<Result<Answer, Failure>> {
+        match grpc::attempt(self, method, request, headers).await {
+            Ok(answer) => Some(Ok(answer)),
+            Err(status) if status.details().is_empty() => None,
+            Err(status) => Some(Err(grpc::failure(&status))),
+        }
+    }
+
     /// Imports entities as one stream. The answer is the summary, with the results as `results`.
     pub async fn import(&self, entities: &[Value]) -> Result<Answer, Failure> {
         self.import_with(entities, &[]).await

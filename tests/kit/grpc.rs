@@ -21,6 +21,11 @@ use super::stream::MessageStream;
 
 /// Calls a method through the gRPC door.
 pub(super) async fn call(client: &Client, rpc: &str, message: &Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+    attempt(client, rpc, message, headers).await.map_err(|status| failure(&status))
+}
+
+/// The same, where the server may be lost before it answers: the status of a failure, be it of the service or of the connection.
+pub(super) async fn attempt(client: &Client, rpc: &str, message: &Value, headers: &[(&str, &str)]) -> Result<Answer, Status> {
     let method = spelling::method(rpc);
     let request = with_metadata(client, tokio_stream::iter([encode(message, method.input())]), headers);
     let mut grpc = ready(client, rpc).await;
@@ -29,7 +34,7 @@ pub(super) async fn call(client: &Client, rpc: &str, message: &Value, headers: &
             let json = spelling::from_door(&decode(response.get_ref()), &method.output());
             Ok(Answer { json, http: None, headers: headers_of(response.metadata()) })
         }
-        Err(status) => Err(failure(&status)),
+        Err(status) => Err(status),
     }
 }
 

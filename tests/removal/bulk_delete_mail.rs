@@ -1,5 +1,9 @@
 //! A mail tells whoever asked for it that a task is over. It is sent at least once, and what becomes of it changes nothing of the task.
 
+use std::time::Duration;
+
+use offboard::task::mail_queries;
+
 use crate::given::{Account, id};
 use crate::kit::*;
 
@@ -327,4 +331,30 @@ async fn several_replicas_send_a_mail_once() {
     until("all are sent", || world.database.rows("bulk_delete_mail WHERE status = 'sent'") == 6).await;
     assert_eq!(sink.mails().len(), 6);
     assert_eq!(world.database.rows("bulk_delete_mail WHERE attempts <> 1"), 0);
+}
+
+/// Mails are sent one by one, and a server of mails may take its time for each.
+#[tokio::test]
+async fn many_mails_of_one_realm_do_not_delay_that_of_another() {
+    let sink = SmtpSink::start().await;
+    let world = strict_world_with(&sink, Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let other = world.client("umbrella", "test", SCOPES);
+    world.database.sql(
+        "INSERT INTO removal_policy (realm_id, mail_domains, updated_by) SELECT id, ARRAY['example.com'], gen_random_uuid() FROM realm",
+    );
+    for _ in 0..8 {
+        world.schedule(json!({"entity_type": "HCP", "mode": "hard", "send_mail": "many@example.com"})).await;
+    }
+    other.call(START, json!({"entity_type": "HCP", "mode": "hard", "send_mail": "one@example.com"})).await.unwrap();
+    // This one does what is to be done, and sends no mail.
+    let _worker = Server::start(&world.database).await;
+    until("all are over", || world.database.rows("bulk_delete WHERE ended_at IS NULL") == 0).await;
+    let mut connection = world.database.connection();
+    let mut sent = Vec::new();
+    while let Some(claimed) = mail_queries::claim(&mut connection, "x", Duration::from_secs(60)).unwrap() {
+        assert!(mail_queries::admit(&mut connection, &claimed, 60).unwrap());
+        sent.push(claimed.recipient);
+    }
+    assert_eq!(sent.len(), 9);
+    assert!(sent[..2].iter().any(|recipient| recipient == "one@example.com"), "{sent:?}");
 }

@@ -148,7 +148,7 @@ scenario! {
         // To lock, to change and to answer.
         const STATEMENTS: &str = "BEGIN 1, COMMIT 1, SELECT 2, WITH 1";
         // Workers that look for work make statements of their own.
-        let world = &World::start_with(world.door, &["--poll-interval", "600"]).await;
+        let world = &World::start_with(world.door, &["--lease", "600", "--poll-interval", "600"]).await;
         world.given_portfolio("p").await;
         world.given_portfolio("q").await;
         world.database.given_many(Many { prefix: "e", count: 1_000, dependents: 0, portfolio: None });

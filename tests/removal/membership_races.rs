@@ -189,7 +189,7 @@ async fn create(client: Client, way: usize, entity: &str, portfolio: &str) -> Re
 #[tokio::test(flavor = "multi_thread")]
 async fn entities_that_are_added_again_while_they_are_removed_do_not_deadlock() {
     let mut world =
-        World::start_with(Door::Grpc, &["--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--poll-interval", "0.05"]).await;
+        World::start_with(Door::Grpc, &["--bulk-chunk-target", "10", "--db-lock-timeout", "60", "--poll-interval", "0.05"]).await;
     for way in 0..3 {
         let portfolio = format!("p{way}");
         world.given_portfolio(&portfolio).await;

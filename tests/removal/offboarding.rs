@@ -244,7 +244,7 @@ async fn components_are_a_list_or_null_on_the_wire() {
 /// With so long a poll interval only the wake-up can be what starts a job.
 #[tokio::test]
 async fn a_lone_request_on_an_idle_server_is_taken_up_by_its_wake_up() {
-    let world = World::start_with(Door::Grpc, &["--poll-interval", "600"]).await;
+    let world = World::start_with(Door::Grpc, &["--lease", "600", "--poll-interval", "600"]).await;
     for n in 0..20 {
         let entity = format!("e{n}");
         world.given_entity(&entity, json!({})).await;

@@ -145,7 +145,7 @@ async fn hot_statements_find_their_rows_by_key() {
     let canceling = [REALM, ID, PRINCIPAL, ("from", "text", "'pending'"), ("to", "text", "'canceled'")];
     check("cancel", Cancel::TEXT, &canceling, &["offboarding_request_pkey", "entity_pkey"]);
     let claiming = [("owner", "text", "'x'"), ("lease", "float8", "15"), ("limit", "int8", "100")];
-    check("claim", Claim::TEXT, &claiming, &["offboarding_request_due", "offboarding_request_pkey"]);
+    check("claim", Claim::TEXT, &claiming, &["offboarding_request_turn", "offboarding_request_due", "offboarding_request_pkey"]);
     let batch = [
         ("realms", "int4[]", "array_fill(1, ARRAY[100])"),
         ("ids", "uuid[]", "array_fill('0190aaaa-0000-7000-8000-000000000002'::uuid, ARRAY[100])"),

@@ -110,7 +110,7 @@ fn cut(database: &Database, task: &str, prefix: &str, count: i64) {
 #[tokio::test]
 async fn two_processes_share_the_slices_of_a_task() {
     const COUNT: i64 = 2_000;
-    let arguments = ["--bulk-chunk-size", "50", "--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--poll-interval", "0.05"];
+    let arguments = ["--bulk-chunk-size", "50", "--bulk-chunk-target", "10", "--db-lock-timeout", "60", "--poll-interval", "0.05"];
     let mut world = World::start_with(Door::Rest, &["--roles", "grpc,gateway"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });
@@ -161,7 +161,7 @@ async fn a_second_worker_helps_while_hardly_anyone_calls() {
 /// The one that does not work now leaves the wake-ups to the other, which has nothing else to go by.
 #[tokio::test]
 async fn a_worker_that_does_not_work_keeps_none_from_working() {
-    let world = World::start_with(Door::Grpc, &["--bulk-idle-workers", "1", "--poll-interval", "600"]).await;
+    let world = World::start_with(Door::Grpc, &["--bulk-idle-workers", "1", "--lease", "600", "--poll-interval", "600"]).await;
     for round in 1..=4 {
         world.database.given_many(Many { prefix: &format!("r{round}"), count: 5, dependents: 0, portfolio: None });
         for _ in 0..30 {
@@ -193,7 +193,7 @@ async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {
 async fn a_worker_that_is_late_changes_nothing() {
     const COUNT: i64 = 500;
     let arguments =
-        ["--bulk-chunk-size", "10", "--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--lease", "1", "--poll-interval", "0.05"];
+        ["--bulk-chunk-size", "10", "--bulk-chunk-target", "3.9", "--db-lock-timeout", "60", "--lease", "4", "--poll-interval", "0.05"];
     let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway", "--poll-interval", "600"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });

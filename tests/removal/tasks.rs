@@ -14,9 +14,9 @@ const UPDATE: &str = "BulkDeleteService/UpdateTask";
 const GET: &str = "BulkDeleteService/GetTask";
 const WATCH: &str = "BulkDeleteService/WatchTask";
 
-/// A worker goes ten by ten, looks for work often and takes over after a second what was lost.
+/// A worker goes ten by ten, looks for work often and takes over after four seconds what was lost.
 const TEN_BY_TEN: [&str; 10] =
-    ["--bulk-chunk-size", "10", "--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--lease", "1", "--poll-interval", "0.05"];
+    ["--bulk-chunk-size", "10", "--bulk-chunk-target", "3.9", "--db-lock-timeout", "60", "--lease", "4", "--poll-interval", "0.05"];
 /// A server that does no work.
 const IDLE: [&str; 4] = ["--roles", "grpc,gateway", "--poll-interval", "0.05"];
 /// As many as are done when the chunk in which a worker was held up is done.
@@ -324,7 +324,7 @@ async fn an_act_with_a_key_takes_effect_once() {
 #[tokio::test]
 async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
     for door in [Door::Grpc, Door::Rest] {
-        let world = World::start_with(door, &["--bulk-workers", "2", "--bulk-chunk-size", "300", "--bulk-chunk-target", "60"]).await;
+        let world = World::start_with(door, &["--bulk-workers", "2", "--bulk-chunk-size", "300", "--bulk-chunk-target", "10"]).await;
         world.database.given_many(Many { prefix: "e", count: 2_000, dependents: 0, portfolio: None });
         let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard", "max_objects_per_second": 40})).await;
         let chunks = || world.database.rows("event WHERE type = 'entity.deleted'");

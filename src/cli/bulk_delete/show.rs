@@ -30,6 +30,11 @@ pub fn mode(task: &v1::Task) -> Option<&'static str> {
     }
 }
 
+/// Whether a task is about entities of the live world, or the service does not say.
+pub fn is_live(task: &v1::Task) -> bool {
+    mode(task) != Some("test")
+}
+
 /// Whose entities a task is about, for people: `acme (live)`.
 pub fn whose(task: &v1::Task) -> String {
     match mode(task) {

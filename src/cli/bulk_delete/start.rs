@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::connect::Connection;
 use super::selection::Selection;
-use super::show::{entities, grouped, task as to_json, whose};
+use super::show::{entities, grouped, is_live, task as to_json, whose};
 use super::watch::{self, Answered};
 use super::{preview, wrong_usage};
 use crate::cli::output::{note, print};
@@ -65,12 +65,13 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         if !arguments.json {
             note(preview::describe(&looked, hard));
         }
-        let whose = whose(&looked);
+        let (whose, is_live) = (whose(&looked), is_live(&looked));
         let preview = looked.preview.unwrap_or_default();
         if let Some(refusal) = foreseen(&preview, &request) {
             return Err(refusal);
         }
-        if !arguments.yes && !confirmed(preview.deletable_count, &whose, hard)? {
+        let question = Question { count: preview.deletable_count, whose, hard, is_live };
+        if !arguments.yes && !question.is_confirmed()? {
             note("Nothing was started.");
             return Ok(ExitCode::FAILURE);
         }
@@ -119,24 +120,40 @@ fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteReques
 /// Above this many entities nobody confirms by habit.
 const TYPED_ABOVE: i64 = 100;
 
-/// Asks whoever sits at the terminal.
-fn confirmed(count: i64, whose: &str, hard: bool) -> Result<bool> {
-    Ok(is_yes(&ask::ask(&question(count, whose, hard))?, count))
+/// What whoever sits at the terminal is asked.
+struct Question {
+    /// How many entities would be deleted.
+    count: i64,
+    /// Those of whom.
+    whose: String,
+    hard: bool,
+    is_live: bool,
 }
 
-fn question(count: i64, whose: &str, hard: bool) -> String {
-    let what = if hard { "Erase" } else { "Delete" };
-    let for_good = if hard { " for good" } else { "" };
-    let how = if count > TYPED_ABOVE { format!("Type their number, {}, to go on:", grouped(count)) } else { "[y/N]".to_owned() };
-    format!("{what} {} of {whose}{for_good}? {how} ", entities(count))
-}
-
-/// Whether an answer confirms so many: by a word, or by the number where there are many.
-fn is_yes(answer: &str, count: i64) -> bool {
-    if count > TYPED_ABOVE {
-        return answer.replace([',', ' ', '_'], "") == count.to_string();
+impl Question {
+    fn is_confirmed(&self) -> Result<bool> {
+        Ok(self.is_yes(&ask::ask(&self.text())?))
     }
-    ask::is_yes(answer)
+
+    /// Whether their number must be typed, which nobody does by habit: where there are many, and where they are of the live world and would be erased.
+    fn is_typed(&self) -> bool {
+        self.count > TYPED_ABOVE || self.hard && self.is_live
+    }
+
+    fn text(&self) -> String {
+        let Question { count, whose, hard, .. } = self;
+        let (what, for_good) = if *hard { ("Erase", " for good") } else { ("Delete", "") };
+        let how = if self.is_typed() { format!("Type their number, {}, to go on:", grouped(*count)) } else { "[y/N]".to_owned() };
+        format!("{what} {} of {whose}{for_good}? {how} ", entities(*count))
+    }
+
+    /// Whether an answer confirms it: the number where that must be typed, or else a word.
+    fn is_yes(&self, answer: &str) -> bool {
+        if self.is_typed() {
+            return answer.replace([',', ' ', '_'], "") == self.count.to_string();
+        }
+        ask::is_yes(answer)
+    }
 }
 
 #[cfg(test)]
@@ -145,12 +162,19 @@ mod tests {
 
     #[test]
     fn a_question_names_whose_entities_go_and_many_are_confirmed_by_their_number() {
-        assert_eq!(question(2, "acme (live)", true), "Erase 2 entities of acme (live) for good? [y/N] ");
-        assert_eq!(question(1968, "acme (test)", false), "Delete 1,968 entities of acme (test)? Type their number, 1,968, to go on: ");
-        assert!(is_yes("Y", 2) && is_yes("yes", 100) && is_yes("1968", 1968) && is_yes("1,968", 1968));
-        assert!(
-            !is_yes("y", 101) && !is_yes("yes", 1968) && !is_yes("1967", 1968) && !is_yes("", 2) && !is_yes("", 1968) && !is_yes("2", 2)
-        );
+        let question = |count, hard, is_live| {
+            let whose = if is_live { "acme (live)" } else { "acme (test)" };
+            Question { count, whose: whose.to_owned(), hard, is_live }
+        };
+        assert_eq!(question(2, false, true).text(), "Delete 2 entities of acme (live)? [y/N] ");
+        assert_eq!(question(2, true, false).text(), "Erase 2 entities of acme (test) for good? [y/N] ");
+        assert_eq!(question(1968, false, false).text(), "Delete 1,968 entities of acme (test)? Type their number, 1,968, to go on: ");
+        let few = question(2, true, true);
+        assert_eq!(few.text(), "Erase 2 entities of acme (live) for good? Type their number, 2, to go on: ");
+        assert!(few.is_yes("2") && !few.is_yes("y") && !few.is_yes("yes") && !few.is_yes(""), "a habit erases nothing that is live");
+        let yes = |answer, count| question(count, false, true).is_yes(answer);
+        assert!(yes("Y", 2) && yes("yes", 100) && yes("1968", 1968) && yes("1,968", 1968));
+        assert!(!yes("y", 101) && !yes("yes", 1968) && !yes("1967", 1968) && !yes("", 2) && !yes("", 1968) && !yes("2", 2));
     }
 
     #[test]

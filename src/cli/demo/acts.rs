@@ -20,11 +20,11 @@ pub async fn import(caller: &Caller, cast: &Cast, file: Vec<u8>) -> Result<(), S
     let number = cast.all.len();
     caller.stage.call("gRPC", format_args!("EntityService/ImportEntities (a stream of {} entities)", count(number)));
     let begun = Instant::now();
-    let import::Account { summary, bad, .. } = import::send(&Server::here(caller.grpc_addr), &caller.secret, Cursor::new(file)).await?;
+    let import::Account { summary, lines, .. } = import::send(&Server::here(caller.grpc_addr), &caller.secret, Cursor::new(file)).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let shown = format!("{} created, {} there before, {} refused", count(summary.created), count(summary.existing), count(summary.failed));
     caller.stage.answer("OK", format_args!("{shown}, in {seconds:.2} s, with {} dependents", count(cast.dependents)));
-    same("lines that cannot be read", &bad.count, &0)?;
+    same("lines that cannot be read", &lines.bad, &0)?;
     same("entities created", &summary.created, &(number as i64))?;
     same("entities refused", &summary.failed, &0)
 }

@@ -12,6 +12,7 @@ use super::packed::TYPE;
 use super::path::Path;
 use super::scalar::{self, from_text, map_key};
 use super::schema::{Cardinality, Field, Schema, Shape, well_known};
+use super::syntax;
 use crate::error::Violations;
 use crate::limits::bodies::{MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};
 use crate::limits::thousands;
@@ -113,7 +114,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
             Err(error) => {
                 let position = error.get_position(&self.json);
                 let mut violations = Violations::new();
-                let reason = error.error_type.to_string();
+                let reason = syntax::told(&error.error_type);
                 // What is one line may be that of a body with more, which has a number of its own.
                 let line = if self.text.contains(&b'\n') { format!("line {}, ", position.line) } else { String::new() };
                 let description = format!("is not JSON: {reason} at {line}column {}", position.column);

@@ -2,6 +2,9 @@
 
 use crate::proto::object;
 
+/// How it is said where a member goes that stands in another place.
+pub const BELONGS: &str = "belongs";
+
 /// What is wrong with a value: a code and a sentence.
 #[derive(Debug)]
 pub struct Fault {
@@ -35,6 +38,11 @@ impl Fault {
     pub(super) fn unknown(meant: Option<&str>) -> Self {
         let hint = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
         Fault::new("unknown_field", format!("is not known here{hint}"))
+    }
+
+    /// There is a member of this name in another place.
+    pub(super) fn misplaced(name: &str, place: &str) -> Self {
+        Fault::new("unknown_field", format!("is not known here; `{name}` {BELONGS} {place}"))
     }
 }
 

@@ -205,7 +205,7 @@ pub fn shared_headers() -> Value {
         "X-RateLimit-Remaining": header("How many of them are left.", count()),
         "X-RateLimit-Reset": header("In how many seconds all of them are there again.", count()),
         "Idempotent-Replayed": header(
-            "`true` if this is the first answer to the idempotency key over again; of an import, if its first batch is.",
+            "`true` if the call was done before under its idempotency key: this is the first answer over again, or says that it is gone (`answer_gone`); of an import, if its first batch was.",
             json!({"type": "string", "enum": ["true"]}),
         ),
         "ETag": header("The version of the resource, for `If-Match` and `If-None-Match`.", text()),

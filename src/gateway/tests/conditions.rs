@@ -82,4 +82,11 @@ async fn what_a_reader_has_already_is_not_sent_again() {
         }
     }
     assert_eq!(send("GET", BOOK, &[("if-none-match", "*")], "").await.status, 200, "a resource at no version is always sent");
+    for unreadable in ["1", "zz", "\"1", "\"1\" \"2\"", ""] {
+        for method in ["GET", "HEAD"] {
+            let answer = send(method, &uri, &[("if-none-match", unreadable)], "").await;
+            assert_eq!(answer.status, 400, "{method} {unreadable}");
+        }
+        assert_eq!(send("GET", &uri, &[("if-none-match", unreadable)], "").await.faults(), ["If-None-Match: invalid"]);
+    }
 }

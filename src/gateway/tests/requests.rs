@@ -87,6 +87,20 @@ async fn every_fault_of_path_query_and_body_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_character_that_cannot_be_stored_is_told_where_it_stands() {
+    let body = r#"{"extraData":{"b":{"c":["x\u0000","y"]},"d\u0000":1},"subOrders":[{"extraData":{"e":"\u0000"}}]}"#;
+    let answer = Door::new().request("POST", "/shops/s/orders", body).await;
+    assert_eq!(answer.faults(), ["extraData.b.c[0]: invalid", "extraData.d\0: invalid", "subOrders[0].extraData.e: invalid"]);
+    assert_eq!(answer.json()["errors"][0]["description"], "must not hold the character U+0000");
+}
+
+#[tokio::test]
+async fn a_value_without_a_name_is_a_fault_of_the_query() {
+    let answer = Door::new().request("GET", "/shops/s/parts/x:peek?=x&dryRun=true", "").await;
+    assert_eq!(answer.faults(), ["query: unknown_parameter"]);
+}
+
+#[tokio::test]
 async fn an_empty_word_in_the_query_of_what_only_reads_is_as_good_as_none() {
     let door = Door::new();
     let read = door.request("GET", "/shops/s/parts/x:peek?size=&pageNumbers=1", "").await;
@@ -109,7 +123,18 @@ async fn text_that_is_not_json_is_refused_with_its_place() {
     let door = Door::new();
     let answer = door.request("POST", "/shops/s/orders", "{\n  \"firstName\": ,\n}").await;
     assert_eq!(answer.faults(), ["body: invalid_json"]);
-    assert_eq!(answer.json()["detail"], "body: is not JSON: expected value at line 2, column 16");
+    assert_eq!(answer.json()["detail"], "body: is not JSON: a value is expected at line 2, column 16");
+    for (text, told) in [
+        (r#"{"firstName":nul}"#, "`true`, `false` or `null` is expected at column 14"),
+        (r#"{"firstName":"\ud800"}"#, "a string has an escape that is half a character, of which the other half is missing, at column 21"),
+        (r#"{"firstName":"\x"}"#, "a string has an escape that JSON does not know, at column 16"),
+        ("{", "it ends within an object at column 1"),
+        ("{}x", "there is something behind the end of the document at column 3"),
+        (r#"{"firstName" 1}"#, "`:` is expected at column 14"),
+    ] {
+        let answer = door.request("POST", "/shops/s/orders", text).await;
+        assert_eq!(answer.json()["detail"], format!("body: is not JSON: {told}"), "{text}");
+    }
     for text in ["{", "{}x", "nul", "{\"firstName\":\"\u{1}\"}", "[", "01", "\u{feff}{}"] {
         assert_eq!(door.request("POST", "/shops/s/orders", text).await.faults(), ["body: invalid_json"], "{text}");
     }

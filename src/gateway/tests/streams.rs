@@ -144,6 +144,7 @@ async fn the_caller_weighs_what_it_would_rather_have() {
         ("application/json;q=0.5, text/event-stream;q=0.6, */*", "text/event-stream"),
         ("application/json, application/x-ndjson", "application/json"),
     ] {
-        assert_eq!(accepting(accept, "/orders:watch?count=1").await.header("content-type"), media_type, "{accept}");
+        let answer = accepting(accept, "/orders:watch?count=1").await;
+        assert_eq!((answer.header("content-type"), answer.header("vary")), (media_type, "accept"), "{accept}");
     }
 }

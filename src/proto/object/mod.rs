@@ -58,7 +58,7 @@ impl Fault {
     /// What is wrong, for people.
     pub fn description(self) -> &'static str {
         match self {
-            Fault::TooLarge => "must be at most 1 MiB of JSON",
+            Fault::TooLarge => "must be at most 1 MiB of JSON, without blanks and with numbers written out",
             Fault::TooDeep => "must be nested at most 32 deep, itself included",
             Fault::NoKind => "must not hold a value without a kind",
             Fault::NotANumber => "must not hold NaN or an infinity",

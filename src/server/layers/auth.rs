@@ -25,7 +25,7 @@ pub const REALM: &str = "offboard-realm";
 /// How soon one whose realm has its share of connections may come again: then one that is idle gives way.
 const AFTER_CONNECTIONS: Duration = Duration::from_secs(IDLE_SECONDS_WITH_KEY);
 /// How the paths of reflection begin, in both versions.
-const REFLECTION: &str = "/grpc.reflection.";
+pub const REFLECTION: &str = "/grpc.reflection.";
 
 /// The scope that each method needs, by path, as its proto declares it.
 #[derive(Clone, Debug)]

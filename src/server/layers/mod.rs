@@ -58,7 +58,7 @@ use crate::error::Error;
 
 pub use api_version::Version;
 pub use around::AroundLayer;
-pub use auth::{Auth, Authorize, Scopes};
+pub use auth::{Auth, Authorize, REFLECTION, Scopes};
 pub use bodies::Bodies;
 pub use closing::Closing;
 pub use deadline::Deadline;

@@ -279,15 +279,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_method_that_does_not_exist_is_unimplemented_and_not_found() {
+    async fn a_method_that_does_not_exist_is_unimplemented() {
         let (_, health) = health().await;
         for path in ["/no.Such/Thing", "/grpc.health.v1.Health/Nothing"] {
             let answer = call(health.clone(), request(path)).await;
             let (status, details) = status(answer.headers());
             assert_eq!(status.code(), Code::Unimplemented);
             assert_eq!(status.message(), "There is no such method.");
-            assert_eq!(reason(&details), "NOT_FOUND");
+            assert_eq!(reason(&details), "METHOD_NOT_ALLOWED");
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_compressed_otherwise_is_unimplemented() {
+        let (_, health) = health().await;
+        let mut deflated = check(b"");
+        deflated.headers_mut().insert("grpc-encoding", HeaderValue::from_static("deflate"));
+        let answer = call(health, deflated).await;
+        let (status, details) = status(answer.headers());
+        assert_eq!((status.code(), reason(&details)), (Code::Unimplemented, "METHOD_NOT_ALLOWED"));
+        assert!(status.message().contains("deflate"), "{}", status.message());
     }
 
     #[tokio::test]
