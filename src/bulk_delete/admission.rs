@@ -189,7 +189,7 @@ fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, 
 fn suspects(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Vec<Suspect>> {
     let Target::Matching { filter: Some((_, filter)), entity_type } = &task.target else { return Ok(Vec::new()) };
     let types = entity_type.as_ref().map(|given| [given.clone(), full_type(given)]);
-    let among = Among { types: types.as_ref().map(|types| types.as_slice()), live: task.mode == Mode::Soft, ..Among::default() };
+    let among = Among { types: types.as_ref().map(|types| types.as_slice()), live: task.mode == Mode::Soft };
     let mut suspects: Vec<Suspect> = Suspect::by_form(filter).collect();
     suspects.extend(suspect_value_queries::look(connection, realm, filter, among, |_| true)?);
     Ok(suspects)
