@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use async_compression::tokio::bufread::GzipEncoder;
 use bytes::Bytes;
 use futures::future::join_all;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
