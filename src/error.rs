@@ -10,6 +10,7 @@ mod fault;
 mod form;
 mod left;
 mod nearest;
+mod panic;
 mod together;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +28,7 @@ pub use fault::{FAULT_COUNT, Violation, Violations, filter_fault};
 pub use form::Form;
 pub use left::{LEFT, Left};
 pub use nearest::{nearest, nearest_of};
+pub use panic::panic_text;
 pub use together::{together, with_others};
 
 /// The `domain` of every `google.rpc.ErrorInfo` (AIP-193).

@@ -3,13 +3,13 @@
 mod answer;
 mod api_version;
 mod authenticate;
-pub mod erasure_queries;
+pub(crate) mod erasure_queries;
 mod idempotency;
 mod idempotency_key;
-pub mod idempotency_queries;
+pub(crate) mod idempotency_queries;
 mod key;
 mod lookups;
-pub mod queries;
+pub(crate) mod queries;
 mod quota;
 
 pub(crate) use answer::shows_nothing;

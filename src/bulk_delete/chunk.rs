@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text, Uuid as SqlUuid};
 
 use crate::access::erasure_queries::{self, Walked};
@@ -12,7 +12,7 @@ use crate::bulk_delete::bound::{Bound, Look};
 use crate::bulk_delete::model::parse_filter;
 use crate::bulk_delete::plan_queries;
 use crate::bulk_delete::selector::Selector;
-use crate::db::statement::{Segment, segments};
+use crate::db::statement::{built, push_text};
 use crate::db::{Work, statement};
 use crate::entity::unknown::Seen;
 use crate::entity::unknown_queries;
@@ -206,38 +206,25 @@ struct Chunk<'a> {
 
 impl QueryFragment<Pg> for Chunk<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        for segment in segments(self.text) {
-            match segment {
-                Segment::Sql(sql) => out.push_sql(sql),
-                Segment::Parameter("realm") => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref())?,
-                Segment::Parameter("task") => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id)?,
-                Segment::Parameter("slice") => out.push_bind_param::<Integer, _>(&self.claim.slice)?,
-                Segment::Parameter("token") => out.push_bind_param::<BigInt, _>(&self.claim.token)?,
-                Segment::Parameter("cursor") => out.push_bind_param::<Text, _>(&self.span.cursor)?,
-                Segment::Parameter("until") => out.push_bind_param::<Text, _>(&self.span.until)?,
-                Segment::Parameter("limit") => out.push_bind_param::<BigInt, _>(&self.span.limit)?,
-                Segment::Parameter("is_end") => out.push_bind_param::<Bool, _>(&self.is_end)?,
-                Segment::Parameter("lease") => out.push_bind_param::<Double, _>(&self.lease)?,
-                Segment::Parameter("refused") => out.push_bind_param::<Text, _>(self.span.refused.as_ref().unwrap_or(&Reason::Refused))?,
-                Segment::Parameter("missed") => out.push_bind_param::<Array<Text>, _>(&self.missed)?,
-                Segment::Parameter(name) => self.selector.push(name, &mut out)?,
-            }
-        }
-        Ok(())
+        push_text(self.text, &mut out, |name, out| match name {
+            "realm" => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref()),
+            "task" => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id),
+            "slice" => out.push_bind_param::<Integer, _>(&self.claim.slice),
+            "token" => out.push_bind_param::<BigInt, _>(&self.claim.token),
+            "cursor" => out.push_bind_param::<Text, _>(&self.span.cursor),
+            "until" => out.push_bind_param::<Text, _>(&self.span.until),
+            "limit" => out.push_bind_param::<BigInt, _>(&self.span.limit),
+            "is_end" => out.push_bind_param::<Bool, _>(&self.is_end),
+            "lease" => out.push_bind_param::<Double, _>(&self.lease),
+            "refused" => out.push_bind_param::<Text, _>(self.span.refused.as_ref().unwrap_or(&Reason::Refused)),
+            "missed" => out.push_bind_param::<Array<Text>, _>(&self.missed),
+            name => self.selector.push(name, out),
+        })
     }
 }
 
 // Cached by its text: the same for every chunk of a task, and for tasks of the same form.
-impl QueryId for Chunk<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Chunk<'_> {
-    type SqlType = (Bool, Bool, BigInt, Array<Text>, BigInt);
-}
-
-impl RunQueryDsl<PgConnection> for Chunk<'_> {}
+built!(Chunk<'_> => (Bool, Bool, BigInt, Array<Text>, BigInt));
 
 /// The next object of a chunk.
 struct Next<'a>(Chunk<'a>);
@@ -248,16 +235,7 @@ impl QueryFragment<Pg> for Next<'_> {
     }
 }
 
-impl QueryId for Next<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Next<'_> {
-    type SqlType = (Text,);
-}
-
-impl RunQueryDsl<PgConnection> for Next<'_> {}
+built!(Next<'_> => (Text,));
 
 statement! {
     /// The key behind which a chunk does not look; none if there are not so many left.

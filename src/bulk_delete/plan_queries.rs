@@ -4,12 +4,12 @@ use std::marker::PhantomData;
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Uuid as SqlUuid};
 
 use crate::bulk_delete::selector::Selector;
 use crate::db::Work;
-use crate::db::statement::{Segment, segments};
+use crate::db::statement::{built, push_text};
 use crate::task::planning::Planning;
 use crate::task::work::{Claimed, Plan, Range};
 
@@ -80,30 +80,17 @@ impl<'a, T> Selected<'a, T> {
 impl<T> QueryFragment<Pg> for Selected<'_, T> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.unsafe_to_cache_prepared();
-        for segment in segments(&self.text) {
-            match segment {
-                Segment::Sql(sql) => out.push_sql(sql),
-                Segment::Parameter("realm") => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref())?,
-                Segment::Parameter("task") => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id)?,
-                Segment::Parameter("cursor") => out.push_bind_param::<Text, _>(&self.from.0)?,
-                Segment::Parameter("limit") => out.push_bind_param::<BigInt, _>(&self.from.1)?,
-                Segment::Parameter(name) => self.selector.push(name, &mut out)?,
-            }
-        }
-        Ok(())
+        push_text(&self.text, &mut out, |name, out| match name {
+            "realm" => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref()),
+            "task" => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id),
+            "cursor" => out.push_bind_param::<Text, _>(&self.from.0),
+            "limit" => out.push_bind_param::<BigInt, _>(&self.from.1),
+            name => self.selector.push(name, out),
+        })
     }
 }
 
-impl<T> QueryId for Selected<'_, T> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl<T> Query for Selected<'_, T> {
-    type SqlType = T;
-}
-
-impl<T> RunQueryDsl<PgConnection> for Selected<'_, T> {}
+built!(Selected<'_, T> => T; T);
 
 #[cfg(test)]
 mod forms {

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text};
 use serde_json::Value as Json;
 
@@ -13,7 +13,7 @@ use crate::bulk_delete::lists::Ids;
 use crate::bulk_delete::model::{NewTask, Target};
 use crate::bulk_delete::selector::{OBSTACLE, Selector};
 use crate::bulk_delete::shown::Shown;
-use crate::db::statement::{Segment, segments};
+use crate::db::statement::{built, push_text};
 use crate::db::{Realm, Work, clock, statement};
 use crate::task::model::Mode;
 
@@ -184,30 +184,17 @@ impl<'a, R> Over<'a, R> {
 impl<R> QueryFragment<Pg> for Over<'_, R> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.unsafe_to_cache_prepared();
-        for segment in segments(&self.text) {
-            match segment {
-                Segment::Sql(sql) => out.push_sql(sql),
-                Segment::Parameter("realm") => out.push_bind_param::<Integer, _>(self.selection.realm.id_ref())?,
-                Segment::Parameter("ids") => out.push_bind_param::<Array<Text>, _>(&self.selection.ids)?,
-                Segment::Parameter("excluded") => out.push_bind_param::<Array<Text>, _>(&self.selection.task.excluded)?,
-                Segment::Parameter("sample") => out.push_bind_param::<BigInt, _>(&SAMPLE)?,
-                Segment::Parameter(name) => self.selection.selector.push(name, &mut out)?,
-            }
-        }
-        Ok(())
+        push_text(&self.text, &mut out, |name, out| match name {
+            "realm" => out.push_bind_param::<Integer, _>(self.selection.realm.id_ref()),
+            "ids" => out.push_bind_param::<Array<Text>, _>(&self.selection.ids),
+            "excluded" => out.push_bind_param::<Array<Text>, _>(&self.selection.task.excluded),
+            "sample" => out.push_bind_param::<BigInt, _>(&SAMPLE),
+            name => self.selection.selector.push(name, out),
+        })
     }
 }
 
-impl<R> QueryId for Over<'_, R> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl<R> Query for Over<'_, R> {
-    type SqlType = R;
-}
-
-impl<R> RunQueryDsl<PgConnection> for Over<'_, R> {}
+built!(Over<'_, R> => R; R);
 
 /// How many entities a second recent tasks of this mode have deleted: those of the realm, or else those of any. None if there were none of a
 /// size that tells something.

@@ -143,11 +143,6 @@ fn url(text: &str) -> Result<String, String> {
     if has_scheme(text, &["http", "https"]) { Ok(text.to_owned()) } else { Err("must be http://HOST:PORT or https://HOST:PORT".to_owned()) }
 }
 
-/// Reads the URL of a service that is reached without TLS.
-pub fn plain_url(text: &str) -> Result<String, String> {
-    if has_scheme(text, &["http"]) { Ok(text.to_owned()) } else { Err("must be http://HOST:PORT".to_owned()) }
-}
-
 fn has_scheme(url: &str, known: &[&str]) -> bool {
     url.parse().is_ok_and(|uri: Uri| uri.host().is_some() && uri.scheme_str().is_some_and(|scheme| known.contains(&scheme)))
 }
@@ -173,7 +168,6 @@ mod tests {
         for bad in ["", " ", "127.0.0.1:50051", "localhost:50051", "grpc://host:1", "ftp://host", "https:host", "https://"] {
             assert!(url(bad).is_err(), "{bad}");
         }
-        assert!(plain_url("http://host:1").is_ok() && plain_url("https://host:1").is_err());
     }
 
     #[test]

@@ -222,7 +222,7 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
     Ok(account)
 }
 
-/// Says whose entities they will be, before any is sent: the answer to an import of nothing tells it.
+/// Names the realm before anything is sent: the response to an import of nothing has it.
 async fn name_realm(channel: Channel, credential: MetadataValue<Ascii>) -> Result<()> {
     let mut request = tonic::Request::new(tokio_stream::empty());
     request.metadata_mut().insert("authorization", credential);

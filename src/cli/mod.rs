@@ -3,7 +3,6 @@
 mod allocator;
 mod arguments;
 mod ask;
-mod bench;
 mod bulk_delete;
 mod client;
 mod database;
@@ -63,8 +62,6 @@ enum Command {
     BulkDelete(bulk_delete::Arguments),
     /// Show what the service does, on real data
     Demo(demo::Arguments),
-    /// Measure what a running service does in a second
-    Bench(bench::Arguments),
     /// Print the version
     Version,
 }
@@ -160,7 +157,6 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Events(arguments) => events::run(arguments).await,
         Command::RemovalPolicy(arguments) => removal_policy::run(arguments).await,
         Command::BulkDelete(arguments) => bulk_delete::run(arguments).await,
-        Command::Bench(arguments) => bench::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments, instance, telemetry.prometheus()).await,
         Command::Version => print(format_args!("offboard {}", env!("CARGO_PKG_VERSION"))).map(|_| ExitCode::SUCCESS),
     };

@@ -262,7 +262,7 @@ fn loosened(policy: &v1::RemovalPolicy, update: &v1::UpdateRemovalPolicyRequest)
         |policy: &Value, path: &str| path.split('.').fold(policy.clone(), |value, name| value.get(name).cloned().unwrap_or_default());
     let changes = paths.iter().filter_map(|path| {
         let (from, to) = (value(&now, path), value(&then, path));
-        protects_less(path, &from, &to).then(|| format!("{path}: from {} to {}", told(&from), told(&to)))
+        protects_less(path, &from, &to).then(|| format!("{path}: from {} to {}", in_words(&from), in_words(&to)))
     });
     changes.collect()
 }
@@ -281,7 +281,7 @@ fn protects_less(path: &str, from: &Value, to: &Value) -> bool {
 }
 
 /// A value, for people.
-fn told(value: &Value) -> String {
+fn in_words(value: &Value) -> String {
     match value {
         Value::Null => NONE.to_owned(),
         Value::String(text) => text.clone(),

@@ -16,6 +16,7 @@ use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::{Realm, Work, statement};
 use crate::entity::bounded::{self, PAGE_BYTES};
 use crate::entity::fields::weight;
+use crate::entity::index;
 use crate::entity::index::model::{Declared, Rows};
 use crate::error::{Error, Result};
 use crate::proto::object::{Object, Struct};
@@ -142,8 +143,7 @@ pub fn mend_entities(connection: &mut PgConnection, realm: &Realm, task: Uuid, k
                 stepped.push(*id);
             }
         }
-        let Rows { attributes, values, entities } = surplus;
-        RemoveSurplus { realm: realm.id(), attributes, values, entities }.execute(connection)?;
+        index::queries::remove(connection, realm, surplus)?;
         let Rows { attributes, values, entities } = missing;
         AddMissing { realm: realm.id(), task, attributes, values, entities, stepped }.execute(connection)?;
         mended.extend(wrong.into_iter().map(|(id, _)| id.to_owned()));
@@ -168,20 +168,6 @@ statement! {
     } -> IndexedRow,
     indexed!("e.id = ANY({keys})
      ORDER BY e.id")
-}
-
-statement! {
-    /// Takes rows away that are not true.
-    struct RemoveSurplus<'a> {
-        realm: i32 as Integer,
-        attributes: Vec<&'a str> as Array<Text>,
-        values: Vec<String> as Array<Text>,
-        entities: Vec<&'a str> as Array<Text>,
-    } -> (),
-    "DELETE FROM attribute_index a
-     USING unnest({attributes}, {values}, {entities}) AS r(attribute, value, entity_id)
-     WHERE a.realm_id = {realm} AND a.attribute = r.attribute COLLATE \"C\" AND a.value = r.value COLLATE \"C\"
-       AND a.entity_id = r.entity_id COLLATE \"C\""
 }
 
 statement! {

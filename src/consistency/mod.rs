@@ -4,15 +4,15 @@
 //! does not is a finding; no lock is needed to look. A mend locks what it is about to change, looks again in a later snapshot, and changes it
 //! with its event: what has come right meanwhile is no finding.
 
-pub mod dependent_queries;
-pub mod entity_queries;
-pub mod event_queries;
-pub mod index_queries;
-pub mod model;
-pub mod offboarding_queries;
-pub mod portfolio_queries;
+mod dependent_queries;
+mod entity_queries;
+mod event_queries;
+mod index_queries;
+mod model;
+mod offboarding_queries;
+mod portfolio_queries;
 pub mod queries;
-pub mod service;
+pub(crate) mod service;
 mod work;
 
 pub use work::CHECKS;

@@ -1,9 +1,12 @@
 //! Whether a database is named as libpq takes it, found out before libpq is asked: its messages repeat what it does not understand, and where a
 //! password has letters that belong to a URL, that is the password.
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str};
 
 use crate::error::cut;
+
+/// What is percent-encoded in a segment of a path, and in the host of a URL: all but the unreserved characters (RFC 3986, section 2.3).
+pub const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What is said of an address that is none. Nothing of it is repeated: what is wrong may be the password.
 const FORM: &str = "is no URL of a Postgres: write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with `/`, `@`, `?` and `%` in a password as %2F, %40, %3F and %25";

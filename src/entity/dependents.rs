@@ -5,7 +5,7 @@ use http::StatusCode;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Caller, Once, Subject, erasure_queries};
-use crate::db::{Page, Realm, Work, id};
+use crate::db::{Page, Realm, Work, id, paged};
 use crate::entity::change_queries::lock_state;
 use crate::entity::dependent::{Act, Dependent, DependentKey, too_many};
 use crate::entity::dependent_queries::{self as queries, Spot};
@@ -13,8 +13,10 @@ use crate::entity::fields::{check_kind, object};
 use crate::entity::model::Action;
 use crate::entity::service::{EntityService, PAGES};
 use crate::error::{Error, Result, Violations};
-use crate::filter::check_filter;
+use crate::filter::only_filter;
 use crate::proto::{answer, convert, v1};
+
+paged!(v1::ListDependentsRequest, "Dependents", PAGES);
 
 impl EntityService {
     pub(super) async fn put(&self, request: Request<v1::PutDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
@@ -71,16 +73,13 @@ impl EntityService {
     ) -> Result<Response<v1::ListDependentsResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
         id::check_id(&request.entity_id, "entity_id", &mut faults);
         if !request.kind.is_empty() {
             check_kind(&request.kind, "kind", &mut faults);
         }
-        let seal = self.db.seal().await?;
-        let page: Page<(String, String)> = Page::check(seal, &realm, "Dependents", &request, (size, &token), PAGES, &mut faults);
-        let filter = check_filter(&queries::DEPENDENT, &request.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        let page: Page<(String, String)> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let filter = only_filter(&queries::DEPENDENT, &request.filter, faults)?;
         let v1::ListDependentsRequest { entity_id, kind, .. } = request;
         let (after, limit, wanted) = (page.after().cloned(), page.limit(), entity_id.clone());
         let read = move |connection: &mut PgConnection| {

@@ -3,11 +3,11 @@
 use diesel::connection::SimpleConnection;
 use diesel::pg::{Pg, PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 
 use crate::db::schema::entity;
-use crate::db::statement::{Segment, segments};
+use crate::db::statement::{built, no_parameter, push_text};
 use crate::db::{Realm, Work};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
 use crate::entity::index::lookup_queries::{self, Candidates};
@@ -133,29 +133,20 @@ impl QueryFragment<Pg> for ListEntities<'_> {
             // There is no end of filters, and a connection would keep a prepared statement of each.
             out.unsafe_to_cache_prepared();
         }
-        for segment in segments(&self.text) {
-            match (segment, predicate, after) {
-                (Segment::Sql(sql), ..) => out.push_sql(sql),
-                (Segment::Parameter("realm"), ..) => out.push_bind_param::<Integer, _>(self.realm.id_ref())?,
-                (Segment::Parameter("limit"), ..) => out.push_bind_param::<BigInt, _>(limit)?,
-                (Segment::Parameter("predicate"), Some(predicate), _) => predicate.walk_ast(out.reborrow())?,
-                (Segment::Parameter("candidates"), ..) if let Some(candidates) = self.candidates => candidates.walk_ast(out.reborrow())?,
-                (Segment::Parameter("id"), _, Some(place)) => out.push_bind_param::<Text, _>(&place.id)?,
-                (Segment::Parameter("created_at"), _, Some(place)) => out.push_bind_param::<Timestamptz, _>(&place.created_at)?,
-                (Segment::Parameter(name), ..) => {
-                    return Err(diesel::result::Error::QueryBuilderError(format!("no parameter {name}").into()));
-                }
-            }
-        }
-        Ok(())
+        push_text(&self.text, &mut out, |name, out| match (name, predicate, after, self.candidates) {
+            ("realm", ..) => out.push_bind_param::<Integer, _>(self.realm.id_ref()),
+            ("limit", ..) => out.push_bind_param::<BigInt, _>(limit),
+            ("predicate", Some(predicate), ..) => predicate.walk_ast(out.reborrow()),
+            ("candidates", .., Some(candidates)) => candidates.walk_ast(out.reborrow()),
+            ("id", _, Some(place), _) => out.push_bind_param::<Text, _>(&place.id),
+            ("created_at", _, Some(place), _) => out.push_bind_param::<Timestamptz, _>(&place.created_at),
+            (name, ..) => no_parameter(name),
+        })
     }
 }
 
-// Cached by its text, of which there are eight without a filter.
-impl QueryId for ListEntities<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
+// Without a filter there are eight texts.
+built!(ListEntities<'_> => EntityRow);
 
 /// The columns of an entity, in the order in which [`Entity`] takes them.
 pub type EntityRow = (
@@ -172,12 +163,6 @@ pub type EntityRow = (
     Timestamptz,
     Timestamptz,
 );
-
-impl Query for ListEntities<'_> {
-    type SqlType = EntityRow;
-}
-
-impl RunQueryDsl<PgConnection> for ListEntities<'_> {}
 
 #[cfg(test)]
 mod forms {

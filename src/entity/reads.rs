@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::{Caller, Scope};
-use crate::db::{Page, id};
+use crate::db::{Page, id, paged};
 use crate::entity::bounded::PAGE_BYTES;
 use crate::entity::list::{Order, Place};
 use crate::entity::list_queries::{self, Listing};
@@ -15,25 +15,25 @@ use crate::entity::model::Entity;
 use crate::entity::service::{EntityService, MAX_BATCH, PAGES, to_proto};
 use crate::entity::tombstone_queries::{self, JobKind, Tombstone};
 use crate::error::{Code, Error, Result, Violations};
-use crate::filter::{ENTITY, check_filter};
+use crate::filter::{ENTITY, only_filter};
 use crate::limits::responses::Responding;
 use crate::proto::{convert, v1};
 
 /// The most bytes that entities which are asked for together may have.
 pub(super) const MAX_BATCH_BYTES: usize = 16 << 20;
 
+paged!(v1::ListEntitiesRequest, "Entities", PAGES);
+paged!(v1::ListTombstonesRequest, "Tombstones", PAGES);
+
 impl EntityService {
     pub(super) async fn list(&self, request: Request<v1::ListEntitiesRequest>) -> Result<Response<v1::ListEntitiesResponse>, Status> {
         let caller = Caller::of(&request)?;
         let (realm, sees_portfolios) = (caller.realm.clone(), caller.may(Scope::PortfoliosRead));
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
-        let seal = self.db.seal().await?;
-        let page: Page<Place> = Page::check(seal, &realm, "Entities", &request, (size, &token), PAGES, &mut faults);
+        let page: Page<Place> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
         let order = Order::check(&request.order_by, &mut faults);
-        let filter = check_filter(&ENTITY, &request.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        let filter = only_filter(&ENTITY, &request.filter, faults)?;
         let filtered = filter.is_some();
         let listing = Listing::new(order, filter, page.after().cloned(), page.limit());
         let wanted = realm.clone();
@@ -100,15 +100,12 @@ impl EntityService {
     ) -> Result<Response<v1::ListTombstonesResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
         if !request.entity_id.is_empty() {
             id::check_id(&request.entity_id, "entity_id", &mut faults);
         }
-        let seal = self.db.seal().await?;
-        let page: Page<(String, Uuid)> = Page::check(seal, &realm, "Tombstones", &request, (size, &token), PAGES, &mut faults);
-        let filter = check_filter(&tombstone_queries::TOMBSTONE, &request.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        let page: Page<(String, Uuid)> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let filter = only_filter(&tombstone_queries::TOMBSTONE, &request.filter, faults)?;
         let (after, limit) = (page.after().cloned(), page.limit());
         let read = move |connection: &mut PgConnection| {
             let after = after.as_ref().map(|(entity, incarnation)| (entity.as_str(), *incarnation));

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{BigInt, Integer, Jsonb};
 
+use crate::db::statement::built;
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries;
 use crate::entity::suspect_value::Suspect;
@@ -133,16 +134,7 @@ impl QueryFragment<Pg> for Naming<'_> {
     }
 }
 
-impl QueryId for Naming<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Naming<'_> {
-    type SqlType = (Jsonb,);
-}
-
-impl RunQueryDsl<PgConnection> for Naming<'_> {}
+built!(Naming<'_> => (Jsonb,));
 
 #[cfg(test)]
 mod forms {

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Text};
 
+use crate::db::statement::built;
 use crate::db::{Realm, Work, statement};
 use crate::entity::index::lookup_queries;
 use crate::entity::unknown_value::UnknownValue;
@@ -242,16 +243,7 @@ impl QueryFragment<Pg> for Types<'_> {
     }
 }
 
-impl QueryId for Types<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Types<'_> {
-    type SqlType = (Text,);
-}
-
-impl RunQueryDsl<PgConnection> for Types<'_> {}
+built!(Types<'_> => (Text,));
 
 #[cfg(test)]
 mod forms {

@@ -2,9 +2,10 @@
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 
+use crate::db::statement::built;
 use crate::db::{Realm, Work};
 use crate::filter::Predicate;
 
@@ -94,16 +95,7 @@ impl QueryFragment<Pg> for Stride<'_> {
     }
 }
 
-impl QueryId for Stride<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Stride<'_> {
-    type SqlType = (BigInt, Nullable<Text>, Bool, Array<Bool>);
-}
-
-impl RunQueryDsl<PgConnection> for Stride<'_> {}
+built!(Stride<'_> => (BigInt, Nullable<Text>, Bool, Array<Bool>));
 
 #[cfg(test)]
 pub(super) mod forms {

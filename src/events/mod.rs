@@ -2,12 +2,12 @@
 //! read.
 
 pub mod catalogue;
-pub mod cursor;
-pub mod history_queries;
+mod cursor;
+pub(crate) mod history_queries;
 mod hub;
 mod lists;
 mod model;
-pub mod nats;
+pub(crate) mod nats;
 pub mod publish;
 pub mod publisher;
 mod publisher_queries;

@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::db::Db;
 use crate::db::outage::warn_of;
+use crate::db::{Db, backoff};
 use crate::error::{Error, Result};
 use crate::events::Sequencer;
 use crate::events::cursor::Cursor;
@@ -277,7 +277,7 @@ impl<P: Publisher> Tenure<P> {
     async fn failed(&mut self, failure: Failure, rows: &[Row]) -> Result<Duration> {
         let (name, token, code) = (self.publisher.name(), self.token, failure.code);
         telemetry::publish_failed(name, code);
-        let delay = backoff(self.failures, rand::random());
+        let delay = wait(self.failures, rand::random());
         self.failures = self.failures.saturating_add(1);
         tracing::warn!(publisher = name, code, cause = failure.cause, failures = self.failures, ?delay, "cannot publish");
         let owed: Vec<Owed> = rows.iter().filter_map(|row| owed(row, &self.cursor)).collect();
@@ -356,11 +356,9 @@ fn owed(row: &Row, cursor: &Cursor) -> Option<Owed> {
     (left > 0).then_some(Owed { realm_id: row.realm_id, bulk_delete_id, event_id: row.id, events })
 }
 
-/// The wait after a failure that others went before: twice as long each time, up to a bound, of which chance takes up to a half, so that
-/// replicas and publishers do not come all at once.
-fn backoff(before: u32, chance: f64) -> Duration {
-    let whole = RETRY_FIRST.saturating_mul(1 << before.min(16)).min(RETRY_AT_MOST);
-    whole.mul_f64(0.5 + chance / 2.0)
+/// The wait after a failure that others went before, of which chance takes up to a half, so that replicas and publishers do not come all at once.
+fn wait(before: u32, chance: f64) -> Duration {
+    backoff(RETRY_FIRST, before, RETRY_AT_MOST).mul_f64(0.5 + chance / 2.0)
 }
 
 /// The message by which a lost lease is told from other failures.
@@ -379,13 +377,13 @@ fn is_lease_lost(error: &Error) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use super::{RETRY_AT_MOST, backoff};
+    use super::{RETRY_AT_MOST, wait};
 
     #[test]
     fn waits_double_up_to_a_bound_and_chance_takes_up_to_a_half() {
-        assert_eq!(backoff(0, 1.0), Duration::from_millis(250));
-        assert_eq!(backoff(0, 0.0), Duration::from_millis(125));
-        assert_eq!(backoff(3, 1.0), Duration::from_secs(2));
-        assert_eq!(backoff(u32::MAX, 1.0), RETRY_AT_MOST);
+        assert_eq!(wait(0, 1.0), Duration::from_millis(250));
+        assert_eq!(wait(0, 0.0), Duration::from_millis(125));
+        assert_eq!(wait(3, 1.0), Duration::from_secs(2));
+        assert_eq!(wait(u32::MAX, 1.0), RETRY_AT_MOST);
     }
 }

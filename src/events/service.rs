@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt, stream};
 use tonic::{Request, Response, Status};
 
 use crate::access::Caller;
-use crate::db::{Db, Page, PageSize, Realm, Seal};
+use crate::db::{Db, Page, Realm, Seal};
 use crate::error::{Code, Error, Result, Violation, Violations};
 use crate::events::Watching;
 use crate::events::cursor::Cursor;
@@ -19,7 +19,6 @@ use crate::events::watch::{News, Told, Watch};
 use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService as Service;
 
-const SIZES: PageSize = PageSize { default: 100, max: 1_000 };
 /// How many reads one page is made of at most.
 const READS_PER_PAGE: usize = 5;
 /// How many characters a subject may have: an id has fewer, and the path of an attribute as many.
@@ -48,14 +47,15 @@ impl Service for EventService {
         let caller = Caller::of(&request)?;
         let (sight, realm) = (Sight::of(&caller), caller.realm);
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let db = &self.watching.db;
         let seal = db.seal().await?;
         let mut faults = Violations::new();
         // A token of versions that had those of their own is read as well.
-        let given = tokens::open(&seal, &realm, &request, &token);
-        let token = if given.is_some() { "" } else { token.as_str() };
-        let page: Page<Cursor> = Page::check(seal.clone(), &realm, tokens::LIST, &request, (size, token), SIZES, &mut faults);
+        let given = tokens::open(&seal, &realm, &request);
+        if given.is_some() {
+            request.page_token.clear();
+        }
+        let page: Page<Cursor> = Page::check(seal.clone(), &realm, &mut request, &mut faults);
         let tokens = Tokens::of(&seal, &realm, &request);
         let scope = scope(&realm, request.types, request.subject, &mut faults);
         let filter = lists::parse(request.filter, &mut faults).await;
@@ -68,7 +68,7 @@ impl Service for EventService {
         for _ in 0..READS_PER_PAGE {
             let (scope, from) = (scope.clone(), cursor.clone());
             // Of what a filter is tried on, few may be wanted.
-            let limit = if picking.filters() { i64::from(SIZES.max) } else { picking.missing() as i64 };
+            let limit = if picking.filters() { i64::from(tokens::SIZES.max) } else { picking.missing() as i64 };
             let batch = db.run(move |connection| queries::read(connection, &scope, &from, limit)).await;
             let batch = match batch {
                 Ok(batch) => batch,

@@ -244,15 +244,5 @@ fn all_numbers() -> Keys {
     Keys::Between { from: NUMBER.to_owned(), below: BEHIND_NUMBERS.to_owned() }
 }
 
-impl Keys {
-    /// Whether a key is one of them.
-    pub fn contains(&self, key: &str) -> bool {
-        match self {
-            Keys::OneOf(keys) => keys.iter().any(|one| one == key),
-            Keys::Between { from, below } => from.as_str() <= key && key < below.as_str(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;

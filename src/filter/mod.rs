@@ -34,7 +34,7 @@ mod sql_json;
 mod sql_shared;
 mod sql_text;
 mod suspect;
-pub mod syntax;
+mod syntax;
 mod vocabulary;
 mod wildcard;
 mod words;
@@ -42,7 +42,7 @@ mod words;
 use std::fmt;
 use std::str::FromStr;
 
-pub use candidates::{AttributePath, Keys, Lookup, is_many, keys, numbers_between, texts_between};
+pub use candidates::{AttributePath, Keys, Lookup, is_many, keys};
 pub use comparison::{Comparison, With};
 pub use error::ParseError;
 pub use fold::fold;
@@ -52,7 +52,7 @@ pub use named::NamedValue;
 pub use pattern::Pattern;
 pub use predicate::Predicate;
 pub use record::{Datum, EntityRecord, Record};
-pub use request::{check_filter, invalid_filter};
+pub use request::{check_filter, invalid_filter, only_filter};
 pub use suspect::{Meant, SuspectValue};
 pub use vocabulary::{ENTITY, Kind, Property, Vocabulary};
 

@@ -1,7 +1,7 @@
 //! Which values a filter names that records may have or not. One that nothing has is misspelt, as a rule, and a condition that denies it then spares
 //! nobody.
 
-use super::candidates::{AttributePath, Lookup};
+use super::candidates::Lookup;
 use super::function::{FUNCTIONS, Test};
 use super::predicate::Predicate;
 use super::sql::predicate;
@@ -82,11 +82,6 @@ impl NamedValue {
         let value = spellings.first()?.clone();
         let (path, holds) = ("type".to_owned(), predicate(&Node::Call(call)));
         Some(NamedValue { path, value, condition: None, denied: false, holds, lookups: Vec::new() })
-    }
-
-    /// The attribute that it is a value of; none if it is a value of something else, or of any attribute.
-    pub fn attribute(&self) -> Option<AttributePath> {
-        self.path.strip_prefix("attributes.").and_then(|path| AttributePath::parse(path).ok())
     }
 }
 

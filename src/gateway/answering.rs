@@ -103,7 +103,7 @@ impl Exchange {
         let (form, coding) = match form.and_then(|form| Ok((form, body::coding(&parts.headers).map_err(|error| (codings_taken(), error))?)))
         {
             Ok(read) => read,
-            // Who calls is told first, so the call goes on, up to where the body would be read.
+            // Who calls is reported first, so the call goes on, up to where the body would be read.
             Err((taken, error)) => {
                 found.keep_unfit(taken, error);
                 (Form::Json, None)

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 use http::uri::PathAndQuery;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value,
-};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value};
 
 use super::annotations::{Annotations, is_http_body};
 use super::json::{Cardinality, Field, FieldPath, FreeForm, Schema, Shape, Style};
@@ -214,13 +212,10 @@ impl Binding {
 pub fn routes(pool: &DescriptorPool, free: &FreeForm, base_path: &str) -> Result<Router<Arc<Binding>>, BuildError> {
     let mut router = Router::default();
     let annotations = Annotations::of(pool);
-    let extension = |name| pool.get_extension_by_name(name);
-    let (Some(http), Some(json_style)) = (extension("google.api.http"), extension("offboard.v1.json_style")) else {
-        return Ok(router);
-    };
+    let Some(http) = pool.get_extension_by_name("google.api.http") else { return Ok(router) };
     for style in [Style::SnakeCase, Style::CamelCase] {
         let methods = || {
-            let services = pool.services().filter(|service| style_of(service, &json_style) == Some(style));
+            let services = pool.services().filter(|service| style_of(service) == Some(style));
             services.flat_map(|service| service.methods().collect::<Vec<_>>()).filter(|method| method.options().has_extension(&http))
         };
         let mut schema = Schema::new(style, free).below(base_path);
@@ -257,8 +252,10 @@ pub fn routes(pool: &DescriptorPool, free: &FreeForm, base_path: &str) -> Result
     Ok(router)
 }
 
-fn style_of(service: &ServiceDescriptor, json_style: &ExtensionDescriptor) -> Option<Style> {
-    service.options().get_extension(json_style).as_enum_number().and_then(Style::from_number)
+/// The spelling that a service declares.
+pub fn style_of(service: &ServiceDescriptor) -> Option<Style> {
+    let json_style = service.parent_pool().get_extension_by_name("offboard.v1.json_style")?;
+    service.options().get_extension(&json_style).as_enum_number().and_then(Style::from_number)
 }
 
 fn path_of(method: &MethodDescriptor) -> PathAndQuery {

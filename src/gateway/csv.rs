@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use prost_reflect::{DynamicMessage, Value};
 
+use super::accept::listed;
 use super::binding::{Binding, BodyRule, Rpc};
 use super::json::{self, Cardinality, Field, Schema, Shape};
 use super::percent::{self, Place};
@@ -142,22 +143,10 @@ fn continues(query: &str, name: &str) -> bool {
 
 /// Whether CSV is asked for, and more so than JSON (RFC 9110, section 12.5.1).
 fn prefers_csv(headers: &HeaderMap) -> bool {
-    let accepted: Vec<&str> =
-        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
-    let quality = |types: &[&str]| {
-        types.iter().find_map(|media_type| accepted.iter().find_map(|range| quality_of(range, media_type))).unwrap_or_default()
-    };
-    quality(&["text/csv"]) > quality(&["application/json", "application/*", "*/*"])
-}
-
-/// The quality of a range, from 0 to 1, where it is the one that is looked for.
-fn quality_of(range: &str, media_type: &str) -> Option<f32> {
-    let mut parts = range.split(';').map(str::trim);
-    if !parts.next()?.eq_ignore_ascii_case(media_type) {
-        return None;
-    }
-    let given = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-    Some(given.map_or(1.0, |quality| quality.parse().unwrap_or_default()))
+    let accepted: Vec<_> = listed(headers, header::ACCEPT).collect();
+    let of = |media_type: &str| accepted.iter().find(|(range, _)| range == media_type).map(|(_, weight)| weight.unwrap_or_default());
+    let weight = |types: &[&str]| types.iter().find_map(|media_type| of(media_type)).unwrap_or_default();
+    weight(&["text/csv"]) > weight(&["application/json", "application/*", "*/*"])
 }
 
 /// The text of a cell.

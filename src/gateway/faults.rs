@@ -85,7 +85,7 @@ impl Faults {
         if has_left { Left::status() } else { status }
     }
 
-    /// Keeps that the body cannot be read, for its media type or its coding. Its service is asked all the same, since who calls is told before.
+    /// Keeps that the body cannot be read, for its media type or its coding. Its service is asked all the same, since who calls is reported before.
     pub fn keep_unfit(&self, taken: (HeaderName, HeaderValue), error: Error) {
         self.form.spoil();
         let _ = self.unfit.set(Unfit { taken, refusal: error.into() });

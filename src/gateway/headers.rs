@@ -44,6 +44,8 @@ const KEPT_BACK: [&str; 10] = [
 
 /// What `X-Request-Timeout` must be.
 pub const SECONDS: &str = "must be a number of seconds above 0, such as `2.5`";
+/// The same of `Grpc-Timeout`.
+pub const UNITS: &str = "must be 1 to 8 digits and one of the units H, M, S, m, u, n";
 
 /// The metadata of a call, and what is wrong with the headers.
 pub fn to_metadata(headers: &HeaderMap) -> (HeaderMap, Violations) {
@@ -99,11 +101,11 @@ fn timeout(headers: &HeaderMap, faults: &mut Violations) -> Option<HeaderValue> 
         timeout
     });
     let in_units = only(headers, "grpc-timeout", "Grpc-Timeout", faults).map(|given| {
-        let is_one = is_grpc_timeout(given.as_bytes());
-        if !is_one {
-            faults.add("Grpc-Timeout", "invalid", "must be 1 to 8 digits and one of the units H, M, S, m, u, n");
+        if grpc_timeout(given).is_none() {
+            faults.add("Grpc-Timeout", "invalid", UNITS);
+            return None;
         }
-        is_one.then(|| given.clone())
+        Some(given.clone())
     });
     in_seconds.or(in_units).flatten()
 }
@@ -135,9 +137,23 @@ fn in_seconds(given: &HeaderValue) -> Option<HeaderValue> {
     Some(HeaderValue::try_from(text).expect("digits and a letter are fit for a header"))
 }
 
-fn is_grpc_timeout(value: &[u8]) -> bool {
-    let Some((unit, digits)) = value.split_last() else { return false };
-    b"HMSmun".contains(unit) && (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+/// The time that `Grpc-Timeout` says: at most 8 digits and a unit, as the specification of gRPC over HTTP/2 has it.
+pub fn grpc_timeout(given: &HeaderValue) -> Option<Duration> {
+    let given = given.to_str().ok()?;
+    let (digits, unit) = given.split_at(given.len().checked_sub(1)?);
+    if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(value * 3600)),
+        "M" => Some(Duration::from_secs(value * 60)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +204,17 @@ mod tests {
         }
         let faults = |given: &[(&'static str, &'static str)]| to_metadata(&headers(given)).1.count();
         assert_eq!(faults(&[("x-request-timeout", "0"), ("grpc-timeout", "S")]), 2, "one hides no other");
+    }
+
+    #[test]
+    fn a_timeout_is_read_as_the_specification_has_it() {
+        let read = |given: &str| grpc_timeout(&HeaderValue::from_bytes(given.as_bytes()).unwrap());
+        assert_eq!(read("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(read("3M"), Some(Duration::from_secs(180)));
+        assert_eq!(read("99999999u"), Some(Duration::from_micros(99_999_999)));
+        for wrong in ["", "S", "1", "+1S", "100000000S", "1x", "1é", "-1S"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

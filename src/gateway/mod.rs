@@ -8,6 +8,7 @@
 mod accept;
 mod annotations;
 mod answering;
+mod answers;
 mod binding;
 mod bodies;
 mod body;
@@ -22,7 +23,7 @@ mod headers;
 mod json;
 mod mask;
 mod messages;
-pub mod misspelt;
+pub(crate) mod misspelt;
 mod opaque;
 pub mod openapi;
 mod pages;
@@ -32,13 +33,13 @@ mod plus;
 mod problem;
 mod raw;
 mod request;
-pub mod request_id;
+pub(crate) mod request_id;
 mod route;
 mod stream;
 mod template;
 #[cfg(test)]
 mod tests;
-pub mod version;
+pub(crate) mod version;
 mod window;
 
 use std::convert::Infallible;
@@ -57,17 +58,18 @@ use http_body::Body as _;
 use prost_reflect::DescriptorPool;
 use tower::Service;
 
+pub use self::answers::Answers;
 use self::binding::Binding;
 pub use self::binding::BuildError;
 pub use self::bodies::Bodies;
 use self::exchange::Exchange;
 pub use self::head::{check as check_head, headers_too_large, uri_too_long};
-pub use self::headers::{SECONDS, request_timeout};
+pub use self::headers::{SECONDS, UNITS, grpc_timeout, request_timeout};
 use self::pages::Pages;
 pub use self::plain::refusal;
 use self::plain::{PlainPaths, Refusals, refusal_as};
 use self::route::Router;
-use crate::error::Error;
+use crate::error::{Error, panic_text};
 use crate::limits::allowance::Allowance;
 use crate::limits::answers::FREE_RESPONSE_BYTES;
 use crate::limits::listeners::{PAGE_BYTES, PAGE_BYTES_AT_MOST};
@@ -205,7 +207,8 @@ where
         Box::pin(async move {
             let after_panic = exchange.clone();
             let answer = AssertUnwindSafe(exchange.answer(stack, request.map(Body::new))).catch_unwind().await;
-            let answer = answer.unwrap_or_else(|panic| after_panic.refuse(Error::internal(panic_message(panic.as_ref()))));
+            let answer =
+                answer.unwrap_or_else(|panic| after_panic.refuse(Error::internal(format!("panic: {}", panic_text(panic.as_ref())))));
             let answer = written(answer, &responding, cut);
             let answer = compression::compressed(answer, coding, &responding);
             Ok(if is_head { without_body(answer) } else { answer })
@@ -220,10 +223,4 @@ fn without_body(mut answer: Response<Body>) -> Response<Body> {
         answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     answer.map(|_| Body::empty())
-}
-
-/// What a panic said, for the log.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", message.unwrap_or("without a message"))
 }

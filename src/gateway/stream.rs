@@ -15,8 +15,7 @@ use super::accept::{preferred, weighted};
 use super::binding::Binding;
 use super::body::JSON_LINES;
 use super::exchange::Exchange;
-use super::panic_message;
-use crate::error::Error;
+use crate::error::{Error, panic_text};
 
 const JSON: &str = "application/json";
 const EVENT_STREAM: &str = "text/event-stream";
@@ -65,7 +64,7 @@ impl Framing {
         // A panic behind the stream ends it as any other failure does.
         let messages = AssertUnwindSafe(messages).catch_unwind().map(|message| match message {
             Ok(message) => message,
-            Err(panic) => Err(Error::internal(panic_message(panic.as_ref())).into()),
+            Err(panic) => Err(Error::internal(format!("panic: {}", panic_text(panic.as_ref()))).into()),
         });
         let state = Some(State { exchange, messages: messages.boxed(), begun: false });
         let frames = stream::unfold(state, move |state| async move {

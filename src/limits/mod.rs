@@ -1,22 +1,43 @@
 //! Every limit of the service: its name, where it is set, and what a caller sees who goes past it. A file for each kind; `docs/limits.md` is made of
 //! this list, and one metric counts how often each limit was reached.
 
+use std::fmt::Display;
+
 use crate::telemetry;
 
-pub mod allowance;
-pub mod answers;
-pub mod bodies;
-pub mod database;
-pub mod events;
-pub mod faults;
-pub mod kept;
+pub(crate) mod allowance;
+pub(crate) mod answers;
+pub(crate) mod bodies;
+pub(crate) mod database;
+pub(crate) mod events;
+pub(crate) mod faults;
+pub(crate) mod kept;
 pub mod listeners;
-pub mod mail;
-pub mod memory;
+pub(crate) mod mail;
+pub(crate) mod memory;
 mod part;
-pub mod requests;
-pub mod responses;
-pub mod shares;
+pub(crate) mod requests;
+pub(crate) mod responses;
+pub(crate) mod shares;
+
+/// Declares limits, and the list `ALL` of them. What one bounds is its doc comment too.
+macro_rules! limits {
+    ($($limit:ident $name:literal { bounds: $bounds:literal, value: $kind:ident($($value:expr),*), past: $past:literal $(,)? })*) => {
+        $(
+            #[doc = $bounds]
+            pub static $limit: $crate::limits::Limit = $crate::limits::Limit {
+                name: $name,
+                bounds: $bounds,
+                value: $crate::limits::Value::$kind($($value),*),
+                past: $past,
+            };
+        )*
+
+        /// All of them.
+        pub const ALL: &[&$crate::limits::Limit] = &[$(&$limit),*];
+    };
+}
+use limits;
 
 /// One limit.
 #[derive(Debug)]
@@ -61,10 +82,11 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("Faults of requests", faults::ALL),
 ];
 
-/// A number for people: `1,000`.
-pub fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+/// An integer for people: `1,000`.
+pub fn thousands(number: impl Display) -> String {
+    let number = number.to_string();
+    let digits = number.trim_start_matches('-');
+    let mut text = String::from(&number[..number.len() - digits.len()]);
     for (place, digit) in digits.char_indices() {
         if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
@@ -80,8 +102,8 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        let written = [0, 999, 1_000, 50_000, 1_234_567].map(super::thousands);
-        assert_eq!(written, ["0", "999", "1,000", "50,000", "1,234,567"]);
+        let written = [0, 999, 1_000, 50_000, -100, -1_234_567].map(super::thousands);
+        assert_eq!(written, ["0", "999", "1,000", "50,000", "-100", "-1,234,567"]);
     }
 
     #[test]

@@ -1,21 +1,18 @@
 //! The worker that removes entities whose grace period is over.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::db::Db;
 use crate::db::outage::warn_of;
+use crate::db::{Db, backoff_of};
 use crate::error::Result;
 use crate::jobs::{Executor, Lease};
-use crate::offboarding::confirmation::{self, Confirmation, Verdict};
-use crate::offboarding::model::{MAX_ATTEMPTS, backoff};
+use crate::offboarding::model::MAX_ATTEMPTS;
 use crate::offboarding::queries::TOPIC;
-use crate::offboarding::removal_queries::{self, Claimed, Reason};
+use crate::offboarding::removal_queries::{self, Claimed, LONGEST_WAIT, Reason};
 use crate::telemetry;
 
 /// How many requests are claimed, and removed, at once.
@@ -27,58 +24,12 @@ const ROUNDS: usize = 3;
 pub struct OffboardingExecutor {
     db: Db,
     lease: Lease,
-    confirmations: Vec<Arc<dyn Confirmation>>,
 }
 
 impl OffboardingExecutor {
     /// A worker on this database.
     pub fn new(db: Db, lease: Lease) -> Self {
-        OffboardingExecutor { db, lease, confirmations: Vec::new() }
-    }
-
-    /// Asks somebody outside the database before an entity goes.
-    pub fn with_confirmation(mut self, confirmation: impl Confirmation) -> Self {
-        self.confirmations.push(Arc::new(confirmation));
-        self
-    }
-
-    /// Keeps those that everybody has confirmed; puts the others off, or ends them.
-    async fn confirmed(&self, claimed: Vec<Claimed>) -> Result<Vec<Claimed>> {
-        if self.confirmations.is_empty() {
-            return Ok(claimed);
-        }
-        let against = match confirmation::ask(&self.confirmations, &claimed).await {
-            Ok(against) => against,
-            Err(error) => {
-                tracing::warn!(%error, cause = error.cause_chain(), requests = claimed.len(), "confirmation failed");
-                for claim in claimed {
-                    self.give_back(claim).await?;
-                }
-                return Ok(Vec::new());
-            }
-        };
-        let mut confirmed = Vec::with_capacity(claimed.len());
-        for (claim, against) in claimed.into_iter().zip(against) {
-            match against {
-                None | Some((_, Verdict::Confirmed)) => confirmed.push(claim),
-                Some((name, Verdict::Later(delay))) => self.wait(claim, name, delay).await?,
-                Some((_, Verdict::Refused(why))) => {
-                    self.db.run(move |connection| removal_queries::fail(connection, &claim, "refused", &why)).await?;
-                    telemetry::job_finished(TOPIC, "failed");
-                }
-            }
-        }
-        Ok(confirmed)
-    }
-
-    async fn wait(&self, claim: Claimed, name: &'static str, delay: Duration) -> Result<()> {
-        let message = format!("Waits for a confirmation by {name}.");
-        let waiting = move |connection: &mut diesel::PgConnection| {
-            let reason = Reason { code: "waiting_for_confirmation", message: &message, counts: false };
-            removal_queries::put_off(connection, &claim, delay, reason)
-        };
-        self.db.run(waiting).await?;
-        Ok(())
+        OffboardingExecutor { db, lease }
     }
 
     /// Removes what can be removed of these and returns the rest.
@@ -101,8 +52,8 @@ impl OffboardingExecutor {
             } else if claim.attempts >= MAX_ATTEMPTS {
                 ("unavailable", "The entity was changed by others each time it was tried.")
             } else {
-                let reason = Reason { code: "unavailable", message: "The entity was changed by others while it was tried.", counts: true };
-                removal_queries::put_off(connection, &claim, backoff(claim.attempts), reason)?;
+                let reason = Reason { code: "unavailable", message: "The entity was changed by others while it was tried." };
+                removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)?;
                 return Ok("put_off");
             };
             removal_queries::fail(connection, &claim, reason.0, reason.1)?;
@@ -122,8 +73,8 @@ impl OffboardingExecutor {
                 if claim.attempts >= MAX_ATTEMPTS {
                     removal_queries::fail(connection, &claim, "internal", "The entity could not be removed.")
                 } else {
-                    let reason = Reason { code: "internal", message: "The entity could not be removed; it is tried again.", counts: true };
-                    removal_queries::put_off(connection, &claim, backoff(claim.attempts), reason)
+                    let reason = Reason { code: "internal", message: "The entity could not be removed; it is tried again." };
+                    removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)
                 }
             })
             .await?;
@@ -148,7 +99,7 @@ impl Executor for OffboardingExecutor {
 
     async fn execute(&self, claimed: Vec<Claimed>, _stop: &CancellationToken) -> Result<()> {
         let span = tracing::info_span!("offboard.offboarding.batch", requests = claimed.len());
-        async { self.finish(self.confirmed(claimed).await?).await }.instrument(span).await
+        self.finish(claimed).instrument(span).await
     }
 }
 
@@ -156,9 +107,6 @@ impl OffboardingExecutor {
     /// Ends every one of these, or gives it back.
     async fn finish(&self, claimed: Vec<Claimed>) -> Result<()> {
         let mut left = claimed;
-        if left.is_empty() {
-            return Ok(());
-        }
         for _ in 0..ROUNDS {
             left = match self.remove(left.clone()).await {
                 Ok(rest) => rest,

@@ -1,11 +1,10 @@
 //! Offboarding of single entities: one request, seen through two contracts, done by a worker.
 
 mod answers;
-pub mod confirmation;
 mod executor;
 pub mod model;
 mod policy;
-pub mod policy_queries;
+pub(crate) mod policy_queries;
 mod preview;
 mod preview_queries;
 pub mod queries;

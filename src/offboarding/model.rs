@@ -208,12 +208,6 @@ pub fn too_short(min: Duration) -> Error {
         .at(places)
 }
 
-/// How long to wait before the next try: one second after the first, twice as long each time, five minutes at most.
-pub fn backoff(attempts: i32) -> Duration {
-    let doublings = attempts.saturating_sub(1).clamp(0, 9).unsigned_abs();
-    Duration::from_secs(1 << doublings).min(Duration::from_secs(300))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,10 +241,5 @@ mod tests {
         assert_eq!(check(3600), (Some(3600), 0));
         assert_eq!(check(-1), (None, 1));
         assert_eq!(check(90 * 24 * 3600 + 1), (None, 1));
-    }
-
-    #[test]
-    fn tries_grow_further_apart_up_to_a_bound() {
-        assert_eq!([1, 2, 3, 10, 99].map(|attempts| backoff(attempts).as_secs()), [1, 2, 4, 300, 300]);
     }
 }

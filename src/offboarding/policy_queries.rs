@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, U
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use crate::db::{Realm, Work, statement};
+use crate::db::{Realm, Work, lock_realm, statement};
 use crate::entity::requirements::Requirements;
 use crate::offboarding::policy::Policy;
 
@@ -53,14 +53,9 @@ statement! {
 
 /// Reads the policy for a change of it; call it in a transaction. Whoever else changes it waits.
 pub fn lock(connection: &mut PgConnection, realm: &Realm) -> Work<Policy> {
-    LockRealm { realm: realm.id() }.get_result::<(i32,)>(connection)?;
+    // There is something to lock also where no policy is yet.
+    lock_realm(connection, realm)?;
     get(connection, realm)
-}
-
-statement! {
-    /// A lock that there is also where no policy is yet.
-    struct LockRealm { realm: i32 as Integer } -> (Integer,),
-    "SELECT id FROM realm WHERE id = {realm} FOR NO KEY UPDATE"
 }
 
 /// Stores the policy and tells of it.

@@ -126,10 +126,10 @@ statement! {
 }
 
 /// The longest wait for another try.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Has requests be due now that are due later than so long from now. See [`crate::jobs::watch_clock`]. A grace period is over when the clock says
-/// so, and not before; where none was asked for the request is due at once, whatever the clock says. A confirmation may have asked for any wait.
+/// so, and not before; where none was asked for the request is due at once, whatever the clock says.
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.max(LONGEST_WAIT).as_secs_f64(), at_once: AT_ONCE }.execute(connection)?)
 }
@@ -146,9 +146,7 @@ statement! {
     "UPDATE offboarding_request
      SET due_at = now(), next_attempt_at = CASE WHEN next_attempt_at IS NOT NULL THEN now() END
      WHERE status IN ('pending', 'running') AND due_at > now() + make_interval(secs => {at_once})
-       AND CASE status WHEN 'pending' THEN execute_after <= created_at
-                       ELSE due_at > now() + make_interval(secs => {bound})
-                            AND (next_attempt_at IS NULL OR last_error_code IS DISTINCT FROM 'waiting_for_confirmation') END"
+       AND CASE status WHEN 'pending' THEN execute_after <= created_at ELSE due_at > now() + make_interval(secs => {bound}) END"
 }
 
 /// Removes the entities of these requests with all that hangs on them, in one statement, and returns the ids of the requests that are done.
@@ -338,8 +336,6 @@ pub struct Reason<'a> {
     pub code: &'a str,
     /// A sentence for people.
     pub message: &'a str,
-    /// Whether the claim counts as an attempt.
-    pub counts: bool,
 }
 
 /// Puts a claimed request off, giving its lease back and telling why. False if the lease is lost.
@@ -351,7 +347,6 @@ pub fn put_off(connection: &mut PgConnection, claim: &Claimed, delay: Duration, 
         delay: delay.as_secs_f64(),
         code: reason.code,
         message: reason.message,
-        uncounted: i32::from(!reason.counts),
     };
     let put_off: Option<(Option<i64>,)> = statement.get_result(connection).optional()?;
     Ok(put_off.is_some())
@@ -366,12 +361,10 @@ statement! {
         delay: f64 as Double,
         code: &'a str as Text,
         message: &'a str as Text,
-        uncounted: i32 as Integer,
     } -> (Nullable<BigInt>,),
     "UPDATE offboarding_request
      SET lease_token = nextval('lease_token'), due_at = now() + make_interval(secs => {delay}),
-         next_attempt_at = now() + make_interval(secs => {delay}), last_error_code = {code}, last_error_message = {message},
-         attempts = attempts - {uncounted}
+         next_attempt_at = now() + make_interval(secs => {delay}), last_error_code = {code}, last_error_message = {message}
      WHERE realm_id = {realm} AND id = {id} AND lease_token = {token} AND status = 'running'
      RETURNING lease_token"
 }

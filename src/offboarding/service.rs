@@ -1,5 +1,7 @@
 //! `offboard.v1.OffboardingService`.
 
+use std::mem::take;
+
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -7,11 +9,11 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::{Caller, Once};
-use crate::db::{Db, Page, PageSize, Work, id};
+use crate::db::{Db, Page, PageAsked, PageRequest, PageSize, Work, id};
 use crate::entity::model::{Action, State};
 use crate::error::{Error, Result, Violations};
 use crate::events::Watching;
-use crate::filter::check_filter;
+use crate::filter::only_filter;
 use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace, too_long, too_short};
 use crate::offboarding::policy_queries;
 use crate::offboarding::queries::{self, Ask, Selection};
@@ -24,6 +26,18 @@ const TRIES: usize = 10;
 
 /// The sizes of the pages of requests.
 pub(super) const PAGES: PageSize = PageSize { default: 100, max: 1_000 };
+
+impl PageRequest for v1::ListOffboardingRequestsRequest {
+    const LIST: &'static str = "OffboardingRequests";
+    const SIZES: PageSize = PAGES;
+
+    /// The token has another name beside that of all lists.
+    fn take_page(&mut self) -> PageAsked {
+        let (page_size, token, other) = (take(&mut self.page_size), take(&mut self.continuation_token), take(&mut self.page_token));
+        let (name, page_token) = if token.is_empty() { ("page_token", other) } else { ("continuation_token", token) };
+        PageAsked { page_size, name, page_token }
+    }
+}
 
 /// Offboarding as a request that can be called off while it waits.
 pub struct OffboardingService {
@@ -117,15 +131,11 @@ impl Service for OffboardingService {
     ) -> Result<Response<v1::ListOffboardingRequestsResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
-        let size = std::mem::take(&mut request.page_size);
-        let (token, other) = (std::mem::take(&mut request.continuation_token), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
-        if !token.is_empty() && !other.is_empty() {
+        if !request.continuation_token.is_empty() && !request.page_token.is_empty() {
             faults.add("page_token", "conflict", "is another name of `continuation_token`; give one of the two");
         }
-        let (name, token) = if token.is_empty() { ("page_token", &other) } else { ("continuation_token", &token) };
-        let seal = self.db.seal().await?;
-        let page = Page::check_named(seal, &realm, "OffboardingRequests", &request, (size, name, token), PAGES, &mut faults);
+        let page = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
         let selection = check_selection((request.status, &request.entity_id, &request.filter), faults)?;
         let (before, limit, named) = (page.after().copied(), page.limit(), selection.clone());
         let mut found = self.db.run(move |connection| queries::list(connection, &realm, &named, before, limit)).await?;
@@ -189,8 +199,7 @@ pub(super) fn check_selection((status, entity_id, filter): (i32, &str, &str), mu
     if !entity_id.is_empty() {
         id::check_id(entity_id, "entity_id", &mut faults);
     }
-    let filter = check_filter(&queries::OFFBOARDING, filter, &mut faults);
-    let filter = faults.check_with(filter)?;
+    let filter = only_filter(&queries::OFFBOARDING, filter, faults)?;
     Ok(Selection { state, entity_id: (!entity_id.is_empty()).then(|| entity_id.to_owned()), filter })
 }
 

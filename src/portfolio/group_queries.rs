@@ -1,6 +1,7 @@
 //! The SQL of calls that are done together. Changes of membership leave out what is not plain, for [`queries`] to do by itself.
 //!
-//! Such a statement waits for nobody. What others have locked is left out, and so is an entity that two of the calls name; so the order of its locks is of no matter.
+//! Such a statement waits for nobody. What others have locked is left out, and so is an entity that two of the calls name; so the order of its
+//! locks is of no matter.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -57,56 +58,6 @@ statement! {
      JOIN portfolio p ON p.realm_id = w.realm AND p.id = w.id"
 }
 
-/// An entity that leaves a portfolio.
-pub(super) struct Detach(pub Change);
-
-/// An entity that is in no portfolio and joins one.
-pub(super) struct Attach(pub Change);
-
-impl Together for Detach {
-    type Answer = Changed;
-    const ONLY_READS: bool = false;
-    const IS_SMALL: bool = true;
-
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
-        let Columns { realms, principals, portfolios, entities, full } = Columns::of(calls.iter().map(|Detach(change)| change));
-        let rows = DetachEach { realms, principals, portfolios, entities, full, shown: View::Full.shown() }.load(connection)?;
-        Ok(placed(rows, calls.len()))
-    }
-}
-
-impl Together for Attach {
-    type Answer = Changed;
-    const ONLY_READS: bool = false;
-    const IS_SMALL: bool = true;
-
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
-        let Columns { realms, principals, portfolios, entities, full } = Columns::of(calls.iter().map(|Attach(change)| change));
-        let rows = AttachEach { realms, principals, portfolios, entities, full, shown: View::Full.shown() }.load(connection)?;
-        Ok(placed(rows, calls.len()))
-    }
-}
-
-struct Columns<'a> {
-    realms: Vec<i32>,
-    principals: Vec<Uuid>,
-    portfolios: Vec<&'a str>,
-    entities: Vec<&'a str>,
-    full: Vec<bool>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(changes: impl Iterator<Item = &'a Change> + Clone) -> Self {
-        Columns {
-            realms: changes.clone().map(|change| change.realm.id()).collect(),
-            principals: changes.clone().map(|change| change.principal).collect(),
-            portfolios: changes.clone().map(|change| change.portfolio.as_str()).collect(),
-            entities: changes.clone().map(|change| change.entity.as_str()).collect(),
-            full: changes.map(|change| change.view == View::Full).collect(),
-        }
-    }
-}
-
 fn placed(rows: Vec<(i64, Portfolio, bool)>, calls: usize) -> Vec<Option<Changed>> {
     let mut answers: Vec<Option<Changed>> = std::iter::repeat_with(|| None).take(calls).collect();
     for (place, portfolio, settled) in rows {
@@ -115,11 +66,48 @@ fn placed(rows: Vec<(i64, Portfolio, bool)>, calls: usize) -> Vec<Option<Changed
     answers
 }
 
+/// Makes a kind of change with the statement that makes many of it.
+///
 /// Of the calls, the first that names an entity; of the entities those that are `$ready`, locked; of their portfolios those that nobody else has
-/// locked; and what each call makes of its portfolio, as if one came after the other.
-macro_rules! ready {
-    ($ready:literal, $step:literal) => {
-        concat!(
+/// locked; and what each call makes of its portfolio, as if one came after the other. Then the links are changed, the
+/// portfolios stepped and an event written of each call.
+macro_rules! change {
+    (
+        $(#[$meta:meta])* $change:ident by $each:ident,
+        entity: $ready:literal, link: $link:literal, count: $step:literal, event: $event:literal, members: $members:literal
+    ) => {
+        $(#[$meta])*
+        pub(super) struct $change(pub Change);
+
+        impl Together for $change {
+            type Answer = Changed;
+            const ONLY_READS: bool = false;
+            const IS_SMALL: bool = true;
+
+            fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
+                let statement = $each {
+                    realms: calls.iter().map(|call| call.0.realm.id()).collect(),
+                    principals: calls.iter().map(|call| call.0.principal).collect(),
+                    portfolios: calls.iter().map(|call| call.0.portfolio.as_str()).collect(),
+                    entities: calls.iter().map(|call| call.0.entity.as_str()).collect(),
+                    full: calls.iter().map(|call| call.0.view == View::Full).collect(),
+                    shown: View::Full.shown(),
+                };
+                Ok(placed(statement.load(connection)?, calls.len()))
+            }
+        }
+
+        statement! {
+            /// Changes links, steps versions and tells of each.
+            struct $each<'a> {
+                realms: Vec<i32> as Array<Integer>,
+                principals: Vec<Uuid> as Array<SqlUuid>,
+                portfolios: Vec<&'a str> as Array<Text>,
+                entities: Vec<&'a str> as Array<Text>,
+                full: Vec<bool> as Array<Bool>,
+                shown: i64 as BigInt,
+            } -> (BigInt, PortfolioRow, Bool),
+            concat!(
             "WITH wanted AS MATERIALIZED (
         SELECT DISTINCT ON (w.realm, w.entity) w.*
         FROM unnest({realms}, {principals}, {portfolios}, {entities}, {full}) WITH ORDINALITY w(realm, principal, portfolio, entity, shows, place)
@@ -153,16 +141,15 @@ macro_rules! ready {
         SELECT s.*, s.shows AND s.nth = 1 AND p.version = s.was AND (s.entity_count < 50 OR cardinality({realms}) = 1) AS lists
         FROM stepping s
         JOIN portfolio p ON p.realm_id = s.realm AND p.id = s.portfolio
-     )"
-        )
-    };
-}
-
-/// What follows once the links are changed: the steps of the portfolios, an event of each call, and the answers.
-macro_rules! changed {
-    ($event:literal, $members:literal) => {
-        concat!(
-            ",
+     ),
+     link AS (
+        UPDATE entity e
+        SET ",
+            $link,
+            ", version = e.version + 1, updated_at = now()
+        FROM ready r
+        WHERE e.realm_id = r.realm AND e.id = r.entity
+     ),
      stepped AS (
         UPDATE portfolio p
         SET entity_count = l.entity_count, version = l.version, updated_at = now()
@@ -193,52 +180,27 @@ macro_rules! changed {
             ", r.lists OR NOT r.shows
      FROM ready r
      JOIN stepped s ON s.realm_id = r.realm AND s.id = r.portfolio"
-        )
+            )
+        }
     };
 }
 
-statement! {
-    /// Clears links, steps versions and tells of each.
-    struct DetachEach<'a> {
-        realms: Vec<i32> as Array<Integer>,
-        principals: Vec<Uuid> as Array<SqlUuid>,
-        portfolios: Vec<&'a str> as Array<Text>,
-        entities: Vec<&'a str> as Array<Text>,
-        full: Vec<bool> as Array<Bool>,
-        shown: i64 as BigInt,
-    } -> (BigInt, PortfolioRow, Bool),
-    concat!(
-        ready!("e.portfolio_id = w.portfolio", "-"),
-        ",
-     link AS (
-        UPDATE entity e
-        SET portfolio_id = NULL, attached_at = NULL, version = e.version + 1, updated_at = now()
-        FROM ready r
-        WHERE e.realm_id = r.realm AND e.id = r.entity
-     )",
-        changed!("portfolio.entity_detached", "")
-    )
+change! {
+    /// An entity that leaves a portfolio.
+    Detach by DetachEach,
+    entity: "e.portfolio_id = w.portfolio",
+    link: "portfolio_id = NULL, attached_at = NULL",
+    count: "-",
+    event: "portfolio.entity_detached",
+    members: ""
 }
 
-statement! {
-    /// Sets links, steps versions and tells of each.
-    struct AttachEach<'a> {
-        realms: Vec<i32> as Array<Integer>,
-        principals: Vec<Uuid> as Array<SqlUuid>,
-        portfolios: Vec<&'a str> as Array<Text>,
-        entities: Vec<&'a str> as Array<Text>,
-        full: Vec<bool> as Array<Bool>,
-        shown: i64 as BigInt,
-    } -> (BigInt, PortfolioRow, Bool),
-    concat!(
-        ready!("e.portfolio_id IS NULL AND e.state <> 'offboarding'", "+"),
-        ",
-     link AS (
-        UPDATE entity e
-        SET portfolio_id = r.portfolio, attached_at = clock_timestamp(), version = e.version + 1, updated_at = now()
-        FROM ready r
-        WHERE e.realm_id = r.realm AND e.id = r.entity
-     )",
-        changed!("portfolio.entity_attached", " || CASE WHEN r.lists AND r.entity_count <= {shown} THEN CASE WHEN r.entity_count > 1 THEN ' ' ELSE '' END || r.entity ELSE '' END")
-    )
+change! {
+    /// An entity that is in no portfolio and joins one.
+    Attach by AttachEach,
+    entity: "e.portfolio_id IS NULL AND e.state <> 'offboarding'",
+    link: "portfolio_id = r.portfolio, attached_at = clock_timestamp()",
+    count: "+",
+    event: "portfolio.entity_attached",
+    members: " || CASE WHEN r.lists AND r.entity_count <= {shown} THEN CASE WHEN r.entity_count > 1 THEN ' ' ELSE '' END || r.entity ELSE '' END"
 }

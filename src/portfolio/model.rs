@@ -195,17 +195,6 @@ impl PortfolioUpdate {
         faults.check()?;
         Ok(update)
     }
-
-    /// The names of the fields that it changes.
-    pub fn fields(&self) -> Vec<&'static str> {
-        let is_set = [
-            self.name.is_some(),
-            self.shared_registered_agent_id.is_some(),
-            self.shared_compliance_calendar.is_some(),
-            self.metadata.is_some(),
-        ];
-        UPDATABLE.into_iter().zip(is_set).filter_map(|(field, is_set)| is_set.then_some(field)).collect()
-    }
 }
 
 fn check_name(name: &str, faults: &mut Violations) {
@@ -285,6 +274,19 @@ mod tests {
     fn masked(paths: &[&str]) -> v1::UpdatePortfolioRequest {
         let update_mask = prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() };
         v1::UpdatePortfolioRequest { portfolio_id: "p".to_owned(), update_mask: Some(update_mask), ..Default::default() }
+    }
+
+    impl PortfolioUpdate {
+        /// The names of the fields that it changes.
+        fn fields(&self) -> Vec<&'static str> {
+            let is_set = [
+                self.name.is_some(),
+                self.shared_registered_agent_id.is_some(),
+                self.shared_compliance_calendar.is_some(),
+                self.metadata.is_some(),
+            ];
+            UPDATABLE.into_iter().zip(is_set).filter_map(|(field, is_set)| is_set.then_some(field)).collect()
+        }
     }
 
     #[test]

@@ -5,12 +5,12 @@ use http::StatusCode;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Authenticator, Caller, Once, Scope, Subject, erasure_queries};
-use crate::db::{Db, Group, Page, PageSize, Work, id};
+use crate::db::{Db, Group, Page, PageSize, Work, id, paged};
 use crate::entity;
 use crate::entity::model::{Action, State, refuse};
 use crate::entity::unknown_queries;
 use crate::error::{Code, Error, Result, Violations};
-use crate::filter::{ENTITY, check_filter};
+use crate::filter::{ENTITY, only_filter};
 use crate::portfolio::answers::to_proto;
 use crate::portfolio::batch::{self, Batch, Verdict};
 use crate::portfolio::export::{Exports, Messages};
@@ -24,8 +24,8 @@ use crate::proto::{answer, v1};
 /// How often a change that others keep undoing while it is looked at is tried.
 const TRIES: usize = 10;
 
-const PORTFOLIOS: PageSize = PageSize { default: 50, max: 100 };
-const ENTITIES: PageSize = PageSize { default: 50, max: 1_000 };
+paged!(v1::ListPortfoliosRequest, "PortfolioService/ListPortfolios", PageSize { default: 50, max: 100 });
+paged!(v1::ListPortfolioEntitiesRequest, "PortfolioService/ListPortfolioEntities", PageSize { default: 50, max: 1_000 });
 
 /// Portfolios and who is in them.
 pub struct PortfolioService {
@@ -79,15 +79,12 @@ impl Service for PortfolioService {
 
     async fn list_portfolios(&self, request: Request<v1::ListPortfoliosRequest>) -> Result<Response<v1::ListPortfoliosResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
-        let mut rest = request.into_inner();
-        let (page_size, page_token) = (std::mem::take(&mut rest.page_size), std::mem::take(&mut rest.page_token));
+        let mut request = request.into_inner();
         let mut faults = Violations::new();
         // A token goes on with the same list, however much of it is shown.
-        let view = View::check(std::mem::take(&mut rest.view), &mut faults);
-        let list = "PortfolioService/ListPortfolios";
-        let page: Page<String> = Page::check(self.db.seal().await?, &realm, list, &rest, (page_size, &page_token), PORTFOLIOS, &mut faults);
-        let filter = check_filter(&registry_queries::PORTFOLIO, &rest.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        let view = View::check(std::mem::take(&mut request.view), &mut faults);
+        let page: Page<String> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let filter = only_filter(&registry_queries::PORTFOLIO, &request.filter, faults)?;
         let (after, limit, own) = (page.after().cloned().unwrap_or_default(), page.limit(), realm.clone());
         let read = self.db.run(move |connection| registry_queries::list(connection, &own, filter.as_ref(), &after, limit, view));
         let (mut portfolios, more) = read.await?;
@@ -195,13 +192,10 @@ impl Service for PortfolioService {
         let sees_portfolios = caller.may(Scope::PortfoliosRead);
         let realm = caller.realm;
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
         id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);
-        let (list, seal) = ("PortfolioService/ListPortfolioEntities", self.db.seal().await?);
-        let page: Page<export_queries::Place> = Page::check(seal, &realm, list, &request, (size, &token), ENTITIES, &mut faults);
-        let filter = check_filter(&ENTITY, &request.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        let page: Page<export_queries::Place> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let filter = only_filter(&ENTITY, &request.filter, faults)?;
         let (after, is_first, limit) = (page.after().cloned().unwrap_or_else(export_queries::start), page.after().is_none(), page.limit());
         let (own, portfolio_id) = (realm.clone(), request.portfolio_id.clone());
         let read = self.db.run(move |connection| {

@@ -15,9 +15,9 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/offboard.v1.rs"));
 }
 
-pub mod answer;
-pub mod codec;
-pub mod convert;
+pub(crate) mod answer;
+mod codec;
+pub(crate) mod convert;
 mod guard;
-pub mod mask;
+pub(crate) mod mask;
 pub mod object;

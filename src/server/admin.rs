@@ -82,18 +82,7 @@ impl Readiness {
         self
     }
 
-    /// Adds a check that is made every second, as long as [`Readiness::keep`] runs.
-    pub fn with<F>(self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = Result<(), Finding>> + Send + 'static,
-    {
-        self.with_note(name, move || {
-            let outcome = run();
-            async move { outcome.await.map(|()| None) }
-        })
-    }
-
-    /// Adds a check that may have something to say also when all is well.
+    /// Adds a check that is made every second, as long as [`Readiness::keep`] runs. It may have something to say also when all is well.
     pub fn with_note<F>(mut self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Option<Finding>, Finding>> + Send + 'static,
@@ -282,6 +271,7 @@ mod tests {
 
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
+    use futures::TryFutureExt;
     use serde_json::{Value, json};
     use tower::ServiceExt;
 
@@ -289,6 +279,16 @@ mod tests {
     use crate::server::admin_door::AdminDoor;
     use crate::server::listener::Patience;
     use crate::server::ports::{Addresses, Port};
+
+    impl Readiness {
+        /// Adds a check that has nothing to say when all is well.
+        fn with<F>(self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
+        where
+            F: Future<Output = Result<(), Finding>> + Send + 'static,
+        {
+            self.with_note(name, move || run().map_ok(|()| None))
+        }
+    }
 
     async fn ask(readiness: Readiness, path: &str) -> (StatusCode, String) {
         tokio::spawn(readiness.clone().keep());

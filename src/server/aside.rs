@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header};
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 use nix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tower::{BoxError, ServiceExt};
@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use super::stack::Stack;
 use crate::limits::shares::{ASIDE, ASIDE_BYTES, STEP, STEP_MICROSECONDS};
+use crate::server::within::as_long_as;
 use crate::shares::{self, Party, Rules, Turn, Turns};
 
 /// A step that takes the processor longer is to be done aside.
@@ -291,13 +292,7 @@ impl<B: Body + Unpin> Body for AsideBody<B> {
         this.guard.step(context, |context| Pin::new(&mut this.inner).poll_frame(context))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }
 
 #[cfg(test)]

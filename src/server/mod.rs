@@ -1,22 +1,23 @@
 //! What stands between the network and the capabilities: listeners, the layers that each call passes, and the end of the process.
 
-pub mod admin;
+mod admin;
 mod admin_door;
-pub mod aside;
+mod aside;
 mod bound;
 mod cors;
-pub mod drain;
+pub(crate) mod drain;
 mod framing;
 mod grpc;
 mod health;
 mod http;
 pub mod layers;
-pub mod listener;
+mod listener;
 mod ports;
 mod run;
 mod settings;
 mod stack;
 mod tally;
+mod within;
 
 pub use bound::Bound;
 pub use ports::Addresses;

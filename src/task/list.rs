@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::db::text_enum;
 use crate::error::{Result, Violations};
-use crate::filter::{Filter, Kind, Moment, Property, Vocabulary, check_filter};
+use crate::filter::{Filter, Kind, Moment, Property, Vocabulary, only_filter};
 use crate::proto::{convert, v1};
 use crate::task::model::Mode;
 use crate::task::state::TaskState;
@@ -103,8 +103,7 @@ impl Listing {
             faults.add("order_by", "invalid", format!("must be one of {}", words.join(", ")));
         }
         let narrowed = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
-        let filter = check_filter(&TASK, &request.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        let filter = only_filter(&TASK, &request.filter, faults)?;
         Ok(Listing {
             limit: limit.into(),
             offset: request.offset.into(),
@@ -119,8 +118,7 @@ impl Listing {
     pub fn check_count(request: v1::CountTasksRequest) -> Result<Listing> {
         let mut faults = Violations::new();
         let narrowed = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
-        let filter = check_filter(&TASK, &request.filter, &mut faults);
-        Ok(Listing { filter: faults.check_with(filter)?, ..narrowed })
+        Ok(Listing { filter: only_filter(&TASK, &request.filter, faults)?, ..narrowed })
     }
 
     fn narrowed(created_by: &str, since: Option<Timestamp>, before: Option<Timestamp>, faults: &mut Violations) -> Listing {

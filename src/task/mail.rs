@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
-use crate::db::{Db, Realm};
+use crate::db::{Db, Realm, backoff_of};
 use crate::error::{Code, Error, Result, Violations};
 use crate::jobs::{Executor, Lease};
 use crate::limits::mail::MAILS;
@@ -138,7 +138,7 @@ impl MailExecutor {
         };
         Ok(match sent {
             Ok(()) => Outcome::Sent,
-            Err(Refusal::ForNow(error)) if claim.attempts < MAX_ATTEMPTS => Outcome::Again(backoff(claim.attempts), error),
+            Err(Refusal::ForNow(error)) if claim.attempts < MAX_ATTEMPTS => Outcome::Again(backoff_of(claim.attempts, MAX_DELAY), error),
             Err(Refusal::ForNow(error)) => Outcome::Failed(Unsent::Unreachable, error),
             Err(Refusal::ForGood(error)) => Outcome::Failed(Unsent::Refused, error),
         })
@@ -183,12 +183,6 @@ impl Executor for MailExecutor {
         }
         self.db.run(move |connection| mail_queries::finish(connection, &claim, &outcome)).await.map(drop)
     }
-}
-
-/// How long to wait before the next try: one second after the first, twice as long each time, up to a bound.
-fn backoff(attempts: i32) -> Duration {
-    let doublings = attempts.saturating_sub(1).clamp(0, 10).unsigned_abs();
-    Duration::from_secs(1 << doublings).min(MAX_DELAY)
 }
 
 /// The mail that tells of a task's end.
@@ -262,11 +256,6 @@ fn how_to_see_more(task: &Task, realm: &Realm, public_url: Option<&str>) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waits_double_up_to_a_quarter_of_an_hour() {
-        assert_eq!([1, 2, 5, 10, 11, 20].map(|attempts| backoff(attempts).as_secs()), [1, 2, 16, 512, 900, 900]);
-    }
 
     #[test]
     fn mail_goes_to_the_registered_address_and_to_the_domains_of_the_realm() {

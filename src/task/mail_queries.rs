@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::{self, Realm, Work, statement, text_enum};
+use crate::db::{self, Realm, Work, lock_realm, statement, text_enum};
 
 /// The longest wait for another try of a mail, and a lease.
 const LONGEST_WAIT: Duration = Duration::from_secs(1_000);
@@ -140,15 +140,9 @@ statement! {
 /// Lets a mail through to the server, unless its realm has let through that many others within the last hour. One that was let through stays so.
 /// Call it in a transaction: mails of one realm wait for each other, so that none is counted too late.
 pub fn admit(connection: &mut PgConnection, claim: &Claimed, at_most: i64) -> Work<bool> {
-    LockRealm { realm: claim.realm.id() }.get_result::<(i32,)>(connection)?;
+    lock_realm(connection, &claim.realm)?;
     let admit = Admit { realm: claim.realm.id(), task: claim.task_id, token: claim.token, at_most };
     Ok(admit.execute(connection)? == 1)
-}
-
-statement! {
-    /// Whoever else lets a mail of the realm through waits.
-    struct LockRealm { realm: i32 as Integer } -> (Integer,),
-    "SELECT id FROM realm WHERE id = {realm} FOR NO KEY UPDATE"
 }
 
 statement! {

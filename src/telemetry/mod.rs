@@ -36,13 +36,15 @@ use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use crate::error::panic_text;
+
 pub use logs::LogFormat;
 pub use metrics::{
     PoolState, PublisherLag, body_memory, chunk, clock_ahead, entities_deleted, events_published, http_request, job_claimed, job_finished,
     lease_lost, limit_reached, observe_pool, observe_publisher, pool_wait, publish_failed, readiness, response_memory, rpc_call, statement,
     waiting_for_pool,
 };
-pub use propagation::{continue_trace, inject};
+pub use propagation::continue_trace;
 pub use seldom::Seldom;
 pub use statement::StatementTracer;
 
@@ -223,11 +225,8 @@ fn log_filter<S: Subscriber>(options: &Options) -> Result<impl Filter<S> + Send 
 /// Makes a panic a line of the log, with the ids of the request that it happened in, instead of loose text on standard error.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let payload = panic.payload();
-        let message =
-            payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(panic = message, location, "panicked");
+        tracing::error!(panic = panic_text(panic.payload()), location, "panicked");
     }));
 }
 

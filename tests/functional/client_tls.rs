@@ -11,8 +11,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bulk-delete", "preview", "--all"],
     &["bulk-delete", "watch", "01a20145-adb2-702f-bd05-1cd20d52015a"],
     &["import", "demo/entities.ndjson"],
-    &["bench", "offboard", "--entities", "1"],
-    &["bench", "detach", "--portfolio", "p=e"],
+    &["removal-policy", "get"],
 ];
 
 /// Runs a command off this thread, on which the way to the server is.

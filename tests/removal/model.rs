@@ -3,14 +3,13 @@
 mod rules;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use offboard::db::{Db, Options};
 use offboard::jobs::{Executor, Lease};
 use offboard::offboarding::OffboardingExecutor;
-use offboard::offboarding::confirmation::{self, Confirmation, Departure};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio_util::sync::CancellationToken;
@@ -38,16 +37,18 @@ enum Act {
     Claim,
     /// Time passes: whoever claimed something and has not ended it has lost it.
     LeasesEnd,
-    /// A worker does what it claimed, if it still may; somebody outside says whether the entities may go.
-    Finish { claim: prop::sample::Index, verdict: Verdict },
+    /// A worker does what it claimed, if it still may and nothing prevents it.
+    Finish { claim: prop::sample::Index, prevented: Prevented },
 }
 
-/// What somebody outside says.
+/// What prevents a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Confirmed,
-    Later,
+pub enum Prevented {
+    Not,
+    /// The database refuses it, this time.
     Refused,
+    /// A hold was placed on the entity though it is on its way out, as an older version of the service may have done.
+    Held,
 }
 
 /// What a worker does. Claims are counted from 0.
@@ -55,7 +56,7 @@ pub enum Verdict {
 pub enum Work {
     Claim,
     LeasesEnd,
-    Finish { claim: usize, verdict: Verdict },
+    Finish { claim: usize, prevented: Prevented },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -70,7 +71,7 @@ fn act() -> impl Strategy<Value = Act> {
         5 => prop::bool::weighted(0.4).prop_map(|waits| Call::Request { waits }),
     ];
     let request_call = prop_oneof![3 => Just(RequestCall::Cancel), 1 => Just(RequestCall::GetRequest), 1 => Just(RequestCall::GetJob)];
-    let verdict = prop_oneof![Just(Verdict::Confirmed), Just(Verdict::Later), Just(Verdict::Refused)];
+    let prevented = prop_oneof![Just(Prevented::Not), Just(Prevented::Refused), Just(Prevented::Held)];
     let caller = || (0..CALLERS.len(), 0..2_usize);
     prop_oneof![
         20 => (caller(), 0..ENTITIES, call).prop_map(|((caller, door), entity, call)| Act::Call { caller, door, entity, call }),
@@ -78,27 +79,8 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|((caller, door), request, call)| Act::CallRequest { caller, door, request, call }),
         6 => Just(Act::Claim),
         3 => Just(Act::LeasesEnd),
-        6 => (any::<prop::sample::Index>(), verdict).prop_map(|(claim, verdict)| Act::Finish { claim, verdict }),
+        6 => (any::<prop::sample::Index>(), prevented).prop_map(|(claim, prevented)| Act::Finish { claim, prevented }),
     ]
-}
-
-/// Somebody outside who says what it was told to say.
-struct Authority(Arc<Mutex<Verdict>>);
-
-#[tonic::async_trait]
-impl Confirmation for Authority {
-    fn name(&self) -> &'static str {
-        "the authority"
-    }
-
-    async fn confirm(&self, departures: &[Departure]) -> offboard::error::Result<Vec<confirmation::Verdict>> {
-        let verdict = match *self.0.lock().unwrap() {
-            Verdict::Confirmed => confirmation::Verdict::Confirmed,
-            Verdict::Later => confirmation::Verdict::Later(Duration::ZERO),
-            Verdict::Refused => confirmation::Verdict::Refused("It must stay.".to_owned()),
-        };
-        Ok(vec![verdict; departures.len()])
-    }
 }
 
 /// Where all runs take place.
@@ -107,7 +89,6 @@ struct Stage {
     /// Each caller through gRPC and through REST.
     clients: [[Client; 2]; 3],
     executor: OffboardingExecutor,
-    says: Arc<Mutex<Verdict>>,
     runs: AtomicUsize,
     /// What happened how often, so that it can be seen that enough did.
     tally: Mutex<BTreeMap<String, usize>>,
@@ -121,11 +102,14 @@ impl Stage {
             let key = Key::create(&world.database, REALMS[realm], "test", SCOPES);
             [Door::Grpc, Door::Rest].map(|door| Client::new(&world.server, &key, door))
         });
-        let says = Arc::new(Mutex::new(Verdict::Confirmed));
+        world.database.sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON tombstone FOR EACH ROW EXECUTE FUNCTION refuse();
+             ALTER TABLE tombstone DISABLE TRIGGER refuse",
+        );
         let lease = Lease { owner: "test".to_owned(), duration: Duration::from_secs(600) };
-        let executor =
-            OffboardingExecutor::new(Db::new(Options::new(&world.database.url)), lease).with_confirmation(Authority(says.clone()));
-        Stage { world, clients, executor, says, runs: AtomicUsize::new(0), tally: Mutex::default() }
+        let executor = OffboardingExecutor::new(Db::new(Options::new(&world.database.url)), lease);
+        Stage { world, clients, executor, runs: AtomicUsize::new(0), tally: Mutex::default() }
     }
 
     fn count(&self, what: &str) {
@@ -195,21 +179,31 @@ impl Play<'_> {
                     .sql("UPDATE offboarding_request SET due_at = now() WHERE status = 'running' AND due_at < now() + interval '1 hour'");
                 self.rules.work(Work::LeasesEnd);
             }
-            Act::Finish { claim, verdict } => {
+            Act::Finish { claim, prevented } => {
                 let open: Vec<usize> = (0..self.claims.len()).filter(|claim| self.claims[*claim].is_some()).collect();
                 if !open.is_empty() {
-                    self.finish(*claim.get(&open), verdict).await;
+                    self.finish(*claim.get(&open), prevented).await;
                 }
             }
         }
     }
 
-    async fn finish(&mut self, claim: usize, verdict: Verdict) {
+    async fn finish(&mut self, claim: usize, prevented: Prevented) {
         let claimed = self.claims[claim].take().expect("it is open");
-        *self.stage.says.lock().unwrap() = verdict;
+        let (before, after) = match prevented {
+            Prevented::Not => ("", ""),
+            Prevented::Refused => ("ALTER TABLE tombstone ENABLE TRIGGER refuse", "ALTER TABLE tombstone DISABLE TRIGGER refuse"),
+            Prevented::Held => (
+                "UPDATE entity SET hold_reason = 'too late', hold_placed_by = gen_random_uuid(), hold_placed_at = now() WHERE state = 'offboarding'",
+                "UPDATE entity SET hold_reason = NULL, hold_placed_by = NULL, hold_placed_at = NULL WHERE hold_reason = 'too late'",
+            ),
+        };
+        let database = &self.stage.world.database;
+        database.sql(before);
         self.stage.executor.execute(claimed, &CancellationToken::new()).await.unwrap();
-        let had_the_lease = self.rules.work(Work::Finish { claim, verdict });
-        self.stage.count(&if had_the_lease { format!("{verdict:?}") } else { "lease lost".to_owned() });
+        database.sql(after);
+        let had_the_lease = self.rules.work(Work::Finish { claim, prevented });
+        self.stage.count(&if had_the_lease { format!("{prevented:?}") } else { "lease lost".to_owned() });
     }
 
     /// Calls, and holds the answer to what it must be.
@@ -246,7 +240,7 @@ impl Play<'_> {
     async fn finish_all(&mut self) {
         for claim in 0..self.claims.len() {
             if self.claims[claim].is_some() {
-                self.finish(claim, Verdict::Confirmed).await;
+                self.finish(claim, Prevented::Not).await;
             }
         }
     }
@@ -330,9 +324,9 @@ fn whatever_callers_and_workers_do_the_rules_hold() {
     println!("{tally:#?}");
     // The rules say little where nothing ever happens. What is here happens so often that none of it is left out by chance.
     for what in [
-        "Confirmed",
-        "Later",
+        "Not",
         "Refused",
+        "Held",
         "lease lost",
         "RemovalService/RemoveEntity 202",
         "RemovalService/RemoveEntity 200",

@@ -7,11 +7,12 @@ use clap::Args;
 use serde_json::Value;
 
 use super::connect::Connection;
-use super::show::{self, grouped};
+use super::show;
 use crate::cli::client::whose;
 use crate::cli::output::{note, print};
 use crate::cli::refusal::refused;
 use crate::error::Result;
+use crate::limits::thousands;
 use crate::proto::v1;
 
 const PAGE: i32 = 1_000;
@@ -65,7 +66,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         note(format_args!("Nothing found for {whose}, which is whose the key is."));
     }
     for task in tasks {
-        let text = if json { show::task(&task).to_string() } else { line(&task) };
+        let text = if json { show::json(&task)? } else { line(&task) };
         if !print(&text)? {
             break;
         }
@@ -81,8 +82,8 @@ fn line(task: &v1::Task) -> String {
         task.id,
         created.to_rfc3339_opts(SecondsFormat::Secs, true),
         show::status(task),
-        grouped(progress.number_of_processed_objects),
-        grouped(progress.objects_failed_to_delete_count),
+        thousands(progress.number_of_processed_objects),
+        thousands(progress.objects_failed_to_delete_count),
         task.name.replace(char::is_control, " ")
     )
 }
@@ -115,7 +116,7 @@ pub async fn failures(arguments: FailuresArguments) -> Result<ExitCode> {
         let page = service.client.clone().list_task_failures(service.request(request.clone())).await.map_err(refused)?.into_inner();
         for failure in &page.failures {
             let text = if arguments.json {
-                show::failure(failure).to_string()
+                show::json(failure)?
             } else {
                 format!("{}  {}  {}", failure.entity_id, failure.reason, failure.message)
             };

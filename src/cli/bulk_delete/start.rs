@@ -6,13 +6,14 @@ use clap::Args;
 
 use super::connect::Connection;
 use super::selection::Selection;
-use super::show::{entities, grouped, is_live, task as to_json, whose};
+use super::show::{entities, is_live, json, whose};
 use super::watch::{self, Answered};
 use super::{preview, wrong_usage};
 use crate::cli::output::{note, print};
 use crate::cli::refusal::refused;
 use crate::cli::{ask, not_blank};
 use crate::error::{Code, Error, Result};
+use crate::limits::thousands;
 use crate::proto::v1;
 
 /// Arguments of `start`.
@@ -92,7 +93,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         task.warnings.iter().for_each(|warning| note(format_args!("Warning: {}", warning.message)));
     }
     if arguments.detach {
-        print(if arguments.json { to_json(&task).to_string() } else { task.id })?;
+        print(if arguments.json { json(&task)? } else { task.id })?;
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.json {
@@ -143,7 +144,7 @@ impl Question {
     fn text(&self) -> String {
         let Question { count, whose, hard, .. } = self;
         let (what, for_good) = if *hard { ("Erase", " for good") } else { ("Delete", "") };
-        let how = if self.is_typed() { format!("Type their number, {}, to go on:", grouped(*count)) } else { "[y/N]".to_owned() };
+        let how = if self.is_typed() { format!("Type their number, {}, to go on:", thousands(*count)) } else { "[y/N]".to_owned() };
         format!("{what} {} of {whose}{for_good}? {how} ", entities(*count))
     }
 

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use percent_encoding::{PercentEncode, percent_encode};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
@@ -15,6 +17,7 @@ use super::failure;
 use super::home::{Home, random_name};
 use super::memory;
 use super::postmaster::{Postmaster, State, answers};
+use crate::db::address::RESERVED;
 use crate::error::Error;
 
 /// The database user and the database.
@@ -151,7 +154,7 @@ impl Cluster {
 
     /// The database as a libpq URL over the socket in a folder.
     pub(super) fn database_url(&self, socket_dir: &Path) -> String {
-        format!("postgresql://{NAME}:{}@{}:5432/{NAME}", self.password, percent_encode(socket_dir))
+        format!("postgresql://{NAME}:{}@{}:5432/{NAME}", self.password, as_host(socket_dir))
     }
 
     /// Has the postmaster run and take connections, whatever state it is in now, and returns the folder of its socket. `alone` tells that
@@ -282,16 +285,8 @@ fn last_lines(text: &str) -> String {
 }
 
 /// A path as the host of a URL.
-fn percent_encode(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let mut encoded = String::new();
-    for &byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
+fn as_host(path: &Path) -> PercentEncode<'_> {
+    percent_encode(path.as_os_str().as_bytes(), RESERVED)
 }
 
 #[cfg(test)]
@@ -300,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_socket_folder_is_a_host_that_url_parsers_read() {
-        let encoded = percent_encode(Path::new("/data dir/ä@b/run"));
+        let encoded = as_host(Path::new("/data dir/ä@b/run")).to_string();
         assert_eq!(encoded, "%2Fdata%20dir%2F%C3%A4%40b%2Frun");
         let url = url::Url::parse(&format!("postgresql://offboard:secret@{encoded}:5432/offboard")).unwrap();
         assert_eq!(url.host_str(), Some(encoded.as_str()));

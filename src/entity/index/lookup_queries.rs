@@ -7,9 +7,10 @@ use std::collections::HashSet;
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Integer, Text};
 
+use crate::db::statement::built;
 use crate::db::{Realm, Work, statement};
 use crate::filter::{AttributePath, Filter, Keys, Lookup};
 
@@ -119,10 +120,7 @@ impl QueryFragment<Pg> for Candidates {
     }
 }
 
-impl QueryId for Candidates {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
+built!(Candidates);
 
 /// Counts candidates up to a limit.
 struct Count<'a> {
@@ -142,16 +140,7 @@ impl QueryFragment<Pg> for Count<'_> {
     }
 }
 
-impl QueryId for Count<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Count<'_> {
-    type SqlType = (BigInt,);
-}
-
-impl RunQueryDsl<PgConnection> for Count<'_> {}
+built!(Count<'_> => (BigInt,));
 
 #[cfg(test)]
 mod forms {

@@ -5,11 +5,11 @@
 //! an index comes to be while entities are changed and removed.
 
 mod build;
-pub mod build_queries;
+mod build_queries;
 mod executor;
 mod lease_queries;
-pub mod lookup_queries;
-pub mod model;
+pub(crate) mod lookup_queries;
+pub(crate) mod model;
 pub mod queries;
 mod service;
 

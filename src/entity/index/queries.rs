@@ -9,7 +9,7 @@ use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, T
 
 use crate::access::Caller;
 use crate::db::filtered::Statement;
-use crate::db::{Realm, Work, listen, statement};
+use crate::db::{Realm, Work, listen, lock_realm, statement};
 use crate::entity::index::model::{AttributeIndex, Declared, IndexAction, IndexState, Rows};
 use crate::filter::{self, AttributePath, Filter, Kind, Property, Vocabulary};
 use crate::proto::object::Object;
@@ -44,15 +44,10 @@ impl From<IndexValues> for AttributeIndex {
 
 /// How many attributes the realm has declared; call it in a transaction. Whoever else declares one waits.
 pub fn lock_count(connection: &mut PgConnection, realm: &Realm) -> Work<i64> {
-    LockRealm { realm: realm.id() }.get_result::<(i32,)>(connection)?;
+    // There is something to lock also where nothing is declared.
+    lock_realm(connection, realm)?;
     let (count,): (i64,) = CountDeclarations { realm: realm.id() }.get_result(connection)?;
     Ok(count)
-}
-
-statement! {
-    /// A lock that there is also where nothing is declared.
-    struct LockRealm { realm: i32 as Integer } -> (Integer,),
-    "SELECT id FROM realm WHERE id = {realm} FOR NO KEY UPDATE"
 }
 
 statement! {
@@ -260,7 +255,7 @@ statement! {
 }
 
 /// Removes rows.
-pub(super) fn remove(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_>) -> Work<()> {
+pub(crate) fn remove(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_>) -> Work<()> {
     if !rows.is_empty() {
         let Rows { attributes, values, entities } = rows;
         RemoveRows { realm: realm.id(), attributes, values, entities }.execute(connection)?;

@@ -7,6 +7,16 @@ use super::*;
 use crate::filter::EntityRecord;
 use crate::proto::object::Struct;
 
+impl Keys {
+    /// Whether a key is one of them.
+    fn contains(&self, key: &str) -> bool {
+        match self {
+            Keys::OneOf(keys) => keys.iter().any(|one| one == key),
+            Keys::Between { from, below } => from.as_str() <= key && key < below.as_str(),
+        }
+    }
+}
+
 fn path(text: &str) -> AttributePath {
     AttributePath::parse(text).unwrap()
 }

@@ -114,7 +114,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
             Err(error) => {
                 let position = error.get_position(&self.json);
                 let mut violations = Violations::new();
-                let reason = syntax::told(&error.error_type);
+                let reason = syntax::description(&error.error_type);
                 // What is one line may be that of a body with more, which has a number of its own.
                 let line = if self.text.contains(&b'\n') { format!("line {}, ", position.line) } else { String::new() };
                 let description = format!("is not JSON: {reason} at {line}column {}", position.column);

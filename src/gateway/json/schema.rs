@@ -188,6 +188,11 @@ impl Schema {
         type_url.rsplit_once('/').and_then(|(_, name)| self.contents.get(name))
     }
 
+    /// The place of the message of this name.
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).copied()
+    }
+
     /// The message type at a place.
     pub fn message(&self, place: usize) -> &Message {
         &self.messages[place]

@@ -1,11 +1,11 @@
-//! Why a text is no JSON, in our words.
+//! Why a text is not JSON, in our words.
 
 use std::borrow::Cow;
 
 use jiter::{JiterErrorType, JsonErrorType};
 
-/// What is wrong at the position of the error, to be followed by `at`.
-pub(super) fn told(error: &JiterErrorType) -> Cow<'static, str> {
+/// The reason of an error, to be followed by `at` and its position.
+pub(super) fn description(error: &JiterErrorType) -> Cow<'static, str> {
     let JiterErrorType::JsonError(error) = error else { return Cow::Owned(error.to_string()) };
     Cow::Borrowed(match error {
         JsonErrorType::EofWhileParsingList => "it ends within an array",

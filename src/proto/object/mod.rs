@@ -7,7 +7,7 @@ mod builder;
 mod jsonb;
 mod length;
 mod merge;
-pub mod number;
+pub(crate) mod number;
 mod read;
 mod text;
 mod wire;

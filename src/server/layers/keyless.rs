@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -24,6 +24,7 @@ use crate::limits::listeners::{
 };
 use crate::server::listener::Arrival;
 use crate::server::tally::{Place, Tally};
+use crate::server::within::as_long_as;
 
 /// How much longer than its time a call may be there, for its caller to read the end of the answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -118,13 +119,7 @@ impl http_body::Body for Answer {
         Poll::Ready(frame)
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }
 
 /// What is done about a call that should be over; not, if it is.

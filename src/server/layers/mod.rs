@@ -21,29 +21,29 @@
 //! 17. [`unknown_headers`] refuses headers that are nearly those that protect a change;
 //! 18. [`forms`] has nothing done for a request that could not be read wholly, and tells what those above have found wrong with its headers.
 
-pub mod api_version;
-pub mod around;
-pub mod auth;
-pub mod bodies;
-pub mod closing;
-pub mod deadline;
+mod api_version;
+mod around;
+pub(crate) mod auth;
+mod bodies;
+mod closing;
+mod deadline;
 mod ending;
-pub mod forms;
-pub mod idempotency;
-pub mod keyless;
-pub mod load;
-pub mod methods;
-pub mod panic;
-pub mod rate_limit;
-pub mod request_id;
-pub mod responses;
-pub mod share;
-pub mod status;
+mod forms;
+mod idempotency;
+mod keyless;
+mod load;
+mod methods;
+mod panic;
+mod rate_limit;
+mod request_id;
+mod responses;
+mod share;
+mod status;
 #[cfg(test)]
 mod testing;
-pub mod told;
-pub mod trace;
-pub mod unknown_headers;
+mod told;
+mod trace;
+mod unknown_headers;
 
 use std::convert::Infallible;
 

@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::around::{Around, Inner};
 use super::refuse;
-use crate::error::Error;
+use crate::error::{Error, panic_text};
+use crate::server::within::as_long_as;
 
 /// Answers `internal` when the service panics: before its answer, or in the middle of a stream.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,18 +52,11 @@ impl http_body::Body for GuardedBody {
         })
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }
 
 fn error_of(panic: &(dyn Any + Send)) -> Error {
-    let message = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    Error::internal(format!("panic: {message}"))
+    Error::internal(format!("panic: {}", panic_text(panic)))
 }
 
 #[cfg(test)]

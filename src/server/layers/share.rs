@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
@@ -23,6 +23,7 @@ use crate::error::{Code, Error};
 use crate::limits::Limit;
 use crate::limits::requests::CALLS;
 use crate::limits::shares::{KEY_CALLS, KEY_STREAMS, REALM_CALLS, REALM_STREAMS, STREAM_SILENCE, STREAMS};
+use crate::server::within::as_long_as;
 use crate::shares::{self, Budget, Full, Party, Place};
 
 /// How soon one who has its share of calls may come again: calls are short.
@@ -107,13 +108,7 @@ impl http_body::Body for Shared {
         shares::of_sync(&this.party, || Pin::new(&mut this.inner).poll_frame(context))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }
 
 /// The body of a request, which fails when it is waited for in vain. While the service does not ask for more, its caller need not send any.
@@ -145,11 +140,5 @@ impl http_body::Body for Awaited {
         Poll::Ready(Some(Err(Error::new(Code::DeadlineExceeded, message).with("seconds", silence.as_secs_f64()).into())))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }

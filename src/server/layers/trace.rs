@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::field::Empty;
@@ -16,6 +16,7 @@ use super::around::{Around, Inner};
 use super::code_of;
 use super::methods::Methods;
 use super::request_id::RequestId;
+use crate::server::within::as_long_as;
 use crate::telemetry;
 
 /// What a method that does not exist is called, by the OpenTelemetry semantic conventions.
@@ -167,13 +168,7 @@ impl http_body::Body for TracedBody {
         Poll::Ready(frame)
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }
 
 /// Whether the status is an error of the server, by the semantic conventions for gRPC: all others are the caller's.

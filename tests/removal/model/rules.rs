@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Verdict, Work};
+use super::{Prevented, Work};
 use crate::kit::*;
 
 /// An entity's place: whose world, and which of the ids.
@@ -80,6 +80,9 @@ pub struct Rules {
     tombstones: BTreeMap<Place, i64>,
     claims: usize,
 }
+
+/// How often a removal is tried.
+const MAX_ATTEMPTS: i64 = 10;
 
 const NOT_FOUND: Expected = Expected::Refused { code: "not_found", http: 404, current_state: None };
 
@@ -207,35 +210,37 @@ impl Rules {
                 self.requests.iter_mut().filter(|asked| asked.status == "running").for_each(|asked| asked.due = true);
                 false
             }
-            Work::Finish { claim, verdict } => {
+            Work::Finish { claim, prevented } => {
                 // A worker whose lease another one has taken over changes nothing.
                 let leased = (0..self.requests.len()).filter(|number| self.requests[*number].claim == Some(claim));
                 let leased: Vec<usize> = leased.collect();
-                leased.iter().for_each(|number| self.finish(*number, verdict));
+                leased.iter().for_each(|number| self.finish(*number, prevented));
                 !leased.is_empty()
             }
         }
     }
 
-    fn finish(&mut self, number: usize, verdict: Verdict) {
+    fn finish(&mut self, number: usize, prevented: Prevented) {
         let asked = &mut self.requests[number];
         (asked.claim, asked.due) = (None, false);
-        match verdict {
-            Verdict::Confirmed => {
+        match prevented {
+            Prevented::Not => {
                 let entity = self.entities.remove(&asked.place).expect("an entity stays while its request is live");
                 (asked.status, asked.removed) = ("succeeded", Some(entity.tasks));
                 self.histories.entry(asked.place).or_default().push("entity.offboarded");
                 *self.tombstones.entry(asked.place).or_default() += 1;
             }
-            Verdict::Later => {
-                (asked.due, asked.last_error) = (true, Some("waiting_for_confirmation"));
-                asked.attempts -= 1;
-            }
-            Verdict::Refused => {
-                (asked.status, asked.error, asked.last_error) = ("failed", Some("refused"), Some("refused"));
-                self.restore(number, "entity.offboarding_failed");
-            }
+            // It is put off, and due when leases end.
+            Prevented::Refused if asked.attempts < MAX_ATTEMPTS => asked.last_error = Some("internal"),
+            Prevented::Refused => self.fail(number, "internal"),
+            Prevented::Held => self.fail(number, "on_hold"),
         }
+    }
+
+    fn fail(&mut self, number: usize, code: &'static str) {
+        let asked = &mut self.requests[number];
+        (asked.status, asked.error, asked.last_error) = ("failed", Some(code), Some(code));
+        self.restore(number, "entity.offboarding_failed");
     }
 
     fn restore(&mut self, number: usize, told: &'static str) {

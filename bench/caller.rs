@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use clap::ValueEnum;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Method, Uri};
@@ -17,27 +18,53 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tonic::Status;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
 use tower::Service;
 
-use crate::cli::client::credential;
-use crate::error::{Error, Result};
-use crate::proto::object::Struct;
-use crate::proto::v1::entity_service_client::EntityServiceClient;
-use crate::proto::v1::portfolio_service_client::PortfolioServiceClient;
-use crate::proto::v1::{
-    AttachEntityRequest, CreateEntityRequest, CreatePortfolioRequest, DetachEntityRequest, GetEntityRequest, NewEntity,
+use offboard::proto::object::Struct;
+use offboard::proto::v1::entity_service_client::EntityServiceClient;
+use offboard::proto::v1::portfolio_service_client::PortfolioServiceClient;
+use offboard::proto::v1::{
+    AttachEntityRequest, CreateEntityRequest, CreatePortfolioRequest, DetachEntityRequest, GetEntityRequest, NewEntity, PortfolioView,
 };
 
+use crate::{Result, bearer, with_key};
+
 /// A way into the service.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Door {
-    /// gRPC.
+    /// gRPC
     Grpc,
-    /// The REST gateway.
+    /// The REST gateway
     Rest,
+}
+
+/// How much of a portfolio an answer shows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum View {
+    /// All but the members
+    Basic,
+    /// All of it, with the ids of up to 1,000 members
+    Full,
+}
+
+impl View {
+    /// What shows all is left out of a request.
+    fn wanted(self) -> i32 {
+        match self {
+            View::Basic => PortfolioView::Basic.into(),
+            View::Full => PortfolioView::default().into(),
+        }
+    }
+
+    fn query(self) -> &'static str {
+        match self {
+            View::Basic => "?view=basic",
+            View::Full => "",
+        }
+    }
 }
 
 /// Counts what goes over connections, both ways.
@@ -115,10 +142,8 @@ impl Caller {
         let connector = Connector(meter);
         Ok(match door {
             Door::Grpc => {
-                let endpoint = Endpoint::from_shared(server).map_err(Error::internal)?;
-                let channel = endpoint.connect_with_connector(connector).await;
-                let channel = channel.map_err(|error| Error::unavailable("The service cannot be reached.").caused_by(error))?;
-                let bearer = credential(key)?;
+                let channel = Endpoint::from_shared(server)?.connect_with_connector(connector).await?;
+                let bearer = bearer(key)?;
                 Caller::Grpc {
                     entities: EntityServiceClient::new(channel.clone()),
                     portfolios: PortfolioServiceClient::new(channel),
@@ -138,29 +163,38 @@ impl Caller {
                 let message = GetEntityRequest { entity_id: entity_id.to_owned() };
                 entities.clone().get_entity(with_key(message, bearer)).await.map(drop)
             }
-            Caller::Rest { .. } => self.send::<Entity>(Method::GET, &format!("/v1/entities/{entity_id}")).await,
+            Caller::Rest { .. } => self.send::<Entity>(Method::GET, &format!("/v1/entities/{entity_id}"), String::new()).await,
         }
     }
 
     /// Takes an entity off a portfolio.
-    pub async fn detach(&self, portfolio_id: &str, entity_id: &str) -> Result<(), Status> {
+    pub async fn detach(&self, portfolio_id: &str, entity_id: &str, view: View) -> Result<(), Status> {
         match self {
             Caller::Grpc { portfolios, bearer, .. } => {
-                let message =
-                    DetachEntityRequest { portfolio_id: portfolio_id.to_owned(), entity_id: entity_id.to_owned(), ..Default::default() };
+                let (portfolio_id, entity_id) = (portfolio_id.to_owned(), entity_id.to_owned());
+                let message = DetachEntityRequest { portfolio_id, entity_id, view: view.wanted() };
                 portfolios.clone().detach_entity(with_key(message, bearer)).await.map(drop)
             }
             Caller::Rest { .. } => {
-                self.send::<Portfolio>(Method::DELETE, &format!("/v1/portfolios/{portfolio_id}/entities/{entity_id}")).await
+                let path = format!("/v1/portfolios/{portfolio_id}/entities/{entity_id}{}", view.query());
+                self.send::<Portfolio>(Method::DELETE, &path, String::new()).await
             }
         }
     }
 
-    /// Makes an entity a member of a portfolio. By gRPC alone.
+    /// Makes an entity a member of a portfolio. It is never timed.
     pub async fn attach(&self, portfolio_id: &str, entity_id: &str) -> Result<(), Status> {
-        let (_, mut portfolios, bearer) = self.clients()?;
-        let message = AttachEntityRequest { portfolio_id: portfolio_id.to_owned(), entity_id: entity_id.to_owned(), ..Default::default() };
-        portfolios.attach_entity(with_key(message, bearer)).await.map(drop)
+        match self {
+            Caller::Grpc { portfolios, bearer, .. } => {
+                let (portfolio_id, entity_id) = (portfolio_id.to_owned(), entity_id.to_owned());
+                let message = AttachEntityRequest { portfolio_id, entity_id, ..Default::default() };
+                portfolios.clone().attach_entity(with_key(message, bearer)).await.map(drop)
+            }
+            Caller::Rest { .. } => {
+                let body = format!("{{\"entity_id\":\"{entity_id}\"}}");
+                self.send::<Portfolio>(Method::POST, &format!("/v1/portfolios/{portfolio_id}/entities"), body).await
+            }
+        }
     }
 
     /// Makes a portfolio. By gRPC alone.
@@ -192,11 +226,12 @@ impl Caller {
         }
     }
 
-    async fn send<T: for<'de> Deserialize<'de>>(&self, method: Method, path: &str) -> Result<(), Status> {
+    async fn send<T: for<'de> Deserialize<'de>>(&self, method: Method, path: &str, body: String) -> Result<(), Status> {
         let Caller::Rest { client, server, bearer } = self else { return Err(Status::unimplemented("gRPC has no paths")) };
         let request = http::Request::builder().method(method).uri(format!("{server}{path}")).header("authorization", bearer);
+        let request = if body.is_empty() { request } else { request.header("content-type", "application/json") };
         let failed = |error: &dyn std::error::Error| Status::unavailable(format!("{path}: {error}"));
-        let request = request.body(Full::default()).map_err(|error| failed(&error))?;
+        let request = request.body(Full::new(body.into())).map_err(|error| failed(&error))?;
         let response = client.request(request).await.map_err(|error| failed(&error))?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| failed(&error))?.to_bytes();
@@ -205,12 +240,6 @@ impl Caller {
         }
         serde_json::from_slice::<T>(&body).map(drop).map_err(|error| failed(&error))
     }
-}
-
-fn with_key<T>(message: T, bearer: &MetadataValue<Ascii>) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", bearer.clone());
-    request
 }
 
 /// Makes connections that are counted.

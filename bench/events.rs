@@ -1,22 +1,20 @@
-//! `offboard bench events`: how soon a stream tells a change after its answer, and how many changes a second there are meanwhile.
+//! `offboard-bench events`: how soon a stream tells a change after its answer, and how many changes a second there are meanwhile.
 
 use std::collections::HashMap;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep_until, timeout};
+use tonic::Streaming;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
 
-use crate::cli::client::{Server, credential};
-use crate::cli::output::print;
-use crate::error::{Error, Result};
-use crate::proto::v1::entity_service_client::EntityServiceClient;
-use crate::proto::v1::event_service_client::EventServiceClient;
-use crate::proto::v1::{CreateEntityRequest, NewEntity, WatchEventsRequest, WatchEventsResponse};
+use offboard::proto::v1::entity_service_client::EntityServiceClient;
+use offboard::proto::v1::event_service_client::EventServiceClient;
+use offboard::proto::v1::{CreateEntityRequest, NewEntity, WatchEventsRequest, WatchEventsResponse};
+
+use crate::{Result, Server, percentile, with_key};
 
 /// How long events may be under way behind the last change.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,10 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Arguments {
     #[command(flatten)]
     server: Server,
-
-    /// Secret of a key with the scopes `entities:write` and `events:read`
-    #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
-    key: String,
 
     /// How many entities are created a second; 0 for as many as the connections can
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
@@ -46,18 +40,17 @@ pub struct Arguments {
 
 /// Creates entities and watches them come, and prints how many changes there were a second, and the 50th and 99th percentile of the time from
 /// the answer to the event, in milliseconds.
-pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let bearer = credential(&arguments.key)?;
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let bearer = arguments.server.bearer()?;
     let mut channels = Vec::new();
     for _ in 0..arguments.connections {
         channels.push(arguments.server.connect().await?);
     }
     let watcher = arguments.server.connect().await?;
-    let mut request = Request::new(WatchEventsRequest { types: vec!["entity.created".to_owned()], ..Default::default() });
-    request.metadata_mut().insert("authorization", bearer.clone());
-    let mut stream = EventServiceClient::new(watcher).watch_events(request).await.map_err(refused)?.into_inner();
+    let request = WatchEventsRequest { types: vec!["entity.created".to_owned()], ..Default::default() };
+    let mut stream = EventServiceClient::new(watcher).watch_events(with_key(request, &bearer)).await?.into_inner();
     // The first message tells that it has begun.
-    stream.message().await.map_err(refused)?;
+    stream.message().await?;
     let (told, mut answered) = (tell(stream), HashMap::new());
     let begun = Instant::now();
     let ends = begun + Duration::from_secs(arguments.seconds.into());
@@ -67,7 +60,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         let first = begun + gap.unwrap_or_default() / arguments.connections * number as u32;
         tokio::spawn(create(channel, bearer.clone(), format!("bench-{run}-{number}"), (first, gap, ends)))
     });
-    for changes in try_join_all(callers).await.map_err(Error::internal)? {
+    for changes in try_join_all(callers).await? {
         answered.extend(changes?);
     }
     let rate = answered.len() as f64 / begun.elapsed().as_secs_f64();
@@ -76,19 +69,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         answered.iter().filter_map(|(id, answer)| Some(arrived.get(id)?.saturating_duration_since(*answer))).collect();
     times.sort();
     if times.len() < answered.len() {
-        return Err(Error::unavailable(format!("{} of {} events came.", times.len(), answered.len())));
+        return Err(format!("{} of {} events came", times.len(), answered.len()).into());
     }
-    let percentile = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).map_or(0.0, millis);
-    print(format_args!("{rate:.1} {:.2} {:.2}", percentile(50), percentile(99)))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn millis(time: &Duration) -> f64 {
-    time.as_secs_f64() * 1_000.0
-}
-
-fn refused(status: Status) -> Error {
-    Error::unavailable(format!("The service refused: {}", status.message()))
+    println!("{rate:.1} {:.2} {:.2}", percentile(&times, 50), percentile(&times, 99));
+    Ok(())
 }
 
 type Told = tokio::sync::watch::Receiver<HashMap<String, Instant>>;
@@ -107,9 +91,7 @@ async fn create(
         sleep_until(due).await;
         let id = format!("{prefix}-{}", answered.len());
         let entity = NewEntity { entity_id: id.clone(), r#type: "HCP".to_owned(), ..Default::default() };
-        let mut request = Request::new(CreateEntityRequest { entity: Some(entity) });
-        request.metadata_mut().insert("authorization", bearer.clone());
-        client.create_entity(request).await.map_err(refused)?;
+        client.create_entity(with_key(CreateEntityRequest { entity: Some(entity) }, &bearer)).await?;
         answered.push((id, Instant::now()));
         due = gap.map_or_else(Instant::now, |gap| due + gap);
     }

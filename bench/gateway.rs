@@ -1,29 +1,26 @@
-//! `offboard bench gateway`: what REST costs over gRPC.
+//! `offboard-bench gateway`: what REST costs over gRPC.
 //!
 //! Both doors answer the same calls on as many connections of the same client machine. They take turns, and begin in turn, so that what else
 //! happens on the machine meets both alike. An attach that has to come between two detaches is not timed, and goes by gRPC for both.
 
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use futures::future::try_join_all;
-use tonic::Code;
+use tonic::{Code, Status};
 
-use super::doors::{Caller, Door, Meter};
-use crate::cli::client::plain_url;
-use crate::cli::output::print;
-use crate::error::{Error, Result};
+use crate::caller::{Caller, Door, Meter, View};
+use crate::{Result, median};
 
 /// Arguments of `bench gateway`.
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// Where the service answers gRPC, without TLS, so that the bytes are those of the messages
-    #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL", value_parser = plain_url)]
+    #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL")]
     grpc: String,
 
     /// Where the service answers REST, without TLS
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = plain_url)]
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     rest: String,
 
     /// Secret of a key with the scopes `entities:read`, `entities:write` and `portfolios:write`
@@ -62,7 +59,7 @@ struct Turn {
 }
 
 /// Prints the ratio of the rates, and what a call costs more.
-pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+pub async fn run(arguments: Arguments) -> Result<()> {
     let meters = [Meter::default(), Meter::default()];
     let open = |door, url: &str, meter: &Meter| {
         let callers = (0..arguments.connections).map(|_| Caller::connect(door, url.to_owned(), &arguments.key, meter.clone()));
@@ -79,19 +76,13 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         let many = bench.compare(act, arguments.connections, arguments.rounds, arguments.calls).await?;
         let one = bench.compare(act, 1, arguments.rounds, arguments.calls * 2).await?;
         let [grpc, rest] = [0, 1].map(|door| median(many.iter().map(|turns| turns[door].rate)));
-        print(format_args!("{name}: {grpc:.0} a second by gRPC, {rest:.0} by REST, on {} connections", arguments.connections))?;
-        print(format_args!("rest_over_grpc_{name}_ratio {:.2}", median(many.iter().map(|[grpc, rest]| rest.rate / grpc.rate))))?;
-        print(format_args!("{name}_added_bytes {:.0}", median(one.iter().map(|[grpc, rest]| rest.bytes - grpc.bytes))))?;
+        println!("{name}: {grpc:.0} a second by gRPC, {rest:.0} by REST, on {} connections", arguments.connections);
+        println!("rest_over_grpc_{name}_ratio {:.2}", median(many.iter().map(|[grpc, rest]| rest.rate / grpc.rate)));
+        println!("{name}_added_bytes {:.0}", median(one.iter().map(|[grpc, rest]| rest.bytes - grpc.bytes)));
         let micros = one.iter().map(|[grpc, rest]| (rest.call.as_secs_f64() - grpc.call.as_secs_f64()) * 1e6);
-        print(format_args!("{name}_added_microseconds {:.0}", median(micros)))?;
+        println!("{name}_added_microseconds {:.0}", median(micros));
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<f64> = numbers.collect();
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
+    Ok(())
 }
 
 /// The portfolio and the entity of a connection: no two meet at a row.
@@ -103,15 +94,11 @@ fn entity(number: usize) -> String {
     format!("bench-entity-{number}")
 }
 
-async fn prepare(helper: &Caller, number: usize) -> Result<()> {
+async fn prepare(helper: &Caller, number: usize) -> Result<(), Status> {
     for made in [helper.create_portfolio(&portfolio(number)).await, helper.create_entity(&entity(number)).await] {
-        made.or_else(|status| if status.code() == Code::AlreadyExists { Ok(()) } else { Err(refused(status)) })?;
+        made.or_else(|status| if status.code() == Code::AlreadyExists { Ok(()) } else { Err(status) })?;
     }
-    helper.attach(&portfolio(number), &entity(number)).await.map_err(refused)
-}
-
-fn refused(status: tonic::Status) -> Error {
-    Error::unavailable(format!("The service refused: {}", status.message()))
+    helper.attach(&portfolio(number), &entity(number)).await
 }
 
 /// Both doors with their connections.
@@ -156,12 +143,12 @@ impl Bench {
         for _ in 0..calls {
             let begun = Instant::now();
             match act {
-                Act::Get => caller.get(&entity).await.map_err(refused)?,
-                Act::Detach => caller.detach(&portfolio, &entity).await.map_err(refused)?,
+                Act::Get => caller.get(&entity).await?,
+                Act::Detach => caller.detach(&portfolio, &entity, View::Full).await?,
             }
             spent += begun.elapsed();
             if act == Act::Detach {
-                helper.attach(&portfolio, &entity).await.map_err(refused)?;
+                helper.attach(&portfolio, &entity).await?;
             }
         }
         Ok(spent)

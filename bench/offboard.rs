@@ -1,20 +1,17 @@
-//! `offboard bench offboard`: requests the offboarding of many entities over gRPC, as fast as so many callers can.
+//! `offboard-bench offboard`: requests the offboarding of many entities over gRPC, as fast as so many callers can.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use futures::future::try_join_all;
-use tonic::Request;
 use tonic::transport::Channel;
 
-use crate::cli::client::{Server, credential};
-use crate::cli::output::print;
-use crate::error::{Error, Result};
-use crate::proto::v1::RequestOffboardingRequest;
-use crate::proto::v1::offboarding_service_client::OffboardingServiceClient;
+use offboard::proto::v1::RequestOffboardingRequest;
+use offboard::proto::v1::offboarding_service_client::OffboardingServiceClient;
+
+use crate::{Result, Server, with_key};
 
 /// How many callers share a connection.
 const CALLERS_A_CONNECTION: usize = 16;
@@ -24,10 +21,6 @@ const CALLERS_A_CONNECTION: usize = 16;
 pub struct Arguments {
     #[command(flatten)]
     server: Server,
-
-    /// Secret of a key with the scope `entities:offboard`
-    #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
-    key: String,
 
     /// How many entities; their ids are the prefix with the numbers from 1
     #[arg(long)]
@@ -43,37 +36,34 @@ pub struct Arguments {
 }
 
 /// Prints when the first request was sent, in seconds since 1970, and how many seconds all of them took.
-pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+pub async fn run(arguments: Arguments) -> Result<()> {
     let connections = (0..arguments.callers.div_ceil(CALLERS_A_CONNECTION)).map(|_| arguments.server.connect());
     let connections = try_join_all(connections).await?;
     let callers = arguments.callers;
     let (arguments, next) = (Arc::new(arguments), Arc::new(AtomicUsize::new(1)));
 
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Error::internal)?;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let started = Instant::now();
     let callers = (0..callers).map(|caller| {
         let client = OffboardingServiceClient::new(connections[caller % connections.len()].clone());
         tokio::spawn(call(client, arguments.clone(), next.clone()))
     });
-    for ended in try_join_all(callers).await.map_err(Error::internal)? {
+    for ended in try_join_all(callers).await? {
         ended?;
     }
-    print(format_args!("{:.3} {:.3}", since.as_secs_f64(), started.elapsed().as_secs_f64()))?;
-    Ok(ExitCode::SUCCESS)
+    println!("{:.3} {:.3}", since.as_secs_f64(), started.elapsed().as_secs_f64());
+    Ok(())
 }
 
 /// One caller: sends the next request as soon as the last is answered.
 async fn call(mut client: OffboardingServiceClient<Channel>, arguments: Arc<Arguments>, next: Arc<AtomicUsize>) -> Result<()> {
-    let bearer = credential(&arguments.key)?;
+    let bearer = arguments.server.bearer()?;
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number > arguments.entities {
             return Ok(());
         }
         let message = RequestOffboardingRequest { entity_id: format!("{}{number}", arguments.prefix), grace_period: None };
-        let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", bearer.clone());
-        let answer = client.request_offboarding(request).await;
-        answer.map_err(|status| Error::unavailable(format!("The service refused: {}", status.message())))?;
+        client.request_offboarding(with_key(message, &bearer)).await?;
     }
 }
