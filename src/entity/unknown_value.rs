@@ -1,12 +1,10 @@
 //! Values that a filter names and nothing has: misspelt, as a rule. Pure.
 
-use crate::error::nearest_of;
+use crate::error::{Code, Error, Violations, nearest_of};
 use crate::proto::v1;
 
 /// How many values are told that may have been meant.
 const TOLD: usize = 3;
-/// The code of its warning.
-const CODE: &str = "unknown_value";
 
 /// A value that nothing has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +48,11 @@ impl UnknownValue {
         UnknownValue { nearest: told, ..self }
     }
 
+    /// The same for who may not see what there is.
+    pub fn without_nearest(self) -> Self {
+        UnknownValue { nearest: Vec::new(), ..self }
+    }
+
     /// What is wrong, as a sentence without its stop.
     pub fn sentence(&self) -> String {
         let UnknownValue { path, value, .. } = self;
@@ -74,8 +77,20 @@ impl UnknownValue {
 
     /// The same as a warning.
     pub fn warning(&self) -> v1::Warning {
-        v1::Warning { code: CODE.to_owned(), message: self.sentence() }
+        v1::Warning { code: Code::UnknownValue.name().to_owned(), message: self.sentence() }
     }
+}
+
+/// The refusal of a task whose filter, at `field` of the request, denies values that nothing has.
+pub fn refusal(unknown: &[&UnknownValue], field: &str) -> Error {
+    let mut places = Violations::new();
+    unknown.iter().for_each(|value| places.add(field, Code::UnknownValue.name(), value.sentence()));
+    let sentences: Vec<String> = unknown.iter().map(|value| value.sentence()).collect();
+    Error::new(Code::UnknownValue, format!("Nothing was started: {}", sentences.join("; ")))
+        .with_list("values", unknown.iter().map(|value| value.condition.as_ref().unwrap_or(&value.value)))
+        .with_list("paths", unknown.iter().map(|value| &value.path))
+        .with_list("nearest", unknown.iter().flat_map(|value| &value.nearest))
+        .at(places)
 }
 
 #[cfg(test)]
