@@ -416,7 +416,9 @@ mod tests {
         });
         let mut body = written(&call(&memory, 1), 2 * MIB, Some(cut));
         let window = Duration::from_secs(UNREAD_SECONDS);
-        // Enough for a while.
+        body.frame().await.unwrap().unwrap();
+        // Enough for a while, and never at the moment at which it is looked.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         for _ in 0..3 {
             for _ in 0..LEAST_READ_BYTES / PIECE {
                 body.frame().await.unwrap().unwrap();
@@ -443,7 +445,9 @@ mod tests {
         let mut half = written(&call(&memory, 1), MIB, None);
         half.frame().await.unwrap().unwrap();
         drop(half);
-        tokio::task::yield_now().await;
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
         assert_eq!(memory.0.built.free(), 6 * MIB);
         assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "nobody looks after them");
     }

@@ -214,6 +214,5 @@ async fn what_waits_for_memory_ends_when_its_caller_has_gone() {
     let gone = Instant::now();
     until("those are gone that waited", || files(&world.server) < before + 5).await;
     assert!(gone.elapsed() < Duration::from_secs(10), "{:?}", gone.elapsed());
-    assert!(world.server.log().matches("CANCELLED").count() >= 19 || !world.server.log().contains("UNAVAILABLE"), "{}", world.server.log());
     drop(first);
 }
