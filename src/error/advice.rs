@@ -60,6 +60,9 @@ impl Code {
             Code::IdempotencyKeyReused => {
                 "Use a new key for a new request. To learn what the first one did, send exactly the first one again."
             }
+            Code::RefusedByDatabase => {
+                "Do not send it again before whoever runs the service has seen to it; its log says why, under the request id."
+            }
             Code::AnswerGone => "Do not send it again: it was done. Read what is there now.",
             Code::PayloadTooLarge => "Send, or ask for, less at once: at most `limit_bytes` where that is given.",
             Code::UriTooLong => "Send a shorter path and query: at most `limit_bytes`. Where the same can be said in a body, say it there.",

@@ -111,6 +111,8 @@ catalogue! {
     ReportRequired = "report_required", "Report required", FailedPrecondition, 409, ["clean_report_within": Text];
     /// The thing holds as many others as it may.
     LimitReached = "limit_reached", "Limit reached", FailedPrecondition, 409, ["limit": Integer];
+    /// A trigger that somebody has added to the database refuses the change, and would again. Nothing was changed.
+    RefusedByDatabase = "refused_by_database", "Refused by the database", FailedPrecondition, 409, [];
     /// The idempotency key was used for another request before.
     IdempotencyKeyReused = "idempotency_key_reused", "Idempotency key reused", Aborted, 409, [];
     /// The call was done under this idempotency key, and its answer is not there any more: what it showed was removed since, or it was too large

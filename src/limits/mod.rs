@@ -13,6 +13,7 @@ pub(crate) mod events;
 pub(crate) mod faults;
 pub(crate) mod kept;
 pub mod listeners;
+pub(crate) mod log;
 pub(crate) mod mail;
 pub(crate) mod memory;
 pub(crate) mod requests;
@@ -78,6 +79,7 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("Events", events::ALL),
     ("Mails", mail::ALL),
     ("Faults of requests", faults::ALL),
+    ("The log", log::ALL),
 ];
 
 /// An integer for people: `1,000`.
