@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 
+use crate::access::{Caller, Scope};
 use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::lists::Lists;
 use crate::bulk_delete::model::{FILTER, NewTask, Target};
@@ -28,6 +29,22 @@ use crate::task::model::{Mode, full_type};
 /// How long a call looks for the attributes of a filter. A worker finds out about what is left, before anything is deleted.
 const PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.0);
 
+/// What the caller may see of what a task is compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct May {
+    /// What entities have.
+    pub read: bool,
+    /// Portfolios, those without members among them.
+    pub sees_portfolios: bool,
+}
+
+impl May {
+    /// What this caller may see.
+    pub fn of(caller: &Caller) -> Self {
+        May { read: caller.may(Scope::EntitiesRead), sees_portfolios: caller.may(Scope::PortfoliosRead) }
+    }
+}
+
 /// What became known of a task that may start.
 #[derive(Debug, Default)]
 pub struct Admission {
@@ -43,11 +60,11 @@ pub struct Admission {
     pub warnings: Vec<v1::Warning>,
 }
 
-/// Holds the task to its guards and to what the realm demands. `may_read` tells whether the caller may see what entities have.
-pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may_read: bool) -> Work<Admission> {
-    let guards = &task.guards;
+/// Holds the task to its guards and to what the realm demands.
+pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may: May) -> Work<Admission> {
+    let (guards, may_read) = (&task.guards, may.read);
     let shown = shown_before(realm, task, seal)?;
-    let looked = look(connection, realm, task, (!guards.allow_unknown_attributes, true))?;
+    let looked = look(connection, realm, task, may, (!guards.allow_unknown_attributes, true))?;
     let lists = lists(connection, realm, task)?;
     let mut refusals = refusals(task, &looked, may_read);
     refusals.extend(lists.hold(task.mode, guards.allow_missing_excludes).err());
@@ -97,8 +114,8 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
 }
 
 /// What is probably not as it was meant in a request that is only looked at, and selects so many; and what its lists came to.
-pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, matched: i64) -> Work<(Vec<v1::Warning>, Lists)> {
-    let looked = look(connection, realm, task, (true, false))?;
+pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, matched: i64, may: May) -> Work<(Vec<v1::Warning>, Lists)> {
+    let looked = look(connection, realm, task, may, (true, false))?;
     let mut warnings = unknown::warnings(looked.attributes);
     warnings.extend(looked.values.iter().map(UnknownValue::warning));
     warnings.extend(looked.suspects.iter().map(Suspect::warning));
@@ -148,7 +165,7 @@ fn shown_before(realm: &Realm, task: &NewTask, seal: &Seal) -> Result<Option<Sho
 }
 
 /// Looks for what the type and the filter name. `with_attributes` tells whether attributes that no entity has are of interest.
-fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, (with_attributes, starts): (bool, bool)) -> Work<Looked> {
+fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, may: May, (with_attributes, starts): (bool, bool)) -> Work<Looked> {
     let Target::Matching { filter, entity_type } = &task.target else { return Ok(Looked::default()) };
     let filter = filter.as_ref().map(|(_, filter)| filter);
     let of_type = entity_type.as_ref().and_then(|given| NamedValue::of_type(&[given.clone(), full_type(given)]));
@@ -159,9 +176,10 @@ fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, (with_attr
         filter,
         named: of_type.into_iter().chain(of_filter).collect(),
         compared: &|_| true,
-        among: Among { types: types.as_ref().map(|types| types.as_slice()), live: false, live_names: is_soft },
+        among: Among { types: types.as_ref().map(|types| types.as_slice()), live: false },
         of_type: entity_type.as_deref().or_else(|| filter.and_then(Filter::only_type)),
         live_values: is_soft,
+        sees_portfolios: may.sees_portfolios,
         with_attributes,
         // Who starts a task that says that they are meant need not wait for it.
         is_far: !(is_soft || starts && task.guards.allow_suspect_values),

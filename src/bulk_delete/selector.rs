@@ -85,7 +85,7 @@ impl Selector {
     /// The filter, and the entities that may have its attributes. What was soft-deleted counts as well: its names are names, though a soft run is not
     /// told them as meant.
     pub fn named(&self) -> Option<(&Filter, Among<'_>)> {
-        let among = Among { types: self.entity_types.as_deref(), live: false, live_names: self.mode == Mode::Soft };
+        let among = Among { types: self.entity_types.as_deref(), live: false };
         self.filter.as_ref().map(|filter| (filter, among))
     }
 

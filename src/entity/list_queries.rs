@@ -58,8 +58,14 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> 
 }
 
 /// What a page warns of: see [`warning_queries::warnings`].
-pub fn warnings(connection: &mut PgConnection, realm: &Realm, listing: &Listing, page: &Read<Entity>) -> Work<Vec<v1::Warning>> {
-    warning_queries::warnings(connection, realm, listing.filter.as_ref(), (listing.after.is_none(), page.rows.is_empty()))
+pub fn warnings(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    (listing, sees_portfolios): (&Listing, bool),
+    page: &Read<Entity>,
+) -> Work<Vec<v1::Warning>> {
+    let filter = (listing.filter.as_ref(), sees_portfolios);
+    warning_queries::warnings(connection, realm, filter, (listing.after.is_none(), page.rows.is_empty()))
 }
 
 /// Reads the entities that have one of these ids, until they have this many bytes.

@@ -42,6 +42,8 @@ pub struct Asking<'a> {
     pub of_type: Option<&'a str>,
     /// Whether values of what was soft-deleted do not count.
     pub live_values: bool,
+    /// Whether the caller may see portfolios, those without members among them.
+    pub sees_portfolios: bool,
     /// Whether its attributes are looked for.
     pub with_attributes: bool,
     /// Whether what a hard delete must know is looked for to the end.
@@ -89,7 +91,7 @@ impl Pass {
             .unwrap_or_default()
             .into_iter()
             .map(|path| OfAttribute { denied: denied.contains(&path), path, count: 0, is_indexed: false, reach: Reach::default() });
-        let (unknown, open) = look_up(connection, realm, asking.named.clone())?;
+        let (unknown, open) = look_up(connection, realm, asking.named.clone(), asking.sees_portfolios)?;
         let is_needed = |named: &NamedValue| asking.is_far && named.denied;
         let mut values: Vec<OfValue> =
             open.into_iter().map(|named| OfValue { is_far: is_needed(&named), named, is_met: false, reach: Reach::default() }).collect();
@@ -250,7 +252,8 @@ impl Pass {
     fn values_seen(&mut self, connection: &mut PgConnection, realm: &Realm, asking: &Asking<'_>, looked: &mut Looked) -> Work<()> {
         let open: Vec<&OfValue> = self.values.iter().filter(|of| !of.is_met).collect();
         let known = if open.iter().any(|of| of.named.path == "type") {
-            let among = Among { live: asking.live_values, ..Among::default() };
+            // What was soft-deleted counts, and is not named.
+            let among = Among { live: true, ..Among::default() };
             let entities = Entities { realm, among, condition: None, after: "", limit: self.reach.read, shapes: &[] };
             Types { entities }.load::<(String,)>(connection)?
         } else {

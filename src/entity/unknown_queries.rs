@@ -70,7 +70,8 @@ pub(super) fn names(
     (among, condition): (Among<'_>, Option<&Predicate>),
     after: &str,
 ) -> Work<Names> {
-    let among = Among { live: among.live || among.live_names, ..among };
+    // What was soft-deleted counts, and is not named.
+    let among = Among { live: true, ..among };
     let entities = Entities { realm, among, condition, after, limit: ATTRIBUTE_WALK, shapes: &[] };
     let mut names = Names::default();
     let naming = (Naming { entities }).load::<(Struct,)>(connection)?;

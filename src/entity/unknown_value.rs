@@ -21,6 +21,8 @@ pub struct UnknownValue {
     pub nearest: Vec<String>,
     /// How many entities were looked at; none if it is nowhere at all.
     pub looked_at: Option<i64>,
+    /// Whether it is a portfolio of which the caller knows by its members alone.
+    pub of_members: bool,
 }
 
 impl UnknownValue {
@@ -57,6 +59,7 @@ impl UnknownValue {
         let nobody = self.looked_at.map_or_else(|| "no entity".to_owned(), |count| format!("none of the first {count} entities"));
         let what = match (path.as_str(), &self.condition) {
             (_, Some(condition)) => format!("{nobody} meets `{condition}`"),
+            ("portfolio", _) if self.of_members => format!("{nobody} is in the portfolio `{value}`"),
             ("portfolio", _) => format!("there is no portfolio `{value}`"),
             ("type", _) => format!("{nobody} has the type `{value}`"),
             ("uri", _) => format!("there is no entity `{value}`"),
@@ -95,7 +98,8 @@ mod tests {
     use super::*;
 
     fn unknown(path: &str, value: &str, denied: bool) -> UnknownValue {
-        UnknownValue { path: path.to_owned(), value: value.to_owned(), condition: None, denied, nearest: Vec::new(), looked_at: None }
+        let (path, value) = (path.to_owned(), value.to_owned());
+        UnknownValue { path, value, condition: None, denied, nearest: Vec::new(), looked_at: None, of_members: false }
     }
 
     #[test]
@@ -108,6 +112,8 @@ mod tests {
             "no entity has the type `HCP`; did you mean `configuration/entityTypes/HCP` or `configuration/entityTypes/HCO`?"
         );
         assert_eq!(unknown("portfolio", "p", true).sentence(), "there is no portfolio `p`, so it spares nobody");
+        let of_members = UnknownValue { of_members: true, ..unknown("portfolio", "p", false) };
+        assert_eq!(of_members.sentence(), "no entity is in the portfolio `p`");
         let some = UnknownValue { looked_at: Some(14_600), ..unknown("type", "compny", true) };
         assert_eq!(some.sentence(), "none of the first 14600 entities has the type `compny`, so it may spare nobody");
         assert_eq!(unknown("attributes.A", "x", true).sentence(), "no entity has `x` at `attributes.A`, so it spares nobody");

@@ -15,12 +15,18 @@ use crate::limits::requests::VALUE_LOOK_ENTITIES;
 /// How many portfolios tell what may have been meant.
 const PORTFOLIOS: i64 = 1_000;
 
-/// Those of these values that nothing has, as far as keys and indexes tell, and those that must be looked for along the keys.
-pub(super) fn look_up(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>) -> Work<(Vec<UnknownValue>, Vec<NamedValue>)> {
+/// Those of these values that nothing has, as far as keys and indexes tell, and those that must be looked for along the keys. Portfolios without members
+/// count where the caller may see portfolios.
+pub(super) fn look_up(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    named: Vec<NamedValue>,
+    sees_portfolios: bool,
+) -> Work<(Vec<UnknownValue>, Vec<NamedValue>)> {
     let (portfolios, others): (Vec<_>, Vec<_>) =
         named.into_iter().partition(|value| value.path == "portfolio" && value.condition.is_none());
     let (uris, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|value| value.path == "uri" && value.condition.is_none());
-    let mut unknown = unknown_portfolios(connection, realm, portfolios)?;
+    let mut unknown = unknown_portfolios(connection, realm, portfolios, sees_portfolios)?;
     let (unknown_uris, spelt_otherwise) = unknown_uris(connection, realm, uris)?;
     unknown.extend(unknown_uris);
     let (indexed, mut open) = by_index(connection, realm, others)?;
@@ -32,7 +38,7 @@ pub(super) fn look_up(connection: &mut PgConnection, realm: &Realm, named: Vec<N
 /// The same, as nothing that was looked at has it.
 pub(super) fn told(value: NamedValue, looked_at: Option<i64>) -> UnknownValue {
     let NamedValue { path, value, condition, denied, .. } = value;
-    UnknownValue { path, value, condition, denied, nearest: Vec::new(), looked_at }
+    UnknownValue { path, value, condition, denied, nearest: Vec::new(), looked_at, of_members: false }
 }
 
 /// A value as it may be spelt as a key: as it is, and in lower and upper case where the function does not mind.
@@ -53,20 +59,23 @@ fn without(named: Vec<NamedValue>, known: &[(String,)]) -> Vec<NamedValue> {
     named.into_iter().filter(|value| !is_known(value)).collect()
 }
 
-fn unknown_portfolios(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>) -> Work<Vec<UnknownValue>> {
+fn unknown_portfolios(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>, empty: bool) -> Work<Vec<UnknownValue>> {
     if named.is_empty() {
         return Ok(Vec::new());
     }
-    let mut open = without(named.clone(), &KnownPortfolios { realm: realm.id(), ids: spellings(&named) }.load(connection)?);
+    let mut open = without(named.clone(), &KnownPortfolios { realm: realm.id(), ids: spellings(&named), empty }.load(connection)?);
     if open.iter().any(|value| !value.is_exact) {
         let ids = open.iter().map(|value| value.value.to_lowercase()).collect();
-        open = without(open, &KnownPortfoliosIgnoringCase { realm: realm.id(), ids }.load(connection)?);
+        open = without(open, &KnownPortfoliosIgnoringCase { realm: realm.id(), ids, empty }.load(connection)?);
     }
     if open.is_empty() {
         return Ok(Vec::new());
     }
-    let first: Vec<(String,)> = FirstPortfolios { realm: realm.id(), limit: PORTFOLIOS }.load(connection)?;
-    let near = |value: NamedValue| told(value, None).with_nearest(first.iter().map(|(id,)| id.as_str()));
+    let first: Vec<(String,)> = FirstPortfolios { realm: realm.id(), empty, limit: PORTFOLIOS }.load(connection)?;
+    let near = |value: NamedValue| {
+        let value = UnknownValue { of_members: !empty, ..told(value, None) };
+        value.with_nearest(first.iter().map(|(id,)| id.as_str()))
+    };
     Ok(open.into_iter().map(near).collect())
 }
 
@@ -75,8 +84,9 @@ statement! {
     struct KnownPortfolios {
         realm: i32 as Integer,
         ids: Vec<String> as Array<Text>,
+        empty: bool as Bool,
     } -> (Text,),
-    "SELECT p.id FROM portfolio p WHERE p.realm_id = {realm} AND p.id = ANY({ids})"
+    "SELECT p.id FROM portfolio p WHERE p.realm_id = {realm} AND p.id = ANY({ids}) AND ({empty} OR p.entity_count > 0)"
 }
 
 statement! {
@@ -84,17 +94,23 @@ statement! {
     struct KnownPortfoliosIgnoringCase {
         realm: i32 as Integer,
         ids: Vec<String> as Array<Text>,
+        empty: bool as Bool,
     } -> (Text,),
-    "SELECT p.id FROM portfolio p WHERE p.realm_id = {realm} AND lower(p.id COLLATE \"C\") = ANY({ids})"
+    "SELECT p.id
+     FROM portfolio p
+     WHERE p.realm_id = {realm} AND lower(p.id COLLATE \"C\") = ANY({ids}) AND ({empty} OR p.entity_count > 0)"
 }
 
 statement! {
     /// Some portfolios, by key.
     struct FirstPortfolios {
         realm: i32 as Integer,
+        empty: bool as Bool,
         limit: i64 as BigInt,
     } -> (Text,),
-    "SELECT p.id FROM portfolio p WHERE p.realm_id = {realm} ORDER BY p.id LIMIT {limit}"
+    "SELECT p.id
+     FROM (SELECT f.id, f.entity_count FROM portfolio f WHERE f.realm_id = {realm} ORDER BY f.id LIMIT {limit}) p
+     WHERE {empty} OR p.entity_count > 0"
 }
 
 /// Those of the ids that are of no entity, and those that may be spelt in another case.

@@ -16,8 +16,6 @@ pub struct Among<'a> {
     pub types: Option<&'a [String]>,
     /// Not those that were soft-deleted.
     pub live: bool,
-    /// Those that were soft-deleted count, but do not tell names that may have been meant.
-    pub live_names: bool,
 }
 
 /// The next entities of a realm by key, each with whether it counts.
@@ -147,7 +145,7 @@ pub(super) mod forms {
         for types in [None, Some(types.as_slice())] {
             for condition in [None, condition.as_ref()] {
                 for live in [false, true] {
-                    let among = Among { types, live, live_names: false };
+                    let among = Among { types, live };
                     let said = format!("types {} condition {} live {live}", types.is_some(), condition.is_some());
                     all.extend(form(&said, Entities { realm: &realm, among, condition, after: "", limit: 1, shapes: &[] }));
                 }

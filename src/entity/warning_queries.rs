@@ -18,7 +18,7 @@ use crate::proto::v1;
 pub fn warnings(
     connection: &mut PgConnection,
     realm: &Realm,
-    filter: Option<&Filter>,
+    (filter, sees_portfolios): (Option<&Filter>, bool),
     (is_first, is_empty): (bool, bool),
 ) -> Work<Vec<v1::Warning>> {
     let Some(filter) = filter.filter(|_| is_first) else { return Ok(Vec::new()) };
@@ -31,6 +31,7 @@ pub fn warnings(
         among: Among { live: true, ..Among::default() },
         of_type: filter.only_type(),
         live_values: true,
+        sees_portfolios,
         with_attributes: true,
         is_far: false,
         patience: LIST_PATIENCE,
