@@ -85,13 +85,15 @@ pub(super) fn is_version(text: &str) -> bool {
     }
     let behind = rest[end..].strip_prefix(['-', '+', '.']).unwrap_or(&rest[end..]);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-');
-    parts >= if unmarked.is_some() { 1 } else { 3 } && (end == rest.len() || !behind.is_empty()) && behind.chars().all(is_plain)
+    parts >= if unmarked.is_some() { 1 } else { 3 }
+        && (end == rest.len() || behind.starts_with(|c: char| c.is_ascii_alphanumeric()))
+        && behind.chars().all(is_plain)
 }
 
 /// The texts that are a year and a month, as an expression of Postgres.
 const MONTH: &str = "^[0-9]{4}-(?:0[1-9]|1[0-2])$";
 /// The texts that are versions.
-const VERSION: &str = "^(?:[vV][0-9]+(?:[.][0-9]+)*|[0-9]+(?:[.][0-9]+){2,})(?:[-+.]?[0-9A-Za-z.+-]+)?$";
+const VERSION: &str = "^(?:[vV][0-9]+(?:[.][0-9]+)*|[0-9]+(?:[.][0-9]+){2,})(?:[-+.]?[0-9A-Za-z][0-9A-Za-z.+-]*)?$";
 
 /// How many entities have values of each kind at a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -211,6 +213,7 @@ mod tests {
             ("v", Shape::Text),
             ("vault", Shape::Text),
             ("1.2.3-", Shape::Text),
+            ("1.2.3--x", Shape::Text),
             ("1.2.3 of it", Shape::Text),
             ("TRUE", Shape::Boolean),
             ("$MIN", Shape::Text),

@@ -132,7 +132,7 @@ fn is_variable(text: &str) -> bool {
     let between = |before: &str, after: &str| {
         text.match_indices(before).any(|(at, _)| {
             let rest = &text[at + before.len()..];
-            rest.split_once(after).is_some_and(|(name, _)| is_name(name.trim()))
+            rest.split_once(after).is_some_and(|(name, _)| is_name(name.trim().trim_start_matches('.')))
         })
     };
     let whole = text.trim();
