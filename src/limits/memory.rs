@@ -222,7 +222,9 @@ mod tests {
         // Another realm has a share of its own.
         account(&budget, 2).decode(300 << 10, 0).await.unwrap();
 
-        let waiting = tokio::spawn(async move { second.decode(200 << 10, 0).await });
+        // A call that is refused is over: it comes back as another.
+        let third = account(&budget, 1);
+        let waiting = tokio::spawn(async move { third.decode(200 << 10, 0).await });
         tokio::task::yield_now().await;
         first.release(1);
         waiting.await.unwrap().unwrap();

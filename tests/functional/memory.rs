@@ -157,7 +157,7 @@ async fn responses_that_nobody_reads_share_the_memory_that_there_is() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         answer = whole().await;
     }
-    assert!(answer.status == 200 && answer.body.len() > 11 << 20, "{} with {} bytes", answer.status, answer.body.len());
+    assert!(answer.status == 200 && answer.body.len() > 11_000_000, "{} with {} bytes", answer.status, answer.body.len());
 }
 
 #[tokio::test]
