@@ -81,7 +81,9 @@ impl OffboardingExecutor {
         };
         warn_of!(error, job_id = %claim.id, "a request cannot be ended; it is put off");
         let reason = Reason { code: REFUSED.0, message: REFUSED.1 };
-        self.db.run(move |connection| removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)).await?;
+        self.db
+            .run(move |connection| removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason))
+            .await?;
         Ok(())
     }
 
