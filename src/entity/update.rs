@@ -136,8 +136,8 @@ impl Attributes {
 
 /// What is to be changed: what the mask names or, where there is none, what is there. By REST `null` is named and is not there.
 fn mask(mask: Option<prost_types::FieldMask>, message: &v1::EntityUpdate, faults: &mut Violations) -> Mask {
-    const TOLD: &str = "is none of `type`, `attributes`, `components` and `crosswalks`: a mask names no part of one. Attributes are merged, so one of them is \
-                        changed by a body that has it alone";
+    const TOLD: &str = "cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, and a mask names no part of one. Attributes are merged, so one \
+                        of them is changed by a body that has it alone";
     let there = [!message.r#type.is_empty(), message.attributes.is_some(), !message.components.is_empty(), !message.crosswalks.is_empty()];
     let given = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned());
     let is_known = |path: &str| UPDATABLE.contains(&path) || STEERING.contains(&path);

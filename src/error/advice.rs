@@ -37,6 +37,10 @@ impl Code {
                 "Write the values in the filter as they are compared: `meant` says how. Where the filter is right as it is, start with \
                  `allow_suspect_values`. The idempotency key is still free."
             }
+            Code::UnknownValue => {
+                "Mend the values in the filter: `nearest` lists what may have been meant. Where the filter is right as it is, start with \
+                 `allow_suspect_values`. The idempotency key is still free."
+            }
             Code::MissingExcludes => {
                 "Mend the exclude list: see `missing`. Where these entities are gone already, start with `allow_missing_excludes`."
             }

@@ -79,9 +79,13 @@ catalogue! {
     /// The filter of a bulk delete names attributes that no entity has. A condition that denies something would hold for every entity. `attributes` are
     /// those, `nearest` the ones that may have been meant.
     UnknownAttribute = "unknown_attribute", "Unknown attribute", InvalidArgument, 400, ["attributes": List, "nearest": List];
-    /// The filter of a hard delete compares otherwise than it looks: as a text what looks like a number or a date, or with numbers or dates where no entity
-    /// has one. `values` are the values, or the whole conditions, `attributes` what they are compared with, `meant` how it may have to be written.
+    /// The filter of a hard delete compares otherwise than it looks: as a text what looks like a number or a date, or with a value of another kind than
+    /// entities have; or there was no time to find out. `values` are the values, or the whole conditions, `attributes` what they are compared with, `meant`
+    /// how it may have to be written.
     SuspectValue = "suspect_value", "Suspect value", InvalidArgument, 400, ["values": List, "attributes": List, "meant": List];
+    /// The filter of a hard delete denies values that nothing has, which exclude nobody. `values` are those, or the whole conditions, `paths` where they were
+    /// looked for, `nearest` the ones that may have been meant.
+    UnknownValue = "unknown_value", "Unknown value", InvalidArgument, 400, ["values": List, "paths": List, "nearest": List];
     /// The exclude list of a hard delete has ids of no entity, which spare nobody. `missing_count` is how many, `missing` the first of them.
     MissingExcludes = "missing_excludes", "Missing excludes", FailedPrecondition, 409, ["missing_count": Integer, "missing": List];
     /// The realm's removal policy demands more care of such a removal. `unmet` names everything that it wants and does not find: `expected_count`,

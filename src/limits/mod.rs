@@ -16,7 +16,9 @@ pub mod listeners;
 pub(crate) mod log;
 pub(crate) mod mail;
 pub(crate) mod memory;
+mod part;
 pub(crate) mod requests;
+pub(crate) mod responses;
 pub(crate) mod shares;
 
 /// Declares limits, and the list `ALL` of them. What one bounds is its doc comment too.

@@ -38,6 +38,7 @@ use crate::events::{self, Hub, publish};
 use crate::gateway::{self, Gateway};
 use crate::jobs::{self, Executor, Lease, Recall, Traffic};
 use crate::limits::memory::BodyMemory;
+use crate::limits::responses::ResponseMemory;
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
 use crate::task::{self, Hours, MailExecutor, Pace, TaskExecutor};
@@ -154,8 +155,10 @@ async fn open_doors(
     keepers.spawn(calls.clone().forget());
     let memory = usize::try_from(settings.bodies.body_memory_bytes).unwrap_or(usize::MAX);
     let bodies = BodyMemory::new(memory, settings.bodies.body_memory_wait, settings.bodies.body_timeout);
+    let responses = ResponseMemory::new(usize::try_from(settings.bodies.response_memory_bytes).unwrap_or(usize::MAX));
     let limits = Limits {
         bodies: bodies.clone(),
+        responses: responses.clone(),
         calls,
         message_bytes: settings.max_body_bytes,
         concurrent_calls: settings.max_concurrent_calls.saturating_add(settings.shares.max_concurrent_streams),
@@ -179,6 +182,7 @@ async fn open_doors(
             public_url: settings.public_url.clone(),
             max_body_bytes: settings.max_body_bytes,
             bodies,
+            responses,
             api_versions: ApiVersion::all().map(|version| version.to_string()).collect(),
         };
         // The gateway has held the body to the limit; as a message it is larger.

@@ -63,7 +63,9 @@ impl Drop for Unread {
 /// Calls that each leave lines in the log.
 async fn call(server: &Unread, times: usize) {
     for n in 0..times {
-        let asked = http(server.addresses.http, "GET", "/v1/entities", &[("x-request-id", &format!("call-{n}"))], "");
+        let (id, to) = (format!("call-{n}"), server.addresses.http);
+        let headers = [("x-request-id", id.as_str())];
+        let asked = http(to, "GET", "/v1/entities", &headers, "");
         let answer = tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap_or_else(|_| panic!("call {n} hangs"));
         assert_eq!(answer.status, 401, "{}", answer.text());
     }

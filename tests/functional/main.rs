@@ -51,6 +51,7 @@ mod listeners;
 mod log_readers;
 mod logical_copies;
 mod membership;
+mod memory;
 mod numbers;
 mod portfolio_batches;
 mod portfolio_export;
