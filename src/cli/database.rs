@@ -53,12 +53,7 @@ impl Opened {
         };
         note(format_args!("Using the database in {}.", embedded.data_dir().display()));
         let opened = Opened::of(embedded);
-        let held = opened.embedded.clone();
-        tokio::spawn(async move {
-            let code = signals.ends().await;
-            drop(held.lock().await.take());
-            end(code)
-        });
+        tokio::spawn(give_back_at_a_signal(signals, opened.embedded.clone()));
         Ok(opened)
     }
 
@@ -145,6 +140,13 @@ impl Opened {
             None => Ok(()),
         }
     }
+}
+
+/// Waits for a signal that would end the process, gives the embedded database back, and ends it.
+async fn give_back_at_a_signal(mut signals: Signals, embedded: Arc<Mutex<Option<EmbeddedPostgres>>>) {
+    let code = signals.ends().await;
+    drop(embedded.lock().await.take());
+    end(code)
 }
 
 /// Ends the process as a signal does that nobody takes over, where the embedded database was told to stop.
