@@ -113,6 +113,14 @@ impl Error {
         self
     }
 
+    /// The first of several failures of one request, with the faults of all of them; none where there are none.
+    pub fn of_all(failures: impl IntoIterator<Item = Error>) -> Option<Error> {
+        let mut failures = failures.into_iter();
+        let mut first = failures.next()?;
+        failures.for_each(|failure| first.0.violations.append(&failure));
+        Some(first)
+    }
+
     /// Adds a value to the metadata: an extension member of the code, or a value that the message holds. One that is long is [`cut`].
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.0.metadata.insert(name, cut(&value.to_string()).into_owned());

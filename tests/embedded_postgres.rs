@@ -222,16 +222,18 @@ async fn a_cluster_in_use_that_is_killed_comes_up_again_by_itself() {
     let folder = TempDir::new().unwrap();
     let postgres = EmbeddedPostgres::start_or_join(folder.path()).await.unwrap();
     connect(&postgres).batch_execute("CREATE TABLE kept AS SELECT 7 AS value").unwrap();
+    let mut supervised = Box::pin(postgres.supervise());
     for _ in 0..2 {
         let killed = postmaster(folder.path()).unwrap();
         kill(killed, Signal::SIGKILL).unwrap();
         let back = || PgConnection::establish(postgres.database_url()).is_ok() && postmaster(folder.path()) != Some(killed);
         tokio::select! {
-            () = postgres.supervise() => {}
+            () = &mut supervised => {}
             () = until("it is back", back) => {}
         }
         assert_eq!(number(&mut connect(&postgres), "SELECT value FROM kept"), 7);
     }
+    drop(supervised);
     postgres.stop().await.unwrap();
     assert_eq!(postmaster(folder.path()), None);
 }

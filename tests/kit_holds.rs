@@ -134,14 +134,15 @@ fn paths_of_both_spellings_are_one() {
 }
 
 #[test]
-fn the_line_that_reports_that_the_server_is_ready_is_found_among_others() {
-    let fields = r#""message":"ready","grpc_addr":"127.0.0.1:1","http_addr":"127.0.0.1:2","admin_addr":"127.0.0.1:3""#;
+fn the_lines_that_say_where_the_server_listens_are_found_among_others() {
+    let fields = r#""message":"listening","grpc_addr":"127.0.0.1:1","http_addr":"127.0.0.1:2","admin_addr":"127.0.0.1:3""#;
     let expected =
         Addresses { grpc: "127.0.0.1:1".parse().unwrap(), http: "127.0.0.1:2".parse().unwrap(), admin: "127.0.0.1:3".parse().unwrap() };
-    assert_eq!(Addresses::of_ready_line(&format!(r#"{{"level":"INFO","fields":{{{fields}}}}}"#)), Some(expected));
-    assert_eq!(Addresses::of_ready_line(&format!(r#"{{"level":"INFO",{fields}}}"#)), Some(expected));
-    assert_eq!(Addresses::of_ready_line(r#"{"message":"almost ready"}"#), None);
-    assert_eq!(Addresses::of_ready_line("ready"), None);
+    assert_eq!(Addresses::of_line(&format!(r#"{{"level":"INFO","fields":{{{fields}}}}}"#)), Some(expected));
+    assert_eq!(Addresses::of_line(&format!(r#"{{"level":"INFO",{fields}}}"#)), Some(expected));
+    assert_eq!(Addresses::of_line(&format!("{{{}}}", fields.replace("listening", "ready"))), Some(expected));
+    assert_eq!(Addresses::of_line(r#"{"message":"almost ready"}"#), None);
+    assert_eq!(Addresses::of_line("ready"), None);
 }
 
 #[tokio::test]

@@ -14,7 +14,6 @@ use crate::bulk_delete::plan_queries;
 use crate::bulk_delete::selector::Selector;
 use crate::db::statement::{built, push_text};
 use crate::db::{Work, statement};
-use crate::entity::unknown::AttributeCheck;
 use crate::entity::unknown_queries;
 use crate::error::{Code, Error, Result};
 use crate::task::model::{Reason, TaskKind};
@@ -97,11 +96,8 @@ impl Chunks {
 impl TaskWork for Chunks {
     fn plan(&self, connection: &mut PgConnection, claim: &ClaimedSlice) -> Work<Plan> {
         let selector = &self.walking.selector;
-        if claim.check_attributes {
-            let AttributeCheck { unknown, .. } = selector.look_for_attributes(connection, &claim.realm, None)?;
-            if !unknown.is_empty() {
-                return Err(unknown_attribute().into());
-            }
+        if claim.check_attributes && !selector.unknown_attributes(connection, &claim.realm)?.is_empty() {
+            return Err(unknown_attribute().into());
         }
         plan_queries::plan_of(connection, claim, selector)
     }

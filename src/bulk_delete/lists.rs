@@ -2,10 +2,13 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Violations};
 use crate::limits::requests::{IDS_SHOWN, LISTED_IDS};
 use crate::proto::v1;
 use crate::task::model::DeleteMode;
+
+/// Where the exclude list is in a request.
+pub(super) const EXCLUDES: &str = "spec.objects.exclude_list";
 
 /// Some of the ids of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,10 +36,14 @@ impl Lists {
         if mode == DeleteMode::Soft || allowed || self.excluded.count == 0 {
             return Ok(());
         }
-        let message = format!("Nothing was started: {}", self.excluded.sentence("the exclude list", ", which exclude nothing"));
+        let sentence = self.excluded.sentence("the exclude list", ", which exclude nothing");
+        let mut places = Violations::new();
+        places.add(EXCLUDES, Code::MissingExcludes.name(), sentence.clone());
+        let message = format!("Nothing was started: {sentence}");
         Err(Error::new(Code::MissingExcludes, message)
             .with("missing_count", self.excluded.count)
-            .with_list("missing", &self.excluded.first))
+            .with_list("missing", &self.excluded.first)
+            .at(places))
     }
 
     /// The same as warnings.
@@ -86,8 +93,9 @@ mod tests {
         let lists = Lists { excluded: missing.clone(), ..Lists::default() };
         let refused = lists.hold(DeleteMode::Hard, false).unwrap_err();
         assert_eq!((refused.member("missing_count"), refused.member("missing")), (Some("2"), Some(r#"["a","b"]"#)));
-        assert!(lists.hold(DeleteMode::Hard, true).is_ok() && lists.hold(DeleteMode::Soft, false).is_ok());
-        assert!(Lists { listed: missing, ..Lists::default() }.hold(DeleteMode::Hard, false).is_ok());
+        assert_eq!(refused.violations()[0].field, EXCLUDES);
+        assert!(lists.hold(Mode::Hard, true).is_ok() && lists.hold(Mode::Soft, false).is_ok());
+        assert!(Lists { listed: missing, ..Lists::default() }.hold(Mode::Hard, false).is_ok());
         assert_eq!(lists.warnings().count(), 1);
     }
 

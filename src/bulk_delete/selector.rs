@@ -1,7 +1,5 @@
 //! The selection of a task, and the texts of the statements that depend on it.
 
-use std::time::Duration;
-
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment};
@@ -11,7 +9,6 @@ use crate::bulk_delete::bound::{Bound, Pass};
 use crate::bulk_delete::chunk_queries::{AGAIN, DOOMED, DOOMED_OF_UNLOCKED, HARD, ONWARD, SOFT, UNLOCKED, UNLOCKED_PARTS, WHOLE};
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries::{self, Candidates};
-use crate::entity::unknown::AttributeCheck;
 use crate::entity::unknown_queries;
 use crate::entity::walk_queries::Among;
 use crate::filter::{Filter, Predicate};
@@ -89,16 +86,13 @@ impl Selector {
     /// The filter, and the entities that may have its attributes. Soft-deleted ones count as well: their names are names, though a soft run
     /// does not suggest them.
     pub fn named(&self) -> Option<(&Filter, Among<'_>)> {
-        let among = Among { types: self.entity_types.as_deref(), live: false, live_names: self.mode == DeleteMode::Soft };
+        let among = Among { types: self.entity_types.as_deref(), live: false };
         self.filter.as_ref().map(|filter| (filter, among))
     }
 
-    /// Looks for the attributes that the filter names, whether an entity of the type has them.
-    pub fn look_for_attributes(&self, connection: &mut PgConnection, realm: &Realm, patience: Option<Duration>) -> Work<AttributeCheck> {
-        self.named().map_or_else(
-            || Ok(AttributeCheck::default()),
-            |(filter, among)| unknown_queries::look(connection, realm, filter, among, patience),
-        )
+    /// Those of the attributes that the filter names that no entity of the type has.
+    pub fn unknown_attributes(&self, connection: &mut PgConnection, realm: &Realm) -> Work<Vec<String>> {
+        self.named().map_or_else(|| Ok(Vec::new()), |named| unknown_queries::look(connection, realm, named))
     }
 
     /// Returns whether it goes along the keys of all entities, of which few may be selected.

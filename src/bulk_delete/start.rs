@@ -6,6 +6,7 @@ use diesel::pg::PgConnection;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Once, Scope};
+use crate::bulk_delete::admission::May;
 use crate::bulk_delete::model::{FILTER, NewTask};
 use crate::bulk_delete::preview::Beside;
 use crate::bulk_delete::{admission, preview, preview_queries, queries, void};
@@ -40,15 +41,15 @@ pub async fn start_bulk_delete(
         // It shows entities and deletes none, so it is a way to read them.
         caller.require(Scope::EntitiesRead)?;
     }
-    let may_read = caller.require(Scope::EntitiesRead).is_ok();
+    let may = May::of(&caller);
     let seal = db.seal().await?;
     if dry_run {
         // It changes nothing, so it takes no idempotency key.
-        let look = move |connection: &mut PgConnection| look(connection, &caller.realm, &task, &seal).map_err(in_filter);
+        let look = move |connection: &mut PgConnection| look(connection, &caller.realm, &task, &seal, may).map_err(in_filter);
         return Ok(db.transaction(look).await?);
     }
     let start = move |connection: &mut PgConnection| {
-        let admission = admission::admit(connection, &caller.realm, &task, &seal, may_read).map_err(in_filter)?;
+        let admission = admission::admit(connection, &caller.realm, &task, &seal, may).map_err(in_filter)?;
         let task_id = queries::start(connection, &caller, &task, &admission)?;
         if let Some(recipient) = &recipient {
             mail_queries::ask(connection, &caller.realm, task_id, recipient)?;
@@ -68,15 +69,15 @@ fn in_filter(fail: Fail) -> Fail {
     }
 }
 
-/// Reports what the task would do, or why it would not start.
-fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal) -> Work<Response<v1::Task>> {
+/// Tells what the task would do, or why it would not start.
+fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may: May) -> Work<Response<v1::Task>> {
     let started = Instant::now();
     let look = preview_queries::look(connection, realm, task)?;
     let took = started.elapsed();
     task.guards.hold(look.matched)?;
     admission::ask_for_a_report(connection, realm, task)?;
     let rate = preview_queries::measured_rate(connection, realm, task.mode)?;
-    let (warnings, lists) = admission::warnings(connection, realm, task, look.matched)?;
+    let (warnings, lists) = admission::warnings(connection, realm, task, look.matched, may)?;
     let token = admission::token(connection, realm, task, seal)?;
     Ok(Response::new(preview::to_proto(look, realm, task, Beside { rate, took, warnings, lists, token })))
 }

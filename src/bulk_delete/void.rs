@@ -1,11 +1,9 @@
 //! Selectors that a caller names and leaves empty, as an unset variable does. By gRPC they cannot be distinguished from those that are left
 //! out. Pure.
 
+use crate::bulk_delete::lists::EXCLUDES;
 use crate::error::Violations;
 use crate::proto::v1;
-
-/// Where the exclude list is in a request.
-const EXCLUDES: &str = "spec.objects.exclude_list";
 
 /// Refuses a delete that would select more for want of these members of its body. Nobody can undo a soft one by this API either.
 pub fn check(void: &[String], request: &v1::StartBulkDeleteRequest, faults: &mut Violations) {

@@ -29,7 +29,7 @@ use crate::config::{Database, Serve};
 use crate::db::Mode;
 use crate::error::{Error, Result};
 use crate::server::drain::Signals;
-use crate::server::{self, Addresses, Bound};
+use crate::server::{self, Addresses, Bound, Opening};
 
 /// The entities that the demo works on: packages of two public registries.
 const ENTITIES: &[u8] = include_bytes!("../../demo/entities.ndjson");
@@ -130,12 +130,12 @@ async fn show(
     stage.line(format_args!("offboard {} starts, with a Postgres of its own in {}", env!("CARGO_PKG_VERSION"), folder.display()));
 
     let settings = settings(folder, arguments.serve);
-    let bound = Bound::of(&settings).await?;
+    let opening = Opening::of(Bound::of(&settings).await?, &settings, metrics)?;
     let database = Opened::open(&settings.database).await?;
     let ended = async {
         database.migrate(false).await?;
-        let running = server::start(&settings, bound, database.pool(), instance, metrics).await?;
-        // Once it serves, it waits for a signal.
+        let running = server::start(&settings, opening, database.pool(), instance).await?;
+        // Once it serves, a signal is what it waits for.
         let serving = Cell::new(false);
         let reported = arguments.serve.then_some(&serving);
         let ending = tokio::select! {

@@ -26,7 +26,7 @@ use crate::proto::object::Struct;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
 use crate::proto::v1::import_entities_response::Answer;
 use crate::proto::{DESCRIPTOR_SET, v1};
-use crate::server::Bound;
+use crate::server::{Bound, Opening};
 
 /// How many lines are on their way to the service.
 const IN_FLIGHT: usize = 256;
@@ -174,8 +174,13 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
     let imported = async {
         database.migrate_embedded().await?;
         let settings = Serve::on_free_ports("grpc").with_database(arguments.database.clone());
-        let running =
-            crate::server::start(&settings, Bound::of(&settings).await?, database.pool(), "import".to_owned(), String::new).await?;
+        let running = crate::server::start(
+            &settings,
+            Opening::of(Bound::of(&settings).await?, &settings, String::new)?,
+            database.pool(),
+            "import".to_owned(),
+        )
+        .await?;
         let new = NewKey {
             org: org.to_owned(),
             mode: if arguments.live { Mode::Live } else { Mode::Test },

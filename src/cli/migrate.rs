@@ -7,7 +7,7 @@ use clap::Args;
 use super::database::Opened;
 use super::output::print;
 use crate::config::Database;
-use crate::db::migrations::{SchemaState, schema_state};
+use crate::db::migrations::{SchemaState, patient_schema_state};
 use crate::error::Result;
 
 /// Arguments of `migrate`.
@@ -26,7 +26,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let database = Opened::existing(&arguments.database).await?;
     let migrated = async {
         let applied = database.migrate(arguments.into_existing).await?;
-        Ok((applied, database.with_connection(schema_state).await?))
+        Ok((applied, database.with_connection(patient_schema_state).await?))
     };
     let migrated: Result<_> = migrated.await;
     database.close().await?;

@@ -26,7 +26,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::{note, print};
-use crate::config::{LogFormat, Logging, roots_fault};
+use crate::config::{LogFormat, Logging, roots_fault, unknown_variables};
 use crate::error::{Error, Result};
 use crate::telemetry::{self, StatementTracer, Telemetry};
 
@@ -124,8 +124,11 @@ fn parse() -> Cli {
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-/// How long spans and metrics that were not sent yet have, where nothing says otherwise.
+/// How long spans and metrics that were not sent yet have, where nothing says otherwise; and lines of the log that were not written, at most.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// The time for the last lines of the log where none is left.
+const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// How long what still runs at the very end is waited for.
 const LAST_GRACE: Duration = Duration::from_millis(250);
@@ -143,6 +146,14 @@ fn sentence(error: &Error) -> String {
 async fn run(cli: Cli) -> Result<ExitCode> {
     let instance = instance_name();
     let telemetry = start_telemetry(&cli.logging, cli.command.default_log(), &instance)?;
+    for (variable, meant) in unknown_variables(&command()) {
+        match meant {
+            Some(meant) => tracing::warn!(variable, meant, "no setting has this variable; it is passed over"),
+            // A terminal may have variables of scripts, too.
+            None if matches!(cli.command, Command::Serve(_)) => tracing::warn!(variable, "no setting has this variable; it is passed over"),
+            None => {}
+        }
+    }
     let mut ends = None;
     let outcome = match cli.command {
         Command::Serve(settings) => serve::run(*settings, instance, telemetry.prometheus()).await.map(|(code, by)| {
@@ -160,7 +171,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Demo(arguments) => demo::run(arguments, instance, telemetry.prometheus()).await,
         Command::Version => print(format_args!("offboard {}", env!("CARGO_PKG_VERSION"))).map(|_| ExitCode::SUCCESS),
     };
-    telemetry.shutdown(ends.unwrap_or_else(|| Instant::now() + LAST_FLUSH)).await;
+    let ends = ends.unwrap_or_else(|| Instant::now() + LAST_FLUSH);
+    telemetry.shutdown(ends).await;
+    telemetry::flush_log(ends.saturating_duration_since(Instant::now()).clamp(LAST_LINES, LAST_FLUSH));
     outcome
 }
 

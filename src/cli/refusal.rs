@@ -55,7 +55,15 @@ pub fn refused(status: Status) -> Error {
 }
 
 fn violation(fault: &FieldViolation) -> Violation {
-    Violation { field: flag(&fault.field), code: "invalid".into(), description: fault.description.clone() }
+    let allowed = match fault.reason.as_str() {
+        "SUSPECT_VALUE" | "UNKNOWN_VALUE" | "UNCHECKED_VALUE" => Some("--allow-suspect-values"),
+        "UNKNOWN_ATTRIBUTE" => Some("--allow-unknown-attributes"),
+        "MISSING_EXCLUDES" => Some("--allow-missing-excludes"),
+        _ => None,
+    };
+    let stop = if fault.description.ends_with('?') { "" } else { "." };
+    let all_the_same = allowed.map(|allowed| format!("{stop} {allowed} starts the task all the same")).unwrap_or_default();
+    Violation { field: flag(&fault.field), code: "invalid".into(), description: format!("{}{all_the_same}", fault.description) }
 }
 
 /// A fault found before anything was sent, with a body that is this field of the request.

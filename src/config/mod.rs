@@ -12,6 +12,7 @@ mod kept;
 mod listeners;
 mod parse;
 mod shares;
+mod unknown;
 
 pub use blank::{is_blank, without_blank_variables};
 pub use bodies::Bodies;
@@ -19,6 +20,7 @@ pub use kept::Kept;
 pub use listeners::{Listeners, Reflection};
 pub use parse::{address, roots_fault};
 pub use shares::Shares;
+pub use unknown::unknown_variables;
 
 use parse::{
     MANY, certificates, file, log_filter, origin, otlp_url, public_url, seconds, seconds_from, some_seconds, stream_name, subject_prefix,

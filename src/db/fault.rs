@@ -16,6 +16,8 @@ pub enum Fault {
     Locked,
     /// The connection was lost or could not be opened.
     Away,
+    /// The backend knows nothing of what this session has prepared, or has something else by that name: another session has it too, or had it before.
+    Shared,
     /// The database takes no changes: it follows another one, or its operator has said so.
     ReadOnly,
     /// The database has no room: its disk is full, its memory or its connections are used up.
@@ -30,6 +32,8 @@ pub enum Fault {
     Denied,
     /// There is no such table or column: the schema is of another version.
     Missing,
+    /// A trigger refuses it: none of ours raises anything.
+    Raised,
     /// Everything else.
     Other,
 }
@@ -70,18 +74,32 @@ fn by_number(sqlstate: &str) -> Fault {
         "2201B" => Fault::Expression,
         "22021" | "22P05" => Fault::Text,
         "42501" => Fault::Denied,
+        "P0001" => Fault::Raised,
         "42P01" | "42703" => Fault::Missing,
         // An error of the disk; a full one among others, by where it strikes.
         "58030" => Fault::Exhausted,
-        // Shutdowns, timeouts of sessions, and statements that a pooler has prepared on another connection.
-        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04" | "40003" | "26000" => Fault::Away,
+        // Statements that are prepared or are not, and messages that do not fit what is: a pooler has given the session another backend.
+        "42P05" | "26000" | "08P01" => Fault::Shared,
+        // Shutdowns and timeouts of sessions.
+        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04" | "40003" => Fault::Away,
         _ if sqlstate.starts_with("08") => Fault::Away,
         _ if sqlstate.starts_with("53") => Fault::Exhausted,
         _ => Fault::Other,
     }
 }
 
-/// Returns whether a statement gave up waiting for a lock: it has changed nothing.
+/// Whether a statement is prepared that should not be, or is not that should: what a session has prepared is on another backend.
+pub(super) fn is_on_another_backend(error: &Diesel) -> bool {
+    // Poolers give the number of broken protocols to whatever goes wrong between them and the server.
+    fault(error) == Fault::Shared && sqlstate(error) != Some("08P01")
+}
+
+/// Whether a pooler has kept a session waiting for a backend until its own time for that was over. It has no number of its own, and no languages.
+pub(super) fn is_out_of_turn(error: &Diesel) -> bool {
+    matches!(error, Diesel::DatabaseError(_, reported) if sqlstate(error) == Some("08P01") && reported.message().contains("query_wait_timeout"))
+}
+
+/// Whether a statement gave up waiting for a lock: it has changed nothing.
 pub fn is_locked(error: &Diesel) -> bool {
     fault(error) == Fault::Locked
 }
@@ -93,7 +111,7 @@ pub fn is_refusal(error: &Diesel) -> bool {
     let is_of_files = sqlstate(error).is_some_and(|number| number.starts_with("58"));
     !is_of_files
         && matches!(error, Diesel::DatabaseError(..))
-        && matches!(fault(error), Fault::Other | Fault::Duplicate | Fault::Denied | Fault::Missing | Fault::Text)
+        && matches!(fault(error), Fault::Other | Fault::Raised | Fault::Duplicate | Fault::Denied | Fault::Missing | Fault::Text)
 }
 
 /// A failure and its number, for the log.
@@ -124,7 +142,7 @@ impl From<Diesel> for Error {
                 Error::unavailable("Others are at work on the same thing; try again.").caused_by(cause)
             }
             Fault::Conflict => Error::unavailable("Others are at work on the same thing; try again.").caused_by(cause),
-            Fault::Away => Error::unavailable("The database cannot be reached.").caused_by(cause),
+            Fault::Away | Fault::Shared => Error::unavailable("The database cannot be reached.").caused_by(cause),
             Fault::ReadOnly => Error::unavailable("The database takes no changes for now.").caused_by(cause),
             Fault::Exhausted => Error::unavailable("The database has no room for this now.").caused_by(cause),
             Fault::Expression => {
@@ -142,6 +160,10 @@ impl From<Diesel> for Error {
             Fault::Missing => {
                 let message = "The database has not the schema of this version; `offboard migrate` brings it up to date.";
                 Error::unavailable(message).caused_by(cause)
+            }
+            Fault::Raised => {
+                let message = "A trigger of the database refuses what the call would do; the service's log says why.";
+                Error::new(Code::RefusedByDatabase, message).caused_by(cause)
             }
             Fault::Duplicate | Fault::Other => Error::internal(cause),
         }
@@ -196,6 +218,8 @@ mod tests {
             ("57P03", Code::Unavailable),
             ("08006", Code::Unavailable),
             ("08P01", Code::Unavailable),
+            ("26000", Code::Unavailable),
+            ("42P05", Code::Unavailable),
             ("53100", Code::Unavailable),
             ("53300", Code::Unavailable),
             ("58030", Code::Unavailable),
@@ -203,6 +227,7 @@ mod tests {
             ("22021", Code::ValidationFailed),
             ("22P02", Code::Internal),
             ("42501", Code::Unavailable),
+            ("P0001", Code::RefusedByDatabase),
             ("42P01", Code::Unavailable),
         ] {
             assert_eq!(error(number).code(), code, "{number}");

@@ -56,7 +56,7 @@ fn take_turn(connection: &mut PgConnection) -> Result<()> {
 fn apply(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<String>> {
     connection.batch_execute(&format!("SET lock_timeout = {MIGRATION_LOCK_MILLIS}"))?;
     let last = LastFault::of(connection);
-    let missing = match schema_state(connection)? {
+    let missing = match read_patiently(&last, connection)? {
         SchemaState::Current | SchemaState::Ahead(_) => return Ok(Vec::new()),
         SchemaState::Foreign(others) if !into_existing || others.collides => return Err(others.refusal()),
         SchemaState::Foreign(_) => versions(&all()?).collect(),
@@ -76,11 +76,36 @@ fn apply(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<Strin
     Ok(applied)
 }
 
-type Applied = diesel::migration::Result<()>;
+/// Compares the migrations of this binary with those that the database has, as one who migrates does: others may have locked the table of those.
+pub fn patient_schema_state(connection: &mut PgConnection) -> Result<SchemaState> {
+    connection.batch_execute(&format!("SET lock_timeout = {MIGRATION_LOCK_MILLIS}"))?;
+    let last = LastFault::of(connection);
+    read_patiently(&last, connection)
+}
+
+fn read_patiently(last: &LastFault, connection: &mut PgConnection) -> Result<SchemaState> {
+    let mut failed = None;
+    let read = patiently("of the table of migrations", last, || {
+        last.clear();
+        let read = schema_state(connection);
+        read.map_err(|error| {
+            let reported = error.to_string();
+            failed = Some(error);
+            reported.into()
+        })
+    });
+    // What is no matter of patience is told as it is.
+    match failed {
+        Some(error) if read.is_err() && !matches!(last.get(), Some(Fault::Locked | Fault::Conflict)) => Err(error),
+        _ => read,
+    }
+}
+
+type Attempted<T> = diesel::migration::Result<T>;
 
 /// Applies one. What is built concurrently is not rolled back where it fails, so what an earlier try left is taken away first; and nobody waits
 /// behind it while it waits.
-fn run(connection: &mut PgConnection, migration: &dyn Migration<Pg>) -> Applied {
+fn run(connection: &mut PgConnection, migration: &dyn Migration<Pg>) -> Attempted<()> {
     if migration.metadata().run_in_transaction() {
         return connection.run_migration(migration).map(drop);
     }
@@ -93,12 +118,12 @@ fn run(connection: &mut PgConnection, migration: &dyn Migration<Pg>) -> Applied 
 
 /// Does it, and again while others hold what it needs.
 #[expect(clippy::disallowed_methods, reason = "on a thread for blocking work")]
-fn patiently(what: &str, last: &LastFault, mut attempt: impl FnMut() -> Applied) -> Result<()> {
+fn patiently<T>(what: &str, last: &LastFault, mut attempt: impl FnMut() -> Attempted<T>) -> Result<T> {
     let until = Instant::now() + PATIENCE;
     let mut pause = AGAIN_AFTER.0;
     loop {
         let error = match attempt() {
-            Ok(()) => return Ok(()),
+            Ok(done) => return Ok(done),
             Err(error) => error,
         };
         let fault = last.get();
@@ -128,6 +153,10 @@ impl LastFault {
             }
         });
         LastFault(last)
+    }
+
+    fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn get(&self) -> Option<Fault> {

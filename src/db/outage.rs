@@ -10,24 +10,28 @@ use crate::error::{Code, Error};
 /// The least time between two lines that report an outage.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
-/// Those that open connections to the database, each by itself: as long as one of them cannot, the outage lasts.
+/// A failure of who has not failed again for so long says nothing of now, where readiness finds nothing wrong: who opens a connection when it needs one
+/// does not say that it could.
+const STALE: Duration = Duration::from_secs(2);
+
+/// Who finds out that the database cannot be used, each by itself: as long as one of them does, the outage lasts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Opener {
-    /// The pool.
+    /// The pool, where it opens a connection.
     Pool,
-    /// The probe of the database.
+    /// The judgement of readiness. As it turns, the log says so, and where it turns back the outage is over.
     Probe,
     /// The listener for wake-ups.
     Listener,
 }
 
 /// The outage of the one database that a process has.
-static OUTAGE: Mutex<Outage> = Mutex::new(Outage { failing: [false; 3], since: None, reported: None, is_reported: false, failures: 0 });
+static OUTAGE: Mutex<Outage> = Mutex::new(Outage::NONE);
 
 #[derive(Debug)]
 struct Outage {
-    /// The last that failed, by [`Opener`].
-    failing: [bool; 3],
+    /// When each failed last, by [`Opener`], if that is not over.
+    failing: [Option<Instant>; 3],
     since: Option<Instant>,
     /// When the log reported one last.
     reported: Option<Instant>,
@@ -37,12 +41,19 @@ struct Outage {
 }
 
 impl Outage {
-    /// One fails. Returns how often that has happened in this outage, if it is to be reported now.
+    const NONE: Outage = Outage { failing: [None; 3], since: None, reported: None, is_reported: false, failures: 0 };
+
+    /// One fails. Returns how often that has happened in this outage, if it is to be told now.
     fn failed(&mut self, opener: Opener, now: Instant) -> Option<u64> {
-        self.failing[opener as usize] = true;
+        let turns = matches!(opener, Opener::Probe) && self.failing[opener as usize].is_none();
+        self.failing[opener as usize] = Some(now);
         self.failures += 1;
+        let is_new = turns && !self.is_reported;
+        if is_new {
+            self.since = Some(now);
+        }
         self.since.get_or_insert(now);
-        if self.reported.is_some_and(|reported| now.duration_since(reported) < REPORT_EVERY) {
+        if !is_new && self.reported.is_some_and(|reported| now.duration_since(reported) < REPORT_EVERY) {
             return None;
         }
         (self.reported, self.is_reported) = (Some(now), true);
@@ -51,8 +62,12 @@ impl Outage {
 
     /// One does not fail. Returns for how long the outage lasted, and how often one failed, if it is over and was reported.
     fn succeeded(&mut self, opener: Opener, now: Instant) -> Option<(Duration, u64)> {
-        self.failing[opener as usize] = false;
-        if self.failing.contains(&true) {
+        let turns = matches!(opener, Opener::Probe) && self.failing[opener as usize].is_some();
+        self.failing[opener as usize] = None;
+        if matches!(opener, Opener::Probe) {
+            self.failing = self.failing.map(|failed| failed.filter(|failed| !turns && now.duration_since(*failed) < STALE));
+        }
+        if self.failing.iter().any(Option::is_some) {
             return None;
         }
         let (lasted, failures) = (now.duration_since(self.since.take()?), std::mem::take(&mut self.failures));
@@ -107,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_reported_at_its_beginning_once_a_minute_and_at_its_end() {
-        let mut outage = Outage { failing: [false; 3], since: None, reported: None, is_reported: false, failures: 0 };
+        let mut outage = Outage::NONE;
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut reported = Vec::new();
@@ -125,7 +140,7 @@ mod tests {
 
     #[test]
     fn outages_that_follow_one_another_are_reported_once_a_minute_too() {
-        let mut outage = Outage { failing: [false; 3], since: None, reported: None, is_reported: false, failures: 0 };
+        let mut outage = Outage::NONE;
         let began = Instant::now();
         let mut reported = 0;
         for second in 0..120 {
@@ -133,5 +148,29 @@ mod tests {
             reported += outage.succeeded(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
         }
         assert_eq!(reported, 4, "the beginning and the end of two of them");
+    }
+
+    #[test]
+    fn readiness_that_turns_is_reported_whenever_it_does_and_its_length_from_there() {
+        let mut outage = Outage::NONE;
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert!(outage.failed(Opener::Pool, at(0)).is_some());
+        assert!(outage.succeeded(Opener::Pool, at(1)).is_some());
+        assert_eq!(outage.failed(Opener::Pool, at(5)), None, "it was told of a moment ago");
+        assert_eq!(outage.failed(Opener::Probe, at(10)), Some(2));
+        assert_eq!(outage.failed(Opener::Probe, at(11)), None);
+        assert_eq!(outage.succeeded(Opener::Probe, at(27)), Some((Duration::from_secs(17), 3)), "though the pool has opened none since");
+        assert!(outage.since.is_none());
+    }
+
+    #[test]
+    fn a_failure_that_nobody_has_met_again_is_over_where_readiness_finds_nothing_wrong() {
+        let mut outage = Outage::NONE;
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert!(outage.failed(Opener::Pool, at(0)).is_some());
+        assert_eq!(outage.succeeded(Opener::Probe, at(1)), None);
+        assert_eq!(outage.succeeded(Opener::Probe, at(3)), Some((Duration::from_secs(3), 1)));
     }
 }

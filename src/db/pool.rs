@@ -4,7 +4,7 @@
 //! round trip that the server has ended it; one that was idle for a while, or that was opened before another was lost, is tested by a
 //! statement. After its first failure that means its end it is dropped.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -113,6 +113,10 @@ struct Inner {
     /// When the idle connections were last closed because the database took no changes.
     swept: Mutex<Option<Instant>>,
     reconnecting: Reconnecting,
+    /// Something has shown that a pooler shares backends: it is to be found out.
+    suspect: AtomicBool,
+    /// It was found that the database cannot be used as it is.
+    unfit: AtomicBool,
     permits: Permits,
     options: Options,
     seal: OnceCell<Seal>,
@@ -129,6 +133,8 @@ impl Db {
             losses: AtomicU64::new(0),
             swept: Mutex::default(),
             reconnecting: Reconnecting::default(),
+            suspect: AtomicBool::new(false),
+            unfit: AtomicBool::new(false),
             permits: Permits::new(&options),
             options,
             seal: OnceCell::new(),
@@ -156,7 +162,21 @@ impl Db {
         }
     }
 
-    /// Returns whether there is no connection, neither in use nor idle.
+    /// Whether something has shown that a pooler shares backends since this was last asked.
+    pub(super) fn take_suspicion(&self) -> bool {
+        self.0.suspect.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the database can be used as it is. While it cannot, nothing is done: a statement might do what another one says.
+    pub(super) fn set_fit(&self, fit: bool) {
+        self.0.unfit.store(!fit, Ordering::Release);
+        if !fit {
+            let idle = std::mem::take(&mut *self.0.idle());
+            drop(idle);
+        }
+    }
+
+    /// Whether there is no connection, neither in use nor idle.
     pub(super) fn has_no_connection(&self) -> bool {
         self.0.used.load(Ordering::Relaxed) == 0 && self.0.idle().is_empty()
     }
@@ -269,7 +289,11 @@ impl Inner {
         }
         loop {
             abandonable.check()?;
-            // Apart from the loop's body, so that the lock is not taken while a connection is tested or closed.
+            if self.unfit.load(Ordering::Acquire) {
+                let cause = Refused::Unfit("the database cannot be used as it is; readiness says why".to_owned());
+                return Err(Error::unavailable("The database cannot be reached.").caused_by(cause));
+            }
+            // Apart from the loop's body, so that the lock is not held while a connection is tested or closed.
             let next = || self.idle().pop();
             while let Some(mut pooled) = next() {
                 if pooled.is_usable(self.losses.load(Ordering::Acquire)) {
@@ -278,7 +302,8 @@ impl Inner {
                 // The others are tested as well before they are used.
                 self.lost();
             }
-            let may_try = if self.reserve.goes_first() { Err(AGAIN.0) } else { self.reconnecting.try_now() };
+            let may_try =
+                if self.reserve.goes_first() { Err(AGAIN.0) } else { self.reconnecting.try_now(self.used.load(Ordering::Relaxed) > 0) };
             let (pause, refused) = match may_try {
                 Err(pause) => (pause, None),
                 Ok(()) => match Pooled::open(self) {
@@ -287,7 +312,14 @@ impl Inner {
                         return Ok(pooled);
                     }
                     Err(refused) => {
+                        if matches!(refused, Refused::Unfit(_)) {
+                            self.suspect.store(true, Ordering::Release);
+                        }
                         self.reconnecting.failed(&refused);
+                        if matches!(refused, Refused::Queued) && deadline.is_none_or(|deadline| deadline > Instant::now()) {
+                            // It has waited for that alone; others may have given one back meanwhile.
+                            until = until.max(Instant::now() + AGAIN.1 * 2);
+                        }
                         (AGAIN.0, Some(refused))
                     }
                 },
@@ -317,6 +349,11 @@ impl Inner {
         let was_cancelled = vitals.take_cancelled();
         let another_may_do = match vitals.ended() {
             Some(Fault::ReadOnly) => self.turned_read_only(vitals.age()),
+            Some(Fault::Shared) => {
+                self.suspect.store(true, Ordering::Release);
+                self.lost();
+                true
+            }
             Some(_) => {
                 self.lost();
                 true

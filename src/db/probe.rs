@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::fault::Fault;
 use super::fitness;
 use super::listen::pause;
 use super::migrations::{SchemaState, schema_state};
@@ -21,7 +22,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const GLANCE: Duration = Duration::from_millis(50);
 /// How long a statement of a look may take.
 const LOOK_TIME: Duration = Duration::from_secs(2);
-/// A look that is older reports nothing of now.
+/// How often what was found is judged.
+const JUDGE_EVERY: Duration = Duration::from_millis(200);
+/// A database that takes longer than this to fail a look does not answer.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// A look that is older tells nothing of now.
 const FRESH: Duration = Duration::from_secs(4);
 
 /// The message if the session of the probes is the last one that the server accepts.
@@ -41,7 +46,7 @@ pub struct DatabaseState {
 /// The looks at a database. Cheap to clone; they end when the last clone goes.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    latest: watch::Receiver<Option<ProbeResult>>,
+    verdict: watch::Receiver<Option<Verdict>>,
     _stop: Arc<DropGuard>,
 }
 
@@ -67,50 +72,98 @@ pub type Troubled = (Trouble, String);
 struct ProbeResult {
     at: Instant,
     found: Result<DatabaseState, Troubled>,
+    /// The cause, for the log.
+    cause: String,
 }
+
+/// The judgement by which readiness, health and the log go alike.
+type Verdict = Result<DatabaseState, Troubled>;
 
 impl Probe {
     /// Starts to look, over a connection at this place.
     pub fn spawn(reserved: ReservedConnection) -> std::io::Result<Probe> {
-        let (found, latest) = watch::channel(None);
+        let (found, looks) = watch::channel(None);
+        let (judged, verdict) = watch::channel(None);
         let stop = CancellationToken::new();
-        let stopped = stop.clone();
+        let (stopped, over) = (stop.clone(), stop.clone());
         let options = Options { statement_timeout: LOOK_TIME, lock_timeout: LOOK_TIME, ..reserved.options().clone() };
         std::thread::Builder::new().name("probe".to_owned()).spawn(move || look_on(&reserved, &options, &found, &stopped))?;
-        Ok(Probe { latest, _stop: Arc::new(stop.drop_guard()) })
+        // Of its own: a look may hang.
+        std::thread::Builder::new().name("judge".to_owned()).spawn(move || judge(&looks, &judged, &over))?;
+        Ok(Probe { verdict, _stop: Arc::new(stop.drop_guard()) })
     }
 
     /// How the database stands, by a look of the last seconds; else a sentence for operators that says why that is not known. Waits for the first
     /// look alone.
-    pub async fn check(&self) -> Result<DatabaseState, Troubled> {
-        let mut latest = self.latest.clone();
+    pub async fn check(&self) -> Verdict {
+        let mut verdict = self.verdict.clone();
         let gone = |_| (Trouble::Failing, "is not checked any more".to_owned());
-        let look = latest.wait_for(Option::is_some).await.map_err(gone)?.clone();
-        match look {
-            Some(ProbeResult { at, found }) if at.elapsed() < FRESH => found,
-            _ => Err((Trouble::Away, "does not answer".to_owned())),
+        let judged = verdict.wait_for(Option::is_some).await.map_err(gone)?.clone();
+        judged.unwrap_or_else(|| Err(silent()))
+    }
+}
+
+fn silent() -> Troubled {
+    (Trouble::Away, "does not answer".to_owned())
+}
+
+/// Judges what was found, again and again, and tells the log as that turns. A look that failed stands until the next one is over, however long that takes;
+/// one that did not says nothing of now once it is old.
+fn judge(looks: &watch::Receiver<Option<ProbeResult>>, judged: &watch::Sender<Option<Verdict>>, stop: &CancellationToken) {
+    let begun = Instant::now();
+    let mut counted: Option<Instant> = None;
+    while !stop.is_cancelled() {
+        let look = looks.borrow().clone();
+        let found = match look {
+            Some(ProbeResult { found: Err(troubled), cause, .. }) => Some((Err(troubled), cause)),
+            Some(ProbeResult { at, found, cause }) if at.elapsed() < FRESH => Some((found, cause)),
+            None if begun.elapsed() < FRESH => None,
+            _ => Some((Err(silent()), "it does not answer".to_owned())),
+        };
+        if let Some((verdict, cause)) = found {
+            if verdict.is_ok() {
+                outage::succeeded(Opener::Probe);
+                counted = None;
+            } else if counted.is_none_or(|counted| counted.elapsed() >= LOOK_EVERY) {
+                outage::failed(Opener::Probe, cause);
+                counted = Some(Instant::now());
+            }
+            judged.send_replace(Some(verdict));
         }
+        pause(JUDGE_EVERY, stop);
     }
 }
 
 fn look_on(reserved: &ReservedConnection, options: &Options, latest: &watch::Sender<Option<ProbeResult>>, stop: &CancellationToken) {
     let mut session = None;
     let mut fit = false;
+    // Whether the last connection was ended since nothing came back on it.
+    let mut silenced = false;
     while !stop.is_cancelled() {
-        let found = look((reserved, stop), options, &mut session, &mut fit).map_err(|(trouble, error)| {
-            // Where calls alone are shut out, the probes are not.
-            if trouble != Trouble::Crowded {
-                session = None;
+        let begun = Instant::now();
+        fit = fit && !reserved.is_suspect();
+        let looked = look((reserved, stop), options, (&mut session, &mut silenced), &mut fit);
+        let (found, cause) = match looked {
+            Ok(standing) => (Ok(standing), String::new()),
+            Err((trouble, error)) => {
+                // Where calls alone are shut out, the probes are not.
+                if trouble != Trouble::Crowded {
+                    session = None;
+                }
+                let cause = error.cause_chain().unwrap_or_else(|| error.message().to_owned());
+                let reported = match trouble {
+                    Trouble::Crowded if silenced => Err(silent()),
+                    // Who refuses does so at once.
+                    Trouble::Away if begun.elapsed() > AT_ONCE => Err(silent()),
+                    // A cause is nothing for probes, which need no key.
+                    _ if error.code() == Code::Internal => Err((trouble, "cannot be used".to_owned())),
+                    _ => Err((trouble, error.message().to_owned())),
+                };
+                (reported, cause)
             }
-            outage::failed(Opener::Probe, error.cause_chain().unwrap_or_else(|| error.message().to_owned()));
-            // A cause is nothing for probes, which need no key.
-            let reported = if error.code() == Code::Internal { "cannot be used".to_owned() } else { error.message().to_owned() };
-            (trouble, reported)
-        });
-        if found.is_ok() {
-            outage::succeeded(Opener::Probe);
-        }
-        latest.send_replace(Some(ProbeResult { at: Instant::now(), found }));
+        };
+        silenced = silenced && found.is_err();
+        latest.send_replace(Some(ProbeResult { at: Instant::now(), found, cause }));
         wait(session.as_ref(), stop);
     }
 }
@@ -126,28 +179,42 @@ fn wait(session: Option<&Session>, stop: &CancellationToken) {
 fn look(
     (reserved, stop): (&ReservedConnection, &CancellationToken),
     options: &Options,
-    session: &mut Option<Session>,
+    (session, silenced): (&mut Option<Session>, &mut bool),
     fit: &mut bool,
 ) -> Result<DatabaseState, (Trouble, Error)> {
     if !*fit {
-        let first = reserved.open(options, stop).map_err(refused)?;
-        *session = Some(fitness::check_from(options, first).map_err(refused)?);
+        let checked = reserved.open(options, stop).and_then(|first| fitness::check_from(options, first));
+        match checked {
+            Ok(checked) => *session = Some(checked),
+            Err(error) => {
+                if matches!(error, Refused::Unfit(_)) {
+                    reserved.finds_it_fit(false);
+                }
+                return Err(refused(error));
+            }
+        }
+        reserved.finds_it_fit(true);
         *fit = true;
     }
     // A connection that has ended says nothing of the database, but a new one does.
-    if let Some(open) = session
-        && let Ok(state) = state(open)
-    {
-        return if reserved.shuts_out_the_pool(options) { Err((Trouble::Crowded, Error::unavailable(NO_ROOM))) } else { Ok(state) };
+    if let Some(open) = session {
+        if let Ok(standing) = standing(open) {
+            return if reserved.shuts_out_the_pool(options) { Err((Trouble::Crowded, Error::unavailable(NO_ROOM))) } else { Ok(standing) };
+        }
+        *silenced = *silenced || open.vitals.is_given_up();
+        *fit = open.vitals.ended() != Some(Fault::Shared);
     }
-    let state = state(session.insert(reserved.open(options, stop).map_err(refused)?));
-    state.map_err(|error| (if error.code() == Code::Unavailable { Trouble::Away } else { Trouble::Failing }, error))
+    let open = session.insert(reserved.open(options, stop).map_err(refused)?);
+    standing(open).map_err(|error| {
+        *fit = *fit && open.vitals.ended() != Some(Fault::Shared);
+        (if error.code() == Code::Unavailable { Trouble::Away } else { Trouble::Failing }, error)
+    })
 }
 
 fn refused(refused: Refused) -> (Trouble, Error) {
     let trouble = match refused {
         Refused::Away(_) => Trouble::Away,
-        Refused::Crowded => Trouble::Crowded,
+        Refused::Crowded | Refused::Queued => Trouble::Crowded,
         Refused::Denied(_) => Trouble::Denied,
         Refused::Unfit(_) => Trouble::Unfit,
     };

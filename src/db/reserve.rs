@@ -4,6 +4,7 @@
 //! wake-ups have one each and cannot. So the pool opens none while one of these waits for its own, and gives one of its up where the server lets no
 //! more in.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -102,17 +103,28 @@ impl Reserve {
 pub struct ReservedConnection {
     db: Db,
     number: usize,
+    shut_out: Arc<ShutOut>,
 }
 
 impl ReservedConnection {
     /// A place before those of this pool.
     pub fn before(db: &Db) -> Self {
-        ReservedConnection { db: db.clone(), number: db.reserve().add() }
+        ReservedConnection { db: db.clone(), number: db.reserve().add(), shut_out: Arc::default() }
     }
 
     /// How the database is used.
     pub(super) fn options(&self) -> &Options {
         self.db.options()
+    }
+
+    /// Whether something has shown that a pooler shares backends since this was last asked.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.db.take_suspicion()
+    }
+
+    /// Says whether the database can be used as it is. Where it cannot, the pool opens no connection and uses none.
+    pub(super) fn finds_it_fit(&self, fit: bool) {
+        self.db.set_fit(fit);
     }
 
     /// Opens the connection. Where the server has no room, the pool gives one of its own up, and this is tried again for a while.
@@ -140,6 +152,11 @@ impl ReservedConnection {
                         self.db.give_one_up();
                     }
                 }
+                // It has waited for long.
+                Err(Refused::Queued) if attempt == 0 => {
+                    want(true);
+                    self.db.give_one_up();
+                }
                 Err(refused) => {
                     want(false);
                     return Err(refused);
@@ -153,12 +170,41 @@ impl ReservedConnection {
         Err(Refused::Crowded)
     }
 
-    /// Returns whether the pool has no connection and the server has no room for one: asked by opening one, where nobody who comes first is
-    /// at it.
+    /// Whether the pool has no connection and the server has no room for one, as far as was found out: by opening one, where nobody who comes first is
+    /// at it, on a thread of its own, since a pooler may keep it waiting.
     pub(super) fn shuts_out_the_pool(&self, options: &Options) -> bool {
-        let lacks = || self.db.has_no_connection() && !self.db.reserve().goes_first();
-        lacks() && session::open(options).is_err() && matches!(session::refusal(options), Some(Refused::Crowded)) && lacks()
+        if !self.db.has_no_connection() {
+            self.shut_out.found.store(false, Ordering::Release);
+            return false;
+        }
+        if !self.db.reserve().goes_first() && !self.shut_out.asking.swap(true, Ordering::AcqRel) {
+            let (shut_out, options) = (self.shut_out.clone(), options.clone());
+            let asked = std::thread::Builder::new().name("crowd".to_owned()).spawn(move || {
+                shut_out.found.store(is_crowded(&options), Ordering::Release);
+                shut_out.asking.store(false, Ordering::Release);
+            });
+            if asked.is_err() {
+                self.shut_out.asking.store(false, Ordering::Release);
+            }
+        }
+        self.shut_out.found.load(Ordering::Acquire) && self.db.has_no_connection()
     }
+}
+
+/// Whether there is no room for another session.
+fn is_crowded(options: &Options) -> bool {
+    match session::open(options) {
+        Err(Refused::Queued) => true,
+        Err(Refused::Away(_)) => matches!(session::refusal(options), Some(Refused::Crowded)),
+        _ => false,
+    }
+}
+
+/// Whether the pool is shut out, and whether that is being found out.
+#[derive(Debug, Default)]
+struct ShutOut {
+    asking: AtomicBool,
+    found: AtomicBool,
 }
 
 #[cfg(test)]

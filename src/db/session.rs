@@ -12,7 +12,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Bool, Integer, Text, Timestamptz};
 use diesel::{Connection, ConnectionError, sql_query};
 
-use super::fault::{Fault, fault};
+use super::fault::{Fault, fault, is_on_another_backend, is_out_of_turn};
 use super::options::Options;
 use super::vitals::{Monitor, Vitals};
 use super::{clock, sequences, watchdog};
@@ -45,6 +45,8 @@ pub enum Refused {
     Denied(&'static str),
     /// The server has no room for another session of ours.
     Crowded,
+    /// It has let us in, and gives the session nothing to work with: a pooler that queues where a server would refuse, most likely.
+    Queued,
 }
 
 impl fmt::Display for Refused {
@@ -56,6 +58,7 @@ impl fmt::Display for Refused {
             Refused::Crowded => {
                 f.write_str("the server lets no more sessions in: as many are open as the role, the database or the server may have")
             }
+            Refused::Queued => f.write_str("a session was let in and had no answer: a pooler has no more server sessions to give"),
         }
     }
 }
@@ -68,7 +71,9 @@ impl From<Refused> for Error {
         match refused {
             Refused::Unfit(sentence) => Error::new(Code::Unavailable, sentence),
             Refused::Denied(sentence) => Error::new(Code::PermissionDenied, sentence),
-            Refused::Crowded => Error::unavailable("The database lets no more sessions in.").caused_by(Refused::Crowded),
+            crowded @ (Refused::Crowded | Refused::Queued) => {
+                Error::unavailable("The database lets no more sessions in.").caused_by(crowded)
+            }
             away => Error::unavailable("The database cannot be reached.").caused_by(away),
         }
     }
@@ -96,7 +101,12 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
     let Some((vitals, reported)) = seen.get().cloned() else {
         return Err(Refused::Away(ConnectionError::BadConnection("the connection has no socket".to_owned())));
     };
-    let set_up = |error| Refused::Away(ConnectionError::CouldntSetupConfiguration(error));
+    let set_up = |error| match error {
+        error if is_on_another_backend(&error) => Refused::Unfit(SHARED.to_owned()),
+        // The server has said all that it says of a connection, and then nothing.
+        error if vitals.is_given_up() || is_out_of_turn(&error) => Refused::Queued,
+        error => Refused::Away(ConnectionError::CouldntSetupConfiguration(error)),
+    };
     connection.batch_execute(&settings(options)).map_err(set_up)?;
     let facts = ask(&mut connection).map_err(set_up)?;
     if facts.encoding != ENCODING {
@@ -113,6 +123,7 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
             _ => set_up(error),
         })?;
     }
+    connection.batch_execute(&format!("SET statement_timeout = {}", options.statement_timeout.as_millis())).map_err(set_up)?;
     vitals.allow(options.statement_timeout);
     Ok(Session { connection, vitals, reported, backend: facts.backend })
 }
@@ -192,15 +203,19 @@ fn refused_by(options: &Options) -> Option<[u8; 5]> {
     pq_sys::refused_by(&address, connect_timeout(options))
 }
 
-/// The settings of our sessions. A session that may only read is left so: operators keep writers out that way.
+/// What is said of a pooler that shares backends.
+pub(super) const SHARED: &str = "The database is reached through a pooler that shares backends between sessions (transaction or statement mode); \
+                                 use its session mode, or connect to Postgres itself.";
+
+/// What a session of ours is set to. Until it is set up its statements are bounded by the watchdog alone: how long those of calls may take says
+/// nothing of them. A session that may only read is left so: operators keep writers out that way.
 fn settings(options: &Options) -> String {
     let mut text = format!(
-        "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET idle_session_timeout = 0; \
+        "SET statement_timeout = 0; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET idle_session_timeout = 0; \
          SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off; \
          SET TIME ZONE 'UTC'; SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; \
          SET bytea_output = 'hex'; SET extra_float_digits = 1; SET standard_conforming_strings = on; SET transform_null_equals = off; \
          SET array_nulls = on; SET application_name = 'offboard'; SET jit = off; SET client_min_messages = warning; ",
-        options.statement_timeout.as_millis(),
         options.lock_timeout.as_millis(),
     );
     // A client that vanished, such as this process, must not keep its locks for hours. Has no effect on a Unix socket.

@@ -45,7 +45,9 @@ struct Life {
     statement: u64,
     running: Option<Running>,
     ended: Option<Fault>,
-    /// True if a statement was cancelled since this was last asked.
+    /// Whether it was ended from here, since nothing came back.
+    given_up: bool,
+    /// Whether a statement was cancelled since this was last asked.
     cancelled: bool,
     trace: Trace,
 }
@@ -88,7 +90,7 @@ impl Vitals {
         let now = Instant::now();
         // The session is not set up yet, and a peer that accepts and then keeps silent must not block us either.
         let running = Some(Running { alive: now, asked: now, at_work: false, doubts: 0 });
-        let life = Life { allowance, statement: 0, running, ended: None, cancelled: false, trace: Trace::default() };
+        let life = Life { allowance, statement: 0, running, ended: None, given_up: false, cancelled: false, trace: Trace::default() };
         Vitals {
             socket: Some(TcpStream::from(socket)),
             backend: AtomicI32::new(0),
@@ -147,7 +149,12 @@ impl Vitals {
         self.life().ended
     }
 
-    /// Checks the socket of a connection that is not in use. Costs a system call and no round trip.
+    /// Whether it was ended from here, since nothing came back on it.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.life().given_up
+    }
+
+    /// Looks at the socket of a connection that is not in use. Costs a system call and no round trip.
     pub(super) fn look(&self) -> SocketState {
         let Some(socket) = &self.socket else { return SocketState::Quiet };
         match socket.peek(&mut [0]) {
@@ -178,7 +185,7 @@ impl Vitals {
             if life.ended.is_none() {
                 life.ended = Some(Fault::Away);
             }
-            life.running = None;
+            (life.running, life.given_up) = (None, true);
         }
         SILENCE.reached();
         if outage::lasts() {
@@ -268,7 +275,7 @@ impl Vitals {
         } else if !life.trace.open {
             life.trace.lasting = life.trace.lasting || !only_reads(query);
         }
-        if let Some(fault @ (Fault::Away | Fault::ReadOnly)) = error.map(fault)
+        if let Some(fault @ (Fault::Away | Fault::Shared | Fault::ReadOnly)) = error.map(fault)
             && life.ended.is_none()
         {
             life.ended = Some(fault);

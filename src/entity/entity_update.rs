@@ -136,8 +136,8 @@ impl Attributes {
 
 /// The members to change: those of the mask or, without one, those that are set. By REST `null` is named and not set.
 fn mask(mask: Option<prost_types::FieldMask>, message: &v1::EntityUpdate, faults: &mut Violations) -> Mask {
-    const REPORTED: &str = "is none of `type`, `attributes`, `components` and `crosswalks`: a mask names no part of one. Attributes are merged, so one of them is \
-                        changed by a body that has it alone";
+    const REPORTED: &str = "cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, and a mask names no part of one. Attributes are merged, so one \
+                        of them is changed by a body that has it alone";
     let there = [!message.r#type.is_empty(), message.attributes.is_some(), !message.components.is_empty(), !message.crosswalks.is_empty()];
     let given = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned());
     let is_known = |path: &str| UPDATABLE.contains(&path) || STEERING.contains(&path);

@@ -13,7 +13,7 @@ use crate::entity::bounded::{self, PAGE_BYTES, Read};
 use crate::entity::index::lookup_queries::{self, Candidates};
 use crate::entity::list::{EntityPosition, Key, Order};
 use crate::entity::model::Entity;
-use crate::entity::unknown_queries;
+use crate::entity::warning_queries;
 use crate::filter::{Filter, Predicate};
 use crate::proto::v1;
 
@@ -57,9 +57,15 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> 
     Ok(bounded::read(rows, PAGE_BYTES, bytes)?)
 }
 
-/// The warnings of a page: see [`unknown_queries::warnings`].
-pub fn warnings(connection: &mut PgConnection, realm: &Realm, listing: &Listing, page: &Read<Entity>) -> Work<Vec<v1::Warning>> {
-    unknown_queries::warnings(connection, realm, listing.filter.as_ref(), (listing.after.is_none(), page.rows.is_empty()))
+/// What a page warns of: see [`warning_queries::warnings`].
+pub fn warnings(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    (listing, sees_portfolios): (&Listing, bool),
+    page: &Read<Entity>,
+) -> Work<Vec<v1::Warning>> {
+    let filter = (listing.filter.as_ref(), sees_portfolios);
+    warning_queries::warnings(connection, realm, filter, (listing.after.is_none(), page.rows.is_empty()))
 }
 
 /// Reads the entities that have one of these ids, until they have this many bytes.

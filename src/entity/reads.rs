@@ -6,8 +6,9 @@ use diesel::pg::PgConnection;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::access::Caller;
+use crate::access::{Caller, Scope};
 use crate::db::{Page, id, paged};
+use crate::entity::bounded::PAGE_BYTES;
 use crate::entity::list::{EntityPosition, Order};
 use crate::entity::list_queries::{self, Listing};
 use crate::entity::model::Entity;
@@ -15,6 +16,7 @@ use crate::entity::service::{EntityService, MAX_BATCH, PAGES, to_proto};
 use crate::entity::tombstone_queries::{self, JobKind, Tombstone};
 use crate::error::{Code, Error, Result, Violations};
 use crate::filter::{ENTITY, only_filter};
+use crate::limits::responses::Responding;
 use crate::proto::{convert, v1};
 
 /// The most bytes that entities which are asked for together may have.
@@ -24,11 +26,9 @@ paged!(v1::ListEntitiesRequest, "Entities", PAGES);
 paged!(v1::ListTombstonesRequest, "Tombstones", PAGES);
 
 impl EntityService {
-    pub(super) async fn list_entities(
-        &self,
-        request: Request<v1::ListEntitiesRequest>,
-    ) -> Result<Response<v1::ListEntitiesResponse>, Status> {
-        let realm = Caller::of(&request)?.realm;
+    pub(super) async fn list(&self, request: Request<v1::ListEntitiesRequest>) -> Result<Response<v1::ListEntitiesResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (realm, sees_portfolios) = (caller.realm.clone(), caller.may(Scope::PortfoliosRead));
         let mut request = request.into_inner();
         let mut faults = Violations::new();
         let page: Page<EntityPosition> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
@@ -39,7 +39,7 @@ impl EntityService {
         let wanted = realm.clone();
         let read = move |connection: &mut PgConnection| {
             let found = list_queries::list(connection, &wanted, &listing)?;
-            let warnings = list_queries::warnings(connection, &wanted, &listing, &found)?;
+            let warnings = list_queries::warnings(connection, &wanted, (&listing, sees_portfolios), &found)?;
             Ok((found, warnings))
         };
         let (mut found, warnings) = if filtered { self.db.transaction(read).await? } else { self.db.run(read).await? };
@@ -53,11 +53,22 @@ impl EntityService {
         request: Request<v1::BatchGetEntitiesRequest>,
     ) -> Result<Response<v1::BatchGetEntitiesResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
+        let responding = request.extensions().get::<Responding>().cloned();
         let ids = request.into_inner().entity_ids;
         check_ids(&ids)?;
-        let (scope, wanted) = (realm.clone(), ids.clone());
-        let read = move |connection: &mut PgConnection| list_queries::get_many(connection, &scope, &wanted, MAX_BATCH_BYTES);
-        let found = self.db.run(read).await?;
+        let read = async |bytes: usize| {
+            let (scope, wanted) = (realm.clone(), ids.clone());
+            self.db.run(move |connection| list_queries::get_many(connection, &scope, &wanted, bytes)).await
+        };
+        let mut found = read(PAGE_BYTES).await?;
+        if found.more {
+            // It is paid for before it is read, since as many may read at once as there are connections.
+            drop(std::mem::take(&mut found.rows));
+            if let Some(responding) = responding {
+                responding.expect(MAX_BATCH_BYTES).await?;
+            }
+            found = read(MAX_BATCH_BYTES).await?;
+        }
         if found.more {
             let message = format!("The entities have more than {MAX_BATCH_BYTES} bytes together; ask for fewer at once.");
             return Err(Error::new(Code::PayloadTooLarge, message).with("limit_bytes", MAX_BATCH_BYTES).into());

@@ -1,12 +1,10 @@
 //! Values that a filter names and nothing has: misspelt, as a rule. Pure.
 
-use crate::error::nearest_of;
+use crate::error::{Code, Error, Violations, nearest_of};
 use crate::proto::v1;
 
-/// How many values are reported that may have been meant.
+/// How many values are told that may have been meant.
 const REPORTED: usize = 3;
-/// The code of its warning.
-const CODE: &str = "unknown_value";
 
 /// A value that nothing has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +21,8 @@ pub struct UnknownValue {
     pub nearest: Vec<String>,
     /// How many entities were read; none if it is nowhere at all.
     pub looked_at: Option<i64>,
+    /// Whether it is a portfolio of which the caller knows by its members alone.
+    pub of_members: bool,
 }
 
 impl UnknownValue {
@@ -48,12 +48,18 @@ impl UnknownValue {
         UnknownValue { nearest: reported, ..self }
     }
 
-    /// The fault, as a sentence without its stop.
+    /// The same for who may not see what there is.
+    pub fn without_nearest(self) -> Self {
+        UnknownValue { nearest: Vec::new(), ..self }
+    }
+
+    /// What is wrong, as a sentence without its stop.
     pub fn sentence(&self) -> String {
         let UnknownValue { path, value, .. } = self;
         let nobody = self.looked_at.map_or_else(|| "no entity".to_owned(), |count| format!("none of the first {count} entities"));
         let what = match (path.as_str(), &self.condition) {
             (_, Some(condition)) => format!("{nobody} meets `{condition}`"),
+            ("portfolio", _) if self.of_members => format!("{nobody} is in the portfolio `{value}`"),
             ("portfolio", _) => format!("there is no portfolio `{value}`"),
             ("type", _) => format!("{nobody} has the type `{value}`"),
             ("uri", _) => format!("there is no entity `{value}`"),
@@ -71,8 +77,20 @@ impl UnknownValue {
 
     /// The same as a warning.
     pub fn warning(&self) -> v1::Warning {
-        v1::Warning { code: CODE.to_owned(), message: self.sentence() }
+        v1::Warning { code: Code::UnknownValue.name().to_owned(), message: self.sentence() }
     }
+}
+
+/// The refusal of a task whose filter, at `field` of the request, denies values that nothing has.
+pub fn refusal(unknown: &[&UnknownValue], field: &str) -> Error {
+    let mut places = Violations::new();
+    unknown.iter().for_each(|value| places.add(field, Code::UnknownValue.name(), value.sentence()));
+    let sentences: Vec<String> = unknown.iter().map(|value| value.sentence()).collect();
+    Error::new(Code::UnknownValue, format!("Nothing was started: {}", sentences.join("; ")))
+        .with_list("values", unknown.iter().map(|value| value.condition.as_ref().unwrap_or(&value.value)))
+        .with_list("paths", unknown.iter().map(|value| &value.path))
+        .with_list("nearest", unknown.iter().flat_map(|value| &value.nearest))
+        .at(places)
 }
 
 #[cfg(test)]
@@ -80,7 +98,8 @@ mod tests {
     use super::*;
 
     fn unknown(path: &str, value: &str, denied: bool) -> UnknownValue {
-        UnknownValue { path: path.to_owned(), value: value.to_owned(), condition: None, denied, nearest: Vec::new(), looked_at: None }
+        let (path, value) = (path.to_owned(), value.to_owned());
+        UnknownValue { path, value, condition: None, denied, nearest: Vec::new(), looked_at: None, of_members: false }
     }
 
     #[test]
@@ -96,6 +115,8 @@ mod tests {
             "no entity has the type `HCP`; did you mean `configuration/entityTypes/HCP` or `configuration/entityTypes/HCO`?"
         );
         assert_eq!(unknown("portfolio", "p", true).sentence(), "there is no portfolio `p`, so it excludes nothing");
+        let of_members = UnknownValue { of_members: true, ..unknown("portfolio", "p", false) };
+        assert_eq!(of_members.sentence(), "no entity is in the portfolio `p`");
         let some = UnknownValue { looked_at: Some(14_600), ..unknown("type", "compny", true) };
         assert_eq!(some.sentence(), "none of the first 14600 entities has the type `compny`, so it may exclude nothing");
         assert_eq!(unknown("attributes.A", "x", true).sentence(), "no entity has `x` at `attributes.A`, so it excludes nothing");

@@ -37,6 +37,10 @@ impl Code {
                 "Write the values in the filter as they are compared: `meant` says how. Where the filter is right as it is, start with \
                  `allow_suspect_values`. The idempotency key is still free."
             }
+            Code::UnknownValue => {
+                "Mend the values in the filter: `nearest` lists what may have been meant. Where the filter is right as it is, start with \
+                 `allow_suspect_values`. The idempotency key is still free."
+            }
             Code::MissingExcludes => {
                 "Fix the exclude list: see `missing`. Where these entities are removed already, start with `allow_missing_excludes`."
             }
@@ -55,6 +59,9 @@ impl Code {
             Code::LimitReached => "Remove what is not needed any more, or use another resource. `limit` is how many it may have.",
             Code::IdempotencyKeyReused => {
                 "Use a new key for a new request. To learn what the first one did, send exactly the first one again."
+            }
+            Code::RefusedByDatabase => {
+                "Do not send it again before whoever runs the service has seen to it; its log says why, under the request id."
             }
             Code::AnswerGone => "Do not send it again: it was done. Read what is there now.",
             Code::PayloadTooLarge => "Send, or ask for, less at once: at most `limit_bytes` where that is given.",

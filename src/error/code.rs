@@ -79,12 +79,14 @@ catalogue! {
     /// The filter of a bulk delete names attributes that no entity has. A negated condition on one would be true for every entity.
     /// `attributes` are those, `nearest` similar ones that exist.
     UnknownAttribute = "unknown_attribute", "Unknown attribute", InvalidArgument, 400, ["attributes": List, "nearest": List];
-    /// The filter of a hard delete compares values otherwise than they look: as a text what looks like a number or a date, or with numbers
-    /// or dates where no entity has one. `values` are the values, or the whole conditions, `attributes` their attributes, `meant` the
-    /// probable spelling.
+    /// The filter of a hard delete compares otherwise than it looks: as a text what looks like a number or a date, or with a value of another kind than
+    /// entities have; or there was no time to find out. `values` are the values, or the whole conditions, `attributes` what they are compared with, `meant`
+    /// how it may have to be written.
     SuspectValue = "suspect_value", "Suspect value", InvalidArgument, 400, ["values": List, "attributes": List, "meant": List];
-    /// The exclude list of a hard delete has ids of no entity, which exclude nothing. `missing_count` is how many, `missing` the first of
-    /// them.
+    /// The filter of a hard delete denies values that nothing has, which exclude nobody. `values` are those, or the whole conditions, `paths` where they were
+    /// looked for, `nearest` the ones that may have been meant.
+    UnknownValue = "unknown_value", "Unknown value", InvalidArgument, 400, ["values": List, "paths": List, "nearest": List];
+    /// The exclude list of a hard delete has ids of no entity, which exclude nothing. `missing_count` is how many, `missing` the first of them.
     MissingExcludes = "missing_excludes", "Missing excludes", FailedPrecondition, 409, ["missing_count": Integer, "missing": List];
     /// The realm's removal policy demands more care of such a removal. `unmet` names everything that it wants and does not find: `expected_count`,
     /// `max_objects`, `preview_token`, `clean_report`, `min_grace_period`.
@@ -109,6 +111,8 @@ catalogue! {
     ReportRequired = "report_required", "Report required", FailedPrecondition, 409, ["clean_report_within": Text];
     /// The thing holds as many others as it may.
     LimitReached = "limit_reached", "Limit reached", FailedPrecondition, 409, ["limit": Integer];
+    /// A trigger that somebody has added to the database refuses the change, and would again. Nothing was changed.
+    RefusedByDatabase = "refused_by_database", "Refused by the database", FailedPrecondition, 409, [];
     /// The idempotency key was used for another request before.
     IdempotencyKeyReused = "idempotency_key_reused", "Idempotency key reused", Aborted, 409, [];
     /// The call was done under this idempotency key, and its response is not there any more: something it showed was removed since, or it

@@ -80,7 +80,24 @@ pub fn keys(attributes: Object<'_>, names: &[String], at_most: usize) -> BTreeSe
     if are_many { BTreeSet::from([MANY.to_owned()]) } else { keys }
 }
 
-/// Returns whether a key stands for all values of an entity.
+impl AttributePath {
+    /// Some value that is there, as a text.
+    pub fn some_value(&self, attributes: Object<'_>) -> Option<String> {
+        let mut found = None;
+        any_value(attributes, &self.names, &mut |value| {
+            found = match value {
+                View::String(text) if !text.is_empty() => Some(text.to_owned()),
+                View::Bool(truth) => Some(truth.to_string()),
+                View::Number(number) => Some(number.text().into_owned()),
+                View::String(_) | View::Null | View::List(_) | View::Object(_) => None,
+            };
+            found.is_some()
+        });
+        found
+    }
+}
+
+/// Whether a key stands for all values of an entity.
 pub fn is_many(key: &str) -> bool {
     key == MANY
 }

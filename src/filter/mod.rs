@@ -29,6 +29,7 @@ mod predicate;
 mod record;
 mod request;
 mod set;
+mod shape;
 mod sql;
 mod sql_json;
 mod sql_shared;
@@ -43,7 +44,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use candidates::{AttributePath, Keys, Lookup, is_many, keys};
-pub use comparison::{Comparison, With};
+pub use comparison::{Comparison, Mismatch, With};
 pub use error::ParseError;
 pub use fold::fold;
 pub use function::{FUNCTIONS, Function, Test, Values};
@@ -53,6 +54,7 @@ pub use pattern::Pattern;
 pub use predicate::Predicate;
 pub use record::{Datum, EntityRecord, Record};
 pub use request::{check_filter, invalid_filter, only_filter};
+pub use shape::{Held, MASKS, Shape};
 pub use suspect::{Meant, SuspectValue};
 pub use vocabulary::{ENTITY, Property, PropertyKind, Vocabulary};
 

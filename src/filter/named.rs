@@ -20,7 +20,9 @@ pub struct NamedValue {
     pub condition: Option<String>,
     /// True if the filter matches those that do not have it: it is there to exclude those that do.
     pub denied: bool,
-    /// True if an entity has it, as a condition on `e`.
+    /// Whether another case is another value.
+    pub is_exact: bool,
+    /// Whether an entity has it, as a condition on `e`.
     pub holds: Predicate,
     /// The keys by which an index over the attribute finds it; none where it is not a value of one attribute.
     pub lookups: Vec<Lookup>,
@@ -44,8 +46,7 @@ impl Filter {
             }
             for value in &call.values {
                 let value = NamedValue::of(call, value, denied);
-                let is_same = |other: &NamedValue| other.path == value.path && other.condition == value.condition;
-                match named.iter_mut().find(|other| is_same(other) && fold(&other.value) == fold(&value.value)) {
+                match named.iter_mut().find(|other| other.is_same(&value)) {
                     Some(other) => other.denied |= denied,
                     None => named.push(value),
                 }
@@ -67,6 +68,7 @@ impl NamedValue {
             value: named.text,
             condition: (!is_equality).then(|| single.to_string()),
             denied,
+            is_exact: call.function.test == Test::EqualsCaseSensitive,
             lookups: if is_equality { found(single.clone()) } else { Vec::new() },
             holds: predicate(&Node::Call(single)),
         }
@@ -80,7 +82,13 @@ impl NamedValue {
         let call = Call { function, path: Path { property, names: Vec::new(), counted: false }, values, pattern: None };
         let value = spellings.first()?.clone();
         let (path, holds) = ("type".to_owned(), predicate(&Node::Call(call)));
-        Some(NamedValue { path, value, condition: None, denied: false, holds, lookups: Vec::new() })
+        Some(NamedValue { path, value, condition: None, denied: false, is_exact: true, holds, lookups: Vec::new() })
+    }
+
+    /// Whether another one asks for the same.
+    fn is_same(&self, other: &NamedValue) -> bool {
+        let is_same_value = if self.is_exact { self.value == other.value } else { fold(&self.value) == fold(&other.value) };
+        (&self.path, &self.condition, self.is_exact) == (&other.path, &other.condition, other.is_exact) && is_same_value
     }
 }
 
@@ -114,6 +122,7 @@ mod tests {
             ["not uri x", "not uri y", "not attributes.'First name' Ada", "not attributes z"]
         );
         assert_eq!(named("equals(type, a) and not equals(type, A)"), ["not type a"]);
+        assert_eq!(named("not equals(uri, a) and not equalsCaseSensitive(uri, A)"), ["not uri a", "not uri A"]);
         assert_eq!(named("not (equals(state, active) or gt(createdTime, 0) or gt(type, a) or equals(attributes.A.count, 1))"), [""; 0]);
         assert_eq!(named("startsWith(type, a) and contains(uri, b) and not (exists(attributes.A) or gt(attributes.A, b))"), [""; 0]);
     }

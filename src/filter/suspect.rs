@@ -1,22 +1,26 @@
 //! Operands of functions of order that look like a number or a date and are written as neither. They are compared as texts then, which is
 //! seldom meant: `lt(attributes.Closed, '2015/01/01')` is true for every number that begins with 1.
 
+use chrono::{NaiveDate, Weekday};
+
 use super::Filter;
 use super::named::visit;
 use super::number;
 use super::plain_marks::plain_marks;
-use super::syntax::{Bounds, Scale};
-use super::vocabulary::PropertyKind;
+use super::shape::{is_month, is_version};
+use super::syntax::{Call, Value};
 
-/// A value that is compared as a text, and looks as if something else was meant.
+/// A value that is not compared as it looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuspectValue {
-    /// The path of the attribute that it is compared with, as it is written in a filter.
+    /// The path that it is compared with, as it is written in a filter.
     pub path: String,
     /// The value.
     pub value: String,
     /// The probable meaning.
     pub meant: Meant,
+    /// Whether it is a year and a month, which is right where the attribute holds such.
+    pub is_month: bool,
 }
 
 /// The apparent kind of a value.
@@ -24,43 +28,170 @@ pub struct SuspectValue {
 pub enum Meant {
     /// A number, which would be written so.
     Number(String),
-    /// A date, or a time that is counted from one.
-    Date,
-    /// Texts that programs write instead of a number.
+    /// A date, which would be written so if it is known, or a time that is counted from one.
+    Date(Option<String>),
+    /// What programs write where they have no number.
     NoNumber,
     /// One end of a range, of which the other is of another kind.
     OtherEnd,
+    /// A version: texts are compared by character, so `10.0.0` lies before `2.0.0`.
+    Version,
+    /// A variable that was not replaced by its value.
+    Variable,
 }
 
 impl Filter {
-    /// The values of its functions of order over attributes that are compared as texts and look like something else, each once.
-    pub fn suspect_values(&self) -> Vec<SuspectValue> {
+    /// The values of all of its functions that are names of variables, each once.
+    pub fn variables(&self) -> Vec<SuspectValue> {
         let mut suspect: Vec<SuspectValue> = Vec::new();
         visit(self.root(), false, &mut |call, _| {
-            let (test, path) = (call.function.test, &call.path);
-            let is_order = path.property.kind == PropertyKind::Json && !path.counted && test.is_order();
-            if !is_order || Bounds::of(test, &call.values).scale() != Scale::Text {
-                return;
-            }
-            let is_mixed = call.values.iter().all(|value| value.number.is_some() || value.moment.is_some());
-            for value in &call.values {
-                let is_read = value.number.is_some() || value.moment.is_some();
-                let meant = if is_read { is_mixed.then_some(Meant::OtherEnd) } else { meant_by(&value.text) };
-                let reported = meant.map(|meant| SuspectValue { path: path.to_string(), value: value.text.clone(), meant });
-                suspect.extend(reported.filter(|reported| !suspect.contains(reported)));
+            for value in call.values.iter().filter(|value| is_variable(&value.text)) {
+                let reported =
+                    SuspectValue { path: call.path.to_string(), value: value.text.clone(), meant: Meant::Variable, is_month: false };
+                if !suspect.contains(&reported) {
+                    suspect.push(reported);
+                }
             }
         });
         suspect
     }
 }
 
-/// The apparent kind of a text that reads neither as a number nor as a date.
+/// The values of a function of order over an attribute that are compared as texts and look like something else, each once.
+pub(super) fn by_form(call: &Call) -> Vec<SuspectValue> {
+    let mut suspect: Vec<SuspectValue> = Vec::new();
+    let ends: Vec<_> = call.values.iter().map(End::of).collect();
+    let is_mixed = matches!(ends.as_slice(), [Some(low), Some(high)] if low != high);
+    for value in &call.values {
+        let is_read = value.number.is_some() || value.moment.is_some();
+        let meant = match () {
+            () if is_mixed => Some(Meant::OtherEnd),
+            // It is told of all functions.
+            () if is_read || is_variable(&value.text) => None,
+            () => meant_by(&value.text),
+        };
+        let is_month = !is_mixed && is_month(&value.text);
+        let reported = meant.map(|meant| SuspectValue { path: call.path.to_string(), value: value.text.clone(), meant, is_month });
+        suspect.extend(reported.filter(|reported| !suspect.contains(reported)));
+    }
+    suspect
+}
+
+/// What one end of a range looks like, as far as it is no mere text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Number,
+    Date,
+    Month,
+}
+
+impl End {
+    fn of(value: &Value) -> Option<End> {
+        if value.number.is_some() {
+            return Some(End::Number);
+        }
+        if value.moment.is_some() {
+            return Some(End::Date);
+        }
+        let text = plain_marks(&value.text);
+        let is_of = |part: &str, counts: std::ops::RangeInclusive<usize>| {
+            counts.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if text.split_once('-').is_some_and(|(year, month)| is_of(year, 4..=4) && is_of(month, 1..=2)) {
+            return Some(End::Month);
+        }
+        match meant_by(&value.text)? {
+            Meant::Number(_) => Some(End::Number),
+            Meant::Date(_) => Some(End::Date),
+            _ => None,
+        }
+    }
+}
+
+/// What a text looks like that reads neither as a number nor as a date.
 fn meant_by(text: &str) -> Option<Meant> {
     let text = plain_marks(text);
     let (text, lower) = (text.trim(), text.trim().to_lowercase());
-    let is_none = NO_NUMBER.contains(&lower.trim_start_matches(['-', '+']));
-    let other = || if is_none { Some(Meant::NoNumber) } else { is_like_a_date(&lower).then_some(Meant::Date) };
-    number_meant(text).map(Meant::Number).or_else(other)
+    if let Some(number) = number_meant(text) {
+        return Some(Meant::Number(number));
+    }
+    if NO_NUMBER.contains(&lower.trim_start_matches(['-', '+'])) {
+        return Some(Meant::NoNumber);
+    }
+    if is_like_a_date(&lower) {
+        return Some(Meant::Date(date_meant(&lower)));
+    }
+    is_version(text).then_some(Meant::Version)
+}
+
+/// Whether a text is, or has in it, the name of a variable as shells and templates write it.
+fn is_variable(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(is_plain)
+    };
+    let between = |before: &str, after: &str| {
+        text.match_indices(before).any(|(at, _)| {
+            let rest = &text[at + before.len()..];
+            rest.split_once(after).is_some_and(|(name, _)| is_name(name.trim().trim_start_matches('.')))
+        })
+    };
+    let whole = text.trim();
+    let whole = whole.strip_prefix("entities/").unwrap_or(whole);
+    let within = |before: char, after: char| {
+        whole.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).is_some_and(|name| is_name(name.trim()))
+    };
+    let is_of_shell = whole.strip_prefix('$').is_some_and(is_name);
+    between("${", "}") || between("{{", "}}") || is_of_shell || within('%', '%') || within('<', '>')
+}
+
+/// The date that is written here otherwise, in lower case; none where several may be meant, or it depends on the day.
+fn date_meant(text: &str) -> Option<String> {
+    if text.contains("-w") {
+        let (year, week) = text.split_once("-w")?;
+        let (week, day) = week.split_once('-').unwrap_or((week, "1"));
+        let day = Weekday::try_from(day.parse::<u8>().ok()?.checked_sub(1)?).ok()?;
+        return NaiveDate::from_isoywd_opt(year.parse().ok()?, week.parse().ok()?, day).map(|date| date.to_string());
+    }
+    if has_a_month(text) {
+        return date_with_a_month(text);
+    }
+    let day = text.split(|c: char| c == 't' || c.is_whitespace()).next()?;
+    let mark = day.chars().find(|c| !c.is_ascii_digit())?;
+    let parts: Vec<&str> = day.split(mark).collect();
+    let number = |part: &str| part.parse::<u32>().ok();
+    let (year, month, day) = match parts.as_slice() {
+        [year, month, day] if year.len() == 4 => (*year, number(month)?, number(day)?),
+        [year, month] if year.len() == 4 => (*year, number(month)?, 1),
+        [month, year] if year.len() == 4 => (*year, number(month)?, 1),
+        [first, second, year] if year.len() == 4 => match (number(first)?, number(second)?) {
+            // With points between them the day comes first.
+            (day, month) if mark == '.' || day > 12 || day == month => (*year, month, day),
+            (month, day) if day > 12 => (*year, month, day),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    NaiveDate::from_ymd_opt(year.parse().ok()?, month, day).map(|date| date.to_string())
+}
+
+/// The date of a text with the name of a month, one year and one day at most.
+fn date_with_a_month(text: &str) -> Option<String> {
+    let (mut year, mut month, mut day) = (None, None, None);
+    for word in text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '-' | '/' | '.')).filter(|word| !word.contains(':')) {
+        let digits = word.trim_end_matches(|c: char| c.is_alphabetic());
+        let name = MONTHS.iter().position(|name| word.len() >= 3 && name.starts_with(word));
+        let known = match (digits.len(), name) {
+            (0, Some(at)) => month.replace(u32::try_from(at).ok()? + 1),
+            (1..=2, _) => day.replace(digits.parse().ok()?),
+            (4, _) => year.replace(digits.parse().ok()?).map(|_: i32| 0),
+            _ => None,
+        };
+        if known.is_some() {
+            return None;
+        }
+    }
+    NaiveDate::from_ymd_opt(year?, month?, day.unwrap_or(1)).map(|date| date.to_string())
 }
 
 /// Texts that programs write instead of a number.
@@ -214,13 +345,17 @@ mod tests {
     use super::*;
 
     fn reported(filter: &str) -> Vec<String> {
-        let shown = |SuspectValue { path, value, meant }| match meant {
+        let shown = |SuspectValue { path, value, meant, .. }| match meant {
             Meant::Number(number) => format!("{path} {value}: {number}"),
-            Meant::Date => format!("{path} {value}: date"),
+            Meant::Date(_) => format!("{path} {value}: date"),
             Meant::OtherEnd => format!("{path} {value}: other end"),
             Meant::NoNumber => format!("{path} {value}: no number"),
+            Meant::Version => format!("{path} {value}: version"),
+            Meant::Variable => format!("{path} {value}: variable"),
         };
-        Filter::parse(filter).unwrap().suspect_values().into_iter().map(shown).collect()
+        let filter = Filter::parse(filter).unwrap();
+        let by_form = filter.comparisons().into_iter().flat_map(|comparison| comparison.by_form);
+        by_form.chain(filter.variables()).map(shown).collect()
     }
 
     #[test]
@@ -320,11 +455,8 @@ mod tests {
             "nowhere",
             "May",
             "Mayer 5",
-            "1.2.3",
-            "10.0.0.1",
             "A-12",
             "12-34",
-            "v2",
             "-",
             "$",
             ".",
@@ -349,12 +481,64 @@ mod tests {
     }
 
     #[test]
-    fn it_is_reported_once_wherever_it_stands() {
-        let filter = "not gt(attributes.A, '1,000') or inSameAttributeValue(lt(attributes.B.C, today)) or lte(attributes.A, '1,000')";
+    fn it_is_reported_wherever_it_stands() {
+        let filter = "not gt(attributes.A, '1,000') or inSameAttributeValue(lt(attributes.B.C, today))";
         assert_eq!(reported(filter), ["attributes.A 1,000: 1000", "attributes.B.C today: date"]);
         assert_eq!(reported("range(attributes.A, '1,000', 2000)"), ["attributes.A 1,000: 1000"]);
         let mixed = ["attributes.A 1000: other end", "attributes.A 2015-01-01: other end"];
         assert_eq!(reported("range(attributes.A, 1000, '2015-01-01')"), mixed);
+        for (from, to) in [("2019-01-01", "2020-13"), ("2019", "2020-01"), ("2018", "2019-12")] {
+            let both = [from, to].map(|end| format!("attributes.A {end}: other end"));
+            assert_eq!(reported(&format!("range(attributes.A, '{from}', '{to}')")), both);
+        }
         assert!(reported("range(attributes.A, 1, b)").is_empty() && reported("range(attributes.A, 1, 2)").is_empty());
+    }
+
+    #[test]
+    fn a_version_is_suspect_in_an_order() {
+        for value in ["2.0.0", "v2", "v2019", "10.0.0.1", "1.2.3-rc.1"] {
+            assert_eq!(reported(&format!("lt(attributes.A, '{value}')")), [format!("attributes.A {value}: version")], "{value}");
+        }
+        assert!(reported("equals(attributes.A, '2.0.0')").is_empty());
+    }
+
+    #[test]
+    fn a_variable_that_was_not_replaced_is_suspect_in_every_function() {
+        for value in ["$MIN_RANK", "${MIN_RANK}", "{{name}}", "{{ .Values.name }}x", "%NAME%", "<name>", "entities/$ID", "a-${B}-c"] {
+            let filters = ["equals(type, '{}')", "not in(uri, x, '{}')", "gt(attributes.A, '{}')", "startsWith(portfolio, '{}')"];
+            for filter in filters {
+                let filter = filter.replace("{}", value);
+                let all = reported(&filter);
+                assert!(matches!(all.as_slice(), [one] if one.ends_with(&format!("{value}: variable"))), "{filter}: {all:?}");
+            }
+        }
+        for value in ["$1000", "100%", "%", "<5", "a<b>", "{x}", "$", "5 $"] {
+            assert!(reported(&format!("equals(attributes.A, '{value}')")).is_empty(), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_date_that_is_meant_is_reported_where_it_is_known() {
+        for (value, date) in [
+            ("2019-01", Some("2019-01-01")),
+            ("2023/07", Some("2023-07-01")),
+            ("01/2015", Some("2015-01-01")),
+            ("2019-1-1", Some("2019-01-01")),
+            ("Mar 5 2021", Some("2021-03-05")),
+            ("Thu, 1st Jan 2015 10:00 UTC", Some("2015-01-01")),
+            ("January 2015", Some("2015-01-01")),
+            ("05.03.2021", Some("2021-03-05")),
+            ("31/12/2015", Some("2015-12-31")),
+            ("12/31/2015", Some("2015-12-31")),
+            ("2015-W01-1", Some("2014-12-29")),
+            ("2015-01-01T10:00", Some("2015-01-01")),
+            ("05/03/2021", None),
+            ("15-03-01", None),
+            ("2015-02-30", None),
+            ("today", None),
+            ("-30d", None),
+        ] {
+            assert_eq!(meant_by(value), Some(Meant::Date(date.map(str::to_owned))), "{value}");
+        }
     }
 }

@@ -16,6 +16,7 @@ use tower::Service;
 use super::binding::{Binding, BodyRule};
 use super::body::{self, Form, Reading};
 use super::call::{Answer, call};
+use super::compression::Lasting;
 use super::csv::{self, Table};
 use super::exchange::{Exchange, codings_taken};
 use super::faults::Faults;
@@ -24,7 +25,7 @@ use super::request::Target;
 use super::route::Found;
 use super::stream::Framing;
 use super::version::{self, Conditions};
-use super::{MatchedRoute, head, headers, pages, plus, raw, request_id};
+use super::{MatchedRoute, Standing, head, headers, pages, plus, raw, request_id};
 use crate::error::{Code, Error};
 
 impl Exchange {
@@ -124,6 +125,7 @@ impl Exchange {
         // The stack authenticates the caller, before anything is read.
         let account = self.shared.options.bodies.open();
         parts.extensions.insert(account.clone());
+        parts.extensions.insert(self.responding.clone());
         parts.extensions.insert(found.form());
         let reading = Reading::new(body, coding, account, self.shared.options.max_body_bytes);
         let messages = messages(target, form, content_type, reading, found.clone());
@@ -215,10 +217,16 @@ impl Exchange {
         let (mut headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
         headers.append(header::VARY, HeaderValue::from_static("accept"));
         let binding = self.binding.clone();
+        // What answers a stream of requests ends with it.
+        let may_last = binding.as_ref().is_none_or(|binding| !binding.rpc.client_streaming);
         let spell = move |path: &str| binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path));
         let messages = answer.messages.map(move |message| message.map_err(|status| found.reported(status, &spell)));
         let body = framing.frame(self.clone(), messages);
-        self.respond(status, headers, Some(HeaderValue::from_static(framing.media_type())), body)
+        let mut response = self.respond(status, headers, Some(HeaderValue::from_static(framing.media_type())), body);
+        if may_last {
+            response.extensions_mut().insert(Lasting);
+        }
+        response
     }
 
     /// The same where the messages are pieces of one body. The first of them declares its type.
@@ -258,6 +266,7 @@ impl Exchange {
             response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
         }
         response.extensions_mut().insert(MatchedRoute(found.route.to_owned()));
+        response.extensions_mut().insert(Standing);
         response
     }
 

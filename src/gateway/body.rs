@@ -227,6 +227,7 @@ impl Lines {
                 let unfinished = data.iter().rev().take_while(|byte| **byte != b'\n').count();
                 self.buffer.extend_from_slice(&data);
                 self.reading.account.receive(unfinished, self.reading.likely).await?;
+                self.reading.account.keep(self.reading.wire.window()).await?;
             }
             None => self.ended = true,
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use async_compression::Level;
 use async_compression::tokio::bufread::{GzipDecoder, GzipEncoder, ZstdDecoder, ZstdEncoder};
-use async_compression::zstd::DParameter;
+use async_compression::zstd::{CParameter, DParameter};
 use axum::body::Body;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -18,12 +18,17 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::accept::{preferred, weighted};
-use crate::limits::bodies::EMPTY_BYTES_AT_MOST;
+use super::window::Windows;
+use crate::limits::answers::{COMPRESSION, COMPRESSION_BYTES};
+use crate::limits::bodies::{EMPTY_BYTES_AT_MOST, FREE_BODY_BYTES};
+use crate::limits::responses::{Reservation, Responding};
 
 /// Below this, in bytes, compression costs more than it saves: an answer goes in one packet anyway.
 pub const WORTHWHILE: u64 = 1024;
 /// How far back a compressed request may refer, as a power of 2: 8 MiB, which RFC 8878 asks every decoder to take. It is memory of ours.
 const WINDOW_LOG_MAX: u32 = 23;
+/// How far back a compressed answer refers, as a power of 2. The memory for it is there until the answer is read.
+const WINDOW_LOG: u32 = 16;
 
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,21 +94,37 @@ pub fn mislabelled(error: &(dyn StdError + 'static)) -> Option<Coding> {
 ///
 /// A compressed body may be empty however long it is: empty parts one after the other, each of which is work.
 #[derive(Clone, Debug, Default)]
-pub struct Wire(Arc<AtomicUsize>);
+pub struct Wire(Arc<OnWire>);
+
+#[derive(Debug, Default)]
+struct OnWire {
+    more: AtomicUsize,
+    /// How far back it refers.
+    window: AtomicUsize,
+    /// What was made of it.
+    made: AtomicUsize,
+}
 
 impl Wire {
     /// So many bytes were made of it. What cannot be compressed becomes a little larger.
     pub fn made(&self, bytes: usize) {
-        self.0.store(self.0.load(Relaxed).saturating_sub(bytes + bytes / 32), Relaxed);
+        self.0.more.store(self.0.more.load(Relaxed).saturating_sub(bytes + bytes / 32), Relaxed);
+        self.0.made.fetch_add(bytes, Relaxed);
+    }
+
+    /// How many bytes its decoder keeps of what was made of it, or may well keep.
+    pub fn window(&self) -> usize {
+        let (made, window) = (self.0.made.load(Relaxed), self.0.window.load(Relaxed));
+        if made > FREE_BODY_BYTES { window.min(1 << WINDOW_LOG_MAX) } else { 0 }
     }
 
     /// Returns whether more has come than may.
     pub fn is_over(&self) -> bool {
-        self.0.load(Relaxed) > EMPTY_BYTES_AT_MOST
+        self.0.more.load(Relaxed) > EMPTY_BYTES_AT_MOST
     }
 
     fn come(&self, bytes: usize) -> io::Result<()> {
-        self.0.fetch_add(bytes, Relaxed);
+        self.0.more.fetch_add(bytes, Relaxed);
         if self.is_over() { Err(io::Error::other("a compressed body of empty parts")) } else { Ok(()) }
     }
 }
@@ -111,8 +132,12 @@ impl Wire {
 /// The body of a request before its compression. It is decompressed as it is read, so that a limit on reading applies.
 pub fn decompressed(body: Body, coding: Option<Coding>, wire: Wire) -> Body {
     let Some(coding) = coding else { return body };
+    let mut windows = Windows::default();
     let data = body.into_data_stream().map(move |data| {
         let data = data.map_err(io::Error::other)?;
+        if coding == Coding::Zstd {
+            wire.0.window.store(windows.pass(&data), Relaxed);
+        }
         wire.come(data.len()).map(|()| data)
     });
     let reader = StreamReader::new(data);
@@ -139,9 +164,16 @@ fn read_as(coding: Coding, decoder: impl AsyncRead + Send + 'static) -> Body {
     }))
 }
 
-/// The response compressed, if its caller takes that and it is worthwhile. Pending parts of a stream are passed on whenever there is
-/// nothing more.
-pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>) -> Response<Body> {
+/// A response that may last as long as its caller wants: among its extensions. It is not compressed, since that would take memory for as long.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting;
+
+/// The answer compressed, if its caller takes that, it is worthwhile, and there is memory for it. What is there of a stream is passed on whenever nothing
+/// more is.
+pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>, responding: &Responding) -> Response<Body> {
+    if answer.extensions().get::<Lasting>().is_some() {
+        return answer;
+    }
     if answer.headers().contains_key(header::CONTENT_ENCODING) || !is_compressible(answer.headers()) {
         return answer;
     }
@@ -150,13 +182,20 @@ pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>) -> Respons
     }
     answer.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
     let Some(coding) = coding else { return answer };
+    let Some(reserved) = responding.besides(COMPRESSION_BYTES) else {
+        COMPRESSION.reached();
+        return answer;
+    };
     answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     answer.headers_mut().remove(header::CONTENT_LENGTH);
     answer.map(|body| {
         let reader = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
         match coding {
-            Coding::Gzip => read(GzipEncoder::with_quality(reader, Level::Fastest)),
-            Coding::Zstd => read(ZstdEncoder::new(reader)),
+            Coding::Gzip => read(GzipEncoder::with_quality(reader, Level::Fastest), reserved),
+            Coding::Zstd => {
+                let window = [CParameter::window_log(WINDOW_LOG)];
+                read(ZstdEncoder::with_quality_and_params(reader, Level::Fastest, &window), reserved)
+            }
         }
     })
 }
@@ -180,8 +219,12 @@ pub fn converted(bytes: &Bytes, from: Option<Coding>, to: Option<Coding>) -> io:
     }
 }
 
-fn read(reader: impl AsyncRead + Send + 'static) -> Body {
-    Body::from_stream(ReaderStream::new(reader))
+fn read(reader: impl AsyncRead + Send + 'static, reserved: Reservation) -> Body {
+    Body::from_stream(ReaderStream::new(reader).map(move |data| {
+        // Until the body is dropped.
+        let _ = &reserved;
+        data
+    }))
 }
 
 /// Text, but not events: a proxy may delay them if they are compressed.
@@ -197,6 +240,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::limits::responses::ResponseMemory;
 
     fn headers(name: HeaderName, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
@@ -226,7 +270,7 @@ mod tests {
             for (size, packed) in [(1023, None), (1024, Some(coding.name())), (5_000_000, Some(coding.name()))] {
                 let mut answer = Response::new(Body::from("x".repeat(size)));
                 answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-                let answer = compressed(answer, Some(coding));
+                let answer = compressed(answer, Some(coding), &ResponseMemory::new(4 << 20).open());
                 let reported = answer.headers().get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap());
                 assert_eq!((reported, answer.headers().contains_key(header::VARY)), (packed, packed.is_some()), "{size}");
                 let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -235,6 +279,25 @@ mod tests {
                 assert_eq!(back, "x".repeat(size));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_may_last_and_what_there_is_no_memory_for_is_not_compressed() {
+        let memory = ResponseMemory::new(1 << 20);
+        let coded = |lasts: bool| {
+            let mut answer = Response::new(Body::from("x".repeat(5_000)));
+            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+            if lasts {
+                answer.extensions_mut().insert(Lasting);
+            }
+            let answer = compressed(answer, Some(Coding::Zstd), &memory.open());
+            (answer.headers().contains_key(header::CONTENT_ENCODING), answer)
+        };
+        assert!(!coded(true).0);
+        let first = coded(false);
+        assert!(first.0 && !coded(false).0, "there is memory for one");
+        drop(first);
+        assert!(coded(false).0);
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use super::plain::Refusals;
 use super::problem::{Problem, Spelling};
 use super::{Shared, body, headers, json, plus, request_id};
 use crate::error::{Code, Error};
+use crate::limits::responses::Responding;
 
 /// The context of a response: the settings, and the id and the rule of the request if they are known.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct Exchange {
     pub with_plus: Arc<[String]>,
     /// True if the update mask is made of what the body names.
     pub mask_is_made: Arc<AtomicBool>,
+    /// What the response has of the memory.
+    pub responding: Responding,
 }
 
 impl Exchange {

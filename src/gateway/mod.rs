@@ -40,6 +40,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 pub(crate) mod version;
+mod window;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -70,8 +71,10 @@ use self::plain::{PlainPaths, Refusals, refusal_as};
 use self::route::Router;
 use crate::error::{Error, panic_text};
 use crate::limits::allowance::Allowance;
+use crate::limits::answers::FREE_RESPONSE_BYTES;
 use crate::limits::listeners::{PAGE_BYTES, PAGE_BYTES_AT_MOST};
 use crate::limits::memory::BodyMemory;
+use crate::limits::responses::{Cut, Responding, ResponseMemory};
 
 /// The settings of a gateway.
 #[derive(Clone, Debug)]
@@ -83,14 +86,17 @@ pub struct Options {
     pub max_body_bytes: usize,
     /// The memory for bodies.
     pub bodies: BodyMemory,
-    /// The versions of the API that the header `Api-Version` may name, for the published document; any, if the list is empty.
+    /// The memory for responses.
+    pub responses: ResponseMemory,
+    /// The versions of the API that the header `Api-Version` may name, for the published document; any, if there are none.
     pub api_versions: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let bodies = BodyMemory::new(96 << 20, Duration::from_secs(5), Duration::from_secs(30));
-        Options { public_url: None, max_body_bytes: 4 * 1024 * 1024, bodies, api_versions: Vec::new() }
+        let responses = ResponseMemory::new(48 << 20);
+        Options { public_url: None, max_body_bytes: 4 * 1024 * 1024, bodies, responses, api_versions: Vec::new() }
     }
 }
 
@@ -156,8 +162,23 @@ impl<S> Gateway<S> {
             binding: None,
             with_plus: Arc::default(),
             mask_is_made: Arc::default(),
+            responding: self.shared.options.responses.open(),
         }
     }
+}
+
+/// A response that is of bytes which are there anyway: among its extensions.
+#[derive(Clone, Copy, Debug)]
+struct Standing;
+
+/// The response, of which what is large is paid for until it is written.
+fn written(answer: Response<Body>, responding: &Responding, cut: Option<Cut>) -> Response<Body> {
+    let size = answer.body().size_hint().exact();
+    if answer.extensions().get::<Standing>().is_some() || size.is_some_and(|size| size <= FREE_RESPONSE_BYTES as u64) {
+        return answer;
+    }
+    let fails = |error: Error| Err(axum::Error::new(error));
+    answer.map(|body| Body::new(responding.written(body, fails, cut)))
 }
 
 impl<S, B> Service<Request<B>> for Gateway<S>
@@ -182,12 +203,14 @@ where
         let exchange = self.exchange(request.uri().path(), request.headers());
         let stack = self.stack.clone();
         let is_head = request.method() == Method::HEAD;
+        let (responding, cut) = (exchange.responding.clone(), request.extensions().get::<Cut>().cloned());
         Box::pin(async move {
             let after_panic = exchange.clone();
             let answer = AssertUnwindSafe(exchange.answer(stack, request.map(Body::new))).catch_unwind().await;
             let answer =
                 answer.unwrap_or_else(|panic| after_panic.refuse(Error::internal(format!("panic: {}", panic_text(panic.as_ref())))));
-            let answer = compression::compressed(answer, coding);
+            let answer = written(answer, &responding, cut);
+            let answer = compression::compressed(answer, coding, &responding);
             Ok(if is_head { without_body(answer) } else { answer })
         })
     }

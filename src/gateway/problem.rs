@@ -48,7 +48,11 @@ impl Problem {
     pub fn new(status: &Status, request_id: &str, base: &str, spelling: &impl Spelling) -> Problem {
         let details = status.get_error_details();
         let own = details.error_info().filter(|info| info.domain == DOMAIN).and_then(|info| Code::from_reason(&info.reason));
-        let code = own.unwrap_or_else(|| Code::from_grpc(status.code()));
+        let code = own.unwrap_or_else(|| match status.code() {
+            // The path has a route and its method, and no service behind it.
+            tonic::Code::Unimplemented => Code::NotFound,
+            other => Code::from_grpc(other),
+        });
         let http = StatusCode::from_u16(code.http()).expect("the catalogue contains HTTP statuses");
         let detail = detail(code, status, &details, spelling);
         let request_id = details.request_info().map(|info| info.request_id.as_str()).filter(|id| !id.is_empty()).unwrap_or(request_id);

@@ -26,10 +26,10 @@ limits! {
     BODY_MEMORY "body_memory" {
         bounds: "Bytes that all bodies may cost while they are received (a quarter of it) and decoded (the rest), at one replica; a realm has half of each. The default and the chart's memory limit of 256 MiB are made for each other",
         value: Setting("body-memory-bytes"),
-        past: "Waits for `--body-memory-wait`, then `unavailable` (503)",
+        past: "Waits for `--body-memory-wait`, then `unavailable` (503); a compressed body that becomes more than 32 times as large does not wait, and an import writes what it has received before it waits",
     }
     BODY_MEMORY_WAIT "body_memory_wait" {
-        bounds: "Time that a call may wait for memory for its body",
+        bounds: "Time that a call, or a message or line of a stream, may wait for memory in all",
         value: Setting("body-memory-wait"),
         past: "`unavailable` (503)",
     }

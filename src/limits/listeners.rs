@@ -45,6 +45,9 @@ pub const STREAM_ERRORS_AT_MOST: usize = 16_384;
 /// How long a caller may take to read what is sent to it, in seconds.
 pub const UNREAD_SECONDS: u64 = 60;
 
+/// How many bytes must be taken in that time of what is ready to be sent, unless all of it is.
+pub const LEAST_SENT_BYTES: usize = 64 << 10;
+
 /// How many bytes of a refused request are read.
 pub const DISCARDED_BYTES_AT_MOST: usize = 64 << 20;
 /// For how many seconds.
@@ -166,7 +169,7 @@ limits! {
         past: "the connection is closed, with `GOAWAY` by HTTP/2",
     }
     UNREAD_TIME "unread_time" {
-        bounds: "Time in which a caller reads nothing of what is sent to it",
+        bounds: "Time in which a caller reads less than 64 KiB of what is sent to it, unless it reads all that there is",
         value: Fixed(UNREAD_SECONDS, "seconds"),
         past: "the connection is closed",
     }

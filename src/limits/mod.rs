@@ -13,9 +13,12 @@ pub(crate) mod events;
 pub(crate) mod faults;
 pub(crate) mod kept;
 pub mod listeners;
+pub(crate) mod log;
 pub(crate) mod mail;
 pub(crate) mod memory;
+mod part;
 pub(crate) mod requests;
+pub(crate) mod responses;
 pub(crate) mod shares;
 
 /// Declares limits, and the list `ALL` of them. What one bounds is its doc comment too.
@@ -78,6 +81,7 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("Events", events::ALL),
     ("Mails", mail::ALL),
     ("Faults of requests", faults::ALL),
+    ("The log", log::ALL),
 ];
 
 /// An integer for people: `1,000`.

@@ -64,7 +64,7 @@ limits! {
     ATTRIBUTE_LOOK "attribute_look" {
         bounds: "Time for which the start of a bulk delete searches for entities with the attributes of its filter; a list searches for 50 milliseconds",
         value: Fixed(ATTRIBUTE_LOOK_MILLIS.0, "milliseconds"),
-        past: "The worker finds out before anything is deleted; a dry run has the warning `unchecked_attribute`, and a list has no warning",
+        past: "The worker finds out before anything is deleted; a dry run and a list have the warning `unchecked_attribute`",
     }
     ATTRIBUTE_NAMES_WALK "attribute_names_walk" {
         bounds: "Entities, from the first that the filter is about, that are searched for attributes with names similar to one that no entity has",
@@ -82,9 +82,9 @@ limits! {
         past: "Further ones are not suggested",
     }
     VALUE_LOOK "value_look" {
-        bounds: "Entities that are read to find whether any has a type or the value of an attribute that a filter names, where no index has it",
+        bounds: "Entities that are read to find whether any has a type or the value of an attribute that a filter names, where no index has it, and which kinds of values they have; the values that a hard delete denies are looked for among all, for as long as `attribute_look` says",
         value: Fixed(VALUE_LOOK_ENTITIES, "entities"),
-        past: "There is no warning `unknown_value`, except for a type with a name similar to one that was found",
+        past: "There is the warning `unchecked_value`, or `unknown_value` of a type that is spelt much like one that was met; a hard delete of which it must be known is refused with `suspect_value`",
     }
     IDS_SHOWN "ids_shown" {
         bounds: "Ids of each list of a bulk delete that its task, its preview and its refusal show: those that are excluded, and those of no entity",

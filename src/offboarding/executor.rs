@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
+use diesel::pg::PgConnection;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::db::outage::warn_of;
-use crate::db::{Db, backoff_of};
-use crate::error::Result;
+use crate::db::{Db, Fail, backoff_of, is_refusal};
+use crate::error::{Result, one_line};
 use crate::jobs::{Executor, Lease};
 use crate::offboarding::model::MAX_ATTEMPTS;
 use crate::offboarding::queries::TOPIC;
@@ -20,7 +21,20 @@ const BATCH: i64 = 100;
 /// How often the removal of entities that others keep changing is tried before it is put off.
 const ROUNDS: usize = 3;
 
-/// Takes up ready requests and removes their entities, many in one transaction.
+/// The code and the sentence of a removal that the database refuses.
+const REFUSED: (&str, &str) = ("refused_by_database", "The database refuses to have the entity removed; the service's log says why.");
+
+/// The outcome of a request that was tried alone.
+enum Alone {
+    /// Its entity was removed.
+    Removed,
+    /// It was not.
+    Left,
+    /// The database refuses it, for this cause.
+    Refused(String),
+}
+
+/// Takes up due requests and removes their entities, many in one transaction.
 pub struct OffboardingExecutor {
     db: Db,
     lease: Lease,
@@ -39,6 +53,38 @@ impl OffboardingExecutor {
         let done: HashSet<Uuid> = done.into_iter().collect();
         done.iter().for_each(|_| telemetry::job_finished(TOPIC, "succeeded"));
         Ok(claimed.into_iter().filter(|claim| !done.contains(&claim.id)).collect())
+    }
+
+    /// Removes the entity of one request.
+    async fn remove_alone(&self, claim: &ClaimedRequest) -> Result<Alone> {
+        let batch = [claim.clone()];
+        let removing = move |connection: &mut PgConnection| match removal_queries::remove(connection, &batch) {
+            Ok(done) => Ok(if done.is_empty() { Alone::Left } else { Alone::Removed }),
+            Err(Fail::Database(error)) if is_refusal(&error) => {
+                // Where the statement fails with nothing to remove as well, that is no matter of this entity.
+                removal_queries::remove(connection, &[])?;
+                Ok(Alone::Refused(one_line(&error.to_string())))
+            }
+            Err(fail) => Err(fail),
+        };
+        self.db.run(removing).await
+    }
+
+    /// Ends a request whose entity the database refuses to have removed: it would again. Where it refuses the way back to `active` as well, the request
+    /// is put off.
+    async fn end_refused(&self, claim: ClaimedRequest) -> Result<()> {
+        let refused = claim.clone();
+        let ended = self.db.run(move |connection| removal_queries::fail(connection, &refused, REFUSED.0, REFUSED.1)).await;
+        let Err(error) = ended else {
+            telemetry::job_finished(TOPIC, "failed");
+            return Ok(());
+        };
+        warn_of!(error, job_id = %claim.id, "a request cannot be ended; it is put off");
+        let reason = Reason { code: REFUSED.0, message: REFUSED.1 };
+        self.db
+            .run(move |connection| removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason))
+            .await?;
+        Ok(())
     }
 
     /// Finds out why a request was not done, and ends it or puts it off.
@@ -128,9 +174,13 @@ impl OffboardingExecutor {
     /// So that one that cannot be done does not keep the others.
     async fn each_alone(&self, claimed: Vec<ClaimedRequest>) -> Result<()> {
         for claim in claimed {
-            match self.remove(vec![claim.clone()]).await {
-                Ok(rest) if rest.is_empty() => {}
-                Ok(_) => self.settle(claim).await?,
+            match self.remove_alone(&claim).await {
+                Ok(Alone::Removed) => telemetry::job_finished(TOPIC, "succeeded"),
+                Ok(Alone::Left) => self.settle(claim).await?,
+                Ok(Alone::Refused(cause)) => {
+                    tracing::warn!(job_id = %claim.id, org = claim.realm.org(), mode = %claim.realm.mode(), cause, "the database refuses the removal");
+                    self.end_refused(claim).await?;
+                }
                 Err(error) => {
                     warn_of!(error, job_id = %claim.id, org = claim.realm.org(), mode = %claim.realm.mode(), attempts = claim.attempts, "removal failed");
                     self.give_back(claim).await?;

@@ -4,7 +4,7 @@ mod answers;
 mod executor;
 pub mod model;
 mod policy;
-pub(crate) mod policy_queries;
+pub mod policy_queries;
 mod preview;
 mod preview_queries;
 pub mod queries;

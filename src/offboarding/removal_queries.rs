@@ -86,7 +86,7 @@ statement! {
             WHERE r.status IN ('pending', 'running') AND ", period!("r.due_at"), " = t.period AND r.realm_id = t.realm_id AND r.due_at <= now()
             ORDER BY r.due_at
             -- More than its part, for where others have less. All in all it is little.
-            LIMIT 1 + 20 * {limit} / t.realms
+            LIMIT 1 + 20::int8 * {limit} / t.realms
         ) c
         WHERE t.realms > 1
         ORDER BY c.nth, random()

@@ -1,6 +1,6 @@
 //! The SQL of portfolios themselves: pages of them, their own fields, and their end.
 
-use diesel::pg::PgConnection;
+use diesel::pg::{PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
@@ -15,7 +15,10 @@ use crate::proto::object::Struct;
 /// How many members the portfolios of a page show together, without the last of them.
 const PAGE_MEMBERS: i64 = 20_000;
 
-/// The properties for the filter of a list of portfolios.
+/// The bytes after which a page ends.
+const PAGE_BYTES: usize = 2 << 20;
+
+/// What the filter of a list of portfolios may look at.
 pub static PORTFOLIO: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["id"], PropertyKind::Text, "f.id"),
@@ -45,9 +48,25 @@ pub fn list(
     view: View,
 ) -> Work<(Vec<Portfolio>, bool)> {
     let statement = ListPortfolios { realm: realm.id(), after, limit, shown: view.shown(), room: PAGE_MEMBERS };
-    let rows: Vec<(Portfolio, bool)> = statement.filtered(filter.map(Filter::predicate)).load(connection)?;
-    let more = rows.iter().any(|(_, fits)| !fits);
-    Ok((rows.into_iter().filter(|(_, fits)| *fits).map(|(portfolio, _)| portfolio).collect(), more))
+    let statement = statement.filtered(filter.map(Filter::predicate));
+    let rows = statement.load_iter::<(Portfolio, bool), PgRowByRowLoadingMode>(connection)?;
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    for row in rows {
+        if bytes >= PAGE_BYTES {
+            return Ok((page, true));
+        }
+        let (portfolio, fits) = row?;
+        if !fits {
+            return Ok((page, true));
+        }
+        bytes += weight(&portfolio);
+        page.push(portfolio);
+    }
+    Ok((page, false))
+}
+
+fn weight(portfolio: &Portfolio) -> usize {
+    256 + portfolio.metadata.weight() + portfolio.entity_ids.iter().map(|id| id.len() + 8).sum::<usize>()
 }
 
 statement! {

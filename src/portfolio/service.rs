@@ -8,7 +8,7 @@ use crate::access::{Authenticator, Caller, Once, Scope, Subject, erasure_queries
 use crate::db::{Db, Group, Page, PageSize, Work, id, paged};
 use crate::entity;
 use crate::entity::model::{Action, State, refuse};
-use crate::entity::unknown_queries;
+use crate::entity::warning_queries;
 use crate::error::{Code, Error, Result, Violations};
 use crate::filter::{ENTITY, only_filter};
 use crate::portfolio::answers::to_proto;
@@ -189,6 +189,7 @@ impl Service for PortfolioService {
         let caller = Caller::of(&request)?;
         // The entities are shown as `GetEntity` shows them.
         caller.require(Scope::EntitiesRead)?;
+        let sees_portfolios = caller.may(Scope::PortfoliosRead);
         let realm = caller.realm;
         let mut request = request.into_inner();
         let mut faults = Violations::new();
@@ -200,7 +201,8 @@ impl Service for PortfolioService {
         let read = self.db.run(move |connection| {
             let members = export_queries::members(connection, &own, (&portfolio_id, filter.as_ref()), &after, limit)?;
             let is_empty = members.as_ref().is_none_or(|(rows, _)| rows.is_empty());
-            Ok((members, unknown_queries::warnings(connection, &own, filter.as_ref(), (is_first, is_empty))?))
+            let filter = (filter.as_ref(), sees_portfolios);
+            Ok((members, warning_queries::warnings(connection, &own, filter, (is_first, is_empty))?))
         });
         let (members, warnings) = read.await?;
         let (mut members, more) = members.ok_or_else(|| missing(&request.portfolio_id))?;

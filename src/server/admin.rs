@@ -29,6 +29,8 @@ use crate::telemetry;
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two rounds of checks.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// The check of a start that is not over.
+const START: &str = "start";
 /// How often the threads of calls show that they run.
 const BEAT: Duration = Duration::from_secs(1);
 /// After this time without a sign of them the process is not alive: no load explains it, and a restart repairs it.
@@ -40,6 +42,29 @@ pub struct Readiness {
     instant: Vec<InstantCheck>,
     checks: Vec<Check>,
     found: watch::Sender<Option<Vec<Outcome>>>,
+    /// The reason that was found last.
+    reason: watch::Sender<Option<&'static str>>,
+}
+
+/// The readiness of now, for who answers probes: that of the start, and then that of the service.
+pub type Current = watch::Receiver<Readiness>;
+
+/// How far a start is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The database is opened, and what is served is made.
+    Starting,
+    /// The schema is brought up to date.
+    Migrating,
+}
+
+impl Stage {
+    fn finding(self) -> Finding {
+        match self {
+            Stage::Starting => Finding::new("starting", "starts: the database was not looked at yet"),
+            Stage::Migrating => Finding::new("migrating", "brings the schema up to date"),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -77,6 +102,11 @@ impl Readiness {
         Self::default()
     }
 
+    /// That of a start, which is not over.
+    pub fn of_start(stage: watch::Receiver<Stage>) -> Self {
+        Readiness::new().with_instant(START, move || Err(stage.borrow().finding()))
+    }
+
     /// Adds a check that is made for every probe, so it must take no time.
     pub fn with_instant(mut self, name: &'static str, run: impl Fn() -> Result<(), Finding> + Send + Sync + 'static) -> Self {
         self.instant.push(InstantCheck { name, run: Arc::new(run) });
@@ -92,16 +122,22 @@ impl Readiness {
         self
     }
 
-    /// Makes the checks again and again, until it is dropped.
-    pub async fn keep(self) {
-        let mut reported = READY;
+    /// Makes the checks again and again, until it is dropped. `reported` is what the metric says.
+    async fn keep(&self, reported: &mut &'static str) {
         loop {
             self.found.send_replace(Some(self.check().await));
-            let reason = self.report().await.reason();
-            telemetry::readiness(reason, (reason != reported).then_some(reported));
-            reported = reason;
+            let reason = self.report().reason();
+            telemetry::readiness(reason, (reason != *reported).then_some(*reported));
+            *reported = reason;
+            self.reason.send_replace(Some(reason));
             tokio::time::sleep(CHECK_EVERY).await;
         }
+    }
+
+    /// Waits until the replica is ready for the first time.
+    pub async fn is_ready(&self) {
+        // The sender is kept, so that the wait cannot end by losing it.
+        let _ = self.reason.subscribe().wait_for(|reason| *reason == Some(READY)).await;
     }
 
     /// Makes all checks at once; takes no longer than the timeout, whatever they do.
@@ -115,13 +151,25 @@ impl Readiness {
         join_all(checks).await
     }
 
-    /// The last findings, with the present state of the drain. Waits only for the first round of checks.
-    async fn report(&self) -> Report {
-        let mut found = self.found.subscribe();
-        let found = found.wait_for(Option::is_some).await.map(|found| found.clone().unwrap_or_default());
+    /// What was found last, and what is so at this instant. Waits for nothing: before the first round of checks is over, the start is not.
+    fn report(&self) -> Report {
+        let found = self.found.borrow().clone();
+        let found = found.unwrap_or_else(|| vec![Outcome::new(START, Err(Stage::Starting.finding()))]);
         let instant = self.instant.iter().map(|check| Outcome::new(check.name, (check.run)().map(|()| None)));
-        let checks: Vec<_> = instant.chain(found.unwrap_or_default()).collect();
+        let checks: Vec<_> = instant.chain(found).collect();
         Report { ready: checks.iter().all(|check| check.ok), checks }
+    }
+}
+
+/// Makes the checks of the readiness of now, until it is dropped.
+async fn keep(mut current: Current) {
+    let mut reported = READY;
+    loop {
+        let readiness = current.borrow_and_update().clone();
+        tokio::select! {
+            () = readiness.keep(&mut reported) => {}
+            changed = current.changed() => if changed.is_err() { readiness.keep(&mut reported).await },
+        }
     }
 }
 
@@ -206,7 +254,7 @@ impl IntoResponse for Report {
 /// - `/livez`: 200 for as long as the threads of calls run at all; reports nothing of the database, since a restart would not repair that.
 /// - `/readyz`: 200 or 503, with the outcome of every check as JSON.
 /// - `/metrics`: what `metrics` gives, as Prometheus text.
-pub fn router(readiness: Readiness, pulse: Pulse, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
+pub fn router(current: Current, pulse: Pulse, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
     let scrape = async move || {
         // There may be much to write, and a probe must not wait for it.
         let text = tokio::task::spawn_blocking(metrics).await.unwrap_or_default();
@@ -218,9 +266,9 @@ pub fn router(readiness: Readiness, pulse: Pulse, metrics: impl Fn() -> String +
     };
     Router::new()
         .route("/livez", get(alive))
-        .route("/readyz", get(async |State(readiness): State<Readiness>| readiness.report().await))
+        .route("/readyz", get(async |State(current): State<Current>| current.borrow().report()))
         .route("/metrics", get(scrape))
-        .with_state(readiness)
+        .with_state(current)
 }
 
 /// The thread that serves the port.
@@ -231,8 +279,8 @@ pub struct AdminThread {
 }
 
 impl AdminThread {
-    /// Serves the port and makes the checks of `readiness`.
-    pub fn spawn(listener: TcpListener, protocol: impl Answer, readiness: Readiness, options: Options) -> std::io::Result<Self> {
+    /// Serves the port and makes the checks of the readiness of now.
+    pub fn spawn(listener: TcpListener, door: impl Answer, current: Current, options: Options) -> std::io::Result<Self> {
         let listener = listener.into_std()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = CancellationToken::new();
@@ -245,8 +293,8 @@ impl AdminThread {
                 };
                 tokio::select! {
                     // It answers to the very end.
-                    () = listener::serve(listener, protocol, options, CancellationToken::new()) => {}
-                    () = readiness.keep() => {}
+                    () = listener::serve(listener, door, options, CancellationToken::new()) => {}
+                    () = keep(current) => {}
                     () = stopped.cancelled() => {}
                 }
             });
@@ -292,14 +340,15 @@ mod tests {
     }
 
     async fn ask(readiness: Readiness, path: &str) -> (StatusCode, String) {
-        tokio::spawn(readiness.clone().keep());
+        tokio::spawn(keep(watch::channel(readiness.clone()).1));
         tokio::task::yield_now().await;
         ask_with(Pulse::new(), readiness, path).await
     }
 
     async fn ask_with(pulse: Pulse, readiness: Readiness, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).body(Body::empty()).expect("a path");
-        let answer = router(readiness, pulse, || "offboard_up 1\n".to_owned()).oneshot(request).await.expect("infallible");
+        let answer =
+            router(watch::channel(readiness).1, pulse, || "offboard_up 1\n".to_owned()).oneshot(request).await.expect("infallible");
         let status = answer.status();
         let body = to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
         (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
@@ -329,8 +378,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_check_that_hangs_is_not_waited_for() {
         let readiness = Readiness::new().with("database", pending).with("schema", async || Ok(()));
-        let answer = timeout(Duration::from_secs(3), ask(readiness, "/readyz")).await;
-        let (status, body) = answer.expect("an answer in bounded time, of a paused clock");
+        let keeper = tokio::spawn(keep(watch::channel(readiness.clone()).1));
+        tokio::time::sleep(CHECK_EVERY).await;
+        let (_, body) = ask_with(Pulse::new(), readiness.clone(), "/readyz").await;
+        assert!(body.contains(r#""reason":"starting""#), "nothing was found yet: {body}");
+        tokio::time::sleep(CHECK_TIMEOUT).await;
+        keeper.abort();
+        let (status, body) = ask_with(Pulse::new(), readiness, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(body.contains("no answer within 2 s"), "{body}");
     }
@@ -364,7 +418,7 @@ mod tests {
                 checks.fetch_add(1, Ordering::Relaxed);
                 async { Ok(()) }
             });
-        let keeper = tokio::spawn(readiness.clone().keep());
+        let keeper = tokio::spawn(keep(watch::channel(readiness.clone()).1));
         tokio::time::sleep(CHECK_EVERY * 3 + CHECK_EVERY / 2).await;
         keeper.abort();
         for _ in 0..10 {
@@ -382,9 +436,10 @@ mod tests {
         let readiness = Readiness::new().with("database", async || Ok(()));
         let time = Duration::from_secs(30);
         let options = Options::admin(Patience { head: time, idle: Some(time), idle_without_key: None, unread: time });
-        let router = router(readiness.clone(), Pulse::new(), String::new);
+        let current = watch::channel(readiness).1;
+        let router = router(current.clone(), Pulse::new(), String::new);
         let port = Port::admin(&Addresses { grpc: None, http: None, admin: address }, None);
-        let admin = AdminThread::spawn(listener, AdminProtocol::new(router, port, None), readiness, options).expect("a thread");
+        let admin = AdminThread::spawn(listener, AdminDoor::new(router, port, None), current, options).expect("a thread");
         // From here on the only thread of this runtime waits for the answers and runs nothing else.
         for path in ["/livez", "/readyz", "/metrics"] {
             let mut connection = std::net::TcpStream::connect(address).expect("a listener");
@@ -395,6 +450,22 @@ mod tests {
             assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
         }
         admin.stop();
+    }
+
+    #[tokio::test]
+    async fn a_start_is_reported_by_its_stage_until_the_service_has_checks_of_its_own() {
+        let (stage, stages) = watch::channel(Stage::Starting);
+        let (current, seen) = watch::channel(Readiness::of_start(stages));
+        tokio::spawn(keep(seen.clone()));
+        let reason = || seen.borrow().report().reason();
+        assert_eq!(reason(), "starting");
+        stage.send_replace(Stage::Migrating);
+        assert_eq!(reason(), "migrating");
+        let readiness = Readiness::new().with("database", async || Ok(()));
+        current.send_replace(readiness.clone());
+        assert_eq!(reason(), "starting", "its checks were not made yet");
+        readiness.is_ready().await;
+        assert_eq!(reason(), READY);
     }
 
     #[tokio::test]

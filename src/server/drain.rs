@@ -5,6 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
+use futures::future::select_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -150,17 +151,25 @@ impl Drain {
     }
 }
 
-/// SIGTERM and SIGINT, from the moment this is made.
+/// The signals that ask the process to end, from the moment this is made: every one that would end it and can be taken over, but for those of faults.
 #[derive(Debug)]
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
+pub struct Signals(Vec<(&'static str, Signal)>);
 
 impl Signals {
-    /// Takes over what the two signals do, for the rest of the process.
+    /// Takes over what the signals do, for the rest of the process. Where whoever started it has SIGHUP ignored, as `nohup` does, that stays so.
     pub fn install() -> io::Result<Self> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let named = [
+            ("SIGTERM", SignalKind::terminate()),
+            ("SIGINT", SignalKind::interrupt()),
+            ("SIGHUP", SignalKind::hangup()),
+            ("SIGQUIT", SignalKind::quit()),
+            ("SIGUSR1", SignalKind::user_defined1()),
+            ("SIGUSR2", SignalKind::user_defined2()),
+            ("SIGALRM", SignalKind::alarm()),
+        ];
+        let ignored = ignored_signals();
+        let taken = named.into_iter().filter(|(_, kind)| *kind != SignalKind::hangup() || ignored & 1 << (kind.as_raw_value() - 1) == 0);
+        taken.map(|(name, kind)| Ok((name, signal(kind)?))).collect::<io::Result<_>>().map(Signals)
     }
 
     /// Waits for the signal that asks for an orderly end. To be followed by [`Drain::run`].
@@ -175,12 +184,28 @@ impl Signals {
         tracing::warn!(signal = name, "ending at once");
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
+    /// Waits for a signal that ends what is no service, and returns what a shell takes for its exit code.
+    pub async fn ends(&mut self) -> i32 {
+        let name = self.next().await;
+        128 + name.parse::<nix::sys::signal::Signal>().map_or(0, |signal| signal as i32)
     }
+
+    async fn next(&mut self) -> &'static str {
+        let each = self.0.iter_mut().map(|(name, signal)| {
+            Box::pin(async move {
+                signal.recv().await;
+                *name
+            })
+        });
+        select_all(each).await.0
+    }
+}
+
+/// The signals that this process was started to ignore, a bit for each; none where that cannot be read.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+    u64::from_str_radix(ignored.trim(), 16).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -256,8 +281,10 @@ mod tests {
     #[tokio::test]
     async fn a_signal_is_not_lost_when_it_comes_before_anyone_waits() {
         let mut signals = Signals::install().expect("handlers");
-        raise(Signal::SIGTERM).expect("a signal");
-        signals.first_signal().await;
+        for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM] {
+            raise(signal).expect("a signal");
+            signals.first_signal().await;
+        }
         raise(Signal::SIGINT).expect("a signal");
         signals.second_signal().await;
     }

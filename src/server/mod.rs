@@ -12,6 +12,7 @@ mod health;
 mod http;
 pub mod layers;
 mod listener;
+mod opening;
 mod ports;
 mod run;
 mod settings;
@@ -19,7 +20,9 @@ mod stack;
 mod tally;
 mod within;
 
+pub use admin::Stage;
 pub use bound::Bound;
+pub use opening::Opening;
 pub use ports::Addresses;
 pub use run::{Running, start};
 pub use settings::check;

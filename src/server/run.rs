@@ -5,26 +5,25 @@ use std::time::Duration;
 
 use prost_reflect::DescriptorPool;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
-use super::admin::{AdminThread, Pulse};
-use super::admin_protocol::AdminProtocol;
-use super::bound::Bound;
+use super::admin::{AdminThread, Readiness};
 use super::compute::Compute;
 use super::cors::Cors;
 use super::drain::{Drain, Grace};
 use super::grpc::Grpc;
-use super::health::Health;
-use super::http::HttpProtocol;
+use super::health::{self, Health};
+use super::http::HttpDoor;
 use super::layers::RateLimit;
-use super::listener::{self, Connections, Patience};
+use super::listener::{self, Connections};
+use super::opening::{Opening, given, patience};
 use super::ports::{Addresses, Port};
 use super::settings::{mailer, nats};
 use super::stack::{Limits, Streams, layers, reflection, services};
-use super::{admin, health};
 use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, Quota, idempotency_queries};
 use crate::bulk_delete::WORKS;
 use crate::config::{Nats, Reflection, Role, Serve, Worker};
@@ -38,8 +37,8 @@ use crate::events::nats::NatsPublisher;
 use crate::events::{self, Hub, publish_loop};
 use crate::gateway::{self, Gateway};
 use crate::jobs::{self, Executor, Lease, Recall, Traffic};
-use crate::limits::listeners::UNREAD_SECONDS;
 use crate::limits::memory::BodyMemory;
+use crate::limits::responses::ResponseMemory;
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
 use crate::task::{self, Hours, MailExecutor, Pace, TaskExecutor};
@@ -56,6 +55,8 @@ const MESSAGE_OVER_JSON: usize = 8;
 /// A service that runs until it is drained.
 pub struct Running {
     addresses: Addresses,
+    readiness: Readiness,
+    _current: watch::Sender<Readiness>,
     drain: Drain,
     grace: Grace,
     listeners: JoinSet<()>,
@@ -66,21 +67,10 @@ pub struct Running {
     listening: std::thread::JoinHandle<()>,
 }
 
-/// Starts the listeners and workers of `settings` on this database, at the addresses that were taken for them.
-pub async fn start(
-    settings: &Serve,
-    bound: Bound,
-    db: Db,
-    instance: String,
-    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
-) -> Result<Running> {
+/// Starts the listeners for calls and the workers of `settings` on this database, at the addresses that were taken for them.
+pub async fn start(settings: &Serve, opening: Opening, db: Db, instance: String) -> Result<Running> {
     let has = |role| settings.roles.contains(&role);
-    let Bound { grpc, http, admin } = bound;
-    let addresses = Addresses {
-        grpc: grpc.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
-        http: http.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
-        admin: admin.local_addr().map_err(Error::internal)?,
-    };
+    let Opening { addresses, grpc, http, admin, readiness: current, pulse: mut keepers, .. } = opening;
 
     let mailer = mailer(&settings.mail)?;
     let publisher = if has(Role::Worker) { publisher(&settings.nats, &db).await? } else { None };
@@ -92,7 +82,6 @@ pub async fn start(
     let probe = Probe::spawn(ReservedConnection::before(&db)).map_err(Error::internal)?;
 
     let authenticator = Authenticator::new(db.clone());
-    let mut keepers = JoinSet::new();
     let (keys, revocations) = (authenticator.clone(), topics.subscribe(KEYS_TOPIC));
     keepers.spawn(async move { keys.watch_revocations(revocations).await });
     keepers.spawn(partitions::keep(db.clone()));
@@ -125,15 +114,10 @@ pub async fn start(
         let options = publish_loop::Options { owner: instance, lease: settings.worker.lease, poll: settings.worker.poll_interval };
         workers.spawn(publish_loop::run(db.clone(), publisher, options, drain.workers()));
     }
-    let (readiness, pulse) = (health::readiness(&probe, &drain), Pulse::new());
-    keepers.spawn(pulse.clone().beat());
-    let router = admin::router(readiness.clone(), pulse, metrics);
-    let options = listener::Options::admin(Patience { idle_without_key: None, ..patience(settings) });
-    let public_url = settings.public_url.as_deref();
-    let protocol = AdminProtocol::new(router, Port::admin(&addresses, public_url), public_url);
-    let admin = AdminThread::spawn(admin, protocol, readiness, options).map_err(Error::internal)?;
+    let readiness = health::readiness(&probe, &drain);
+    current.send_replace(readiness.clone());
     let grace = Grace { notice: settings.drain_delay, in_all: settings.drain_timeout };
-    Ok(Running { addresses, drain, grace, listeners, workers, keepers, admin, stop_listening, listening })
+    Ok(Running { addresses, readiness, _current: current, drain, grace, doors, workers, keepers, admin, stop_listening, listening })
 }
 
 /// How each kind of work with a due time is recalled after the clock has stepped back.
@@ -172,8 +156,10 @@ async fn open_listeners(
     keepers.spawn(calls.clone().forget());
     let memory = usize::try_from(settings.bodies.body_memory_bytes).unwrap_or(usize::MAX);
     let bodies = BodyMemory::new(memory, settings.bodies.body_memory_wait, settings.bodies.body_timeout);
+    let responses = ResponseMemory::new(usize::try_from(settings.bodies.response_memory_bytes).unwrap_or(usize::MAX));
     let limits = Limits {
         bodies: bodies.clone(),
+        responses: responses.clone(),
         calls,
         message_bytes: settings.max_body_bytes,
         concurrent_calls: settings.max_concurrent_calls.saturating_add(settings.shares.max_concurrent_streams),
@@ -197,6 +183,7 @@ async fn open_listeners(
             public_url: settings.public_url.clone(),
             max_body_bytes: settings.max_body_bytes,
             bodies,
+            responses,
             api_versions: ApiVersion::all().map(|version| version.to_string()).collect(),
         };
         // The gateway has held the body to the limit; as a message it is larger.
@@ -232,23 +219,7 @@ async fn open_listeners(
     Ok(())
 }
 
-/// A time, or none where a setting is 0.
-fn given(time: Duration) -> Option<Duration> {
-    (!time.is_zero()).then_some(time)
-}
-
-fn patience(settings: &Serve) -> Patience {
-    let listeners = &settings.listeners;
-    Patience {
-        head: listeners.head_timeout,
-        idle: given(listeners.idle_timeout),
-        idle_without_key: given(listeners.idle_timeout_without_key),
-        unread: Duration::from_secs(UNREAD_SECONDS),
-    }
-}
-
-/// The settings that all listeners for callers share. Where the process may open few files, their connections leave some for everything
-/// else.
+/// What the listeners for callers have in common. Where the process may open few files, their connections leave some for everything else.
 fn listening(name: &'static str, settings: &Serve) -> listener::Options {
     let listeners = &settings.listeners;
     let others = OTHER_FILES + 2 * u64::from(settings.pool.db_pool_size);
@@ -310,6 +281,11 @@ impl Running {
     /// Where the service is reached.
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// Waits until it is ready for the first time.
+    pub async fn is_ready(&self) {
+        self.readiness.is_ready().await;
     }
 
     /// Ends the service in an order in which no caller notices: readiness and health turn, listeners close when their calls are done, workers

@@ -14,8 +14,8 @@ use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::drain::Drain;
 use super::layers::{
-    AroundLayer, Auth, Authorize, Bodies, Closing, CommonHeaders, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics,
-    RateLimit, RequestIds, Scopes, Share, Trace, UnknownHeaders, Version,
+    AroundLayer, Auth, Authorize, Bodies, Closing, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics, RateLimit,
+    RequestIds, Responses, Scopes, Share, Told, Trace, UnknownHeaders, Version,
 };
 use crate::access::{Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;
@@ -25,6 +25,7 @@ use crate::entity::{AttributeIndexService, EntityService};
 use crate::events::{EventService, Hub, Watching};
 use crate::jobs::Traffic;
 use crate::limits::memory::BodyMemory;
+use crate::limits::responses::ResponseMemory;
 use crate::offboarding::{OffboardingService, RemovalService};
 use crate::portfolio::PortfolioService;
 use crate::proto::DESCRIPTOR_SET;
@@ -47,6 +48,8 @@ pub struct Limits {
     pub message_bytes: usize,
     /// The memory for bodies.
     pub bodies: BodyMemory,
+    /// The memory for responses.
+    pub responses: ResponseMemory,
     /// How often each key may call.
     pub calls: RateLimit,
     /// The most calls with a key at once.
@@ -162,6 +165,7 @@ pub fn layers(
         .layer(AroundLayer(share(limits, methods.clone())))
         .layer(AroundLayer(Idempotency::new(limits.kept)))
         .layer(AroundLayer(Bodies::new(limits.bodies.clone(), limits.message_bytes)))
+        .layer(AroundLayer(Responses::new(limits.responses.clone(), methods.clone())))
         .layer(AroundLayer(UnknownHeaders(scopes)))
         .layer(AroundLayer(Forms::new(methods)))
         .into_inner();

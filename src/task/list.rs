@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::db::text_enum;
 use crate::error::{Result, Violations};
-use crate::filter::{Filter, PropertyKind, Moment, Property, Vocabulary, only_filter};
+use crate::filter::{Filter, Moment, Property, PropertyKind, Vocabulary, only_filter};
 use crate::proto::{convert, v1};
 use crate::task::model::DeleteMode;
 use crate::task::state::TaskState;

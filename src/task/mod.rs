@@ -8,7 +8,7 @@ mod executor;
 pub mod list;
 pub(crate) mod list_queries;
 pub(crate) mod mail;
-pub(crate) mod mail_queries;
+pub mod mail_queries;
 pub mod model;
 pub(crate) mod pace;
 mod plan_queries;

@@ -36,6 +36,7 @@ struct Metrics {
     clock_ahead: Gauge<f64>,
     readiness: Gauge<u64>,
     body_memory: UpDownCounter<i64>,
+    response_memory: UpDownCounter<i64>,
 }
 
 impl Metrics {
@@ -63,6 +64,11 @@ impl Metrics {
                 .i64_up_down_counter("offboard.body.memory")
                 .with_unit("By")
                 .with_description("Memory of bodies while they are received and decoded")
+                .build(),
+            response_memory: meter
+                .i64_up_down_counter("offboard.response.memory")
+                .with_unit("By")
+                .with_description("Memory that responses take from when they are built until they are written")
                 .build(),
             limits_reached: count("offboard.limit.reached", "{time}", "How often a limit of `docs/limits.md` was reached, by its name"),
             readiness: meter
@@ -260,4 +266,9 @@ pub fn clock_ahead(seconds: f64) {
 /// Bodies hold so many bytes more, or fewer.
 pub fn body_memory(bytes: i64) {
     METRICS.body_memory.add(bytes, &[]);
+}
+
+/// Responses take so many bytes more, or fewer.
+pub fn response_memory(bytes: i64) {
+    METRICS.response_memory.add(bytes, &[]);
 }

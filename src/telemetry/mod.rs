@@ -1,9 +1,9 @@
 //! Traces, metrics and logs, and the W3C trace context in and out.
 //!
-//! Spans and events are made with the `tracing` macros anywhere in the crate; metrics with the free functions of this module, so that no
-//! other room needs an OpenTelemetry type. [`init`] decides where all of it goes: log lines to standard error, spans and metrics to an OTLP
-//! collector if there is one, metrics to [`Telemetry::prometheus_text`] always. Without a collector there are no spans of OpenTelemetry; a
-//! line of the log then has the trace id that its caller sent.
+//! Spans and events are made with the `tracing` macros anywhere in the crate; metrics with the free functions of this module, so that no other
+//! room needs an OpenTelemetry type. [`init`] decides where all of it goes: log lines to standard error by a thread of their own, spans and metrics to an OTLP collector
+//! if there is one, metrics to [`Telemetry::prometheus_text`] always. Without a collector there are no spans of OpenTelemetry; a line of the log then has
+//! the trace id that its caller sent.
 //!
 //! Nothing here ever sees a secret: headers are read for the trace context alone, and a statement is reported by its verb and its table,
 //! without its text and values.
@@ -12,12 +12,14 @@ mod alone;
 mod logs;
 mod metrics;
 mod propagation;
+mod queue;
 mod seldom;
 mod statement;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::io;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TracerProvider;
@@ -41,10 +43,11 @@ use crate::error::panic_text;
 pub use logs::LogFormat;
 pub use metrics::{
     PoolState, PublisherLag, body_memory, chunk, clock_ahead, entities_deleted, events_published, http_request, job_claimed, job_finished,
-    lease_lost, limit_reached, observe_pool, observe_publisher, pool_wait, publish_failed, readiness, rpc_call, statement,
+    lease_lost, limit_reached, observe_pool, observe_publisher, pool_wait, publish_failed, readiness, response_memory, rpc_call, statement,
     waiting_for_pool,
 };
 pub use propagation::continue_trace;
+pub use queue::LOG_QUEUE_BYTES;
 pub use seldom::Seldom;
 pub use statement::StatementTracer;
 
@@ -92,6 +95,9 @@ pub enum InitError {
     /// The Prometheus exporter cannot be made.
     #[error("metrics cannot be exported as Prometheus text")]
     Prometheus(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// There is no thread for the log.
+    #[error("the log cannot be written")]
+    Log(#[from] io::Error),
     /// Telemetry was started before in this process.
     #[error("telemetry is started already")]
     Subscriber(#[from] tracing_subscriber::util::TryInitError),
@@ -106,13 +112,43 @@ pub struct Telemetry {
     registry: prometheus::Registry,
 }
 
+/// The queue of the process's log, once there is one.
+static LOG: OnceLock<queue::Queue> = OnceLock::new();
+
+/// How long a panic waits for its line to be written: it may be the end of the process.
+const LAST_LINE: Duration = Duration::from_millis(100);
+
+/// Waits until the log is written so far, for no longer than this. Returns whether it is.
+pub fn flush_log(time: Duration) -> bool {
+    LOG.get().is_none_or(|log| log.flush(time))
+}
+
+/// Writes a line for the person at the terminal to standard error, behind what was logged. Where nobody reads, that is waited for no longer than this.
+pub fn note(line: &str, time: Duration) {
+    use io::Write;
+    match LOG.get() {
+        Some(log) => {
+            log.push(format!("{line}\n").as_bytes());
+            log.flush(time);
+        }
+        // There is nowhere to tell of a standard error that cannot be written to.
+        None => drop(writeln!(io::stderr().lock(), "{line}")),
+    }
+}
+
 /// Starts telemetry for the whole process: once, before anything else is logged, and inside a Tokio runtime, in which the exporter's
 /// connection lives.
 pub fn init(options: &Options) -> Result<Telemetry, InitError> {
     let telemetry = Telemetry::new(options)?;
-    let subscriber = subscriber(options, telemetry.traces.as_ref(), io::stderr)?;
+    let log = match LOG.get() {
+        Some(log) => log.clone(),
+        None => queue::Queue::start()?,
+    };
+    let subscriber = subscriber(options, telemetry.traces.as_ref(), log.clone())?;
     // First, since it alone can fail, and a failure must leave what runs as it is.
     subscriber.try_init()?;
+    // It is set once: the subscriber is.
+    let _ = LOG.set(log);
     if let Some(traces) = &telemetry.traces {
         global::set_tracer_provider(traces.clone());
     }
@@ -227,6 +263,7 @@ fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(panic = panic_text(panic.payload()), location, "panicked");
+        flush_log(LAST_LINE);
     }));
 }
 

@@ -149,3 +149,41 @@ async fn the_log_reports_of_an_outage_at_its_beginning_and_at_its_end() {
     assert!(began <= 5 && warnings[..began].iter().all(|line| line.contains("worker failed")), "{warnings:#?}");
     assert_eq!(warnings.len() - began, 2, "{warnings:#?}");
 }
+
+#[tokio::test]
+async fn a_silence_is_reported_as_readiness_turns_and_its_length_from_there() {
+    let database = database().await;
+    let proxy = Proxy::open(&database).await;
+    let server = Server::start_on(&proxy.url, &["--poll-interval=0.1"], &[]).await;
+    readiness(&server, 200).await;
+    let lines = |message: &str| {
+        let log = server.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"] == message).collect::<Vec<_>>()
+    };
+    // One outage a moment ago is no reason not to tell of the next.
+    proxy.set(Way::Cut);
+    readiness(&server, 503).await;
+    proxy.set(Way::Open);
+    readiness(&server, 200).await;
+    until("its end is told", || lines("the database is ready again").len() == 1).await;
+    proxy.set(Way::Hangs);
+    readiness(&server, 503).await;
+    let turned = std::time::Instant::now();
+    until("it is told", || lines("the database is not ready").len() == 2).await;
+    assert!(turned.elapsed() < Duration::from_secs(2), "{:?}", turned.elapsed());
+    let mut details = std::collections::BTreeSet::new();
+    while turned.elapsed() < Duration::from_secs(15) {
+        let reported = probe(&server, "/readyz").await.json();
+        let database = crate::probes::check(&reported, "database");
+        details.insert(format!("{} {}", database["reason"], database["detail"]));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(details.into_iter().collect::<Vec<_>>(), ["\"database_away\" \"does not answer\""]);
+    proxy.set(Way::Open);
+    readiness(&server, 200).await;
+    let lasted = turned.elapsed().as_secs_f64();
+    until("its end is told", || lines("the database is ready again").len() == 2).await;
+    let reported = lines("the database is ready again")[1]["seconds"].as_f64().unwrap();
+    assert!((reported - lasted).abs() < 2.0, "{reported} and {lasted}");
+}

@@ -46,14 +46,19 @@ async fn a_database_in_another_encoding_is_refused_by_every_command() {
 }
 
 /// A pooler in front of a database, stopped at the end.
-struct Pooler {
+pub struct Pooler {
     process: Child,
-    url: String,
-    _folder: tempfile::TempDir,
+    pub url: String,
+    folder: tempfile::TempDir,
 }
 
 impl Pooler {
     async fn start(database: &Database, mode: &str) -> Pooler {
+        Pooler::start_of(database, mode, 30).await
+    }
+
+    /// One with so many sessions of the server.
+    pub async fn start_of(database: &Database, mode: &str, sessions: u32) -> Pooler {
         let folder = tempfile::tempdir().unwrap();
         let target = Url::parse(&database.url).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -61,7 +66,7 @@ impl Pooler {
         let host = target.host_str().unwrap().replace("%2F", "/").replace("%2f", "/");
         let settings = format!(
             "[databases]\n* = host={host} port={} user={user} password={password}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = 30\n",
+             unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {sessions}\n",
             target.port().unwrap_or(5432)
         );
         let file = folder.path().join("pgbouncer.ini");
@@ -80,12 +85,22 @@ impl Pooler {
         for _ in 0..1500 {
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 let url = format!("postgresql://{user}:{password}@127.0.0.1:{port}{}", target.path());
-                return Pooler { process, url, _folder: folder };
+                return Pooler { process, url, folder };
             }
             assert!(process.try_wait().unwrap().is_none(), "pgbouncer ended");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         panic!("pgbouncer does not start");
+    }
+}
+
+impl Pooler {
+    /// Changes the mode while sessions are open.
+    fn turn(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("pgbouncer.ini");
+        let settings = std::fs::read_to_string(&file).unwrap().replace(&format!("pool_mode = {from}"), &format!("pool_mode = {to}"));
+        std::fs::write(&file, settings).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.process.id().cast_signed()), nix::sys::signal::Signal::SIGHUP).unwrap();
     }
 }
 
@@ -124,6 +139,45 @@ async fn a_pooler_that_shares_backends_is_refused_and_one_that_does_not_is_fine(
         client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": format!("e{n}"), "type": "test"}})).await.unwrap();
     }
     drop(server);
+}
+
+#[tokio::test]
+async fn a_pooler_that_begins_to_share_backends_is_found_by_a_running_server() {
+    let database = database().await;
+    let key = Key::create(&database, "acme", "test", SCOPES);
+    let pooler = Pooler::start_of(&database, "session", 12).await;
+    let server = Server::start_on(&pooler.url, &["--poll-interval=0.1"], &[]).await;
+    readiness(&server, 200).await;
+    let client = Client::new(&server, &key, Protocol::Rest);
+    pooler.turn("session", "transaction");
+    let mut refused = std::collections::BTreeSet::new();
+    let mut unfit = false;
+    for round in 0..40 {
+        let creates = (0..12).map(|n| {
+            let entity = json!({"entity": {"entity_id": format!("e{round}.{n}"), "type": "test", "attributes": {"n": n}}});
+            let client = client.clone();
+            async move { client.call("EntityService/CreateEntity", entity).await }
+        });
+        // Sessions are given back to the pooler, and it gives others.
+        let ends = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'offboard'";
+        if round % 10 == 5 {
+            database.count(ends);
+        }
+        refused.extend(futures::future::join_all(creates).await.into_iter().filter_map(|created| created.err()?.http));
+        let reported = crate::probes::probe(&server, "/readyz").await.text();
+        unfit = reported.contains("database_unfit");
+        if unfit {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(unfit, "{}", crate::probes::probe(&server, "/readyz").await.text());
+    assert!(refused.iter().all(|status| *status == 503), "{refused:?}");
+    let failed = client.call("EntityService/GetEntity", json!({"entity_id": "e0.0"})).await.unwrap_err();
+    assert_eq!(failed.http, Some(503), "nothing is done meanwhile");
+    pooler.turn("transaction", "session");
+    readiness(&server, 200).await;
+    client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "again", "type": "test"}})).await.unwrap();
 }
 
 /// A role that is dropped, with all that it was granted, before its database is.

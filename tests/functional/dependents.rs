@@ -89,7 +89,12 @@ scenario! {
         let faulty = json!({"entity_id": "e!", "kind": "Task", "dependent_id": "a b", "data": {"nul": "\u{0}"}});
         let refused = world.call("EntityService/PutDependent", faulty).await.unwrap_err();
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!((refused.code.as_str(), fields.as_slice()), ("validation_failed", ["entity_id", "kind", "dependent_id", "data"].as_slice()));
+        // By REST the place within an object is known, before the service looks at the rest.
+        let expected = match world.protocol {
+            Protocol::Rest => ["data.nul", "entity_id", "kind", "dependent_id"],
+            Protocol::Grpc => ["entity_id", "kind", "dependent_id", "data"],
+        };
+        assert_eq!((refused.code.as_str(), fields.as_slice()), ("validation_failed", expected.as_slice()));
         let large = json!({"entity_id": "e", "kind": "task", "dependent_id": "t", "data": {"a": "x".repeat(1 << 20)}});
         assert_eq!(world.call("EntityService/PutDependent", large).await.unwrap_err().faults[0].field, "data");
         let refused = world.call("EntityService/ListDependents", json!({"entity_id": "e", "kind": "T", "page_size": -1})).await.unwrap_err();

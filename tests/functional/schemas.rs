@@ -99,3 +99,19 @@ async fn a_schema_that_a_newer_binary_has_made_is_used_and_reported() {
     assert!(migrating.log().contains(&sentence), "{}", migrating.log());
     is_ready_for(&server, "ready", 1).await;
 }
+
+#[tokio::test]
+async fn a_migration_waits_for_who_has_locked_the_table_of_migrations() {
+    use diesel::connection::SimpleConnection;
+    let database = database().await;
+    let mut held = database.connection();
+    held.batch_execute("BEGIN; LOCK TABLE __diesel_schema_migrations IN ACCESS EXCLUSIVE MODE").unwrap();
+    let url = database.url.clone();
+    let migrating = std::thread::spawn(move || run(&["migrate", "--database-url", &url]));
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(!migrating.is_finished(), "{:?}", migrating.join().unwrap());
+    held.batch_execute("ROLLBACK").unwrap();
+    let ended = migrating.join().unwrap();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "The schema is up to date.\n"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("it is tried again"), "{}", ended.stderr);
+}

@@ -17,6 +17,42 @@ fn refused_for(refused: &Failure, scope: &str) {
 }
 
 scenario! {
+    async fn which_portfolios_there_are_is_said_to_who_may_see_them(world: &World) {
+        world.portfolios(&["merger-with-initech", "fund"]).await;
+        for (id, portfolio) in [("in", Some("fund")), ("out", None)] {
+            let entity = json!({"entity_id": id, "type": "T", "portfolio_id": portfolio});
+            world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap();
+        }
+        let warned = async |client: &Client, filter: &str| {
+            let list = client.call("EntityService/ListEntities", json!({"filter": filter})).await.unwrap().json["warnings"].to_string();
+            let start = json!({"spec": {"objects": {"filter": filter}}, "mode": "soft", "dry_run": true});
+            (list, client.call("BulkDeleteService/StartBulkDelete", start).await.unwrap().json["warnings"].to_string())
+        };
+        let reader = world.client("acme", "test", &["entities:read", "entities:delete"]);
+        let mut said = Vec::new();
+        for portfolio in ["merger-with-initech", "merger-with-initec0"] {
+            for filter in [format!("equals(portfolio, '{portfolio}')"), format!("equals(portfolio, '{}')", portfolio.to_uppercase())] {
+                let (list, dry_run) = warned(&reader, &filter).await;
+                for warnings in [list, dry_run] {
+                    assert!(warnings.contains("no entity is in the portfolio"), "{warnings}");
+                    said.push(warnings.to_lowercase().replace(portfolio, "-"));
+                }
+            }
+        }
+        said.sort();
+        said.dedup();
+        assert!(said.len() <= 2, "what is there without a member is as what is not: {said:?}");
+        // What a member shows is no secret.
+        let (list, dry_run) = warned(&reader, "equals(portfolio, 'fundd')").await;
+        assert!(list.contains("did you mean `fund`") && dry_run.contains("did you mean `fund`"), "{list} {dry_run}");
+        assert!(!warned(&reader, "equals(portfolio, 'fund')").await.0.contains("unknown_value"));
+        let (list, _) = warned(&world.client, "equals(portfolio, 'merger-with-initec0')").await;
+        assert!(list.contains("there is no portfolio") && list.contains("did you mean `merger-with-initech`"), "{list}");
+        assert!(!warned(&world.client, "equals(portfolio, 'merger-with-initech')").await.0.contains("unknown_value"));
+    }
+}
+
+scenario! {
     async fn who_may_not_make_members_cannot_do_so_by_creating_them(world: &World) {
         world.portfolios(&["p"]).await;
         let writer = world.client("acme", "test", &["entities:write"]);

@@ -215,3 +215,19 @@ async fn a_new_organisation_is_reported_with_those_that_may_have_been_meant() {
     let import = run(&["import", path, "--offline", "--org", "acmme", "--database-url", &database.url]);
     assert!(import.stderr.contains("Making the new organisation `acmme`."), "{import:?}");
 }
+
+#[tokio::test]
+async fn a_statement_timeout_that_is_too_short_is_no_database_that_is_away() {
+    let world = World::start_with(Protocol::Rest, &["--db-statement-timeout=0.001"]).await;
+    crate::probes::readiness(&world.server, 200).await;
+    let filter = json!({"filter": "eq(attributes.n, '1')"});
+    world.database.sql(
+        "INSERT INTO portfolio (realm_id, id, name) SELECT (SELECT max(id) FROM realm), 'p' || n, 'x' FROM generate_series(1, 2000) n",
+    );
+    for _ in 0..20 {
+        if let Err(failure) = world.call("EntityService/ListEntities", filter.clone()).await {
+            assert_eq!(failure.code, "deadline_exceeded", "{failure:?}");
+        }
+    }
+    assert!(!world.server.log().contains("cannot be reached") && !world.server.log().contains("is not ready"), "{}", world.server.log());
+}

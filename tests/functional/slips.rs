@@ -103,7 +103,7 @@ scenario! {
                 // The test kit takes capitals for those of JSON.
                 assert_eq!((field.to_lowercase().replace('_', "").as_str(), code), (header, "unsupported"), "{method} {header}");
             }
-            let read = world.client.call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}), &[(header, "x")]).await;
+            let read = world.client.call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}), &[(header, "\"x\"")]).await;
             assert!(read.is_ok(), "{header}: {read:#?}");
         }
         assert_eq!(world.database.count("SELECT count(*) FROM portfolio WHERE name = 'other'"), 0);

@@ -44,7 +44,7 @@ pub use nats::{NatsServer, Stored};
 pub use postgres::{Database, database, database_on, empty_database};
 pub use sender::Rest;
 pub use serde_json::{Value, json};
-pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run, run_unread, run_with, spawn};
+pub use server::{Addresses, Ended, Key, SCOPES, Server, get, offboard, run, run_unread, run_with, spawn};
 pub use smtp::{Mail, SmtpSink};
 pub use stream::MessageStream;
 pub use tls::TlsFront;

@@ -42,6 +42,7 @@ mod plans;
 mod races;
 mod refused_rows;
 mod requests;
+mod suspect_kinds;
 mod suspect_values;
 mod task_workers;
 mod tasks;

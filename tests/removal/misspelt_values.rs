@@ -75,18 +75,20 @@ async fn reported_by(protocol: Protocol) {
         ("not regexp(portfolio, 'fond-.')", Some("no entity meets `regexp(portfolio, 'fond-.')`, so it excludes nothing")),
         (
             "gt(attributes.registry, '1,000')",
-            Some("`1,000` is compared with `attributes.registry` as a text; a number is written as `1000`"),
+            Some(
+                "`1,000` is compared with `attributes.registry` as a text; a number is written as `1000`; entities have texts such as `pypi` there",
+            ),
         ),
         (
             "not lt(attributes.registry, '2015/01/01')",
-            Some("`2015/01/01` is compared with `attributes.registry` as a text; a date is written as `2015-01-01`"),
+            Some("`2015/01/01` is compared with `attributes.registry` as a text; entities have texts such as `pypi` there"),
         ),
         ("not (startsWith(type, COMP) or contains(portfolio, 'UND') or regexp(uri, 'entities/.') or fullText(attributes, npm))", None),
         ("range(attributes.registry, a, z) or gt(attributes.registry, o)", None),
         (
             "not gte(attributes.registry, 1000)",
             Some(
-                "no entity has a number at `attributes.registry`, so `gte(attributes.registry, '1000')` is true for none, and excludes nothing",
+                "no entity has a number at `attributes.registry`, so `gte(attributes.registry, '1000')` holds for none, and excludes nothing; they have texts such as `pypi` there",
             ),
         ),
         ("equals(type, compny)", Some("no entity has the type `compny`; did you mean `company`?")),

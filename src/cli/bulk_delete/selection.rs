@@ -65,7 +65,7 @@ pub struct Selection {
     #[arg(long)]
     allow_unknown_attributes: bool,
 
-    /// Start a hard delete though its filter compares otherwise than it looks, such as with numbers where there are texts
+    /// Start a hard delete though its filter compares otherwise than it looks, such as with numbers where there are texts, or denies values that nothing has
     #[arg(long)]
     allow_suspect_values: bool,
 

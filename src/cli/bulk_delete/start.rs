@@ -103,16 +103,22 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     watch::follow(&arguments.connection, &task.id, arguments.json, Answered::Before).await
 }
 
-/// The refusals that the preview predicts: nobody is asked to confirm a start that would fail.
+/// What a warning of a value says that the filter denies.
+const DENIED: &str = " spare";
+
+/// What a start would be refused for, as the preview warns: nobody is asked to confirm it.
 fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteRequest) -> Option<Error> {
     let is_hard = request.mode() == v1::DeleteMode::Hard;
     let refusals = [
         (Code::UnknownAttribute, !request.allow_unknown_attributes(), "--allow-unknown-attributes"),
         (Code::SuspectValue, is_hard && !request.allow_suspect_values(), "--allow-suspect-values"),
+        (Code::UnknownValue, is_hard && !request.allow_suspect_values(), "--allow-suspect-values"),
         (Code::MissingExcludes, is_hard && !request.allow_missing_excludes(), "--allow-missing-excludes"),
     ];
+    // A type that nothing has and that is asked for selects nothing, which is no harm.
+    let is_refused = |warning: &v1::Warning, code: Code| code != Code::UnknownValue || warning.message.contains(DENIED);
     let (code, flag, warning) = refusals.into_iter().filter(|(_, refused, _)| *refused).find_map(|(code, _, flag)| {
-        let warning = preview.warnings.iter().find(|warning| warning.code == code.name())?;
+        let warning = preview.warnings.iter().find(|warning| warning.code == code.name() && is_refused(warning, code))?;
         Some((code, flag, warning))
     })?;
     let stop = if warning.message.ends_with('?') { "" } else { "." };
@@ -190,6 +196,13 @@ mod tests {
         assert!(foreseen(&preview("missing_excludes"), &hard).is_some() && foreseen(&preview("suspect_value"), &hard).is_some());
         assert!(foreseen(&preview("suspect_value"), &v1::StartBulkDeleteRequest::default()).is_none());
         assert!(foreseen(&preview("missing_excludes"), &v1::StartBulkDeleteRequest::default()).is_none());
+        let of_value = |message: &str| v1::BulkDeletePreview {
+            warnings: vec![v1::Warning { code: "unknown_value".to_owned(), message: message.to_owned() }],
+            ..Default::default()
+        };
+        let denied = of_value("no entity has `pypii` at `attributes.Registry`, so it excludes nothing");
+        assert!(foreseen(&denied, &hard).unwrap().message().contains("--allow-suspect-values"));
+        assert!(foreseen(&of_value("no entity has the type `compny`"), &hard).is_none());
         let allowed = v1::StartBulkDeleteRequest { allow_unknown_attributes: Some(true), ..hard };
         assert!(foreseen(&preview("unknown_attribute"), &allowed).is_none() && foreseen(&preview("missing_uris"), &allowed).is_none());
     }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use percent_encoding::{PercentEncode, percent_encode};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
@@ -16,7 +18,7 @@ use super::binaries::{Binaries, Search};
 use super::failure;
 use super::home::{Home, random_name};
 use super::memory;
-use super::postmaster::{Postmaster, State, answers};
+use super::postmaster::{Postmaster, State, answers, signal};
 use crate::db::address::RESERVED;
 use crate::error::Error;
 
@@ -216,15 +218,29 @@ impl Cluster {
     }
 }
 
+/// A postmaster that comes up. Dropping it tells it to stop: nobody waits for it any more, and its file may not be there yet for others to see.
+struct ComingUp(Option<Child>);
+
+impl Drop for ComingUp {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()) {
+            signal(Pid::from_raw(pid), Signal::SIGINT);
+        }
+    }
+}
+
 /// Waits until the postmaster takes connections; returns its exit status if it ends before.
-async fn wait_until_ready(mut child: Child, postmaster: &Postmaster) -> Result<Option<std::process::ExitStatus>, Error> {
+async fn wait_until_ready(child: Child, postmaster: &Postmaster) -> Result<Option<std::process::ExitStatus>, Error> {
+    let mut coming_up = ComingUp(Some(child));
     loop {
+        let Some(child) = &mut coming_up.0 else { return Ok(None) };
         if let Some(status) = child.try_wait().map_err(Error::internal)? {
             return Ok(Some(status));
         }
         if let State::Ready { pid, .. } = postmaster.state()
             && u32::try_from(pid.as_raw()).ok() == child.id()
         {
+            coming_up.0 = None;
             return Ok(None);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -94,6 +94,14 @@ impl Failure {
     }
 }
 
+/// Comes when the next line has to wait for memory.
+async fn is_short(account: Option<&Account>) {
+    match account {
+        Some(account) => account.is_short().await,
+        None => std::future::pending().await,
+    }
+}
+
 type Writing = Pin<Box<dyn Future<Output = Result<Response<Results>, Status>> + Send>>;
 
 /// An import on its way.
@@ -107,6 +115,8 @@ struct Import {
     open: bool,
     last_call: LastCall,
     batch: Batch,
+    /// Whether the next line waits for memory that the batch in hand may have.
+    short: bool,
     writing: FuturesOrdered<Writing>,
     /// The ids that the batches being written name, the oldest first.
     named: VecDeque<HashSet<String>>,
@@ -130,6 +140,7 @@ impl Import {
             source,
             open: true,
             batch: Batch::default(),
+            short: false,
             writing: FuturesOrdered::new(),
             named: VecDeque::new(),
             failures_only: false,
@@ -174,7 +185,9 @@ impl Import {
     /// Begins to write the batch in hand if it may be, and otherwise takes what comes first: the next line, or the results of the oldest
     /// batch.
     async fn step(&mut self) {
-        let due = self.batch.is_full() || !self.open && !self.batch.lines.is_empty();
+        // Under a key a batch is what it is when the import is sent again, however much memory there is.
+        let may_be_short = !self.once.has_key() && !self.batch.lines.is_empty();
+        let due = self.batch.is_full() || (!self.open || self.short && may_be_short) && !self.batch.lines.is_empty();
         // Under a key one batch follows another, so that nothing is written behind a batch that the key refuses.
         let at_once = if self.once.has_key() { 1 } else { AT_ONCE };
         let free = self.writing.len() < at_once && self.named.iter().all(|names| names.is_disjoint(&self.batch.names));
@@ -191,6 +204,7 @@ impl Import {
                 }
             }
             failure = &mut self.last_call, if self.open => self.break_off(failure),
+            () = is_short(self.account.as_ref()), if self.open && !due && may_be_short => self.short = true,
             line = self.source.next(), if self.open && !due => match line {
                 Ok(Some(line)) => self.take(line),
                 Ok(None) => self.open = false,
@@ -222,6 +236,7 @@ impl Import {
 
     fn write(&mut self) {
         let Batch { lines, names, .. } = std::mem::take(&mut self.batch);
+        self.short = false;
         self.named.push_back(names);
         let first = self.summary.received + 1 - lines.len() as i64;
         let once = self.once.part(first, lines.iter().map(|line| &line.message));

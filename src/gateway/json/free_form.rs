@@ -86,14 +86,14 @@ impl Decoder<'_, '_> {
         let mut members = out.members();
         let mut key = self.json.known_object()?;
         while let Some(name) = key {
-            let mark = self.path.enter(name);
-            let member = if name.contains('\0') {
+            let (mark, member);
+            if name.contains('\0') {
                 let readable = name.replace('\0', "\u{fffd}");
+                (mark, member) = (self.path.enter(&readable), out.open_member(&mut members, &readable));
                 self.fault(object::Fault::Nul.into());
-                out.open_member(&mut members, &readable)
             } else {
-                out.open_member(&mut members, name)
-            };
+                (mark, member) = (self.path.enter(name), out.open_member(&mut members, name));
+            }
             let peek = self.json.peek()?;
             self.any(out, peek)?;
             out.close_member(member);

@@ -42,7 +42,7 @@ pub fn codes(binding: &Binding, named: &[Code], changes: bool) -> Vec<Code> {
         codes.push(Code::NotFound);
     }
     if changes {
-        codes.extend([Code::IdempotencyKeyReused, Code::AnswerGone]);
+        codes.extend([Code::RefusedByDatabase, Code::IdempotencyKeyReused, Code::AnswerGone]);
     }
     codes.sort_by_key(|code| Code::ALL.iter().position(|other| other == code));
     codes.dedup();

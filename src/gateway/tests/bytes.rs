@@ -9,6 +9,7 @@ use tower::ServiceExt;
 
 use super::service::{Answer, TestGateway};
 use crate::gateway::compression::{Coding, Wire, compressed, converted, decompressed};
+use crate::limits::responses::ResponseMemory;
 
 async fn send(gateway: &TestGateway, uri: &str, content_type: &str, body: impl Into<Body>) -> Answer {
     gateway.send(Request::post(uri).header("content-type", content_type).body(body.into()).unwrap()).await
@@ -60,7 +61,7 @@ async fn a_failure_at_the_start_is_a_problem_and_a_later_one_breaks_off() {
 async fn packed(text: String, coding: Coding) -> Bytes {
     let mut plain = http::Response::new(Body::from(text));
     plain.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    compressed(plain, Some(coding)).into_body().collect().await.unwrap().to_bytes()
+    compressed(plain, Some(coding), &ResponseMemory::new(4 << 20).open()).into_body().collect().await.unwrap().to_bytes()
 }
 
 #[tokio::test]

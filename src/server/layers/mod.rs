@@ -17,9 +17,9 @@
 //! 13. [`share`] refuses calls beyond the share of a key or a realm, and sets the party for everything further in;
 //! 14. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
 //! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
-//! 16. [`unknown_headers`] refuses headers that are nearly those that protect a change;
-//! 17. [`forms`] has nothing done for a request that could not be read completely, and reports the faults that the layers above have found
-//!     in its headers.
+//! 16. [`responses`] pays for what the call is answered with, until it is written;
+//! 17. [`unknown_headers`] refuses headers that are nearly those that protect a change;
+//! 18. [`forms`] has nothing done for a request that could not be read wholly, and tells what those above have found wrong with its headers.
 
 mod api_version;
 mod around;
@@ -37,6 +37,7 @@ mod methods;
 mod panic;
 mod rate_limit;
 mod request_id;
+mod responses;
 mod share;
 mod status;
 #[cfg(test)]
@@ -70,6 +71,7 @@ pub use methods::Methods;
 pub use panic::Panics;
 pub use rate_limit::RateLimit;
 pub use request_id::{RequestId, RequestIds};
+pub use responses::Responses;
 pub use share::Share;
 pub use status::Failures;
 pub use trace::Trace;

@@ -11,7 +11,8 @@ use super::patience::Patience;
 use super::resets::Resets;
 use crate::limits::Limit;
 use crate::limits::listeners::{
-    CANCELED_CALLS, CANCELED_CALLS_AT_MOST, CANCELED_CALLS_SECONDS, HEAD_TIME, IDLE_SECONDS_WITH_KEY, IDLE_TIME, UNREAD_TIME,
+    CANCELED_CALLS, CANCELED_CALLS_AT_MOST, CANCELED_CALLS_SECONDS, HEAD_TIME, IDLE_SECONDS_WITH_KEY, IDLE_TIME, LEAST_SENT_BYTES,
+    UNREAD_TIME,
 };
 
 /// When to check again, or the limit that was exceeded.
@@ -56,6 +57,8 @@ pub struct Activity {
     /// When the last request began or, where none is left, ended.
     since: AtomicU64,
     unread_since: AtomicU64,
+    /// How many bytes were read since then.
+    read: AtomicUsize,
     none_left: Notify,
     cut: Notify,
     canceled: Mutex<Canceled>,
@@ -87,6 +90,7 @@ impl Activity {
             head_since: AtomicU64::new(0),
             since: AtomicU64::new(0),
             unread_since: AtomicU64::new(0),
+            read: AtomicUsize::new(0),
             none_left: Notify::new(),
             cut: Notify::new(),
             canceled: Mutex::new(Canceled { resets: Resets::new(), count: 0, since: 0 }),
@@ -137,13 +141,18 @@ impl Activity {
         }
     }
 
-    /// Something was to be sent, and was or was not taken.
-    pub fn sent(&self, taken: bool) {
-        match (taken, self.unread_since.load(Relaxed)) {
-            (true, 0) => {}
-            (true, _) => self.unread_since.store(0, Relaxed),
-            (false, 0) => self.unread_since.store(self.now(), Relaxed),
-            (false, _) => {}
+    /// Something was to be sent, and so much of it was taken or, if none, none. A little now and then does not prolong the time in which it must be read.
+    pub fn sent(&self, taken: Option<usize>) {
+        let is_unread = self.is_unread();
+        match taken {
+            None if !is_unread => {
+                self.read.store(0, Relaxed);
+                self.unread_since.store(self.now(), Relaxed);
+            }
+            Some(bytes) if is_unread && self.read.fetch_add(bytes, Relaxed) + bytes >= LEAST_SENT_BYTES => {
+                self.unread_since.store(0, Relaxed);
+            }
+            _ => {}
         }
     }
 
@@ -205,6 +214,7 @@ impl Activity {
 
     /// All that was written so far is on its way.
     pub fn flushed(&self) {
+        self.unread_since.store(0, Relaxed);
         if !self.is_busy() {
             self.is_answering.store(false, Relaxed);
         }
@@ -388,9 +398,23 @@ mod tests {
         let activity = Activity::new();
         activity.received(b"GET / HTTP/1.1\r\n\r\n");
         activity.begin(false);
-        activity.sent(false);
-        activity.sent(true);
-        activity.sent(false);
+        activity.sent(None);
+        activity.flushed();
+        activity.sent(None);
         assert_eq!(over(&activity).await, ("unread_time", 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_that_is_read_now_and_then_does_not_prolong_it_and_enough_does() {
+        let activity = Activity::new();
+        activity.begin(true);
+        for (bytes, over_after) in [(1, 30), (LEAST_SENT_BYTES, 60)] {
+            activity.flushed();
+            activity.sent(None);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            activity.sent(Some(bytes));
+            activity.sent(None);
+            assert_eq!(over(&activity).await, ("unread_time", over_after));
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! One connection, from its first byte to its last.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
@@ -27,6 +29,8 @@ use crate::telemetry::Seldom;
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a client may take to read the end of its last answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How often it is looked whether the caller of a request is still there.
+const TICK: Duration = Duration::from_secs(1);
 /// As long as any.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
 
@@ -67,6 +71,7 @@ impl<A: Answer> Connection<A> {
             let mut look = pin!(sleep_until(Instant::now() + self.patience.head));
             let mut age = pin!(sleep_until(Instant::now() + self.age.0.unwrap_or(NEVER)));
             let mut is_old = false;
+            let mut tick = pin!(sleep_until(Instant::now() + TICK));
             loop {
                 tokio::select! {
                     // Arrived bytes count before the decision that nothing has arrived.
@@ -88,6 +93,8 @@ impl<A: Answer> Connection<A> {
                         look.as_mut().reset(Instant::now() + farewell);
                     }
                     () = activity.none_left(), if goes_away => look.as_mut().reset(Instant::now() + LAST_WORDS),
+                    // The socket is looked at as the protocol goes on.
+                    () = while_busy(&activity, tick.as_mut()) => tick.as_mut().reset(Instant::now() + TICK),
                     () = look.as_mut() => match activity.due(&self.patience) {
                         _ if goes_away && !activity.is_busy() && !activity.is_unread() => break Ended::Cut,
                         NextCheck::At(at) => look.as_mut().reset(at.min(Instant::now() + if goes_away { LAST_WORDS } else { NEVER })),
@@ -128,7 +135,12 @@ impl<A: Answer> Connection<A> {
     }
 }
 
-/// The response to bytes that are not a request.
+/// Waits for the tick, as long as a request of HTTP/1.1 is dealt with.
+async fn while_busy(activity: &Activity, mut tick: Pin<&mut Sleep>) {
+    poll_fn(|context| if activity.is_busy() && !activity.is_http2() { Future::poll(tick.as_mut(), context) } else { Poll::Pending }).await;
+}
+
+/// What answers what is no request.
 fn refuse<A: Answer>(answer: A, peer: SocketAddr, activity: Arc<Activity>, tls: (&'static str, Arc<Mutex<Seldom>>)) -> Refuse {
     Box::new(move |status, is_length, begun| {
         let unreadable = Unreadable { status, is_length, is_tls: activity.is_tls(), begun };

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use futures::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -38,11 +39,23 @@ impl Socket {
     }
 
     fn sent(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.activity.sent(poll.is_ready());
+        self.activity.sent(taken(&poll));
         poll
     }
 
-    /// Returns whether the protocol writes a refusal of its own, or something behind one.
+    /// Has the connection closed where the peer has left while its request is dealt with. Over HTTP/1.1 the protocol reads nothing meanwhile, so that it does
+    /// not find out where some of the request is still to be read.
+    fn look_for_peer(&mut self) {
+        if self.activity.is_http2() || !self.activity.is_busy() {
+            return;
+        }
+        let ready = self.stream.as_ref().and_then(|stream| stream.ready(Interest::READABLE).now_or_never());
+        if ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed())) {
+            self.activity.cut();
+        }
+    }
+
+    /// Whether the protocol writes a refusal of its own, or something behind one.
     fn is_refusal(&mut self, bytes: &[u8]) -> bool {
         let is_outside = !self.activity.is_answering() && !self.activity.is_http2();
         let is_refusal = self.refusal.is_made() || is_outside && self.refusal.replaces(bytes, &self.heads);
@@ -57,13 +70,21 @@ impl Socket {
         let Socket { stream: Some(stream), activity, refusal, .. } = self else { return Poll::Ready(Ok(())) };
         while let Some(left) = refusal.left() {
             let poll = Pin::new(&mut *stream).poll_write(context, left);
-            activity.sent(poll.is_ready());
+            activity.sent(taken(&poll));
             match ready!(poll)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 sent => left.advance(sent),
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// How many bytes were taken of what was to be sent; none if it has to wait.
+fn taken(poll: &Poll<io::Result<usize>>) -> Option<usize> {
+    match poll {
+        Poll::Ready(sent) => Some(*sent.as_ref().unwrap_or(&0)),
+        Poll::Pending => None,
     }
 }
 
@@ -113,6 +134,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.look_for_peer();
         ready!(self.poll_refusal(context))?;
         let poll = self.stream().poll_flush(context);
         if matches!(poll, Poll::Ready(Ok(()))) {

@@ -27,6 +27,8 @@ use super::activity::Activity;
 use super::discard;
 use super::slots::{Crowded, SlotHandle};
 use crate::error::Left;
+use crate::limits::listeners::UNREAD_TIME;
+use crate::limits::responses::Cut;
 
 /// How long a refusal waits for the rest of its request. A client that reads it earlier may end its request short of the length that it has given,
 /// and the HTTP library resets the stream for that, with what has not been sent of the refusal.
@@ -131,14 +133,20 @@ pub struct Requests<A> {
     answer: A,
     peer: SocketAddr,
     activity: Arc<Activity>,
-    seat: SlotHandle,
+    seat: Seat,
+    cut: Cut,
     closing: CancellationToken,
 }
 
 impl<A: Answer> Requests<A> {
     /// Those of this peer, noted in `activity`.
-    pub fn new(answer: A, peer: SocketAddr, (activity, seat): (Arc<Activity>, SlotHandle), closing: CancellationToken) -> Self {
-        Requests { answer, peer, activity, seat, closing }
+    pub fn new(answer: A, peer: SocketAddr, (activity, seat): (Arc<Activity>, Seat), closing: CancellationToken) -> Self {
+        let connection = activity.clone();
+        let cut = Cut::new(move || {
+            UNREAD_TIME.reached();
+            connection.cut();
+        });
+        Requests { answer, peer, activity, seat, cut, closing }
     }
 }
 
@@ -156,6 +164,7 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
         let mut request = request.map(|inner| Arriving { is_http2, inner: Some(inner), is_whole: is_whole.clone(), rest });
         let has_key = running.has_key.clone();
         let (connection, seat) = (self.activity.clone(), self.seat.clone());
+        request.extensions_mut().insert(self.cut.clone());
         request.extensions_mut().insert(Arrival { connection, seat, is_whole: is_whole.clone(), has_key });
         let mut left = left.map(|rest| Rest { is_whole, discarded: discard::body(rest, self.closing.clone()).boxed() });
         let answer = self.answer.answer(request, self.peer);
