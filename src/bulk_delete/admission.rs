@@ -171,7 +171,7 @@ fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, may: May, 
     let of_type = entity_type.as_ref().and_then(|given| NamedValue::of_type(&[given.clone(), full_type(given)]));
     let of_filter = filter.map(Filter::named_values).unwrap_or_default();
     let types = entity_type.as_ref().map(|given| [given.clone(), full_type(given)]);
-    let is_soft = task.mode == Mode::Soft;
+    let is_soft = task.mode == DeleteMode::Soft;
     let asking = Asking {
         filter,
         named: of_type.into_iter().chain(of_filter).collect(),
@@ -202,7 +202,7 @@ fn refusals(task: &NewTask, looked: &Looked, may_read: bool) -> Vec<Error> {
         let unknown: Vec<Unknown> = unknown.iter().map(without_names).collect();
         refusals.push(unknown::refusal(&unknown, FILTER));
     }
-    if task.mode == Mode::Soft || task.guards.allow_suspect_values {
+    if task.mode == DeleteMode::Soft || task.guards.allow_suspect_values {
         return refusals;
     }
     let suspects = suspects_for(suspects, may_read);

@@ -94,8 +94,8 @@ mod tests {
         let refused = lists.hold(DeleteMode::Hard, false).unwrap_err();
         assert_eq!((refused.member("missing_count"), refused.member("missing")), (Some("2"), Some(r#"["a","b"]"#)));
         assert_eq!(refused.violations()[0].field, EXCLUDES);
-        assert!(lists.hold(Mode::Hard, true).is_ok() && lists.hold(Mode::Soft, false).is_ok());
-        assert!(Lists { listed: missing, ..Lists::default() }.hold(Mode::Hard, false).is_ok());
+        assert!(lists.hold(DeleteMode::Hard, true).is_ok() && lists.hold(DeleteMode::Soft, false).is_ok());
+        assert!(Lists { listed: missing, ..Lists::default() }.hold(DeleteMode::Hard, false).is_ok());
         assert_eq!(lists.warnings().count(), 1);
     }
 

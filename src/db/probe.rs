@@ -198,14 +198,14 @@ fn look(
     }
     // A connection that has ended says nothing of the database, but a new one does.
     if let Some(open) = session {
-        if let Ok(standing) = standing(open) {
+        if let Ok(standing) = state(open) {
             return if reserved.shuts_out_the_pool(options) { Err((Trouble::Crowded, Error::unavailable(NO_ROOM))) } else { Ok(standing) };
         }
         *silenced = *silenced || open.vitals.is_given_up();
         *fit = open.vitals.ended() != Some(Fault::Shared);
     }
     let open = session.insert(reserved.open(options, stop).map_err(refused)?);
-    standing(open).map_err(|error| {
+    state(open).map_err(|error| {
         *fit = *fit && open.vitals.ended() != Some(Fault::Shared);
         (if error.code() == Code::Unavailable { Trouble::Away } else { Trouble::Failing }, error)
     })

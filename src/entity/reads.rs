@@ -26,7 +26,10 @@ paged!(v1::ListEntitiesRequest, "Entities", PAGES);
 paged!(v1::ListTombstonesRequest, "Tombstones", PAGES);
 
 impl EntityService {
-    pub(super) async fn list(&self, request: Request<v1::ListEntitiesRequest>) -> Result<Response<v1::ListEntitiesResponse>, Status> {
+    pub(super) async fn list_entities(
+        &self,
+        request: Request<v1::ListEntitiesRequest>,
+    ) -> Result<Response<v1::ListEntitiesResponse>, Status> {
         let caller = Caller::of(&request)?;
         let (realm, sees_portfolios) = (caller.realm.clone(), caller.may(Scope::PortfoliosRead));
         let mut request = request.into_inner();

@@ -30,7 +30,7 @@ impl Filter {
     pub fn denied_attributes(&self) -> Vec<AttributePath> {
         let mut denied = Vec::new();
         visit_with_denials(&self.root, false, &mut |call, is_denied| {
-            let is_json = call.path.property.kind == Kind::Json && !call.path.names.is_empty();
+            let is_json = call.path.property.kind == PropertyKind::Json && !call.path.names.is_empty();
             if is_json && (is_denied != (call.function.test == Test::Missing) || call.path.counted) {
                 denied.push(AttributePath::of(&Path { counted: false, ..call.path.clone() }));
             }

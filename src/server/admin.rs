@@ -280,7 +280,7 @@ pub struct AdminThread {
 
 impl AdminThread {
     /// Serves the port and makes the checks of the readiness of now.
-    pub fn spawn(listener: TcpListener, door: impl Answer, current: Current, options: Options) -> std::io::Result<Self> {
+    pub fn spawn(listener: TcpListener, protocol: impl Answer, current: Current, options: Options) -> std::io::Result<Self> {
         let listener = listener.into_std()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = CancellationToken::new();
@@ -293,7 +293,7 @@ impl AdminThread {
                 };
                 tokio::select! {
                     // It answers to the very end.
-                    () = listener::serve(listener, door, options, CancellationToken::new()) => {}
+                    () = listener::serve(listener, protocol, options, CancellationToken::new()) => {}
                     () = keep(current) => {}
                     () = stopped.cancelled() => {}
                 }
@@ -439,7 +439,7 @@ mod tests {
         let current = watch::channel(readiness).1;
         let router = router(current.clone(), Pulse::new(), String::new);
         let port = Port::admin(&Addresses { grpc: None, http: None, admin: address }, None);
-        let admin = AdminThread::spawn(listener, AdminDoor::new(router, port, None), current, options).expect("a thread");
+        let admin = AdminThread::spawn(listener, AdminProtocol::new(router, port, None), current, options).expect("a thread");
         // From here on the only thread of this runtime waits for the answers and runs nothing else.
         for path in ["/livez", "/readyz", "/metrics"] {
             let mut connection = std::net::TcpStream::connect(address).expect("a listener");

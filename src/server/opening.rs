@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::admin::{self, AdminThread, Pulse, Readiness, Stage};
-use super::admin_door::AdminDoor;
+use super::admin_protocol::AdminProtocol;
 use super::bound::Bound;
 use super::listener::{self, Patience};
 use super::ports::{Addresses, Port};
@@ -44,8 +44,8 @@ impl Opening {
         let router = admin::router(current.clone(), shown, metrics);
         let options = listener::Options::admin(Patience { idle_without_key: None, ..patience(settings) });
         let public_url = settings.public_url.as_deref();
-        let door = AdminDoor::new(router, Port::admin(&addresses, public_url), public_url);
-        let admin = AdminThread::spawn(admin, door, current, options).map_err(Error::internal)?;
+        let protocol = AdminProtocol::new(router, Port::admin(&addresses, public_url), public_url);
+        let admin = AdminThread::spawn(admin, protocol, current, options).map_err(Error::internal)?;
         Ok(Opening { addresses, grpc, http, admin, readiness, pulse, stage })
     }
 

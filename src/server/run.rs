@@ -17,7 +17,7 @@ use super::cors::Cors;
 use super::drain::{Drain, Grace};
 use super::grpc::Grpc;
 use super::health::{self, Health};
-use super::http::HttpDoor;
+use super::http::HttpProtocol;
 use super::layers::RateLimit;
 use super::listener::{self, Connections};
 use super::opening::{Opening, given, patience};
@@ -117,7 +117,7 @@ pub async fn start(settings: &Serve, opening: Opening, db: Db, instance: String)
     let readiness = health::readiness(&probe, &drain);
     current.send_replace(readiness.clone());
     let grace = Grace { notice: settings.drain_delay, in_all: settings.drain_timeout };
-    Ok(Running { addresses, readiness, _current: current, drain, grace, doors, workers, keepers, admin, stop_listening, listening })
+    Ok(Running { addresses, readiness, _current: current, drain, grace, listeners, workers, keepers, admin, stop_listening, listening })
 }
 
 /// How each kind of work with a due time is recalled after the clock has stepped back.

@@ -14,8 +14,8 @@ use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::drain::Drain;
 use super::layers::{
-    AroundLayer, Auth, Authorize, Bodies, Closing, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics, RateLimit,
-    RequestIds, Responses, Scopes, Share, Told, Trace, UnknownHeaders, Version,
+    AroundLayer, Auth, Authorize, Bodies, Closing, CommonHeaders, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics,
+    RateLimit, RequestIds, Responses, Scopes, Share, Trace, UnknownHeaders, Version,
 };
 use crate::access::{Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;

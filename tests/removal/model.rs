@@ -76,10 +76,10 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         20 => (caller(), 0..ENTITIES, call).prop_map(|((caller, protocol), entity, call)| Operation::Call { caller, protocol, entity, call }),
         6 => (caller(), any::<prop::sample::Index>(), request_call)
-            .prop_map(|((caller, protocol), request, call)| Act::CallRequest { caller, protocol, request, call }),
-        6 => Just(Act::Claim),
-        3 => Just(Act::LeasesEnd),
-        6 => (any::<prop::sample::Index>(), prevented).prop_map(|(claim, prevented)| Act::Finish { claim, prevented }),
+            .prop_map(|((caller, protocol), request, call)| Operation::CallRequest { caller, protocol, request, call }),
+        6 => Just(Operation::Claim),
+        3 => Just(Operation::LeasesEnd),
+        6 => (any::<prop::sample::Index>(), prevented).prop_map(|(claim, prevented)| Operation::Finish { claim, prevented }),
     ]
 }
 
@@ -179,7 +179,7 @@ impl Play<'_> {
                     .sql("UPDATE offboarding_request SET due_at = now() WHERE status = 'running' AND due_at < now() + interval '1 hour'");
                 self.rules.work(Work::LeasesEnd);
             }
-            Act::Finish { claim, prevented } => {
+            Operation::Finish { claim, prevented } => {
                 let open: Vec<usize> = (0..self.claims.len()).filter(|claim| self.claims[*claim].is_some()).collect();
                 if !open.is_empty() {
                     self.finish(*claim.get(&open), prevented).await;

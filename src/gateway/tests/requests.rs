@@ -132,7 +132,7 @@ async fn text_that_is_not_json_is_refused_with_its_place() {
         ("{}x", "there is something behind the end of the document"),
         (r#"{"firstName" 1}"#, "`:` is expected"),
     ] {
-        let answer = door.request("POST", "/shops/s/orders", text).await;
+        let answer = gateway.request("POST", "/shops/s/orders", text).await;
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.starts_with(&format!("body: is not JSON: {reported} at column ")), "{text}: {detail}");
     }

@@ -133,14 +133,14 @@ pub struct Requests<A> {
     answer: A,
     peer: SocketAddr,
     activity: Arc<Activity>,
-    seat: Seat,
+    seat: SlotHandle,
     cut: Cut,
     closing: CancellationToken,
 }
 
 impl<A: Answer> Requests<A> {
     /// Those of this peer, noted in `activity`.
-    pub fn new(answer: A, peer: SocketAddr, (activity, seat): (Arc<Activity>, Seat), closing: CancellationToken) -> Self {
+    pub fn new(answer: A, peer: SocketAddr, (activity, seat): (Arc<Activity>, SlotHandle), closing: CancellationToken) -> Self {
         let connection = activity.clone();
         let cut = Cut::new(move || {
             UNREAD_TIME.reached();
