@@ -1,6 +1,6 @@
 use super::*;
 
-fn told(filter: &str) -> Vec<String> {
+fn reported(filter: &str) -> Vec<String> {
     let shown = |SuspectValue { path, value, meant, .. }| match meant {
         Meant::Number(number) => format!("{path} {value}: {number}"),
         Meant::Date(_) => format!("{path} {value}: date"),
@@ -47,15 +47,15 @@ fn what_looks_like_a_number_and_is_written_as_none_is_suspect() {
         ("USD 1,000", "1000"),
         ("-$5k", "-5000"),
     ] {
-        assert_eq!(told(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: {number}")], "{value}");
+        assert_eq!(reported(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: {number}")], "{value}");
     }
-    assert_eq!(told(r#"gt(attributes.A, "1'000")"#), ["attributes.A 1'000: 1000"]);
+    assert_eq!(reported(r#"gt(attributes.A, "1'000")"#), ["attributes.A 1'000: 1000"]);
 }
 
 #[test]
 fn what_programs_write_where_they_have_no_number_is_suspect() {
     for value in ["NaN", "-nan", "Infinity", "-Inf", "null", "undefined"] {
-        assert_eq!(told(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: no number")], "{value}");
+        assert_eq!(reported(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: no number")], "{value}");
     }
 }
 
@@ -94,7 +94,7 @@ fn what_looks_like_a_date_and_is_written_as_none_is_suspect() {
         "30 days ago",
         "1 year",
     ] {
-        assert_eq!(told(&format!("lt(attributes.A, '{value}')")), [format!("attributes.A {value}: date")], "{value}");
+        assert_eq!(reported(&format!("lt(attributes.A, '{value}')")), [format!("attributes.A {value}: date")], "{value}");
     }
 }
 
@@ -131,31 +131,31 @@ fn other_texts_and_what_is_compared_as_it_is_written_are_not() {
         "infinite",
         "K2",
     ] {
-        assert!(told(&format!("gte(attributes.A, '{value}')")).is_empty(), "{value}");
+        assert!(reported(&format!("gte(attributes.A, '{value}')")).is_empty(), "{value}");
     }
-    assert!(told("equals(attributes.A, '1,000') and startsWith(attributes.A, '01000') and gt(type, '1,000')").is_empty());
+    assert!(reported("equals(attributes.A, '1,000') and startsWith(attributes.A, '01000') and gt(type, '1,000')").is_empty());
 }
 
 #[test]
-fn it_is_told_wherever_it_stands() {
+fn it_is_reported_wherever_it_stands() {
     let filter = "not gt(attributes.A, '1,000') or inSameAttributeValue(lt(attributes.B.C, today))";
-    assert_eq!(told(filter), ["attributes.A 1,000: 1000", "attributes.B.C today: date"]);
-    assert_eq!(told("range(attributes.A, '1,000', 2000)"), ["attributes.A 1,000: 1000"]);
+    assert_eq!(reported(filter), ["attributes.A 1,000: 1000", "attributes.B.C today: date"]);
+    assert_eq!(reported("range(attributes.A, '1,000', 2000)"), ["attributes.A 1,000: 1000"]);
     let mixed = ["attributes.A 1000: other end", "attributes.A 2015-01-01: other end"];
-    assert_eq!(told("range(attributes.A, 1000, '2015-01-01')"), mixed);
+    assert_eq!(reported("range(attributes.A, 1000, '2015-01-01')"), mixed);
     for (from, to) in [("2019-01-01", "2020-13"), ("2019", "2020-01"), ("2018", "2019-12")] {
         let both = [from, to].map(|end| format!("attributes.A {end}: other end"));
-        assert_eq!(told(&format!("range(attributes.A, '{from}', '{to}')")), both);
+        assert_eq!(reported(&format!("range(attributes.A, '{from}', '{to}')")), both);
     }
-    assert!(told("range(attributes.A, 1, b)").is_empty() && told("range(attributes.A, 1, 2)").is_empty());
+    assert!(reported("range(attributes.A, 1, b)").is_empty() && reported("range(attributes.A, 1, 2)").is_empty());
 }
 
 #[test]
 fn a_version_is_suspect_in_an_order() {
     for value in ["2.0.0", "v2", "v2019", "10.0.0.1", "1.2.3-rc.1"] {
-        assert_eq!(told(&format!("lt(attributes.A, '{value}')")), [format!("attributes.A {value}: version")], "{value}");
+        assert_eq!(reported(&format!("lt(attributes.A, '{value}')")), [format!("attributes.A {value}: version")], "{value}");
     }
-    assert!(told("equals(attributes.A, '2.0.0')").is_empty());
+    assert!(reported("equals(attributes.A, '2.0.0')").is_empty());
 }
 
 #[test]
@@ -164,17 +164,17 @@ fn a_variable_that_was_not_replaced_is_suspect_in_every_function() {
         let filters = ["equals(type, '{}')", "not in(uri, x, '{}')", "gt(attributes.A, '{}')", "startsWith(portfolio, '{}')"];
         for filter in filters {
             let filter = filter.replace("{}", value);
-            let all = told(&filter);
+            let all = reported(&filter);
             assert!(matches!(all.as_slice(), [one] if one.ends_with(&format!("{value}: variable"))), "{filter}: {all:?}");
         }
     }
     for value in ["$1000", "100%", "%", "<5", "a<b>", "{x}", "$", "5 $"] {
-        assert!(told(&format!("equals(attributes.A, '{value}')")).is_empty(), "{value}");
+        assert!(reported(&format!("equals(attributes.A, '{value}')")).is_empty(), "{value}");
     }
 }
 
 #[test]
-fn the_date_that_is_meant_is_told_where_it_is_known() {
+fn the_date_that_is_meant_is_reported_where_it_is_known() {
     for (value, date) in [
         ("2019-01", Some("2019-01-01")),
         ("2023/07", Some("2023-07-01")),

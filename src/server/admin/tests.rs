@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
-use crate::server::admin_door::AdminDoor;
+use crate::server::admin_protocol::AdminProtocol;
 use crate::server::listener::Patience;
 use crate::server::ports::{Addresses, Port};
 
@@ -121,7 +121,7 @@ async fn probes_are_answered_while_no_thread_of_calls_runs() {
     let current = watch::channel(readiness).1;
     let router = router(current.clone(), Pulse::new(), String::new);
     let port = Port::admin(&Addresses { grpc: None, http: None, admin: address }, None);
-    let admin = AdminThread::spawn(listener, AdminDoor::new(router, port, None), current, options).expect("a thread");
+    let admin = AdminThread::spawn(listener, AdminProtocol::new(router, port, None), current, options).expect("a thread");
     // From here on the only thread of this runtime waits for the answers and runs nothing else.
     for path in ["/livez", "/readyz", "/metrics"] {
         let mut connection = std::net::TcpStream::connect(address).expect("a listener");
@@ -135,7 +135,7 @@ async fn probes_are_answered_while_no_thread_of_calls_runs() {
 }
 
 #[tokio::test]
-async fn a_start_is_told_by_its_stage_until_the_service_has_checks_of_its_own() {
+async fn a_start_is_reported_by_its_stage_until_the_service_has_checks_of_its_own() {
     let (stage, stages) = watch::channel(Stage::Starting);
     let (current, seen) = watch::channel(Readiness::of_start(stages));
     tokio::spawn(keep(seen.clone()));
