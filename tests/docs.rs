@@ -92,6 +92,7 @@ fn code(folder: &Path) -> Vec<String> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     files
         .flat_map(|path| match path.extension() {
+            _ if path.ends_with("tests.rs") => Vec::new(),
             Some(extension) if extension == "rs" => {
                 let text = fs::read_to_string(&path).unwrap();
                 vec![text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned()]

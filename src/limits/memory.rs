@@ -21,6 +21,9 @@ use super::part::{Part, Reservation};
 use crate::error::{Code, Error, Result};
 use crate::telemetry;
 
+/// For as long a message may wait for the one before it, which is being decoded, without its call being short of memory.
+const BRIEF: Duration = Duration::from_millis(250);
+
 /// Memory for bodies. Clones share it.
 #[derive(Clone, Debug)]
 pub struct BodyMemory(Arc<Shared>);
@@ -179,12 +182,16 @@ impl Account {
         if let Some(held) = held.as_mut().now_or_never() {
             return Ok(held);
         }
-        self.short.notify_one();
         let begun = Instant::now();
         let patience = self.budget.0.patience.saturating_sub(self.lock().waited);
-        let held = tokio::time::timeout(patience, held).await;
+        let brief = patience.min(BRIEF);
+        let mut outcome = tokio::time::timeout(brief, held.as_mut()).await;
+        if outcome.is_err() {
+            self.short.notify_one();
+            outcome = tokio::time::timeout(patience - brief, held).await;
+        }
         self.lock().waited += begun.elapsed();
-        held.map_err(|_| too_much())
+        outcome.map_err(|_| too_much())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

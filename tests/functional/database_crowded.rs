@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 
-use crate::database_unfit::{Pooler, Role};
+use crate::database_unfit::Role;
 use crate::kit::*;
 use crate::probes::{check, readiness};
 
@@ -112,29 +112,4 @@ async fn a_role_that_is_let_in_no_more_is_not_taken_for_an_unreachable_database(
     assert!(server.log().contains("does not let the role of `--database-url` in"), "{}", server.log());
     database.sql(&format!("ALTER ROLE {name} LOGIN"));
     readiness(&server, 200).await;
-}
-
-/// A pooler takes any number of sessions, and has those wait for which it has none of the server.
-#[tokio::test]
-async fn a_pooler_with_fewer_sessions_than_are_wanted_is_reported_as_crowded() {
-    let database = database().await;
-    for sessions in [2] {
-        // One for the probes and one that listens: none for calls.
-        let pooler = Pooler::start_of(&database, "session", sessions).await;
-        let server = Server::start_on(&pooler.url, &["--db-acquire-timeout=2", "--poll-interval=0.1"], &[]).await;
-        let mut reported = Value::Null;
-        for _ in 0..1500 {
-            reported = crate::probes::probe(&server, "/readyz").await.json();
-            if reported.to_string().contains("database_crowded") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert_eq!(check(&reported, "database")["reason"], "database_crowded", "{sessions}: {reported}");
-        for _ in 0..80 {
-            let reported = crate::probes::probe(&server, "/readyz").await.json();
-            assert_eq!(check(&reported, "database")["reason"], "database_crowded", "{sessions}: it stays so: {reported}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
 }

@@ -46,7 +46,7 @@ async fn a_database_in_another_encoding_is_refused_by_every_command() {
 }
 
 /// A pooler in front of a database, stopped at the end.
-pub struct Pooler {
+struct Pooler {
     process: Child,
     pub url: String,
     folder: tempfile::TempDir,
@@ -58,7 +58,7 @@ impl Pooler {
     }
 
     /// One with so many sessions of the server.
-    pub async fn start_of(database: &Database, mode: &str, sessions: u32) -> Pooler {
+    async fn start_of(database: &Database, mode: &str, sessions: u32) -> Pooler {
         let folder = tempfile::tempdir().unwrap();
         let target = Url::parse(&database.url).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
