@@ -34,7 +34,7 @@ async fn piled_up<T>(world: &World, calls: impl Future<Output = T>) -> T {
     let release = async {
         let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'entity'::regclass";
         until("one waits", || world.database.count(waiting) > 0).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
         held.batch_execute("COMMIT").unwrap();
     };
     tokio::join!(calls, release).0
