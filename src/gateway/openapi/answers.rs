@@ -126,7 +126,7 @@ fn content(binding: &Binding, schemas: &mut Schemas<'_>) -> Value {
             let mut answer = schemas.object(schema, rpc.output, Direction::Answer, |field| is_told(&field.name));
             answer["additionalProperties"] = json!(false);
             // A method that says which members its answer has, has them.
-            answer["properties"].as_object_mut().into_iter().flat_map(Map::values_mut).for_each(schemas::never_null);
+            answer.get_mut("properties").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut).for_each(schemas::never_null);
             answer
         }
         None => schemas.value(schema, &rpc.output_shape, Direction::Answer),
