@@ -551,3 +551,10 @@ fn help(argument: &Arg) -> String {
 fn sentence(text: &str) -> String {
     if text.is_empty() || text.ends_with('.') { text.to_owned() } else { format!("{text}.") }
 }
+
+#[test]
+fn nothing_of_the_document_of_the_api_is_null() {
+    let document = fs::read_to_string(file("docs/openapi.json")).unwrap();
+    let nulls: Vec<&str> = document.lines().filter(|line| line.trim_end_matches(',').ends_with(": null")).collect();
+    assert_eq!(nulls, Vec::<&str>::new());
+}
